@@ -1,0 +1,49 @@
+"""The gated recurrent unit."""
+
+from dataclasses import dataclass
+
+from longlag.recurrence import Cell, UnitParameter, sigmoid, tanh
+
+__all__ = ["GRU"]
+
+
+@dataclass(frozen=True)
+class GRU(Cell):
+    r"""Gated recurrent unit, reset after the matrix product.
+
+    .. math::
+        r_t &= \sigma(U_r x_t + W_r h_{t-1} + b_r) \\
+        z_t &= \sigma(U_z x_t + W_z h_{t-1} + b_z) \\
+        n_t &= \tanh(U_n x_t + b_n + r_t \odot (W_n h_{t-1} + b_{hn})) \\
+        h_t &= (1 - z_t) \odot n_t + z_t \odot h_{t-1}
+
+    Gate order as in PyTorch: r, z, n. The reset needs a second bias, b_hn, for n.
+
+    Args:
+        recurrent_bias: whether there is a b_hn.
+
+    Source: K. Cho et al., Learning phrase representations using RNN encoder-decoder, EMNLP 2014;
+    the form with the reset after the product is that of cuDNN, PyTorch and Keras.
+
+    Example:
+        >>> GRU().recurrence.units
+        ('bias_hn',)
+    """
+
+    recurrent_bias: bool = True
+
+    state = ("h",)
+    gates = ("reset", "update", "new")
+    latex_symbols = {"reset": "r", "update": "z", "new": "n"}
+
+    @property
+    def unit_parameters(self):  # noqa: D102
+        return {"bias_hn": UnitParameter(0.0)} if self.recurrent_bias else {}
+
+    def update(self, pre, state, unit):  # noqa: D102
+        r, z = sigmoid(pre.reset), sigmoid(pre.update)
+        recurrent = pre.from_state("new")
+        if self.recurrent_bias:
+            recurrent = recurrent + unit.bias_hn
+        n = tanh(pre.from_input("new") + r * recurrent)
+        return {"h": (1 - z) * n + z * state.h}

@@ -1,0 +1,51 @@
+"""What a recurrence is: declaration, tracing into scalar operations, derivatives, LaTeX."""
+
+from longlag.recurrence.declaration import Cell
+from longlag.recurrence.functions import (
+    ACTIVATIONS,
+    activation,
+    cos,
+    exp,
+    log,
+    relu,
+    saturate,
+    sigmoid,
+    sin,
+    sqrt,
+    step,
+    stop_gradient,
+    tanh,
+)
+from longlag.recurrence.program import ARITY, DeclarationError, Operation, Program
+from longlag.recurrence.trace import Gate, Recurrence, trace
+from longlag.recurrence.wiring import Absent, Dense, Diagonal, Uniform, UnitParameter, Wiring
+
+__all__ = [
+    "ACTIVATIONS",
+    "ARITY",
+    "Absent",
+    "Cell",
+    "DeclarationError",
+    "Dense",
+    "Diagonal",
+    "Gate",
+    "Operation",
+    "Program",
+    "Recurrence",
+    "Uniform",
+    "UnitParameter",
+    "Wiring",
+    "activation",
+    "cos",
+    "exp",
+    "log",
+    "relu",
+    "saturate",
+    "sigmoid",
+    "sin",
+    "sqrt",
+    "step",
+    "stop_gradient",
+    "tanh",
+    "trace",
+]

@@ -1,0 +1,99 @@
+"""What a recurrence is: the declaration that a cell makes, and nothing about how it is run."""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any, ClassVar
+
+from longlag.recurrence import latex
+from longlag.recurrence.trace import Recurrence, trace
+
+__all__ = ["Cell"]
+
+
+class Cell(ABC):
+    r"""A recurrence, declared once as its equations.
+
+    For units i = 1..H, gates g and states s^k::
+
+        a^g_t = U_g x_t + b_g                     one matrix product for all t
+        r^g_t = W_g s_{t-1}                       as ``wiring`` says; dense by default
+        s_t   = update(a_t + r_t, s_{t-1}, unit)  pointwise over the units
+
+    A subclass says its ``state``, its ``gates`` and its ``update``. The forward pass, the
+    derivatives, back-propagation through time, the state-to-state Jacobian and the LaTeX are
+    derived from these. A declaration that has no meaning is a
+    :class:`~longlag.recurrence.DeclarationError` when the cell is first used.
+
+    Attributes:
+        state: names of the states s^k, each one number per unit.
+        gates: names of the gates; each has its rows in the input and recurrent matrices.
+        output: the state that the layer puts out; by default the first.
+        wiring: by gate name, how the past reaches it: :class:`Dense` (default),
+            :class:`Diagonal` or :class:`Absent`.
+        unit_parameters: by name, the numbers per unit that ``update`` reads.
+        initial_bias: by gate name, the initial value of its bias; 0 where not given.
+        latex_symbols: by name of a state, gate or unit parameter, how :meth:`latex` writes it.
+
+    Example:
+        >>> from longlag.recurrence import Cell, tanh
+        >>> class Elman(Cell):
+        ...     state = ("h",)
+        ...     gates = ("candidate",)
+        ...     def update(self, pre, state, unit):
+        ...         return {"h": tanh(pre.candidate)}
+        >>> print(Elman().recurrence.forward)
+        v0 = tanh(pre.candidate)
+        return v0
+    """
+
+    state: ClassVar[tuple[str, ...]] = ("h",)
+    # Each of these may be a class attribute or, where it depends on the cell's fields, a property;
+    # a type checker knows no word for that.
+    gates: Any
+    unit_parameters: Any = {}
+    wiring: Any = {}
+    initial_bias: Any = {}
+    latex_symbols: Any = {}
+
+    @property
+    def output(self) -> str:
+        """The state that the layer puts out: the first, unless the cell says otherwise."""
+        return self.state[0]
+
+    @abstractmethod
+    def update(self, pre: Any, state: Any, unit: Any) -> dict[str, Any]:
+        """The pointwise update: the new value of every state.
+
+        Args:
+            pre: ``pre.GATE`` is a + r of that gate; ``pre.from_input("GATE")`` and
+                ``pre.from_state("GATE")`` are a and r apart.
+            state: ``state.NAME`` is that state at t - 1.
+            unit: ``unit.NAME`` is that unit parameter.
+
+        Returns:
+            The new value of each state, by name.
+        """
+
+    @cached_property
+    def recurrence(self) -> Recurrence:
+        """The traced declaration, from which all else is derived.
+
+        Raises:
+            DeclarationError: where the declaration has no meaning; the message gives the fix.
+        """
+        return trace(self)
+
+    def latex(self, part: str = "all") -> str:
+        """The equations in LaTeX, as a lecture would write them.
+
+        Args:
+            part: ``"update"`` (the recurrence), ``"bptt"`` (the error sent back in time),
+                ``"jacobian"`` (state to state) or ``"all"``.
+
+        Returns:
+            ``align*`` environments; they need the amsmath package, and no other.
+
+        Raises:
+            ValueError: for any other part.
+        """
+        return latex.render(self.recurrence, part)

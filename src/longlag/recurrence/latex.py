@@ -1,0 +1,261 @@
+"""The equations of a traced recurrence in LaTeX: update, BPTT and state-to-state Jacobian."""
+
+from collections.abc import Iterable
+
+import sympy
+from sympy.printing.latex import LatexPrinter
+
+from longlag.recurrence.functions import Expression
+from longlag.recurrence.trace import Gate, Recurrence
+from longlag.recurrence.wiring import Dense
+
+__all__ = ["render"]
+
+
+def render(recurrence: Recurrence, part: str = "all") -> str:
+    """Write a recurrence as a lecture would.
+
+    Args:
+        recurrence: a traced declaration.
+        part: ``"update"``, ``"bptt"``, ``"jacobian"`` or ``"all"``.
+
+    Raises:
+        ValueError: for any other part.
+    """
+    writer = _Writer(recurrence)
+    parts = {"update": writer.update, "bptt": writer.bptt, "jacobian": writer.jacobian}
+    if part == "all":
+        return "\n\n".join(_align(lines()) for lines in parts.values())
+    if part not in parts:
+        known = ", ".join(repr(name) for name in (*parts, "all"))
+        raise ValueError(f"part: got {part!r}, expected one of {known}")
+    return _align(parts[part]())
+
+
+def _align(lines: Iterable[tuple[str, str]]) -> str:
+    rows = " \\\\\n".join(f"{left} &= {right}" for left, right in lines)
+    return f"\\begin{{align*}}\n{rows}\n\\end{{align*}}"
+
+
+def _real(name: str) -> sympy.Symbol:
+    return sympy.Symbol(name, real=True)
+
+
+class _Writer:
+    """Names every symbol once, then writes the three parts with those names."""
+
+    def __init__(self, recurrence: Recurrence) -> None:
+        self.recurrence = recurrence
+        self.single = len(recurrence.gates) == 1
+        self.names: dict[sympy.Symbol, str] = {}
+        self.printer = LatexPrinter({"mul_symbol": r" \odot ", "symbol_names": self.names})
+        self._name_symbols()
+        self.order = self._dependency_order()
+        self.activations = {} if self.single else self._activations()
+
+    def _word(self, name: str) -> str:
+        """A name as mathematics: as declared, else letters and Greek as they are, words upright."""
+        if name in self.recurrence.latex_symbols:
+            return self.recurrence.latex_symbols[name]
+        written = sympy.latex(sympy.Symbol(name))
+        if len(name) == 1 or written.startswith("\\"):
+            return written
+        return r"\mathrm{" + name.replace("_", r"\ ") + "}"
+
+    def _name_symbols(self) -> None:
+        r = self.recurrence
+        for gate in r.gates:
+            self.names[gate.from_input] = self._superscript("a", gate) + "_t"
+            if gate.split:
+                self.names[gate.from_state] = self._superscript("r", gate) + "_t"
+            self.names[_real(f"unit.diagonal.{gate.name}")] = self._subscript("w", gate)
+            self.names[_real(f"gate.{gate.name}")] = f"{self._word(gate.name)}_t"
+        for name in r.states:
+            self.names[_real(f"now.{name}")] = f"{self._word(name)}_t"
+            self.names[_real(f"state.{name}")] = self._word(name) + "_{t-1}"
+        for name in r.units:
+            if not name.startswith("diagonal."):
+                self.names[_real(f"unit.{name}")] = self._word(name)
+
+    def _superscript(self, letter: str, gate: Gate) -> str:
+        return letter if self.single else f"{letter}^{{{self._word(gate.name)}}}"
+
+    def _subscript(self, letter: str, gate: Gate) -> str:
+        return letter if self.single else f"{letter}_{{{self._word(gate.name)}}}"
+
+    def _dependency_order(self) -> list[str]:
+        """States on which others depend come first."""
+        equations = self.recurrence.equations
+
+        def uses(name: str) -> int:
+            return sum(
+                equations[name].has(equations[other])
+                for other in equations
+                if other != name and not equations[other].is_Atom
+            )
+
+        names = list(equations)
+        return sorted(names, key=lambda name: (uses(name), -names.index(name)))
+
+    def _activations(self) -> dict[Expression, tuple[Gate, sympy.Symbol]]:
+        """The one function that is applied to a gate's pre-activation: it is the gate itself."""
+        equations = self.recurrence.equations.values()
+        found = {}
+        for gate in self.recurrence.gates:
+            applied = {
+                atom
+                for equation in equations
+                for atom in equation.atoms(sympy.Function)
+                if atom.has(gate.from_input)
+                and not any(
+                    inner.has(gate.from_input) for inner in atom.args[0].atoms(sympy.Function)
+                )
+            }
+            if len(applied) == 1 and not applied & set(equations):
+                found[applied.pop()] = (gate, _real(f"gate.{gate.name}"))
+        return found
+
+    def _write(self, expression: Expression, states: Iterable[str] | None = None) -> str:
+        """Print, with gates and the new states in ``states`` written as such where they occur."""
+        known: dict[Expression, sympy.Symbol] = {}
+        for name in self.order if states is None else states:
+            equation = self.recurrence.equations[name]
+            if not equation.is_Atom and equation not in known:
+                known[equation] = _real(f"now.{name}")
+        expression = expression.xreplace(known)
+        gates = {atom.xreplace(known): symbol for atom, (_, symbol) in self.activations.items()}
+        gates |= {atom: symbol for atom, (_, symbol) in self.activations.items()}
+        return self.printer.doprint(expression.xreplace(gates))
+
+    def _product(self, gate: Gate) -> str | None:
+        if not isinstance(gate.wiring, Dense):
+            return None
+        source = self._word(gate.wiring.source or "") + "_{t-1}"
+        if gate.wiring.truncated:
+            source = rf"\operatorname{{sg}}({source})"
+        return f"{self._subscript('W', gate)} {source}"
+
+    def update(self) -> list[tuple[str, str]]:
+        """The recurrence: pre-activations, gates, states."""
+        lines = []
+        for gate in self.recurrence.gates:
+            terms = [f"{self._subscript('U', gate)} x_t", self._subscript("b", gate)]
+            product = self._product(gate)
+            if product and not gate.split:
+                terms.insert(1, product)
+            lines.append((self.names[gate.from_input], " + ".join(terms)))
+            if product and gate.split:
+                lines.append((self.names[gate.from_state], product))
+        done: list[str] = []
+        named: set[sympy.Symbol] = set()
+        for name in self.order:
+            for atom, (_, symbol) in self.activations.items():
+                if symbol not in named and self.recurrence.equations[name].has(atom):
+                    named.add(symbol)
+                    inside = self._write(atom.args[0], done)
+                    lines.append(
+                        (
+                            self.names[symbol],
+                            self.printer.doprint(atom.func(_real("inside"))).replace(
+                                "inside", inside
+                            ),
+                        )
+                    )
+            lines.append(
+                (
+                    self.names[_real(f"now.{name}")],
+                    self._write(self.recurrence.equations[name], done),
+                )
+            )
+            done.append(name)
+        return lines
+
+    def _sent_back(self, symbol: sympy.Symbol) -> list[str]:
+        """The terms delta^k * dk/dsymbol, over the states k."""
+        terms = []
+        for state in self.recurrence.states:
+            partial = self.recurrence.partials.get((state, symbol))
+            if partial is None:
+                continue
+            delta = rf"\delta^{{{self._word(state)}}}_t"
+            if partial == 1:
+                terms.append(delta)
+            elif partial.is_Add:
+                terms.append(rf"{delta} \odot \left({self._write(partial)}\right)")
+            else:
+                terms.append(rf"{delta} \odot {self._write(partial)}")
+        return terms
+
+    def _delta(self, symbol: sympy.Symbol) -> str:
+        return rf"\delta^{{{self.names[symbol].removesuffix('_t')}}}_t"
+
+    def _reads(self, gate: Gate, state: str) -> bool:
+        """Whether error flows from the gate back into the state, through W."""
+        wiring = gate.wiring
+        return isinstance(wiring, Dense) and wiring.source == state and not wiring.truncated
+
+    def bptt(self) -> list[tuple[str, str]]:
+        """The error sent back in time, and the derivatives of all weights."""
+        r = self.recurrence
+        lines = []
+        for state in r.states:
+            word = self._word(state)
+            lines.append((rf"\delta^{{{word}}}_t", rf"\frac{{\partial E}}{{\partial {word}_t}}"))
+        for symbol in r.drive_symbols:
+            lines.append((self._delta(symbol), " + ".join(self._sent_back(symbol)) or "0"))
+        for state, symbol in zip(r.states, r.state_symbols, strict=True):
+            word = self._word(state)
+            terms = self._sent_back(symbol)
+            if state == r.output:
+                terms.insert(0, rf"\frac{{\partial E_{{t-1}}}}{{\partial {word}_{{t-1}}}}")
+            terms += [
+                rf"{self._subscript('W', gate)}^\top {self._delta(gate.from_state)}"
+                for gate in r.dense_gates
+                if self._reads(gate, state)
+            ]
+            lines.append((rf"\delta^{{{word}}}_{{t-1}}", " + ".join(terms) or "0"))
+        return lines + self._weights()
+
+    def _weights(self) -> list[tuple[str, str]]:
+        r = self.recurrence
+        lines = []
+
+        def derivative(weight: str, terms: str) -> None:
+            lines.append((rf"\frac{{\partial E}}{{\partial {weight}}}", rf"\sum_t {terms}"))
+
+        for gate in r.gates:
+            delta = self._delta(gate.from_input)
+            if isinstance(gate.wiring, Dense):
+                source = self._word(gate.wiring.source or "") + r"_{t-1}^\top"
+                derivative(self._subscript("W", gate), f"{self._delta(gate.from_state)} {source}")
+            derivative(self._subscript("U", gate), rf"{delta} x_t^\top")
+            derivative(self._subscript("b", gate), delta)
+        for symbol in r.unit_symbols:
+            terms = " + ".join(self._sent_back(symbol)) or "0"
+            derivative(self.printer.doprint(symbol), rf"\left[{terms}\right]")
+        return lines
+
+    def jacobian(self) -> list[tuple[str, str]]:
+        """The state-to-state Jacobian, block by block."""
+        r = self.recurrence
+        lines = []
+        for state in r.states:
+            for before, symbol in zip(r.states, r.state_symbols, strict=True):
+                partial = r.partials.get((state, symbol))
+                terms = [] if partial is None else [self._diagonal(partial)]
+                terms += [
+                    self._diagonal(r.partials[state, gate.from_state])
+                    + " "
+                    + self._subscript("W", gate)
+                    for gate in r.dense_gates
+                    if self._reads(gate, before) and (state, gate.from_state) in r.partials
+                ]
+                now, past = self._word(state), self._word(before)
+                left = rf"\frac{{\partial {now}_t}}{{\partial {past}_{{t-1}}}}"
+                lines.append((left, " + ".join(terms) or "0"))
+        return lines
+
+    def _diagonal(self, partial: Expression) -> str:
+        if partial == 1:
+            return "I"
+        return rf"\operatorname{{diag}}\left({self._write(partial)}\right)"

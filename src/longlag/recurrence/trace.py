@@ -1,0 +1,383 @@
+"""Tracing: one call of ``update`` with symbols, checked, gives the recurrence."""
+
+import difflib
+import keyword
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NoReturn
+
+import sympy
+
+from longlag.recurrence.functions import Expression, stop_gradient
+from longlag.recurrence.program import DeclarationError, Program, compile_program
+from longlag.recurrence.wiring import Absent, Dense, Diagonal, UnitParameter
+
+__all__ = ["Gate", "Recurrence", "trace"]
+
+RESERVED = ("weight_ih", "weight_hh", "weight_hh_diagonal", "bias")
+"""Names of the layer's own parameters, which a unit parameter cannot take."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate of a traced recurrence.
+
+    Attributes:
+        name: its name.
+        wiring: how the past reaches it, its source made explicit.
+        split: whether ``update`` sees a and r apart; else only their sum.
+    """
+
+    name: str
+    wiring: Dense | Diagonal | Absent
+    split: bool
+
+    @property
+    def dense(self) -> bool:
+        """Whether the gate has rows in the recurrent matrix."""
+        return isinstance(self.wiring, Dense)
+
+    @property
+    def from_input(self) -> sympy.Symbol:
+        """The symbol that holds a of the gate: a + r where they are not seen apart."""
+        return _symbol(f"input.{self.name}" if self.split else f"pre.{self.name}")
+
+    @property
+    def from_state(self) -> sympy.Symbol:
+        """The symbol that holds r of the gate: a + r where they are not seen apart."""
+        return _symbol(f"recurrent.{self.name}" if self.split else f"pre.{self.name}")
+
+
+@dataclass(frozen=True, eq=False)
+class Recurrence:
+    """A traced declaration: equations over symbols, and the programs derived from them.
+
+    Attributes:
+        name: the cell's class name.
+        gates: the gates, in the order of their rows in the input matrix.
+        states: names of the states.
+        output: the state that is put out.
+        units: names of the unit parameters; ``diagonal.GATE`` are the weights of a
+            :class:`~longlag.recurrence.Diagonal` gate.
+        unit_parameters: the declarations behind ``units``, by name.
+        initial_bias: initial bias by gate.
+        latex_symbols: how gates, states and unit parameters are written, where declared.
+        equations: by state, its new value as an expression of ``symbols``.
+    """
+
+    name: str
+    gates: tuple[Gate, ...]
+    states: tuple[str, ...]
+    output: str
+    unit_parameters: Mapping[str, UnitParameter]
+    initial_bias: Mapping[str, float]
+    latex_symbols: Mapping[str, str]
+    equations: Mapping[str, Expression]
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Names of the unit parameters, in order."""
+        return tuple(self.unit_parameters)
+
+    @cached_property
+    def dense_gates(self) -> tuple[Gate, ...]:
+        """The gates that have rows in the recurrent matrix, in the order of those rows."""
+        return tuple(gate for gate in self.gates if gate.dense)
+
+    @cached_property
+    def drive_symbols(self) -> tuple[sympy.Symbol, ...]:
+        """The symbols that the matrix products fill: a + r by gate, or a and r apart.
+
+        Those that no recurrent product reaches come first; then, for the dense gates in order,
+        the one symbol that W reaches. So what W^T sends back is one block.
+        """
+        apart = [gate.from_input for gate in self.gates if gate.split or not gate.dense]
+        return (*apart, *(gate.from_state for gate in self.dense_gates))
+
+    @cached_property
+    def state_symbols(self) -> tuple[sympy.Symbol, ...]:
+        """The states at t - 1."""
+        return tuple(_symbol(f"state.{name}") for name in self.states)
+
+    @cached_property
+    def unit_symbols(self) -> tuple[sympy.Symbol, ...]:
+        """The unit parameters."""
+        return tuple(_symbol(f"unit.{name}") for name in self.units)
+
+    @cached_property
+    def symbols(self) -> tuple[sympy.Symbol, ...]:
+        """All inputs of the programs, in order: drives, states, unit parameters."""
+        return self.drive_symbols + self.state_symbols + self.unit_symbols
+
+    @cached_property
+    def forward(self) -> Program:
+        """The update: one output per state, in the order of ``states``."""
+        return compile_program(self.symbols, [self.equations[name] for name in self.states])
+
+    @cached_property
+    def partials(self) -> Mapping[tuple[str, sympy.Symbol], Expression]:
+        """The pointwise derivatives of each new state by each input; zeros are left out."""
+        derivatives = {}
+        for name in self.states:
+            for symbol in self.symbols:
+                derivative = sympy.diff(self.equations[name], symbol)
+                if derivative != 0:
+                    derivatives[name, symbol] = derivative
+        return derivatives
+
+    @cached_property
+    def linearisation(self) -> Program:
+        """The partials as one program; outputs in the order of ``partials``."""
+        return compile_program(self.symbols, self.partials.values())
+
+
+def _symbol(name: str) -> sympy.Symbol:
+    return sympy.Symbol(name, real=True)
+
+
+class _Namespace:
+    """Attribute access to symbols, with an error that names what there is."""
+
+    def __init__(self, cell: str, word: str, symbols: Mapping[str, Any]) -> None:
+        self._cell, self._word, self._symbols = cell, word, symbols
+        self._used: set[str] = set()
+
+    def _get(self, name: str, call: str) -> Any:
+        if name not in self._symbols:
+            _unknown(f"{self._cell}.update reads {call}", self._word, name, self._symbols)
+        self._used.add(name)
+        return self._symbols[name]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        namespace = {"gate": "pre", "unit parameter": "unit"}.get(self._word, "state")
+        return self._get(name, f"{namespace}.{name}")
+
+
+class _Pre(_Namespace):
+    """The pre-activations: a + r by attribute, a and r apart by method."""
+
+    def __init__(self, cell: str, gates: Mapping[str, Any]) -> None:
+        super().__init__(cell, "gate", {name: _symbol(f"pre.{name}") for name in gates})
+        self._gates = gates
+        self._split: set[str] = set()
+
+    def from_input(self, name: str) -> sympy.Symbol:
+        self._get(name, f"pre.from_input({name!r})")
+        self._split.add(name)
+        return _symbol(f"input.{name}")
+
+    def from_state(self, name: str) -> sympy.Symbol:
+        self._get(name, f"pre.from_state({name!r})")
+        if isinstance(self._gates[name], Absent):
+            raise DeclarationError(
+                f"{self._cell}.update reads pre.from_state({name!r}), but that gate's wiring is "
+                "Absent(); wire it with Dense() or Diagonal(), or read pre.from_input"
+            )
+        self._split.add(name)
+        return _symbol(f"recurrent.{name}")
+
+
+def _unknown(what: str, word: str, name: object, known: Iterable[str]) -> NoReturn:
+    known = tuple(known)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    listed = ", ".join(repr(each) for each in known) or "none"
+    raise DeclarationError(f"{what}, but no {word} {name!r} is declared (declared: {listed}){hint}")
+
+
+def _names(cell: str, attribute: str, value: Any, least: int = 1) -> tuple[str, ...]:
+    if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):
+        raise DeclarationError(
+            f"{cell}.{attribute}: got {value!r}, expected a tuple of names; "
+            f'write {attribute} = ("name",)'
+        )
+    if len(value) < least:
+        raise DeclarationError(f"{cell}.{attribute}: got (), expected at least {least} name")
+    for name in value:
+        if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
+            raise DeclarationError(
+                f"{cell}.{attribute}: {name!r} is not a name that update can read as an "
+                "attribute; use letters, digits and _, with a letter first"
+            )
+        if value.count(name) > 1:
+            raise DeclarationError(f"{cell}.{attribute}: {name!r} is declared twice")
+    return value
+
+
+def _wiring(cell: Any, name: str, gates: tuple[str, ...], states: tuple[str, ...]) -> dict:
+    for gate in cell.wiring:
+        if gate not in gates:
+            _unknown(f"{name}.wiring names the gate {gate!r}", "gate", gate, gates)
+    wiring = {}
+    for gate in gates:
+        wire = cell.wiring.get(gate, Dense())
+        if not isinstance(wire, (Dense, Diagonal, Absent)):
+            raise DeclarationError(
+                f"{name}.wiring[{gate!r}]: got {wire!r}, expected Dense(...), Diagonal(...) or "
+                "Absent()"
+            )
+        if not isinstance(wire, Absent):
+            source = cell.output if wire.source is None else wire.source
+            if source not in states:
+                _unknown(f"{name}.wiring[{gate!r}] reads {source!r}", "state", source, states)
+            if isinstance(wire, Dense):
+                wire = Dense(source, wire.truncated)
+            else:
+                wire = Diagonal(source, wire.truncated, wire.initial)
+        wiring[gate] = wire
+    return wiring
+
+
+def _call_update(cell: Any, name: str, pre: _Pre, state: _Namespace, unit: _Namespace) -> dict:
+    try:
+        result = cell.update(pre, state, unit)
+    except DeclarationError:
+        raise
+    except Exception as error:
+        raise DeclarationError(
+            f"{name}.update failed on its symbols with {type(error).__name__}: {error}; it is "
+            "called once with SymPy symbols and must be pointwise: + - * / ** and the functions "
+            "of longlag.recurrence (tanh, sigmoid, relu, exp, ...), no tensors, no matrix "
+            "products, no comparisons"
+        ) from error
+    if not isinstance(result, dict):
+        raise DeclarationError(
+            f"{name}.update returned {type(result).__name__}, expected a dict from each state's "
+            f"name to its new value, such as {{{cell.state[0]!r}: ...}}"
+        )
+    return result
+
+
+def _expression(name: str, state: str, value: Any) -> Expression:
+    if isinstance(value, (bool, str)):
+        expression = None
+    else:
+        try:
+            expression = sympy.sympify(value, strict=True)
+        except (sympy.SympifyError, TypeError, ValueError, AttributeError):
+            expression = None
+    if not isinstance(expression, sympy.Expr) or getattr(expression, "is_Matrix", False):
+        raise DeclarationError(
+            f"{name}.update returned {type(value).__name__} for the state {state!r}, expected a "
+            "pointwise expression of pre, state and unit"
+        )
+    return expression
+
+
+def trace(cell: Any) -> Recurrence:
+    """Call the cell's ``update`` once with symbols and check what it declares.
+
+    Args:
+        cell: an instance of :class:`~longlag.recurrence.Cell`.
+
+    Returns:
+        The recurrence, with a, r, states and unit parameters as SymPy symbols.
+
+    Raises:
+        DeclarationError: for an unknown gate, state or unit parameter, a state that is not
+            updated, a gate or unit parameter that is never read, an operation that is not
+            pointwise, or wiring that names no state.
+    """
+    name = type(cell).__name__
+    states = _names(name, "state", cell.state)
+    gates = _names(name, "gates", getattr(cell, "gates", None))
+    parameters = dict(cell.unit_parameters)
+    _names(name, "unit_parameters", tuple(parameters), least=0)
+    for parameter, declared in parameters.items():
+        if parameter in RESERVED:
+            raise DeclarationError(
+                f"{name}.unit_parameters: {parameter!r} is the name of a parameter that every "
+                "layer has; choose another"
+            )
+        if not isinstance(declared, UnitParameter):
+            raise DeclarationError(
+                f"{name}.unit_parameters[{parameter!r}]: got {declared!r}, expected "
+                f"UnitParameter({declared!r})"
+            )
+    if cell.output not in states:
+        _unknown(f"{name}.output is {cell.output!r}", "state", cell.output, states)
+    for gate in cell.initial_bias:
+        if gate not in gates:
+            _unknown(f"{name}.initial_bias names {gate!r}", "gate", gate, gates)
+    for written in cell.latex_symbols:
+        if written not in {*states, *gates, *parameters}:
+            _unknown(f"{name}.latex_symbols names {written!r}", "name", written, (*states, *gates))
+    wiring = _wiring(cell, name, gates, states)
+
+    pre = _Pre(name, wiring)
+    state = _Namespace(name, "state", {s: _symbol(f"state.{s}") for s in states})
+    unit = _Namespace(name, "unit parameter", {u: _symbol(f"unit.{u}") for u in parameters})
+    result = _call_update(cell, name, pre, state, unit)
+    for returned in result:
+        if returned not in states:
+            _unknown(f"{name}.update returns {returned!r}", "state", returned, states)
+    for declared in states:
+        if declared not in result:
+            raise DeclarationError(
+                f"{name}.update does not return the state {declared!r}; return its new value, or "
+                f"{declared!r}: state.{declared} where it keeps the old one"
+            )
+    equations = {s: _expression(name, s, result[s]) for s in states}
+    _check_read(name, equations, pre, gates, parameters)
+
+    traced = tuple(Gate(gate, wiring[gate], gate in pre._split) for gate in gates)
+    units = dict(parameters)
+    replacements: dict[Expression, Expression] = {}
+    for gate in traced:
+        total, a, r = (_symbol(f"{word}.{gate.name}") for word in ("pre", "input", "recurrent"))
+        product: Expression = r
+        if isinstance(gate.wiring, Absent):
+            product = sympy.Integer(0)
+        elif isinstance(gate.wiring, Diagonal):
+            source: Expression = _symbol(f"state.{gate.wiring.source}")
+            if gate.wiring.truncated:
+                source = stop_gradient(source)
+            product = _symbol(f"unit.diagonal.{gate.name}") * source
+            units[f"diagonal.{gate.name}"] = UnitParameter(gate.wiring.initial)
+            replacements[r] = product
+        if gate.split:
+            replacements[total] = a + product
+        elif isinstance(gate.wiring, Diagonal):
+            replacements[total] = total + product
+    equations = {state: equation.xreplace(replacements) for state, equation in equations.items()}
+    recurrence = Recurrence(
+        name=name,
+        gates=traced,
+        states=states,
+        output=cell.output,
+        unit_parameters=units,
+        initial_bias=dict(cell.initial_bias),
+        latex_symbols=dict(cell.latex_symbols),
+        equations=equations,
+    )
+    try:
+        _ = recurrence.forward, recurrence.linearisation
+    except DeclarationError as error:
+        raise DeclarationError(f"{name}.update: {error}") from None
+    return recurrence
+
+
+def _check_read(
+    name: str,
+    equations: Mapping[str, Expression],
+    pre: _Pre,
+    gates: tuple[str, ...],
+    parameters: Mapping[str, UnitParameter],
+) -> None:
+    """Every declared gate and unit parameter must be read: else its weights would be dead."""
+    read = {str(symbol) for expression in equations.values() for symbol in expression.free_symbols}
+    for gate in gates:
+        if not read & {f"pre.{gate}", f"input.{gate}", f"recurrent.{gate}"}:
+            raise DeclarationError(
+                f"{name}.gates declares {gate!r}, but update never uses it; read pre.{gate} or "
+                "remove the gate"
+            )
+    for parameter in parameters:
+        if f"unit.{parameter}" not in read:
+            raise DeclarationError(
+                f"{name}.unit_parameters declares {parameter!r}, but update never uses it; read "
+                f"unit.{parameter} or remove it"
+            )

@@ -1,0 +1,6 @@
+"""Running a recurrence over time: the one entry, its backends, lengths, resets, replicas."""
+
+from longlag.scan.entry import BACKENDS, Scanned, check_backend, scan
+from longlag.scan.inputs import Schedule, Weights
+
+__all__ = ["BACKENDS", "Scanned", "Schedule", "Weights", "check_backend", "scan"]

@@ -1,0 +1,324 @@
+"""The derived backward: explicit back-propagation through time from the traced partials.
+
+With delta^k_t = dE/ds^k_t and the partials of the update s_t = phi(a_t, r_t, s_{t-1}, theta)::
+
+    da_t        = sum_k delta^k_t  dphi_k/da
+    dr_t        = sum_k delta^k_t  dphi_k/dr
+    delta_{t-1} = dE_{t-1}/ds_{t-1} + sum_k delta^k_t dphi_k/ds + W^T dr_t
+    dW          = sum_t dr_t s_{t-1}^T        one matrix product, after the loop
+    dtheta      = sum_t sum_k delta^k_t dphi_k/dtheta
+
+Only the states are stored by the forward pass. The partials do not depend on delta, so they are
+recomputed for many steps at once, and the loop that must go step by step is left with a few
+products. Every compiled backend follows this scheme.
+
+Source: P. J. Werbos, Backpropagation through time: what it does and how to do it, Proceedings of
+the IEEE 78(10), 1990.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from longlag.recurrence import Recurrence
+from longlag.scan import reference
+from longlag.scan.inputs import Schedule, Weights
+from longlag.scan.step import TorchStep, outer, times, torch_step
+
+__all__ = ["run"]
+
+BLOCK = 1 << 22
+"""Numbers of pre-activations that are linearised at once: it bounds the scratch memory."""
+
+
+def run(
+    recurrence: Recurrence,
+    drive: Float[Tensor, "T *R N GH"],
+    weights: Weights,
+    initial: Sequence[Tensor],
+    schedule: Schedule,
+) -> tuple[Tensor, list[Tensor]]:
+    """Run a recurrence over time; arguments and results as in :func:`reference.run`.
+
+    Time: the forward loop once forward, and about as much again backward. Memory: the states.
+    A second derivative is taken through the reference backend.
+    """
+    output, *final = _DerivedScan.apply(
+        recurrence, schedule, drive, weights.recurrent, *initial, *weights.units
+    )
+    return output, final
+
+
+class _DerivedScan(torch.autograd.Function):
+    """One node in autograd's graph for a whole sequence."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        recurrence: Recurrence,
+        schedule: Schedule,
+        drive: Tensor,
+        recurrent: Tensor | None,
+        *numbers: Tensor,
+    ) -> tuple[Tensor, ...]:
+        initial = numbers[: len(recurrence.states)]
+        weights = Weights(recurrent, numbers[len(recurrence.states) :])
+        trajectory = _trajectory(recurrence, drive, weights, initial, schedule)
+        output = trajectory[recurrence.states.index(recurrence.output)][1:]
+        if schedule.active is not None:
+            output = output.masked_fill(~schedule.active, 0.0)
+        ctx.recurrence, ctx.schedule = recurrence, schedule
+        ctx.save_for_backward(drive, recurrent, *numbers, *trajectory)
+        return output, *(states[-1].clone() for states in trajectory)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        recurrence, schedule = ctx.recurrence, ctx.schedule
+        drive, recurrent, *rest = ctx.saved_tensors
+        states, units = len(recurrence.states), len(recurrence.units)
+        initial, numbers = rest[:states], tuple(rest[states : states + units])
+        weights = Weights(recurrent, numbers)
+        wanted = ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled():
+            return (
+                None,
+                None,
+                *_again(recurrence, schedule, drive, weights, initial, gradients, wanted),
+            )
+        backward = _Backward(recurrence, drive, weights, rest[states + units :], schedule)
+        d_drive, d_recurrent, d_initial, d_units = backward(gradients, any(wanted[2 + states :]))
+        found = (d_drive, d_recurrent, *d_initial, *d_units)
+        return (
+            None,
+            None,
+            *(gradient if want else None for gradient, want in zip(found, wanted, strict=True)),
+        )
+
+
+def _again(
+    recurrence: Recurrence,
+    schedule: Schedule,
+    drive: Tensor,
+    weights: Weights,
+    initial: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    wanted: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """The gradients as differentiable expressions, for a second derivative."""
+    given = (drive, weights.recurrent, *initial, *weights.units)
+    output, final = reference.run(recurrence, drive, weights, initial, schedule)
+    pairs = [
+        (result, gradient)
+        for result, gradient in zip((output, *final), gradients, strict=True)
+        if result.requires_grad
+    ]
+    chosen = [
+        tensor for tensor, want in zip(given, wanted, strict=True) if want and tensor is not None
+    ]
+    found = iter(
+        torch.autograd.grad(
+            [result for result, _ in pairs],
+            chosen,
+            [gradient for _, gradient in pairs],
+            create_graph=True,
+            materialize_grads=True,
+        )
+    )
+    return tuple(next(found) if want else None for want in wanted)
+
+
+def _trajectory(
+    recurrence: Recurrence,
+    drive: Tensor,
+    weights: Weights,
+    initial: Sequence[Tensor],
+    schedule: Schedule,
+) -> list[Tensor]:
+    """All states s_0 .. s_T, each (T + 1, N, H)."""
+    step = torch_step(recurrence)
+    blocks = step.blocks(weights)
+    visited = [[state] for state in initial]
+    states = list(initial)
+    for t in range(drive.shape[0]):
+        before = states
+        if schedule.keep is not None:
+            before = [state.masked_fill(~schedule.keep[t], 0.0) for state in states]
+        after = step.update(drive[t], before, blocks, weights.units, schedule.mask)
+        if schedule.active is not None:
+            active = schedule.active[t]
+            after = [torch.where(active, *pair) for pair in zip(after, states, strict=True)]
+        states = after
+        for path, state in zip(visited, states, strict=True):
+            path.append(state)
+    return [torch.stack(path) for path in visited]
+
+
+class _Backward:
+    """The backward scan, in blocks of steps from the last to the first."""
+
+    def __init__(
+        self,
+        recurrence: Recurrence,
+        drive: Tensor,
+        weights: Weights,
+        trajectory: Sequence[Tensor],
+        schedule: Schedule,
+    ) -> None:
+        self.step: TorchStep = torch_step(recurrence)
+        self.recurrence, self.schedule = recurrence, schedule
+        self.drive, self.weights, self.trajectory = drive, weights, trajectory
+        self.blocks = self.step.blocks(weights)
+        self.replicated = drive.dim() == 4
+        self.hidden = trajectory[0].shape[-1]
+        self.apart = len(recurrence.drive_symbols) - len(recurrence.dense_gates)
+
+    def __call__(
+        self, gradients: Sequence[Tensor], with_units: bool
+    ) -> tuple[Tensor, Tensor | None, list[Tensor], list[Tensor]]:
+        """Gradients by drive, recurrent matrix, initial states and unit parameters."""
+        d_output, *delta = gradients
+        if self.schedule.active is not None:
+            d_output = d_output.masked_fill(~self.schedule.active, 0.0)
+        steps = self.drive.shape[0]
+        d_drives = self.drive.new_empty(
+            (*self.drive.shape[:-1], len(self.recurrence.drive_symbols), self.hidden)
+        )
+        d_blocks = [torch.zeros_like(block) for block in self.blocks]
+        d_units = [torch.zeros_like(unit) for unit in self.weights.units]
+        size = max(1, BLOCK // max(1, d_drives[:1].numel()))
+        for first in reversed(range(0, steps, size)):
+            block = slice(first, min(first + size, steps))
+            delta = self._block(block, d_output, delta, d_drives, d_blocks, d_units, with_units)
+        return self._by_gate(d_drives), self._by_row(d_blocks), list(delta), d_units
+
+    def _block(
+        self,
+        block: slice,
+        d_output: Tensor,
+        delta: Sequence[Tensor],
+        d_drives: Tensor,
+        d_blocks: list[Tensor],
+        d_units: list[Tensor],
+        with_units: bool,
+    ) -> list[Tensor]:
+        """Send the error back through one block of steps; returns delta before it."""
+        before = [states[block.start : block.stop] for states in self.trajectory]
+        keep = None if self.schedule.keep is None else self.schedule.keep[block]
+        if keep is not None:
+            before = [state.masked_fill(~keep, 0.0) for state in before]
+        partials = self._partials(block, before, keep)
+        delta = list(delta)
+        visited: list[list[Tensor]] = [[] for _ in delta]
+        states = self.recurrence.state_symbols
+        stacked = self._stack(partials, before[0])
+        kept = None if keep is None else keep.to(self.drive.dtype)
+        for t in reversed(range(block.stop - block.start)):
+            delta[self.step.output] = delta[self.step.output] + d_output[block.start + t]
+            for path, error in zip(visited, delta, strict=True):
+                path.append(error)
+            here = d_drives[block.start + t]
+            torch.mul(delta[0].unsqueeze(-2), stacked[0][t], out=here)
+            for number in range(1, len(delta)):
+                here.addcmul_(delta[number].unsqueeze(-2), stacked[number][t])
+            sent: list[Tensor | None] = [None] * len(delta)
+            for (number, symbol), partial in partials.items():
+                if symbol in states:
+                    source = states.index(symbol)
+                    term = delta[number] * partial[t]
+                    old = sent[source]
+                    sent[source] = term if old is None else old + term
+            for product, weight in zip(self.step.products, self.blocks, strict=True):
+                if not product.truncated:
+                    term = times(self._reached(here, product.gates), weight)
+                    if self.schedule.mask is not None:
+                        term = term * self.schedule.mask
+                    if kept is not None:
+                        term = term * kept[t]
+                    old = sent[product.source]
+                    sent[product.source] = term if old is None else old + term
+            delta = [
+                torch.zeros_like(error) if new is None else new
+                for new, error in zip(sent, delta, strict=True)
+            ]
+        for product, d_block in zip(self.step.products, d_blocks, strict=True):
+            reached = self._reached(d_drives[block], product.gates)
+            read = self.step.read(product, before, self.schedule.mask)
+            d_block += outer(reached, read, self.replicated)
+        if with_units:
+            self._add_units(partials, visited, d_units)
+        return delta
+
+    def _partials(self, block: slice, before: list[Tensor], keep: Tensor | None) -> dict:
+        """The partials of a block, as the schedule lets them act, each of a state's shape."""
+        partials = self.step.partials(
+            self.drive[block], before, self.blocks, self.weights.units, self.schedule.mask
+        )
+        shape = before[0].shape
+        states = self.recurrence.state_symbols
+        active = None if self.schedule.active is None else self.schedule.active[block]
+        if active is not None:
+            for number, symbol in enumerate(states):
+                if (number, symbol) not in partials:
+                    partials[number, symbol] = torch.zeros_like(before[0])
+        for key, partial in partials.items():
+            number, symbol = key
+            partial = partial.expand(shape)
+            if keep is not None and symbol in states:
+                partial = partial.masked_fill(~keep, 0.0)
+            if active is not None:
+                kept = float(symbol in states and states.index(symbol) == number)
+                partial = partial.masked_fill(~active, kept)
+            partials[key] = partial
+        return partials
+
+    def _stack(self, partials: dict, like: Tensor) -> list[Tensor]:
+        """For each state, its partials by all drives: (T, N, drives, H)."""
+        zero = torch.zeros_like(like[:1]).expand(like.shape)
+        return [
+            torch.stack(
+                [partials.get((number, symbol), zero) for symbol in self.recurrence.drive_symbols],
+                dim=-2,
+            )
+            for number in range(len(self.recurrence.states))
+        ]
+
+    def _reached(self, d_drives: Tensor, gates: tuple[int, ...]) -> Tensor:
+        """dr of some dense gates, side by side as the rows of their block: (..., G'' H)."""
+        dense = d_drives[..., self.apart :, :]
+        if len(gates) < len(self.recurrence.dense_gates):
+            dense = dense[..., list(gates), :]
+        return dense.flatten(-2)
+
+    def _add_units(
+        self, partials: dict, visited: list[list[Tensor]], d_units: list[Tensor]
+    ) -> None:
+        deltas = [torch.stack(path[::-1]) for path in visited]
+        for unit, symbol in enumerate(self.recurrence.unit_symbols):
+            for number, delta in enumerate(deltas):
+                partial = partials.get((number, symbol))
+                if partial is not None:
+                    d_units[unit] += (delta * partial).sum((0, -2)).unsqueeze(-2)
+
+    def _by_gate(self, d_drives: Tensor) -> Tensor:
+        """From the order of the drives to that of the gates, side by side: (T, N, G H)."""
+        if self.apart:
+            symbols = self.recurrence.drive_symbols
+            order = [symbols.index(gate.from_input) for gate in self.recurrence.gates]
+            d_drives = d_drives[..., order, :]
+        return d_drives.flatten(-2)
+
+    def _by_row(self, d_blocks: list[Tensor]) -> Tensor | None:
+        """From one block per product to the rows of the recurrent matrix."""
+        if self.weights.recurrent is None:
+            return None
+        if len(d_blocks) == 1:
+            return d_blocks[0]
+        gradient = torch.empty_like(self.weights.recurrent)
+        gates = gradient.split(self.hidden, dim=-2)
+        for product, d_block in zip(self.step.products, d_blocks, strict=True):
+            for number, rows in zip(product.gates, d_block.split(self.hidden, -2), strict=True):
+                gates[number].copy_(rows)
+        return gradient

@@ -1,0 +1,86 @@
+"""The one entry: run a recurrence over time on a backend."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from longlag.recurrence import Recurrence
+from longlag.scan import derived, reference
+from longlag.scan.inputs import Schedule, Weights
+
+__all__ = ["BACKENDS", "Scanned", "check_backend", "scan"]
+
+_RUN: dict[str, Callable[..., tuple[Tensor, list[Tensor]]]] = {
+    "reference": reference.run,
+    "derived": derived.run,
+}
+
+BACKENDS = ("auto", *_RUN)
+"""What ``backend=`` can be: ``"reference"`` is plain PyTorch under autograd, the definition of
+correct; ``"derived"`` the same forward loop with explicit back-propagation through time; and
+``"auto"`` takes the fastest that can do the work."""
+
+
+class Scanned(NamedTuple):
+    """What a scan gives.
+
+    Attributes:
+        output: (N, T, H), zero in the padding.
+        state: the final states, each (N, H): after the last step that is not padding.
+        backend: the backend that ran.
+    """
+
+    output: Tensor
+    state: tuple[Tensor, ...]
+    backend: str
+
+
+def check_backend(backend: str) -> None:
+    """Raise a ValueError where ``backend`` is none that there is."""
+    if backend not in BACKENDS:
+        known = ", ".join(repr(name) for name in BACKENDS)
+        raise ValueError(f"backend: got {backend!r}, expected one of {known}")
+
+
+def scan(
+    recurrence: Recurrence,
+    drive: Float[Tensor, "*R N T GH"],
+    weights: Weights,
+    initial: Sequence[Float[Tensor, "*R N H"]],
+    lengths: Int[Tensor, "*R N"] | None = None,
+    resets: Bool[Tensor, "*R N T"] | None = None,
+    mask: Float[Tensor, "*R N H"] | None = None,
+    backend: str = "auto",
+) -> Scanned:
+    """Run a recurrence over time.
+
+    Args:
+        recurrence: the traced cell.
+        drive: a = U x + b of every gate, gates side by side.
+        weights: recurrent matrix and unit parameters.
+        initial: the states before the first step, in the order of ``recurrence.states``.
+        lengths: numbers of steps that count, in 0..T; the rest is padding, whose content, even
+            NaN, changes nothing.
+        resets: True where the state is set to zero before the step.
+        mask: recurrent dropout mask, one a sequence.
+        backend: one of :data:`BACKENDS`.
+
+    Raises:
+        ValueError: for an unknown backend.
+    """
+    check_backend(backend)
+    chosen = "derived" if backend == "auto" else backend
+    drive = drive.movedim(-2, 0)  # (T, *R, N, GH)
+    active = keep = None
+    if lengths is not None:
+        steps = torch.arange(drive.shape[0], device=drive.device)
+        active = (steps < lengths.unsqueeze(-1)).movedim(-1, 0).unsqueeze(-1)
+        drive = drive.masked_fill(~active, 0.0)
+    if resets is not None:
+        keep = ~resets.movedim(-1, 0).unsqueeze(-1)
+    schedule = Schedule(active, keep, mask)
+    output, final = _RUN[chosen](recurrence, drive, weights, initial, schedule)
+    return Scanned(output.movedim(0, -2), tuple(final), chosen)

@@ -1,0 +1,177 @@
+"""One step of a recurrence in PyTorch, and its linearisation for many steps at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import sympy
+import torch
+from torch import Tensor
+
+from longlag.recurrence import Dense, Recurrence
+from longlag.scan.inputs import Weights
+from longlag.scan.programs import TorchProgram
+
+__all__ = ["Product", "TorchStep", "torch_step"]
+
+
+@dataclass(frozen=True)
+class Product:
+    """Dense gates that read one state in one way, so that one matrix product serves them.
+
+    Attributes:
+        source: number of the state that is read.
+        truncated: whether error is kept from flowing back through the product.
+        gates: numbers of these gates among the dense gates.
+    """
+
+    source: int
+    truncated: bool
+    gates: tuple[int, ...]
+
+
+class TorchStep:
+    """A recurrence ready for PyTorch. It has no weights: they are arguments.
+
+    Shapes are those of one step, (N, .); or of many at once, (T, N, .). R replicas put an R
+    before N.
+    """
+
+    def __init__(self, recurrence: Recurrence) -> None:
+        self.recurrence = recurrence
+        self.output = recurrence.states.index(recurrence.output)
+        self.run_update = TorchProgram(recurrence.forward)
+        groups: dict[tuple[int, bool], list[int]] = {}
+        for number, gate in enumerate(recurrence.dense_gates):
+            assert isinstance(gate.wiring, Dense)
+            assert gate.wiring.source is not None
+            source = recurrence.states.index(gate.wiring.source)
+            groups.setdefault((source, gate.wiring.truncated), []).append(number)
+        self.products = tuple(Product(*key, tuple(gates)) for key, gates in groups.items())
+        self.fused = len(self.products) == 1 and all(
+            gate.dense and not gate.split for gate in recurrence.gates
+        )
+
+    @cached_property
+    def run_linearisation(self) -> TorchProgram:
+        """The program that gives the pointwise partials."""
+        return TorchProgram(self.recurrence.linearisation)
+
+    def blocks(self, weights: Weights) -> list[Tensor]:
+        """For each product, the rows (G'' H, H) of its gates in the recurrent matrix."""
+        if weights.recurrent is None:
+            return []
+        gates = weights.recurrent.split(weights.recurrent.shape[-1], dim=-2)
+        if len(self.products) == 1:
+            return [weights.recurrent]
+        return [
+            torch.cat([gates[number] for number in product.gates], dim=-2)
+            for product in self.products
+        ]
+
+    def read(self, product: Product, states: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+        """The state as the product reads it: truncated and dropped out where it is so."""
+        source = states[product.source]
+        if product.truncated:
+            source = source.detach()
+        return source if mask is None else source * mask
+
+    def drives(
+        self,
+        a: Tensor,
+        states: Sequence[Tensor],
+        blocks: Sequence[Tensor],
+        mask: Tensor | None,
+    ) -> list[Tensor]:
+        """What the matrix products give the update, in the order of ``drive_symbols``.
+
+        Args:
+            a: (..., N, G H), the input part of every gate.
+            states: the states at t - 1, each (..., N, H).
+            blocks: from :meth:`blocks`.
+            mask: the recurrent dropout mask (N, H), or None.
+        """
+        gates = self.recurrence.gates
+        if self.fused:
+            read = self.read(self.products[0], states, mask)
+            return list(_add_product(a, read, blocks[0]).chunk(len(gates), dim=-1))
+        recurrent: dict[int, Tensor] = {}
+        for product, block in zip(self.products, blocks, strict=True):
+            parts = times(self.read(product, states, mask), block.mT).chunk(
+                len(product.gates), dim=-1
+            )
+            recurrent.update(zip(product.gates, parts, strict=True))
+        inputs = dict(zip((gate.name for gate in gates), a.chunk(len(gates), dim=-1), strict=True))
+        apart = [inputs[gate.name] for gate in gates if gate.split or not gate.dense]
+        return apart + [
+            recurrent[number] if gate.split else inputs[gate.name] + recurrent[number]
+            for number, gate in enumerate(self.recurrence.dense_gates)
+        ]
+
+    def update(
+        self,
+        a: Tensor,
+        states: Sequence[Tensor],
+        blocks: Sequence[Tensor],
+        units: Sequence[Tensor],
+        mask: Tensor | None,
+    ) -> list[Tensor]:
+        """The new states of one step."""
+        new = self.run_update([*self.drives(a, states, blocks, mask), *states, *units])
+        return [state.expand(old.shape) for state, old in zip(new, states, strict=True)]
+
+    def partials(
+        self,
+        a: Tensor,
+        states: Sequence[Tensor],
+        blocks: Sequence[Tensor],
+        units: Sequence[Tensor],
+        mask: Tensor | None,
+    ) -> dict[tuple[int, sympy.Symbol], Tensor]:
+        """The pointwise partials of each new state, by (number of the state, symbol).
+
+        Those that are not there are zero. Each broadcasts to the shape of a state.
+        """
+        drives = self.drives(a, states, blocks, mask)
+        values = self.run_linearisation([*drives, *states, *units])
+        numbers = {name: number for number, name in enumerate(self.recurrence.states)}
+        return {
+            (numbers[state], symbol): value
+            for (state, symbol), value in zip(self.recurrence.partials, values, strict=True)
+        }
+
+
+def torch_step(recurrence: Recurrence) -> TorchStep:
+    """The recurrence ready for PyTorch: made at its first use, and kept with it."""
+    found = recurrence.__dict__.get("_torch_step")
+    if found is None:
+        found = TorchStep(recurrence)
+        recurrence.__dict__["_torch_step"] = found
+    return found
+
+
+def times(x: Tensor, matrix: Tensor) -> Tensor:
+    """x (..., N, A) times matrix (A, B), with (R, A, B) for x (R, N, A) or (T, R, N, A)."""
+    if matrix.dim() == 2 or x.dim() == 3:
+        return x @ matrix
+    steps, replicas, batch, _ = x.shape
+    flat = x.transpose(0, 1).reshape(replicas, steps * batch, x.shape[-1]) @ matrix
+    return flat.view(replicas, steps, batch, matrix.shape[-1]).transpose(0, 1)
+
+
+def outer(x: Tensor, y: Tensor, replicated: bool) -> Tensor:
+    """Sum over steps and sequences of x y^T: (T, N, A) and (T, N, B) give (A, B)."""
+    if not replicated:
+        return x.reshape(-1, x.shape[-1]).mT @ y.reshape(-1, y.shape[-1])
+    replicas = x.shape[1]
+    x, y = (z.transpose(0, 1).reshape(replicas, -1, z.shape[-1]) for z in (x, y))
+    return x.mT @ y
+
+
+def _add_product(a: Tensor, state: Tensor, block: Tensor) -> Tensor:
+    """a + state W^T; one call where it is one step of one network, or of R."""
+    if block.dim() == 2 and state.dim() == 2:
+        return torch.addmm(a, state, block.mT)
+    if block.dim() == 3 and state.dim() == 3:
+        return torch.baddbmm(a, state, block.mT)
+    return a + times(state, block.mT)
