@@ -34,6 +34,7 @@ class GRU(Cell):
 
     state = ("h",)
     gates = ("reset", "update", "new")
+    keeping_gates = {"update": 1}
     latex_symbols = {"reset": "r", "update": "z", "new": "n"}
 
     @property

@@ -32,7 +32,7 @@ class Leaky(Cell):
 
     Example:
         >>> Leaky(leak=0.1, recurrent=False).recurrence.equations["h"]
-        unit.leak*tanh(pre.candidate) + state.h*(1 - unit.leak)
+        state.h*(1 - unit.leak) + unit.leak*tanh(pre.candidate)
     """
 
     leak: float | tuple[float, ...] = 0.1

@@ -41,6 +41,7 @@ class LSTM(Cell):
 
     state = ("h", "c")
     gates = ("input", "forget", "candidate", "output")
+    keeping_gates = {"forget": 1, "input": -1}
     latex_symbols = {"input": "i", "forget": "f", "candidate": "g", "output": "o"}
 
     @property

@@ -32,6 +32,8 @@ class Cell(ABC):
             :class:`Diagonal` or :class:`Absent`.
         unit_parameters: by name, the numbers per unit that ``update`` reads.
         initial_bias: by gate name, the initial value of its bias; 0 where not given.
+        keeping_gates: by gate name, the sign with which its bias makes the cell keep its state:
+            +1 where a large bias keeps, -1 where it overwrites. Chrono initialisation reads it.
         latex_symbols: by name of a state, gate or unit parameter, how :meth:`latex` writes it.
 
     Example:
@@ -53,6 +55,7 @@ class Cell(ABC):
     unit_parameters: Any = {}
     wiring: Any = {}
     initial_bias: Any = {}
+    keeping_gates: Any = {}
     latex_symbols: Any = {}
 
     @property

@@ -299,9 +299,10 @@ def trace(cell: Any) -> Recurrence:
             )
     if cell.output not in states:
         _unknown(f"{name}.output is {cell.output!r}", "state", cell.output, states)
-    for gate in cell.initial_bias:
-        if gate not in gates:
-            _unknown(f"{name}.initial_bias names {gate!r}", "gate", gate, gates)
+    for attribute in ("initial_bias", "keeping_gates"):
+        for gate in getattr(cell, attribute):
+            if gate not in gates:
+                _unknown(f"{name}.{attribute} names {gate!r}", "gate", gate, gates)
     for written in cell.latex_symbols:
         if written not in {*states, *gates, *parameters}:
             _unknown(f"{name}.latex_symbols names {written!r}", "name", written, (*states, *gates))

@@ -1,0 +1,34 @@
+"""torch.nn modules: recurrent layers, stacks, both directions, sequence models, converters."""
+
+from longlag.layers.base import RecurrentModule
+from longlag.layers.bidirectional import Bidirectional
+from longlag.layers.convert import from_torch, to_torch
+from longlag.layers.families import GRU, LSTM, LSTM1997, Elman, IndRNN, Leaky
+from longlag.layers.readout import Readout
+from longlag.layers.recurrent import Options, Recurrent
+from longlag.layers.saving import load, load_with_metadata, save
+from longlag.layers.sequence_model import SequenceModel
+from longlag.layers.stack import Stack
+from longlag.layers.summary import Summary
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "LSTM1997",
+    "Bidirectional",
+    "Elman",
+    "IndRNN",
+    "Leaky",
+    "Options",
+    "Readout",
+    "Recurrent",
+    "RecurrentModule",
+    "SequenceModel",
+    "Stack",
+    "Summary",
+    "from_torch",
+    "load",
+    "load_with_metadata",
+    "save",
+    "to_torch",
+]

@@ -1,0 +1,67 @@
+"""What all recurrent modules have in common: a layer, a stack of layers, both directions."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["RecurrentModule", "take_last"]
+
+
+class RecurrentModule(nn.Module, ABC):
+    """A module that reads sequences.
+
+    Attributes:
+        input_size: C.
+        output_size: width of the output.
+        replicas: R, or None.
+    """
+
+    input_size: int
+    output_size: int
+    replicas: int | None
+
+    @abstractmethod
+    def forward(
+        self,
+        x: Tensor,
+        state: Any = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
+        """Read sequences: x (N, T, C) to (output (N, T, H), state)."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """What :func:`longlag.load` needs to build the module again, as plain data."""
+
+    @abstractmethod
+    def reset_parameters(self) -> None:
+        """Draw the initial parameters anew."""
+
+    def last(self, output: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What the module says of the whole sequence: (N, T, H) to (N, H)."""
+        return take_last(output, lengths)
+
+    def to_torch(self) -> nn.Module:
+        """The same network as a torch.nn module; see :func:`longlag.layers.to_torch`."""
+        from longlag.layers.convert import to_torch
+
+        return to_torch(self)
+
+
+def take_last(sequence: Tensor, lengths: Tensor | None) -> Tensor:
+    """The last step that is not padding, (N, T, F) to (N, F); zeros for an empty sequence.
+
+    >>> take_last(torch.arange(6.0).view(1, 6, 1), torch.tensor([3])).item()
+    2.0
+    """
+    if sequence.shape[-2] == 0:
+        return sequence.new_zeros((*sequence.shape[:-2], sequence.shape[-1]))
+    if lengths is None:
+        return sequence[..., -1, :]
+    index = (lengths - 1).clamp(min=0)[..., None, None]
+    index = index.expand(*sequence.shape[:-2], 1, sequence.shape[-1])
+    last = torch.gather(sequence, -2, index).squeeze(-2)
+    return last.masked_fill((lengths == 0).unsqueeze(-1), 0.0)

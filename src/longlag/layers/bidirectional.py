@@ -1,0 +1,127 @@
+"""Both directions of time."""
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from longlag.layers.base import RecurrentModule, take_last
+
+__all__ = ["Bidirectional", "BidirectionalState"]
+
+
+class BidirectionalState(NamedTuple):
+    """The states of the two directions: after the last step, and after the first."""
+
+    forward: Any
+    backward: Any
+
+
+class Bidirectional(RecurrentModule):
+    """One module reads forward in time and one backward; their outputs stand side by side.
+
+    Args:
+        layer: the module that reads forward.
+        backward_layer: the module that reads backward; by default one like ``layer`` with
+            parameters of its own, drawn anew.
+
+    A backward reading starts at each sequence's own last step, so padding changes nothing; and
+    with ``resets`` each segment is read on its own in both directions.
+
+    Raises:
+        ValueError: where the two modules do not fit each other.
+
+    Example:
+        >>> import torch
+        >>> from longlag.layers import GRU
+        >>> output, state = Bidirectional(GRU(3, 4))(torch.zeros(2, 5, 3))
+        >>> output.shape, state.backward.h.shape
+        (torch.Size([2, 5, 8]), torch.Size([2, 4]))
+    """
+
+    def __init__(
+        self, layer: RecurrentModule, backward_layer: RecurrentModule | None = None
+    ) -> None:
+        super().__init__()
+        if backward_layer is None:
+            backward_layer = copy.deepcopy(layer)
+            backward_layer.reset_parameters()
+        for name in ("input_size", "replicas"):
+            ours, theirs = getattr(layer, name), getattr(backward_layer, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"backward_layer: has {name}={theirs}, expected {ours}, as the forward layer"
+                )
+        self.forward_layer, self.backward_layer = layer, backward_layer
+        self.input_size, self.replicas = layer.input_size, layer.replicas
+        self.output_size = layer.output_size + backward_layer.output_size
+
+    def forward(
+        self,
+        x: Tensor,
+        state: Any = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Tensor, BidirectionalState]:
+        """Read sequences in both directions; as :meth:`Recurrent.forward`.
+
+        Raises:
+            ValueError: for a state that is not a pair.
+        """
+        if state is None:
+            state = (None, None)
+        if not isinstance(state, (tuple, list)) or len(state) != 2:
+            raise ValueError(
+                f"state: got {type(state).__name__}, expected a pair: (forward, backward)"
+            )
+        ahead, forward_state = self.forward_layer(x, state[0], lengths=lengths, resets=resets)
+        order = _reversal(x, lengths)
+        ends = None
+        if resets is not None:
+            # The backward reading enters a segment at its last step: the one before a reset.
+            ends = torch.cat([resets[..., 1:], torch.zeros_like(resets[..., :1])], dim=-1)
+            if lengths is not None:
+                steps = torch.arange(x.shape[-2], device=x.device)
+                ends = ends & (steps < torch.as_tensor(lengths).unsqueeze(-1) - 1)
+            ends = _reorder(ends.unsqueeze(-1), order).squeeze(-1)
+        back, backward_state = self.backward_layer(
+            _reorder(x, order), state[1], lengths=lengths, resets=ends
+        )
+        output = torch.cat([ahead, _reorder(back, order)], dim=-1)
+        return output, BidirectionalState(forward_state, backward_state)
+
+    def last(self, output: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What both directions say of the whole sequence: after the last step, and the first."""
+        width = self.forward_layer.output_size
+        ahead, back = output[..., :width], output[..., width:]
+        if lengths is None:
+            lengths = torch.full(back.shape[:-2], back.shape[-2], device=back.device)
+        first = lengths.clamp(max=1)
+        return torch.cat([take_last(ahead, lengths), take_last(back, first)], dim=-1)
+
+    def reset_parameters(self) -> None:  # noqa: D102
+        self.forward_layer.reset_parameters()
+        self.backward_layer.reset_parameters()
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "type": "Bidirectional",
+            "layer": self.forward_layer.config(),
+            "backward_layer": self.backward_layer.config(),
+        }
+
+
+def _reversal(x: Tensor, lengths: Tensor | None) -> Tensor | None:
+    """Numbers of the steps in reversed order, padding left in place; None for a plain flip."""
+    if lengths is None:
+        return None
+    steps = torch.arange(x.shape[-2], device=x.device).expand(x.shape[:-1])
+    ends = torch.as_tensor(lengths, device=x.device).unsqueeze(-1)
+    return torch.where(steps < ends, ends - 1 - steps, steps)
+
+
+def _reorder(sequence: Tensor, order: Tensor | None) -> Tensor:
+    if order is None:
+        return sequence.flip(-2)
+    return torch.gather(sequence, -2, order.unsqueeze(-1).expand(sequence.shape))

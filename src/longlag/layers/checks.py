@@ -1,0 +1,124 @@
+"""Checks of what a user gives a layer; the messages say what came, what was expected, the fix."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_input", "check_lengths", "check_resets", "check_state", "positive", "probability"]
+
+
+def positive(argument: str, value: Any) -> int:
+    """A whole number >= 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"{argument}: got {value!r} ({type(value).__name__}), expected a whole number"
+        )
+    if value < 1:
+        raise ValueError(f"{argument}: got {value}, expected at least 1")
+    return value
+
+
+def probability(argument: str, value: float) -> float:
+    """A dropout probability in [0, 1)."""
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{argument}: got {value}, expected a probability in [0, 1)")
+    return float(value)
+
+
+def _shape(replicas: int | None, *names: object) -> str:
+    listed = ", ".join(str(name) for name in ([replicas] if replicas else []) + list(names))
+    return f"({listed}{',' if replicas is None and len(names) == 1 else ''})"
+
+
+def check_input(x: Any, input_size: int, replicas: int | None, weight: Tensor) -> None:
+    """x is (N, T, C), with R in front for replicas, of the weights' dtype and device."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"x: got {type(x).__name__}, expected a torch.Tensor; torch.as_tensor(x) makes one"
+        )
+    expected = _shape(replicas, "N", "T", input_size)
+    if x.dim() != (3 if replicas is None else 4) or x.shape[-1] != input_size:
+        hint = ""
+        if x.dim() == 2 and replicas is None:
+            hint = "; for one sequence (T, C) give x.unsqueeze(0)"
+            if input_size == 1:
+                hint = "; for one feature give x.unsqueeze(-1)"
+        elif x.dim() == 3 and replicas is None:
+            hint = f"; the last axis holds the features, of which this layer takes {input_size}"
+        elif replicas is not None:
+            hint = f"; the layer has {replicas} replicas, each with its own sequences"
+        raise ValueError(f"x: got shape {tuple(x.shape)}, expected {expected}{hint}")
+    if replicas is not None and x.shape[0] != replicas:
+        raise ValueError(
+            f"x: got shape {tuple(x.shape)}, expected {expected}; to give every replica the same "
+            f"sequences, use x.expand({replicas}, ...)"
+        )
+    if x.dtype != weight.dtype:
+        raise TypeError(
+            f"x: got {x.dtype}, expected {weight.dtype}, the dtype of the weights; "
+            f"use x.to({weight.dtype}) or layer.to({x.dtype})"
+        )
+    if x.device != weight.device:
+        raise ValueError(
+            f"x: is on {x.device}, expected {weight.device}, where the weights are; "
+            f"use x.to({str(weight.device)!r})"
+        )
+
+
+def check_lengths(lengths: Any, x: Tensor) -> Tensor:
+    """Lengths are (N,) whole numbers in 0..T."""
+    lengths = torch.as_tensor(lengths, device=x.device)
+    batch = tuple(x.shape[:-2])
+    if lengths.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8):
+        raise TypeError(f"lengths: got {lengths.dtype}, expected whole numbers (torch.int64)")
+    if tuple(lengths.shape) != batch:
+        raise ValueError(
+            f"lengths: got shape {tuple(lengths.shape)}, expected {batch}: one per sequence of x"
+        )
+    if lengths.numel() and (lengths.min() < 0 or lengths.max() > x.shape[-2]):
+        raise ValueError(
+            f"lengths: got values from {int(lengths.min())} to {int(lengths.max())}, expected "
+            f"0 to {x.shape[-2]}, the number of steps of x"
+        )
+    return lengths.long()
+
+
+def check_resets(resets: Any, x: Tensor) -> Tensor:
+    """Resets are (N, T) truth values."""
+    resets = torch.as_tensor(resets, device=x.device)
+    if resets.dtype != torch.bool:
+        raise TypeError(f"resets: got {resets.dtype}, expected torch.bool; use resets.bool()")
+    if resets.shape != x.shape[:-1]:
+        raise ValueError(
+            f"resets: got shape {tuple(resets.shape)}, expected {tuple(x.shape[:-1])}: one truth "
+            "value per step of x"
+        )
+    return resets
+
+
+def check_state(
+    state: Any, names: Sequence[str], x: Tensor, hidden_size: int
+) -> tuple[Tensor, ...]:
+    """The state is one (N, H) per name; a bare tensor will do where there is one name."""
+    if isinstance(state, Tensor):
+        state = (state,)
+    if not isinstance(state, (tuple, list)) or len(state) != len(names):
+        came = f"{len(state)} items" if isinstance(state, (tuple, list)) else type(state).__name__
+        raise ValueError(f"state: got {came}, expected {len(names)} tensors: ({', '.join(names)})")
+    expected = (*x.shape[:-2], hidden_size)
+    for name, part in zip(names, state, strict=True):
+        if not isinstance(part, Tensor):
+            raise TypeError(f"state.{name}: got {type(part).__name__}, expected a torch.Tensor")
+        if tuple(part.shape) != expected:
+            raise ValueError(
+                f"state.{name}: got shape {tuple(part.shape)}, expected {expected}: "
+                "one row per sequence of x, one column per hidden unit"
+            )
+        if part.dtype != x.dtype or part.device != x.device:
+            raise TypeError(
+                f"state.{name}: got {part.dtype} on {part.device}, expected {x.dtype} on "
+                f"{x.device}, as x"
+            )
+    return tuple(state)

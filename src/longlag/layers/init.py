@@ -1,0 +1,252 @@
+"""Initial weights: small frozen objects, each drawing from an explicit generator.
+
+A layer takes one for the input matrix, one for the recurrent matrix and one for the biases. Each
+gate's block is drawn on its own: ``Orthogonal()`` makes every (H, H) block of W orthogonal.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Chrono",
+    "Glorot",
+    "Identity",
+    "Initializer",
+    "Normal",
+    "Orthogonal",
+    "SpectralRadius",
+    "Uniform",
+    "spectral_radius",
+]
+
+
+class Initializer(ABC):
+    """How one block of weights is drawn."""
+
+    @abstractmethod
+    def fill_(self, block: Tensor, generator: torch.Generator | None = None) -> None:
+        """Fill one block (rows, columns) in place."""
+
+
+@dataclass(frozen=True)
+class Glorot(Initializer):
+    r"""Uniform in :math:`\pm g \sqrt{6 / (\mathrm{rows} + \mathrm{columns})}`.
+
+    Args:
+        gain: g > 0.
+
+    Source: X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward
+    neural networks, AISTATS 2010.
+
+    Example:
+        >>> block = torch.empty(3, 4)
+        >>> Glorot().fill_(block)
+        >>> bool(block.abs().max() <= (6 / 7) ** 0.5)
+        True
+    """
+
+    gain: float = 1.0
+
+    def fill_(self, block: Tensor, generator: torch.Generator | None = None) -> None:  # noqa: D102
+        bound = self.gain * math.sqrt(6.0 / max(1, sum(block.shape)))
+        block.uniform_(-bound, bound, generator=generator)
+
+
+@dataclass(frozen=True)
+class Orthogonal(Initializer):
+    r"""A random matrix with orthonormal rows or columns, uniform over all such, times a gain.
+
+    Args:
+        gain: the common singular value; with 1 a linear network keeps :math:`\|h\|`.
+
+    Source: A. M. Saxe, J. L. McClelland and S. Ganguli, Exact solutions to the nonlinear dynamics
+    of learning in deep linear neural networks, ICLR 2014.
+
+    Example:
+        >>> block = torch.empty(4, 4)
+        >>> Orthogonal().fill_(block)
+        >>> torch.allclose(block @ block.T, torch.eye(4), atol=1e-5)
+        True
+    """
+
+    gain: float = 1.0
+
+    def fill_(self, block: Tensor, generator: torch.Generator | None = None) -> None:  # noqa: D102
+        rows, columns = block.shape
+        shape = (max(rows, columns), min(rows, columns))
+        normal = torch.empty(shape, dtype=torch.float64).normal_(generator=generator)
+        q, r = torch.linalg.qr(normal)
+        q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
+        block.copy_(self.gain * (q if rows >= columns else q.mT))
+
+
+@dataclass(frozen=True)
+class Identity(Initializer):
+    """A multiple of the identity matrix: at the start every unit keeps its own state.
+
+    Args:
+        gain: the number on the diagonal.
+
+    Source: Q. V. Le, N. Jaitly and G. E. Hinton, A simple way to initialize recurrent networks of
+    rectified linear units, 2015.
+
+    Example:
+        >>> block = torch.empty(2, 2)
+        >>> Identity(0.5).fill_(block)
+        >>> block.tolist()
+        [[0.5, 0.0], [0.0, 0.5]]
+    """
+
+    gain: float = 1.0
+
+    def fill_(self, block: Tensor, generator: torch.Generator | None = None) -> None:  # noqa: D102
+        block.zero_()
+        block.diagonal().fill_(self.gain)
+
+
+@dataclass(frozen=True)
+class Uniform(Initializer):
+    """Uniform in [low, high).
+
+    Example:
+        >>> block = torch.empty(2, 2)
+        >>> Uniform(-0.2, 0.2).fill_(block)
+        >>> bool(block.abs().max() <= 0.2)
+        True
+    """
+
+    low: float = -0.1
+    high: float = 0.1
+
+    def fill_(self, block: Tensor, generator: torch.Generator | None = None) -> None:  # noqa: D102
+        block.uniform_(self.low, self.high, generator=generator)
+
+
+@dataclass(frozen=True)
+class Normal(Initializer):
+    """Normal with mean 0.
+
+    Args:
+        std: the standard deviation.
+
+    Example:
+        >>> block = torch.empty(2, 2)
+        >>> Normal(0.01).fill_(block)
+        >>> bool(block.abs().max() < 0.1)
+        True
+    """
+
+    std: float = 0.1
+
+    def fill_(self, block: Tensor, generator: torch.Generator | None = None) -> None:  # noqa: D102
+        block.normal_(0.0, self.std, generator=generator)
+
+
+@dataclass(frozen=True)
+class SpectralRadius(Initializer):
+    """Another initial matrix, scaled to a given spectral radius.
+
+    Args:
+        radius: the largest absolute eigenvalue wanted, >= 0.
+        base: how the matrix is drawn before it is scaled.
+
+    Raises:
+        ValueError: where the matrix is not square, or has radius 0 and cannot be scaled.
+
+    Source: H. Jaeger, The "echo state" approach to analysing and training recurrent neural
+    networks, GMD report 148, 2001.
+
+    Example:
+        >>> block = torch.empty(10, 10)
+        >>> SpectralRadius(0.95, Normal(1.0)).fill_(block)
+        >>> round(spectral_radius(block), 4)
+        0.95
+    """
+
+    radius: float
+    base: Initializer = Normal(1.0)
+
+    def fill_(self, block: Tensor, generator: torch.Generator | None = None) -> None:  # noqa: D102
+        if block.shape[0] != block.shape[1]:
+            raise ValueError(
+                f"SpectralRadius: got a block of shape {tuple(block.shape)}, expected a square "
+                "one; use it for the recurrent matrix"
+            )
+        self.base.fill_(block, generator)
+        found = spectral_radius(block)
+        if block.numel() == 0:
+            return
+        if found == 0.0:
+            raise ValueError(
+                f"SpectralRadius: the matrix drawn by {self.base} has radius 0 and cannot be "
+                f"scaled to {self.radius}; use another base"
+            )
+        block.mul_(self.radius / found)
+
+
+@dataclass(frozen=True)
+class Chrono:
+    r"""Gate biases that let the memory last: time scales spread up to ``longest`` steps.
+
+    .. math:: b_f \sim \log U(1, T_{\max} - 1), \qquad b_i = -b_f
+
+    for the LSTM; the gate that keeps the state of a GRU (update) likewise. The other biases stay
+    as the cell declares them.
+
+    Args:
+        longest: T_max, the longest lag expected, in steps; > 2.
+
+    Source: C. Tallec and Y. Ollivier, Can recurrent neural networks warp time?, ICLR 2018.
+
+    Example:
+        >>> Chrono(longest=100)
+        Chrono(longest=100)
+    """
+
+    longest: float
+
+    def __post_init__(self) -> None:
+        if not self.longest > 2:
+            raise ValueError(f"longest: got {self.longest}, expected a lag of more than 2 steps")
+
+    def draw(self, hidden: int, generator: torch.Generator | None = None) -> Tensor:
+        """The bias of the gate that keeps: (H,), each log of a time scale."""
+        scale = torch.empty(hidden).uniform_(1.0, self.longest - 1.0, generator=generator)
+        return scale.log()
+
+
+def spectral_radius(matrix: Tensor) -> float:
+    """The largest absolute eigenvalue of a square matrix; 0 for an empty one.
+
+    >>> round(spectral_radius(torch.tensor([[0.0, 2.0], [-2.0, 0.0]])), 6)
+    2.0
+    """
+    if matrix.numel() == 0:
+        return 0.0
+    return float(torch.linalg.eigvals(matrix.detach().double()).abs().max())
+
+
+_BY_NAME: Mapping[str, Initializer] = {
+    "glorot": Glorot(),
+    "orthogonal": Orthogonal(),
+    "identity": Identity(),
+    "uniform": Uniform(),
+    "normal": Normal(),
+}
+
+
+def initializer(argument: str, given: "str | Initializer") -> Initializer:
+    """The initializer that ``argument`` names: an object as it is, or by its name."""
+    if isinstance(given, Initializer):
+        return given
+    if given not in _BY_NAME:
+        known = ", ".join(repr(name) for name in _BY_NAME)
+        raise ValueError(
+            f"{argument}: got {given!r}, expected one of {known} or an object of longlag.init"
+        )
+    return _BY_NAME[given]

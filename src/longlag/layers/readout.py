@@ -1,0 +1,110 @@
+"""The output units of a model."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from longlag.layers.init import Initializer, initializer
+
+__all__ = ["OUTPUT_ACTIVATIONS", "Readout"]
+
+OUTPUT_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda y: y,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+"""What ``output_activation`` can be. For classes the readout gives logits: use identity."""
+
+
+class Readout(nn.Module):
+    r"""The output units: :math:`y = \phi(V h + D x + b)`, D only with ``direct_size``.
+
+    Args:
+        input_size: H, width of what is read.
+        output_size: K.
+        direct_size: C, width of the direct connection from the network's input, or None.
+        bias: whether there is a b.
+        activation: phi, a key of :data:`OUTPUT_ACTIVATIONS`.
+        init: how V and D are drawn; None for uniform in ±1/sqrt(fan-in), as torch.nn.Linear.
+        replicas, seed, device, dtype: as for :class:`Recurrent`.
+
+    Example:
+        >>> Readout(16, 8)(torch.zeros(2, 16)).shape
+        torch.Size([2, 8])
+    """
+
+    weight: nn.Parameter
+    weight_direct: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        *,
+        direct_size: int | None = None,
+        bias: bool = True,
+        activation: str = "identity",
+        init: str | Initializer | None = None,
+        replicas: int | None = None,
+        seed: int | torch.Generator | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if activation not in OUTPUT_ACTIVATIONS:
+            known = ", ".join(repr(name) for name in OUTPUT_ACTIVATIONS)
+            raise ValueError(f"output_activation: got {activation!r}, expected one of {known}")
+        self.activation = activation
+        self.replicas = replicas
+        self._init = None if init is None else initializer("readout_init", init)
+
+        def parameter(*shape: int) -> nn.Parameter:
+            shape = shape if replicas is None else (replicas, *shape)
+            return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+
+        self.weight = parameter(output_size, input_size)
+        direct = None if direct_size is None else parameter(output_size, direct_size)
+        self.register_parameter("weight_direct", direct)
+        self.register_parameter("bias", parameter(output_size) if bias else None)
+        self.reset_parameters(seed)
+
+    @torch.no_grad()
+    def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:
+        """Draw the initial parameters anew."""
+        generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
+        weights = [w for w in (self.weight, self.weight_direct) if w is not None]
+        bound = 1 / math.sqrt(max(1, sum(weight.shape[-1] for weight in weights)))
+        for stored in (*weights, self.bias):
+            if stored is None:
+                continue
+            for part in (stored,) if self.replicas is None else stored.unbind(0):
+                block = torch.empty(part.shape, dtype=torch.promote_types(part.dtype, torch.float))
+                if self._init is None:
+                    block.uniform_(-bound, bound, generator=generator)
+                elif part.dim() == 2:
+                    self._init.fill_(block, generator)
+                else:
+                    block.zero_()
+                part.copy_(block)
+
+    def forward(self, h: Tensor, x: Tensor | None = None) -> Tensor:
+        """Read out: h (..., H), and x (..., C) where there is a direct connection."""
+        y = self._times(h, self.weight)
+        if self.weight_direct is not None:
+            assert x is not None
+            y = y + self._times(x, self.weight_direct)
+        if self.bias is not None:
+            bias = self.bias
+            if self.replicas is not None:
+                bias = bias.view(self.replicas, *(1,) * (y.dim() - 2), -1)
+            y = y + bias
+        return OUTPUT_ACTIVATIONS[self.activation](y)
+
+    def _times(self, h: Tensor, weight: Tensor) -> Tensor:
+        if self.replicas is None:
+            return nn.functional.linear(h, weight)
+        return (h.flatten(1, -2) @ weight.mT).unflatten(1, h.shape[1:-1])

@@ -1,0 +1,385 @@
+"""The recurrent layer: any cell as a torch.nn module."""
+
+import functools
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from longlag.layers.base import RecurrentModule
+from longlag.layers.checks import (
+    check_input,
+    check_lengths,
+    check_resets,
+    check_state,
+    positive,
+    probability,
+)
+from longlag.layers.init import Chrono, Initializer, initializer
+from longlag.recurrence import Cell, DeclarationError, UnitParameter
+from longlag.recurrence.wiring import Uniform
+from longlag.scan import Weights, check_backend, scan
+
+__all__ = ["Options", "Recurrent"]
+
+
+class Options(TypedDict, total=False):
+    """What every recurrent layer takes beside its sizes; see :class:`Recurrent`."""
+
+    bias: bool
+    input_dropout: float
+    recurrent_dropout: float
+    weight_ih_init: str | Initializer
+    weight_hh_init: str | Initializer
+    bias_init: Chrono | None
+    replicas: int | None
+    backend: str
+    seed: int | torch.Generator | None
+    device: Any
+    dtype: torch.dtype | None
+
+
+@functools.cache
+def _state_type(cell: str, names: tuple[str, ...]) -> Any:
+    return namedtuple(f"{cell}State", names)
+
+
+class Recurrent(RecurrentModule):
+    r"""A cell over sequences: the layer that every other recurrent layer is made of.
+
+    For gates g: :math:`a^g_t = U_g x_t + b_g`, :math:`r^g_t = W_g h_{t-1}`, and the cell's update.
+
+    Args:
+        cell: the recurrence; an instance of a :class:`~longlag.Cell` class.
+        input_size: C, features per step.
+        hidden_size: H, units.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each gate's (H, H) block of W is drawn.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Attributes:
+        weight_ih: U, (G H, C); gates in the cell's order.
+        weight_hh: W, (G' H, H), rows for the gates with dense wiring; None without any.
+        weight_hh_diagonal: (G'' H,), for the gates with diagonal wiring; None without any.
+        bias: b, (G H,), one per gate and unit, or None.
+        backend_used: the backend of the latest call.
+
+    Raises:
+        DeclarationError: for a cell whose declaration has no meaning.
+        ValueError, TypeError: for an argument out of range.
+
+    Cost: G H (C + H) multiply-adds per sequence and step forward, about twice that backward;
+    memory in training: the states, N T H numbers per state.
+
+    Example:
+        >>> import longlag as ll
+        >>> layer = ll.Recurrent(ll.cells.Elman("relu"), input_size=3, hidden_size=5)
+        >>> output, state = layer(torch.zeros(2, 7, 3))
+        >>> output.shape, state.h.shape
+        (torch.Size([2, 7, 5]), torch.Size([2, 5]))
+    """
+
+    weight_ih: nn.Parameter
+    weight_hh: nn.Parameter | None
+    weight_hh_diagonal: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        cell: Cell,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_ih_init: str | Initializer = "glorot",
+        weight_hh_init: str | Initializer = "orthogonal",
+        bias_init: Chrono | None = None,
+        replicas: int | None = None,
+        backend: str = "auto",
+        seed: int | torch.Generator | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(cell, Cell):
+            hint = f"; write {cell.__name__}()" if isinstance(cell, type) else ""
+            raise TypeError(f"cell: got {cell!r}, expected an instance of a Cell class{hint}")
+        self.cell = cell
+        self.recurrence = cell.recurrence
+        self.input_size = positive("input_size", input_size)
+        self.hidden_size = self.output_size = positive("hidden_size", hidden_size)
+        self.replicas = None if replicas is None else positive("replicas", replicas)
+        self.input_dropout = probability("input_dropout", input_dropout)
+        self.recurrent_dropout = probability("recurrent_dropout", recurrent_dropout)
+        check_backend(backend)
+        self.backend = backend
+        self.backend_used: str | None = None
+        self._weight_ih_init = initializer("weight_ih_init", weight_ih_init)
+        self._weight_hh_init = initializer("weight_hh_init", weight_hh_init)
+        self._bias_init = bias_init
+        if bias_init is not None:
+            self._check_chrono(bias_init, bias)
+
+        def parameter(*shape: int) -> nn.Parameter:
+            shape = shape if self.replicas is None else (self.replicas, *shape)
+            return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+
+        dense, diagonal = len(self.recurrence.dense_gates), len(self._diagonal)
+        rows = len(self.recurrence.gates) * hidden_size
+        self.weight_ih = parameter(rows, input_size)
+        self.register_parameter(
+            "weight_hh", parameter(dense * hidden_size, hidden_size) if dense else None
+        )
+        self.register_parameter(
+            "weight_hh_diagonal", parameter(diagonal * hidden_size) if diagonal else None
+        )
+        self.register_parameter("bias", parameter(rows) if bias else None)
+        for name, declared in self.recurrence.unit_parameters.items():
+            if name not in self._diagonal:
+                self._register_unit(name, declared, parameter)
+        self.reset_parameters(seed)
+
+    @property
+    def _diagonal(self) -> list[str]:
+        """Names of the unit parameters that are recurrent weights of diagonal gates."""
+        return [name for name in self.recurrence.units if name.startswith("diagonal.")]
+
+    def _check_chrono(self, given: Any, bias: bool) -> None:
+        name = type(self.cell).__name__
+        if not isinstance(given, Chrono):
+            raise TypeError(f"bias_init: got {given!r}, expected None or longlag.init.Chrono(...)")
+        if not self.cell.keeping_gates:
+            raise ValueError(
+                f"bias_init: {name} declares no keeping_gates, whose biases Chrono sets; use it "
+                "with LSTM or GRU"
+            )
+        if not bias:
+            raise ValueError(f"bias_init: got {given} with bias=False, expected bias=True")
+
+    def _register_unit(self, name: str, declared: UnitParameter, parameter: Any) -> None:
+        stored = f"{name}_raw" if self._is_raw(name) else name
+        if hasattr(self, stored):
+            raise DeclarationError(
+                f"{type(self.cell).__name__}.unit_parameters: {name!r} is already an attribute of "
+                "every layer; choose another name"
+            )
+        size = 1 if declared.shared else self.hidden_size
+        if isinstance(declared.initial, tuple) and len(declared.initial) not in (1, size):
+            raise ValueError(
+                f"{name}: got {len(declared.initial)} values, expected one, or one for each of the "
+                f"{self.hidden_size} units"
+            )
+        if declared.trained:
+            self.register_parameter(stored, parameter(size))
+        else:
+            self.register_buffer(stored, parameter(size).detach())
+
+    @torch.no_grad()
+    def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:
+        """Draw the initial parameters anew.
+
+        Args:
+            seed: a whole number, a generator, or None for PyTorch's global generator.
+        """
+        generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
+        for replica in range(self.replicas or 1):
+            for stored, draw in self._draws():
+                part = stored if self.replicas is None else stored[replica]
+                # Drawn on the CPU in float32 or wider, so that a seed means the same everywhere.
+                wide = torch.float64 if part.dtype == torch.float64 else torch.float32
+                block = torch.empty(part.shape, dtype=wide)
+                draw(block, generator)
+                part.copy_(block)
+
+    def _draws(self) -> Iterator[tuple[Tensor, Callable[[Tensor, torch.Generator | None], None]]]:
+        """Each stored tensor with how one replica's part of it is drawn."""
+        hidden, recurrence = self.hidden_size, self.recurrence
+
+        def by_block(initial: Initializer) -> Callable[[Tensor, torch.Generator | None], None]:
+            def draw(weight: Tensor, generator: torch.Generator | None) -> None:
+                for block in weight.split(hidden, dim=0):
+                    initial.fill_(block, generator)
+
+            return draw
+
+        def biases(bias: Tensor, generator: torch.Generator | None) -> None:
+            names = [gate.name for gate in recurrence.gates]
+            parts = dict(zip(names, bias.split(hidden), strict=True))
+            for name, part in parts.items():
+                part.fill_(recurrence.initial_bias.get(name, 0.0))
+            if self._bias_init is not None:
+                drawn = self._bias_init.draw(hidden, generator)
+                for name, sign in self.cell.keeping_gates.items():
+                    parts[name].copy_(sign * drawn)
+
+        def diagonal(weight: Tensor, generator: torch.Generator | None) -> None:
+            for name, part in zip(self._diagonal, weight.split(hidden), strict=True):
+                _draw_unit(part, generator, recurrence.unit_parameters[name])
+
+        yield self.weight_ih, by_block(self._weight_ih_init)
+        if self.weight_hh is not None:
+            yield self.weight_hh, by_block(self._weight_hh_init)
+        if self.weight_hh_diagonal is not None:
+            yield self.weight_hh_diagonal, diagonal
+        if self.bias is not None:
+            yield self.bias, biases
+        for name, declared in recurrence.unit_parameters.items():
+            if name not in self._diagonal:
+                yield self._stored_unit(name), functools.partial(_draw_unit, declared=declared)
+
+    def _stored_unit(self, name: str) -> Tensor:
+        return getattr(self, f"{name}_raw" if self._is_raw(name) else name)
+
+    def _is_raw(self, name: str) -> bool:
+        declared = self.recurrence.unit_parameters[name]
+        return declared.trained and declared.interval is not None
+
+    def unit(self, name: str) -> Tensor:
+        """The value of a unit parameter as the update reads it: (H,), or (R, H) for replicas.
+
+        Args:
+            name: its name, such as ``"leak"``.
+
+        Raises:
+            KeyError: for a name that the cell does not declare.
+        """
+        declared = self.recurrence.unit_parameters[name]
+        if name in self._diagonal:
+            assert self.weight_hh_diagonal is not None
+            parts = self.weight_hh_diagonal.split(self.hidden_size, dim=-1)
+            return parts[self._diagonal.index(name)]
+        if self._is_raw(name):
+            assert declared.interval is not None
+            low, high = declared.interval
+            value = low + (high - low) * torch.sigmoid(self._stored_unit(name))
+        else:
+            value = self._stored_unit(name)
+        return value.expand(*value.shape[:-1], self.hidden_size)
+
+    def forward(
+        self,
+        x: Tensor,
+        state: Any = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
+        """Read sequences.
+
+        Args:
+            x: (N, T, C), of the weights' dtype.
+            state: the state before the first step, as this method returns it; zero by default.
+            lengths: (N,) in 0..T, the number of steps of each sequence; the rest is padding,
+                whose content, even NaN, changes nothing.
+            resets: (N, T), True where the state is set to zero before the step.
+
+        Returns:
+            The output (N, T, H), zero in the padding, and the final state: a named tuple of
+            (N, H), after each sequence's own last step.
+
+        Raises:
+            ValueError, TypeError: for a wrong shape, dtype or device, naming the argument.
+        """
+        check_input(x, self.input_size, self.replicas, self.weight_ih)
+        if lengths is not None:
+            lengths = check_lengths(lengths, x)
+            steps = torch.arange(x.shape[-2], device=x.device)
+            x = x.masked_fill((steps >= lengths.unsqueeze(-1)).unsqueeze(-1), 0.0)
+        if resets is not None:
+            resets = check_resets(resets, x)
+        names = self.recurrence.states
+        if state is None:
+            zero = x.new_zeros((*x.shape[:-2], self.hidden_size))
+            initial: tuple[Tensor, ...] = (zero,) * len(names)
+        else:
+            initial = check_state(state, names, x, self.hidden_size)
+        x = _drop(x, self.input_dropout, self.training, (*x.shape[:-2], 1, x.shape[-1]))
+        mask = None
+        if self.training and self.recurrent_dropout and self.weight_hh is not None:
+            ones = x.new_ones((*x.shape[:-2], self.hidden_size))
+            mask = nn.functional.dropout(ones, self.recurrent_dropout)
+        units = tuple(self.unit(name).unsqueeze(-2) for name in self.recurrence.units)
+        result = scan(
+            self.recurrence,
+            self._drive(x),
+            Weights(self.weight_hh, units),
+            initial,
+            lengths=lengths,
+            resets=resets,
+            mask=mask,
+            backend=self.backend,
+        )
+        self.backend_used = result.backend
+        return result.output, _state_type(self.recurrence.name, names)(*result.state)
+
+    def _drive(self, x: Tensor) -> Tensor:
+        """a = U x + b for all steps at once: (N, T, G H), laid out in memory with T first."""
+        if self.replicas is None:
+            return nn.functional.linear(x.transpose(0, 1), self.weight_ih, self.bias).transpose(
+                0, 1
+            )
+        drive = x.flatten(1, 2) @ self.weight_ih.mT
+        if self.bias is not None:
+            drive = drive + self.bias.unsqueeze(-2)
+        return drive.unflatten(1, x.shape[1:3])
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        fields = asdict(self.cell) if is_dataclass(self.cell) else {}
+        common = {
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "bias": self.bias is not None,
+            "input_dropout": self.input_dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+            "replicas": self.replicas,
+            "backend": self.backend,
+        }
+        if type(self) is Recurrent:
+            cell: Mapping[str, Any] = {"type": type(self.cell).__name__, **fields}
+            return {"type": "Recurrent", "cell": cell, **common}
+        return {"type": type(self).__name__, **fields, **common}
+
+    def extra_repr(self) -> str:  # noqa: D102
+        parts = [str(self.input_size), str(self.hidden_size)]
+        if type(self) is Recurrent:
+            parts.insert(0, repr(self.cell))
+        if is_dataclass(self.cell) and type(self) is not Recurrent:
+            parts += [f"{name}={value!r}" for name, value in asdict(self.cell).items()]
+        if self.replicas is not None:
+            parts.append(f"replicas={self.replicas}")
+        return ", ".join(parts)
+
+
+def _draw_unit(block: Tensor, generator: torch.Generator | None, declared: UnitParameter) -> None:
+    if isinstance(declared.initial, Uniform):
+        block.uniform_(declared.initial.low, declared.initial.high, generator=generator)
+    elif isinstance(declared.initial, tuple):
+        block.copy_(torch.tensor(declared.initial, dtype=torch.float64).expand(block.shape))
+    else:
+        block.fill_(declared.initial)
+    if declared.trained and declared.interval is not None:
+        low, high = declared.interval
+        block.copy_(torch.logit((block - low) / (high - low)))
+
+
+def _drop(x: Tensor, probability: float, training: bool, shape: tuple[int, ...]) -> Tensor:
+    """Dropout with one mask for all steps of a sequence."""
+    if not training or probability == 0.0:
+        return x
+    return x * nn.functional.dropout(x.new_ones(shape), probability)

@@ -1,0 +1,152 @@
+"""Saving and loading whole models: one file, no pickle, a closed table of names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from longlag.layers import families
+from longlag.layers.base import RecurrentModule
+from longlag.layers.bidirectional import Bidirectional
+from longlag.layers.recurrent import Recurrent
+from longlag.layers.sequence_model import SequenceModel
+from longlag.layers.stack import Stack
+from longlag.recurrence import Cell
+from longlag.storage import ArchiveError, read_archive, write_archive
+
+__all__ = ["load", "load_with_metadata", "save"]
+
+_LAYERS: Mapping[str, type[Recurrent]] = {
+    name: getattr(families, name) for name in families.__all__
+}
+
+
+def save(
+    model: SequenceModel | RecurrentModule,
+    path: str | Path,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Save a model with its weights to one file.
+
+    The file holds data only: the model's structure as JSON and its weights as safetensors, under
+    one SHA-256. It is written whole or not at all.
+
+    Args:
+        model: a SequenceModel, layer, Stack or Bidirectional.
+        path: the file; ``.longlag`` is the usual ending.
+        metadata: JSON data to keep beside the model.
+
+    Raises:
+        TypeError: for any other module, or a cell of your own whose fields longlag cannot write.
+        OSError: where the file cannot be written.
+
+    Example:
+        >>> import tempfile, longlag as ll
+        >>> path = Path(tempfile.mkdtemp()) / "model.longlag"
+        >>> ll.save(ll.GRU(3, 4), path)
+        >>> ll.load(path)
+        GRU(3, 4, recurrent_bias=True)
+    """
+    if not isinstance(model, (SequenceModel, RecurrentModule)):
+        raise TypeError(
+            f"model: got {type(model).__name__}, expected a longlag model; for any other module "
+            "save its state_dict with safetensors"
+        )
+    for module in model.modules():
+        if type(module) is Recurrent and not is_dataclass(module.cell) and vars(module.cell):
+            known = set(vars(module.cell)) - {"recurrence"}
+            if known:
+                raise TypeError(
+                    f"model: the cell {type(module.cell).__name__} has the fields {sorted(known)}, "
+                    "which a file cannot hold; declare it as a frozen dataclass"
+                )
+    dtypes = {tensor.dtype for tensor in model.state_dict().values()}
+    if len(dtypes) > 1:
+        raise TypeError(f"model: its weights have several dtypes {dtypes}, expected one")
+    document = {
+        "model": model.config(),
+        "dtype": str(dtypes.pop()).removeprefix("torch."),
+        "metadata": dict(metadata or {}),
+    }
+    write_archive(Path(path), "model", document, model.state_dict())
+
+
+def load(path: str | Path, *, cells: Sequence[type[Cell]] = ()) -> Any:
+    """Load a model that :func:`save` wrote, on the CPU, in evaluation mode.
+
+    Args:
+        path: the file.
+        cells: the classes of cells of your own that the model uses. A file names them; it never
+            holds code.
+
+    Returns:
+        The model.
+
+    Raises:
+        ArchiveError: for a file that is damaged, of another kind, or names what is not there.
+        OSError: where the file cannot be read.
+    """
+    return load_with_metadata(path, cells=cells)[0]
+
+
+def load_with_metadata(
+    path: str | Path, *, cells: Sequence[type[Cell]] = ()
+) -> tuple[Any, dict[str, Any]]:
+    """As :func:`load`, with the metadata that was saved beside the model."""
+    path = Path(path)
+    document, tensors = read_archive(path, "model")
+    build = _Builder({cell.__name__: cell for cell in cells})
+    try:
+        model = build(document["model"])
+        model = model.to(getattr(torch, document["dtype"]))
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ArchiveError(path, f"describes no model of this version: {error}") from error
+    return model.eval(), document["metadata"]
+
+
+class _Builder:
+    """From plain data to modules, through a closed table of names."""
+
+    def __init__(self, cells: Mapping[str, type[Cell]]) -> None:
+        self.cells = cells
+
+    def __call__(self, config: Mapping[str, Any]) -> nn.Module:
+        given = dict(config)
+        kind = given.pop("type")
+        if kind == "SequenceModel":
+            return SequenceModel(self.layer(given.pop("layer")), **given)
+        return self.layer(config)
+
+    def layer(self, config: Mapping[str, Any]) -> RecurrentModule:
+        given = dict(config)
+        kind = given.pop("type")
+        if kind == "Stack":
+            layers = [self.layer(part) for part in given.pop("layers")]
+            return Stack(*layers, **given)
+        if kind == "Bidirectional":
+            return Bidirectional(*(self.layer(given.pop(n)) for n in ("layer", "backward_layer")))
+        if kind == "Recurrent":
+            return Recurrent(self.cell(given.pop("cell")), **given)
+        if kind not in _LAYERS:
+            raise ValueError(f"it names the layer {kind!r}; known: {', '.join(_LAYERS)}")
+        return _LAYERS[kind](**given)
+
+    def cell(self, config: Mapping[str, Any]) -> Cell:
+        given = dict(config)
+        kind = given.pop("type")
+        if kind not in self.cells:
+            raise ValueError(
+                f"it uses the cell {kind!r}; import that class and give it: "
+                f"load(path, cells=[{kind}])"
+            )
+        cell = self.cells[kind]
+        if is_dataclass(cell):
+            unknown = set(given) - {field.name for field in fields(cell)}
+            if unknown:
+                raise ValueError(f"the cell {kind!r} has no fields {sorted(unknown)}")
+        return cell(**given)

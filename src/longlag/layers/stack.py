@@ -1,0 +1,101 @@
+"""Layers one on another."""
+
+import itertools
+from typing import Any
+
+from torch import Tensor, nn
+
+from longlag.layers.base import RecurrentModule
+from longlag.layers.checks import probability
+
+__all__ = ["Stack"]
+
+
+class Stack(RecurrentModule):
+    """Recurrent modules one on another: each reads the output of the one below.
+
+    Args:
+        layers: the modules, first the one that reads x.
+        dropout: probability in [0, 1) with which a number passed from one module to the next is
+            dropped in training, anew at each step, as in torch.nn.
+
+    The state is a tuple with one state per module.
+
+    Raises:
+        ValueError: without modules, or where the sizes or replicas do not fit each other.
+
+    Example:
+        >>> import torch
+        >>> from longlag.layers import Elman, LSTM
+        >>> net = Stack(LSTM(3, 8), Elman(8, 5))
+        >>> output, (lower, upper) = net(torch.zeros(2, 7, 3))
+        >>> output.shape, lower.c.shape
+        (torch.Size([2, 7, 5]), torch.Size([2, 8]))
+    """
+
+    def __init__(self, *layers: RecurrentModule, dropout: float = 0.0) -> None:
+        super().__init__()
+        if not layers:
+            raise ValueError("layers: got none, expected at least one recurrent module")
+        for number, layer in enumerate(layers):
+            if not isinstance(layer, RecurrentModule):
+                raise TypeError(
+                    f"layers[{number}]: got {type(layer).__name__}, expected a recurrent module of "
+                    "longlag; ll.from_torch(...) converts one of torch.nn"
+                )
+        for number, (below, above) in enumerate(itertools.pairwise(layers), start=1):
+            if above.input_size != below.output_size:
+                raise ValueError(
+                    f"layers[{number}]: reads {above.input_size} features, but the layer below "
+                    f"puts out {below.output_size}; set its input_size to {below.output_size}"
+                )
+            if above.replicas != below.replicas:
+                raise ValueError(
+                    f"layers[{number}]: has replicas={above.replicas}, but the layer below has "
+                    f"replicas={below.replicas}; give both the same"
+                )
+        self.layers = nn.ModuleList(layers)
+        self.dropout = probability("dropout", dropout)
+        self.input_size, self.output_size = layers[0].input_size, layers[-1].output_size
+        self.replicas = layers[0].replicas
+
+    def forward(
+        self,
+        x: Tensor,
+        state: Any = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Tensor, tuple[Any, ...]]:
+        """Read sequences; as :meth:`Recurrent.forward`, with one state per module.
+
+        Raises:
+            ValueError: for a state with another number of parts than there are modules.
+        """
+        if state is None:
+            state = (None,) * len(self.layers)
+        if not isinstance(state, (tuple, list)) or len(state) != len(self.layers):
+            came = f"{len(state)} parts" if isinstance(state, (tuple, list)) else type(state)
+            raise ValueError(
+                f"state: got {came}, expected a tuple of {len(self.layers)}, one state per layer"
+            )
+        final = []
+        for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
+            if number and self.dropout:
+                x = nn.functional.dropout(x, self.dropout, self.training)
+            x, after = layer(x, before, lengths=lengths, resets=resets)
+            final.append(after)
+        return x, tuple(final)
+
+    def last(self, output: Tensor, lengths: Tensor | None = None) -> Tensor:  # noqa: D102
+        top = self.layers[-1]
+        assert isinstance(top, RecurrentModule)
+        return top.last(output, lengths)
+
+    def reset_parameters(self) -> None:  # noqa: D102
+        for layer in self.layers:
+            assert isinstance(layer, RecurrentModule)
+            layer.reset_parameters()
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        layers = [layer.config() for layer in self.layers if isinstance(layer, RecurrentModule)]
+        return {"type": "Stack", "layers": layers, "dropout": self.dropout}
