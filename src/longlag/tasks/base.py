@@ -1,0 +1,244 @@
+"""What all tasks share: the batch, the stream, and the class `Task`.
+
+A batch is a function of (task, seed, index, batch_size) and of nothing else. There is no hidden
+state, so training that stops at batch k goes on at batch k with the same bits.
+
+Where no error is due a float target is NaN and a class target is -100, so a loss needs no mask.
+"""
+
+from __future__ import annotations
+
+import abc
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from longlag.tasks.arrays import TEST, TRAIN, check_integer
+from longlag.tasks.criteria import Criterion, Errors, Rule, measure
+
+Predict = Callable[[NDArray[np.float32], "NDArray[np.int64] | None"], ArrayLike]
+
+# Test sequences are drawn and predicted in portions of about this many numbers (16 MiB).
+_NUMBERS_AT_ONCE = 2**22
+
+
+class TaskBatch(NamedTuple):
+    """N sequences of a task.
+
+    Attributes:
+        x: (N, T, C) float32; 0 at the steps t >= length.
+        target: float32, NaN where no error is due, or int64 classes, -100 where none is due.
+            Due at every step: (N, T, D) or classes (N, T); at the end only: (N, D) or (N,).
+        lengths: (N,) int64, or None if every sequence has T steps.
+    """
+
+    x: NDArray[np.float32]
+    target: NDArray
+    lengths: NDArray[np.int64] | None
+
+
+class Task(abc.ABC):
+    """A problem that needs memory: endless sequences, their targets, and when it counts as learned.
+
+    Attributes:
+        input_size: C, numbers per step.
+        output_size: D, outputs (classes) of the model.
+        steps: T, the number of steps of a sequence; the smallest if it varies.
+        reduce: "last" if the target is due at the end only, None if at every step.
+        kind: "regression": squared error on real targets; "classification": class targets.
+        rule: the success criterion.
+    """
+
+    reduce: ClassVar[Literal["last"] | None]
+    kind: ClassVar[Literal["regression", "classification"]]
+
+    @property
+    @abc.abstractmethod
+    def input_size(self) -> int:
+        """C, numbers per step."""
+
+    @property
+    @abc.abstractmethod
+    def output_size(self) -> int:
+        """D, outputs (classes) of the model."""
+
+    @property
+    @abc.abstractmethod
+    def steps(self) -> int:
+        """T, the number of steps of a sequence; the smallest if it varies."""
+
+    @property
+    @abc.abstractmethod
+    def rule(self) -> Rule:
+        """The success criterion."""
+
+    @abc.abstractmethod
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+        """A batch for `purpose` (train or test), from `generator(seed, purpose, index)` alone."""
+
+    @abc.abstractmethod
+    def _words(self, x: NDArray[np.float32]) -> list[str]:
+        """One word for each step of one sequence (T, C)."""
+
+    @abc.abstractmethod
+    def _answer(self, target: NDArray) -> str:
+        """The target of one sequence in words."""
+
+    def _landmarks(self, x: NDArray[np.float32]) -> Iterable[int]:
+        """Steps of one sequence (T, C) that `describe` never leaves out."""
+        return ()
+
+    def batch(self, batch_size: int, seed: int, index: int) -> TaskBatch:
+        """Batch `index` of the training stream `seed`: N = `batch_size` sequences.
+
+        Args:
+            batch_size: N >= 0.
+            seed: of the stream, >= 0.
+            index: of the batch in the stream, >= 0.
+
+        Returns:
+            The same bits for the same arguments, with one version of NumPy. Another seed or index:
+            independent sequences.
+
+        Raises:
+            ValueError: an argument is not an integer in its range.
+        """
+        return self._checked_draw(seed, TRAIN, index, batch_size)
+
+    def test_batch(self, batch_size: int, seed: int, index: int) -> TaskBatch:
+        """As `batch`, from the test stream `seed`, which shares no random numbers with training."""
+        return self._checked_draw(seed, TEST, index, batch_size)
+
+    def _checked_draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+        size = check_integer("batch_size", batch_size, 0, "give the number of sequences wanted")
+        seed = check_integer("seed", seed, 0, "give a whole number such as 0")
+        index = check_integer("index", index, 0, "count the batches of the stream from 0")
+        return self._draw(seed, purpose, index, size)
+
+    def stream(self, batch_size: int = 1, seed: int = 0) -> Stream:
+        """The endless, reproducible training stream of batches of `batch_size` sequences."""
+        return Stream(self, batch_size, seed)
+
+    def errors(self, output: ArrayLike, target: NDArray) -> Errors:
+        """The absolute errors that the success criterion looks at.
+
+        Args:
+            output: (N, D) if `reduce` is "last", else (N, T, D).
+            target: as in `TaskBatch`.
+
+        Raises:
+            ValueError: the output's shape does not fit the target's.
+        """
+        shape = (*target.shape[: 1 if self.reduce == "last" else 2], self.output_size)
+        if np.shape(output) != shape:
+            raise ValueError(
+                f"output must have shape {shape}, got {np.shape(output)}; "
+                f"give {self.output_size} outputs {self._where()}"
+            )
+        return self._errors(np.asarray(output), target)
+
+    def _errors(self, output: NDArray, target: NDArray) -> Errors:
+        return Errors.of(output, target)
+
+    def _where(self) -> str:
+        return "per sequence, read at its last step" if self.reduce else "at every step"
+
+    def correct(self, output: ArrayLike, target: NDArray) -> NDArray[np.bool_]:
+        """Per sequence (N,): every error due is below the rule's tolerance."""
+        return self.errors(output, target).within(self.rule.tolerance)
+
+    def success(self, predict: Predict, seed: int = 0, sequences: int | None = None) -> Criterion:
+        """Hold a predictor against the published criterion, on fresh test sequences.
+
+        Args:
+            predict: (x (N, T, C), lengths (N,) or None) -> outputs (N, D) or (N, T, D).
+            seed: of the test stream, >= 0.
+            sequences: how many, >= 1; None: as many as the rule says.
+
+        Returns:
+            Whether it is met, and what was measured.
+        """
+        if sequences is None:
+            sequences = self.rule.sequences
+        count = check_integer("sequences", sequences, 1, "give the number of test sequences")
+        return self._judge(predict, self._test_batches(count, seed), self.rule)
+
+    def _test_batches(self, sequences: int, seed: int) -> Iterator[TaskBatch]:
+        size = self._portion()
+        for index, start in enumerate(range(0, sequences, size)):
+            yield self.test_batch(min(size, sequences - start), seed, index)
+
+    def _portion(self) -> int:
+        numbers = self.steps * (self.input_size + self.output_size)
+        return max(1, min(1000, _NUMBERS_AT_ONCE // numbers))
+
+    def _judge(self, predict: Predict, batches: Iterable[TaskBatch], rule: Rule) -> Criterion:
+        parts = [self.errors(predict(b.x, b.lengths), b.target) for b in batches]
+        return measure(parts, rule)
+
+    def describe(self, batch: TaskBatch, row: int = 0, most: int = 8) -> str:
+        """One sequence in words, "input ... -> answer", for reading and teaching.
+
+        Args:
+            batch: a batch of this task.
+            row: of the batch.
+            most: sequences of more steps than this are shown without their middle.
+        """
+        x, target = batch.x[row], batch.target[row]
+        if batch.lengths is not None:
+            x = x[: batch.lengths[row]]
+            target = target if self.reduce == "last" else target[: batch.lengths[row]]
+        words = self._words(x)
+        shown = set(range(len(words)))
+        if len(words) > most:
+            shown = {0, 1, 2, len(words) - 1, *self._landmarks(x)}
+        return " ".join([*_with_gaps(words, shown), "->", self._answer(target)])
+
+
+def _with_gaps(words: Sequence[str], shown: set[int]) -> Iterator[str]:
+    for step, word in enumerate(words):
+        if step in shown:
+            yield word
+        elif step - 1 in shown:
+            yield "..."
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The endless training stream of a task: batch 0, 1, 2, ... for one seed and batch size.
+
+    Args:
+        task: the task.
+        batch_size: N >= 0 sequences in each batch.
+        seed: of the stream, >= 0.
+
+    Raises:
+        ValueError: `batch_size` or `seed` is not an integer in its range.
+
+    Example:
+        >>> from longlag.tasks import LongLag
+        >>> stream = LongLag(delay=4).stream(batch_size=2, seed=7)
+        >>> first = next(iter(stream))
+        >>> bool((first.x == stream.batch(0).x).all())
+        True
+    """
+
+    task: Task
+    batch_size: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("batch_size", self.batch_size, 0, "give the number of sequences wanted")
+        check_integer("seed", self.seed, 0, "give a whole number such as 0")
+
+    def batch(self, index: int) -> TaskBatch:
+        """Batch `index`, the same bits each time."""
+        return self.task.batch(self.batch_size, self.seed, index)
+
+    def __iter__(self) -> Iterator[TaskBatch]:
+        """Batches 0, 1, 2, ... without end."""
+        return map(self.batch, itertools.count())

@@ -1,0 +1,125 @@
+"""When a task counts as learned: the published rule as data, and what measuring it gave."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# A class target of this value says that no error is due there (a float target says it by NaN).
+NOT_DUE = -100
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A success criterion as its paper states it.
+
+    Args:
+        tolerance: a sequence is right if every error due in it is below this.
+        sequences: how many sequences are looked at.
+        source: the paper and the section that state it.
+        wrong_below: the fraction of wrong sequences must be below this; None: none may be wrong.
+        mean_error_below: the mean absolute error must be below this.
+    """
+
+    tolerance: float
+    sequences: int
+    source: str
+    wrong_below: Fraction | None = None
+    mean_error_below: float = math.inf
+
+    def met(self, wrong: int, sequences: int, mean_error: float) -> bool:
+        """Whether `wrong` of `sequences` and a mean absolute error of `mean_error` satisfy it."""
+        few = wrong == 0 if self.wrong_below is None else wrong < self.wrong_below * sequences
+        return few and (math.isinf(self.mean_error_below) or mean_error < self.mean_error_below)
+
+    def __str__(self) -> str:
+        share = "no sequence" if self.wrong_below is None else f"less than {self.wrong_below}"
+        mean = "" if math.isinf(self.mean_error_below) else f", mean < {self.mean_error_below:g}"
+        return f"{share} wrong at |error| < {self.tolerance:g}{mean}; {self.source}"
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What a predictor reached against a rule.
+
+    Attributes:
+        success: whether the rule is met.
+        wrong: number of sequences with an error at or above the rule's tolerance.
+        sequences: number of sequences looked at.
+        largest_error: largest absolute error due anywhere (classes: 1 for a wrong one, else 0).
+        mean_error: mean over the sequences of their mean absolute error.
+        mean_squared_error: mean over the sequences of their mean squared error.
+        rule: the rule it was held against.
+    """
+
+    success: bool
+    wrong: int
+    sequences: int
+    largest_error: float
+    mean_error: float
+    mean_squared_error: float
+    rule: Rule
+
+    def __str__(self) -> str:
+        return (
+            f"{'success' if self.success else 'no success'}: {self.wrong} of {self.sequences} "
+            f"sequences wrong, largest error {self.largest_error:.3g}, "
+            f"mean error {self.mean_error:.3g} ({self.rule})"
+        )
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Absolute errors of N sequences: `value` (N, K) where `due` (N, K), and 0 elsewhere."""
+
+    value: NDArray[np.float64]
+    due: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, output: ArrayLike, target: NDArray) -> Errors:
+        """Of real outputs against float targets (NaN: not due), or of scores against classes.
+
+        A class is wrong, error 1, unless its score is the highest and all scores are finite.
+        """
+        scores = np.asarray(output, dtype=np.float64)
+        rows, width = len(target), math.prod(target.shape[1:])
+        if np.issubdtype(target.dtype, np.integer):
+            due = np.not_equal(target, NOT_DUE)
+            right = (scores.argmax(axis=-1) == target) & np.isfinite(scores).all(axis=-1)
+            value = np.where(due, ~right, False).astype(np.float64)
+        else:
+            due = ~np.isnan(target)
+            value = np.abs(np.where(due, scores - target, 0.0))
+        return cls(value.reshape(rows, width), due.reshape(rows, width))
+
+    def within(self, tolerance: float) -> NDArray[np.bool_]:
+        """Per sequence (N,): every error due is below `tolerance`; an error of NaN is not."""
+        return np.all(~self.due | (self.value < tolerance), axis=1)
+
+    def largest(self) -> NDArray[np.float64]:
+        """Per sequence (N,): the largest error due; NaN if one is NaN."""
+        return self.value.max(axis=1, initial=0.0)
+
+    def mean(self, power: int = 1) -> NDArray[np.float64]:
+        """Per sequence (N,): the mean over its errors due, each raised to `power`."""
+        return (self.value**power).sum(axis=1) / np.maximum(self.due.sum(axis=1), 1)
+
+
+def measure(parts: list[Errors], rule: Rule) -> Criterion:
+    """Hold the errors of all sequences against the rule."""
+    right = np.concatenate([part.within(rule.tolerance) for part in parts])
+    wrong, sequences = int((~right).sum()), len(right)
+    mean_error = float(np.concatenate([part.mean() for part in parts]).mean())
+    return Criterion(
+        success=rule.met(wrong, sequences, mean_error),
+        wrong=wrong,
+        sequences=sequences,
+        largest_error=float(np.concatenate([part.largest() for part in parts]).max()),
+        mean_error=mean_error,
+        mean_squared_error=float(np.concatenate([part.mean(2) for part in parts]).mean()),
+        rule=rule,
+    )
