@@ -1,0 +1,42 @@
+"""A user's own files, and the preparation that travels with a saved model.
+
+    data = read("speech.csv", task="classification")
+    train, held_out = data.split(0.2, seed=0, stratify=True)
+    preparation = Preparation.fit(train, task="classification")
+    batch = preparation.apply(train)                        # what a network and its loss take
+    answers = preparation.restore(outputs, batch.lengths)   # in the user's units
+    write_predictions("answers.csv", train, answers)
+
+NumPy alone; `.ts` files need the extra `longlag[ts]`.
+"""
+
+from longlag.data.columns import Columns
+from longlag.data.errors import DataError
+from longlag.data.predictions import (
+    ClassPredictions,
+    Predictions,
+    ValuePredictions,
+    write_predictions,
+)
+from longlag.data.preparation import Preparation
+from longlag.data.prepared import Prepared
+from longlag.data.reading import read
+from longlag.data.scaling import Scaling
+from longlag.data.sequences import SequenceData
+from longlag.data.task import TASKS, Task
+
+__all__ = [
+    "TASKS",
+    "ClassPredictions",
+    "Columns",
+    "DataError",
+    "Predictions",
+    "Preparation",
+    "Prepared",
+    "Scaling",
+    "SequenceData",
+    "Task",
+    "ValuePredictions",
+    "read",
+    "write_predictions",
+]

@@ -1,0 +1,121 @@
+"""Which column of a table is what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from longlag.data.errors import DataError
+from longlag.data.records import closed, texts
+from longlag.data.task import check_task
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table in long form: one row per step of a series.
+
+    Args:
+        series: the column with the id of the series, any text; None: the file is one series.
+        time: the column that orders the rows of a series, numbers or ISO 8601 timestamps;
+            None: the rows are in order. It is never a feature.
+        features: the C input columns, in this order; None: all columns not named otherwise.
+        target: the target column or columns; None: the column "target", and for forecasting
+            every feature. Several are allowed for regression and forecasting. What forecasting
+            predicts must be among the features; what another task predicts must not be.
+
+    Raises:
+        DataError: one column is given two roles or named twice.
+
+    Example:
+        >>> Columns(series="patient", time="hour", target="sepsis").targets("classification")
+        ('sepsis',)
+    """
+
+    series: str | None = "series"
+    time: str | None = "time"
+    features: tuple[str, ...] | None = None
+    target: tuple[str, ...] | str | None = None
+
+    def __post_init__(self) -> None:
+        targets = (self.target,) if isinstance(self.target, str) else self.target
+        for role, names in (("features", self.features), ("target", targets)):
+            if names is None:
+                continue
+            if isinstance(names, str):
+                raise DataError(f"columns: {role}={names!r} is text, expected a tuple of names")
+            if not names:
+                raise DataError(f"columns: {role} is empty; name a column, or None for the default")
+            if len(set(names)) != len(names):
+                raise DataError(f"columns: {role}={names!r} names a column twice")
+            for key, name in (("series", self.series), ("time", self.time)):
+                if name in names:
+                    raise DataError(
+                        f"columns: {name!r} is both {key} and among {role}; name it once"
+                    )
+        if self.series is not None and self.series == self.time:
+            raise DataError(f"columns: {self.series!r} is both series and time; name it once")
+
+    def targets(self, task: str) -> tuple[str, ...] | None:
+        """The target columns of a task; None stands for every feature.
+
+        Raises:
+            DataError: several targets where one label is expected, a task that is not known,
+                or a target that is also a feature.
+
+        Example:
+            >>> Columns().targets("regression"), Columns().targets("forecasting")
+            (('target',), None)
+        """
+        check_task(task)
+        if self.target is None:
+            targets = None if task == "forecasting" else ("target",)
+        else:
+            targets = (self.target,) if isinstance(self.target, str) else tuple(self.target)
+        if targets is None or task == "forecasting":
+            return targets
+        if task in ("classification", "tagging") and len(targets) > 1:
+            raise DataError(f"columns: {task} has one target column, got target={targets!r}")
+        both = [name for name in targets if self.features is not None and name in self.features]
+        if both:
+            raise DataError(
+                f"columns: {both[0]!r} is the target of {task} and also a feature, so the answer "
+                "would be an input; take it out of features"
+            )
+        return targets
+
+    def to_dict(self) -> dict[str, Any]:
+        """The columns as JSON-able values.
+
+        Example:
+            >>> Columns(target="y").to_dict()
+            {'series': 'series', 'time': 'time', 'features': None, 'target': 'y'}
+        """
+        return {
+            "series": self.series,
+            "time": self.time,
+            "features": None if self.features is None else list(self.features),
+            "target": list(self.target) if isinstance(self.target, tuple) else self.target,
+        }
+
+    @classmethod
+    def from_dict(cls, record: object) -> Columns:
+        """The columns of `to_dict`.
+
+        Raises:
+            DataError: a key is unknown or missing, or a value has the wrong type.
+
+        Example:
+            >>> Columns.from_dict(Columns(features=("a", "b")).to_dict()).features
+            ('a', 'b')
+        """
+        record = closed(record, ("series", "time", "features", "target"), "columns")
+        for key in ("series", "time"):
+            if not isinstance(record[key], str | None):
+                raise DataError(f"columns: {key} must be text or null, got {record[key]!r}")
+        features, target = record["features"], record["target"]
+        return cls(
+            series=record["series"],
+            time=record["time"],
+            features=None if features is None else texts(features, "columns: features"),
+            target=target if isinstance(target, str | None) else texts(target, "columns: target"),
+        )

@@ -1,0 +1,63 @@
+"""What is wrong with a user's data: where, what came, what was expected, and the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class DataError(ValueError):
+    """Data that cannot be used as they are.
+
+    The message names the file, the row (line of the file, from 1) and the column, or the index
+    [n, t, c] (from 0) of an array, then what came, what was expected and how to mend it.
+
+    Example:
+        >>> raise DataError("speech.csv, row 7, column 'f0': an empty cell")
+        Traceback (most recent call last):
+        ...
+        longlag.data.errors.DataError: speech.csv, row 7, column 'f0': an empty cell
+    """
+
+
+class Problems:
+    """Collects the problems of one file; keeps the first by row and the count of all."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._first: tuple[int, str] | None = None
+        self._count = 0
+
+    def add(self, row: int, message: str) -> None:
+        """Record a problem in `row`."""
+        self._count += 1
+        if self._first is None or row < self._first[0]:
+            self._first = (row, message)
+
+    def raise_any(self) -> None:
+        """Raise the first problem as a `DataError`, if there is one."""
+        if self._first is not None:
+            row, message = self._first
+            raise DataError(f"{self._path}, row {row}, {message}{and_others(self._count)}")
+
+
+def and_others(count: int) -> str:
+    """What follows the first of `count` problems."""
+    if count < 2:
+        return ""
+    return " (and 1 more problem)" if count == 2 else f" (and {count - 1} more problems)"
+
+
+def suggestion(name: str, present: Iterable[str]) -> str:
+    """A near match to `name` as a question, or nothing."""
+    by_lower = {other.lower(): other for other in present}
+    close = get_close_matches(name.lower(), by_lower, n=1)
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+def listing(names: Iterable[object], limit: int = 20) -> str:
+    """The names, quoted, cut after `limit`."""
+    quoted = [repr(name) for name in names]
+    rest = f", ... ({len(quoted)} in all)" if len(quoted) > limit else ""
+    return ", ".join(quoted[:limit]) + rest

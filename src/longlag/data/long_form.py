@@ -1,0 +1,161 @@
+"""From rows to padded sequences: the sort by series and time, and the targets of the series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from numpy.typing import NDArray
+
+from longlag.data.cells import numbers
+from longlag.data.errors import Problems
+from longlag.data.sequences import Array
+
+
+def factorise(cells: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """A number for each distinct text, by first appearance: (codes, texts)."""
+    seen: dict[str, int] = {}
+    codes = np.fromiter((seen.setdefault(cell, len(seen)) for cell in cells), np.int64, len(cells))
+    return codes, list(seen)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where each of the R rows of the table goes in (N, T).
+
+    `order` sorts the rows by series, then time; `series` and `step` say, in that order, where
+    each row goes. The series are in order of first appearance.
+    """
+
+    order: Int64[Array, " R"]
+    series: Int64[Array, " R"]
+    step: Int64[Array, " R"]
+    lengths: Int64[Array, " N"]
+    repeated: Bool[Array, " R"]  # in sorted order: this time is that of the row before
+
+    @classmethod
+    def of(cls, series: Int64[Array, " R"], times: NDArray[Any]) -> Layout:
+        """The layout of rows with these series codes and times."""
+        order = np.lexsort((times, series)).astype(np.int64)
+        lengths = np.bincount(series).astype(np.int64)
+        starts = np.cumsum(lengths) - lengths
+        ranked, when = series[order], times[order]
+        repeated = np.zeros(len(order), bool)
+        repeated[1:] = (ranked[1:] == ranked[:-1]) & (when[1:] == when[:-1])
+        return cls(order, ranked, np.arange(len(order)) - starts[ranked], lengths, repeated)
+
+    @property
+    def last(self) -> Int64[Array, " N"]:
+        """The row of the last step of each series."""
+        return self.order[np.cumsum(self.lengths) - 1]
+
+    def pad(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(R, ...) as (N, T, ...), with zeros or empty text beyond the end."""
+        shape = (len(self.lengths), int(self.lengths.max()), *values.shape[1:])
+        padded = np.zeros(shape, values.dtype)
+        padded[self.series, self.step] = values[self.order]
+        return padded
+
+    def check_times(
+        self,
+        cells: Sequence[str],
+        names: Sequence[str],
+        lines: Int64[Array, " R"],
+        column: str | None,
+        problems: Problems,
+    ) -> None:
+        """Report each time that a series has twice."""
+        for at in np.flatnonzero(self.repeated):
+            first, second = sorted((int(self.order[at - 1]), int(self.order[at])))
+            problems.add(
+                int(lines[second]),
+                f"column {column!r}: series {names[int(self.series[at])]!r} has the time "
+                f"{cells[second]!r} already in row {lines[first]}; expected each time once in a "
+                "series. Drop one of the rows, or give another series id",
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """One target column: a value per row, where the cell is not empty."""
+
+    column: str
+    values: NDArray[Any]  # floats, or positions in labels
+    given: Bool[Array, " R"]
+    labels: NDArray[np.str_] | None
+
+
+def read_answers(
+    cells: Sequence[str], task: str, lines: Int64[Array, " R"], column: str, problems: Problems
+) -> Answers:
+    """The cells of a target column, as labels or numbers."""
+    if task == "regression":
+        values = numbers(cells, lines, column, problems, empty=True)
+        return Answers(column, values, ~np.isnan(values), None)
+    codes, labels = factorise(cells)
+    texts = np.array(labels)
+    return Answers(column, codes, (texts != "")[codes], texts)
+
+
+def gather_answers(
+    answers: Sequence[Answers],
+    task: str,
+    layout: Layout,
+    names: Sequence[str],
+    lines: Int64[Array, " R"],
+    problems: Problems,
+) -> NDArray[Any]:
+    """The target: labels (N, T) for tagging, (N,) for classification; floats (N, D)."""
+    if task == "tagging":
+        (answer,) = answers
+        for at in np.flatnonzero(~answer.given):
+            problems.add(
+                int(lines[at]),
+                f"column {answer.column!r}: an empty cell; tagging expects a label in each row",
+            )
+        return layout.pad(_values(answer))
+    for answer in answers:
+        _check_constant(answer, layout, names, lines, problems)
+    columns = [_values(answer)[layout.last] for answer in answers]
+    return columns[0] if task == "classification" else np.stack(columns, axis=1)
+
+
+def _values(answer: Answers) -> NDArray[Any]:
+    return answer.values if answer.labels is None else answer.labels[answer.values]
+
+
+def _check_constant(
+    answer: Answers,
+    layout: Layout,
+    names: Sequence[str],
+    lines: Int64[Array, " R"],
+    problems: Problems,
+) -> None:
+    """A target of a series is the same in all of its rows, or given in its last row only."""
+    series = np.empty(len(lines), np.int64)
+    series[layout.order] = layout.series
+    values, last = _values(answer), layout.last
+    rule = "expected the same target in all rows of a series, or a target in its last row only"
+    count = np.bincount(series[answer.given], minlength=len(names))
+    partly = answer.given[last] & (count != 1) & (count != layout.lengths)
+    absent = ~answer.given & partly[series]
+    absent[last[~answer.given[last]]] = True
+    for at in np.flatnonzero(absent):
+        where = "its last row" if at == last[series[at]] else "this row, while others have one"
+        problems.add(
+            int(lines[at]),
+            f"column {answer.column!r}: series {names[int(series[at])]!r} has no target in "
+            f"{where}; {rule}",
+        )
+    differs = answer.given & answer.given[last][series] & (values != values[last][series])
+    for at in np.flatnonzero(differs):
+        end = last[series[at]]
+        problems.add(
+            int(lines[at]),
+            f"column {answer.column!r}: series {names[int(series[at])]!r} has "
+            f"{values[at].item()!r} here and {values[end].item()!r} in its last row {lines[end]}; "
+            f"{rule}. For a label per step use the task tagging",
+        )

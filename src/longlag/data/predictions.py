@@ -1,0 +1,149 @@
+"""Answers in the user's units, and the table they are written to."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jaxtyping import Float64
+from numpy.typing import NDArray
+
+from longlag.data.errors import DataError
+from longlag.data.labels import Label
+from longlag.data.sequences import Array, SequenceData
+from longlag.storage.atomic import atomic_write
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPredictions:
+    """A label per series, or per step, with the probability of every class.
+
+    Args:
+        labels: (N,), or (N, T) with "" or 0 beyond the end.
+        probabilities: (N, K) or (N, T, K), zero beyond the end, otherwise of sum 1.
+        classes: the K classes, in the order of the probabilities.
+
+    Example:
+        >>> import numpy as np
+        >>> ClassPredictions(np.array(["up"]), np.array([[0.2, 0.8]]), ("down", "up")).labels
+        array(['up'], dtype='<U2')
+    """
+
+    labels: NDArray[Any]
+    probabilities: Float64[Array, "*N K"]
+    classes: tuple[Label, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ValuePredictions:
+    """The values of a series, or its next steps.
+
+    Args:
+        values: (N, D) for regression; (N, horizon, D) for forecasting, one step ahead first.
+        target_names: the names of the D columns.
+
+    Example:
+        >>> import numpy as np
+        >>> ValuePredictions(np.array([[19.5]]), ("temperature",)).values
+        array([[19.5]])
+    """
+
+    values: Float64[Array, "*N D"]
+    target_names: tuple[str, ...]
+
+
+Predictions = ClassPredictions | ValuePredictions
+
+
+def write_predictions(path: str | Path, data: SequenceData, predictions: Predictions) -> None:
+    """Write predictions as a csv; the file is whole or untouched, whatever happens.
+
+    | task | columns | one row per |
+    |---|---|---|
+    | classification | series, prediction, `probability_<class>` of each class | series |
+    | regression | series, prediction, or `prediction_<target>` of each of several | series |
+    | tagging | series, time (or step, from 0), prediction, probability | step |
+    | forecasting | series, step_ahead (from 1), each target | series and step ahead |
+
+    Numbers are written so that reading them returns the same float64.
+
+    Args:
+        path: the file, replaced if it is there; its folder must exist.
+        data: the sequences that were predicted: their names, lengths and times.
+        predictions: what `Preparation.restore` gave for them.
+
+    Raises:
+        DataError: the predictions are not of these sequences.
+        OSError: the file cannot be written; the old one stands.
+
+    Example:
+        >>> import numpy as np
+        >>> import tempfile
+        >>> data = SequenceData(np.ones((1, 1, 1), np.float32), np.array([1]), None, ("a",))
+        >>> path = Path(tempfile.mkdtemp()) / "predictions.csv"
+        >>> write_predictions(path, data, ValuePredictions(np.array([[0.5]]), ("y",)))
+        >>> path.read_text().split()
+        ['series,prediction', 'a,0.5']
+    """
+    array = predictions.values if isinstance(predictions, ValuePredictions) else predictions.labels
+    if len(array) != len(data):
+        raise DataError(f"predictions of {len(array)} series for {len(data)} series of data")
+    if isinstance(predictions, ClassPredictions) and array.ndim == 2:
+        longest = int(data.lengths.max(initial=0))
+        if array.shape[1] < longest:
+            raise DataError(
+                f"predictions of {array.shape[1]} steps for a series of {longest} steps"
+            )
+
+    def write(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        csv.writer(text, lineterminator="\n").writerows(_rows(data, predictions))
+        text.detach()  # flushes, and leaves the file open for fsync
+
+    atomic_write(Path(path), write)
+
+
+def _rows(data: SequenceData, predictions: Predictions) -> Iterator[list[object]]:
+    if isinstance(predictions, ValuePredictions):
+        if predictions.values.ndim == 2:
+            return _regression(data, predictions)
+        return _forecasting(data, predictions)
+    if predictions.labels.ndim == 1:
+        return _classification(data, predictions)
+    return _tagging(data, predictions)
+
+
+def _classification(data: SequenceData, predictions: ClassPredictions) -> Iterator[list[object]]:
+    yield ["series", "prediction", *(f"probability_{label}" for label in predictions.classes)]
+    for name, label, probabilities in zip(
+        data.names, predictions.labels.tolist(), predictions.probabilities.tolist(), strict=True
+    ):
+        yield [name, label, *probabilities]
+
+
+def _regression(data: SequenceData, predictions: ValuePredictions) -> Iterator[list[object]]:
+    names = predictions.target_names
+    several = [f"prediction_{name}" for name in names]
+    yield ["series", *(["prediction"] if len(names) == 1 else several)]
+    for name, values in zip(data.names, predictions.values.tolist(), strict=True):
+        yield [name, *values]
+
+
+def _tagging(data: SequenceData, predictions: ClassPredictions) -> Iterator[list[object]]:
+    yield ["series", "step" if data.times is None else "time", "prediction", "probability"]
+    best = predictions.probabilities.max(axis=2)
+    for n, name in enumerate(data.names):
+        for t in range(data.lengths[n]):
+            when = t if data.times is None else data.times[n, t]
+            yield [name, when, predictions.labels[n, t], float(best[n, t])]
+
+
+def _forecasting(data: SequenceData, predictions: ValuePredictions) -> Iterator[list[object]]:
+    yield ["series", "step_ahead", *predictions.target_names]
+    for name, steps in zip(data.names, predictions.values.tolist(), strict=True):
+        for ahead, values in enumerate(steps, start=1):
+            yield [name, ahead, *values]

@@ -1,0 +1,77 @@
+"""One entry to the files of a user, by suffix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from longlag.data.columns import Columns
+from longlag.data.errors import DataError, listing, suggestion
+from longlag.data.read_csv import read_csv
+from longlag.data.read_npz import read_npz
+from longlag.data.read_ts import read_ts
+from longlag.data.sequences import SequenceData
+from longlag.data.task import check_task
+
+SUFFIXES = (".csv", ".npz", ".ts")
+
+
+def read(
+    path: str | Path,
+    *,
+    task: str,
+    columns: Columns | None = None,
+    require_target: bool = True,
+) -> SequenceData:
+    """Read N sequences, and what is to be predicted of them, from a file.
+
+    - `.csv`: long form, one row per step: series, time, features and target, as `columns` says.
+      The rows of a series may lie apart and are sorted by time; a repeated time is an error. A
+      target of a series stands in each of its rows or in its last only. UTF-8, commas; blanks
+      around a cell do not count.
+    - `.npz`: x (N, T, C) or (N, T); y (N,) labels, (N,) or (N, D) numbers, or (N, T) labels;
+      optionally lengths (N,). Nothing is unpickled. What lies beyond a length is not looked at.
+    - `.ts` of the UEA archive, read by aeon: `pip install "longlag[ts]"`.
+
+    Series stay in order of first appearance. Values are kept in the units of the file.
+
+    Args:
+        path: the file.
+        task: "classification", "regression", "tagging" or "forecasting".
+        columns: the roles of the columns of a `.csv`; the other formats have none.
+        require_target: False for files to predict: the target may be absent or wholly empty.
+
+    Raises:
+        DataError: the file is missing or not as above; the message names the file, the row
+            and the column, or the index, and counts further problems.
+        ImportError: a `.ts` file, and aeon is not installed.
+
+    Cost: linear in the size of the file, but for the sort of the rows of a `.csv`.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "walks.csv"
+        >>> rows = "a,1,0.5,up", "b,1,2,down", "a,2,0.7,up"
+        >>> _ = path.write_text("\\n".join(["series,time,speed,target", *rows]))
+        >>> data = read(path, task="classification")
+        >>> data.names, data.lengths.tolist(), data.target.tolist()
+        (('a', 'b'), [2, 1], ['up', 'down'])
+    """
+    check_task(task)
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise DataError(
+            f"{path}: the suffix {path.suffix!r} is not known; expected one of {listing(SUFFIXES)}"
+            f"{suggestion(suffix, SUFFIXES)}"
+        )
+    if not path.is_file():
+        if path.exists():
+            raise DataError(f"{path}: not a file; expected one of {listing(SUFFIXES)}")
+        folder = path.parent
+        present = [other.name for other in folder.iterdir()] if folder.is_dir() else []
+        raise DataError(f"{path}: there is no such file{suggestion(path.name, present)}")
+    if suffix == ".csv":
+        return read_csv(path, task, Columns() if columns is None else columns, require_target)
+    if suffix == ".npz":
+        return read_npz(path, task, require_target)
+    return read_ts(path, task, require_target)

@@ -1,0 +1,42 @@
+"""Reading a JSON record with a closed schema: each key known, each key there, each value typed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from longlag.data.errors import DataError, listing, suggestion
+
+
+def closed(record: object, keys: Sequence[str], where: str) -> Mapping[str, Any]:
+    """`record` itself, when it is a mapping with exactly these keys."""
+    if not isinstance(record, Mapping):
+        raise DataError(f"{where}: expected a mapping, got {type(record).__name__}")
+    for key in record:
+        if key not in keys:
+            raise DataError(
+                f"{where}: unknown key {key!r}"
+                + (suggestion(str(key), keys) or f"; the keys are {listing(keys)}")
+            )
+    for key in keys:
+        if key not in record:
+            raise DataError(f"{where}: the key {key!r} is missing; there are {listing(record)}")
+    return record
+
+
+def numbers(value: object, where: str) -> tuple[float, ...]:
+    """A list of finite numbers, as floats."""
+    if not isinstance(value, list | tuple):
+        raise DataError(f"{where}: expected a list of numbers, got {value!r}")
+    for item in value:
+        if isinstance(item, bool) or not isinstance(item, int | float) or not math.isfinite(item):
+            raise DataError(f"{where}: expected finite numbers, got {item!r}")
+    return tuple(float(item) for item in value)
+
+
+def texts(value: object, where: str) -> tuple[str, ...]:
+    """A list of strings."""
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise DataError(f"{where}: expected a list of strings, got {value!r}")
+    return tuple(value)

@@ -1,0 +1,234 @@
+"""Sequences of unequal length, as a user's file gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+from numpy.typing import NDArray
+
+from longlag.data.errors import DataError, listing
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceData:
+    """N sequences with what is to be predicted of them, in the units of the user's file.
+
+    Args:
+        x: inputs (N, T, C), float32, zero beyond the end of each sequence.
+        lengths: steps of each sequence (N,), int64, 1 to T.
+        target: labels (N,), text or integers, for classification; floats (N,) or (N, D) for
+            regression; labels (N, T) for tagging, "" or 0 beyond the end; None for forecasting
+            (derived from x) and where there is none.
+        names: the id of each series (N,).
+        feature_names: the name of each input (C,), or None where the file names none.
+        target_names: the name of each target (D,); for forecasting the features to predict.
+        times: the time of each step (N, T) as the file writes it, "" beyond the end, or None.
+
+    Raises:
+        DataError: the parts disagree in size, or a length is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.zeros((2, 5, 3), np.float32)
+        >>> data = SequenceData(x, np.array([5, 2]), np.array(["up", "down"]), ("a", "b"))
+        >>> len(data), data.select([1]).names
+        (2, ('b',))
+    """
+
+    x: Float32[Array, "N T C"]
+    lengths: Int64[Array, " N"]
+    target: NDArray[Any] | None
+    names: tuple[str, ...]
+    feature_names: tuple[str, ...] | None = None
+    target_names: tuple[str, ...] = ()
+    times: NDArray[np.str_] | None = None
+
+    def __post_init__(self) -> None:
+        if self.x.ndim != 3 or self.x.dtype != np.float32:
+            raise DataError(
+                f"x: expected (N, T, C) of float32, got {self.x.shape} of {self.x.dtype}"
+            )
+        n, t, c = self.x.shape
+        if self.lengths.shape != (n,) or self.lengths.dtype.kind != "i":
+            raise DataError(
+                f"lengths: expected ({n},) of int64, got {self.lengths.shape} of "
+                f"{self.lengths.dtype}"
+            )
+        if n and (self.lengths.min() < 1 or self.lengths.max() > t):
+            raise DataError(
+                f"lengths: expected 1 to T = {t}, got {self.lengths.min()} to {self.lengths.max()}"
+            )
+        if len(self.names) != n:
+            raise DataError(f"names: expected {n}, one per series, got {len(self.names)}")
+        if self.feature_names is not None and len(self.feature_names) != c:
+            raise DataError(f"feature_names: expected {c}, got {len(self.feature_names)}")
+        if self.target is not None:
+            shape = (n, t) if self.tagged else (n, *self.target.shape[1:2])
+            if self.target.shape != shape or self.target.dtype.kind not in "fiU":
+                raise DataError(
+                    f"target: expected {shape} of floats, integers or text, got "
+                    f"{self.target.shape} of {self.target.dtype}"
+                )
+        if self.times is not None and self.times.shape != (n, t):
+            raise DataError(f"times: expected {(n, t)}, got {self.times.shape}")
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def tagged(self) -> bool:
+        """Whether the target is a label per step (N, T)."""
+        return self.target is not None and self.target.ndim == 2 and self.target.dtype.kind != "f"
+
+    @property
+    def valid(self) -> Bool[Array, "N T"]:
+        """Which steps lie within their sequence (N, T)."""
+        return np.arange(self.x.shape[1]) < self.lengths[:, None]
+
+    def select(self, indices: object) -> SequenceData:
+        """The sequences with these indices, in the order given; T stays as it is.
+
+        Args:
+            indices: integers, or N booleans.
+
+        Example:
+            >>> import numpy as np
+            >>> x = np.ones((3, 2, 1), np.float32)
+            >>> data = SequenceData(x, np.full(3, 2), None, ("a", "b", "c"))
+            >>> data.select([2, 0]).names
+            ('c', 'a')
+        """
+        index = np.asarray(indices)
+        rows = np.arange(len(self))[index if index.size else index.astype(np.int64)]
+        return replace(
+            self,
+            x=self.x[rows],
+            lengths=self.lengths[rows],
+            target=None if self.target is None else self.target[rows],
+            names=tuple(self.names[row] for row in rows),
+            times=None if self.times is None else self.times[rows],
+        )
+
+    def split(
+        self, fraction: float, seed: int, stratify: bool = False
+    ) -> tuple[SequenceData, SequenceData]:
+        """Whole series drawn at random into (train, held out), the same for the same seed.
+
+        Args:
+            fraction: share of the series to hold out, in (0, 1); at least one is held out and
+                one is kept. Both parts keep the order of the file.
+            seed: any non-negative integer.
+            stratify: hold out this share of every class; each class keeps a series to train on.
+
+        Raises:
+            DataError: the fraction is not in (0, 1), there are fewer than two series, or
+                stratify without one label per series.
+
+        Example:
+            >>> import numpy as np
+            >>> x, labels = np.ones((8, 2, 1), np.float32), np.array(list("aaaabbbb"))
+            >>> data = SequenceData(x, np.full(8, 2), labels, tuple("12345678"))
+            >>> train, held_out = data.split(0.25, seed=0, stratify=True)
+            >>> train.target.tolist(), held_out.target.tolist()
+            (['a', 'a', 'a', 'b', 'b', 'b'], ['a', 'b'])
+        """
+        _check_fraction(fraction)
+        n = len(self)
+        if n < 2:
+            raise DataError(f"split: needs at least 2 series to hold one out, got {n}")
+        count = min(max(1, round(fraction * n)), n - 1)
+        rng = np.random.default_rng(seed)
+        if stratify:
+            if self.target is None or self.target.ndim != 1 or self.target.dtype.kind == "f":
+                raise DataError(
+                    "split: stratify=True needs one class label per series; use stratify=False"
+                )
+            held = _draw_by_class(self.target, count, rng)
+        else:
+            held = rng.permutation(n)[:count]
+        out = np.zeros(n, bool)
+        out[held] = True
+        return self.select(~out), self.select(out)
+
+    def split_time(self, fraction: float) -> tuple[SequenceData, SequenceData]:
+        """Every series cut in time into (train, held out): the last share of its steps is held out.
+
+        For forecasting, where the series to predict are those of the training. No step is in
+        both parts, and the held-out part starts without the steps before it.
+
+        Args:
+            fraction: share of the steps to hold out, in (0, 1); at least one step each side.
+
+        Raises:
+            DataError: the fraction is not in (0, 1), a series has one step only, or the target
+                is one per series.
+
+        Example:
+            >>> import numpy as np
+            >>> x = np.arange(4, dtype=np.float32).reshape(1, 4, 1)
+            >>> past, future = SequenceData(x, np.array([4]), None, ("a",)).split_time(0.25)
+            >>> past.x.ravel().tolist(), future.x.ravel().tolist()
+            ([0.0, 1.0, 2.0], [3.0])
+        """
+        _check_fraction(fraction)
+        if self.target is not None and not self.tagged:
+            raise DataError("split_time: the target is one per series; use split instead")
+        short = np.flatnonzero(self.lengths < 2)
+        if len(short):
+            raise DataError(
+                f"split_time: {len(short)} series have one step only, as "
+                f"{self.names[short[0]]!r}, and cannot be cut; drop them"
+            )
+        held = np.clip(np.rint(fraction * self.lengths).astype(np.int64), 1, self.lengths - 1)
+        kept = self.lengths - held
+        return self._window(np.zeros_like(kept), kept), self._window(kept, held)
+
+    def _window(self, start: Int64[Array, " N"], lengths: Int64[Array, " N"]) -> SequenceData:
+        steps = np.arange(lengths.max(initial=0))
+        inside = steps < lengths[:, None]  # (N, T')
+        source = np.where(inside, start[:, None] + steps, 0)
+        rows = np.arange(len(self))[:, None]
+
+        def cut(array: NDArray[Any]) -> NDArray[Any]:
+            piece = array[rows, source]
+            piece[~inside] = np.zeros((), array.dtype)
+            return piece
+
+        return replace(
+            self,
+            x=cut(self.x),
+            lengths=lengths,
+            target=None if self.target is None else cut(self.target),
+            times=None if self.times is None else cut(self.times),
+        )
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction < 1:
+        raise DataError(f"fraction: expected a share in (0, 1), got {fraction!r}")
+
+
+def _draw_by_class(labels: NDArray[Any], count: int, rng: np.random.Generator) -> list[np.intp]:
+    """`count` indices shared among the classes by largest remainder."""
+    classes, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    room = sizes - 1
+    if room.sum() < count:
+        alone = classes[sizes == 1].tolist()
+        raise DataError(
+            f"split: stratify=True would hold out {count} of {len(labels)} series, but only "
+            f"{room.sum()} can go if every class keeps one; classes with a single series: "
+            f"{listing(alone)}. Use a smaller fraction, or stratify=False"
+        )
+    ideal = sizes * (count / len(labels))
+    share = np.minimum(np.floor(ideal).astype(np.int64), room)
+    while share.sum() < count:
+        share[np.argmax(np.where(share < room, ideal - share, -np.inf))] += 1
+    held: list[np.intp] = []
+    for code, part in enumerate(share):
+        held.extend(rng.permutation(np.flatnonzero(codes == code))[:part])
+    return held

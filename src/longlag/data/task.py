@@ -1,0 +1,30 @@
+"""The four tasks: what is to be said of a sequence."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from longlag.data.errors import DataError, listing, suggestion
+
+Task = Literal["classification", "regression", "tagging", "forecasting"]
+TASKS: tuple[str, ...] = get_args(Task)
+
+
+def check_task(task: str) -> None:
+    """Raise `DataError` unless `task` is one of `TASKS`."""
+    if task not in TASKS:
+        raise DataError(
+            f"task={task!r} is not known: expected one of {listing(TASKS)}"
+            f"{suggestion(str(task), TASKS)}"
+        )
+
+
+def check_horizon(task: str, horizon: object) -> None:
+    """Raise `DataError` unless forecasting has a horizon, and another task has none."""
+    if task == "forecasting":
+        if not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 1:
+            raise DataError(
+                f"horizon={horizon!r}: forecasting expects a number of steps, 1 or more"
+            )
+    elif horizon is not None:
+        raise DataError(f"horizon={horizon!r}: {task} has none; leave it out")
