@@ -4,7 +4,8 @@ A recurrence is declared once, as equations; kernels, back-propagation through t
 LaTeX are derived from it.
 """
 
-from longlag import cells, recurrence
+from longlag import cells, recurrence, tasks, training
+from longlag.gradients import BPTT
 from longlag.layers import (
     GRU,
     LSTM,
@@ -22,14 +23,19 @@ from longlag.layers import (
     save,
 )
 from longlag.recurrence import Cell, UnitParameter
+from longlag.training import Checkpoint, EarlyStopping, History, fit
 
 __all__ = [
+    "BPTT",
     "GRU",
     "LSTM",
     "LSTM1997",
     "Bidirectional",
     "Cell",
+    "Checkpoint",
+    "EarlyStopping",
     "Elman",
+    "History",
     "IndRNN",
     "Leaky",
     "Recurrent",
@@ -37,11 +43,14 @@ __all__ = [
     "Stack",
     "UnitParameter",
     "cells",
+    "fit",
     "from_torch",
     "init",
     "load",
     "recurrence",
     "save",
+    "tasks",
+    "training",
 ]
 
 __version__ = "0.1.0"

@@ -1,0 +1,107 @@
+"""What every gradient method answers, whatever its law of time and memory.
+
+A method is a small frozen object. It knows no device, no optimizer and no loop over batches; the
+training loop hands it the function that starts the backward pass.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from torch import Tensor, nn
+
+__all__ = ["Accumulated", "Backward", "GradientMethod", "Loss", "forward"]
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""`loss(output, target)`: a scalar."""
+
+Backward: TypeAlias = Callable[[Tensor], None]
+"""Adds the gradient of a scalar to `.grad`: `Tensor.backward`, `fabric.backward`."""
+
+
+class Accumulated(NamedTuple):
+    """What `GradientMethod.accumulate` hands back, both cut off from the graph."""
+
+    loss: Tensor
+    """The loss, a scalar."""
+    output: Tensor
+    """What the model put out, for metrics."""
+
+
+@runtime_checkable
+class GradientMethod(Protocol):
+    """A way to the gradient of a loss with respect to the parameters of a recurrent model.
+
+    Each implementation says in its docstring whether it is exact or biased, its time and its
+    memory.
+    """
+
+    def gradients(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        target: Tensor,
+        loss: Loss,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+        state: Any = None,
+    ) -> dict[str, Tensor]:
+        """The gradient by parameter name, of every parameter that requires one.
+
+        `.grad` is neither read nor written. A parameter that the loss does not depend on has
+        zeros.
+        """
+        ...
+
+    def accumulate(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        target: Tensor,
+        loss: Loss,
+        backward: Backward,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+        state: Any = None,
+    ) -> Accumulated:
+        """Add the gradient to `.grad` through `backward`, and hand back loss and output."""
+        ...
+
+
+def forward(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+    state: Any = None,
+) -> Tensor:
+    """Run a model on a batch, passing only the inputs that there are.
+
+    Args:
+        model: any module; of a tuple that it returns, such as (output, state), the first is taken.
+        x: (N, T, C).
+        lengths: (N,), the number of steps of each sequence.
+        resets: (N, T) bool, where the state starts anew.
+        state: what the model starts from.
+
+    Returns:
+        The output, (N, T, ...) or (N, ...).
+
+    Raises:
+        TypeError: the model returns no tensor.
+
+    >>> import torch
+    >>> forward(nn.RNN(2, 3, batch_first=True), torch.zeros(4, 5, 2)).shape
+    torch.Size([4, 5, 3])
+    """
+    given = {"lengths": lengths, "resets": resets, "state": state}
+    result = model(x, **{name: value for name, value in given.items() if value is not None})
+    output = result[0] if isinstance(result, tuple) else result
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"model {type(model).__name__} returned a {type(output).__name__}; expected a tensor "
+            "or a tuple that begins with one"
+        )
+    return output

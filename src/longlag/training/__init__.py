@@ -1,0 +1,36 @@
+"""Training: `fit`, its options, its history and the ways it can end."""
+
+from longlag.training.batch import Batch, Sequences
+from longlag.training.errors import (
+    CheckpointMismatchError,
+    CheckpointWarning,
+    NonFiniteLossError,
+    StopTraining,
+    TrainingInterrupted,
+)
+from longlag.training.fit import fit
+from longlag.training.history import History, Record
+from longlag.training.losses import IGNORED_CLASS, cross_entropy, mae, mse
+from longlag.training.options import Checkpoint, EarlyStopping, Schedule
+from longlag.training.sources import Stream
+
+__all__ = [
+    "IGNORED_CLASS",
+    "Batch",
+    "Checkpoint",
+    "CheckpointMismatchError",
+    "CheckpointWarning",
+    "EarlyStopping",
+    "History",
+    "NonFiniteLossError",
+    "Record",
+    "Schedule",
+    "Sequences",
+    "StopTraining",
+    "Stream",
+    "TrainingInterrupted",
+    "cross_entropy",
+    "fit",
+    "mae",
+    "mse",
+]

@@ -1,0 +1,134 @@
+"""A batch of sequences: from whatever holds them to checked tensors."""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from longlag.training.losses import IGNORED_CLASS
+
+__all__ = ["Batch", "Sequences", "as_batch"]
+
+
+class Batch(NamedTuple):
+    """Sequences with their targets."""
+
+    x: Tensor
+    """(N, T, C), or (N, T) integers."""
+    target: Tensor
+    """(N, ...) float, NaN where no error is due, or int64, -100 there."""
+    lengths: Tensor | None = None
+    """(N,) int64: the steps of each sequence."""
+    resets: Tensor | None = None
+    """(N, T) bool: where the state starts anew."""
+
+
+@runtime_checkable
+class Sequences(Protocol):
+    """Arrays held together: has `x` and `target`, and perhaps `lengths` and `resets`."""
+
+    @property
+    def x(self) -> Any:
+        """(N, T, C)."""
+        ...
+
+    @property
+    def target(self) -> Any:
+        """(N, ...)."""
+        ...
+
+
+def as_batch(data: Any, name: str, dtype: torch.dtype) -> Batch:
+    """Check and convert x, target, lengths and resets.
+
+    >>> as_batch((np.zeros((2, 5, 1)), np.array([1, 0])), "data", torch.float32).x.dtype
+    torch.float32
+    """
+    if isinstance(data, Sequences):  # before tuples: a named tuple is both
+        raw_x, raw_target = data.x, data.target
+        raw_lengths, raw_resets = getattr(data, "lengths", None), getattr(data, "resets", None)
+    elif isinstance(data, tuple | list):
+        if len(data) not in (2, 3):
+            raise ValueError(
+                f"{name} has {len(data)} entries; expected (x, target) or (x, target, lengths)"
+            )
+        raw_x, raw_target, raw_lengths, raw_resets = (*data, None, None)[:4]
+    else:
+        raise TypeError(
+            f"{name} is a {type(data).__name__}; expected (x, target), (x, target, lengths) or an "
+            "object with x and target"
+        )
+    if raw_target is None:
+        raise ValueError(f"target of {name} is None; expected one target a sequence or a step")
+    x = _tensor(raw_x, f"x of {name}", dtype)
+    if x.dtype == torch.bool:
+        x = x.to(dtype)
+    target = _tensor(raw_target, f"target of {name}", dtype)
+    if not target.is_floating_point():
+        target = target.to(torch.int64)
+    if x.ndim < 2:
+        raise ValueError(f"x of {name} has shape {tuple(x.shape)}; expected (N, T, C) or (N, T)")
+    count, steps = x.shape[:2]
+    if target.ndim == 0 or len(target) != count:
+        raise ValueError(
+            f"target of {name} has shape {tuple(target.shape)} and x {tuple(x.shape)}; expected "
+            f"the same number of sequences, {count}, in front"
+        )
+    if count == 0:
+        raise ValueError(f"x of {name} has shape {tuple(x.shape)}; expected at least one sequence")
+    lengths = resets = None
+    if raw_lengths is not None:
+        lengths = _lengths(raw_lengths, name, count, steps)
+        target = _without_padding(target, lengths, steps)
+    if raw_resets is not None:
+        resets = _tensor(raw_resets, f"resets of {name}", dtype)
+        if resets.shape != (count, steps) or resets.dtype != torch.bool:
+            raise ValueError(
+                f"resets of {name} has shape {tuple(resets.shape)} and dtype {resets.dtype}; "
+                f"expected ({count}, {steps}) and bool"
+            )
+    return Batch(x, target, lengths, resets)
+
+
+def _tensor(value: Any, name: str, dtype: torch.dtype) -> Tensor:
+    if not isinstance(value, Tensor):
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{name} has dtype {array.dtype}; expected real numbers, rectangular")
+        if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+            array = array.astype(np.int64)
+        value = torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+    if value.is_floating_point():
+        return value.to(dtype)
+    return value if value.dtype == torch.bool else value.to(torch.int64)
+
+
+def _lengths(value: Any, name: str, count: int, steps: int) -> Tensor:
+    lengths = _tensor(value, f"lengths of {name}", torch.float64)
+    if lengths.shape != (count,) or lengths.dtype != torch.int64:
+        raise ValueError(
+            f"lengths of {name} has shape {tuple(lengths.shape)} and dtype {lengths.dtype}; "
+            f"expected ({count},) and integers"
+        )
+    if int(lengths.min()) < 0 or int(lengths.max()) > steps:
+        raise ValueError(
+            f"lengths of {name} lie in {int(lengths.min())}..{int(lengths.max())}; expected "
+            f"0..{steps}, the number of steps of x"
+        )
+    return lengths
+
+
+def _without_padding(target: Tensor, lengths: Tensor, steps: int) -> Tensor:
+    """Mark the steps beyond each length as not due, where the target plainly has one entry a step.
+
+    That is (N, T) classes and (N, T, K) floats. Floats of shape (N, T) might be T values a
+    sequence: there the caller marks them.
+    """
+    floating = target.is_floating_point()
+    if target.ndim != (3 if floating else 2) or target.shape[1] != steps:
+        return target
+    beyond = torch.arange(steps, device=target.device) >= lengths.to(target.device).unsqueeze(1)
+    if floating:
+        return target.masked_fill(beyond.unsqueeze(2), float("nan"))
+    return target.masked_fill(beyond, IGNORED_CLASS)

@@ -1,0 +1,69 @@
+"""Loss and metrics over a whole validation set."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from longlag.gradients import Loss, forward
+from longlag.training import randomness
+from longlag.training.losses import due
+from longlag.training.metrics import Meter
+from longlag.training.sources import Source
+
+__all__ = ["Evaluator"]
+
+
+class Evaluator:
+    """Runs a model over a validation set, in eval mode and without touching the random state.
+
+    Args:
+        network: what is run: the model, or what Fabric wrapped around it.
+        source: the validation set; it must have an end.
+        loss: a mean over the places where an error is due.
+        meters: the metrics by name.
+    """
+
+    def __init__(
+        self, network: nn.Module, source: Source | None, loss: Loss, meters: dict[str, Meter]
+    ):
+        self.network = network
+        self.source = source
+        self.loss = loss
+        self.meters = meters
+
+    def run(
+        self, device: torch.device, interrupted: Callable[[], bool]
+    ) -> tuple[float | None, dict[str, float]] | None:
+        """The loss, averaged over all places where an error is due, and the metrics.
+
+        Args:
+            device: the device of the model.
+            interrupted: asked between batches; if it says True, the answer is None.
+        """
+        if self.source is None:
+            return None, {}
+        for meter in self.meters.values():
+            meter.reset()
+        total, places = 0.0, 0
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            with torch.no_grad(), randomness.isolated(device), self.source.undisturbed():
+                for batch in self.source.batches(0, 0):
+                    if interrupted():
+                        return None
+                    output = forward(
+                        self.network, batch.x, lengths=batch.lengths, resets=batch.resets
+                    )
+                    count = int(due(batch.target).sum())
+                    if count:
+                        total += float(self.loss(output, batch.target)) * count
+                        places += count
+                    for meter in self.meters.values():
+                        meter.update(output, batch.target)
+        finally:
+            self.network.train(was_training)
+        mean = total / places if places else math.nan
+        return mean, {name: meter.compute() for name, meter in self.meters.items()}

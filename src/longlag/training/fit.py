@@ -1,0 +1,344 @@
+"""`fit`: train a model, in one call."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from longlag.gradients import BPTT, GradientMethod, Loss
+from longlag.training import randomness
+from longlag.training.evaluation import Evaluator
+from longlag.training.history import History
+from longlag.training.loop import Callback, Limits, Loop
+from longlag.training.losses import resolve_loss
+from longlag.training.metrics import Metrics, make_meters
+from longlag.training.optimizers import (
+    OptimizerLike,
+    Scheduling,
+    describe,
+    make_optimizer,
+    trainable,
+)
+from longlag.training.options import Checkpoint, EarlyStopping, Schedule
+from longlag.training.progress import make_reporter
+from longlag.training.signals import Signals
+from longlag.training.sources import Data, Source, make_source
+from longlag.training.stopping import Stopper, monitored
+
+if TYPE_CHECKING:
+    import lightning_fabric
+
+__all__ = ["fit"]
+
+_STREAM_RECORD = 100
+"""Steps between records of a stream, unless `validate_every` says otherwise."""
+
+
+def fit(
+    model: nn.Module,
+    data: Data,
+    *,
+    validation: Data | None = None,
+    loss: str | Loss | None = None,
+    optimizer: OptimizerLike | None = None,
+    scheduler: Schedule | LRScheduler | Callable[[Optimizer], LRScheduler] | None = None,
+    method: GradientMethod = BPTT(),  # noqa: B008 - frozen
+    epochs: int | None = None,
+    steps: int | None = None,
+    batch_size: int = 32,
+    shuffle: bool = True,
+    clip_norm: float | None = None,
+    early_stopping: EarlyStopping | None = None,
+    metrics: Metrics | None = None,
+    validate_every: int | None = None,
+    checkpoint: Checkpoint | str | Path | None = None,
+    resume: Literal["auto", "always", "never"] = "auto",
+    seed: int = 0,
+    progress: bool = True,
+    fabric: "lightning_fabric.Fabric | None" = None,
+    callbacks: Sequence[Callback] = (),
+) -> History:
+    """Train a model on data and return what happened.
+
+    Each step takes a batch, asks `method` for the gradient of `loss(model(x), target)`, checks that
+    both are finite, clips, and lets the optimizer update. The same seed gives the same bits,
+    whatever was drawn before, and a run that was interrupted and resumed gives the same bits as one
+    that was not; the times in the history are the only exception.
+
+    Args:
+        model: any module; called as `model(x)`, with `lengths=` and `resets=` where the data have
+            them. Of a tuple that it returns the first is the output. It trains where it lies.
+        data: one of
+            (x, target) or (x, target, lengths), tensors or arrays, x (N, T, C), lengths (N,);
+            an object with `x`, `target` and perhaps `lengths` and `resets`;
+            a stream: `stream.batch(index)` gives such an object, for index = 0, 1, ... without end;
+            a torch DataLoader of such tuples or objects.
+            Float arrays are cast to the dtype of the model. Where no error is due, a float target
+            is NaN and a class target -100; steps beyond `lengths` of a target (N, T) of classes or
+            (N, T, K) of floats are marked so.
+        validation: the same, but with an end; its loss and metrics are in each record.
+        loss: "cross_entropy", "mse", "mae" or a callable(output, target) -> scalar; by default
+            "mse" for float targets and "cross_entropy" for integers.
+        optimizer: a torch optimizer, or a callable parameters -> optimizer; by default Adam with a
+            learning rate of 0.001.
+        scheduler: a torch learning-rate scheduler or a callable optimizer -> scheduler, stepped at
+            each record; `Schedule(..., every="step")` steps it at each update.
+        method: how the gradient is computed; see `longlag.gradients`.
+        epochs: passes over the data; give this or `steps`.
+        steps: updates in all, >= 1, those before an interruption included.
+        batch_size: sequences in a batch of arrays; streams and DataLoaders have their own.
+        shuffle: a new order of arrays in each epoch.
+        clip_norm: scale a gradient with a larger norm down to this one, > 0.
+        early_stopping: when to stop, and to end with the best weights.
+        metrics: "accuracy", "mse", "mae", metrics of torchmetrics, callables(output, target) over
+            the whole validation set, or a mapping of names to these.
+        validate_every: steps between records; by default one epoch, for a stream 100 steps.
+        checkpoint: where and how often to save; a folder is short for `Checkpoint(folder)`.
+        resume: "auto": go on from the checkpoint if there is one; "always": it must be there;
+            "never": start anew and overwrite it.
+        seed: the order of the data and all that the model draws, >= 0. The global generators are
+            as before when `fit` returns.
+        progress: a bar on a terminal, lines elsewhere, on standard error.
+        fabric: a `lightning_fabric.Fabric` for another device or precision; one process.
+        callbacks: each is called as callback(record, model) after each record; it may raise
+            `StopTraining`.
+
+    Returns:
+        The history: the loss and gradient norm of each step, and a record for each epoch.
+
+    Raises:
+        ValueError, TypeError: an argument does not fit; the message names it and the fix.
+        NonFiniteLossError: the loss or gradient became infinite or NaN; no update was made.
+        TrainingInterrupted: SIGINT or SIGTERM came; the step was finished and the run saved. A
+            second signal stops at once.
+        CheckpointMismatchError: the checkpoint belongs to a run with other settings.
+        ArchiveError: the checkpoint is damaged, and there is none before it.
+
+    Cost: a step is one forward and one backward pass, one pass over the gradients for their norm,
+    and one wait for the device.
+
+    >>> x = torch.randn(64, 10, 1)
+    >>> model = nn.RNN(1, 1, batch_first=True)
+    >>> history = fit(model, (x, x.cumsum(1).tanh()), epochs=3, progress=False)
+    >>> len(history), len(history.records), history.stopped
+    (6, 3, 'epochs')
+    """
+    _check_limits(epochs=epochs, steps=steps, batch_size=batch_size, clip_norm=clip_norm)
+    _check_choices(model, method, resume, seed, validate_every, checkpoint)
+    parameters = trainable(model)
+    fabric = fabric if fabric is not None else _fabric_for(parameters[0].device)
+    precision = _check_fabric(fabric)
+    device = fabric.device
+    was_training = model.training
+    with randomness.isolated(device), Signals() as signals:
+        randomness.seed_everything(seed)
+        wrapped = fabric.setup_module(model, _reapply_compile=False)
+        parameters = trainable(model)  # the precision of Fabric may have replaced some
+        # Plain float32 needs no wrapper, and methods that look inside the model get it as it is.
+        network = model if precision == "32-true" else wrapped
+        dtype = _dtype_of(parameters)
+        source = make_source(
+            data,
+            name="data",
+            dtype=dtype,
+            device=device,
+            batch_size=batch_size,
+            seed=seed,
+            shuffle=shuffle,
+        )
+        if source.endless and epochs is not None:
+            raise ValueError(
+                f"epochs is {epochs}, and data is a stream without end; expected steps"
+            )
+        held_out = None
+        if validation is not None:
+            held_out = make_source(
+                validation,
+                name="validation",
+                dtype=dtype,
+                device=device,
+                batch_size=batch_size,
+                seed=seed,
+                shuffle=False,
+            )
+            if held_out.endless:
+                raise ValueError(
+                    "validation is a stream without end; pass one batch of it, for example "
+                    "validation=stream.batch(10**9)"
+                )
+        meters = make_meters(metrics)
+        if meters and held_out is None:
+            raise ValueError(
+                "metrics need validation data; pass validation=data to measure on the training set"
+            )
+        loss_name, loss_function = resolve_loss(loss, _first_target(source))
+        optimizer = make_optimizer(optimizer, parameters)
+        scheduling = _make_scheduling(scheduler, optimizer, meters, validated=held_out is not None)
+        stopper = None
+        if early_stopping is not None:
+            stopper = Stopper(early_stopping, meters, validated=held_out is not None)
+        if source.endless and validate_every is None:
+            validate_every = _STREAM_RECORD
+        if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+            checkpoint = Checkpoint(checkpoint)
+        reporter = make_reporter(progress, epochs)
+        loop = Loop(
+            model=model,
+            network=network,
+            device=device,
+            source=source,
+            loss=loss_function,
+            method=method,
+            backward=fabric.backward,
+            optimizer=optimizer,
+            stepper=fabric.setup_optimizers(optimizer),  # pyright: ignore[reportArgumentType]
+            parameters=parameters,
+            scheduling=scheduling,
+            evaluator=Evaluator(network, held_out, loss_function, meters),
+            stopper=stopper,
+            limits=Limits(epochs, steps, validate_every, clip_norm),
+            checkpoint=checkpoint,
+            seed=seed,
+            fingerprint={
+                **_prefixed("data", source.description),
+                **_prefixed("validation", held_out.description if held_out else {}),
+                **_prefixed("optimizer", describe(optimizer)),
+                "scheduler": scheduling.describe() if scheduling else None,
+                "parameters": {n: list(p.shape) for n, p in model.named_parameters()},
+                "dtype": str(dtype),
+                "loss": loss_name,
+                "method": repr(method),
+                "clip_norm": clip_norm,
+                "early_stopping": repr(early_stopping),
+                "metrics": list(meters),
+                "validate_every": validate_every,
+                "seed": seed,
+            },
+            reporter=reporter,
+            callbacks=callbacks,
+            signals=signals,
+        )
+        if loop.file is not None and resume != "never":
+            if loop.file.exists():
+                loop.resume()
+            elif resume == "always":
+                raise FileNotFoundError(
+                    f"resume='always', and there is no checkpoint {loop.file.path}; expected one. "
+                    "Use resume='auto' to start a new run where there is none."
+                )
+        model.train()
+        try:
+            return loop.run()
+        finally:
+            reporter.stop()
+            model.train(was_training)
+            for parameter in parameters:
+                parameter.grad = None
+
+
+def _check_limits(
+    *,
+    epochs: int | None,
+    steps: int | None,
+    batch_size: int,
+    clip_norm: float | None,
+) -> None:
+    if (epochs is None) == (steps is None):
+        raise ValueError(
+            f"epochs is {epochs} and steps is {steps}; expected exactly one of them as a number"
+        )
+    _require_count("epochs", epochs)
+    _require_count("steps", steps)
+    _require_count("batch_size", batch_size)
+    if clip_norm is not None and not 0 < clip_norm < float("inf"):
+        raise ValueError(f"clip_norm is {clip_norm}; expected a finite number > 0, or None")
+
+
+def _check_choices(
+    model: nn.Module,
+    method: GradientMethod,
+    resume: str,
+    seed: int,
+    validate_every: int | None,
+    checkpoint: object,
+) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+    if isinstance(method, type) or not isinstance(method, GradientMethod):
+        raise TypeError(f"method is {method!r}; expected a gradient method, for example BPTT()")
+    if resume not in ("auto", "always", "never"):
+        raise ValueError(f"resume is {resume!r}; expected 'auto', 'always' or 'never'")
+    if resume == "always" and checkpoint is None:
+        raise ValueError("resume is 'always', and checkpoint is None; expected its folder")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {seed!r}; expected an integer, 0 <= seed < 2**63")
+    _require_count("validate_every", validate_every)
+
+
+def _require_count(name: str, value: int | None) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected an integer >= 1")
+
+
+def _fabric_for(device: torch.device) -> "lightning_fabric.Fabric":
+    """Fabric for the device on which the model lies."""
+    from lightning_fabric import Fabric  # here: it takes seconds to import
+
+    devices: Any = 1 if device.index is None or device.type == "cpu" else [device.index]
+    return Fabric(accelerator=device.type, devices=devices)
+
+
+def _check_fabric(fabric: "lightning_fabric.Fabric") -> str:
+    if fabric.world_size > 1:
+        raise ValueError(
+            f"fabric has {fabric.world_size} processes; expected devices=1, num_nodes=1. Run "
+            "several seeds side by side instead."
+        )
+    precision = str(fabric.strategy.precision.precision)
+    if precision == "16-mixed":
+        # Its scaler makes infinite gradients on purpose, which the guard must not take for errors.
+        raise ValueError("fabric has precision '16-mixed'; expected 'bf16-mixed' or '32-true'")
+    return precision
+
+
+def _dtype_of(parameters: list[nn.Parameter]) -> torch.dtype:
+    floating = [each.dtype for each in parameters if each.dtype.is_floating_point]
+    return floating[0] if floating else torch.get_default_dtype()
+
+
+def _first_target(source: Source) -> Tensor:
+    """A target of the data, to see its dtype."""
+    with source.undisturbed():
+        for batch in source.batches(0, 0):
+            return batch.target
+    raise ValueError("data gave no batch in a whole epoch; expected at least one")
+
+
+def _make_scheduling(
+    scheduler: Schedule | LRScheduler | Callable[[Optimizer], LRScheduler] | None,
+    optimizer: Optimizer,
+    meters: dict[str, Any],
+    *,
+    validated: bool,
+) -> Scheduling | None:
+    if scheduler is None:
+        return None
+    if not isinstance(scheduler, Schedule):
+        if not callable(scheduler) and not isinstance(scheduler, LRScheduler):
+            raise TypeError(
+                f"scheduler is a {type(scheduler).__name__}; expected a torch scheduler, a "
+                "callable optimizer -> scheduler, or a Schedule"
+            )
+        scheduler = Schedule(scheduler)
+    name = monitored(scheduler.monitor, meters, validated=validated, owner="Schedule")
+    return Scheduling(scheduler, optimizer, name)
+
+
+def _prefixed(prefix: str, description: Any) -> dict[str, Any]:
+    return {f"{prefix} {key}": value for key, value in description.items()}

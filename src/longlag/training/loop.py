@@ -1,0 +1,320 @@
+"""The loop: steps, records, saves, and the state that a save must hold."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from longlag.gradients import Backward, GradientMethod, Loss
+from longlag.training import randomness
+from longlag.training.batch import Batch
+from longlag.training.checkpoints import CheckpointFile, check_fingerprint
+from longlag.training.errors import NonFiniteLossError, StopTraining, TrainingInterrupted
+from longlag.training.evaluation import Evaluator
+from longlag.training.history import History, Record
+from longlag.training.optimizers import Scheduling, learning_rate
+from longlag.training.options import Checkpoint
+from longlag.training.progress import Reporter
+from longlag.training.signals import Signals
+from longlag.training.sources import Source
+from longlag.training.stopping import Stopper
+
+__all__ = ["Callback", "Limits", "Loop", "Position"]
+
+Callback: TypeAlias = Callable[[Record, nn.Module], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When the run ends and when it makes records."""
+
+    epochs: int | None
+    steps: int | None
+    validate_every: int | None
+    clip_norm: float | None
+
+
+@dataclass
+class Position:
+    """How far a run has come; together with the random state, where it goes on."""
+
+    epoch: int = 0
+    """Whole epochs made."""
+    batch: int = 0
+    """Batches used of the present epoch."""
+    step: int = 0
+    """Updates made."""
+    unrecorded: int = 0
+    """Updates since the last record."""
+    loss_sum: float = 0.0
+    """Sum of loss times sequences since the last record."""
+    sequences: int = 0
+    """Sequences since the last record."""
+    seconds: float = 0.0
+    """Time spent before this process took over."""
+
+
+@dataclass
+class Loop:
+    """All parts of a run, made by `fit`, and the loop over them."""
+
+    model: nn.Module
+    network: nn.Module
+    device: torch.device
+    source: Source
+    loss: Loss
+    method: GradientMethod
+    backward: Backward
+    optimizer: Optimizer
+    stepper: Optimizer
+    parameters: list[nn.Parameter]
+    scheduling: Scheduling | None
+    evaluator: Evaluator
+    stopper: Stopper | None
+    limits: Limits
+    checkpoint: Checkpoint | None
+    seed: int
+    fingerprint: dict[str, Any]
+    reporter: Reporter
+    callbacks: Sequence[Callback]
+    signals: Signals
+
+    def __post_init__(self) -> None:
+        self.position = Position()
+        self.history = History()
+        self.file = CheckpointFile(self.checkpoint.path) if self.checkpoint else None
+        self._has_saved = False
+        self._started = self._saved_at = time.perf_counter()
+
+    def run(self) -> History:
+        """Make steps until a limit, early stopping, a callback, a signal or an error ends it."""
+        self._started = self._saved_at = time.perf_counter()
+        self.reporter.start(self._total_steps(), self.position.step)
+        if self._record_is_due():
+            self._record()
+        while not self._over():
+            self._epoch()
+            if self.signals.received is not None:
+                self._interrupt()
+        # Saved before a last record that only this limit caused: with a higher limit the run can
+        # go on as if it had never stopped.
+        self._save()
+        if self.position.unrecorded:
+            self._record()
+        if self.signals.received is not None:
+            raise self._interruption(self.signals.received)
+        if self.stopper is not None:
+            self.stopper.restore(self.model)
+        return self.history
+
+    def resume(self) -> None:
+        """Take up the state of the checkpoint.
+
+        Raises:
+            CheckpointMismatchError: it belongs to other settings.
+            ArchiveError: it is damaged, and so is the one before it.
+        """
+        assert self.file is not None
+        state = self.file.load()
+        check_fingerprint(self.file.path, state["fingerprint"], self.fingerprint)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduling is not None:
+            self.scheduling.load_state(state["scheduler"])
+        if self.stopper is not None:
+            self.stopper.load_state(_moved(state["stopper"], self.device))
+        self.history = History.from_dict(state["history"])
+        if self.history.stopped in ("epochs", "steps"):
+            self.history.stopped = ""  # the limit may be higher now
+        self.position = Position(**state["position"])
+        self.source.load_state(state["source"])
+        randomness.restore(state["random"], self.device)
+        self._has_saved = True
+
+    def _state(self) -> dict[str, Any]:
+        position = {**asdict(self.position), "seconds": self._seconds()}
+        return {
+            "fingerprint": self.fingerprint,
+            "model": dict(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduling.state() if self.scheduling else None,
+            "stopper": self.stopper.state() if self.stopper else None,
+            "history": self.history.to_dict(),
+            "position": position,
+            "source": self.source.state(),
+            "random": randomness.capture(self.device),
+        }
+
+    def _epoch(self) -> None:
+        position, checkpoint = self.position, self.checkpoint
+        for batch in self.source.batches(position.epoch, position.batch):
+            self._step(batch)
+            if self._record_is_due():
+                self._record()
+            if checkpoint is not None and self._save_is_due(checkpoint):
+                self._save()
+            if self.signals.received is not None:
+                self._interrupt()
+            if self._over():
+                return
+        if position.batch == 0:
+            raise ValueError("data gave no batch in a whole epoch; expected at least one")
+        if self.limits.validate_every is None:
+            self._record()
+        position.epoch += 1
+        position.batch = 0
+
+    def _step(self, batch: Batch) -> None:
+        position = self.position
+        for parameter in self.parameters:
+            parameter.grad = None
+        found = self.method.accumulate(
+            self.network,
+            batch.x,
+            batch.target,
+            self.loss,
+            self.backward,
+            lengths=batch.lengths,
+            resets=batch.resets,
+        )
+        # The one wait for the device in a step: both numbers must be seen before the update.
+        loss, norm = _numbers(found.loss, gradient_norm(self.parameters))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise NonFiniteLossError(
+                step=position.step + 1,
+                epoch=position.epoch + 1,
+                seed=self.seed,
+                loss=loss,
+                gradient_norm=norm,
+                checkpoint=self.file.path if self.file and self._has_saved else None,
+                clip_norm=self.limits.clip_norm,
+            )
+        clip_norm = self.limits.clip_norm
+        if clip_norm is not None and norm > clip_norm:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(clip_norm / norm)
+        self.stepper.step()
+        if self.scheduling is not None:
+            self.scheduling.after_step()
+        self.history.append(loss, norm)
+        count = len(batch.x)
+        position.step += 1
+        position.batch += 1
+        position.unrecorded += 1
+        position.loss_sum += loss * count
+        position.sequences += count
+        self.reporter.step(position.epoch + 1, position.step, loss)
+
+    def _record(self) -> None:
+        """Evaluate, then note: an interruption in between leaves the state as before."""
+        position = self.position
+        found = self.evaluator.run(self.device, lambda: self.signals.received is not None)
+        if found is None:
+            self._interrupt()
+            return
+        validation_loss, metrics = found
+        record = Record(
+            epoch=position.epoch + 1,
+            step=position.step,
+            seconds=self._seconds(),
+            learning_rate=learning_rate(self.optimizer),
+            loss=position.loss_sum / position.sequences,
+            validation_loss=validation_loss,
+            metrics=metrics,
+        )
+        self.history.records.append(record)
+        position.unrecorded, position.loss_sum, position.sequences = 0, 0.0, 0
+        if self.stopper is not None:
+            if self.stopper.update(record, self.model):
+                self.history.stopped = "early stopping"
+            self.history.best_step = self.stopper.best_step
+        if self.scheduling is not None:
+            self.scheduling.after_record(record)
+        self.reporter.record(record)
+        for callback in self.callbacks:
+            try:
+                callback(record, self.model)
+            except StopTraining:
+                self.history.stopped = "callback"
+
+    def _over(self) -> bool:
+        position, limits = self.position, self.limits
+        if self.history.stopped:
+            return True
+        if limits.steps is not None and position.step >= limits.steps:
+            self.history.stopped = "steps"
+        elif limits.epochs is not None and position.epoch >= limits.epochs:
+            self.history.stopped = "epochs"
+        return bool(self.history.stopped)
+
+    def _record_is_due(self) -> bool:
+        every = self.limits.validate_every
+        return every is not None and self.position.unrecorded >= every
+
+    def _save_is_due(self, checkpoint: Checkpoint) -> bool:
+        if checkpoint.every_steps and self.position.step % checkpoint.every_steps == 0:
+            return True
+        seconds = checkpoint.every_seconds
+        return seconds is not None and time.perf_counter() - self._saved_at >= seconds
+
+    def _save(self) -> None:
+        if self.file is None:
+            return
+        self.file.save(self._state())
+        if not self._has_saved:
+            self.file.forget_previous()
+            self._has_saved = True
+        self._saved_at = time.perf_counter()
+
+    def _interrupt(self) -> None:
+        assert self.signals.received is not None
+        self._save()
+        raise self._interruption(self.signals.received)
+
+    def _interruption(self, number: int) -> TrainingInterrupted:
+        path = self.file.path if self.file else None
+        interruption = TrainingInterrupted(number, step=self.position.step, checkpoint=path)
+        self.reporter.message(str(interruption))
+        return interruption
+
+    def _seconds(self) -> float:
+        return self.position.seconds + time.perf_counter() - self._started
+
+    def _total_steps(self) -> int | None:
+        limits, per_epoch = self.limits, self.source.batches_per_epoch
+        if limits.steps is not None:
+            return limits.steps
+        return limits.epochs * per_epoch if limits.epochs and per_epoch else None
+
+
+def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """The Euclidean norm of all gradients together; 0 if there is none.
+
+    >>> parameter = nn.Parameter(torch.zeros(2))
+    >>> parameter.grad = torch.tensor([3.0, 4.0])
+    >>> gradient_norm([parameter])
+    tensor(5.)
+    """
+    norms = [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
+    return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
+
+
+def _numbers(loss: Tensor, norm: Tensor) -> tuple[float, float]:
+    if loss.device.type == "cpu":
+        return loss.item(), norm.item()
+    both = torch.stack((loss.double(), norm.to(loss.device, torch.float64)))
+    first, second = both.tolist()
+    return first, second
+
+
+def _moved(tree: Any, device: torch.device) -> Any:
+    """The tree with its tensors on a device."""
+    if isinstance(tree, dict):
+        return {key: _moved(item, device) for key, item in tree.items()}
+    return tree.to(device) if isinstance(tree, Tensor) else tree

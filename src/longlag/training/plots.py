@@ -1,0 +1,78 @@
+"""The figure of a history."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    import longlag.training.history
+
+__all__ = ["plot_history"]
+
+_DECADES = 10.0
+"""Positive values that span more than this factor are drawn on a logarithmic axis."""
+_POINTS = 2000
+"""More steps than this are drawn as means over equal stretches, or the curve is a blot."""
+
+
+def plot_history(history: "longlag.training.history.History") -> Figure:
+    """Draw losses, metrics (if any) and gradient norms, one below the other, over the steps.
+
+    >>> from longlag.training import History
+    >>> len(plot_history(History()).axes)
+    2
+    """
+    names = list(history.records[-1].metrics) if history.records else []
+    figure = Figure(figsize=(7.0, 2.4 * (2 + bool(names))), layout="constrained")
+    panels: Any = figure.subplots(2 + bool(names), 1, sharex=True)
+    steps = [each.step for each in history.records]
+    style: dict[str, Any] = {"marker": "o" if len(steps) <= 50 else "", "markersize": 3}
+
+    axes = panels[0]
+    at, losses = _thinned(history.losses)
+    axes.plot(at, losses, color="0.75", linewidth=0.8, label="training, each step")
+    axes.plot(steps, [each.loss for each in history.records], label="training, mean", **style)
+    validated = [each for each in history.records if each.validation_loss is not None]
+    shown = [losses, np.array([each.loss for each in history.records])]
+    if validated:
+        values = [each.validation_loss for each in validated]
+        axes.plot([each.step for each in validated], values, label="validation", **style)
+        shown.append(np.array(values, dtype=float))
+    _finish(axes, "loss", np.concatenate(shown))
+
+    if names:
+        axes = panels[1]
+        for name in names:
+            axes.plot(steps, [each.metrics[name] for each in history.records], label=name, **style)
+        values = [[each.metrics[name] for name in names] for each in history.records]
+        _finish(axes, names[0] if len(names) == 1 else "metrics", np.ravel(values))
+
+    axes = panels[-1]
+    at, norms = _thinned(history.gradient_norms)
+    axes.plot(at, norms, linewidth=0.8, label="before clipping")
+    _finish(axes, "gradient norm", norms)
+    axes.set_xlabel("step")
+    if history.best_step is not None:
+        for axes in panels:
+            axes.axvline(history.best_step, color="0.5", linestyle=":", linewidth=1)
+    return figure
+
+
+def _finish(axes: Any, label: str, values: np.ndarray) -> None:
+    axes.set_ylabel(label)
+    finite = values[np.isfinite(values)]
+    if len(finite) and finite.min() > 0 and finite.max() / finite.min() > _DECADES:
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", frameon=False)
+
+
+def _thinned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps counted from 1 and values, or both averaged over equal stretches."""
+    steps = np.arange(1, len(values) + 1, dtype=float)
+    stretch = -(-len(values) // _POINTS)
+    if stretch <= 1:
+        return steps, values
+    whole = len(values) // stretch * stretch
+    return tuple(each[:whole].reshape(-1, stretch).mean(axis=1) for each in (steps, values))  # pyright: ignore[reportReturnType]

@@ -1,0 +1,276 @@
+"""Where batches come from: arrays, an endless stream, or a DataLoader of torch.
+
+Each source can start at any position of any epoch, which is what makes a resumed run equal to one
+that never stopped. For arrays the order of epoch e is a function of (seed, e); for a stream batch i
+is a function of i; for a DataLoader the random state at the start of the epoch is kept, and the
+batches before the position are drawn again and dropped.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from longlag.training import randomness
+from longlag.training.batch import Batch, Sequences, as_batch
+
+__all__ = ["Data", "Source", "Stream", "make_source"]
+
+
+_DIGESTED = 64
+"""So many sequences tell one data set from another when a run is resumed."""
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Endless data: `batch(index)` is a function of the index alone."""
+
+    def batch(self, index: int, /) -> Sequences:
+        """Batch number `index`, counted from 0."""
+        ...
+
+
+Data: TypeAlias = tuple[Any, ...] | Sequences | Stream | DataLoader[Any]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Batches from any position on."""
+
+    batches_per_epoch: int | None
+    """None: unknown, or there is no end."""
+    endless: bool
+    description: dict[str, Any]
+    """What a checkpoint must agree with."""
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of an epoch from number `start` on."""
+        ...
+
+    def state(self) -> Any:
+        """What is needed, beyond epoch and position, to go on."""
+        ...
+
+    def load_state(self, state: Any) -> None:
+        """Take in what `state` gave."""
+        ...
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """Batches drawn inside do not change what is drawn afterwards."""
+        ...
+
+
+def make_source(
+    data: Data,
+    *,
+    name: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    batch_size: int,
+    seed: int,
+    shuffle: bool,
+) -> Source:
+    """Make the source for whatever data `fit` was given.
+
+    Args:
+        data: see `fit`.
+        name: the name of the argument, for errors.
+        dtype: that of the model; float data are cast to it.
+        device: where batches go.
+        batch_size: sequences in a batch, for arrays.
+        seed: the order of the epochs, for arrays.
+        shuffle: whether there is a new order in each epoch, for arrays.
+
+    Raises:
+        TypeError, ValueError: the data are none of these, or do not fit together.
+    """
+    if isinstance(data, DataLoader):
+        return _LoaderSource(data, name, dtype, device)
+    if isinstance(data, tuple | list | Sequences):
+        batch = as_batch(data, name, dtype)
+        return _ArraySource(batch, device, batch_size, seed, shuffle)
+    if isinstance(data, Stream):
+        return _StreamSource(data, name, dtype, device)
+    raise TypeError(
+        f"{name} is a {type(data).__name__}; expected (x, target), (x, target, lengths), an object "
+        "with x and target, a stream with batch(index), or a torch DataLoader"
+    )
+
+
+class _ArraySource:
+    """All sequences at hand, in a new order in each epoch."""
+
+    endless = False
+
+    def __init__(
+        self, whole: Batch, device: torch.device, batch_size: int, seed: int, shuffle: bool
+    ):
+        self.whole = whole
+        self.device = device
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.count = len(whole.x)
+        self.batches_per_epoch: int | None = -(-self.count // batch_size)
+        self.description: dict[str, Any] = {
+            "kind": "arrays",
+            "x": list(whole.x.shape),
+            "target": list(whole.target.shape),
+            "first sequences": _digest(whole.x[:_DIGESTED], whole.target[:_DIGESTED]),
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+        }
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        order = self.order(epoch)
+        for first in range(start * self.batch_size, self.count, self.batch_size):
+            rows = slice(first, first + self.batch_size)
+            chosen = rows if order is None else order[rows]
+            yield Batch(*(_to(part, chosen, self.device) for part in self.whole))
+
+    def order(self, epoch: int) -> Tensor | None:
+        """The permutation of epoch `epoch`; None: as they lie."""
+        if not self.shuffle:
+            return None
+        generator = np.random.default_rng([self.seed, epoch])
+        return torch.from_numpy(generator.permutation(self.count))
+
+    def state(self) -> None:
+        return None
+
+    def load_state(self, state: None) -> None:
+        pass
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class _StreamSource:
+    """One epoch without end."""
+
+    endless = True
+    batches_per_epoch: int | None = None
+
+    def __init__(self, stream: Stream, name: str, dtype: torch.dtype, device: torch.device):
+        self.stream = stream
+        self.name = name
+        self.dtype = dtype
+        self.device = device
+        try:
+            inspect.signature(stream.batch).bind(0)
+        except TypeError as error:
+            raise TypeError(
+                f"{name}.batch of {type(stream).__name__} does not take one index; expected a "
+                "stream with batch(index), such as task.stream(batch_size, seed)"
+            ) from error
+        first = as_batch(stream.batch(0), f"{name}.batch(0)", dtype)
+        self.description: dict[str, Any] = {
+            "kind": "stream",
+            "first batch": _digest(first.x, first.target),
+        }
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        index = start
+        while True:
+            batch = as_batch(self.stream.batch(index), f"{self.name}.batch({index})", self.dtype)
+            yield Batch(*(_to(part, None, self.device) for part in batch))
+            index += 1
+
+    def state(self) -> None:
+        return None
+
+    def load_state(self, state: None) -> None:
+        pass
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class _LoaderSource:
+    """A DataLoader of torch: its order comes from the random state at the start of the epoch."""
+
+    endless = False
+
+    def __init__(
+        self, loader: "DataLoader[Any]", name: str, dtype: torch.dtype, device: torch.device
+    ):
+        self.loader = loader
+        self.name = name
+        self.dtype = dtype
+        self.device = device
+        self.generators = _generators(loader)
+        self.epoch_start: Any = None
+        try:
+            self.batches_per_epoch: int | None = len(loader)
+        except TypeError:  # an IterableDataset without a length
+            self.batches_per_epoch = None
+        self.description: dict[str, Any] = {
+            "kind": "loader",
+            "batches": self.batches_per_epoch,
+            "batch_size": loader.batch_size,
+        }
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        if start == 0:
+            self.epoch_start = {
+                "global": randomness.capture(self.device),
+                "own": [generator.get_state() for generator in self.generators],
+            }
+            yield from self._converted(iter(self.loader))
+            return
+        here = randomness.capture(self.device)
+        randomness.restore(self.epoch_start["global"], self.device)
+        for generator, state in zip(self.generators, self.epoch_start["own"], strict=True):
+            generator.set_state(state)
+        items = iter(self.loader)
+        for _ in range(start):
+            next(items)
+        randomness.restore(here, self.device)
+        yield from self._converted(items)
+
+    def _converted(self, items: Iterator[Any]) -> Iterator[Batch]:
+        for item in items:
+            batch = as_batch(item, f"a batch of {self.name}", self.dtype)
+            yield Batch(*(_to(part, None, self.device) for part in batch))
+
+    def state(self) -> Any:
+        return self.epoch_start
+
+    def load_state(self, state: Any) -> None:
+        self.epoch_start = state
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        start, own = self.epoch_start, [generator.get_state() for generator in self.generators]
+        try:
+            with randomness.isolated(self.device):
+                yield
+        finally:
+            self.epoch_start = start
+            for generator, state in zip(self.generators, own, strict=True):
+                generator.set_state(state)
+
+
+def _to(part: Tensor | None, chosen: Any, device: torch.device) -> Any:
+    if part is None:
+        return None
+    return (part if chosen is None else part[chosen]).to(device, non_blocking=True)
+
+
+def _generators(loader: "DataLoader[Any]") -> list[torch.Generator]:
+    """The generators of the loader and of its sampler, each once."""
+    found = (loader.generator, getattr(loader.sampler, "generator", None))
+    return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
+
+
+def _digest(*parts: Tensor) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]

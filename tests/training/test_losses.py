@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from longlag.training.losses import IGNORED_CLASS, cross_entropy, due, mae, mse, resolve_loss
+
+NAN = float("nan")
+masks = st.lists(st.booleans(), min_size=1, max_size=12)
+
+
+@given(masks, st.integers(0, 2**31))
+def test_cross_entropy_is_the_mean_over_places_that_are_due(mask, seed):
+    """Against NumPy in float64: log sum exp minus the logit of the class."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 3, (len(mask), 4))
+    target = np.where(mask, generator.integers(0, 4, len(mask)), IGNORED_CLASS)
+    rows = logits[mask]
+    picked = rows[np.arange(len(rows)), target[mask]]
+    expected = (np.log(np.exp(rows).sum(1)) - picked).mean() if len(rows) else 0.0
+    found = cross_entropy(torch.from_numpy(logits), torch.from_numpy(target)).item()
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize(("loss", "power"), [(mse, 2), (mae, 1)])
+@given(mask=masks, seed=st.integers(0, 2**31))
+def test_mse_and_mae_are_means_over_places_that_are_due(loss, power, mask, seed):
+    generator = np.random.default_rng(seed)
+    output, target = generator.normal(size=(2, len(mask)))
+    difference = np.abs(output - target)[mask] ** power
+    expected = difference.mean() if len(difference) else 0.0
+    target[~np.array(mask)] = np.nan
+    found = loss(torch.from_numpy(output), torch.from_numpy(target)).item()
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("rubbish", [NAN, float("inf"), -float("inf"), 1e30])
+@pytest.mark.parametrize("loss", [cross_entropy, mse, mae])
+def test_rubbish_where_no_error_is_due_changes_no_gradient(loss, rubbish):
+    shape = (2, 3, 4) if loss is cross_entropy else (2, 3)
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randn(shape, generator=generator)
+    if loss is cross_entropy:
+        target = torch.tensor([[1, IGNORED_CLASS, 3], [0, 2, IGNORED_CLASS]])
+    else:
+        target = torch.tensor([[1.0, NAN, 3.0], [0.0, 2.0, NAN]])
+    dirty = clean.clone()
+    dirty[0, 1] = rubbish
+    dirty[1, 2] = rubbish
+    found = []
+    for output in (clean, dirty):
+        output.requires_grad_()
+        value = loss(output, target)
+        value.backward()
+        found.append((value.item(), output.grad))
+    assert found[0][0] == found[1][0]
+    assert torch.equal(found[0][1], found[1][1])
+    assert found[1][1][0, 1].count_nonzero() == 0
+    assert found[1][1][0, 0].count_nonzero() > 0
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, mse, mae])
+def test_no_error_due_anywhere_is_zero_with_zero_gradients(loss):
+    output = torch.ones((2, 3) if loss is cross_entropy else (2,), requires_grad=True)
+    target = torch.full((2,), IGNORED_CLASS) if loss is cross_entropy else torch.full((2,), NAN)
+    value = loss(output, target)
+    value.backward()
+    assert value.item() == 0
+    assert output.grad is not None
+    assert output.grad.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_dtype_of_the_output_is_kept(dtype):
+    output, target = torch.ones(3, dtype=dtype), torch.zeros(3, dtype=dtype)
+    assert mse(output, target).dtype == mae(output, target).dtype == dtype
+    assert cross_entropy(torch.ones(3, 2, dtype=dtype), torch.zeros(3).long()).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("loss", "output", "target", "fix"),
+    [
+        (mse, (5, 1), (5,), r"target\.unsqueeze\(-1\)"),
+        (mse, (5, 7, 1), (5, 1), "reduce='last'"),
+        (mse, (5, 2), (5, 3), "output size"),
+        (mae, (5,), (5, 1), "output size"),
+        (cross_entropy, (5, 7, 3), (5,), "reduce='last'"),
+        (cross_entropy, (5, 3), (5, 7), "output size"),
+        (cross_entropy, (5, 3), (4,), "output size"),
+    ],
+)
+def test_shapes_that_would_broadcast_are_refused(loss, output, target, fix):
+    values = torch.zeros(target, dtype=torch.int64 if loss is cross_entropy else torch.float32)
+    sizes = (str(output).replace("(", r"\(").replace(")", r"\)") for output in (output, target))
+    message = "model's output has shape {} and target {}; expected .*".format(*sizes) + fix
+    with pytest.raises(ValueError, match=message):
+        loss(torch.zeros(output), values)
+
+
+@pytest.mark.parametrize("wrong", [3, -1])
+def test_a_class_that_the_output_does_not_have_is_named(wrong):
+    with pytest.raises(ValueError, match=r"target has classes .*; expected classes 0\.\.K-1"):
+        cross_entropy(torch.zeros(2, 3), torch.tensor([IGNORED_CLASS, wrong]))
+
+
+def test_due_follows_the_convention():
+    assert due(torch.tensor([0, -100, -1])).tolist() == [True, False, True]
+    assert due(torch.tensor([0.0, NAN, float("inf")])).tolist() == [True, False, True]
+
+
+def test_the_default_follows_the_dtype():
+    assert resolve_loss(None, torch.zeros(1)) == ("mse", mse)
+    assert resolve_loss(None, torch.zeros(1).long()) == ("cross_entropy", cross_entropy)
+    assert resolve_loss("mae", torch.zeros(1)) == ("mae", mae)
+    assert resolve_loss(functional.l1_loss, torch.zeros(1)) == ("l1_loss", functional.l1_loss)
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "error", "message"),
+    [
+        (
+            "hinge",
+            torch.zeros(1),
+            ValueError,
+            r"loss is 'hinge'; expected one of \['cross_entropy'",
+        ),
+        ("mse", torch.zeros(1).long(), ValueError, "takes float values, and target is torch.int64"),
+        ("cross_entropy", torch.zeros(1), ValueError, "takes int64 classes, and target is"),
+        (3, torch.zeros(1), TypeError, "loss is a int; expected a name or callable"),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_refused(loss, target, error, message):
+    with pytest.raises(error, match=message):
+        resolve_loss(loss, target)
