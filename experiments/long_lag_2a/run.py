@@ -134,7 +134,7 @@ def figure(found: list[dict], task: LongLag) -> Figure:
         title=f"Long lag 2a, p = {task.delay}: median and range over trials",
         ylim=(0, 1.02),
     )
-    axes.legend(loc="lower left")
+    axes.legend(loc="center right")
     return drawing
 
 

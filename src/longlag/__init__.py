@@ -23,7 +23,7 @@ from longlag.layers import (
     save,
 )
 from longlag.recurrence import Cell, UnitParameter
-from longlag.training import Checkpoint, EarlyStopping, History, fit
+from longlag.training import Checkpoint, EarlyStopping, History, Schedule, fit
 
 __all__ = [
     "BPTT",
@@ -39,6 +39,7 @@ __all__ = [
     "IndRNN",
     "Leaky",
     "Recurrent",
+    "Schedule",
     "SequenceModel",
     "Stack",
     "UnitParameter",

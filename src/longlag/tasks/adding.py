@@ -93,9 +93,9 @@ class Adding1997(Task):
     Raises:
         ValueError: `length` is not an integer of at least 20.
 
-    Success: 2000 sequences have |error| < 0.04 and the mean |error| is below 0.01. The paper asks
-    this of the 2000 most recent training sequences (`training_criterion`); `success` asks it of
-    2000 fresh ones. The paper then counts the wrong ones of `TEST_SEQUENCES`.
+    Success: 2000 sequences have abs(error) < 0.04 and the mean abs(error) is below 0.01. The paper
+    asks this of the 2000 most recent training sequences (`training_criterion`); `success` asks it
+    of 2000 fresh ones. The paper then counts the wrong ones of `TEST_SEQUENCES`.
 
     Source: Hochreiter & Schmidhuber 1997, section 5.4.
 

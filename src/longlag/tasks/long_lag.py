@@ -72,7 +72,7 @@ class LongLag(_FirstSymbolAgain):
     Raises:
         ValueError: `delay` is not an integer of at least 2.
 
-    Success: over 10,000 sequences every output's |error| is below 0.25, at every step.
+    Success: over 10,000 sequences every output's abs(error) is below 0.25, at every step.
 
     Source: Hochreiter & Schmidhuber 1997, section 5.2, task 2a.
 
@@ -120,8 +120,8 @@ class LongLagRandom(_FirstSymbolAgain):
     Raises:
         ValueError: `delay` is not an integer of at least 2.
 
-    Success: over 10,000 sequences every output's |error| is below 0.25 at the last step; the other
-    targets cannot be predicted and do not count.
+    Success: over 10,000 sequences every output's abs(error) is below 0.25 at the last step; the
+    other targets cannot be predicted and do not count.
 
     Source: Hochreiter & Schmidhuber 1997, section 5.2, task 2b.
 

@@ -35,7 +35,7 @@ class LongLagTrigger(Task):
     Raises:
         ValueError: `q` or `p` is not an integer in its range.
 
-    Success: both outputs' |error| is below 0.2 for 10,000 sequences.
+    Success: both outputs' abs(error) is below 0.2 for 10,000 sequences.
 
     Source: Hochreiter & Schmidhuber 1997, section 5.2, task 2c.
 

@@ -34,7 +34,7 @@ class Multiplication(Task):
     Raises:
         ValueError: `length` or `n_seq` is not an integer in its range.
 
-    Success: fewer than `n_seq` of 2000 sequences have |error| > 0.04. The paper asks this of the
+    Success: fewer than `n_seq` of 2000 sequences have abs(error) > 0.04. The paper asks this of the
     2000 most recent training sequences (`training_criterion`); `success` asks it of 2000 fresh
     ones. The paper then counts the wrong ones of `TEST_SEQUENCES`.
 

@@ -41,9 +41,11 @@ class TwoSequence(Task):
         ValueError: an argument is not in its range.
 
     Success: on 256 test sequences (TOLERANCE, WRONG_BELOW, MEAN_ERROR_BELOW say it by variant)
-    - 3a: ST1, none has |error| of 0.2 or more; ST2, also the mean |error| is below 0.01.
-    - 3b: ST1, fewer than 6 have |error| of 0.2 or more; ST2, also the mean |error| is below 0.04.
-    - 3c: none differs from the noise-free target by 0.1 or more and the mean |difference| is
+
+    - 3a: ST1, none has abs(error) of 0.2 or more; ST2, also the mean abs(error) is below 0.01.
+    - 3b: ST1, fewer than 6 have abs(error) of 0.2 or more; ST2, also the mean abs(error) is below
+      0.04.
+    - 3c: none differs from the noise-free target by 0.1 or more and the mean abs(difference) is
       below 0.015. This is ST2; there is no ST1.
 
     Random weight guessing solves 3a and 3b faster than any method in the paper (section 5.3): they

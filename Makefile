@@ -1,0 +1,59 @@
+# Two commands on a fresh machine with Python, pip and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check lint types imports format quick install docs experiments clean
+
+help:
+	@echo "make demo         install into $(VENV), train the demo, draw its figure"
+	@echo "make test         install into $(VENV), run every check and test"
+	@echo "make check        format check, lint, types, import rule and the quick tests"
+	@echo "make format       format the code"
+	@echo "make docs         build the documentation pages into docs/_build"
+	@echo "make experiments  run the kept experiments again (minutes to hours)"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $(STAMP)
+
+install: $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/python examples/demo.py --folder demo
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/pyright
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+test: lint types imports
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+quick: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+check: lint types imports quick
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
+
+experiments: $(STAMP)
+	$(BIN)/python experiments/long_lag_2a/run.py
+	$(BIN)/python experiments/sequential_digits/run.py
+
+clean:
+	rm -rf $(VENV) demo dist build docs/_build
