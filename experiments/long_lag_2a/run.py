@@ -164,7 +164,7 @@ def main() -> None:
             "command": "python experiments/long_lag_2a/run.py",
             "date": date.today().isoformat(),
             "task": f"long lag 2a, p = {task.delay}, criterion over {sequences} sequences",
-            "seeds": f"weights 1 and 2; order of the sequences of trial k: seed k = 0..{trials - 1}",
+            "seeds": f"weights: 1 and 2; sequences of trial k: k = 0..{trials - 1}",
             "torch": torch.__version__,
             "python": platform.python_version(),
             "threads": torch.get_num_threads(),

@@ -35,7 +35,11 @@ class GRU(Cell):
     state = ("h",)
     gates = ("reset", "update", "new")
     keeping_gates = {"update": 1}
-    latex_symbols = {"reset": "r", "update": "z", "new": "n"}
+
+    @property
+    def latex_symbols(self):  # noqa: D102
+        bias = {"bias_hn": "b_{hn}"} if self.recurrent_bias else {}
+        return {"reset": "r", "update": "z", "new": "n", **bias}
 
     @property
     def unit_parameters(self):  # noqa: D102

@@ -42,7 +42,12 @@ class LSTM(Cell):
     state = ("h", "c")
     gates = ("input", "forget", "candidate", "output")
     keeping_gates = {"forget": 1, "input": -1}
-    latex_symbols = {"input": "i", "forget": "f", "candidate": "g", "output": "o"}
+
+    @property
+    def latex_symbols(self):  # noqa: D102
+        symbols = {"input": "i", "forget": "f", "candidate": "g", "output": "o"}
+        peepholes = {name: f"p_{symbols[name[9:]]}" for name in self.unit_parameters}
+        return {**symbols, **peepholes}
 
     @property
     def initial_bias(self):  # noqa: D102

@@ -47,7 +47,6 @@ class LSTM1997(Cell):
     cell_output: str = "bipolar"
 
     state = ("h", "c")
-    latex_symbols = {"input": "i", "candidate": "g"}
 
     def __post_init__(self) -> None:
         activation(self.cell_input)
@@ -56,6 +55,10 @@ class LSTM1997(Cell):
     @property
     def gates(self):  # noqa: D102
         return ("input", "candidate", "output") if self.output_gate else ("input", "candidate")
+
+    @property
+    def latex_symbols(self):  # noqa: D102
+        return {gate: {"input": "i", "candidate": "g", "output": "o"}[gate] for gate in self.gates}
 
     @property
     def wiring(self):  # noqa: D102

@@ -37,8 +37,8 @@ class RecurrentModule(nn.Module, ABC):
         """What :func:`longlag.load` needs to build the module again, as plain data."""
 
     @abstractmethod
-    def reset_parameters(self) -> None:
-        """Draw the initial parameters anew."""
+    def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:
+        """Draw the initial parameters anew; without a seed from PyTorch's global generator."""
 
     def last(self, output: Tensor, lengths: Tensor | None = None) -> Tensor:
         """What the module says of the whole sequence: (N, T, H) to (N, H)."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from longlag.layers.base import RecurrentModule, take_last
+from longlag.layers.init import as_generator
 
 __all__ = ["Bidirectional", "BidirectionalState"]
 
@@ -25,6 +26,7 @@ class Bidirectional(RecurrentModule):
         layer: the module that reads forward.
         backward_layer: the module that reads backward; by default one like ``layer`` with
             parameters of its own, drawn anew.
+        seed: for those parameters: a whole number, a generator, or None for PyTorch's global one.
 
     A backward reading starts at each sequence's own last step, so padding changes nothing; and
     with ``resets`` each segment is read on its own in both directions.
@@ -41,12 +43,16 @@ class Bidirectional(RecurrentModule):
     """
 
     def __init__(
-        self, layer: RecurrentModule, backward_layer: RecurrentModule | None = None
+        self,
+        layer: RecurrentModule,
+        backward_layer: RecurrentModule | None = None,
+        *,
+        seed: int | torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if backward_layer is None:
             backward_layer = copy.deepcopy(layer)
-            backward_layer.reset_parameters()
+            backward_layer.reset_parameters(seed)
         for name in ("input_size", "replicas"):
             ours, theirs = getattr(layer, name), getattr(backward_layer, name)
             if ours != theirs:
@@ -100,9 +106,10 @@ class Bidirectional(RecurrentModule):
         first = lengths.clamp(max=1)
         return torch.cat([take_last(ahead, lengths), take_last(back, first)], dim=-1)
 
-    def reset_parameters(self) -> None:  # noqa: D102
-        self.forward_layer.reset_parameters()
-        self.backward_layer.reset_parameters()
+    def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:  # noqa: D102
+        generator = as_generator(seed)
+        self.forward_layer.reset_parameters(generator)
+        self.backward_layer.reset_parameters(generator)
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         return {

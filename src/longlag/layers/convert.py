@@ -114,10 +114,12 @@ def to_torch(module: RecurrentModule) -> nn.RNNBase:
     first = pairs[0][0]
     for number, pair in enumerate(pairs):
         for layer in pair:
-            for name in ("recurrence.name", "cell", "hidden_size"):
+            for name in ("recurrence.name", "cell", "hidden_size", "bias"):
                 ours, theirs = (_get(one, name) for one in (first, layer))
                 if name == "cell":
                     ours, theirs = (getattr(cell, "activation", None) for cell in (ours, theirs))
+                elif name == "bias":
+                    ours, theirs = (bias is not None for bias in (ours, theirs))
                 if ours != theirs:
                     raise ValueError(
                         f"to_torch: layer {number} differs from the first in {name} "

@@ -220,6 +220,11 @@ class Chrono:
         return scale.log()
 
 
+def as_generator(seed: int | torch.Generator | None) -> torch.Generator | None:
+    """The generator that a ``seed`` argument means; None is PyTorch's global one."""
+    return torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
+
+
 def spectral_radius(matrix: Tensor) -> float:
     """The largest absolute eigenvalue of a square matrix; 0 for an empty one.
 

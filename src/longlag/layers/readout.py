@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longlag.layers.init import Initializer, initializer
+from longlag.layers.init import Initializer, as_generator, initializer
 
 __all__ = ["OUTPUT_ACTIVATIONS", "Readout"]
 
@@ -75,7 +75,7 @@ class Readout(nn.Module):
     @torch.no_grad()
     def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:
         """Draw the initial parameters anew."""
-        generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
+        generator = as_generator(seed)
         weights = [w for w in (self.weight, self.weight_direct) if w is not None]
         bound = 1 / math.sqrt(max(1, sum(weight.shape[-1] for weight in weights)))
         for stored in (*weights, self.bias):

@@ -18,7 +18,7 @@ from longlag.layers.checks import (
     positive,
     probability,
 )
-from longlag.layers.init import Chrono, Initializer, initializer
+from longlag.layers.init import Chrono, Initializer, as_generator, initializer
 from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.wiring import Uniform
 from longlag.scan import Weights, check_backend, scan
@@ -128,6 +128,11 @@ class Recurrent(RecurrentModule):
         self.replicas = None if replicas is None else positive("replicas", replicas)
         self.input_dropout = probability("input_dropout", input_dropout)
         self.recurrent_dropout = probability("recurrent_dropout", recurrent_dropout)
+        if recurrent_dropout and not self.recurrence.dense_gates:
+            raise ValueError(
+                f"recurrent_dropout: got {recurrent_dropout}, but {type(cell).__name__} has no "
+                "recurrent matrix W to drop from; use input_dropout"
+            )
         check_backend(backend)
         self.backend = backend
         self.backend_used: str | None = None
@@ -198,7 +203,7 @@ class Recurrent(RecurrentModule):
         Args:
             seed: a whole number, a generator, or None for PyTorch's global generator.
         """
-        generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
+        generator = as_generator(seed)
         for replica in range(self.replicas or 1):
             for stored, draw in self._draws():
                 part = stored if self.replicas is None else stored[replica]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from longlag import cells as built_in
 from longlag.layers import families
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
@@ -22,6 +23,8 @@ __all__ = ["load", "load_with_metadata", "save"]
 _LAYERS: Mapping[str, type[Recurrent]] = {
     name: getattr(families, name) for name in families.__all__
 }
+_CELLS: Mapping[str, type[Cell]] = {name: getattr(built_in, name) for name in built_in.__all__}
+_KNOWN = (SequenceModel, Stack, Bidirectional, Recurrent, *_LAYERS.values())
 
 
 def save(
@@ -41,7 +44,8 @@ def save(
         metadata: JSON data to keep beside the model.
 
     Raises:
-        TypeError: for any other module, or a cell of your own whose fields longlag cannot write.
+        TypeError: for any other module, a subclass of your own of one of these, or a cell of your
+            own whose fields longlag cannot write.
         OSError: where the file cannot be written.
 
     Example:
@@ -57,6 +61,11 @@ def save(
             "save its state_dict with safetensors"
         )
     for module in model.modules():
+        if isinstance(module, (SequenceModel, RecurrentModule)) and type(module) not in _KNOWN:
+            raise TypeError(
+                f"model: got {type(module).__name__}, a class of your own, which load could not "
+                "build again; declare a Cell and use ll.Recurrent, or save its state_dict"
+            )
         if type(module) is Recurrent and not is_dataclass(module.cell) and vars(module.cell):
             known = set(vars(module.cell)) - {"recurrence"}
             if known:
@@ -99,7 +108,7 @@ def load_with_metadata(
     """As :func:`load`, with the metadata that was saved beside the model."""
     path = Path(path)
     document, tensors = read_archive(path, "model")
-    build = _Builder({cell.__name__: cell for cell in cells})
+    build = _Builder({**_CELLS, **{cell.__name__: cell for cell in cells}})
     try:
         model = build(document["model"])
         model = model.to(getattr(torch, document["dtype"]))

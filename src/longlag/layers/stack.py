@@ -3,10 +3,12 @@
 import itertools
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from longlag.layers.base import RecurrentModule
 from longlag.layers.checks import probability
+from longlag.layers.init import as_generator
 
 __all__ = ["Stack"]
 
@@ -91,10 +93,11 @@ class Stack(RecurrentModule):
         assert isinstance(top, RecurrentModule)
         return top.last(output, lengths)
 
-    def reset_parameters(self) -> None:  # noqa: D102
+    def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:  # noqa: D102
+        generator = as_generator(seed)
         for layer in self.layers:
             assert isinstance(layer, RecurrentModule)
-            layer.reset_parameters()
+            layer.reset_parameters(generator)
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         layers = [layer.config() for layer in self.layers if isinstance(layer, RecurrentModule)]

@@ -162,11 +162,14 @@ class _Builder:
             if factor == -1:
                 sign = -sign
                 continue
+            if factor.is_number and not factor.is_real:  # I, which is also sqrt(-1)
+                self.lower(factor)
             base, exponent = factor.as_base_exp()
             if isinstance(factor, sympy.exp):
                 base, exponent = factor, sympy.Integer(1)
-            side = below if exponent.could_extract_minus_sign() else above
-            side.append(self._power(base, abs(exponent), factor))
+            negative = exponent.could_extract_minus_sign()
+            side = below if negative else above
+            side.append(self._power(base, -exponent if negative else exponent, factor))
         if not above:
             above.append(self.constant(1.0))
         value = self._multiply(above)

@@ -122,6 +122,8 @@ class Recurrence:
         for name in self.states:
             for symbol in self.symbols:
                 derivative = sympy.diff(self.equations[name], symbol)
+                # SymPy's derivative of sign; as for step, what is not there at 0 is left out.
+                derivative = derivative.replace(sympy.DiracDelta, lambda *_: sympy.Integer(0))
                 if derivative != 0:
                     derivatives[name, symbol] = derivative
         return derivatives
@@ -197,6 +199,10 @@ def _names(cell: str, attribute: str, value: Any, least: int = 1) -> tuple[str, 
     if len(value) < least:
         raise DeclarationError(f"{cell}.{attribute}: got (), expected at least {least} name")
     for name in value:
+        if attribute == "gates" and name in ("from_input", "from_state"):
+            raise DeclarationError(
+                f"{cell}.gates: {name!r} is a method of pre; choose another name for the gate"
+            )
         if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
             raise DeclarationError(
                 f"{cell}.{attribute}: {name!r} is not a name that update can read as an "
@@ -207,13 +213,23 @@ def _names(cell: str, attribute: str, value: Any, least: int = 1) -> tuple[str, 
     return value
 
 
+def _mapping(cell: str, attribute: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise DeclarationError(
+            f"{cell}.{attribute}: got {value!r}, expected a dict by name; write "
+            f'{attribute} = {{"name": ...}}'
+        )
+    return dict(value)
+
+
 def _wiring(cell: Any, name: str, gates: tuple[str, ...], states: tuple[str, ...]) -> dict:
-    for gate in cell.wiring:
+    declared = _mapping(name, "wiring", cell.wiring)
+    for gate in declared:
         if gate not in gates:
             _unknown(f"{name}.wiring names the gate {gate!r}", "gate", gate, gates)
     wiring = {}
     for gate in gates:
-        wire = cell.wiring.get(gate, Dense())
+        wire = declared.get(gate, Dense())
         if not isinstance(wire, (Dense, Diagonal, Absent)):
             raise DeclarationError(
                 f"{name}.wiring[{gate!r}]: got {wire!r}, expected Dense(...), Diagonal(...) or "
@@ -264,6 +280,11 @@ def _expression(name: str, state: str, value: Any) -> Expression:
             f"{name}.update returned {type(value).__name__} for the state {state!r}, expected a "
             "pointwise expression of pre, state and unit"
         )
+    if expression.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo):
+        raise DeclarationError(
+            f"{name}.update returned '{expression}' for the state {state!r}, which is not finite; "
+            "look for a division by 0, log(0) or an infinite constant"
+        )
     return expression
 
 
@@ -284,7 +305,7 @@ def trace(cell: Any) -> Recurrence:
     name = type(cell).__name__
     states = _names(name, "state", cell.state)
     gates = _names(name, "gates", getattr(cell, "gates", None))
-    parameters = dict(cell.unit_parameters)
+    parameters = _mapping(name, "unit_parameters", cell.unit_parameters)
     _names(name, "unit_parameters", tuple(parameters), least=0)
     for parameter, declared in parameters.items():
         if parameter in RESERVED:
@@ -300,10 +321,10 @@ def trace(cell: Any) -> Recurrence:
     if cell.output not in states:
         _unknown(f"{name}.output is {cell.output!r}", "state", cell.output, states)
     for attribute in ("initial_bias", "keeping_gates"):
-        for gate in getattr(cell, attribute):
+        for gate in _mapping(name, attribute, getattr(cell, attribute)):
             if gate not in gates:
                 _unknown(f"{name}.{attribute} names {gate!r}", "gate", gate, gates)
-    for written in cell.latex_symbols:
+    for written in _mapping(name, "latex_symbols", cell.latex_symbols):
         if written not in {*states, *gates, *parameters}:
             _unknown(f"{name}.latex_symbols names {written!r}", "name", written, (*states, *gates))
     wiring = _wiring(cell, name, gates, states)
@@ -322,7 +343,7 @@ def trace(cell: Any) -> Recurrence:
                 f"{declared!r}: state.{declared} where it keeps the old one"
             )
     equations = {s: _expression(name, s, result[s]) for s in states}
-    _check_read(name, equations, pre, gates, parameters)
+    _check_read(name, equations, wiring, parameters)
 
     traced = tuple(Gate(gate, wiring[gate], gate in pre._split) for gate in gates)
     units = dict(parameters)
@@ -364,17 +385,22 @@ def trace(cell: Any) -> Recurrence:
 def _check_read(
     name: str,
     equations: Mapping[str, Expression],
-    pre: _Pre,
-    gates: tuple[str, ...],
+    wiring: Mapping[str, Any],
     parameters: Mapping[str, UnitParameter],
 ) -> None:
     """Every declared gate and unit parameter must be read: else its weights would be dead."""
     read = {str(symbol) for expression in equations.values() for symbol in expression.free_symbols}
-    for gate in gates:
+    for gate in wiring:
         if not read & {f"pre.{gate}", f"input.{gate}", f"recurrent.{gate}"}:
             raise DeclarationError(
                 f"{name}.gates declares {gate!r}, but update never uses it; read pre.{gate} or "
                 "remove the gate"
+            )
+        if not read & {f"pre.{gate}", f"recurrent.{gate}"} and not isinstance(wiring[gate], Absent):
+            raise DeclarationError(
+                f"{name}.update reads only pre.from_input({gate!r}), so the gate's recurrent "
+                f'weights would do nothing; declare wiring = {{"{gate}": Absent()}}, or read '
+                f"pre.from_state({gate!r}) too"
             )
     for parameter in parameters:
         if f"unit.{parameter}" not in read:

@@ -108,7 +108,13 @@ def _again(
     wanted: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
     """The gradients as differentiable expressions, for a second derivative."""
-    given = (drive, weights.recurrent, *initial, *weights.units)
+    # Views of their own: one tensor may be given twice, and an initial state may depend on the
+    # weights through an earlier window; neither may add to the gradient of another argument.
+    drive, recurrent = drive.view_as(drive), weights.recurrent
+    recurrent = None if recurrent is None else recurrent.view_as(recurrent)
+    initial = [state.view_as(state) for state in initial]
+    weights = Weights(recurrent, tuple(unit.view_as(unit) for unit in weights.units))
+    given = (drive, recurrent, *initial, *weights.units)
     output, final = reference.run(recurrence, drive, weights, initial, schedule)
     pairs = [
         (result, gradient)

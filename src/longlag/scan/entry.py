@@ -1,7 +1,8 @@
 """The one entry: run a recurrence over time on a backend."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -45,6 +46,11 @@ def check_backend(backend: str) -> None:
         raise ValueError(f"backend: got {backend!r}, expected one of {known}")
 
 
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()
+
+
 def scan(
     recurrence: Recurrence,
     drive: Float[Tensor, "*R N T GH"],
@@ -59,7 +65,8 @@ def scan(
 
     Args:
         recurrence: the traced cell.
-        drive: a = U x + b of every gate, gates side by side.
+        drive: a = U x + b of every gate, gates side by side. Under autocast it may be of lower
+            precision than the states; the recurrence runs in theirs.
         weights: recurrent matrix and unit parameters.
         initial: the states before the first step, in the order of ``recurrence.states``.
         lengths: numbers of steps that count, in 0..T; the rest is padding, whose content, even
@@ -82,5 +89,8 @@ def scan(
     if resets is not None:
         keep = ~resets.movedim(-1, 0).unsqueeze(-1)
     schedule = Schedule(active, keep, mask)
-    output, final = _RUN[chosen](recurrence, drive, weights, initial, schedule)
+    # Under autocast the drive may be rounded. The loop is not: its errors would add up over time.
+    drive = drive.to(initial[0].dtype)
+    with _without_autocast(drive.device.type):
+        output, final = _RUN[chosen](recurrence, drive, weights, initial, schedule)
     return Scanned(output.movedim(0, -2), tuple(final), chosen)

@@ -52,6 +52,6 @@ def run(
             after = [torch.where(active, *pair) for pair in zip(after, states, strict=True)]
         outputs.append(output)
         states = after
-    if not outputs:
-        return initial[step.output].new_zeros((0, *initial[step.output].shape)), states
+    if not outputs:  # empty, and still a part of autograd's graph
+        return drive[..., : initial[step.output].shape[-1]], states
     return torch.stack(outputs), states

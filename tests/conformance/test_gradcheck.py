@@ -1,0 +1,66 @@
+"""G2: gradients and second derivatives against finite differences, with no nondeterminism."""
+
+import pytest
+import torch
+from tests.scan import cases
+from torch.autograd import gradcheck, gradgradcheck
+
+from longlag import cells
+from longlag.scan import Weights, scan
+
+# A truncated gradient is by intention not the slope of the function: see test_own_cells and
+# cells/test_lstm1997.
+CELLS = {
+    name: cell
+    for name, cell in cases.CELLS.items()
+    if not any(getattr(gate.wiring, "truncated", False) for gate in cell.recurrence.gates)
+} | {"LSTM1997 without recurrence": cells.LSTM1997(recurrent=False)}
+SCHEDULES = {
+    "plain": {},
+    "all": {
+        "lengths": torch.tensor([2, 3]),
+        "resets": torch.tensor([[False, True, True], [False, False, True]]),
+        "mask": torch.tensor([[1.6, 0.0], [0.0, 1.6]], dtype=torch.float64),
+    },
+}
+
+
+def function_of(cell, schedule, backend):
+    """Results of a scan as a function of drive, matrix, initial states and unit parameters."""
+    recurrence = cell.recurrence
+    gates, dense = len(recurrence.gates), len(recurrence.dense_gates)
+    inputs = [cases.random(2, 3, 2 * gates, seed=1)]
+    inputs += [cases.random(2, 2, seed=n + 5) for n in range(len(recurrence.states))]
+    inputs += [cases.random(1, 2, seed=n + 9) for n in range(len(recurrence.units))]
+    if dense:
+        inputs.append(cases.random(2 * dense, 2, seed=2))
+    states = len(recurrence.states)
+
+    def function(drive, *numbers):
+        initial, units = numbers[:states], numbers[states : states + len(recurrence.units)]
+        weights = Weights(numbers[-1] if dense else None, units)
+        result = scan(recurrence, drive, weights, initial, backend=backend, **schedule)
+        return (result.output, *result.state)
+
+    return function, tuple(tensor.requires_grad_() for tensor in inputs)
+
+
+@pytest.mark.parametrize("backend", cases.BACKENDS)
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_gradients(cell, schedule, backend):
+    function, inputs = function_of(cell, schedule, backend)
+    assert gradcheck(function, inputs, nondet_tol=0.0)
+
+
+@pytest.mark.parametrize("backend", cases.BACKENDS)
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_second_derivatives(cell, backend):
+    function, inputs = function_of(cell, SCHEDULES["all"], backend)
+    assert gradgradcheck(function, inputs, nondet_tol=0.0)
+
+
+@pytest.mark.parametrize("name", sorted(cases.CELLS.keys() - CELLS.keys()))
+def test_a_truncated_gradient_is_not_the_slope(name):
+    function, inputs = function_of(cases.CELLS[name], {}, "derived")
+    assert not gradcheck(function, inputs, raise_exception=False)

@@ -1,0 +1,570 @@
+"""G8: the comparison that the tests of the cells make detects every fault of this list.
+
+A fault is one small change: of the traced equations, of what reaches the scan, or of the backward
+pass. Each is a real change of behaviour, so a comparison that passes would be blind. The list of
+a cell has at least 20, and the comparison must find all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sympy
+import torch
+from tests.cells import (
+    oracle,
+    test_elman,
+    test_gru,
+    test_indrnn,
+    test_leaky,
+    test_lstm,
+    test_lstm1997,
+)
+
+from longlag import cells
+from longlag.layers import Recurrent
+from longlag.layers import recurrent as layer_module
+from longlag.recurrence import functions, sigmoid, tanh
+from longlag.scan import Weights, derived
+from longlag.scan.step import TorchStep
+
+Fault = Callable[[Recurrent, pytest.MonkeyPatch], None]
+
+CELLS = {
+    "elman": (cells.Elman(), test_elman.equations),
+    "leaky": (cells.Leaky(leak=(0.8, 0.3, 0.1), train_leak=True), test_leaky.equations),
+    "leaky without W": (cells.Leaky(0.3, True, recurrent=False), test_leaky.equations),
+    "lstm": (cells.LSTM(), test_lstm.equations),
+    "lstm with peepholes": (cells.LSTM(peepholes=True), test_lstm.equations),
+    "lstm1997": (cells.LSTM1997(), test_lstm1997.equations),
+    "gru": (cells.GRU(), test_gru.equations),
+    "indrnn": (cells.IndRNN("tanh"), test_indrnn.equations),
+}
+
+
+def symbol(name: str) -> sympy.Symbol:
+    return sympy.Symbol(name, real=True)
+
+
+# Faults of the equations
+
+
+def equation(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Fault:
+    """The traced equations after a change, with all that is derived from them."""
+
+    def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = layer.recurrence
+        changed = {**before.equations, **change(dict(before.equations))}
+        assert changed != before.equations, "this fault changes nothing"
+        layer.recurrence = dataclasses.replace(before, equations=changed)
+
+    return inject
+
+
+def swap(one: str, other: str) -> Fault:
+    """Two symbols in each other's place, in all equations."""
+    names = {symbol(one): symbol(other), symbol(other): symbol(one)}
+    return equation(lambda e: {s: value.xreplace(names) for s, value in e.items()})
+
+
+def put(name: str, value: Callable[[sympy.Symbol], Any]) -> Fault:
+    """Another expression in place of a symbol, in all equations."""
+    here = symbol(name)
+    return equation(lambda e: {s: v.xreplace({here: value(here)}) for s, v in e.items()})
+
+
+def function(old: Any, new: Any) -> Fault:
+    """Another function in place of one, everywhere."""
+    return equation(lambda e: {s: value.replace(old, new) for s, value in e.items()})
+
+
+def scaled(state: str, factor: float) -> Fault:
+    return equation(lambda e: {state: factor * e[state]})
+
+
+# Faults of what reaches the scan
+
+
+def given(**change: Callable[..., Any]) -> Fault:
+    """Another argument of the scan."""
+
+    def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
+        scan = layer_module.scan
+
+        def faulty(recurrence, drive, weights, initial, **schedule):
+            arguments = {"drive": drive, "weights": weights, "initial": initial, **schedule}
+            arguments |= {name: make(arguments[name]) for name, make in change.items()}
+            return scan(recurrence, **arguments)
+
+        monkeypatch.setattr(layer_module, "scan", faulty)
+
+    return inject
+
+
+def results(change: Callable[..., Any]) -> Fault:
+    """Another result of the scan."""
+
+    def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
+        scan = layer_module.scan
+        monkeypatch.setattr(layer_module, "scan", lambda *a, **o: change(scan(*a, **o)))
+
+    return inject
+
+
+def matrix(change: Callable[[torch.Tensor], torch.Tensor]) -> Fault:
+    return given(weights=lambda w: Weights(change(w.recurrent), w.units))
+
+
+def unit(number: int, change: Callable[[torch.Tensor], torch.Tensor]) -> Fault:
+    def changed(weights: Weights) -> Weights:
+        units = list(weights.units)
+        units[number] = change(units[number])
+        return Weights(weights.recurrent, tuple(units))
+
+    return given(weights=changed)
+
+
+def gates(order: Callable[[list[Any]], list[Any]]) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda tensor: torch.cat(order(list(tensor.split(oracle.HIDDEN))), 0)
+
+
+def state(number: int, change: Callable[[torch.Tensor], torch.Tensor]) -> Fault:
+    return given(
+        initial=lambda states: tuple(change(s) if n == number else s for n, s in enumerate(states))
+    )
+
+
+def input_side(change: Callable[[Recurrent, torch.Tensor], torch.Tensor]) -> Fault:
+    """Another drive a = U x + b."""
+
+    def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Recurrent, "_drive", lambda self, x: change(self, x))
+
+    return inject
+
+
+def linear(layer, x, weight=None, bias=None):
+    weight = layer.weight_ih if weight is None else weight
+    return torch.nn.functional.linear(x, weight, layer.bias if bias is None else bias)
+
+
+# Faults of the backward pass
+
+
+def backward(name: str, change: Callable[..., Any], where: Any = derived) -> Fault:
+    """Another function in place of one that the backward pass calls."""
+
+    def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
+        old = getattr(where, name)
+        monkeypatch.setattr(where, name, lambda *arguments: change(old, *arguments))
+
+    return inject
+
+
+def partials(change: Callable[[dict[Any, Any]], dict[Any, Any]]) -> Fault:
+    """Other derivatives of the same equations."""
+
+    def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = layer.recurrence
+        layer.recurrence = dataclasses.replace(before)
+        changed = change(dict(before.partials))
+        assert changed != before.partials, "this fault changes nothing"
+        layer.recurrence.__dict__["partials"] = changed
+
+    return inject
+
+
+def at(state: str, name: str, change: Callable[[Any], Any]) -> Fault:
+    key = (state, symbol(name))
+    return partials(lambda p: {**p, key: change(p[key])})
+
+
+def without(state: str, name: str) -> Fault:
+    return partials(lambda p: {key: v for key, v in p.items() if key != (state, symbol(name))})
+
+
+def half_block(old, self, block, *arguments):
+    """The error is sent back through all steps of a block but its first."""
+    return old(self, slice(min(block.start + 1, block.stop - 1), block.stop), *arguments)
+
+
+def mask_forgotten(old, step, product, states, mask):
+    """The mask is there in the steps of the forward pass, not in the blocks of the backward."""
+    return old(step, product, states, None if states[0].dim() == 3 else mask)
+
+
+def mask_on_states(old, step, a, states, blocks, units, mask):
+    """The dropout mask falls on the states themselves, not on what W reads."""
+    return old(step, a, [state * mask for state in states], blocks, units, None)
+
+
+# Every cell
+
+EVERY: dict[str, Fault] = {
+    "U reversed": input_side(lambda layer, x: linear(layer, x, layer.weight_ih.flip(1))),
+    "U ignored": input_side(lambda layer, x: linear(layer, x, 0 * layer.weight_ih)),
+    "bias ignored": input_side(lambda layer, x: linear(layer, x, bias=torch.zeros(()))),
+    "bias twice": input_side(lambda layer, x: linear(layer, x, bias=2 * layer.bias)),
+    "x a step late": input_side(lambda layer, x: linear(layer, x.roll(1, 1))),
+    "x backwards": input_side(lambda layer, x: linear(layer, x.flip(1))),
+    "h0 ignored": state(0, torch.zeros_like),
+    "h0 cut off": state(0, torch.Tensor.detach),
+    "h0 of the next row": state(0, lambda h: h.roll(1, 0)),
+    "lengths one short": given(lengths=lambda n: (n - 1).clamp(min=0)),
+    "lengths one long": given(lengths=lambda n: (n + 1).clamp(max=oracle.STEPS)),
+    "lengths ignored": given(lengths=lambda n: torch.full_like(n, oracle.STEPS)),
+    "lengths of the next row": given(lengths=lambda n: n.roll(1)),
+    "resets ignored": given(resets=torch.zeros_like),
+    "resets a step late": given(resets=lambda r: r.roll(1, 1)),
+    "resets inverted": given(resets=torch.logical_not),
+    "resets all rows": given(resets=lambda r: r.any(0, keepdim=True).expand_as(r)),
+    "output a step late": results(lambda r: r._replace(output=r.output.roll(1, 1))),
+    "final state is the last output": results(
+        lambda r: r._replace(state=(r.output[:, -1], *r.state[1:]))
+    ),
+    "output cut off": results(lambda r: r._replace(output=r.output.detach())),
+    "the first step sends no error back": backward("_block", half_block, derived._Backward),
+}
+
+MATRIX: dict[str, Fault] = {
+    "W transposed": matrix(
+        lambda w: torch.cat([block.T for block in w.split(oracle.HIDDEN)]).contiguous()
+    ),
+    "W ignored": matrix(torch.zeros_like),
+    "W not trained": matrix(torch.Tensor.detach),
+    "W negated": matrix(torch.neg),
+    "W lacks its diagonal": matrix(
+        lambda w: w * (1 - torch.eye(oracle.HIDDEN).repeat(len(w) // oracle.HIDDEN, 1))
+    ),
+    "dropout mask ignored": given(mask=lambda mask: None),
+    "dropout mask of the next row": given(mask=lambda mask: mask.roll(1, 0)),
+    "dropout mask unscaled": given(mask=lambda mask: (mask > 0).to(mask.dtype)),
+    "dW misses the last step": backward("outer", lambda old, x, y, r: old(x[:-1], y[:-1], r)),
+    "dW misses the first step": backward("outer", lambda old, x, y, r: old(x[1:], y[1:], r)),
+    "dW a step late": backward("outer", lambda old, x, y, r: old(x, y.roll(1, 0), r)),
+    "dW of the first row alone": backward("outer", lambda old, x, y, r: old(x[:, :1], y[:, :1], r)),
+    "dropout mask forgotten on the way back": backward("read", mask_forgotten, TorchStep),
+}
+
+# Those of the error that flows back through W: where it is truncated there is none.
+SENT: dict[str, Fault] = {
+    "W^T missing": backward("times", lambda old, x, w: 0 * old(x, w)),
+    "W for W^T": backward(
+        "times",
+        lambda old, x, w: old(x, torch.cat([b.T for b in w.split(oracle.HIDDEN)]).contiguous()),
+    ),
+    "W^T twice": backward("times", lambda old, x, w: 2 * old(x, w)),
+}
+
+# Where h is read by W alone, a mask on h is a mask on what W reads.
+MASK: dict[str, Fault] = {
+    "dropout mask on the states": backward("update", mask_on_states, TorchStep),
+}
+
+UNITS: dict[str, Fault] = {
+    "unit parameters not trained": backward(
+        "_add_units", lambda old, *arguments: None, derived._Backward
+    ),
+    "unit parameters of the last step": backward(
+        "_add_units",
+        lambda old, self, p, visited, d: old(
+            self, {k: v[-1:] for k, v in p.items()}, [path[:1] for path in visited], d
+        ),
+        derived._Backward,
+    ),
+}
+
+MEMORY: dict[str, Fault] = {
+    "c0 ignored": state(1, torch.zeros_like),
+    "c0 cut off": state(1, torch.Tensor.detach),
+    "c0 is h0": given(initial=lambda states: (states[0], states[0])),
+    "h0 and c0 swapped": given(initial=lambda states: states[::-1]),
+    "states given back swapped": results(lambda r: r._replace(state=r.state[::-1])),
+    "c added to the output": results(
+        lambda r: r._replace(output=r.output + r.state[1].unsqueeze(1))
+    ),
+    "delta c not sent back": without("c", "state.c"),
+}  # fmt: skip
+
+# One cell
+
+c, h = symbol("state.c"), symbol("state.h")
+p_i, p_f, p_o = (symbol(f"unit.peephole_{gate}") for gate in ("input", "forget", "output"))
+
+
+def lstm_with(**parts: Any) -> Fault:
+    """The LSTM built again from its parts, one of them another."""
+
+    def change(e: dict[str, Any]) -> dict[str, Any]:
+        i, f, o = (sigmoid(symbol(f"pre.{gate}")) for gate in ("input", "forget", "output"))
+        g = tanh(symbol("pre.candidate"))
+        named = {"i": i, "f": f, "o": o, "g": g, "c": c}
+        new = parts.get("c", lambda n: n["f"] * c + n["i"] * n["g"])(named)
+        named["new"] = new
+        return {"c": new, "h": parts.get("h", lambda n: n["o"] * tanh(n["new"]))(named)}
+
+    return equation(change)
+
+
+def peepholes_with(input_reads: Any = c, forget_reads: Any = c, output_reads: Any = None) -> Fault:
+    """The LSTM with peepholes built again, a peephole reading something else."""
+
+    def change(e: dict[str, Any]) -> dict[str, Any]:
+        i = sigmoid(symbol("pre.input") + p_i * input_reads)
+        f = sigmoid(symbol("pre.forget") + p_f * forget_reads)
+        memory = f * c + i * tanh(symbol("pre.candidate"))
+        read = memory if output_reads is None else output_reads
+        o = sigmoid(symbol("pre.output") + p_o * read)
+        return {"c": memory, "h": o * tanh(memory)}
+
+    return equation(change)
+
+
+LSTM: dict[str, Fault] = {
+    "input and forget gate swapped": swap("pre.input", "pre.forget"),
+    "input and output gate swapped": swap("pre.input", "pre.output"),
+    "forget and output gate swapped": swap("pre.forget", "pre.output"),
+    "candidate and output swapped": swap("pre.candidate", "pre.output"),
+    "sigmoid for tanh": function(tanh, sigmoid),
+    "tanh for sigmoid": function(sigmoid, tanh),
+    "forget gate complement": put("pre.forget", lambda a: -a),
+    "input gate complement": put("pre.input", lambda a: -a),
+    "output gate complement": put("pre.output", lambda a: -a),
+    "c grows": scaled("c", 1.001),
+    "partial of c by the forget gate negated": at("c", "pre.forget", lambda p: -p),
+    "partial of h by the output gate missing": without("h", "pre.output"),
+    "partial of h by c missing": without("h", "state.c"),
+}
+PLAIN_LSTM: dict[str, Fault] = {
+    "no forget gate": lstm_with(c=lambda n: c + n["i"] * n["g"]),
+    "no input gate": lstm_with(c=lambda n: n["f"] * c + n["g"]),
+    "forget is one minus input": lstm_with(c=lambda n: (1 - n["i"]) * c + n["i"] * n["g"]),
+    "input is one minus forget": lstm_with(c=lambda n: n["f"] * c + (1 - n["f"]) * n["g"]),
+    "output reads the old c": lstm_with(h=lambda n: n["o"] * tanh(c)),
+    "output without tanh": lstm_with(h=lambda n: n["o"] * n["new"]),
+    "no output gate": lstm_with(h=lambda n: tanh(n["new"])),
+    "candidate reads c": put("pre.candidate", lambda a: a + c),
+}
+PEEPHOLES: dict[str, Fault] = {
+    "peephole of the output reads the old c": peepholes_with(output_reads=c),
+    "peephole of the output reads h": peepholes_with(output_reads=h),
+    "peephole of the input reads h": peepholes_with(input_reads=h),
+    "peephole of the forget gate reads h": peepholes_with(forget_reads=h),
+    "peephole of the forget gate missing": peepholes_with(forget_reads=sympy.Integer(0)),
+    "peephole of the input missing": peepholes_with(input_reads=sympy.Integer(0)),
+    "peephole of the output missing": peepholes_with(output_reads=sympy.Integer(0)),
+    "peepholes of input and forget swapped": swap(str(p_i), str(p_f)),
+    "peepholes of input and output swapped": swap(str(p_i), str(p_o)),
+    "peepholes negated": unit(0, torch.neg),
+    "peephole of the forget gate not trained": unit(1, torch.Tensor.detach),
+}
+LSTM1997: dict[str, Fault] = {
+    "input gate and candidate swapped": swap("pre.input", "pre.candidate"),
+    "input and output gate swapped": swap("pre.input", "pre.output"),
+    "tanh for sigmoid": function(sigmoid, tanh),
+    "memory leaks": put("state.c", lambda c: 0.999 * c),
+    "output reads the old c": equation(
+        lambda e: {"h": sigmoid(symbol("pre.output")) * (2 * sigmoid(c) - 1)}
+    ),
+    "no output gate": equation(lambda e: {"h": 2 * sigmoid(e["c"]) - 1}),
+    "no input gate": equation(lambda e: {"c": c + 4 * sigmoid(symbol("pre.candidate")) - 2}),
+    "h is bipolar of twice c": equation(
+        lambda e: {"h": sigmoid(symbol("pre.output")) * (2 * sigmoid(2 * e["c"]) - 1)}
+    ),
+    "g within 1": equation(
+        lambda e: {
+            "c": c + sigmoid(symbol("pre.input")) * (2 * sigmoid(symbol("pre.candidate")) - 1)
+        }
+    ),
+    "output gate complement": put("pre.output", lambda a: -a),
+    "partial of c by the candidate halved": at("c", "pre.candidate", lambda p: p / 2),
+    "partial of h by c missing": without("h", "state.c"),
+}
+
+
+def not_truncated(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = tuple(
+        dataclasses.replace(gate, wiring=dataclasses.replace(gate.wiring, truncated=False))
+        for gate in layer.recurrence.gates
+    )
+    layer.recurrence = dataclasses.replace(layer.recurrence, gates=gates)
+
+
+def truncated(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = tuple(
+        dataclasses.replace(gate, wiring=dataclasses.replace(gate.wiring, truncated=True))
+        for gate in layer.recurrence.gates
+    )
+    layer.recurrence = dataclasses.replace(layer.recurrence, gates=gates)
+
+
+def gru_new(a: Any, w: Any, b: Any, r: Any) -> Any:
+    return tanh(a + r * (w + b))
+
+
+def gru_old(n: Any, z: Any) -> Any:
+    return (1 - z) * n + z * h
+
+
+def gru_with(n: Callable[..., Any] = gru_new, h: Callable[..., Any] = gru_old) -> Fault:
+    """The GRU built again from its parts, one of them another."""
+
+    def change(e: dict[str, Any]) -> dict[str, Any]:
+        r, z = sigmoid(symbol("pre.reset")), sigmoid(symbol("pre.update"))
+        new = n(symbol("input.new"), symbol("recurrent.new"), symbol("unit.bias_hn"), r)
+        return {"h": h(new, z)}
+
+    return equation(change)
+
+
+GRU: dict[str, Fault] = {
+    "reset and update swapped": swap("pre.reset", "pre.update"),
+    "update gate complement": put("pre.update", lambda a: -a),
+    "reset gate complement": put("pre.reset", lambda a: -a),
+    "input and recurrent part swapped": swap("input.new", "recurrent.new"),
+    "sigmoid for tanh": function(tanh, sigmoid),
+    "tanh for sigmoid": function(sigmoid, tanh),
+    "second bias outside the reset": gru_with(n=lambda a, w, b, r: tanh(a + b + r * w)),
+    "second bias missing": put("unit.bias_hn", lambda b: 0 * b),
+    "no reset": gru_with(n=lambda a, w, b, r: tanh(a + w + b)),
+    "reset on the input too": gru_with(n=lambda a, w, b, r: tanh(r * (a + w + b))),
+    "reset before the product": gru_with(n=lambda a, w, b, r: tanh(a + w + b + (r - 1) * h)),
+    "new state not gated": gru_with(h=lambda n, z: n + z * h),
+    "old state not gated": gru_with(h=lambda n, z: (1 - z) * n + h),
+    "partial by the old state missing": without("h", "state.h"),
+    "partial by the reset negated": at("h", "pre.reset", lambda p: -p),
+    "partial by the recurrent part without reset": at(
+        "h", "recurrent.new", lambda p: p / sigmoid(symbol("pre.reset"))
+    ),
+}
+LEAKY: dict[str, Fault] = {
+    "leak complement": put("unit.leak", lambda a: 1 - a),
+    "leak squared": put("unit.leak", lambda a: a**2),
+    "leak ignored": put("unit.leak", lambda a: 1 + 0 * a),
+    "leak of the next unit": unit(0, lambda a: a.roll(1, -1)),
+    "leak not trained": unit(0, torch.Tensor.detach),
+    "input not scaled by the leak": equation(
+        lambda e: {"h": (1 - symbol("unit.leak")) * h + tanh(symbol("pre.candidate"))}
+    ),
+    "state not decayed": equation(
+        lambda e: {"h": h + symbol("unit.leak") * tanh(symbol("pre.candidate"))}
+    ),
+    "activation around the sum": equation(
+        lambda e: {
+            "h": tanh((1 - symbol("unit.leak")) * h + symbol("unit.leak") * symbol("pre.candidate"))
+        }
+    ),
+    "sigmoid for tanh": function(tanh, sigmoid),
+    "partial by the leak negated": at("h", "unit.leak", lambda p: -p),
+    "partial by the state missing": without("h", "state.h"),
+    "partial by the state is the leak": at("h", "state.h", lambda p: symbol("unit.leak")),
+}
+# With one leak for all units the next unit's is the same: no fault.
+LEAKY_WITHOUT_W = {name: fault for name, fault in LEAKY.items() if "next unit" not in name}
+ELMAN: dict[str, Fault] = {
+    "sigmoid for tanh": function(tanh, sigmoid),
+    "relu for tanh": function(tanh, functions.relu),
+    "identity for tanh": function(tanh, lambda a: a),
+    "tanh twice": function(tanh, lambda a: tanh(tanh(a))),
+    "output negated": scaled("h", -1),
+    "the old state added": equation(lambda e: {"h": e["h"] + h}),
+    "derivative negated": at("h", "pre.candidate", lambda p: -p),
+    "derivative 1 - h for 1 - h^2": at(
+        "h", "pre.candidate", lambda p: 1 - tanh(symbol("pre.candidate"))
+    ),
+    "derivative 1": at("h", "pre.candidate", lambda p: sympy.Integer(1)),
+}
+INDRNN: dict[str, Fault] = {
+    "w ignored": unit(0, torch.zeros_like),
+    "w negated": unit(0, torch.neg),
+    "w of the next unit": unit(0, lambda w: w.roll(1, -1)),
+    "w not trained": unit(0, torch.Tensor.detach),
+    "w squared": put("unit.diagonal.candidate", lambda w: w**2),
+    "w outside the activation": equation(
+        lambda e: {"h": tanh(symbol("pre.candidate")) + symbol("unit.diagonal.candidate") * h}
+    ),
+    "relu for tanh": function(tanh, functions.relu),
+    "derivative by the state without w": at(
+        "h", "state.h", lambda p: p / symbol("unit.diagonal.candidate")
+    ),
+    "derivative by w without the state": at("h", "unit.diagonal.candidate", lambda p: p / h),
+    "derivative by the state missing": without("h", "state.h"),
+}
+ROWS: dict[str, Fault] = {
+    "gates of W in another order": matrix(gates(lambda parts: [*parts[1:], parts[0]])),
+    "first two gates of W swapped": matrix(gates(lambda p: [p[1], p[0], *p[2:]])),
+    "gates of U in another order": input_side(
+        lambda layer, x: linear(layer, x, layer.weight_ih.roll(oracle.HIDDEN, 0))
+    ),
+    "gates of b in another order": input_side(
+        lambda layer, x: linear(layer, x, bias=layer.bias.roll(oracle.HIDDEN, 0))
+    ),
+}
+
+TRUNCATED = {"error truncated at W": truncated}
+FAULTS: dict[str, dict[str, Fault]] = {
+    "elman": {**EVERY, **MATRIX, **SENT, **ELMAN, **TRUNCATED},
+    "leaky": {**EVERY, **MASK, **MATRIX, **SENT, **UNITS, **LEAKY, **TRUNCATED},
+    "leaky without W": {**EVERY, **UNITS, **LEAKY_WITHOUT_W},
+    "lstm": {
+        **EVERY, **MASK, **MATRIX, **SENT, **ROWS, **MEMORY, **LSTM, **PLAIN_LSTM, **TRUNCATED,
+    },
+    "lstm with peepholes": {
+        **EVERY, **MASK, **MATRIX, **SENT, **ROWS, **UNITS, **MEMORY, **LSTM, **PEEPHOLES,
+        **TRUNCATED,
+    },
+    "lstm1997": {
+        **EVERY, **MASK, **MATRIX, **ROWS, **MEMORY, **LSTM1997,
+        "error not truncated": not_truncated,
+    },
+    "gru": {**EVERY, **MASK, **MATRIX, **SENT, **ROWS, **UNITS, **GRU, **TRUNCATED},
+    "indrnn": {**EVERY, **UNITS, **INDRNN},
+}  # fmt: skip
+# h of 1997 is read by truncated gates alone: no error comes back to h0 that could be cut off.
+del FAULTS["lstm1997"]["h0 cut off"]
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """What the equations say of each cell: layer, problem and answer, worked out once."""
+    found = {}
+    for name, (cell, equations) in CELLS.items():
+        layer, problem = oracle.layer_of(cell, backend="derived"), oracle.problem(cell)
+        found[name] = problem, oracle.answer_of_equations(equations, layer, problem)
+    return found
+
+
+def matches(name: str, expected: Any, fault: Fault | None = None) -> bool:
+    """The verdict of the comparison that the cell's own test makes."""
+    problem, answer = expected[name]
+    layer = oracle.layer_of(CELLS[name][0], backend="derived")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if fault is not None:
+            fault(layer, monkeypatch)
+        return not oracle.difference(oracle.answer_of_layer(layer, problem), answer)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_without_a_fault_the_comparison_passes(name, expected):
+    assert matches(name, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [(name, fault) for name, faults in FAULTS.items() for fault in faults]
+)
+def test_every_fault_is_found(name, fault, expected):
+    assert not matches(name, expected, FAULTS[name][fault])
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_there_are_at_least_twenty_for_each_cell(name):
+    assert len(FAULTS[name]) >= 20
+
+
+def test_a_fault_leaves_nothing_behind(expected):
+    for fault in FAULTS["elman"].values():
+        matches("elman", expected, fault)
+    assert matches("elman", expected)

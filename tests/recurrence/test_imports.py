@@ -1,0 +1,38 @@
+import ast
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import longlag.recurrence
+
+FILES = sorted(Path(longlag.recurrence.__file__).parent.glob("*.py"))
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            yield node.module
+
+
+def test_a_recurrence_is_mathematics_and_needs_sympy_alone():
+    modules = {name.split(".")[0] for path in FILES for name in imported(path)}
+    standard = {"abc", "collections", "dataclasses", "difflib", "functools", "keyword", "typing"}
+    assert "sympy" in modules
+    assert modules <= standard | {"sympy", "longlag"}
+
+
+def test_it_knows_no_other_part_of_longlag():
+    ours = {name for path in FILES for name in imported(path) if name.startswith("longlag")}
+    assert all(name.startswith("longlag.recurrence") for name in ours)
+
+
+@pytest.mark.parametrize("name", ["declaration", "functions", "program", "wiring"])
+def test_docstring_examples_run(name):
+    result = doctest.testmod(importlib.import_module(f"longlag.recurrence.{name}"))
+    assert result.attempted > 0
+    assert result.failed == 0

@@ -1,0 +1,141 @@
+import re
+
+import pytest
+from matplotlib.mathtext import MathTextParser
+
+from longlag import cells
+from longlag.recurrence import Absent, Cell, Dense, UnitParameter, sigmoid, sqrt, tanh
+
+ELMAN = {
+    "update": r"""\begin{align*}
+a_t &= U x_t + W h_{t-1} + b \\
+h_t &= \tanh{\left(a_t \right)}
+\end{align*}""",
+    "bptt": r"""\begin{align*}
+\delta^{h}_t &= \frac{\partial E}{\partial h_t} \\
+\delta^{a}_t &= \delta^{h}_t \odot \left(1 - h_t^{2}\right) \\
+\delta^{h}_{t-1} &= \frac{\partial E_{t-1}}{\partial h_{t-1}} + W^\top \delta^{a}_t \\
+\frac{\partial E}{\partial W} &= \sum_t \delta^{a}_t h_{t-1}^\top \\
+\frac{\partial E}{\partial U} &= \sum_t \delta^{a}_t x_t^\top \\
+\frac{\partial E}{\partial b} &= \sum_t \delta^{a}_t
+\end{align*}""",
+    "jacobian": r"""\begin{align*}
+\frac{\partial h_t}{\partial h_{t-1}} &= \operatorname{diag}\left(1 - h_t^{2}\right) W
+\end{align*}""",
+}
+
+
+class Mixed(Cell):
+    """Two states, split, truncated and absent gates, names of every kind."""
+
+    state = ("h", "long_memory")
+    gates = ("alpha", "q", "open_gate")
+    wiring = {"q": Dense("long_memory", truncated=True), "open_gate": Absent()}
+    unit_parameters = {"k": UnitParameter(), "time_scale": UnitParameter(1.0)}
+
+    def update(self, pre, state, unit):
+        gate = sigmoid(pre.open_gate) / (1 + unit.time_scale**2)
+        memory = gate * state.long_memory + pre.from_input("q") * pre.from_state("q")
+        return {"h": tanh(pre.alpha + unit.k * memory), "long_memory": sqrt(1 + memory**2)}
+
+
+CELLS = {
+    "Elman": cells.Elman(),
+    "Elman relu": cells.Elman("relu"),
+    "Elman saturated": cells.Elman("saturated"),
+    "Leaky": cells.Leaky(),
+    "Leaky without W": cells.Leaky(recurrent=False),
+    "LSTM": cells.LSTM(),
+    "LSTM with peepholes": cells.LSTM(peepholes=True),
+    "LSTM1997": cells.LSTM1997(),
+    "LSTM1997 without output gate": cells.LSTM1997(output_gate=False, recurrent=False),
+    "GRU": cells.GRU(),
+    "IndRNN": cells.IndRNN(),
+    "of one's own": Mixed(),
+}
+
+
+def lines(cell, part="all"):
+    text = cell.latex(part)
+    return [
+        line.removesuffix(r" \\")
+        for line in text.splitlines()
+        if line and not line.startswith((r"\begin", r"\end"))
+    ]
+
+
+@pytest.mark.parametrize("part", ELMAN)
+def test_the_elman_network_as_a_lecture_writes_it(part):
+    assert cells.Elman().latex(part) == ELMAN[part]
+
+
+def test_all_is_the_three_parts_one_after_another():
+    assert cells.Elman().latex() == "\n\n".join(ELMAN.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "expected"),
+    [
+        ("LSTM", "update", r"a^{f}_t &= U_{f} x_t + W_{f} h_{t-1} + b_{f}"),
+        ("LSTM", "update", r"i_t &= \sigma\left(a^{i}_t\right)"),
+        ("LSTM", "update", r"c_t &= g_t \odot i_t + f_t \odot c_{t-1}"),
+        ("LSTM", "update", r"h_t &= o_t \odot \tanh{\left(c_t \right)}"),
+        ("LSTM", "jacobian", r"\frac{\partial c_t}{\partial c_{t-1}} &= \operatorname{diag}\left(f_t\right)"),  # noqa: E501
+        ("LSTM", "bptt", r"\delta^{h}_{t-1} &= \frac{\partial E_{t-1}}{\partial h_{t-1}} + W_{i}^\top \delta^{a^{i}}_t + W_{f}^\top \delta^{a^{f}}_t + W_{g}^\top \delta^{a^{g}}_t + W_{o}^\top \delta^{a^{o}}_t"),  # noqa: E501
+        ("GRU", "update", r"a^{n}_t &= U_{n} x_t + b_{n}"),
+        ("GRU", "update", r"r^{n}_t &= W_{n} h_{t-1}"),
+        ("GRU", "update", r"h_t &= n_t \odot \left(1 - z_t\right) + z_t \odot h_{t-1}"),
+        ("GRU", "bptt", r"\frac{\partial E}{\partial W_{n}} &= \sum_t \delta^{r^{n}}_t h_{t-1}^\top"),  # noqa: E501
+        ("Leaky", "update", r"h_t &= h_{t-1} \odot \left(1 - \alpha\right) + \alpha \odot \tanh{\left(a_t \right)}"),  # noqa: E501
+        ("Leaky", "bptt", r"\frac{\partial E}{\partial \alpha} &= \sum_t \left[\delta^{h}_t \odot \left(- h_{t-1} + \tanh{\left(a_t \right)}\right)\right]"),  # noqa: E501
+        ("Leaky without W", "update", r"a_t &= U x_t + b"),
+        ("Leaky without W", "jacobian", r"\frac{\partial h_t}{\partial h_{t-1}} &= \operatorname{diag}\left(1 - \alpha\right)"),  # noqa: E501
+        ("LSTM1997", "update", r"a^{o}_t &= U_{o} x_t + W_{o} \operatorname{sg}(h_{t-1}) + b_{o}"),
+        ("LSTM1997", "jacobian", r"\frac{\partial c_t}{\partial c_{t-1}} &= I"),
+        ("LSTM1997", "jacobian", r"\frac{\partial h_t}{\partial h_{t-1}} &= 0"),
+        ("IndRNN", "bptt", r"\delta^{h}_{t-1} &= \frac{\partial E_{t-1}}{\partial h_{t-1}} + \delta^{h}_t \odot w \odot \mathbf{1}\left[a_t + h_{t-1} \odot w > 0\right]"),  # noqa: E501
+        ("of one's own", "update", r"r^{q}_t &= W_{q} \operatorname{sg}(\mathrm{long\ memory}_{t-1})"),  # noqa: E501
+        ("of one's own", "update", r"a^{\alpha}_t &= U_{\alpha} x_t + W_{\alpha} h_{t-1} + b_{\alpha}"),  # noqa: E501
+    ],
+)  # fmt: skip
+def test_key_lines(name, part, expected):
+    assert expected in lines(CELLS[name], part)
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_braces_and_brackets_are_balanced(cell):
+    for line in lines(cell):
+        assert line.count("&=") == 1
+        assert len(re.findall(r"\\left\b", line)) == len(re.findall(r"\\right\b", line))
+        depth = 0
+        for character in line:
+            depth += {"{": 1, "}": -1}.get(character, 0)
+            assert depth >= 0
+        assert depth == 0
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_every_line_compiles(cell):
+    """In matplotlib's reader of LaTeX, which refuses what it does not know."""
+    parser = MathTextParser("path")
+    for line in lines(cell):
+        parser.parse(f"${line.replace('&', '')}$")
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_every_weight_has_its_derivative(cell):
+    written = "\n".join(lines(cell, "bptt"))
+    count = 2 * len(cell.recurrence.gates) + len(cell.recurrence.dense_gates)
+    count += len(cell.recurrence.units)
+    assert written.count(r"&= \sum_t") == count
+
+
+def test_no_name_of_the_program_is_left_in():
+    for cell in CELLS.values():
+        assert not re.search(r"(pre|input|recurrent|state|unit)\.", cell.latex())
+
+
+def test_an_unknown_part_is_refused():
+    message = r"part: got 'forward', expected one of 'update', 'bptt', 'jacobian', 'all'"
+    with pytest.raises(ValueError, match=message):
+        cells.Elman().latex("forward")

@@ -1,0 +1,144 @@
+"""Cells of every kind, and one run of a layer with all its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longlag import cells
+from longlag.layers import Recurrent
+from longlag.recurrence import (
+    Absent,
+    Cell,
+    Dense,
+    Diagonal,
+    Uniform,
+    UnitParameter,
+    sigmoid,
+    sin,
+    tanh,
+)
+
+BACKENDS = ("reference", "derived")
+
+
+class Mixed(Cell):
+    """Two matrices with different sources, one truncated; a split gate of each kind; an output
+    that is not the first state; a state that is only handed on."""
+
+    state = ("c", "h", "old")
+    output = "h"
+    gates = ("a", "b", "d", "k", "s", "v")
+    wiring = {
+        "b": Dense("c", truncated=True),
+        "d": Absent(),
+        "k": Diagonal("c", initial=Uniform(-1.0, 1.0)),
+        "s": Dense("c"),
+        "v": Diagonal("h", truncated=True),
+    }
+    unit_parameters = {
+        "alpha": UnitParameter(0.3, interval=(0.0, 1.0)),
+        "beta": UnitParameter(0.7, trained=False),
+        "gamma": UnitParameter(-0.4, shared=True),
+    }
+
+    def update(self, pre, state, unit):
+        split = tanh(pre.from_input("s")) + unit.gamma * pre.from_state("s")
+        gated = sigmoid(pre.v) * pre.from_state("v")
+        c = (1 - unit.alpha) * state.c + unit.alpha * tanh(pre.a + pre.d * pre.b) + gated
+        h = unit.beta * sin(pre.k) * c + split / (1 + state.old**2)
+        return {"c": c, "h": h, "old": state.h}
+
+
+class Lone(Cell):
+    """One gate that no state reaches, and a state that forgets everything."""
+
+    gates = ("a",)
+    wiring = {"a": Absent()}
+
+    def update(self, pre, state, unit):
+        return {"h": tanh(pre.a)}
+
+
+CELLS: dict[str, Cell] = {
+    "Elman": cells.Elman(),
+    "Elman sigmoid": cells.Elman("sigmoid"),
+    "Elman relu": cells.Elman("relu"),
+    "Elman saturated": cells.Elman("saturated"),
+    "Elman identity": cells.Elman("identity"),
+    "Leaky": cells.Leaky(leak=0.3),
+    "Leaky trained": cells.Leaky(leak=0.3, train_leak=True),
+    "Leaky shared": cells.Leaky(leak=0.3, train_leak=True, shared_leak=True),
+    "Leaky without W": cells.Leaky(leak=0.3, recurrent=False),
+    "LSTM": cells.LSTM(),
+    "LSTM with peepholes": cells.LSTM(peepholes=True),
+    "LSTM1997": cells.LSTM1997(),
+    "LSTM1997 of 2a": cells.LSTM1997(False, False, "sigmoid", "identity"),
+    "GRU": cells.GRU(),
+    "GRU without b_hn": cells.GRU(recurrent_bias=False),
+    "IndRNN": cells.IndRNN(),
+    "IndRNN tanh": cells.IndRNN("tanh"),
+    "Mixed": Mixed(),
+    "Lone": Lone(),
+}
+
+
+def layer_of(cell: Cell, inputs: int, hidden: int, seed: int = 0, **options: Any) -> Recurrent:
+    """A layer in float64 with every parameter random, nothing at 0 or 1."""
+    layer = Recurrent(cell, inputs, hidden, **{"dtype": torch.float64, **options})
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            noise = torch.randn(parameter.shape, dtype=torch.float64, generator=generator)
+            parameter.copy_(0.7 * noise)
+    return layer
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
+def run(
+    layer: Recurrent,
+    x: Tensor,
+    state: Sequence[Tensor] | None = None,
+    backend: str = "derived",
+    seed: int = 0,
+    **schedule: Any,
+) -> dict[str, Tensor]:
+    """Output, final states and the gradient of a random loss of them, by name."""
+    layer.backend = backend
+    x = x.detach().requires_grad_()
+    named = {"x": x, **dict(layer.named_parameters())}
+    if state is not None:
+        state = tuple(part.detach().requires_grad_() for part in state)
+        named |= {f"initial {number}": part for number, part in enumerate(state)}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        output, final = layer(x, state, **schedule)
+    results = {"output": output, **final._asdict()}
+    loss = output.new_zeros(())
+    for number, result in enumerate(results.values()):
+        loss = loss + (result * random(*result.shape, seed=number + 1).to(result.dtype)).sum()
+    found = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
+    results |= {f"gradient by {name}": g for name, g in zip(named, found, strict=True)}
+    return {name: result.detach() for name, result in results.items()}
+
+
+def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], within: float = 1e-12) -> None:
+    """Equal by name, relative to the largest number of each."""
+    assert ours.keys() == theirs.keys()
+    for name, mine in ours.items():
+        expected = theirs[name]
+        scale = max(1.0, float(expected.abs().max())) if expected.numel() else 1.0
+        torch.testing.assert_close(
+            mine,
+            expected,
+            rtol=0,
+            atol=within * scale,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )

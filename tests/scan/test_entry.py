@@ -1,0 +1,167 @@
+import jaxtyping
+import pytest
+import torch
+from tests.scan import cases
+
+import longlag as ll
+from longlag.scan import BACKENDS, Weights, check_backend, scan
+
+RECURRENCE = ll.cells.LSTM().recurrence
+
+
+def given(n=2, t=5, h=3):
+    drive = cases.random(n, t, 4 * h, seed=1)
+    weights = Weights(cases.random(4 * h, h, seed=2), ())
+    initial = (cases.random(n, h, seed=3), cases.random(n, h, seed=4))
+    return drive, weights, initial
+
+
+@pytest.mark.parametrize(
+    ("asked", "ran"), [("auto", "derived"), ("derived", "derived"), ("reference", "reference")]
+)
+def test_what_ran_is_recorded(asked, ran):
+    assert scan(RECURRENCE, *given(), backend=asked).backend == ran
+    layer = ll.LSTM(2, 3, backend=asked)
+    assert layer.backend_used is None
+    output, _ = layer(torch.ones(1, 4, 2))
+    assert layer.backend_used == ran
+    assert ("DerivedScan" in str(graph_of(output))) == (ran == "derived")
+
+
+def graph_of(output):
+    """Names of the nodes of autograd's graph below a tensor."""
+    names, nodes = set(), [output.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        names.add(type(node).__name__)
+        nodes += [parent for parent, _ in node.next_functions if parent is not None]
+    return names
+
+
+def test_an_unknown_backend_is_refused():
+    message = "backend: got 'cuda', expected one of 'auto', 'reference', 'derived'"
+    for refused in (
+        lambda: scan(RECURRENCE, *given(), backend="cuda"),
+        lambda: check_backend("cuda"),
+        lambda: ll.LSTM(2, 3, backend="cuda"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            refused()
+    assert BACKENDS == ("auto", "reference", "derived")
+
+
+@pytest.mark.parametrize("backend", cases.BACKENDS)
+def test_shapes(backend):
+    result = scan(RECURRENCE, *given(), backend=backend)
+    assert result.output.shape == (2, 5, 3)
+    assert [state.shape for state in result.state] == [(2, 3), (2, 3)]
+    torch.testing.assert_close(result.output[:, -1], result.state[0])
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        ("drive", torch.zeros(2, 5)),
+        ("initial", (torch.zeros(2, 3, dtype=torch.int64),) * 2),
+        ("lengths", torch.ones(2)),
+        ("lengths", torch.ones(3, dtype=torch.int64)),
+        ("resets", torch.zeros(2, 4, dtype=torch.bool)),
+        ("mask", torch.zeros(2, 1)),
+    ],
+)
+def test_the_annotated_shapes_are_checked_in_tests(part, wrong):
+    drive, weights, initial = given()
+    arguments = {"drive": drive, "weights": weights, "initial": initial, part: wrong}
+    with pytest.raises(jaxtyping.TypeCheckError):
+        scan(RECURRENCE, **arguments)
+
+
+def test_weights_of_shapes_that_do_not_fit_are_refused_in_tests():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        Weights(torch.zeros(4, 3), (torch.zeros(1, 2),))
+
+
+@pytest.mark.parametrize("backend", cases.BACKENDS)
+@pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
+@pytest.mark.parametrize("empty", ["no steps", "no length", "no step, replicas"])
+def test_without_steps_the_state_stays_and_so_does_its_gradient(cell, backend, empty):
+    replicas = 2 if "replicas" in empty else None
+    front = (3,) if replicas is None else (2, 3)
+    layer = cases.layer_of(cell, 2, 4, backend=backend, replicas=replicas)
+    state = [cases.random(*front, 4, seed=n).requires_grad_() for n in range(len(cell.state))]
+    x = cases.random(*front, 5 if empty == "no length" else 0, 2)
+    lengths = torch.zeros(front, dtype=torch.int64) if empty == "no length" else None
+    output, final = layer(x, state, lengths=lengths)
+    assert output.shape == (*front, x.shape[-2], 4)
+    assert output.count_nonzero() == 0
+    weights = [cases.random(*front, 4, seed=n + 7) for n in range(len(state))]
+    loss = sum((part * weight).sum() for part, weight in zip(final, weights, strict=True))
+    (loss + output.sum()).backward()
+    for before, after, weight in zip(state, final, weights, strict=True):
+        assert torch.equal(before, after)
+        assert torch.equal(before.grad, weight)
+    assert all(p.grad is None or p.grad.count_nonzero() == 0 for p in layer.parameters())
+
+
+@pytest.mark.parametrize("backend", cases.BACKENDS)
+@pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
+@pytest.mark.parametrize("front", [(0,), (2, 0)])
+def test_without_sequences_all_is_empty_and_gradients_are_zero(cell, backend, front):
+    layer = cases.layer_of(cell, 2, 4, replicas=None if len(front) == 1 else 2)
+    results = cases.run(
+        layer,
+        torch.zeros(*front, 5, 2, dtype=torch.float64),
+        backend=backend,
+        lengths=torch.zeros(front, dtype=torch.int64),
+        resets=torch.zeros(*front, 5, dtype=torch.bool),
+    )
+    assert results["output"].shape == (*front, 5, 4)
+    for name, parameter in layer.named_parameters():
+        assert results[f"gradient by {name}"].shape == parameter.shape
+        assert results[f"gradient by {name}"].count_nonzero() == 0
+
+
+# In half precision rounding may move a unit over the corner of its activation.
+SMOOTH = {
+    name: cell
+    for name, cell in cases.CELLS.items()
+    if "step(" not in str(cell.recurrence.linearisation)
+}
+
+
+@pytest.mark.parametrize("backend", cases.BACKENDS)
+@pytest.mark.parametrize(
+    ("name", "dtype", "within"),
+    [
+        *((name, torch.float32, 2e-5) for name in cases.CELLS),
+        *((name, torch.bfloat16, 0.15) for name in SMOOTH),
+        *((name, torch.float16, 0.02) for name in SMOOTH),
+    ],
+)
+def test_it_takes_any_float(name, backend, dtype, within):
+    """Near the result in float64 of the same, rounded, numbers."""
+    cell = cases.CELLS[name]
+    rough = cases.layer_of(cell, 2, 3).to(dtype)
+    exact = cases.layer_of(cell, 2, 3)
+    exact.load_state_dict(rough.state_dict())
+    x = cases.random(2, 4, 2).to(dtype)
+    schedule = {
+        "lengths": torch.tensor([4, 2]),
+        "resets": torch.tensor([[False, False, True, False]] * 2),
+    }
+    state = [cases.random(2, 3, seed=5).to(dtype) for _ in cell.state]
+    ours = cases.run(rough, x, state, backend, **schedule)
+    theirs = cases.run(exact, x.double(), [s.double() for s in state], backend, **schedule)
+    assert all(result.dtype == dtype for result in ours.values())
+    cases.assert_same({n: r.double() for n, r in ours.items()}, theirs, within)
+
+
+@pytest.mark.parametrize("backend", cases.BACKENDS)
+@pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
+def test_repeated_runs_have_the_same_bits(cell, backend):
+    layer = cases.layer_of(cell, 3, 4)
+    x, schedule = cases.random(5, 6, 3), {"lengths": torch.tensor([6, 2, 0, 5, 1])}
+    first = cases.run(layer, x, backend=backend, **schedule)
+    for _ in range(20):
+        again = cases.run(layer, x, backend=backend, **schedule)
+        assert all(torch.equal(first[name], again[name]) for name in first)

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from tests.scan import cases
+
+from longlag import cells
+from longlag.scan import Weights
+from longlag.scan.step import Product, outer, times, torch_step
+
+
+def test_one_product_serves_the_gates_that_read_alike():
+    assert torch_step(cells.LSTM().recurrence).products == (Product(0, False, (0, 1, 2, 3)),)
+    assert torch_step(cells.LSTM1997().recurrence).products == (Product(0, True, (0, 1, 2)),)
+    assert torch_step(cells.IndRNN().recurrence).products == ()
+    mixed = torch_step(cases.Mixed().recurrence)
+    assert mixed.products == (
+        Product(1, False, (0,)), Product(0, True, (1,)), Product(0, False, (2,))
+    )  # fmt: skip
+
+
+def test_the_whole_step_is_one_call_where_every_gate_is_dense_and_whole():
+    assert torch_step(cells.LSTM().recurrence).fused
+    assert not torch_step(cells.GRU().recurrence).fused
+    assert not torch_step(cells.IndRNN().recurrence).fused
+    assert not torch_step(cases.Mixed().recurrence).fused
+
+
+def test_it_is_made_once_and_kept_with_the_recurrence():
+    recurrence = cells.GRU().recurrence
+    assert torch_step(recurrence) is torch_step(recurrence)
+    assert torch_step(recurrence) is not torch_step(cells.GRU().recurrence)
+
+
+def test_blocks_are_the_rows_of_each_product():
+    step = torch_step(cases.Mixed().recurrence)
+    recurrent = cases.random(9, 3)
+    blocks = step.blocks(Weights(recurrent, ()))
+    assert len(blocks) == 3
+    assert all(torch.equal(*pair) for pair in zip(blocks, recurrent.split(3), strict=True))
+    assert step.blocks(Weights(None, ())) == []
+
+
+@pytest.mark.parametrize("front", [(), (5,)])
+@pytest.mark.parametrize("replicas", [(), (2,)])
+def test_times_is_a_product_for_each_step_and_replica(front, replicas):
+    x, matrix = cases.random(*front, *replicas, 4, 3), cases.random(*replicas, 3, 6, seed=1)
+    letters = "ijk"[: len(front)], "r"[: len(replicas)]
+    pattern = "{0}{1}na,{1}ab->{0}{1}nb".format(*letters)
+    torch.testing.assert_close(times(x, matrix), torch.einsum(pattern, x, matrix))
+
+
+@pytest.mark.parametrize("replicas", [(), (2,)])
+def test_outer_sums_over_steps_and_sequences(replicas):
+    x, y = cases.random(5, *replicas, 4, 3), cases.random(5, *replicas, 4, 2, seed=1)
+    r = "r"[: len(replicas)]
+    torch.testing.assert_close(
+        outer(x, y, bool(replicas)), torch.einsum(f"t{r}na,t{r}nb->{r}ab", x, y)
+    )
