@@ -1,0 +1,65 @@
+"""Where a command may write: everything that can be known before the work begins."""
+
+import os
+from pathlib import Path
+
+from longlag.cli.options import UsageError
+
+__all__ = ["check_folder", "check_output"]
+
+
+def check_output(
+    flag: str,
+    path: str,
+    *,
+    overwrite: bool,
+    suffixes: tuple[str, ...] = (),
+    inputs: tuple[str | None, ...] = (),
+) -> Path:
+    """The path of a file that is to be written.
+
+    Args:
+        flag: the option that names it, for the message.
+        path: the file.
+        overwrite: whether it may be there already.
+        suffixes: what it may end in; empty: anything.
+        inputs: files that it must not replace, whatever `overwrite` says.
+
+    Raises:
+        UsageError: its folder is missing or cannot be written, it is a folder, it is there, it is
+            an input, or it ends in another way.
+    """
+    target = Path(path)
+    if suffixes and target.suffix.lower() not in suffixes:
+        raise UsageError(
+            f"{flag} {path}: the suffix {target.suffix!r} is not known; expected one of "
+            f"{', '.join(suffixes)}"
+        )
+    if target.is_dir():
+        raise UsageError(f"{flag} {path}: it is a folder; expected the name of a file")
+    if not target.parent.is_dir():
+        raise UsageError(
+            f"{flag} {path}: there is no folder {target.parent}; make it with "
+            f"`mkdir -p {target.parent}`"
+        )
+    if not os.access(target.parent, os.W_OK):
+        raise UsageError(f"{flag} {path}: the folder {target.parent} cannot be written to")
+    if any(each is not None and target.resolve() == Path(each).resolve() for each in inputs):
+        raise UsageError(f"{flag} {path}: the command uses this file already; give another name")
+    if target.exists() and not overwrite:
+        raise UsageError(
+            f"{flag} {path}: it is there already; give --overwrite to replace it, or another name"
+        )
+    return target
+
+
+def check_folder(flag: str, path: str) -> Path:
+    """The path of a folder that is to be made or used.
+
+    Raises:
+        UsageError: something else has its name.
+    """
+    target = Path(path)
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{flag} {path}: it is a file; expected a folder, or a new name")
+    return target

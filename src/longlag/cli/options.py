@@ -1,0 +1,211 @@
+"""Options of a command as data: one dataclass says names, types, defaults, ranges and help.
+
+From it come the flags, the keys of a config file, the text of `--help` and the messages about a
+wrong value.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+__all__ = [
+    "Declared",
+    "Range",
+    "UsageError",
+    "above",
+    "at_least",
+    "between",
+    "build",
+    "declared",
+    "near_match",
+    "option",
+]
+
+
+class UsageError(ValueError):
+    """The command line or the config file asks for what cannot be done; says what and the fix."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which numbers an option takes, in words and as a test."""
+
+    text: str
+    holds: Callable[[Any], bool]
+
+
+def at_least(low: int) -> Range:
+    """Numbers of `low` and more."""
+    return Range(f"{low} or more", lambda value: low <= value < float("inf"))
+
+
+def above(low: float) -> Range:
+    """Finite numbers greater than `low`."""
+    return Range(f"more than {low:g}", lambda value: low < value < float("inf"))
+
+
+def between(low: float, high: float, *, low_is_in: bool = False) -> Range:
+    """Numbers between `low` and `high`, without `high`."""
+    text = f"from {low:g} to below {high:g}" if low_is_in else f"between {low:g} and {high:g}"
+    return Range(text, lambda value: (low <= value if low_is_in else low < value) and value < high)
+
+
+def option(
+    default: Any = None,
+    *,
+    help: str,
+    group: str,
+    range: Range | None = None,
+    metavar: str | None = None,
+    positional: bool = False,
+    required: bool = False,
+    shown_default: str | None = None,
+) -> Any:
+    """A field of an `Options` dataclass.
+
+    Args:
+        default: the value where none is given.
+        help: what it does, with its unit.
+        group: the heading in `--help`.
+        range: which numbers it takes.
+        metavar: the word for its value in `--help`.
+        positional: it stands without a flag; a config file names it all the same.
+        required: it must be given.
+        shown_default: what `--help` says of the default, if not its value.
+    """
+    metadata = {
+        "help": help,
+        "group": group,
+        "range": range,
+        "metavar": metavar,
+        "positional": positional,
+        "required": required,
+        "shown_default": shown_default,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One option: its key, such as `columns.series`, its type and what `option` was given."""
+
+    key: str
+    type: Any
+    default: Any
+    help: str
+    group: str
+    range: Range | None
+    metavar: str | None
+    positional: bool
+    required: bool
+    shown_default: str | None
+
+    @property
+    def flag(self) -> str:
+        """What the user types."""
+        return (self.metavar or self.key.upper()) if self.positional else f"--{self.key}"
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words it takes, if they are few."""
+        for member in _members(self.type):
+            if get_origin(member) is Literal:
+                return get_args(member)
+        return ()
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        kinds = [kind for kind in _members(self.type) if kind is not NoneType]
+        if kinds == [bool]:
+            return "true or false"
+        noun = {int: "a whole number", float: "a number", str: "text"}.get(kinds[0], "a value")
+        if len(kinds) > 1:
+            noun = "a name, or several with commas between them or as a list"
+        limits = "" if self.range is None else f", {self.range.text}"
+        return noun + limits + (", or null" if self.optional else "")
+
+    @property
+    def optional(self) -> bool:
+        """Whether null is a value that can be asked for."""
+        return NoneType in _members(self.type) and not self.required
+
+    @property
+    def full_help(self) -> str:
+        """The help with range and default."""
+        parts = [f"one of {', '.join(self.choices)}"] if self.choices else []
+        parts += [] if self.range is None else [self.range.text]
+        shown = self.shown_default
+        if shown is None:
+            shown = _shown(self.default)
+        parts.append("required" if self.required else f"default: {shown}")
+        bare = f"; --{self.key} may be left out" if self.positional else ""
+        return f"{self.help}{bare} ({'; '.join(parts)})"
+
+    def check(self, value: Any) -> None:
+        """Raise `UsageError` for a value out of range, or for none where one is required."""
+        if value is None:
+            if self.required:
+                wanted = f"; expected {self.expected}" if self.choices else ""
+                raise UsageError(f"{self.flag} is missing: {self.help}{wanted}")
+            return
+        if self.range is not None and not self.range.holds(value):
+            raise self.refuse(value)
+
+    def refuse(self, value: Any) -> UsageError:
+        """The error for a value that is not what was expected."""
+        hint = near_match(str(value), self.choices) if self.choices else ""
+        return UsageError(f"{self.flag}: got {value!r}, expected {self.expected}{hint}")
+
+
+def declared(options: type, prefix: str = "") -> Iterator[Declared]:
+    """All options of a dataclass, those of dataclasses within it with a dot in the key."""
+    hints = get_type_hints(options)
+    for each in fields(options):
+        kind = hints[each.name]
+        if is_dataclass(kind):
+            assert isinstance(kind, type)
+            yield from declared(kind, f"{prefix}{each.name}.")
+        else:
+            assert each.default is not MISSING
+            yield Declared(f"{prefix}{each.name}", kind, each.default, **each.metadata)
+
+
+def build(options: type, values: Any, prefix: str = "") -> Any:
+    """The dataclass with the values of a parser, each checked.
+
+    Raises:
+        UsageError: a value is out of range, or a required one is missing.
+    """
+    by_key = {each.key: each for each in declared(options, prefix)}
+    hints = get_type_hints(options)
+    given = {}
+    for each in fields(options):
+        key, kind = f"{prefix}{each.name}", hints[each.name]
+        if is_dataclass(kind):
+            assert isinstance(kind, type)
+            given[each.name] = build(kind, values, f"{key}.")
+        else:
+            by_key[key].check(values[key])
+            given[each.name] = values[key]
+    return options(**given)
+
+
+def near_match(name: str, known: Any) -> str:
+    """A near match as a question, or nothing."""
+    close = get_close_matches(name.lower(), list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

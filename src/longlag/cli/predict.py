@@ -1,0 +1,143 @@
+"""Use a trained network on new data.
+
+MODEL is a file that `longlag train` saved, DATA a file with the same features in their own units.
+Where DATA has a target, the score is printed too.
+"""
+
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longlag.cli.files import check_output
+from longlag.cli.options import UsageError, at_least, option
+
+if TYPE_CHECKING:
+    from longlag.data import Predictions, Preparation, SequenceData
+
+__all__ = ["USAGE", "Options", "run"]
+
+USAGE = "MODEL DATA [options]"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that `longlag predict` can be told."""
+
+    model: str | None = option(
+        group="data", positional=True, required=True, metavar="MODEL",
+        help="the file that `longlag train` saved",
+    )  # fmt: skip
+    data: str | None = option(
+        group="data", positional=True, required=True, metavar="DATA",
+        help="the file to predict: .csv, .npz or .ts; the target may be absent",
+    )  # fmt: skip
+    output: str = option(
+        "predictions.csv", group="files", metavar="FILE",
+        help="the table of predictions, a .csv; - is standard output",
+    )  # fmt: skip
+    overwrite: bool = option(False, group="files", help="replace the output if it is there")
+    batch_size: int = option(
+        256, group="running", range=at_least(1), metavar="COUNT",
+        help="sequences at a time; fewer need less memory",
+    )  # fmt: skip
+    threads: int = option(
+        1, group="running", range=at_least(1), metavar="COUNT", help="processor threads",
+    )  # fmt: skip
+
+
+def run(options: Options) -> None:
+    """Predict, write the table, and print the score where there is a target.
+
+    Raises:
+        UsageError, DataError, ArchiveError: the options or a file do not fit; nothing was written.
+    """
+    assert options.model is not None
+    assert options.data is not None
+    output = None
+    if options.output != "-":
+        output = check_output(
+            "--output",
+            options.output,
+            overwrite=options.overwrite,
+            suffixes=(".csv",),
+            inputs=(options.model, options.data),
+        )
+    if not Path(options.model).is_file():
+        raise UsageError(f"MODEL {options.model}: there is no such file")
+
+    import torch  # from here on: it takes seconds to import
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
+    try:
+        _predict(Path(options.model), Path(options.data), output, options.batch_size)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _predict(model_path: Path, path: Path, output: Path | None, batch_size: int) -> None:
+    from rich.console import Console
+
+    from longlag.cli import dataset, scores
+    from longlag.cli.network import run_model
+    from longlag.data import read
+    from longlag.layers import load_with_metadata
+
+    model, metadata = load_with_metadata(model_path)
+    preparation, baseline = _unpack(model_path, model, metadata)
+    data = read(path, task=preparation.task, columns=preparation.columns, require_target=False)
+    prepared = dataset.prepare(preparation, data, path)
+    outputs = run_model(model, prepared, batch_size)
+    predictions = preparation.restore(outputs, data.lengths)
+    result = scores.score(preparation, baseline, prepared, outputs)
+
+    console = Console(stderr=output is None)  # standard output is for the table then
+    if output is None:
+        _print(data, predictions)
+    else:
+        _write(output, data, predictions)
+        scores.line(console, f"predictions of {len(data)} series: {output}")
+    if result is not None:
+        what = "answers"
+        if preparation.task == "forecasting":
+            what = "forecasts within the file, from every step on,"
+        scores.show(console, f"Score of {result.places} {what} in {path}", result)
+
+
+def _unpack(path: Path, model: Any, metadata: dict[str, Any]) -> "tuple[Preparation, Any]":
+    from longlag.data import DataError, Preparation
+    from longlag.layers import SequenceModel
+
+    if "preparation" not in metadata or not isinstance(model, SequenceModel):
+        raise UsageError(
+            f"{path}: it holds a {type(model).__name__} without the preparation of its data; "
+            "expected a file that `longlag train` saved"
+        )
+    try:
+        preparation = Preparation.from_dict(metadata["preparation"])
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    sizes = (model.input_size, model.output_size)
+    if sizes != (preparation.input_size, preparation.output_size):
+        raise UsageError(
+            f"{path}: the network takes {sizes[0]} features and gives {sizes[1]} numbers, its "
+            f"preparation {preparation.input_size} and {preparation.output_size}; train it again"
+        )
+    return preparation, metadata.get("baseline")
+
+
+def _write(path: Path, data: "SequenceData", predictions: "Predictions") -> None:
+    from longlag.data import write_predictions
+
+    write_predictions(path, data, predictions)
+
+
+def _print(data: "SequenceData", predictions: "Predictions") -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "predictions.csv"
+        _write(path, data, predictions)
+        with open(path, encoding="utf-8", newline="") as table:
+            shutil.copyfileobj(table, sys.stdout)

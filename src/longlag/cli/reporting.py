@@ -1,0 +1,110 @@
+"""What `longlag train` says: first what it understood, at the end how it went."""
+
+import io
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from rich.console import Console
+
+from longlag.cli.dataset import Parts
+from longlag.cli.scores import Score, line, show
+from longlag.data import Preparation, SequenceData
+from longlag.layers import SequenceModel
+from longlag.storage import atomic_write
+from longlag.training import History
+
+__all__ = ["draw", "ended", "understood"]
+
+_LISTED = 8
+
+
+def understood(
+    console: Console, parts: Parts, preparation: Preparation, model: SequenceModel, stretches: int
+) -> None:
+    """Print what was read, how it is split, and the network.
+
+    Args:
+        console: where to.
+        parts: the data.
+        preparation: fitted on the training part.
+        model: not yet trained.
+        stretches: sequences that the training part was cut into, for forecasting.
+    """
+    own_file = parts.train_path != parts.held_out_path
+    names = preparation.feature_names
+    features = "" if names is None else f" ({_listed(names)})"
+    line(console, f"{parts.train_path}: {preparation.task}")
+    line(console, f"  features    {preparation.input_size}{features}")
+    if preparation.classes is not None:
+        line(console, f"  classes     {_classes(preparation, parts.train)}")
+    elif preparation.task == "forecasting":
+        steps = _count(preparation.horizon or 1, "step")
+        line(console, f"  to forecast {_listed(preparation.target_names)}, {steps} ahead")
+    else:
+        line(console, f"  targets     {_listed(preparation.target_names)}")
+    cut = f", in {stretches} stretches" if stretches != len(parts.train) else ""
+    line(console, f"  training    {_described(parts.train)}{cut}")
+    where = f" of {parts.held_out_path}" if own_file else ", held out"
+    if not own_file and preparation.task == "forecasting":
+        where = ", the last ones in time, held out"
+    line(console, f"  validation  {_described(parts.held_out)}{where}")
+    line(console, "")
+    line(console, str(model.summary()))
+    line(console, "")
+
+
+def ended(console: Console, history: History, parts: Parts, result: Score | None) -> None:
+    """Print why training ended, and the result on the validation part."""
+    best = next((r for r in history.records if r.step == history.best_step), None)
+    why = {
+        "early stopping": "the validation loss had stopped improving",
+        "epochs": "all epochs were made",
+    }.get(history.stopped, history.stopped)
+    kept = "" if best is None else f"; kept are the weights of epoch {best.epoch}"
+    last = history.records[-1].epoch
+    line(console, f"{_count(last, 'epoch')}, {_count(len(history), 'update')}: {why}{kept}")
+    if best is not None and history.stopped == "epochs" and best.epoch > 0.9 * last:
+        line(console, "It was still improving: more --epochs may do better.")
+    if result is not None:
+        show(console, f"Validation on {_described(parts.held_out)}", result)
+
+
+def draw(history: History, path: Path) -> None:
+    """Write the learning curves, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    image = io.BytesIO()
+    history.plot().savefig(image, format=path.suffix[1:].lower(), dpi=150)
+
+    def write(file: BinaryIO) -> None:
+        file.write(image.getvalue())
+
+    atomic_write(path, write)
+
+
+def _described(data: SequenceData) -> str:
+    short, long = int(data.lengths.min()), int(data.lengths.max())
+    steps = _count(long, "step") if short == long else f"{short} to {long} steps"
+    return f"{_count(len(data), 'series')} of {steps}"
+
+
+def _classes(preparation: Preparation, train: SequenceData) -> str:
+    assert train.target is not None
+    labels = train.target[train.valid] if train.tagged else train.target
+    found, counts = np.unique(labels, return_counts=True)
+    share = 100 * counts.max() / counts.sum()
+    most = found[counts.argmax()].item()
+    classes = preparation.classes or ()
+    return f"{len(classes)} ({_listed(classes)}); the most frequent, {most!r}, {share:.0f} %"
+
+
+def _listed(names: tuple[object, ...]) -> str:
+    shown = ", ".join(map(str, names[:_LISTED]))
+    return shown if len(names) <= _LISTED else f"{shown}, ... {names[-1]}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 or noun.endswith("s") else f"{number} {noun}s"

@@ -1,0 +1,147 @@
+"""How good the answers are, beside what a guess without a network gives."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from longlag.data import Preparation, Prepared, SequenceData
+
+__all__ = ["Row", "Score", "find_baseline", "repeated_inputs", "score", "show"]
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure, of the network and of the baseline; a share or a number with its unit."""
+
+    measure: str
+    model: float
+    baseline: float
+    share: bool = False
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the network does better than the baseline."""
+        return self.model > self.baseline if self.share else self.model < self.baseline
+
+
+@dataclass(frozen=True)
+class Score:
+    """The measures of some data, and what the baseline is."""
+
+    rows: tuple[Row, ...]
+    baseline: str
+    places: int
+    """How many answers were compared."""
+
+
+def find_baseline(preparation: Preparation, train: SequenceData) -> Any:
+    """What to guess without a network, from the training part; JSON data.
+
+    The most frequent class; or the mean of each target; or, in forecasting, None: the last value
+    of each series.
+    """
+    if preparation.task == "forecasting" or train.target is None:
+        return None
+    if preparation.classes is None:
+        return train.target.reshape(len(train), -1).mean(axis=0).tolist()
+    labels = train.target[train.valid] if train.tagged else train.target
+    found, counts = np.unique(labels, return_counts=True)
+    return found[counts.argmax()].item()
+
+
+def repeated_inputs(preparation: Preparation) -> list[int]:
+    """In forecasting, the input whose last value is the baseline of each output."""
+    features = preparation.feature_names
+    if features is None:
+        features = tuple(f"x{c}" for c in range(preparation.input_size))
+    places = [features.index(name) for name in preparation.target_names]
+    return places * (preparation.horizon or 1)
+
+
+def score(
+    preparation: Preparation, baseline: Any, prepared: Prepared, outputs: np.ndarray
+) -> Score | None:
+    """Compare outputs with targets, in the units of the user; None if no target is known.
+
+    Args:
+        preparation: of the model.
+        baseline: what `find_baseline` gave.
+        prepared: the data, with their target.
+        outputs: of the network, for all of them.
+    """
+    target = prepared.target
+    if target is None:
+        return None
+    if preparation.classes is not None:
+        known = target >= 0
+        if not known.any():
+            return None
+        hits = float((outputs.argmax(axis=-1) == target)[known].mean())
+        guess = preparation.classes.index(baseline)
+        row = Row("accuracy", hits, float((target[known] == guess).mean()), share=True)
+        return Score((row,), f"always the most frequent class, {baseline!r}", int(known.sum()))
+    assert preparation.targets is not None
+    names, horizon = preparation.target_names, preparation.horizon or 1
+    shape = (-1, horizon, len(names))
+    if preparation.task == "forecasting":
+        name = "the last value of the series"
+        guesses = prepared.x[..., repeated_inputs(preparation)]
+    else:
+        name = "always the mean of the training data"
+        guesses = preparation.targets.apply(np.broadcast_to(np.array(baseline), target.shape))
+    scale = np.array(preparation.targets.scale)
+    errors = scale * (outputs.astype(np.float64) - target).reshape(shape)
+    others = scale * (guesses.astype(np.float64) - target).reshape(shape)
+    if not np.isfinite(errors).any():
+        return None
+    rows = []
+    for d, target_name in enumerate(names):
+        known = np.isfinite(errors[..., d])
+        mine, other = errors[..., d][known], others[..., d][known]
+        rows += [
+            Row(f"root mean square error of {target_name}", _rms(mine), _rms(other)),
+            Row(f"mean absolute error of {target_name}", _mean(mine), _mean(other)),
+        ]
+    return Score(tuple(rows), name, int(np.isfinite(errors).sum()))
+
+
+def show(console: Console, title: str, result: Score) -> None:
+    """Print the score as a table, and say so where the network is no better than the baseline."""
+    line(console, title)
+    table = Table()
+    for name, justify in (("measure", "left"), ("model", "right"), ("baseline", "right")):
+        table.add_column(name, justify=justify)  # pyright: ignore[reportArgumentType]
+    for row in result.rows[:_SHOWN]:
+        table.add_row(row.measure, *(_cell(v, row.share) for v in (row.model, row.baseline)))
+    console.print(table)
+    if len(result.rows) > _SHOWN:
+        line(console, f"... and {len(result.rows) - _SHOWN} more rows")
+    line(console, f"baseline: {result.baseline}")
+    if not any(row.is_better for row in result.rows):
+        line(
+            console,
+            "The model is no better than the baseline: it has learnt nothing of use yet. Try more "
+            "--epochs, another --learning_rate, a larger --hidden, or more data.",
+        )
+
+
+def line(console: Console, text: str) -> None:
+    """Print a line as it stands, whatever the width."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _rms(errors: np.ndarray) -> float:
+    return float(np.sqrt(np.square(errors).mean()))
+
+
+def _mean(errors: np.ndarray) -> float:
+    return float(np.abs(errors).mean())
+
+
+def _cell(value: float, share: bool) -> str:
+    return f"{100 * value:.1f} %" if share else f"{value:.4g}"

@@ -1,0 +1,340 @@
+"""Train a network on a file of sequences, and save it with all that prediction needs.
+
+DATA is a .csv with one row per step (columns series, time, features, target), a .npz with arrays
+x, y and lengths, or a .ts file. A part is held out; the weights that do best on it are saved.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any, Literal
+
+from longlag.cli.files import check_folder, check_output
+from longlag.cli.options import UsageError, above, at_least, between, option
+
+if TYPE_CHECKING:
+    from longlag.data import Columns
+
+__all__ = ["USAGE", "ColumnNames", "Options", "run"]
+
+USAGE = "DATA --task TASK [options]"
+_FIGURES = (".png", ".pdf", ".svg")
+_WINDOW = 100
+_BATCH = 16
+_UPDATES = 8
+_NEVER = 10**9
+_EVALUATED = 256
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """Which column of a .csv is what."""
+
+    series: str | None = option(
+        "series", group="columns of a .csv", metavar="NAME",
+        help="the id of the series a row belongs to; null: the file is one series",
+    )  # fmt: skip
+    time: str | None = option(
+        "time", group="columns of a .csv", metavar="NAME",
+        help="what orders the rows of a series, numbers or ISO 8601 timestamps; null: the rows are "
+        "in order",
+    )  # fmt: skip
+    target: str | tuple[str, ...] | None = option(
+        None, group="columns of a .csv", metavar="NAMES",
+        help="what to predict; several, with commas, for regression and forecasting",
+        shown_default="target; every feature in forecasting",
+    )  # fmt: skip
+    features: str | tuple[str, ...] | None = option(
+        None, group="columns of a .csv", metavar="NAMES",
+        help="the inputs, with commas between them", shown_default="all other columns",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that `longlag train` can be told."""
+
+    data: str | None = option(
+        group="data", positional=True, required=True, metavar="DATA",
+        help="the file to train on: .csv, .npz or .ts",
+    )  # fmt: skip
+    task: Literal["classification", "regression", "tagging", "forecasting"] | None = option(
+        group="data", required=True,
+        help="what to predict: a class of each series, numbers of each series, a class at each "
+        "step, or the next steps",
+    )  # fmt: skip
+    horizon: int | None = option(
+        group="data", range=at_least(1), metavar="STEPS", shown_default="1",
+        help="how many steps to forecast; forecasting only",
+    )  # fmt: skip
+    window: int | None = option(
+        group="data", range=at_least(2), metavar="STEPS", shown_default=str(_WINDOW),
+        help="the network is trained on stretches of this many steps; forecasting only",
+    )  # fmt: skip
+    validation: float = option(
+        0.2, group="data", range=between(0, 1), metavar="SHARE",
+        help="share held out to judge by: of each class, of the series, or in forecasting the last "
+        "steps of each series",
+    )  # fmt: skip
+    validation_data: str | None = option(
+        group="data", metavar="FILE", help="judge by this file instead, and hold nothing out",
+    )  # fmt: skip
+    standardise: bool = option(
+        True, group="data",
+        help="bring features and numeric targets to mean 0 and deviation 1 of the training part; "
+        "answers are in the units of the file all the same",
+    )  # fmt: skip
+    columns: ColumnNames = ColumnNames()
+
+    cell: Literal["lstm", "gru", "elman", "leaky", "indrnn", "lstm1997"] = option(
+        "gru", group="network", help="the recurrent cell",
+    )  # fmt: skip
+    hidden: int = option(
+        64, group="network", range=at_least(1), metavar="UNITS",
+        help="units of each layer and direction",
+    )  # fmt: skip
+    layers: int = option(
+        1, group="network", range=at_least(1), metavar="COUNT",
+        help="recurrent layers on one another",
+    )  # fmt: skip
+    bidirectional: bool = option(
+        False, group="network",
+        help="read each series in both directions; not for forecasting",
+    )  # fmt: skip
+    dropout: float = option(
+        0.0, group="network", range=between(0, 1, low_is_in=True), metavar="SHARE",
+        help="share of the numbers between layers dropped in training; needs 2 layers",
+    )  # fmt: skip
+    input_dropout: float = option(
+        0.0, group="network", range=between(0, 1, low_is_in=True), metavar="SHARE",
+        help="share of the features dropped for a whole series in training",
+    )  # fmt: skip
+    recurrent_dropout: float = option(
+        0.0, group="network", range=between(0, 1, low_is_in=True), metavar="SHARE",
+        help="share of the state dropped for a whole series in training; not for indrnn",
+    )  # fmt: skip
+    chrono: float | None = option(
+        group="network", range=above(2), metavar="LAG",
+        help="biases that let the memory last up to this many steps; gru and lstm only",
+    )  # fmt: skip
+
+    epochs: int = option(
+        100, group="training", range=at_least(1), metavar="COUNT",
+        help="passes over the training part at most",
+    )  # fmt: skip
+    patience: int | None = option(
+        20, group="training", range=at_least(1), metavar="EPOCHS",
+        help="stop after so many epochs without a better validation loss; null: never",
+    )  # fmt: skip
+    batch_size: int | None = option(
+        group="training", range=at_least(1), metavar="COUNT",
+        help="sequences in each update",
+        shown_default=f"{_BATCH}, or fewer so that an epoch has {_UPDATES} updates",
+    )  # fmt: skip
+    learning_rate: float = option(
+        0.003, group="training", range=above(0), metavar="RATE", help="size of the updates",
+    )  # fmt: skip
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = option(
+        "adam", group="training", help="the rule of the updates",
+    )  # fmt: skip
+    scheduler: Literal["none", "one_cycle", "cosine", "plateau"] = option(
+        "none", group="training",
+        help="how the learning rate changes: one_cycle and cosine run over all epochs, plateau "
+        "halves it where the validation loss stays",
+    )  # fmt: skip
+    clip_norm: float | None = option(
+        1.0, group="training", range=above(0), metavar="NORM",
+        help="scale a gradient with a larger norm down to this; null: never",
+    )  # fmt: skip
+    seed: int = option(
+        0, group="training", range=at_least(0), metavar="NUMBER",
+        help="of the split, the first weights and the order; the same seed gives the same bits",
+    )  # fmt: skip
+    threads: int = option(
+        1, group="training", range=at_least(1), metavar="COUNT",
+        help="processor threads; more help large networks only, and change the last bits",
+    )  # fmt: skip
+
+    output: str = option(
+        "model.longlag", group="files", metavar="FILE",
+        help="the file for network and preparation",
+    )  # fmt: skip
+    overwrite: bool = option(
+        False, group="files", help="replace output and history if they are there",
+    )  # fmt: skip
+    checkpoint: str | None = option(
+        group="files", metavar="FOLDER",
+        help="save the run in this folder every 30 seconds; if it holds one, go on from it",
+    )  # fmt: skip
+    history: str | None = option(
+        group="files", metavar="FIGURE",
+        help=f"draw the learning curves to this file: {', '.join(_FIGURES)}",
+    )  # fmt: skip
+
+
+def run(options: Options) -> None:
+    """Train, print the result, and save.
+
+    Raises:
+        UsageError, DataError: the options or the data do not fit; nothing was written.
+        NonFiniteLossError, TrainingInterrupted: see `longlag.training.fit`.
+    """
+    _check(options)
+    inputs = (options.data, options.validation_data)
+    output = check_output("--output", options.output, overwrite=options.overwrite, inputs=inputs)
+    figure = None
+    if options.history is not None:
+        figure = check_output(
+            "--history",
+            options.history,
+            overwrite=options.overwrite,
+            suffixes=_FIGURES,
+            inputs=(*inputs, options.output),
+        )
+    if options.checkpoint is not None:
+        check_folder("--checkpoint", options.checkpoint)
+
+    import torch  # from here on: it takes seconds to import
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
+    try:
+        _train(options, output, figure)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check(options: Options) -> None:
+    """What can be known of the options before anything is read."""
+    forecasting = options.task == "forecasting"
+    for flag, given in (("--horizon", options.horizon), ("--window", options.window)):
+        if given is not None and not forecasting:
+            raise UsageError(f"{flag}: got {given}, but {options.task} has none; leave it out")
+    if options.bidirectional and forecasting:
+        raise UsageError(
+            "--bidirectional: forecasting cannot have it, for a network that reads backward would "
+            "see the future that it is to forecast; leave it out"
+        )
+    if options.dropout and options.layers == 1:
+        raise UsageError(
+            f"--dropout: got {options.dropout}, but it acts between layers and there is one; give "
+            "--layers 2, or use --input_dropout or --recurrent_dropout"
+        )
+    if options.chrono is not None and options.cell not in ("gru", "lstm"):
+        raise UsageError(
+            f"--chrono: {options.cell} has no gate whose bias it could set; use --cell gru or lstm"
+        )
+    if options.recurrent_dropout and options.cell == "indrnn":
+        raise UsageError(
+            "--recurrent_dropout: indrnn has no recurrent matrix to drop from; use --input_dropout"
+        )
+
+
+def _columns(options: Options) -> "Columns | None":
+    from longlag.data import Columns
+
+    given = options.columns
+    for flag, file in (("DATA", options.data), ("--validation_data", options.validation_data)):
+        if file is not None and not file.lower().endswith(".csv") and given != ColumnNames():
+            raise UsageError(f"--columns: {flag} {file} has no columns; leave these options out")
+    target = _names(given.target)
+    return Columns(
+        series=given.series,
+        time=given.time,
+        features=_names(given.features),
+        target=target[0] if target is not None and len(target) == 1 else target,
+    )
+
+
+def _names(given: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    return tuple(part.strip() for part in (given.split(",") if isinstance(given, str) else given))
+
+
+def _settings(options: Options) -> dict[str, Any]:
+    """What a run that is taken up again must agree in."""
+    free = ("data", "validation_data", "output", "overwrite", "checkpoint", "history", "threads")
+    given = {key: value for key, value in asdict(options).items() if key not in free}
+    if options.scheduler in ("none", "plateau"):
+        del given["epochs"]  # the others spread over all epochs
+    return given
+
+
+def _train(options: Options, output: Path, figure: Path | None) -> None:
+    from rich.console import Console
+
+    from longlag.cli import dataset, reporting, scores, settings
+    from longlag.cli.network import build_model, run_model
+    from longlag.layers import save
+    from longlag.training import Checkpoint, EarlyStopping, fit
+
+    assert options.data is not None
+    assert options.task is not None
+    console = Console()
+    forecasting = options.task == "forecasting"
+    horizon = (options.horizon or 1) if forecasting else None
+    columns = _columns(options)
+    parts = dataset.read_parts(
+        Path(options.data),
+        options.task,
+        columns,
+        share=options.validation,
+        other=None if options.validation_data is None else Path(options.validation_data),
+        seed=options.seed,
+        horizon=horizon,
+    )
+    preparation = dataset.fit_preparation(
+        parts, options.task, horizon=horizon, standardise=options.standardise, columns=columns
+    )
+    held_out = dataset.prepare(preparation, parts.held_out, parts.held_out_path)
+    train = dataset.prepare(preparation, parts.train, parts.train_path)
+    if forecasting:
+        train = dataset.stretches(train, options.window or _WINDOW)
+    model = build_model(
+        cell=options.cell,
+        input_size=preparation.input_size,
+        hidden=options.hidden,
+        output_size=preparation.output_size,
+        reduce=preparation.reduce,
+        layers=options.layers,
+        bidirectional=options.bidirectional,
+        dropout=options.dropout,
+        input_dropout=options.input_dropout,
+        recurrent_dropout=options.recurrent_dropout,
+        chrono=options.chrono,
+        repeat=scores.repeated_inputs(preparation) if forecasting else None,
+        seed=options.seed,
+    )
+    count = len(train.lengths)
+    reporting.understood(console, parts, preparation, model, stretches=count)
+    batch_size = options.batch_size or min(_BATCH, -(-count // _UPDATES))
+    updates = options.epochs * -(-count // batch_size)
+    if options.checkpoint is not None:
+        settings.agree(Path(options.checkpoint), _settings(options))
+    history = fit(
+        model,
+        train,
+        validation=held_out,
+        optimizer=settings.optimizer(options.optimizer, options.learning_rate),
+        scheduler=settings.schedule(options.scheduler, options.learning_rate, updates),
+        epochs=options.epochs,
+        batch_size=batch_size,
+        clip_norm=options.clip_norm,
+        early_stopping=EarlyStopping(patience=options.patience or _NEVER),
+        metrics=None if preparation.classes is None else "accuracy",
+        checkpoint=None if options.checkpoint is None else Checkpoint(options.checkpoint),
+        seed=options.seed,
+    )
+    baseline = scores.find_baseline(preparation, parts.train)
+    outputs = run_model(model, held_out, _EVALUATED)
+    result = scores.score(preparation, baseline, held_out, outputs)
+    metadata = {"preparation": preparation.to_dict(), "baseline": baseline}
+    save(model, output, metadata=metadata)
+    if figure is not None:
+        reporting.draw(history, figure)
+    reporting.ended(console, history, parts, result)
+    saved = f"{output} (network and preparation)"
+    scores.line(console, f"saved: {saved}" + ("" if figure is None else f", {figure} (curves)"))
+    new = f"new{Path(options.data).suffix}"
+    scores.line(console, f"next: longlag predict {quote(str(output))} {new}")
