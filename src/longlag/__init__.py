@@ -2,28 +2,34 @@
 
 A recurrence is declared once, as equations; kernels, back-propagation through time, Jacobians and
 LaTeX are derived from it.
+
+Parts are imported when they are first used, so that ``longlag --help`` does not wait for PyTorch.
 """
 
-from longlag import cells, recurrence, tasks, training
-from longlag.gradients import BPTT
-from longlag.layers import (
-    GRU,
-    LSTM,
-    LSTM1997,
-    Bidirectional,
-    Elman,
-    IndRNN,
-    Leaky,
-    Recurrent,
-    SequenceModel,
-    Stack,
-    from_torch,
-    init,
-    load,
-    save,
-)
-from longlag.recurrence import Cell, UnitParameter
-from longlag.training import Checkpoint, EarlyStopping, History, Schedule, fit
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from longlag import cells, recurrence, tasks, training
+    from longlag.gradients import BPTT
+    from longlag.layers import (
+        GRU,
+        LSTM,
+        LSTM1997,
+        Bidirectional,
+        Elman,
+        IndRNN,
+        Leaky,
+        Recurrent,
+        SequenceModel,
+        Stack,
+        from_torch,
+        init,
+        load,
+        save,
+    )
+    from longlag.recurrence import Cell, UnitParameter
+    from longlag.training import Checkpoint, EarlyStopping, History, Schedule, fit
 
 __all__ = [
     "BPTT",
@@ -55,3 +61,26 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_PARTS = {
+    "longlag.gradients": ("BPTT",),
+    "longlag.recurrence": ("Cell", "UnitParameter"),
+    "longlag.training": ("Checkpoint", "EarlyStopping", "History", "Schedule", "fit"),
+    "longlag": ("cells", "recurrence", "tasks", "training"),
+}
+_WHERE = {name: part for part, names in _PARTS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'longlag' has no attribute {name!r}")
+    part = _WHERE.get(name, "longlag.layers")
+    if part == "longlag":
+        return importlib.import_module(f"longlag.{name}")
+    value = getattr(importlib.import_module(part), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -25,7 +25,7 @@ def test_what_ran_is_recorded(asked, ran):
     assert layer.backend_used is None
     output, _ = layer(torch.ones(1, 4, 2))
     assert layer.backend_used == ran
-    assert ("DerivedScan" in str(graph_of(output))) == (ran == "derived")
+    assert ("ScanNode" in str(graph_of(output))) == (ran == "derived")
 
 
 def graph_of(output):

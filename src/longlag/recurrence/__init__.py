@@ -1,5 +1,6 @@
 """What a recurrence is: declaration, tracing into scalar operations, derivatives, LaTeX."""
 
+from longlag.recurrence.adjoint import Adjoint, derive_adjoint
 from longlag.recurrence.declaration import Cell
 from longlag.recurrence.functions import (
     ACTIVATIONS,
@@ -24,6 +25,7 @@ __all__ = [
     "ACTIVATIONS",
     "ARITY",
     "Absent",
+    "Adjoint",
     "Cell",
     "DeclarationError",
     "Dense",
@@ -37,6 +39,7 @@ __all__ = [
     "Wiring",
     "activation",
     "cos",
+    "derive_adjoint",
     "exp",
     "log",
     "relu",

@@ -50,7 +50,7 @@ class _Writer:
         self.names: dict[sympy.Symbol, str] = {}
         self.printer = LatexPrinter({"mul_symbol": r" \odot ", "symbol_names": self.names})
         self._name_symbols()
-        self.order = self._dependency_order()
+        self.order = recurrence.dependency_order
         self.activations = {} if self.single else self._activations()
 
     def _word(self, name: str) -> str:
@@ -82,20 +82,6 @@ class _Writer:
 
     def _subscript(self, letter: str, gate: Gate) -> str:
         return letter if self.single else f"{letter}_{{{self._word(gate.name)}}}"
-
-    def _dependency_order(self) -> list[str]:
-        """States on which others depend come first."""
-        equations = self.recurrence.equations
-
-        def uses(name: str) -> int:
-            return sum(
-                equations[name].has(equations[other])
-                for other in equations
-                if other != name and not equations[other].is_Atom
-            )
-
-        names = list(equations)
-        return sorted(names, key=lambda name: (uses(name), -names.index(name)))
 
     def _activations(self) -> dict[Expression, tuple[Gate, sympy.Symbol]]:
         """The one function that is applied to a gate's pre-activation: it is the gate itself."""

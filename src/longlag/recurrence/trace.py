@@ -111,6 +111,17 @@ class Recurrence:
         return self.drive_symbols + self.state_symbols + self.unit_symbols
 
     @cached_property
+    def dependency_order(self) -> tuple[str, ...]:
+        """The states, those first whose new value occurs in the equations of others."""
+        names = list(self.equations)
+
+        def uses(name: str) -> int:
+            others = (self.equations[other] for other in names if other != name)
+            return sum(self.equations[name].has(other) for other in others if not other.is_Atom)
+
+        return tuple(sorted(names, key=lambda name: (uses(name), -names.index(name))))
+
+    @cached_property
     def forward(self) -> Program:
         """The update: one output per state, in the order of ``states``."""
         return compile_program(self.symbols, [self.equations[name] for name in self.states])

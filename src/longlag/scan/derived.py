@@ -17,14 +17,13 @@ the IEEE 78(10), 1990.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
-from longlag.scan import reference
+from longlag.scan import node
 from longlag.scan.inputs import Schedule, Weights
 from longlag.scan.step import TorchStep, outer, times, torch_step
 
@@ -46,97 +45,10 @@ def run(
     Time: the forward loop once forward, and about as much again backward. Memory: the states.
     A second derivative is taken through the reference backend.
     """
-    output, *final = _DerivedScan.apply(
-        recurrence, schedule, drive, weights.recurrent, *initial, *weights.units
-    )
-    return output, final
+    return node.run(ENGINE, recurrence, drive, weights, initial, schedule)
 
 
-class _DerivedScan(torch.autograd.Function):
-    """One node in autograd's graph for a whole sequence."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        recurrence: Recurrence,
-        schedule: Schedule,
-        drive: Tensor,
-        recurrent: Tensor | None,
-        *numbers: Tensor,
-    ) -> tuple[Tensor, ...]:
-        initial = numbers[: len(recurrence.states)]
-        weights = Weights(recurrent, numbers[len(recurrence.states) :])
-        trajectory = _trajectory(recurrence, drive, weights, initial, schedule)
-        output = trajectory[recurrence.states.index(recurrence.output)][1:]
-        if schedule.active is not None:
-            output = output.masked_fill(~schedule.active, 0.0)
-        ctx.recurrence, ctx.schedule = recurrence, schedule
-        ctx.save_for_backward(drive, recurrent, *numbers, *trajectory)
-        return output, *(states[-1].clone() for states in trajectory)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        recurrence, schedule = ctx.recurrence, ctx.schedule
-        drive, recurrent, *rest = ctx.saved_tensors
-        states, units = len(recurrence.states), len(recurrence.units)
-        initial, numbers = rest[:states], tuple(rest[states : states + units])
-        weights = Weights(recurrent, numbers)
-        wanted = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled():
-            return (
-                None,
-                None,
-                *_again(recurrence, schedule, drive, weights, initial, gradients, wanted),
-            )
-        backward = _Backward(recurrence, drive, weights, rest[states + units :], schedule)
-        d_drive, d_recurrent, d_initial, d_units = backward(gradients, any(wanted[2 + states :]))
-        found = (d_drive, d_recurrent, *d_initial, *d_units)
-        return (
-            None,
-            None,
-            *(gradient if want else None for gradient, want in zip(found, wanted, strict=True)),
-        )
-
-
-def _again(
-    recurrence: Recurrence,
-    schedule: Schedule,
-    drive: Tensor,
-    weights: Weights,
-    initial: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    wanted: Sequence[bool],
-) -> tuple[Tensor | None, ...]:
-    """The gradients as differentiable expressions, for a second derivative."""
-    # Views of their own: one tensor may be given twice, and an initial state may depend on the
-    # weights through an earlier window; neither may add to the gradient of another argument.
-    drive, recurrent = drive.view_as(drive), weights.recurrent
-    recurrent = None if recurrent is None else recurrent.view_as(recurrent)
-    initial = [state.view_as(state) for state in initial]
-    weights = Weights(recurrent, tuple(unit.view_as(unit) for unit in weights.units))
-    given = (drive, recurrent, *initial, *weights.units)
-    output, final = reference.run(recurrence, drive, weights, initial, schedule)
-    pairs = [
-        (result, gradient)
-        for result, gradient in zip((output, *final), gradients, strict=True)
-        if result.requires_grad
-    ]
-    chosen = [
-        tensor for tensor, want in zip(given, wanted, strict=True) if want and tensor is not None
-    ]
-    found = iter(
-        torch.autograd.grad(
-            [result for result, _ in pairs],
-            chosen,
-            [gradient for _, gradient in pairs],
-            create_graph=True,
-            materialize_grads=True,
-        )
-    )
-    return tuple(next(found) if want else None for want in wanted)
-
-
-def _trajectory(
+def trajectory(
     recurrence: Recurrence,
     drive: Tensor,
     weights: Weights,
@@ -179,11 +91,8 @@ class _Backward:
         self.blocks = self.step.blocks(weights)
         self.replicated = drive.dim() == 4
         self.hidden = trajectory[0].shape[-1]
-        self.apart = len(recurrence.drive_symbols) - len(recurrence.dense_gates)
 
-    def __call__(
-        self, gradients: Sequence[Tensor], with_units: bool
-    ) -> tuple[Tensor, Tensor | None, list[Tensor], list[Tensor]]:
+    def __call__(self, gradients: Sequence[Tensor], with_units: bool) -> node.Gradients:
         """Gradients by drive, recurrent matrix, initial states and unit parameters."""
         d_output, *delta = gradients
         if self.schedule.active is not None:
@@ -198,7 +107,8 @@ class _Backward:
         for first in reversed(range(0, steps, size)):
             block = slice(first, min(first + size, steps))
             delta = self._block(block, d_output, delta, d_drives, d_blocks, d_units, with_units)
-        return self._by_gate(d_drives), self._by_row(d_blocks), list(delta), d_units
+        recurrent = self.step.by_row(d_blocks, self.weights.recurrent)
+        return node.Gradients(self.step.by_gate(d_drives), recurrent, list(delta), d_units)
 
     def _block(
         self,
@@ -238,7 +148,7 @@ class _Backward:
                     sent[source] = term if old is None else old + term
             for product, weight in zip(self.step.products, self.blocks, strict=True):
                 if not product.truncated:
-                    term = times(self._reached(here, product.gates), weight)
+                    term = times(self.step.reached(here, product.gates), weight)
                     if self.schedule.mask is not None:
                         term = term * self.schedule.mask
                     if kept is not None:
@@ -250,7 +160,7 @@ class _Backward:
                 for new, error in zip(sent, delta, strict=True)
             ]
         for product, d_block in zip(self.step.products, d_blocks, strict=True):
-            reached = self._reached(d_drives[block], product.gates)
+            reached = self.step.reached(d_drives[block], product.gates)
             read = self.step.read(product, before, self.schedule.mask)
             d_block += outer(reached, read, self.replicated)
         if with_units:
@@ -291,13 +201,6 @@ class _Backward:
             for number in range(len(self.recurrence.states))
         ]
 
-    def _reached(self, d_drives: Tensor, gates: tuple[int, ...]) -> Tensor:
-        """dr of some dense gates, side by side as the rows of their block: (..., G'' H)."""
-        dense = d_drives[..., self.apart :, :]
-        if len(gates) < len(self.recurrence.dense_gates):
-            dense = dense[..., list(gates), :]
-        return dense.flatten(-2)
-
     def _add_units(
         self, partials: dict, visited: list[list[Tensor]], d_units: list[Tensor]
     ) -> None:
@@ -308,23 +211,18 @@ class _Backward:
                 if partial is not None:
                     d_units[unit] += (delta * partial).sum((0, -2)).unsqueeze(-2)
 
-    def _by_gate(self, d_drives: Tensor) -> Tensor:
-        """From the order of the drives to that of the gates, side by side: (T, N, G H)."""
-        if self.apart:
-            symbols = self.recurrence.drive_symbols
-            order = [symbols.index(gate.from_input) for gate in self.recurrence.gates]
-            d_drives = d_drives[..., order, :]
-        return d_drives.flatten(-2)
 
-    def _by_row(self, d_blocks: list[Tensor]) -> Tensor | None:
-        """From one block per product to the rows of the recurrent matrix."""
-        if self.weights.recurrent is None:
-            return None
-        if len(d_blocks) == 1:
-            return d_blocks[0]
-        gradient = torch.empty_like(self.weights.recurrent)
-        gates = gradient.split(self.hidden, dim=-2)
-        for product, d_block in zip(self.step.products, d_blocks, strict=True):
-            for number, rows in zip(product.gates, d_block.split(self.hidden, -2), strict=True):
-                gates[number].copy_(rows)
-        return gradient
+def backward(
+    recurrence: Recurrence,
+    drive: Tensor,
+    weights: Weights,
+    visited: Sequence[Tensor],
+    schedule: Schedule,
+    gradients: Sequence[Tensor],
+    with_units: bool,
+) -> node.Gradients:
+    """Send the error back; see :class:`node.Engine`."""
+    return _Backward(recurrence, drive, weights, visited, schedule)(gradients, with_units)
+
+
+ENGINE = node.Engine(trajectory, backward)

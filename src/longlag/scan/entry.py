@@ -14,15 +14,31 @@ from longlag.scan.inputs import Schedule, Weights
 
 __all__ = ["BACKENDS", "Scanned", "check_backend", "scan"]
 
-_RUN: dict[str, Callable[..., tuple[Tensor, list[Tensor]]]] = {
-    "reference": reference.run,
-    "derived": derived.run,
-}
+_Run = Callable[..., tuple[Tensor, list[Tensor]]]
 
-BACKENDS = ("auto", *_RUN)
+BACKENDS = ("auto", "reference", "derived", "cpu")
 """What ``backend=`` can be: ``"reference"`` is plain PyTorch under autograd, the definition of
-correct; ``"derived"`` the same forward loop with explicit back-propagation through time; and
-``"auto"`` takes the fastest that can do the work."""
+correct; ``"derived"`` the same forward loop with explicit back-propagation through time; ``"cpu"``
+kernels compiled for this processor, for float32 and float64; and ``"auto"`` takes ``"cpu"`` where
+it can do the work, else ``"derived"``."""
+
+
+def _choose(backend: str, drive: Tensor) -> tuple[str, _Run]:
+    """The backend that runs, and how."""
+    if backend == "reference":
+        return backend, reference.run
+    if backend != "derived":
+        from longlag.scan.cpu import engine  # brings in llvmlite, which nothing else needs
+
+        problem = engine.unsupported(drive)
+        if problem is None:
+            return "cpu", engine.run
+        if backend == "cpu":
+            raise ValueError(
+                f"backend: 'cpu' cannot run this: {problem}; use backend='auto', which takes "
+                "another where it must"
+            )
+    return "derived", derived.run
 
 
 class Scanned(NamedTuple):
@@ -76,10 +92,9 @@ def scan(
         backend: one of :data:`BACKENDS`.
 
     Raises:
-        ValueError: for an unknown backend.
+        ValueError: for an unknown backend, or one that cannot run on such tensors.
     """
     check_backend(backend)
-    chosen = "derived" if backend == "auto" else backend
     drive = drive.movedim(-2, 0)  # (T, *R, N, GH)
     active = keep = None
     if lengths is not None:
@@ -91,6 +106,7 @@ def scan(
     schedule = Schedule(active, keep, mask)
     # Under autocast the drive may be rounded. The loop is not: its errors would add up over time.
     drive = drive.to(initial[0].dtype)
+    chosen, run = _choose(backend, drive)
     with _without_autocast(drive.device.type):
-        output, final = _RUN[chosen](recurrence, drive, weights, initial, schedule)
+        output, final = run(recurrence, drive, weights, initial, schedule)
     return Scanned(output.movedim(0, -2), tuple(final), chosen)

@@ -12,7 +12,7 @@ from longlag.recurrence import Dense, Recurrence
 from longlag.scan.inputs import Weights
 from longlag.scan.programs import TorchProgram
 
-__all__ = ["Product", "TorchStep", "torch_step"]
+__all__ = ["Product", "TorchStep", "products", "torch_step"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,17 @@ class Product:
     gates: tuple[int, ...]
 
 
+def products(recurrence: Recurrence) -> tuple[Product, ...]:
+    """The matrix products of a recurrence: its dense gates by what they read, and how."""
+    groups: dict[tuple[int, bool], list[int]] = {}
+    for number, gate in enumerate(recurrence.dense_gates):
+        assert isinstance(gate.wiring, Dense)
+        assert gate.wiring.source is not None
+        source = recurrence.states.index(gate.wiring.source)
+        groups.setdefault((source, gate.wiring.truncated), []).append(number)
+    return tuple(Product(*key, tuple(gates)) for key, gates in groups.items())
+
+
 class TorchStep:
     """A recurrence ready for PyTorch. It has no weights: they are arguments.
 
@@ -40,14 +51,9 @@ class TorchStep:
     def __init__(self, recurrence: Recurrence) -> None:
         self.recurrence = recurrence
         self.output = recurrence.states.index(recurrence.output)
+        self.apart = len(recurrence.drive_symbols) - len(recurrence.dense_gates)
         self.run_update = TorchProgram(recurrence.forward)
-        groups: dict[tuple[int, bool], list[int]] = {}
-        for number, gate in enumerate(recurrence.dense_gates):
-            assert isinstance(gate.wiring, Dense)
-            assert gate.wiring.source is not None
-            source = recurrence.states.index(gate.wiring.source)
-            groups.setdefault((source, gate.wiring.truncated), []).append(number)
-        self.products = tuple(Product(*key, tuple(gates)) for key, gates in groups.items())
+        self.products = products(recurrence)
         self.fused = len(self.products) == 1 and all(
             gate.dense and not gate.split for gate in recurrence.gates
         )
@@ -139,6 +145,41 @@ class TorchStep:
             (numbers[state], symbol): value
             for (state, symbol), value in zip(self.recurrence.partials, values, strict=True)
         }
+
+    def reached(self, d_drives: Tensor, gates: Sequence[int]) -> Tensor:
+        """dr of some dense gates, side by side as the rows of their block.
+
+        Args:
+            d_drives: (..., drives, H), in the order of ``drive_symbols``.
+            gates: numbers among the dense gates.
+
+        Returns:
+            (..., G'' H).
+        """
+        dense = d_drives[..., self.apart :, :]
+        if len(gates) < len(self.recurrence.dense_gates):
+            dense = dense[..., list(gates), :]
+        return dense.flatten(-2)
+
+    def by_gate(self, d_drives: Tensor) -> Tensor:
+        """From the order of ``drive_symbols`` to that of the gates, side by side: (..., G H)."""
+        if self.apart:
+            symbols = self.recurrence.drive_symbols
+            order = [symbols.index(gate.from_input) for gate in self.recurrence.gates]
+            d_drives = d_drives[..., order, :]
+        return d_drives.flatten(-2)
+
+    def by_row(self, d_blocks: Sequence[Tensor], like: Tensor | None) -> Tensor | None:
+        """From one block of rows per product to the recurrent matrix, shaped as ``like``."""
+        if like is None or len(d_blocks) == 1:
+            return None if like is None else d_blocks[0]
+        gradient = torch.empty_like(like)
+        hidden = like.shape[-1]
+        gates = gradient.split(hidden, dim=-2)
+        for product, d_block in zip(self.products, d_blocks, strict=True):
+            for number, rows in zip(product.gates, d_block.split(hidden, -2), strict=True):
+                gates[number].copy_(rows)
+        return gradient
 
 
 def torch_step(recurrence: Recurrence) -> TorchStep:

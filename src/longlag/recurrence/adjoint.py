@@ -1,0 +1,85 @@
+"""The backward step of a recurrence as one scalar program, derived by reverse differentiation."""
+
+from dataclasses import dataclass
+
+import sympy
+
+from longlag.recurrence.functions import Expression, relu, step
+from longlag.recurrence.program import Program, compile_program
+from longlag.recurrence.trace import Recurrence
+
+__all__ = ["Adjoint", "derive_adjoint"]
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """What sends the error through one step of the pointwise update.
+
+    Attributes:
+        program: inputs are drives, old states, unit parameters, new states ``now.NAME``, and
+            errors ``delta.NAME``; outputs are the errors of the drives, of the old states (the
+            pointwise part) and of the unit parameters, in the recurrence's order.
+        needs_drives: whether the drives are read at all. Where the derivative can be had from the
+            new state alone, as 1 - h^2 for tanh, they need not be computed again.
+    """
+
+    program: Program
+    needs_drives: bool
+
+
+def derive_adjoint(recurrence: Recurrence) -> Adjoint:
+    r"""Derive the backward step.
+
+    With the states in order of dependence, s^m a function of s^k for k < m,
+
+    .. math:: \Delta_k = \delta_k + \sum_{m > k} \Delta_m \frac{\partial s^m}{\partial s^k},
+        \qquad d_z = \sum_k \Delta_k \frac{\partial s^k}{\partial z}
+
+    so that no derivative is written out twice. New states stand for their equations where these
+    occur.
+
+    Args:
+        recurrence: a traced declaration.
+
+    Example:
+        >>> from longlag.cells import Elman
+        >>> print(derive_adjoint(Elman().recurrence).program.outputs)
+        (8, 9)
+    """
+    now = {name: sympy.Symbol(f"now.{name}", real=True) for name in recurrence.states}
+    delta = {name: sympy.Symbol(f"delta.{name}", real=True) for name in recurrence.states}
+    equations: dict[str, Expression] = {}
+    for name in recurrence.dependency_order:
+        known = {e: now[n] for n, e in recurrence.equations.items() if n in equations}
+        known = {e: symbol for e, symbol in known.items() if not e.is_Atom}
+        equation = recurrence.equations[name].xreplace(known)
+        equations[name] = equation
+
+    shown: dict[Expression, Expression] = {}
+    for name, equation in equations.items():
+        if not equation.is_Atom:
+            shown[equation] = now[name]
+        if isinstance(equation, relu):
+            shown[step(equation.args[0])] = step(now[name])
+
+    def partial(equation: Expression, symbol: sympy.Symbol) -> Expression:
+        derivative = sympy.diff(equation, symbol)
+        derivative = derivative.replace(sympy.DiracDelta, lambda *_: sympy.Integer(0))
+        return derivative.xreplace(shown)
+
+    names = list(equations)
+    total: dict[str, Expression] = {}
+    for position, name in reversed(list(enumerate(names))):
+        error: Expression = delta[name]
+        for later in names[position + 1 :]:
+            error = error + total[later] * partial(equations[later], now[name])
+        total[name] = error
+
+    def sent(symbol: sympy.Symbol) -> Expression:
+        return sympy.Add(*(total[n] * partial(equations[n], symbol) for n in names))
+
+    outputs = [sent(symbol) for symbol in recurrence.symbols]
+    inputs = (*recurrence.symbols, *now.values(), *delta.values())
+    program = compile_program(inputs, outputs)
+    read = set().union(*(output.free_symbols for output in outputs))
+    return Adjoint(program, bool(read & set(recurrence.drive_symbols)))

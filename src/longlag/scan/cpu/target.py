@@ -1,0 +1,189 @@
+"""From LLVM IR to machine code for this processor: compiled once, and kept on disk.
+
+llvmlite carries LLVM inside its wheel, so no compiler is needed on the user's machine.
+"""
+
+import ctypes
+import hashlib
+import os
+import stat
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+
+__all__ = ["Host", "compile_functions", "host"]
+
+_LOCK = threading.Lock()
+_FORMAT = 1
+"""Goes up when the same IR must be compiled anew."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """The processor that kernels are compiled for.
+
+    Attributes:
+        cpu: LLVM's name for it.
+        features: LLVM's feature string.
+        vector_bytes: width of a vector register: 64 with AVX-512, 32 with AVX2, else 16.
+        registers: number of vector registers.
+        fma: whether it multiplies and adds in one instruction.
+    """
+
+    cpu: str
+    features: str
+    vector_bytes: int
+    registers: int
+    fma: bool
+
+    def lanes(self, item_bytes: int) -> int:
+        """Numbers of that size in one vector."""
+        return self.vector_bytes // item_bytes
+
+
+@cache
+def host() -> Host:
+    """The processor of this process, as LLVM sees it."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features()
+    arm = "aarch64" in llvm.get_process_triple() or "arm64" in llvm.get_process_triple()
+    if features.get("avx512f"):
+        features["prefer-256-bit"] = False  # vectors are as wide as the kernels say
+    if features.get("avx512f"):
+        width, registers = 64, 32
+    elif features.get("avx2") and features.get("fma"):
+        width, registers = 32, 16
+    else:
+        width, registers = 16, 32 if arm else 16
+    fma = arm or bool(features.get("fma"))
+    return Host(llvm.get_host_cpu_name(), features.flatten(), width, registers, fma)
+
+
+@cache
+def _machine() -> Any:
+    this = host()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(
+        cpu=this.cpu, features=this.features, opt=3, reloc="pic", codemodel="jitdefault", jit=True
+    )
+
+
+_ENGINES: list[Any] = []
+"""Engines must outlive the addresses that they gave out."""
+
+
+def compile_functions(text: str, signatures: dict[str, Sequence[Any]]) -> dict[str, Any]:
+    """Compile a module and return its functions as ctypes functions without result.
+
+    Args:
+        text: the module, as LLVM IR.
+        signatures: by function name, the ctypes types of its arguments.
+
+    The object code is kept in a private folder, under a name that depends on the IR, the
+    processor and the versions; an entry that is damaged or from elsewhere is compiled anew.
+    """
+    with _LOCK:
+        code = _cached(text)
+        engine = _load(code)
+        _ENGINES.append(engine)
+        functions = {}
+        for name, types in signatures.items():
+            address = engine.get_function_address(name)
+            functions[name] = ctypes.CFUNCTYPE(None, *types)(address)
+        return functions
+
+
+def _compile(text: str) -> bytes:
+    machine = _machine()
+    module = llvm.parse_assembly(text)
+    module.triple = llvm.get_process_triple()
+    module.data_layout = str(machine.target_data)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    options.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return machine.emit_object(module)
+
+
+def _load(code: bytes) -> Any:
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _engine_machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    engine.run_static_constructors()
+    return engine
+
+
+def _engine_machine() -> Any:
+    # An engine takes its target machine with it, so each has one of its own.
+    this = host()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(cpu=this.cpu, features=this.features, opt=3, jit=True)
+
+
+def _cached(text: str) -> bytes:
+    """The object code, from disk where an entry is there and whole."""
+    this = host()
+    key = hashlib.sha256()
+    for part in (str(_FORMAT), llvmlite.__version__, str(llvm.llvm_version_info), this.cpu):
+        key.update(part.encode() + b"\0")
+    key.update(this.features.encode() + b"\0" + text.encode())
+    folder = _folder()
+    if folder is None:
+        return _compile(text)
+    path = folder / f"{key.hexdigest()}.o"
+    found = _read(path)
+    if found is not None:
+        return found
+    code = _compile(text)
+    _write(path, code)
+    return code
+
+
+def _folder() -> Path | None:
+    """The private folder of compiled kernels; None where there can be none."""
+    base = os.environ.get("LONGLAG_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    folder = (Path(base) if base else Path.home() / ".cache") / "longlag" / "kernels"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except (OSError, RuntimeError):
+        return None
+    if hasattr(os, "getuid") and (
+        status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o022
+    ):
+        return None  # others could put code there
+    return folder
+
+
+def _read(path: Path) -> bytes | None:
+    """The object code of an entry: its digest, then the code; None where it is not whole."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest, code = data[:32], data[32:]
+    return code if code and hashlib.sha256(code).digest() == digest else None
+
+
+def _write(path: Path, code: bytes) -> None:
+    """Put an entry there whole, or not at all; a cache that cannot be written is no error."""
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".kernel-")
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(code).digest() + code)
+        os.replace(temporary, path)
+    except OSError:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
