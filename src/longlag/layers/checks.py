@@ -77,6 +77,8 @@ def check_lengths(lengths: Any, x: Tensor) -> Tensor:
         raise ValueError(
             f"lengths: got shape {tuple(lengths.shape)}, expected {batch}: one per sequence of x"
         )
+    if torch.compiler.is_compiling():  # a graph cannot look at values
+        return lengths.long()
     if lengths.numel() and (lengths.min() < 0 or lengths.max() > x.shape[-2]):
         raise ValueError(
             f"lengths: got values from {int(lengths.min())} to {int(lengths.max())}, expected "

@@ -21,7 +21,7 @@ from longlag.layers.checks import (
 from longlag.layers.init import Chrono, Initializer, as_generator, initializer
 from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.wiring import Uniform
-from longlag.scan import Weights, check_backend, scan
+from longlag.scan import Weights, check_backend, register, scan
 
 __all__ = ["Options", "Recurrent"]
 
@@ -123,6 +123,8 @@ class Recurrent(RecurrentModule):
             raise TypeError(f"cell: got {cell!r}, expected an instance of a Cell class{hint}")
         self.cell = cell
         self.recurrence = cell.recurrence
+        register(self.recurrence)
+        self._state_type = _state_type(self.recurrence.name, self.recurrence.states)
         self.input_size = positive("input_size", input_size)
         self.hidden_size = self.output_size = positive("hidden_size", hidden_size)
         self.replicas = None if replicas is None else positive("replicas", replicas)
@@ -331,7 +333,7 @@ class Recurrent(RecurrentModule):
             backend=self.backend,
         )
         self.backend_used = result.backend
-        return result.output, _state_type(self.recurrence.name, names)(*result.state)
+        return result.output, self._state_type(*result.state)
 
     def _drive(self, x: Tensor) -> Tensor:
         """a = U x + b for all steps at once: (N, T, G H), laid out in memory with T first."""

@@ -1,5 +1,6 @@
 """What a recurrence is: the declaration that a cell makes, and nothing about how it is run."""
 
+import functools
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, ClassVar
@@ -8,6 +9,12 @@ from longlag.recurrence import latex
 from longlag.recurrence.trace import Recurrence, trace
 
 __all__ = ["Cell"]
+
+
+@functools.lru_cache(maxsize=256)
+def _traced(cell: "Cell") -> Recurrence:
+    """Equal cells share one recurrence, and with it all that is made of it."""
+    return trace(cell)
 
 
 class Cell(ABC):
@@ -84,7 +91,11 @@ class Cell(ABC):
         Raises:
             DeclarationError: where the declaration has no meaning; the message gives the fix.
         """
-        return trace(self)
+        try:
+            hash(self)
+        except TypeError:
+            return trace(self)
+        return _traced(self)
 
     def latex(self, part: str = "all") -> str:
         """The equations in LaTeX, as a lecture would write them.

@@ -1,6 +1,7 @@
 """Tracing: one call of ``update`` with symbols, checked, gives the recurrence."""
 
 import difflib
+import hashlib
 import keyword
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -74,6 +75,15 @@ class Recurrence:
     initial_bias: Mapping[str, float]
     latex_symbols: Mapping[str, str]
     equations: Mapping[str, Expression]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Recurrence":
+        return self  # nothing in it changes
+
+    @cached_property
+    def key(self) -> str:
+        """A name that is the same for the same declaration, in every process."""
+        parts = (self.gates, self.states, self.output, self.units, sorted(self.equations.items()))
+        return f"{self.name}-{hashlib.sha256(str(parts).encode()).hexdigest()[:16]}"
 
     @property
     def units(self) -> tuple[str, ...]:

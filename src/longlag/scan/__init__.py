@@ -2,5 +2,6 @@
 
 from longlag.scan.entry import BACKENDS, Scanned, check_backend, scan
 from longlag.scan.inputs import Schedule, Weights
+from longlag.scan.library import register
 
-__all__ = ["BACKENDS", "Scanned", "Schedule", "Weights", "check_backend", "scan"]
+__all__ = ["BACKENDS", "Scanned", "Schedule", "Weights", "check_backend", "register", "scan"]

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
-from longlag.scan import derived, reference
+from longlag.scan import derived, library, reference
 from longlag.scan.inputs import Schedule, Weights
 
 __all__ = ["BACKENDS", "Scanned", "check_backend", "scan"]
@@ -20,13 +20,16 @@ BACKENDS = ("auto", "reference", "derived", "cpu")
 """What ``backend=`` can be: ``"reference"`` is plain PyTorch under autograd, the definition of
 correct; ``"derived"`` the same forward loop with explicit back-propagation through time; ``"cpu"``
 kernels compiled for this processor, for float32 and float64; and ``"auto"`` takes ``"cpu"`` where
-it can do the work, else ``"derived"``."""
+it can do the work, else ``"derived"``; inside the transforms of torch.func, ``"reference"``."""
 
 
 def _choose(backend: str, drive: Tensor) -> tuple[str, _Run]:
     """The backend that runs, and how."""
-    if backend == "reference":
-        return backend, reference.run
+    # Inside torch.func transforms (grad, vmap, jacrev) only plain operations can be followed.
+    if backend == "reference" or (
+        backend == "auto" and torch._C._are_functorch_transforms_active()
+    ):
+        return "reference", reference.run
     if backend != "derived":
         from longlag.scan.cpu import engine  # brings in llvmlite, which nothing else needs
 
@@ -104,6 +107,11 @@ def scan(
     if resets is not None:
         keep = ~resets.movedim(-1, 0).unsqueeze(-1)
     schedule = Schedule(active, keep, mask)
+    if torch.compiler.is_compiling() and backend != "reference":
+        output, final = library.compiled_scan(
+            recurrence, backend, drive, weights, tuple(initial), schedule
+        )
+        return Scanned(output.movedim(0, -2), tuple(final), backend)
     # Under autocast the drive may be rounded. The loop is not: its errors would add up over time.
     drive = drive.to(initial[0].dtype)
     chosen, run = _choose(backend, drive)

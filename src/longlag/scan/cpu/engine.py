@@ -4,7 +4,7 @@ import ctypes
 import functools
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 from torch import Tensor
@@ -39,6 +39,40 @@ def unsupported(drive: Tensor) -> str | None:
     return None
 
 
+def _check(
+    recurrence: Recurrence,
+    drive: Tensor,
+    weights: Weights,
+    initial: Sequence[Tensor],
+    schedule: Schedule,
+) -> None:
+    """Raise a ValueError where a kernel would read memory as what it is not."""
+    *front, width = drive.shape[1:]
+    hidden, dense = width // len(recurrence.gates), len(recurrence.dense_gates)
+    state, flags = (*front, hidden), (*drive.shape[:-1], 1)
+    like, flag = (drive.dtype, drive.device), (torch.bool, drive.device)
+    unit = (*front[:-1], 1, hidden)
+    given: list[tuple[str, Tensor | None, tuple[int, ...], tuple[torch.dtype, torch.device]]]
+    given = [
+        (f"state {n}", t, state, like) for n, t in zip(recurrence.states, initial, strict=True)
+    ]
+    given += [(n, t, unit, like) for n, t in zip(recurrence.units, weights.units, strict=True)]
+    if dense:
+        rows = (*front[:-1], dense * hidden, hidden)
+        given.append(("recurrent matrix", weights.recurrent, rows, like))
+    if schedule.mask is not None:
+        given.append(("mask", schedule.mask, state, like))
+    for name, part in (("lengths", schedule.active), ("resets", schedule.keep)):
+        if part is not None:
+            given.append((name, part, flags, flag))
+    for name, tensor, shape, (dtype, device) in given:
+        if tensor is None or (tensor.shape, tensor.dtype, tensor.device) != (shape, dtype, device):
+            came = None
+            if tensor is not None:
+                came = f"{tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}"
+            raise ValueError(f"{name}: got {came}, expected {shape} of {dtype} on {device}")
+
+
 _KINDS = {module.NAME: module for module in (forward_kernel, backward_kernel)}
 
 
@@ -67,7 +101,10 @@ class _Pool:
             self.size = threads
             self.pool = ThreadPoolExecutor(threads, thread_name_prefix="longlag")
         waiting = [self.pool.submit(task) for task in tasks[1:]]
-        tasks[0]()
+        try:
+            tasks[0]()
+        finally:  # after an interrupt too: the memory that they write to is freed on return
+            wait(waiting)
         for future in waiting:
             future.result()
 
@@ -118,14 +155,14 @@ class _Call:
         if schedule.keep is not None:  # (T, R, N)
             self.keep = by_replica(schedule.keep.squeeze(-1), 1).contiguous()
         if schedule.mask is not None:  # (R, N, H)
-            self.mask = by_replica(schedule.mask, 0).contiguous()
+            self.mask = by_replica(schedule.mask, 0).resolve_neg().contiguous()
         self.units = drive.new_empty((self.replicas, 0, self.hidden))
         if weights.units:  # (R, P, H)
-            self.units = by_replica(torch.cat(weights.units, dim=-2), 0).contiguous()
+            self.units = by_replica(torch.cat(weights.units, dim=-2), 0).resolve_neg().contiguous()
         self.recurrent = None
         if weights.recurrent is not None:  # (R, G', H, H)
             gates = weights.recurrent.unflatten(-2, (dense, self.hidden))
-            self.recurrent = by_replica(gates, 0)
+            self.recurrent = by_replica(gates, 0).resolve_neg()
 
     def pack(self, gates: Sequence[int], send_back: bool) -> Tensor:
         """Rows of some gates as the kernel reads them, units of a tile side by side.
@@ -175,6 +212,7 @@ def _all(tasks: Sequence[Callable[[], None]]) -> None:
 
 
 def _last_contiguous(tensor: Tensor) -> Tensor:
+    tensor = tensor.resolve_neg()  # a negation that is only noted would not be seen
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
@@ -186,6 +224,7 @@ def trajectory(
     schedule: Schedule,
 ) -> list[Tensor]:
     """All states s_0 .. s_T, each (T + 1, N, H); see :class:`node.Engine`."""
+    _check(recurrence, drive, weights, initial, schedule)
     dense = len(recurrence.dense_gates)
     call = _Call(recurrence, drive, weights, schedule, dense)
     states = []
@@ -242,7 +281,7 @@ def backward(
     visited = states if call.replicated else [path.unsqueeze(1) for path in states]
     d_output, *final = gradients
     d_output = _last_contiguous(d_output if call.replicated else d_output.unsqueeze(1))
-    delta = [error.clone(memory_format=torch.contiguous_format) for error in final]
+    delta = [error.resolve_neg().clone(memory_format=torch.contiguous_format) for error in final]
     deltas = delta if call.replicated else [error.unsqueeze(0) for error in delta]
     d_drives = drive.new_empty((call.steps, call.replicas, call.batch, drives, call.hidden))
     d_units = drive.new_zeros((call.threads, *call.units.shape))

@@ -21,7 +21,11 @@ import llvmlite.binding as llvm
 __all__ = ["Host", "compile_functions", "host"]
 
 _LOCK = threading.Lock()
-_FORMAT = 1
+if hasattr(os, "register_at_fork"):  # a process forked while another thread compiles can compile
+    os.register_at_fork(
+        before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
+    )
+_FORMAT = 2
 """Goes up when the same IR must be compiled anew."""
 
 
@@ -76,8 +80,8 @@ def _machine() -> Any:
     )
 
 
-_ENGINES: list[Any] = []
-"""Engines must outlive the addresses that they gave out."""
+_ENGINES: dict[str, Any] = {}
+"""By key, the engine of each module. Engines must outlive the addresses that they gave out."""
 
 
 def compile_functions(text: str, signatures: dict[str, Sequence[Any]]) -> dict[str, Any]:
@@ -91,9 +95,10 @@ def compile_functions(text: str, signatures: dict[str, Sequence[Any]]) -> dict[s
     processor and the versions; an entry that is damaged or from elsewhere is compiled anew.
     """
     with _LOCK:
-        code = _cached(text)
-        engine = _load(code)
-        _ENGINES.append(engine)
+        key = _key(text)
+        engine = _ENGINES.get(key)
+        if engine is None:
+            engine = _ENGINES[key] = _load(_cached(key, text))
         functions = {}
         for name, types in signatures.items():
             address = engine.get_function_address(name)
@@ -131,17 +136,19 @@ def _engine_machine() -> Any:
     return target.create_target_machine(cpu=this.cpu, features=this.features, opt=3, jit=True)
 
 
-def _cached(text: str) -> bytes:
+def _key(text: str) -> str:
+    """The name of an entry: all that the object code depends on."""
+    this, versions = host(), (llvmlite.__version__, llvm.llvm_version_info)
+    parts = (_FORMAT, *versions, llvm.get_process_triple(), this.cpu, this.features, text)
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+
+
+def _cached(key: str, text: str) -> bytes:
     """The object code, from disk where an entry is there and whole."""
-    this = host()
-    key = hashlib.sha256()
-    for part in (str(_FORMAT), llvmlite.__version__, str(llvm.llvm_version_info), this.cpu):
-        key.update(part.encode() + b"\0")
-    key.update(this.features.encode() + b"\0" + text.encode())
     folder = _folder()
     if folder is None:
         return _compile(text)
-    path = folder / f"{key.hexdigest()}.o"
+    path = folder / f"{key}.o"
     found = _read(path)
     if found is not None:
         return found
@@ -153,8 +160,8 @@ def _cached(text: str) -> bytes:
 def _folder() -> Path | None:
     """The private folder of compiled kernels; None where there can be none."""
     base = os.environ.get("LONGLAG_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "longlag" / "kernels"
     try:
+        folder = (Path(base) if base else Path.home() / ".cache") / "longlag" / "kernels"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
     except (OSError, RuntimeError):
@@ -167,13 +174,17 @@ def _folder() -> Path | None:
 
 
 def _read(path: Path) -> bytes | None:
-    """The object code of an entry: its digest, then the code; None where it is not whole."""
+    """The object code of an entry: digest, then code; None where it is not whole or another's."""
     try:
         data = path.read_bytes()
     except OSError:
         return None
     digest, code = data[:32], data[32:]
-    return code if code and hashlib.sha256(code).digest() == digest else None
+    return code if code and _digest(path, code) == digest else None
+
+
+def _digest(path: Path, code: bytes) -> bytes:
+    return hashlib.sha256(path.stem.encode() + code).digest()
 
 
 def _write(path: Path, code: bytes) -> None:
@@ -182,7 +193,7 @@ def _write(path: Path, code: bytes) -> None:
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".kernel-")
         with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(code).digest() + code)
+            file.write(_digest(path, code) + code)
         os.replace(temporary, path)
     except OSError:
         if temporary is not None:

@@ -1,0 +1,157 @@
+"""The scan as an operator of torch.library, so that torch.compile sees one node in one graph.
+
+Eager PyTorch does not need it, and goes through :mod:`longlag.scan.node`, which costs less a call.
+"""
+
+import weakref
+
+import torch
+from torch import Tensor
+
+from longlag.recurrence import Recurrence
+from longlag.scan.inputs import Schedule, Weights
+from longlag.scan.node import Engine
+
+__all__ = ["compiled_scan", "register"]
+
+_KNOWN: "weakref.WeakValueDictionary[str, Recurrence]" = weakref.WeakValueDictionary()
+
+
+def register(recurrence: Recurrence) -> str:
+    """Make a recurrence known to the operator; returns the key that names it in a graph."""
+    return _KNOWN.setdefault(recurrence.key, recurrence).key
+
+
+def _engine(backend: str, drive: Tensor) -> Engine:
+    from longlag.scan import derived
+    from longlag.scan.cpu import engine
+
+    if backend == "derived" or engine.unsupported(drive) is not None:
+        return derived.ENGINE
+    return engine.ENGINE
+
+
+@torch.library.custom_op("longlag::scan", mutates_args=())
+def _scan(
+    key: str,
+    backend: str,
+    drive: Tensor,
+    recurrent: Tensor | None,
+    initial: list[Tensor],
+    units: list[Tensor],
+    active: Tensor | None,
+    keep: Tensor | None,
+    mask: Tensor | None,
+) -> list[Tensor]:
+    """All states s_0 .. s_T, each (T + 1, N, H)."""
+    weights, schedule = Weights(recurrent, tuple(units)), Schedule(active, keep, mask)
+    return _engine(backend, drive).trajectory(_KNOWN[key], drive, weights, initial, schedule)
+
+
+@_scan.register_fake
+def _(
+    key: str,
+    backend: str,
+    drive: Tensor,
+    recurrent: Tensor | None,
+    initial: list[Tensor],
+    units: list[Tensor],
+    active: Tensor | None,
+    keep: Tensor | None,
+    mask: Tensor | None,
+) -> list[Tensor]:
+    return [drive.new_empty((drive.shape[0] + 1, *state.shape)) for state in initial]
+
+
+@torch.library.custom_op("longlag::scan_backward", mutates_args=())
+def _scan_backward(
+    key: str,
+    backend: str,
+    drive: Tensor,
+    recurrent: Tensor | None,
+    units: list[Tensor],
+    trajectory: list[Tensor],
+    active: Tensor | None,
+    keep: Tensor | None,
+    mask: Tensor | None,
+    d_output: Tensor,
+    d_final: list[Tensor],
+) -> list[Tensor]:
+    """Gradients by drive, recurrent matrix where there is one, initial states, units."""
+    weights, schedule = Weights(recurrent, tuple(units)), Schedule(active, keep, mask)
+    found = _engine(backend, drive).backward(
+        _KNOWN[key], drive, weights, trajectory, schedule, (d_output, *d_final), bool(units)
+    )
+    middle = [] if found.recurrent is None else [found.recurrent]
+    results = [found.drive, *middle, *found.initial, *found.units]
+    # An operator may not give out one tensor twice, nor one that it was given.
+    return [result.clone(memory_format=torch.contiguous_format) for result in results]
+
+
+@_scan_backward.register_fake
+def _(
+    key: str,
+    backend: str,
+    drive: Tensor,
+    recurrent: Tensor | None,
+    units: list[Tensor],
+    trajectory: list[Tensor],
+    active: Tensor | None,
+    keep: Tensor | None,
+    mask: Tensor | None,
+    d_output: Tensor,
+    d_final: list[Tensor],
+) -> list[Tensor]:
+    middle = [] if recurrent is None else [recurrent]
+    given = [drive, *middle, *(path[0] for path in trajectory), *units]
+    return [tensor.new_empty(tensor.shape) for tensor in given]
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    key, backend, drive, recurrent, initial, units, active, keep, mask = inputs
+    ctx.key, ctx.backend, ctx.counts = key, backend, (len(initial), len(units))
+    ctx.save_for_backward(drive, recurrent, active, keep, mask, *units, *output)
+
+
+def _backward(ctx, gradients):
+    drive, recurrent, active, keep, mask, *rest = ctx.saved_tensors
+    states, count = ctx.counts
+    units, trajectory = rest[:count], rest[count:]
+    recurrence = _KNOWN[ctx.key]
+    output = recurrence.states.index(recurrence.output)
+    gradients = [
+        torch.zeros_like(path) if gradient is None else gradient
+        for gradient, path in zip(gradients, trajectory, strict=True)
+    ]
+    # Of the output's trajectory the steps are used, of the others the last state; s_0 where T = 0.
+    d_final = [gradient[0 if k == output else -1].clone() for k, gradient in enumerate(gradients)]
+    found = _scan_backward(
+        ctx.key, ctx.backend, drive, recurrent, units, trajectory, active, keep, mask,
+        gradients[output][1:], d_final,
+    )  # fmt: skip
+    d_drive, *found = found
+    d_recurrent = found.pop(0) if recurrent is not None else None
+    d_initial, d_units = list(found[:states]), list(found[states:])
+    return None, None, d_drive, d_recurrent, d_initial, d_units, None, None, None
+
+
+_scan.register_autograd(_backward, setup_context=_setup_context)
+
+
+def compiled_scan(
+    recurrence: Recurrence,
+    backend: str,
+    drive: Tensor,
+    weights: Weights,
+    initial: tuple[Tensor, ...],
+    schedule: Schedule,
+) -> tuple[Tensor, list[Tensor]]:
+    """Run a recurrence over time inside a graph; results as in :func:`reference.run`."""
+    trajectory = _scan(
+        recurrence.key, backend, drive, weights.recurrent, list(initial), list(weights.units),
+        schedule.active, schedule.keep, schedule.mask,
+    )  # fmt: skip
+    result = trajectory[recurrence.states.index(recurrence.output)][1:]
+    if schedule.active is not None:
+        result = result.masked_fill(~schedule.active, 0.0)
+    return result, [path[-1] for path in trajectory]

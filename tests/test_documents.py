@@ -1,0 +1,56 @@
+"""What the README and the examples show is run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def run(code: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *code],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_readme_runs_in_order(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 2
+    shown = run(["-c", "\n".join(blocks)], tmp_path)
+    assert "512" not in shown  # that is Elman's; this is an LSTM with 4 gates
+    assert "2,048 + 136 = 2,184 parameters" in shown
+    assert r"\begin{align*}" in shown
+    assert (tmp_path / "model.longlag").exists()
+
+
+@pytest.mark.slow
+def test_the_cell_of_ones_own_learns(tmp_path):
+    shown = run([str(ROOT / "examples" / "own_cell.py")], tmp_path)
+    assert "leaks after training" in shown
+
+
+@pytest.mark.slow
+def test_the_long_lag_experiment_runs(tmp_path):
+    shown = run([str(ROOT / "experiments" / "long_lag_2a" / "run.py"), "--quick"], tmp_path)
+    assert "lstm      504 weights: 2 of 2 trials" in shown
+    assert "elman     484 weights: 0 of 2 trials" in shown
+
+
+def test_documents_name_files_that_are_there():
+    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+            if "://" not in link:
+                assert (document.parent / link).exists(), f"{document.name} names {link}"
