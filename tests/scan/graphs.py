@@ -1,4 +1,4 @@
-"""Run by a test in a process of its own: torch.compile cannot read functions that beartype checks."""
+"""Run in a process of its own: torch.compile cannot read functions that beartype checks."""
 
 import warnings
 

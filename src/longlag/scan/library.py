@@ -123,11 +123,14 @@ def _backward(ctx, gradients):
         torch.zeros_like(path) if gradient is None else gradient
         for gradient, path in zip(gradients, trajectory, strict=True)
     ]
-    # Of the output's trajectory the steps are used, of the others the last state; s_0 where T = 0.
-    d_final = [gradient[0 if k == output else -1].clone() for k, gradient in enumerate(gradients)]
+    # Of the output's trajectory all steps are used, of the others only the last state. What came to
+    # the last state counts as error of the final state: a padded row holds on to that.
+    d_final = [gradient[-1].clone() for gradient in gradients]
+    d_output = gradients[output][1:].clone()
+    d_output[-1:] = 0.0
     found = _scan_backward(
         ctx.key, ctx.backend, drive, recurrent, units, trajectory, active, keep, mask,
-        gradients[output][1:], d_final,
+        d_output, d_final,
     )  # fmt: skip
     d_drive, *found = found
     d_recurrent = found.pop(0) if recurrent is not None else None
