@@ -10,7 +10,7 @@ place of plain gradient descent, and all weights trained from the start.
 A trial has succeeded when the largest error over all outputs and steps of 10,000 random sequences
 is below 0.25. The trials run side by side, as replicas in one network.
 
-    python experiments/long_lag_2a/run.py            18 trials, about 10 minutes on one core
+    python experiments/long_lag_2a/run.py            18 trials, about 3 minutes on one core
     python experiments/long_lag_2a/run.py --quick    2 trials of p = 20, a few seconds
 """
 
@@ -134,7 +134,7 @@ def figure(found: list[dict], task: LongLag) -> Figure:
         title=f"Long lag 2a, p = {task.delay}: median and range over trials",
         ylim=(0, 1.02),
     )
-    axes.legend(loc="center right")
+    axes.legend(loc="upper right")
     return drawing
 
 
