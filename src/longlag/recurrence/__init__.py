@@ -18,7 +18,8 @@ from longlag.recurrence.functions import (
     tanh,
 )
 from longlag.recurrence.program import ARITY, DeclarationError, Operation, Program
-from longlag.recurrence.trace import Gate, Recurrence, trace
+from longlag.recurrence.trace import trace
+from longlag.recurrence.traced import Gate, Recurrence
 from longlag.recurrence.wiring import Absent, Dense, Diagonal, Uniform, UnitParameter, Wiring
 
 __all__ = [

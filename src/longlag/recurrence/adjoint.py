@@ -6,7 +6,7 @@ import sympy
 
 from longlag.recurrence.functions import Expression, relu, step
 from longlag.recurrence.program import Program, compile_program
-from longlag.recurrence.trace import Recurrence
+from longlag.recurrence.traced import Recurrence, real_symbol
 
 __all__ = ["Adjoint", "derive_adjoint"]
 
@@ -46,12 +46,12 @@ def derive_adjoint(recurrence: Recurrence) -> Adjoint:
         >>> print(derive_adjoint(Elman().recurrence).program.outputs)
         (8, 9)
     """
-    now = {name: sympy.Symbol(f"now.{name}", real=True) for name in recurrence.states}
-    delta = {name: sympy.Symbol(f"delta.{name}", real=True) for name in recurrence.states}
+    now = {name: real_symbol(f"now.{name}") for name in recurrence.states}
+    delta = {name: real_symbol(f"delta.{name}") for name in recurrence.states}
     equations: dict[str, Expression] = {}
     for name in recurrence.dependency_order:
         known = {e: now[n] for n, e in recurrence.equations.items() if n in equations}
-        known = {e: symbol for e, symbol in known.items() if not e.is_Atom}
+        known = {e: s for e, s in known.items() if not e.is_Atom}
         equation = recurrence.equations[name].xreplace(known)
         equations[name] = equation
 
@@ -62,8 +62,8 @@ def derive_adjoint(recurrence: Recurrence) -> Adjoint:
         if isinstance(equation, relu):
             shown[step(equation.args[0])] = step(now[name])
 
-    def partial(equation: Expression, symbol: sympy.Symbol) -> Expression:
-        derivative = sympy.diff(equation, symbol)
+    def partial(equation: Expression, by: sympy.Symbol) -> Expression:
+        derivative = sympy.diff(equation, by)
         derivative = derivative.replace(sympy.DiracDelta, lambda *_: sympy.Integer(0))
         return derivative.xreplace(shown)
 
@@ -75,10 +75,10 @@ def derive_adjoint(recurrence: Recurrence) -> Adjoint:
             error = error + total[later] * partial(equations[later], now[name])
         total[name] = error
 
-    def sent(symbol: sympy.Symbol) -> Expression:
-        return sympy.Add(*(total[n] * partial(equations[n], symbol) for n in names))
-
-    outputs = [sent(symbol) for symbol in recurrence.symbols]
+    outputs: list[Expression] = [
+        sympy.Add(*(total[name] * partial(equations[name], by) for name in names))
+        for by in recurrence.symbols
+    ]
     inputs = (*recurrence.symbols, *now.values(), *delta.values())
     program = compile_program(inputs, outputs)
     read = set().union(*(output.free_symbols for output in outputs))

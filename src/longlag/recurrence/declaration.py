@@ -6,7 +6,8 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from longlag.recurrence import latex
-from longlag.recurrence.trace import Recurrence, trace
+from longlag.recurrence.trace import trace
+from longlag.recurrence.traced import Recurrence
 
 __all__ = ["Cell"]
 

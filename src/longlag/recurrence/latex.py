@@ -6,7 +6,7 @@ import sympy
 from sympy.printing.latex import LatexPrinter
 
 from longlag.recurrence.functions import Expression
-from longlag.recurrence.trace import Gate, Recurrence
+from longlag.recurrence.traced import Gate, Recurrence, real_symbol
 from longlag.recurrence.wiring import Dense
 
 __all__ = ["render"]
@@ -37,10 +37,6 @@ def _align(lines: Iterable[tuple[str, str]]) -> str:
     return f"\\begin{{align*}}\n{rows}\n\\end{{align*}}"
 
 
-def _real(name: str) -> sympy.Symbol:
-    return sympy.Symbol(name, real=True)
-
-
 class _Writer:
     """Names every symbol once, then writes the three parts with those names."""
 
@@ -68,14 +64,14 @@ class _Writer:
             self.names[gate.from_input] = self._superscript("a", gate) + "_t"
             if gate.split:
                 self.names[gate.from_state] = self._superscript("r", gate) + "_t"
-            self.names[_real(f"unit.diagonal.{gate.name}")] = self._subscript("w", gate)
-            self.names[_real(f"gate.{gate.name}")] = f"{self._word(gate.name)}_t"
+            self.names[real_symbol(f"unit.diagonal.{gate.name}")] = self._subscript("w", gate)
+            self.names[real_symbol(f"gate.{gate.name}")] = f"{self._word(gate.name)}_t"
         for name in r.states:
-            self.names[_real(f"now.{name}")] = f"{self._word(name)}_t"
-            self.names[_real(f"state.{name}")] = self._word(name) + "_{t-1}"
+            self.names[real_symbol(f"now.{name}")] = f"{self._word(name)}_t"
+            self.names[real_symbol(f"state.{name}")] = self._word(name) + "_{t-1}"
         for name in r.units:
             if not name.startswith("diagonal."):
-                self.names[_real(f"unit.{name}")] = self._word(name)
+                self.names[real_symbol(f"unit.{name}")] = self._word(name)
 
     def _superscript(self, letter: str, gate: Gate) -> str:
         return letter if self.single else f"{letter}^{{{self._word(gate.name)}}}"
@@ -98,7 +94,7 @@ class _Writer:
                 )
             }
             if len(applied) == 1 and not applied & set(equations):
-                found[applied.pop()] = (gate, _real(f"gate.{gate.name}"))
+                found[applied.pop()] = (gate, real_symbol(f"gate.{gate.name}"))
         return found
 
     def _write(self, expression: Expression, states: Iterable[str] | None = None) -> str:
@@ -107,7 +103,7 @@ class _Writer:
         for name in self.order if states is None else states:
             equation = self.recurrence.equations[name]
             if not equation.is_Atom and equation not in known:
-                known[equation] = _real(f"now.{name}")
+                known[equation] = real_symbol(f"now.{name}")
         expression = expression.xreplace(known)
         gates = {atom.xreplace(known): symbol for atom, (_, symbol) in self.activations.items()}
         gates |= {atom: symbol for atom, (_, symbol) in self.activations.items()}
@@ -142,25 +138,25 @@ class _Writer:
                     lines.append(
                         (
                             self.names[symbol],
-                            self.printer.doprint(atom.func(_real("inside"))).replace(
+                            self.printer.doprint(atom.func(real_symbol("inside"))).replace(
                                 "inside", inside
                             ),
                         )
                     )
             lines.append(
                 (
-                    self.names[_real(f"now.{name}")],
+                    self.names[real_symbol(f"now.{name}")],
                     self._write(self.recurrence.equations[name], done),
                 )
             )
             done.append(name)
         return lines
 
-    def _sent_back(self, symbol: sympy.Symbol) -> list[str]:
+    def _sent_back(self, by: sympy.Symbol) -> list[str]:
         """The terms delta^k * dk/dsymbol, over the states k."""
         terms = []
         for state in self.recurrence.states:
-            partial = self.recurrence.partials.get((state, symbol))
+            partial = self.recurrence.partials.get((state, by))
             if partial is None:
                 continue
             delta = rf"\delta^{{{self._word(state)}}}_t"
@@ -172,8 +168,8 @@ class _Writer:
                 terms.append(rf"{delta} \odot {self._write(partial)}")
         return terms
 
-    def _delta(self, symbol: sympy.Symbol) -> str:
-        return rf"\delta^{{{self.names[symbol].removesuffix('_t')}}}_t"
+    def _delta(self, of: sympy.Symbol) -> str:
+        return rf"\delta^{{{self.names[of].removesuffix('_t')}}}_t"
 
     def _reads(self, gate: Gate, state: str) -> bool:
         """Whether error flows from the gate back into the state, through W."""

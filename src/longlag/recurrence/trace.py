@@ -1,162 +1,21 @@
 """Tracing: one call of ``update`` with symbols, checked, gives the recurrence."""
 
 import difflib
-import hashlib
 import keyword
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NoReturn
 
 import sympy
 
 from longlag.recurrence.functions import Expression, stop_gradient
-from longlag.recurrence.program import DeclarationError, Program, compile_program
+from longlag.recurrence.program import DeclarationError
+from longlag.recurrence.traced import Gate, Recurrence, real_symbol
 from longlag.recurrence.wiring import Absent, Dense, Diagonal, UnitParameter
 
-__all__ = ["Gate", "Recurrence", "trace"]
+__all__ = ["trace"]
 
 RESERVED = ("weight_ih", "weight_hh", "weight_hh_diagonal", "bias")
 """Names of the layer's own parameters, which a unit parameter cannot take."""
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One gate of a traced recurrence.
-
-    Attributes:
-        name: its name.
-        wiring: how the past reaches it, its source made explicit.
-        split: whether ``update`` sees a and r apart; else only their sum.
-    """
-
-    name: str
-    wiring: Dense | Diagonal | Absent
-    split: bool
-
-    @property
-    def dense(self) -> bool:
-        """Whether the gate has rows in the recurrent matrix."""
-        return isinstance(self.wiring, Dense)
-
-    @property
-    def from_input(self) -> sympy.Symbol:
-        """The symbol that holds a of the gate: a + r where they are not seen apart."""
-        return _symbol(f"input.{self.name}" if self.split else f"pre.{self.name}")
-
-    @property
-    def from_state(self) -> sympy.Symbol:
-        """The symbol that holds r of the gate: a + r where they are not seen apart."""
-        return _symbol(f"recurrent.{self.name}" if self.split else f"pre.{self.name}")
-
-
-@dataclass(frozen=True, eq=False)
-class Recurrence:
-    """A traced declaration: equations over symbols, and the programs derived from them.
-
-    Attributes:
-        name: the cell's class name.
-        gates: the gates, in the order of their rows in the input matrix.
-        states: names of the states.
-        output: the state that is put out.
-        units: names of the unit parameters; ``diagonal.GATE`` are the weights of a
-            :class:`~longlag.recurrence.Diagonal` gate.
-        unit_parameters: the declarations behind ``units``, by name.
-        initial_bias: initial bias by gate.
-        latex_symbols: how gates, states and unit parameters are written, where declared.
-        equations: by state, its new value as an expression of ``symbols``.
-    """
-
-    name: str
-    gates: tuple[Gate, ...]
-    states: tuple[str, ...]
-    output: str
-    unit_parameters: Mapping[str, UnitParameter]
-    initial_bias: Mapping[str, float]
-    latex_symbols: Mapping[str, str]
-    equations: Mapping[str, Expression]
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Recurrence":
-        return self  # nothing in it changes
-
-    @cached_property
-    def key(self) -> str:
-        """A name that is the same for the same declaration, in every process."""
-        parts = (self.gates, self.states, self.output, self.units, sorted(self.equations.items()))
-        return f"{self.name}-{hashlib.sha256(str(parts).encode()).hexdigest()[:16]}"
-
-    @property
-    def units(self) -> tuple[str, ...]:
-        """Names of the unit parameters, in order."""
-        return tuple(self.unit_parameters)
-
-    @cached_property
-    def dense_gates(self) -> tuple[Gate, ...]:
-        """The gates that have rows in the recurrent matrix, in the order of those rows."""
-        return tuple(gate for gate in self.gates if gate.dense)
-
-    @cached_property
-    def drive_symbols(self) -> tuple[sympy.Symbol, ...]:
-        """The symbols that the matrix products fill: a + r by gate, or a and r apart.
-
-        Those that no recurrent product reaches come first; then, for the dense gates in order,
-        the one symbol that W reaches. So what W^T sends back is one block.
-        """
-        apart = [gate.from_input for gate in self.gates if gate.split or not gate.dense]
-        return (*apart, *(gate.from_state for gate in self.dense_gates))
-
-    @cached_property
-    def state_symbols(self) -> tuple[sympy.Symbol, ...]:
-        """The states at t - 1."""
-        return tuple(_symbol(f"state.{name}") for name in self.states)
-
-    @cached_property
-    def unit_symbols(self) -> tuple[sympy.Symbol, ...]:
-        """The unit parameters."""
-        return tuple(_symbol(f"unit.{name}") for name in self.units)
-
-    @cached_property
-    def symbols(self) -> tuple[sympy.Symbol, ...]:
-        """All inputs of the programs, in order: drives, states, unit parameters."""
-        return self.drive_symbols + self.state_symbols + self.unit_symbols
-
-    @cached_property
-    def dependency_order(self) -> tuple[str, ...]:
-        """The states, those first whose new value occurs in the equations of others."""
-        names = list(self.equations)
-
-        def uses(name: str) -> int:
-            others = (self.equations[other] for other in names if other != name)
-            return sum(self.equations[name].has(other) for other in others if not other.is_Atom)
-
-        return tuple(sorted(names, key=lambda name: (uses(name), -names.index(name))))
-
-    @cached_property
-    def forward(self) -> Program:
-        """The update: one output per state, in the order of ``states``."""
-        return compile_program(self.symbols, [self.equations[name] for name in self.states])
-
-    @cached_property
-    def partials(self) -> Mapping[tuple[str, sympy.Symbol], Expression]:
-        """The pointwise derivatives of each new state by each input; zeros are left out."""
-        derivatives = {}
-        for name in self.states:
-            for symbol in self.symbols:
-                derivative = sympy.diff(self.equations[name], symbol)
-                # SymPy's derivative of sign; as for step, what is not there at 0 is left out.
-                derivative = derivative.replace(sympy.DiracDelta, lambda *_: sympy.Integer(0))
-                if derivative != 0:
-                    derivatives[name, symbol] = derivative
-        return derivatives
-
-    @cached_property
-    def linearisation(self) -> Program:
-        """The partials as one program; outputs in the order of ``partials``."""
-        return compile_program(self.symbols, self.partials.values())
-
-
-def _symbol(name: str) -> sympy.Symbol:
-    return sympy.Symbol(name, real=True)
 
 
 class _Namespace:
@@ -183,14 +42,14 @@ class _Pre(_Namespace):
     """The pre-activations: a + r by attribute, a and r apart by method."""
 
     def __init__(self, cell: str, gates: Mapping[str, Any]) -> None:
-        super().__init__(cell, "gate", {name: _symbol(f"pre.{name}") for name in gates})
+        super().__init__(cell, "gate", {name: real_symbol(f"pre.{name}") for name in gates})
         self._gates = gates
         self._split: set[str] = set()
 
     def from_input(self, name: str) -> sympy.Symbol:
         self._get(name, f"pre.from_input({name!r})")
         self._split.add(name)
-        return _symbol(f"input.{name}")
+        return real_symbol(f"input.{name}")
 
     def from_state(self, name: str) -> sympy.Symbol:
         self._get(name, f"pre.from_state({name!r})")
@@ -200,7 +59,7 @@ class _Pre(_Namespace):
                 "Absent(); wire it with Dense() or Diagonal(), or read pre.from_input"
             )
         self._split.add(name)
-        return _symbol(f"recurrent.{name}")
+        return real_symbol(f"recurrent.{name}")
 
 
 def _unknown(what: str, word: str, name: object, known: Iterable[str]) -> NoReturn:
@@ -351,8 +210,8 @@ def trace(cell: Any) -> Recurrence:
     wiring = _wiring(cell, name, gates, states)
 
     pre = _Pre(name, wiring)
-    state = _Namespace(name, "state", {s: _symbol(f"state.{s}") for s in states})
-    unit = _Namespace(name, "unit parameter", {u: _symbol(f"unit.{u}") for u in parameters})
+    state = _Namespace(name, "state", {s: real_symbol(f"state.{s}") for s in states})
+    unit = _Namespace(name, "unit parameter", {u: real_symbol(f"unit.{u}") for u in parameters})
     result = _call_update(cell, name, pre, state, unit)
     for returned in result:
         if returned not in states:
@@ -370,15 +229,15 @@ def trace(cell: Any) -> Recurrence:
     units = dict(parameters)
     replacements: dict[Expression, Expression] = {}
     for gate in traced:
-        total, a, r = (_symbol(f"{word}.{gate.name}") for word in ("pre", "input", "recurrent"))
+        total, a, r = (real_symbol(f"{word}.{gate.name}") for word in ("pre", "input", "recurrent"))
         product: Expression = r
         if isinstance(gate.wiring, Absent):
             product = sympy.Integer(0)
         elif isinstance(gate.wiring, Diagonal):
-            source: Expression = _symbol(f"state.{gate.wiring.source}")
+            source: Expression = real_symbol(f"state.{gate.wiring.source}")
             if gate.wiring.truncated:
                 source = stop_gradient(source)
-            product = _symbol(f"unit.diagonal.{gate.name}") * source
+            product = real_symbol(f"unit.diagonal.{gate.name}") * source
             units[f"diagonal.{gate.name}"] = UnitParameter(gate.wiring.initial)
             replacements[r] = product
         if gate.split:
