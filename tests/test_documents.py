@@ -45,8 +45,8 @@ def test_the_cell_of_ones_own_learns(tmp_path):
 @pytest.mark.slow
 def test_the_long_lag_experiment_runs(tmp_path):
     shown = run([str(ROOT / "experiments" / "long_lag_2a" / "run.py"), "--quick"], tmp_path)
-    assert "lstm      504 weights: 2 of 2 trials" in shown
-    assert "elman     484 weights: 0 of 2 trials" in shown
+    assert "lstm      154 weights: 2 of 2 trials" in shown
+    assert "elman     144 weights: 0 of 2 trials" in shown
 
 
 def test_documents_name_files_that_are_there():

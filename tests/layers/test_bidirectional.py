@@ -143,6 +143,12 @@ def test_a_stack_may_be_read_both_ways():
     assert again.shape == output.shape
 
 
+@pytest.mark.parametrize("given", [torch.nn.LSTM(2, 3), None])
+def test_what_is_no_recurrent_module_is_refused(given):
+    with pytest.raises(TypeError, match=r"layer: got .*, expected a recurrent module of longlag"):
+        ll.Bidirectional(given)
+
+
 def test_directions_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="backward_layer: has input_size=3, expected 2, as the"):
         ll.Bidirectional(ll.GRU(2, 3), ll.GRU(3, 3))

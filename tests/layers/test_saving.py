@@ -6,7 +6,7 @@ from tests.scan import cases
 
 import longlag as ll
 from longlag.layers.saving import load_with_metadata
-from longlag.recurrence import Cell, UnitParameter, tanh
+from longlag.recurrence import Cell, UnitParameter, sigmoid, tanh
 from longlag.storage import ArchiveError, write_archive
 
 
@@ -99,10 +99,52 @@ def test_a_loaded_model_trains_on(tmp_path):
 def test_a_cell_that_is_not_given_is_named(tmp_path):
     ll.save(ll.Recurrent(Scaled(), 2, 3), tmp_path / "m")
     message = (
-        r"it uses the cell 'Scaled'; import that class and give it: load\(path, cells=\[Scaled"
+        r"it uses a cell 'Scaled' that is not built in; import that class and give it: "
+        r"load\(path, cells=\[Scaled\]\)$"
     )
     with pytest.raises(ArchiveError, match=message):
         ll.load(tmp_path / "m")
+
+
+def test_a_cell_named_as_a_built_in_one_is_not_taken_for_it(tmp_path):
+    class Elman(Cell):
+        gates = ("a",)
+
+        def update(self, pre, state, unit):
+            return {"h": sigmoid(pre.a)}
+
+    layer = ll.Recurrent(Elman(), 2, 3)
+    ll.save(layer, tmp_path / "m")
+    with pytest.raises(ArchiveError, match="it uses a cell 'Elman' that is not built in"):
+        ll.load(tmp_path / "m")
+    x = torch.randn(1, 4, 2)
+    again = ll.load(tmp_path / "m", cells=[Elman])
+    assert torch.equal(again(x)[0], layer(x)[0])
+
+
+def test_a_cell_whose_equation_has_changed_is_refused(tmp_path):
+    def declare(function):
+        class Mine(Cell):
+            gates = ("a",)
+
+            def update(self, pre, state, unit):
+                return {"h": function(pre.a)}
+
+        return Mine
+
+    ll.save(ll.Recurrent(declare(tanh)(), 2, 3), tmp_path / "m")
+    ll.load(tmp_path / "m", cells=[declare(tanh)])
+    with pytest.raises(ArchiveError, match="the equations of the cell 'Mine' are not those"):
+        ll.load(tmp_path / "m", cells=[declare(sigmoid)])
+
+
+def test_loading_leaves_the_global_generator_alone(tmp_path):
+    ll.save(ll.GRU(2, 3), tmp_path / "m")
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    ll.load(tmp_path / "m")
+    assert torch.equal(torch.rand(1), expected)
 
 
 @pytest.mark.parametrize("place", [0, 20, 200, -1])
@@ -123,6 +165,7 @@ GRU = {
     "type": "GRU", "recurrent_bias": True, "input_size": 2, "hidden_size": 3, "bias": True,
     "input_dropout": 0.0, "recurrent_dropout": 0.0, "replicas": None, "backend": "auto",
 }  # fmt: skip
+SPEEDY = {"type": "Scaled", "built_in": False, "fields": {"speed": 2}, "values": []}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +173,7 @@ GRU = {
     [
         ({"model": {**GRU, "type": "Transformer"}}, "it names the layer 'Transformer'; known: GRU"),
         ({"model": {**GRU, "type": "os.system"}}, "it names the layer 'os.system'"),
-        ({"model": {**GRU, "colour": "red"}}, "describes no model of this version"),
+        ({"model": {**GRU, "colour": "red"}}, "describes no model that can be built here"),
         ({"model": {**GRU, "hidden_size": 4}}, "size mismatch"),
         ({"model": {**GRU, "bias": False}}, "Unexpected key"),
         ({"model": {**GRU, "backend": "cuda"}}, "backend: got 'cuda'"),
@@ -140,7 +183,7 @@ GRU = {
         ({"dtype": "float99"}, "describes no model"),
         ({"dtype": "save"}, "describes no model"),
         (
-            {"model": {**GRU, "type": "Recurrent", "cell": {"type": "Scaled", "speed": 2}}},
+            {"model": {**GRU, "type": "Recurrent", "cell": SPEEDY}},
             r"the cell 'Scaled' has no fields \['speed'\]",
         ),
     ],

@@ -12,6 +12,7 @@ a_t &= U x_t + W h_{t-1} + b \\
 h_t &= \tanh{\left(a_t \right)}
 \end{align*}""",
     "bptt": r"""\begin{align*}
+E &= \sum_t E_t \\
 \delta^{h}_t &= \frac{\partial E}{\partial h_t} \\
 \delta^{a}_t &= \delta^{h}_t \odot \left(1 - h_t^{2}\right) \\
 \delta^{h}_{t-1} &= \frac{\partial E_{t-1}}{\partial h_{t-1}} + W^\top \delta^{a}_t \\
@@ -44,6 +45,7 @@ CELLS = {
     "Elman relu": cells.Elman("relu"),
     "Elman saturated": cells.Elman("saturated"),
     "Leaky": cells.Leaky(),
+    "Leaky, trained": cells.Leaky(train_leak=True),
     "Leaky without W": cells.Leaky(recurrent=False),
     "LSTM": cells.LSTM(),
     "LSTM with peepholes": cells.LSTM(peepholes=True),
@@ -87,11 +89,15 @@ def test_all_is_the_three_parts_one_after_another():
         ("GRU", "update", r"h_t &= n_t \odot \left(1 - z_t\right) + z_t \odot h_{t-1}"),
         ("GRU", "bptt", r"\frac{\partial E}{\partial W_{n}} &= \sum_t \delta^{r^{n}}_t h_{t-1}^\top"),  # noqa: E501
         ("Leaky", "update", r"h_t &= h_{t-1} \odot \left(1 - \alpha\right) + \alpha \odot \tanh{\left(a_t \right)}"),  # noqa: E501
-        ("Leaky", "bptt", r"\frac{\partial E}{\partial \alpha} &= \sum_t \left[\delta^{h}_t \odot \left(- h_{t-1} + \tanh{\left(a_t \right)}\right)\right]"),  # noqa: E501
+        ("Leaky, trained", "bptt", r"\frac{\partial E}{\partial \alpha} &= \sum_t \left[\delta^{h}_t \odot \left(- h_{t-1} + \tanh{\left(a_t \right)}\right)\right]"),  # noqa: E501
         ("Leaky without W", "update", r"a_t &= U x_t + b"),
         ("Leaky without W", "jacobian", r"\frac{\partial h_t}{\partial h_{t-1}} &= \operatorname{diag}\left(1 - \alpha\right)"),  # noqa: E501
         ("LSTM1997", "update", r"a^{o}_t &= U_{o} x_t + W_{o} \operatorname{sg}(h_{t-1}) + b_{o}"),
+        ("LSTM1997", "update", r"g_t &= 4 \sigma\left(a^{g}_t\right) - 2"),
+        ("LSTM1997", "update", r"h_t &= o_t \odot \left(2 \sigma\left(c_t\right) - 1\right)"),
+        ("LSTM1997", "bptt", r"\delta^{c}_t &= \left.\frac{\partial E}{\partial c_t}\right|_{h_t}"),
         ("LSTM1997", "jacobian", r"\frac{\partial c_t}{\partial c_{t-1}} &= I"),
+        ("GRU", "update", r"z_t &= \sigma\left(a^{z}_t\right)"),
         ("LSTM1997", "jacobian", r"\frac{\partial h_t}{\partial h_{t-1}} &= 0"),
         ("IndRNN", "bptt", r"\delta^{h}_{t-1} &= \frac{\partial E_{t-1}}{\partial h_{t-1}} + \delta^{h}_t \odot w \odot \mathbf{1}\left[a_t + h_{t-1} \odot w > 0\right]"),  # noqa: E501
         ("of one's own", "update", r"r^{q}_t &= W_{q} \operatorname{sg}(\mathrm{long\ memory}_{t-1})"),  # noqa: E501
@@ -126,8 +132,13 @@ def test_every_line_compiles(cell):
 def test_every_weight_has_its_derivative(cell):
     written = "\n".join(lines(cell, "bptt"))
     count = 2 * len(cell.recurrence.gates) + len(cell.recurrence.dense_gates)
-    count += len(cell.recurrence.units)
-    assert written.count(r"&= \sum_t") == count
+    count += sum(declared.trained for declared in cell.recurrence.unit_parameters.values())
+    assert written.count(r"&= \sum_t") == count + 1  # and E itself
+
+
+def test_a_constant_has_no_derivative():
+    assert r"\partial \alpha" not in cells.Leaky().latex("bptt")
+    assert r"\partial \alpha" in cells.Leaky(train_leak=True).latex("bptt")
 
 
 def test_no_name_of_the_program_is_left_in():

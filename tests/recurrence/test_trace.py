@@ -390,7 +390,7 @@ REFUSED = {
     ),
     "state as text": ({"state": "h"}, "Mine.state: got 'h', expected a tuple of names; write"),
     "gates as a list": ({"gates": ["a"]}, "Mine.gates: got ['a'], expected a tuple of names"),
-    "no gates declared": ({"gates": None}, "Mine.gates: got None, expected a tuple of names"),
+    "no gates declared": ({"gates": None}, "Mine declares no gates; write gates = "),
     "numbers as names": ({"gates": (1,)}, "Mine.gates: got (1,), expected a tuple of names"),
     "no state": ({"state": ()}, "Mine.state: got (), expected at least 1 name"),
     "no gate": ({"gates": ()}, "Mine.gates: got (), expected at least 1 name"),

@@ -14,8 +14,9 @@ class Elman(Cell):
     .. math:: h_t = \phi(U x_t + W h_{t-1} + b)
 
     Args:
-        activation: phi: ``"tanh"``, ``"sigmoid"``, ``"relu"``, ``"identity"`` (a linear network)
-            or ``"saturated"``, min(1, max(0, .)), the network of Siegelmann and Sontag.
+        activation: phi: ``"tanh"``, ``"sigmoid"``, ``"relu"``, ``"identity"`` (a linear network),
+            ``"saturated"``, min(1, max(0, .)), the network of Siegelmann and Sontag;
+            ``"bipolar"``, 2 sigma - 1, or ``"double_bipolar"``, 4 sigma - 2.
 
     Raises:
         ValueError: for an unknown activation.

@@ -50,9 +50,15 @@ class Bidirectional(RecurrentModule):
         seed: int | torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        for name, module in (("layer", layer), ("backward_layer", backward_layer)):
+            if not isinstance(module, RecurrentModule) and (module is not None or name == "layer"):
+                raise TypeError(
+                    f"{name}: got {type(module).__name__}, expected a recurrent module of longlag; "
+                    "ll.from_torch(...) converts one of torch.nn"
+                )
         if backward_layer is None:
             backward_layer = copy.deepcopy(layer)
-            backward_layer.reset_parameters(seed)
+            backward_layer.reset_parameters(as_generator(seed, "backward direction"))
         for name in ("input_size", "replicas"):
             ours, theirs = getattr(layer, name), getattr(backward_layer, name)
             if ours != theirs:
@@ -107,7 +113,7 @@ class Bidirectional(RecurrentModule):
         return torch.cat([take_last(ahead, lengths), take_last(back, first)], dim=-1)
 
     def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:  # noqa: D102
-        generator = as_generator(seed)
+        generator = as_generator(seed, "directions")
         self.forward_layer.reset_parameters(generator)
         self.backward_layer.reset_parameters(generator)
 

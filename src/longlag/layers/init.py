@@ -4,7 +4,9 @@ A layer takes one for the input matrix, one for the recurrent matrix and one for
 gate's block is drawn on its own: ``Orthogonal()`` makes every (H, H) block of W orthogonal.
 """
 
+import hashlib
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -215,14 +217,33 @@ class Chrono:
             raise ValueError(f"longest: got {self.longest}, expected a lag of more than 2 steps")
 
     def draw(self, hidden: int, generator: torch.Generator | None = None) -> Tensor:
-        """The bias of the gate that keeps: (H,), each log of a time scale."""
-        scale = torch.empty(hidden).uniform_(1.0, self.longest - 1.0, generator=generator)
-        return scale.log()
+        """The bias of the gate that keeps: (H,), float64, each the log of a time scale."""
+        scale = torch.empty(hidden, dtype=torch.float64)
+        return scale.uniform_(1.0, self.longest - 1.0, generator=generator).log()
 
 
-def as_generator(seed: int | torch.Generator | None) -> torch.Generator | None:
-    """The generator that a ``seed`` argument means; None is PyTorch's global one."""
-    return torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
+def as_generator(seed: int | torch.Generator | None, role: str) -> torch.Generator | None:
+    """The generator that a ``seed`` argument means; None is PyTorch's global one.
+
+    Args:
+        seed: a whole number, a generator, or None.
+        role: what it is for. Equal numbers in different roles give independent generators, so a
+            layer and the readout on it may be given the same seed.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if seed is None or isinstance(seed, torch.Generator):
+        return seed
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise TypeError(
+            f"seed: got {seed!r} ({type(seed).__name__}), expected a whole number, a "
+            "torch.Generator or None"
+        ) from None
+    digest = hashlib.sha256(f"{number} {role}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def spectral_radius(matrix: Tensor) -> float:

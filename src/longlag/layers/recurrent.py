@@ -2,7 +2,7 @@
 
 import functools
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, is_dataclass
 from typing import Any, TypedDict
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from longlag.layers.base import RecurrentModule
+from longlag.layers.cell_data import describe
 from longlag.layers.checks import (
     check_input,
     check_lengths,
@@ -205,11 +206,11 @@ class Recurrent(RecurrentModule):
         Args:
             seed: a whole number, a generator, or None for PyTorch's global generator.
         """
-        generator = as_generator(seed)
+        generator = as_generator(seed, "layer")
         for replica in range(self.replicas or 1):
             for stored, draw in self._draws():
                 part = stored if self.replicas is None else stored[replica]
-                # Drawn on the CPU in float32 or wider, so that a seed means the same everywhere.
+                # Drawn on the CPU, and not in half precision, so that a seed means the same there.
                 wide = torch.float64 if part.dtype == torch.float64 else torch.float32
                 block = torch.empty(part.shape, dtype=wide)
                 draw(block, generator)
@@ -347,7 +348,6 @@ class Recurrent(RecurrentModule):
         return drive.unflatten(1, x.shape[1:3])
 
     def config(self) -> dict[str, Any]:  # noqa: D102
-        fields = asdict(self.cell) if is_dataclass(self.cell) else {}
         common = {
             "input_size": self.input_size,
             "hidden_size": self.hidden_size,
@@ -358,8 +358,8 @@ class Recurrent(RecurrentModule):
             "backend": self.backend,
         }
         if type(self) is Recurrent:
-            cell: Mapping[str, Any] = {"type": type(self.cell).__name__, **fields}
-            return {"type": "Recurrent", "cell": cell, **common}
+            return {"type": "Recurrent", "cell": describe(self.cell), **common}
+        fields = asdict(self.cell) if is_dataclass(self.cell) else {}
         return {"type": type(self).__name__, **fields, **common}
 
     def extra_repr(self) -> str:  # noqa: D102

@@ -1,15 +1,13 @@
 """Saving and loading whole models: one file, no pickle, a closed table of names."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from longlag import cells as built_in
-from longlag.layers import families
+from longlag.layers import cell_data, families
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.recurrent import Recurrent
@@ -23,7 +21,6 @@ __all__ = ["load", "load_with_metadata", "save"]
 _LAYERS: Mapping[str, type[Recurrent]] = {
     name: getattr(families, name) for name in families.__all__
 }
-_CELLS: Mapping[str, type[Cell]] = {name: getattr(built_in, name) for name in built_in.__all__}
 _KNOWN = (SequenceModel, Stack, Bidirectional, Recurrent, *_LAYERS.values())
 
 
@@ -66,13 +63,6 @@ def save(
                 f"model: got {type(module).__name__}, a class of your own, which load could not "
                 "build again; declare a Cell and use ll.Recurrent, or save its state_dict"
             )
-        if type(module) is Recurrent and not is_dataclass(module.cell) and vars(module.cell):
-            known = set(vars(module.cell)) - {"recurrence"}
-            if known:
-                raise TypeError(
-                    f"model: the cell {type(module.cell).__name__} has the fields {sorted(known)}, "
-                    "which a file cannot hold; declare it as a frozen dataclass"
-                )
     dtypes = {tensor.dtype for tensor in model.state_dict().values()}
     if len(dtypes) > 1:
         raise TypeError(f"model: its weights have several dtypes {dtypes}, expected one")
@@ -108,20 +98,22 @@ def load_with_metadata(
     """As :func:`load`, with the metadata that was saved beside the model."""
     path = Path(path)
     document, tensors = read_archive(path, "model")
-    build = _Builder({**_CELLS, **{cell.__name__: cell for cell in cells}})
+    build = _Builder(cells)
     try:
-        model = build(document["model"])
+        with torch.random.fork_rng(devices=[]):  # building draws weights, only to replace them
+            model = build(document["model"])
         model = model.to(getattr(torch, document["dtype"]))
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise ArchiveError(path, f"describes no model of this version: {error}") from error
+        problem = f"describes no model that can be built here: {error}"
+        raise ArchiveError(path, problem, fix="") from error
     return model.eval(), document["metadata"]
 
 
 class _Builder:
     """From plain data to modules, through a closed table of names."""
 
-    def __init__(self, cells: Mapping[str, type[Cell]]) -> None:
+    def __init__(self, cells: Sequence[type[Cell]]) -> None:
         self.cells = cells
 
     def __call__(self, config: Mapping[str, Any]) -> nn.Module:
@@ -140,22 +132,7 @@ class _Builder:
         if kind == "Bidirectional":
             return Bidirectional(*(self.layer(given.pop(n)) for n in ("layer", "backward_layer")))
         if kind == "Recurrent":
-            return Recurrent(self.cell(given.pop("cell")), **given)
+            return Recurrent(cell_data.build(given.pop("cell"), self.cells), **given)
         if kind not in _LAYERS:
             raise ValueError(f"it names the layer {kind!r}; known: {', '.join(_LAYERS)}")
         return _LAYERS[kind](**given)
-
-    def cell(self, config: Mapping[str, Any]) -> Cell:
-        given = dict(config)
-        kind = given.pop("type")
-        if kind not in self.cells:
-            raise ValueError(
-                f"it uses the cell {kind!r}; import that class and give it: "
-                f"load(path, cells=[{kind}])"
-            )
-        cell = self.cells[kind]
-        if is_dataclass(cell):
-            unknown = set(given) - {field.name for field in fields(cell)}
-            if unknown:
-                raise ValueError(f"the cell {kind!r} has no fields {sorted(unknown)}")
-        return cell(**given)

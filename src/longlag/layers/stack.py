@@ -21,7 +21,8 @@ class Stack(RecurrentModule):
         dropout: probability in [0, 1) with which a number passed from one module to the next is
             dropped in training, anew at each step, as in torch.nn.
 
-    The state is a tuple with one state per module.
+    The state is a tuple with one state per module. To fix the initial parameters, give each module
+    a seed of its own: equal modules with equal seeds are equal.
 
     Raises:
         ValueError: without modules, or where the sizes or replicas do not fit each other.
@@ -94,7 +95,7 @@ class Stack(RecurrentModule):
         return top.last(output, lengths)
 
     def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:  # noqa: D102
-        generator = as_generator(seed)
+        generator = as_generator(seed, "stack")
         for layer in self.layers:
             assert isinstance(layer, RecurrentModule)
             layer.reset_parameters(generator)

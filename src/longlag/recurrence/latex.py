@@ -37,6 +37,32 @@ def _align(lines: Iterable[tuple[str, str]]) -> str:
     return f"\\begin{{align*}}\n{rows}\n\\end{{align*}}"
 
 
+def _with_affine(atom: Expression, equations: Iterable[Expression]) -> Expression:
+    """The function with what scales and shifts it, as 4 sigma(a) - 2, where it is always so."""
+    forms = {
+        form
+        for equation in equations
+        for form in equation.atoms(sympy.Add)
+        if form.has(atom) and form.xreplace({atom: sympy.Integer(0)}).is_number
+    }
+    if len(forms) != 1:
+        return atom
+    form = forms.pop()
+    bare = any(equation.xreplace({form: sympy.Integer(0)}).has(atom) for equation in equations)
+    return atom if bare else form
+
+
+class _Printer(LatexPrinter):
+    """Elementwise products with their sign, numeric factors without."""
+
+    def _print_Mul(self, expr: Expression) -> str:
+        number, rest = expr.as_coeff_Mul()
+        if number in (1, -1) or rest.is_number:
+            return super()._print_Mul(expr)
+        text = self._print(rest)
+        return f"{self._print(number)} " + (rf"\left({text}\right)" if rest.is_Add else text)
+
+
 class _Writer:
     """Names every symbol once, then writes the three parts with those names."""
 
@@ -44,7 +70,7 @@ class _Writer:
         self.recurrence = recurrence
         self.single = len(recurrence.gates) == 1
         self.names: dict[sympy.Symbol, str] = {}
-        self.printer = LatexPrinter({"mul_symbol": r" \odot ", "symbol_names": self.names})
+        self.printer = _Printer({"mul_symbol": r" \odot ", "symbol_names": self.names})
         self._name_symbols()
         self.order = recurrence.dependency_order
         self.activations = {} if self.single else self._activations()
@@ -94,19 +120,30 @@ class _Writer:
                 )
             }
             if len(applied) == 1 and not applied & set(equations):
-                found[applied.pop()] = (gate, real_symbol(f"gate.{gate.name}"))
+                named = _with_affine(applied.pop(), equations)
+                found[named] = (gate, real_symbol(f"gate.{gate.name}"))
         return found
 
-    def _write(self, expression: Expression, states: Iterable[str] | None = None) -> str:
-        """Print, with gates and the new states in ``states`` written as such where they occur."""
+    def _write(
+        self,
+        expression: Expression,
+        states: Iterable[str] | None = None,
+        defining: Expression | None = None,
+    ) -> str:
+        """Print, with gates and the new states in ``states`` written as such where they occur.
+
+        A gate that is being defined is written out.
+        """
         known: dict[Expression, sympy.Symbol] = {}
         for name in self.order if states is None else states:
             equation = self.recurrence.equations[name]
             if not equation.is_Atom and equation not in known:
                 known[equation] = real_symbol(f"now.{name}")
         expression = expression.xreplace(known)
-        gates = {atom.xreplace(known): symbol for atom, (_, symbol) in self.activations.items()}
-        gates |= {atom: symbol for atom, (_, symbol) in self.activations.items()}
+        gates = {}
+        for atom, (_, symbol) in self.activations.items():
+            if atom != defining:
+                gates[atom] = gates[atom.xreplace(known)] = symbol
         return self.printer.doprint(expression.xreplace(gates))
 
     def _product(self, gate: Gate) -> str | None:
@@ -134,15 +171,7 @@ class _Writer:
             for atom, (_, symbol) in self.activations.items():
                 if symbol not in named and self.recurrence.equations[name].has(atom):
                     named.add(symbol)
-                    inside = self._write(atom.args[0], done)
-                    lines.append(
-                        (
-                            self.names[symbol],
-                            self.printer.doprint(atom.func(real_symbol("inside"))).replace(
-                                "inside", inside
-                            ),
-                        )
-                    )
+                    lines.append((self.names[symbol], self._write(atom, done, defining=atom)))
             lines.append(
                 (
                     self.names[real_symbol(f"now.{name}")],
@@ -179,10 +208,14 @@ class _Writer:
     def bptt(self) -> list[tuple[str, str]]:
         """The error sent back in time, and the derivatives of all weights."""
         r = self.recurrence
-        lines = []
+        lines = [("E", r"\sum_t E_t")]
         for state in r.states:
             word = self._word(state)
-            lines.append((rf"\delta^{{{word}}}_t", rf"\frac{{\partial E}}{{\partial {word}_t}}"))
+            derivative = rf"\frac{{\partial E}}{{\partial {word}_t}}"
+            others = ", ".join(f"{self._word(other)}_t" for other in r.states if other != state)
+            if others:  # what goes through the other states of the step is in their delta
+                derivative = rf"\left.{derivative}\right|_{{{others}}}"
+            lines.append((rf"\delta^{{{word}}}_t", derivative))
         for symbol in r.drive_symbols:
             lines.append((self._delta(symbol), " + ".join(self._sent_back(symbol)) or "0"))
         for state, symbol in zip(r.states, r.state_symbols, strict=True):
@@ -212,7 +245,9 @@ class _Writer:
                 derivative(self._subscript("W", gate), f"{self._delta(gate.from_state)} {source}")
             derivative(self._subscript("U", gate), rf"{delta} x_t^\top")
             derivative(self._subscript("b", gate), delta)
-        for symbol in r.unit_symbols:
+        for name, symbol in zip(r.units, r.unit_symbols, strict=True):
+            if not r.unit_parameters[name].trained:
+                continue
             terms = " + ".join(self._sent_back(symbol)) or "0"
             derivative(self.printer.doprint(symbol), rf"\left[{terms}\right]")
         return lines

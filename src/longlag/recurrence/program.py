@@ -60,6 +60,14 @@ _FUNCTIONS: dict[Any, str] = {
 }
 
 
+_HINTS = {
+    "Max": "; for max(a, b) write b + relu(a - b)",
+    "Min": "; for min(a, b) write b - relu(b - a)",
+    "Piecewise": "; for a choice write a * step(x) + b * (1 - step(x))",
+    "Heaviside": "; write step",
+}
+
+
 @dataclass(frozen=True)
 class Operation:
     """One scalar operation: its name, the numbers of its argument values, a constant's value."""
@@ -140,6 +148,7 @@ class _Builder:
                 f"the update uses {type(expression).__name__} in '{expression}', which is not a "
                 "pointwise operation that longlag can compile; use + - * / ** and "
                 + ", ".join(sorted(set(_FUNCTIONS.values()) | {"sqrt"}))
+                + _HINTS.get(type(expression).__name__, "")
             )
         return self.emit(name, *(self.lower(argument) for argument in expression.args))
 

@@ -184,7 +184,12 @@ def trace(cell: Any) -> Recurrence:
     """
     name = type(cell).__name__
     states = _names(name, "state", cell.state)
-    gates = _names(name, "gates", getattr(cell, "gates", None))
+    if getattr(cell, "gates", None) is None:
+        raise DeclarationError(
+            f'{name} declares no gates; write gates = ("candidate",), one name for each '
+            "pre-activation U x + W h + b that update reads"
+        )
+    gates = _names(name, "gates", cell.gates)
     parameters = _mapping(name, "unit_parameters", cell.unit_parameters)
     _names(name, "unit_parameters", tuple(parameters), least=0)
     for parameter, declared in parameters.items():

@@ -1,0 +1,83 @@
+"""A cell as plain data, for saving: its name, its fields, and numbers that its equations give."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any
+
+import torch
+
+from longlag import cells as built_in
+from longlag.recurrence import Cell
+from longlag.scan.step import torch_step
+
+__all__ = ["build", "describe"]
+
+_BUILT_IN: Mapping[str, type[Cell]] = {name: getattr(built_in, name) for name in built_in.__all__}
+
+
+def describe(cell: Cell) -> dict[str, Any]:
+    """A cell as plain data.
+
+    Raises:
+        TypeError: for a cell with fields that is no dataclass.
+    """
+    name = type(cell).__name__
+    extra = set(vars(cell)) - {"recurrence"}
+    if extra and not is_dataclass(cell):
+        raise TypeError(
+            f"model: the cell {name} has the fields {sorted(extra)}, which a file cannot hold; "
+            "declare it as a frozen dataclass"
+        )
+    return {
+        "type": name,
+        "built_in": type(cell) is _BUILT_IN.get(name),
+        "fields": asdict(cell) if is_dataclass(cell) else {},
+        "values": _values(cell),
+    }
+
+
+def build(config: Mapping[str, Any], known: Sequence[type[Cell]]) -> Cell:
+    """The cell that plain data describes.
+
+    Args:
+        config: from :func:`describe`.
+        known: classes of cells that are not built in.
+
+    Raises:
+        ValueError: where the class is not known, has other fields, or other equations.
+    """
+    name = config["type"]
+    classes = _BUILT_IN if config["built_in"] else {cell.__name__: cell for cell in known}
+    if name not in classes:
+        raise ValueError(
+            f"it uses a cell {name!r} that is not built in; import that class and give it: "
+            f"load(path, cells=[{name}])"
+        )
+    kind = classes[name]
+    if is_dataclass(kind):
+        unknown = set(config["fields"]) - {field.name for field in fields(kind)}
+        if unknown:
+            raise ValueError(f"the cell {name!r} has no fields {sorted(unknown)}")
+    cell = kind(**config["fields"])
+    now, then = _values(cell), config["values"]
+    if len(now) != len(then) or not all(map(_close, now, then)):
+        raise ValueError(
+            f"the equations of the cell {name!r} are not those that the model was saved with; "
+            "give the class that it was saved with"
+        )
+    return cell
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9) or (one != one and other != other)
+
+
+def _values(cell: Cell) -> list[float]:
+    """New states at one fixed point: equal equations give equal numbers, however they print."""
+    step = torch_step(cell.recurrence)
+    count = len(cell.recurrence.symbols)
+    inputs = [
+        torch.tensor(0.2 + 0.7 * (0.618 * k % 1.0), dtype=torch.float64) for k in range(count)
+    ]
+    return [float(value) for value in step.run_update(inputs)]
