@@ -16,7 +16,7 @@ def equations(cell, x, s, p):
     return {"h": (1 - z) * n + z * s["h"]}
 
 
-@pytest.mark.parametrize("backend", ["reference", "derived"])
+@pytest.mark.parametrize("backend", ["reference", "derived", "cpu"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("recurrent_bias", [True, False])
 def test_it_is_its_equation(recurrent_bias, bias, backend):

@@ -12,7 +12,7 @@ def equations(cell, x, s, p):
     return {"h": oracle.PHI[cell.activation](a)}
 
 
-@pytest.mark.parametrize("backend", ["reference", "derived"])
+@pytest.mark.parametrize("backend", ["reference", "derived", "cpu"])
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "identity", "saturated"])
 def test_it_is_its_equation(activation, backend):
     layer = oracle.layer_of(IndRNN(activation), backend=backend)

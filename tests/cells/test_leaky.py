@@ -30,7 +30,7 @@ def equations(cell, x, s, p):
     return {"h": (1 - a) * h + a * oracle.PHI[cell.activation](inside)}
 
 
-@pytest.mark.parametrize("backend", ["reference", "derived"])
+@pytest.mark.parametrize("backend", ["reference", "derived", "cpu"])
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_it_is_its_equation(cell, backend):
     layer = oracle.layer_of(cell, backend=backend)

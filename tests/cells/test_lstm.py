@@ -19,7 +19,7 @@ def equations(cell, x, s, p):
     return {"h": o * np.tanh(c), "c": c}
 
 
-@pytest.mark.parametrize("backend", ["reference", "derived"])
+@pytest.mark.parametrize("backend", ["reference", "derived", "cpu"])
 @pytest.mark.parametrize("peepholes", [False, True])
 def test_it_is_its_equation(peepholes, backend):
     layer = oracle.layer_of(LSTM(peepholes=peepholes), backend=backend)

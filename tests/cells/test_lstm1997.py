@@ -23,7 +23,7 @@ def equations(cell, x, s, p):
     return {"h": oracle.sigma(a["output"]) * h if cell.output_gate else h, "c": c}
 
 
-@pytest.mark.parametrize("backend", ["reference", "derived"])
+@pytest.mark.parametrize("backend", ["reference", "derived", "cpu"])
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_it_is_its_equation(cell, backend):
     layer = oracle.layer_of(cell, backend=backend)
@@ -44,7 +44,7 @@ def by_hand(layer, x, h, c, detached):
     return torch.stack(outputs, 1), c
 
 
-@pytest.mark.parametrize("backend", ["reference", "derived"])
+@pytest.mark.parametrize("backend", ["reference", "derived", "cpu"])
 def test_the_error_is_truncated_at_the_gates_and_nowhere_else(backend):
     layer = oracle.layer_of(LSTM1997(), backend=backend, recurrent_dropout=0.0)
     generator = torch.Generator().manual_seed(0)

@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from tests.scan import cases
@@ -54,8 +55,28 @@ def test_a_seed_leaves_the_global_generator_alone_and_no_seed_uses_it():
 def test_a_generator_goes_on_from_layer_to_layer():
     generator = torch.Generator().manual_seed(3)
     first, second = (ll.GRU(2, 3, seed=generator) for _ in range(2))
-    assert torch.equal(first.weight_ih, ll.GRU(2, 3, seed=3).weight_ih)
+    again = ll.GRU(2, 3, seed=torch.Generator().manual_seed(3))
+    assert torch.equal(first.weight_ih, again.weight_ih)
     assert not torch.equal(first.weight_ih, second.weight_ih)
+
+
+def test_one_seed_gives_other_numbers_to_layer_readout_and_directions():
+    layer = ll.Elman(8, 8, seed=0)
+    model = ll.SequenceModel(layer, 8, seed=0, readout_init="uniform")
+    both = ll.Bidirectional(ll.Elman(8, 8, seed=0), seed=0)
+    ours = layer.weight_ih.flatten()
+    for other in (model.readout.weight, both.backward_layer.weight_ih):
+        assert abs(torch.corrcoef(torch.stack([ours, other.flatten()]))[0, 1]) < 0.5
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), 3])
+def test_whole_numbers_of_any_kind_are_seeds(seed):
+    assert torch.equal(ll.GRU(2, 3, seed=seed).weight_ih, ll.GRU(2, 3, seed=3).weight_ih)
+
+
+def test_a_seed_that_is_no_number_is_refused():
+    with pytest.raises(TypeError, match=r"seed: got 'a' \(str\), expected a whole number"):
+        ll.GRU(2, 3, seed="a")
 
 
 def test_a_seed_means_the_same_in_half_precision():
@@ -277,9 +298,10 @@ def test_backends_can_be_named_and_changed():
     layer = ll.GRU(2, 3, backend="reference")
     layer(torch.zeros(1, 2, 2))
     assert layer.backend_used == "reference"
-    layer.backend = "auto"
-    layer(torch.zeros(1, 2, 2))
-    assert layer.backend_used == "derived"
+    for backend, used in (("derived", "derived"), ("cpu", "cpu"), ("auto", "cpu")):
+        layer.backend = backend
+        layer(torch.zeros(1, 2, 2))
+        assert layer.backend_used == used
 
 
 def test_it_prints_what_it_is():

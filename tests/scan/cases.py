@@ -22,7 +22,7 @@ from longlag.recurrence import (
     tanh,
 )
 
-BACKENDS = ("reference", "derived")
+BACKENDS = ("reference", "derived", "cpu")
 
 
 class Mixed(Cell):

@@ -17,7 +17,8 @@ def given(n=2, t=5, h=3):
 
 
 @pytest.mark.parametrize(
-    ("asked", "ran"), [("auto", "derived"), ("derived", "derived"), ("reference", "reference")]
+    ("asked", "ran"),
+    [("auto", "cpu"), ("cpu", "cpu"), ("derived", "derived"), ("reference", "reference")],
 )
 def test_what_ran_is_recorded(asked, ran):
     assert scan(RECURRENCE, *given(), backend=asked).backend == ran
@@ -25,7 +26,7 @@ def test_what_ran_is_recorded(asked, ran):
     assert layer.backend_used is None
     output, _ = layer(torch.ones(1, 4, 2))
     assert layer.backend_used == ran
-    assert ("ScanNode" in str(graph_of(output))) == (ran == "derived")
+    assert ("ScanNode" in str(graph_of(output))) == (ran != "reference")
 
 
 def graph_of(output):
@@ -39,7 +40,7 @@ def graph_of(output):
 
 
 def test_an_unknown_backend_is_refused():
-    message = "backend: got 'cuda', expected one of 'auto', 'reference', 'derived'"
+    message = "backend: got 'cuda', expected one of 'auto', 'reference', 'derived', 'cpu'"
     for refused in (
         lambda: scan(RECURRENCE, *given(), backend="cuda"),
         lambda: check_backend("cuda"),
@@ -47,7 +48,44 @@ def test_an_unknown_backend_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             refused()
-    assert BACKENDS == ("auto", "reference", "derived")
+    assert BACKENDS == ("auto", "reference", "derived", "cpu")
+
+
+def as_type(dtype):
+    drive, weights, initial = given()
+    weights = Weights(weights.recurrent.to(dtype), ())
+    return drive.to(dtype), weights, tuple(state.to(dtype) for state in initial)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ran"),
+    [
+        (torch.float64, "cpu"),
+        (torch.float32, "cpu"),
+        (torch.bfloat16, "derived"),
+        (torch.float16, "derived"),
+    ],
+)
+def test_auto_takes_kernels_where_there_are_any(dtype, ran):
+    assert scan(RECURRENCE, *as_type(dtype)).backend == ran
+    layer = ll.LSTM(2, 3, dtype=dtype)
+    layer(torch.ones(1, 4, 2, dtype=dtype))
+    assert layer.backend_used == ran
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_kernels_for_another_dtype_are_refused(dtype):
+    message = rf"'cpu' cannot run this: it has float32 and float64, not {dtype}; use .*'auto'"
+    with pytest.raises(ValueError, match=message):
+        scan(RECURRENCE, *as_type(dtype), backend="cpu")
+    with pytest.raises(ValueError, match=message):
+        ll.LSTM(2, 3, dtype=dtype, backend="cpu")(torch.ones(1, 4, 2, dtype=dtype))
+
+
+def test_kernels_for_another_device_are_refused():
+    layer = ll.LSTM(2, 3, device="meta", backend="cpu")
+    with pytest.raises(ValueError, match="'cpu' cannot run this: the tensors are on meta"):
+        layer(torch.ones(1, 4, 2, device="meta"))
 
 
 @pytest.mark.parametrize("backend", cases.BACKENDS)
@@ -128,14 +166,19 @@ SMOOTH = {
     if "step(" not in str(cell.recurrence.linearisation)
 }
 
+ANY_FLOAT = ("reference", "derived")
 
-@pytest.mark.parametrize("backend", cases.BACKENDS)
+
 @pytest.mark.parametrize(
-    ("name", "dtype", "within"),
+    ("backend", "name", "dtype", "within"),
     [
-        *((name, torch.float32, 2e-5) for name in cases.CELLS),
-        *((name, torch.bfloat16, 0.15) for name in SMOOTH),
-        *((name, torch.float16, 0.02) for name in SMOOTH),
+        *(
+            (backend, name, torch.float32, 2e-5)
+            for name in cases.CELLS
+            for backend in cases.BACKENDS
+        ),
+        *((backend, name, torch.bfloat16, 0.15) for name in SMOOTH for backend in ANY_FLOAT),
+        *((backend, name, torch.float16, 0.02) for name in SMOOTH for backend in ANY_FLOAT),
     ],
 )
 def test_it_takes_any_float(name, backend, dtype, within):

@@ -27,7 +27,8 @@ def test_the_whole_step_is_one_call_where_every_gate_is_dense_and_whole():
 def test_it_is_made_once_and_kept_with_the_recurrence():
     recurrence = cells.GRU().recurrence
     assert torch_step(recurrence) is torch_step(recurrence)
-    assert torch_step(recurrence) is not torch_step(cells.GRU().recurrence)
+    assert torch_step(recurrence) is torch_step(cells.GRU().recurrence)
+    assert torch_step(recurrence) is not torch_step(cells.GRU(recurrent_bias=False).recurrence)
 
 
 def test_blocks_are_the_rows_of_each_product():

@@ -1,0 +1,621 @@
+"""The compiled kernels against reference: any size, any memory around them, any threads."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.conformance.test_own_cells import Clipped
+from tests.scan import cases
+
+import longlag as ll
+from longlag.recurrence import Cell, Dense, tanh
+from longlag.scan import Schedule, Weights, derived, reference, scan
+from longlag.scan.cpu import engine
+
+NAMES = (
+    "Elman", "Leaky shared", "Leaky without W", "LSTM with peepholes", "LSTM1997", "GRU", "IndRNN",
+    "Mixed", "Lone",
+)  # fmt: skip
+EVERY = pytest.mark.parametrize("cell", [cases.CELLS[name] for name in NAMES], ids=NAMES)
+"""Every kind of kernel there is: the others differ from these in their functions alone."""
+
+SIZED = {
+    name: cases.CELLS[name]
+    for name in ("Elman", "Leaky trained", "LSTM with peepholes", "LSTM1997", "GRU", "IndRNN tanh")
+} | {"Mixed": cases.Mixed(), "Clipped": Clipped()}
+# (R, N, H): below, at and above the width of a vector and of a tile.
+SIZES = [
+    (None, 0, 3), (None, 1, 1), (None, 1, 8), (None, 1, 33), (None, 3, 16), (None, 5, 7),
+    (None, 8, 17), (None, 11, 32), (None, 20, 70), (2, 3, 5), (3, 1, 24), (1, 4, 64),
+]  # fmt: skip
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
+
+
+@contextlib.contextmanager
+def threads(count):
+    """That many threads, however small the work."""
+    before = torch.get_num_threads(), engine.SMALL
+    torch.set_num_threads(count)
+    engine.SMALL = 0
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        engine.SMALL = before[1]
+
+
+def layer_of(cell, inputs, hidden, replicas=None, **options):
+    """As in the cases, with W scaled by its width, so that no error is blown up over time."""
+    layer = cases.layer_of(cell, inputs, hidden, replicas=replicas, **options)
+    if layer.weight_hh is not None:
+        with torch.no_grad():
+            layer.weight_hh /= hidden**0.5
+    return layer
+
+
+def schedule_of(front, steps, seed=8):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "lengths": torch.randint(0, steps + 1, front, generator=generator),
+        "resets": torch.rand(*front, steps, generator=generator) < 0.2,
+    }
+
+
+def problem_of(cell, front=(5,), steps=6, hidden=7, **options):
+    """A layer with dropout where it can have it, x, states and a schedule."""
+    dropout = {"recurrent_dropout": 0.4} if cell.recurrence.dense_gates else {}
+    replicas = front[0] if len(front) == 2 else None
+    layer = layer_of(cell, 2, hidden, replicas, **dropout, **options)
+    x = cases.random(*front, steps, 2, seed=3)
+    state = [cases.random(*front, hidden, seed=n + 5) for n in range(len(cell.state))]
+    return layer, x, state, schedule_of(front, steps)
+
+
+def run(problem, backend="cpu"):
+    layer, x, state, schedule = problem
+    return cases.run(layer, x, state, backend, **schedule)
+
+
+def assert_equal(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, mine in ours.items():
+        assert torch.equal(mine, theirs[name]), name
+
+
+# Any size
+
+
+@pytest.mark.parametrize("cell", SIZED.values(), ids=SIZED)
+@settings(
+    max_examples=7,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    size=st.sampled_from(SIZES),
+    steps=st.integers(0, 6),
+    inputs=st.integers(1, 3),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    scheduled=st.booleans(),
+    carried=st.booleans(),
+    count=st.integers(1, 3),
+)
+def test_it_is_reference_at_any_size(cell, size, steps, inputs, dtype, scheduled, carried, count):
+    replicas, batch, hidden = size
+    front = (batch,) if replicas is None else (replicas, batch)
+    dropout = {"recurrent_dropout": 0.4} if scheduled and cell.recurrence.dense_gates else {}
+    layer = layer_of(cell, inputs, hidden, replicas, **dropout).to(dtype)
+    exact = layer_of(cell, inputs, hidden, replicas, **dropout)
+    exact.load_state_dict(layer.state_dict())
+    x = cases.random(*front, steps, inputs, seed=3).to(dtype)
+    state = [cases.random(*front, hidden, seed=n + 5).to(dtype) for n in range(len(cell.state))]
+    schedule = schedule_of(front, steps) if scheduled else {}
+    state = state if carried else None
+    with threads(count):
+        ours = cases.run(layer, x, state, "cpu", **schedule)
+    in_double = None if state is None else [part.double() for part in state]
+    theirs = cases.run(exact, x.double(), in_double, "reference", **schedule)
+    assert all(result.dtype == dtype for result in ours.values())
+    ours = {name: result.double() for name, result in ours.items()}
+    cases.assert_same(ours, theirs, TOLERANCE[dtype])
+
+
+def test_a_long_sequence(monkeypatch):
+    layer = layer_of(ll.cells.Elman(), 2, 8)
+    x = cases.random(1, 20_000, 2)
+    ours = cases.run(layer, x, backend="cpu")
+    cases.assert_same(ours, cases.run(layer, x, backend="derived"))
+    layer = layer_of(ll.cells.LSTM(), 2, 8)  # whose drives are computed again
+    whole = cases.run(layer, x, backend="cpu")
+    assert all(torch.isfinite(result).all() for result in whole.values())
+    monkeypatch.setattr(engine, "BLOCK", 999 * 4 * 8)
+    cases.assert_same(cases.run(layer, x, backend="cpu"), whole)
+
+
+@EVERY
+@pytest.mark.parametrize("front", [(3,), (2, 3)])
+def test_blocks_of_any_size_equal_one_block(cell, front, monkeypatch):
+    problem = problem_of(cell, front, steps=11, hidden=4)
+    numbers = len(cell.recurrence.drive_symbols) * problem[1][..., 0, 0].numel() * 4
+    sizes, again = [], engine._drives_again
+
+    def counted(*arguments):
+        sizes.append(arguments[-1] - arguments[-2])
+        return again(*arguments)
+
+    monkeypatch.setattr(engine, "_drives_again", counted)
+    whole = run(problem)
+    needed = engine.backward_kernel.adjoint_of(cell.recurrence).needs_drives
+    assert sizes == [11] * needed
+    for steps, expected in ((1, [1] * 11), (3, [2, 3, 3, 3]), (10, [1, 10]), (40, [11])):
+        sizes.clear()
+        monkeypatch.setattr(engine, "BLOCK", steps * numbers)
+        cases.assert_same(run(problem), whole)
+        assert sizes == expected * needed
+    monkeypatch.setattr(engine, "BLOCK", 0)
+    cases.assert_same(run(problem), whole)
+
+
+# What runs
+
+
+@EVERY
+def test_no_other_backend_runs_in_its_place(cell, monkeypatch):
+    """auto: one forward and one backward kernel, and not a step of another backend."""
+    problem = problem_of(cell)
+    expected, calls, make = run(problem, "reference"), [], engine._kernel
+
+    def counted(recurrence, plan, name):
+        kernel = make(recurrence, plan, name)
+
+        def call(*arguments):
+            calls.append(name)
+            kernel(*arguments)
+
+        return call
+
+    def never(*arguments):
+        raise AssertionError("another backend ran")
+
+    monkeypatch.setattr(engine, "_kernel", counted)
+    for module in (reference, derived):
+        monkeypatch.setattr(module, "run", never)
+    for name in ("trajectory", "backward", "_Backward"):
+        monkeypatch.setattr(derived, name, never)
+    cases.assert_same(run(problem, "auto"), expected)
+    assert calls == ["longlag_forward", "longlag_backward"]
+    assert problem[0].backend_used == "cpu"
+
+
+# Memory
+
+
+@contextlib.contextmanager
+def fenced(value):
+    """Fresh memory is full of a value, and so is what lies before and after it."""
+    margin, walls = 96, []
+
+    def checked(shape, dtype):
+        size = int(torch.Size(shape).numel())
+        wall = torch.full((size + 2 * margin,), value, dtype=dtype)
+        walls.append((wall, size))
+        return wall[margin : margin + size].view(shape)
+
+    def new_empty(self, *shape, **options):
+        shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        return checked(shape, options.get("dtype", self.dtype))
+
+    def empty(*shape, **options):
+        return new_empty(torch.zeros(()), *shape, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "new_empty", new_empty)
+        patch.setattr(torch.Tensor, "new_zeros", lambda *a, **o: new_empty(*a, **o).zero_())
+        patch.setattr(torch, "empty", empty)
+        patch.setattr(torch, "empty_like", lambda x: checked(x.shape, x.dtype))
+        patch.setattr(
+            torch.Tensor, "clone", lambda self, **_: checked(self.shape, self.dtype).copy_(self)
+        )
+        yield
+    assert walls
+    for wall, size in walls:
+        around = torch.cat([wall[:margin], wall[margin + size :]])
+        same = around.isnan() if value != value else around == value
+        assert same.all()
+
+
+@EVERY
+@pytest.mark.parametrize(("front", "hidden"), [((5,), 7), ((2, 3), 17), ((9,), 32)])
+def test_nothing_is_read_before_it_is_written_nor_written_beside_it(cell, front, hidden):
+    problem = problem_of(cell, front, hidden=hidden)
+    plain = run(problem)
+    for value in (float("nan"), 1e300):
+        with fenced(value):
+            found = run(problem)
+        assert_equal(found, plain)
+
+
+GUARDED = """
+import ctypes, mmap, os
+import torch
+from tests.scan import cases
+from longlag.scan.cpu import engine
+
+PAGE = mmap.PAGESIZE
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+kept = []
+
+
+def at_the_edge(shape, dtype):
+    # Its last number is the last before a page that may be neither read nor written.
+    size = torch.Size(shape).numel() * dtype.itemsize
+    if size == 0:
+        return torch.zeros(shape, dtype=dtype)
+    pages = -(-size // PAGE)
+    memory = mmap.mmap(-1, (pages + 1) * PAGE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert libc.mprotect(address + pages * PAGE, PAGE, 0) == 0
+    kept.append(memory)
+    count = torch.Size(shape).numel()
+    flat = torch.frombuffer(memory, dtype=dtype, count=count, offset=pages * PAGE - size)
+    return flat.view(shape)
+
+
+def moved(tensor):
+    return tensor if tensor is None else at_the_edge(tensor.shape, tensor.dtype).copy_(tensor)
+
+
+def new_empty(self, shape):
+    return at_the_edge(shape, self.dtype)
+
+
+child = os.fork()
+if child == 0:  # proves that the page is guarded
+    ctypes.memset(at_the_edge((3,), torch.float32).data_ptr() + 12, 0, 1)
+    os._exit(0)
+assert os.WTERMSIG(os.waitpid(child, 0)[1]) > 0
+start, pack, again = engine._Call.__init__, engine._Call.pack, engine._drives_again
+
+
+def start_moved(self, *arguments):
+    start(self, *arguments)
+    for name in ("drive", "lengths", "keep", "mask", "units"):
+        setattr(self, name, moved(getattr(self, name)))
+
+
+last = engine._last_contiguous
+results = []
+CELLS = ("Elman", "Leaky without W", "LSTM with peepholes", "GRU", "IndRNN", "Mixed")
+for name in CELLS:
+    cell = cases.CELLS[name]
+    for replicas, n, h in ((None, 6, 17), (2, 1, 5)):
+        front = (n,) if replicas is None else (replicas, n)
+        dropout = {"recurrent_dropout": 0.4} if cell.recurrence.dense_gates else {}
+        for dtype in (torch.float64, torch.float32):
+            layer = cases.layer_of(cell, 2, h, replicas=replicas, dtype=dtype, **dropout)
+            x = cases.random(*front, 4, 2).to(dtype)
+            lengths = torch.full(front, 3)
+            resets = torch.zeros(*front, 4, dtype=torch.bool)
+            resets[..., 2] = True
+            schedule = {"lengths": lengths, "resets": resets}
+            plain = cases.run(layer, x, None, "cpu", **schedule)
+            engine._Call.__init__ = start_moved
+            engine._Call.pack = lambda *a, **o: moved(pack(*a, **o))
+            engine._drives_again = lambda *a: moved(again(*a))
+            engine._last_contiguous = lambda tensor: moved(last(tensor))
+            torch.Tensor.new_empty = new_empty
+            torch.Tensor.new_zeros = lambda self, shape: new_empty(self, shape).zero_()
+            torch.Tensor.clone, clone = lambda self, **_: moved(self), torch.Tensor.clone
+            found = cases.run(layer, x, None, "cpu", **schedule)
+            del torch.Tensor.new_empty, torch.Tensor.new_zeros
+            torch.Tensor.clone = clone
+            engine._Call.__init__, engine._Call.pack = start, pack
+            engine._drives_again, engine._last_contiguous = again, last
+            for key, value in found.items():
+                assert torch.equal(value, plain[key]), (name, key)
+print("no page beyond was touched", len(kept) > 300)
+"""
+
+
+def script(text):
+    """Run a program of its own, from where it finds the tests."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", text],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses mprotect")
+def test_no_kernel_reads_or_writes_beyond_its_memory():
+    """Every tensor ends where a page begins that may not be touched."""
+    done = script(GUARDED)
+    assert done.stdout.strip() == "no page beyond was touched True", done.stderr[-2000:]
+
+
+@EVERY
+def test_an_error_in_the_padding_is_not_sent_back(cell):
+    """The output is zero there whatever the weights are, so NaN for an error changes nothing."""
+    layer, x, state, schedule = problem_of(cell)
+    layer.eval()
+    padding = (torch.arange(6) >= schedule["lengths"].unsqueeze(-1)).unsqueeze(-1)
+    found = []
+    for value in (0.0, float("nan")):
+        layer.backend = "cpu"
+        x = x.detach().requires_grad_()
+        output, _ = layer(x, state, **schedule)
+        error = cases.random(*output.shape).masked_fill(padding, value)
+        found.append(
+            torch.autograd.grad(output, [x, *layer.parameters()], error, materialize_grads=True)
+        )
+    for mine, theirs in zip(*found, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+class Negated(torch.autograd.Function):
+    """The identity, with an error that is negated twice: once in its numbers, once by a bit."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, error):
+        lazily = torch._neg_view(-error)
+        assert lazily.is_neg()
+        return lazily
+
+
+def test_a_negation_that_is_only_noted_is_seen():
+    gradients = []
+    for backend in cases.BACKENDS:
+        layer = layer_of(ll.cells.LSTM(), 2, 5, backend=backend)
+        output, state = layer(cases.random(3, 4, 2))
+        results = [output, *state]
+        loss = sum(Negated.apply(r).square().sum() + Negated.apply(r).sum() for r in results)
+        gradients.append(torch.autograd.grad(loss, list(layer.parameters())))
+    for mine, theirs in zip(gradients[2], gradients[0], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+    drive, w, h = cases.random(4, 2, 3), cases.random(3, 3), cases.random(2, 3)
+    results = [
+        scan(
+            ll.cells.Elman().recurrence,
+            torch._neg_view(drive.movedim(0, 1)),
+            Weights(torch._neg_view(w), ()),
+            (torch._neg_view(h),),
+            mask=torch._neg_view(h + 1),
+            backend=backend,
+        ).output
+        for backend in ("reference", "cpu")
+    ]
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-13)
+
+
+def given_to_lstm():
+    recurrence = ll.cells.LSTM(peepholes=True).recurrence
+    drive = cases.random(4, 2, 12)
+    state = (cases.random(2, 3), cases.random(2, 3))
+    units = tuple(cases.random(1, 3, seed=n) for n in range(3))
+    weights = Weights(cases.random(12, 3), units)
+    return {"recurrence": recurrence, "drive": drive, "weights": weights, "initial": state,
+            "schedule": Schedule()}  # fmt: skip
+
+
+WRONG = {
+    "state of another dtype": (
+        {"initial": (torch.zeros(2, 3),) * 2}, r"state h: got \(2, 3\) of torch.float32"
+    ),
+    "state of one row": (
+        {"initial": (torch.zeros(1, 3).double(),) * 2}, r"state h: got \(1, 3\).*expected \(2, 3\)"
+    ),
+    "matrix of another dtype": (
+        {"weights": Weights(torch.zeros(12, 3), (torch.zeros(1, 3).double(),) * 3)},
+        r"matrix: got \(12, 3\) of torch.float32 on cpu, expected \(12, 3\) of torch.float64",
+    ),
+    "matrix of fewer gates": (
+        {"weights": Weights(torch.zeros(9, 3).double(), (torch.zeros(1, 3).double(),) * 3)},
+        r"recurrent matrix: got \(9, 3\)",
+    ),
+    "no matrix": (
+        {"weights": Weights(None, (torch.zeros(1, 3).double(),) * 3)}, "recurrent matrix: got None"
+    ),
+    "a unit parameter of another dtype": (
+        {"weights": Weights(torch.zeros(12, 3).double(), (torch.zeros(1, 3),) * 3)},
+        r"peephole_input: got \(1, 3\) of torch.float32",
+    ),
+    "too few unit parameters": (
+        {"weights": Weights(torch.zeros(12, 3).double(), (torch.zeros(1, 3).double(),) * 2)},
+        "shorter",
+    ),
+    "one state": ({"initial": (torch.zeros(2, 3).double(),)}, "shorter"),
+    "mask of one row": (
+        {"schedule": Schedule(mask=torch.ones(1, 3).double())}, r"mask: got \(1, 3\)"
+    ),
+    "lengths of one row": (
+        {"schedule": Schedule(active=torch.ones(4, 1, 1, dtype=torch.bool))},
+        r"lengths: got \(4, 1, 1\)",
+    ),
+    "resets of fewer steps": (
+        {"schedule": Schedule(keep=torch.ones(3, 2, 1, dtype=torch.bool))},
+        r"resets: got \(3, 2, 1\)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_memory_that_is_not_what_a_kernel_takes_it_for_is_refused(name):
+    change, message = WRONG[name]
+    engine.run(**given_to_lstm())
+    with pytest.raises(ValueError, match=message):
+        engine.run(**{**given_to_lstm(), **change})
+
+
+# Threads
+
+
+@EVERY
+@pytest.mark.parametrize("front", [(20,), (3, 4)])
+def test_any_number_of_threads_gives_the_same(cell, front, monkeypatch):
+    problem = problem_of(cell, front, hidden=5)
+    expected, used, start = run(problem, "reference"), [], engine._POOL.run
+
+    def counted(tasks, count):
+        used.append(len(tasks))
+        start(tasks, count)
+
+    monkeypatch.setattr(engine._POOL, "run", counted)
+    for count in (1, 2, 3):
+        with threads(count):
+            used.clear()
+            cases.assert_same(run(problem), expected)
+            assert used == [count, count]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize(
+    "cell", [ll.cells.LSTM(peepholes=True), cases.Mixed()], ids=["LSTM", "Mixed"]
+)
+def test_a_number_of_threads_gives_the_same_bits_a_hundred_times(cell, count):
+    problem = problem_of(cell, (20,), hidden=5)
+    with threads(count):
+        first = run(problem)
+        for _ in range(100):
+            assert_equal(run(problem), first)
+
+
+class OfThisTest(Cell):
+    """No other test has compiled it."""
+
+    gates = ("a", "b")
+    wiring = {"b": Dense("h")}
+
+    def update(self, pre, state, unit):
+        return {"h": 0.4375 * state.h + tanh(pre.a) * tanh(pre.b)}
+
+
+def test_sixteen_threads_of_the_caller():
+    """Each with its own numbers, all at once; for one cell, all have to compile."""
+    made = [OfThisTest(), ll.cells.GRU(), ll.cells.Elman(), cases.Mixed()]
+    problems = []
+    for number in range(16):
+        layer = layer_of(made[number % 4 if number % 2 else 0], 2, 5, backend="reference")
+        x = cases.random(8, 9, 2, seed=number)
+        problems.append((layer, x))
+
+    def gradients(problem):
+        layer, x = problem
+        output, state = layer(x)
+        loss = output.sin().sum() + sum(part.sum() for part in state)
+        return [
+            output.detach(),
+            *torch.autograd.grad(loss, list(layer.parameters()), materialize_grads=True),
+        ]
+
+    expected = [gradients(problem) for problem in problems]
+    for layer, _ in problems:
+        layer.backend = "cpu"
+    with threads(2), ThreadPoolExecutor(16) as pool:
+        for _ in range(5):
+            for ours, theirs in zip(pool.map(gradients, problems), expected, strict=True):
+                for mine, other in zip(ours, theirs, strict=True):
+                    torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)
+
+
+def test_an_interrupt_waits_for_the_threads_that_still_write():
+    ready, done = Event(), []
+
+    def slow():
+        ready.set()
+        time.sleep(0.2)
+        done.append(True)
+
+    def interrupted():
+        assert ready.wait(10)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine._Pool().run([interrupted, slow], 2)
+    assert done == [True]
+
+
+def test_an_error_in_a_thread_is_not_lost():
+    def fail():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        engine._Pool().run([lambda: None, fail], 2)
+
+
+FORKED = """
+import os, signal, threading, time
+import torch
+import longlag as ll
+from longlag.scan.cpu import engine, target
+
+torch.set_num_threads(1)  # PyTorch's own threads are of no use in a forked process
+torch.get_num_threads = lambda: 2
+engine.SMALL = 0
+layer = ll.LSTM(2, 5, seed=0, dtype=torch.float64, backend="cpu")
+x = torch.linspace(-1, 1, 20 * 6 * 2, dtype=torch.float64).view(20, 6, 2)
+
+def gradients(layer):
+    output, state = layer(x)
+    return torch.autograd.grad(output.sin().sum() + state.h.sum(), list(layer.parameters()))
+
+expected = gradients(layer)
+assert engine._POOL.pool is not None
+
+def hold():
+    with target._LOCK:
+        held.set()
+        time.sleep(0.3)
+
+def child():
+    signal.alarm(30)
+    assert engine._POOL.pool is None
+    for mine, theirs in zip(gradients(layer), expected, strict=True):
+        assert torch.equal(mine, theirs)
+    assert engine._POOL.pool is not None
+    gradients(ll.GRU(2, 5, dtype=torch.float64, backend="cpu"))  # this one compiles
+
+statuses = []
+for locked in (False, True):
+    if locked:
+        held = threading.Event()
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            child()
+            status = 0
+        finally:
+            os._exit(status)
+    statuses.append(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+assert all(map(torch.equal, gradients(layer), expected))
+print(statuses)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="uses fork")
+def test_a_forked_process_can_run_and_compile():
+    """After its parent used threads, and while another thread of the parent compiled."""
+    done = script(FORKED)
+    assert done.stdout.strip() == "[0, 0]", done.stderr[-2000:]
