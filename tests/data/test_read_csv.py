@@ -119,6 +119,11 @@ CELLS = [
     ("a,1,warm,0,u\n", ["row 2", "'f0'", "expected a number", "'warm'"]),
     ("a,1,1_0,0,u\n", ["row 2", "'f0'", "'1_0'"]),
     ('a,1,"1,5",0,u\n', ["row 2", "'f0'", "decimal comma", "1.5"]),
+    ('a,1,"-0,125",0,u\n', ["decimal comma as a point, -0.125"]),
+    ('a,1,"1234,567",0,u\n', ["decimal comma as a point, 1234.567"]),
+    ('a,1,"1,000",0,u\n', ["write 1000 if the comma separates thousands, and 1.000 if"]),
+    ('a,1,"-12,345,678",0,u\n', ["without the commas, -12345678"]),
+    ('a,1,"1,000.5",0,u\n', ["without the commas, 1000.5"]),
     ("a,1,0,0\n", ["row 2", "4 cells, expected 5"]),
     ("a,1,0,0,u,9\n", ["row 2", "6 cells, expected 5"]),
     ('a,1,0,0,"u\nv"\na,2,0,x,u\n', ["row 4", "'f1'"]),
@@ -150,7 +155,11 @@ def test_an_error_names_file_row_and_column(write, rows, parts):
 
 def test_regression_and_tagging_targets_are_checked(write):
     path = write(HEAD + "a,1,0,0,1\na,2,0,0,high\n")
-    with pytest.raises(DataError, match=r"row 3, column 'target': expected a number, got 'high'"):
+    expected = (
+        "row 3, column 'target': expected a number, got 'high'; mend the cell, or use the task "
+        "classification for labels, or name another target column"
+    )
+    with pytest.raises(DataError, match=expected):
         read(path, task="regression")
     path = write(HEAD + "a,1,0,0,u\na,2,0,0,\n")
     with pytest.raises(DataError, match=r"row 3, column 'target': an empty cell; tagging"):

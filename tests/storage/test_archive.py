@@ -136,15 +136,15 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
 
 
 def test_the_wrong_kind_is_named(path):
-    with pytest.raises(
-        ArchiveError, match=r"file\.longlag: it holds a 'example', and a 'model' was"
-    ):
+    expected = r"file\.longlag: it holds a 'example', and a 'model' was expected\. Give the path of"
+    with pytest.raises(ArchiveError, match=expected):
         read_archive(path, "model")
 
 
 def test_a_newer_format_is_named(path, monkeypatch):
     monkeypatch.setattr(archive, "_FORMAT", 2)
-    with pytest.raises(ArchiveError, match="it has format 1, and this longlag reads 2"):
+    expected = r"it has format 1, and this longlag reads 2: .*\. Update longlag\.$"
+    with pytest.raises(ArchiveError, match=expected):
         read_archive(path, "example")
 
 
@@ -156,6 +156,15 @@ def test_the_error_points_to_the_previous_file(path):
     assert caught.value.path == path
     previous = path.with_name("file.longlag.previous")
     assert read_archive(previous, "example")[0] == DOCUMENT
+
+
+def test_the_fix_may_be_another_or_none(path):
+    write_archive(path, "example", 2, {}, keep_previous=True)
+    assert str(ArchiveError(path, "it is odd", fix="")) == f"{path}: it is odd"
+    assert str(ArchiveError(path, "it is odd", fix="Try.")) == f"{path}: it is odd. Try."
+    assert "is kept as file.longlag.previous" in str(ArchiveError(path, "it is odd"))
+    other = path.with_name("other")
+    assert str(ArchiveError(other, "it is odd")).endswith("it is odd. Copy or save it again.")
 
 
 def test_a_missing_file_is_a_missing_file(tmp_path):

@@ -174,5 +174,17 @@ def test_leftovers_of_other_files_stay(tmp_path):
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        atomic_write(tmp_path / "absent" / "file", put(b""))
+    path = tmp_path / "absent" / "file"
+    with pytest.raises(FileNotFoundError) as caught:
+        atomic_write(path, put(b""))
+    assert str(caught.value).startswith(f"{path}: there is no folder {path.parent}; make it first")
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path, monkeypatch):
+    def refuse(path, *args):
+        raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+
+    monkeypatch.setattr(atomic.os, "open", refuse)
+    with pytest.raises(PermissionError) as caught:
+        atomic_write(tmp_path / "file", put(b""))
+    assert caught.value.filename == str(tmp_path / "file")

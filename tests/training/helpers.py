@@ -5,6 +5,11 @@ import torch
 from torch import nn
 
 from longlag.storage import from_document, read_archive
+from longlag.training import fit
+
+
+def quiet(model, data, **options):
+    return fit(model, data, progress=False, **options)
 
 
 class Net(nn.Module):

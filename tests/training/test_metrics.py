@@ -6,7 +6,7 @@ import torch
 import torchmetrics
 from sklearn.metrics import f1_score, r2_score
 from tests.training.helpers import Net, signs, sums
-from torchmetrics.classification import MulticlassF1Score
+from torchmetrics.classification import BinaryF1Score, MulticlassF1Score
 
 from longlag.training import fit
 from longlag.training.metrics import make_meters
@@ -123,6 +123,9 @@ def test_a_metric_must_give_one_number_and_fit_the_target():
     per_class = MulticlassF1Score(3, average=None)
     with pytest.raises(ValueError, match=r"'MulticlassF1Score' gave a tensor of shape \(3,\)"):
         measure(per_class, [(torch.eye(3), torch.arange(3))])
+    odd = r"'BinaryF1Score' cannot take output \(3, 2\) of .* with target \(3,\) of torch\.int64 \("
+    with pytest.raises(ValueError, match=odd):
+        measure(BinaryF1Score(), [(torch.eye(3)[:, :2], torch.tensor([0, 1, 0]))])
     with pytest.raises(ValueError, match="'accuracy' needs a target of int64 classes"):
         measure("accuracy", [(torch.zeros(2, 1), torch.zeros(2, 1))])
     with pytest.raises(ValueError, match=r"output has shape \(2,\) and target \(2, 1\)"):

@@ -304,7 +304,7 @@ def test_another_model_and_other_data_are_named(tmp_path):
         CheckpointMismatchError, match=r"data x: saved \[40, 6, 1\], now \[41, 6, 1\]"
     ):
         fit(Net(), sums(41), **options)
-    with pytest.raises(CheckpointMismatchError, match="data first sequences: saved"):
+    with pytest.raises(CheckpointMismatchError, match="data contents: saved"):
         fit(Net(), sums(seed=1), **options)
     with pytest.raises(CheckpointMismatchError, match="data kind: saved 'arrays', now 'stream'"):
         fit(Net(), Stream(), **{**options, "epochs": None, "steps": 5})

@@ -14,6 +14,8 @@ _IN_FLAGS = {
         "--columns.features and --columns.target",
         "use Columns(time=None)": "use --columns.time null",
         "give the column another role with Columns": "leave the column out with --columns.features",
+        "use the task classification": "use --task classification",
+        "name another target column": "name another column with --columns.target",
         "split: stratify=True would hold out": "--validation: it would hold out",
         "Use a smaller fraction, or stratify=False": "Use a smaller --validation",
         "or resume='never' to start anew and overwrite it": "or delete this one to start anew",
@@ -75,9 +77,11 @@ def _interrupted(error: BaseException, argv: Sequence[str]) -> tuple[int, str]:
 
 def _diverged(error: Any) -> str:
     kept = f" The last good checkpoint is {error.checkpoint}." if error.checkpoint else ""
+    what = f"the loss is {error.loss}, the gradient norm {error.gradient_norm}"
+    if _is("NonFiniteWeightsError", error):
+        what = "its update made weights infinite or NaN"
     return (
-        f"training stopped at step {error.step} (epoch {error.epoch}, seed {error.seed}): the loss "
-        f"is {error.loss}, the gradient norm {error.gradient_norm}. No model was written.{kept} "
+        f"training stopped at step {error.step} (epoch {error.epoch}, seed {error.seed}): {what}. No model was written.{kept} "
         "Try a --learning_rate ten times smaller, a smaller --clip_norm, and leave --standardise "
         "on; look for extreme values in the data."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from longlag.data.errors import Problems
 from longlag.data.sequences import Array
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
 def numbers(
@@ -21,8 +24,12 @@ def numbers(
     problems: Problems,
     limit: float = math.inf,
     empty: bool = False,
+    for_text: str = "give the column another role with Columns",
 ) -> Float64[Array, " R"]:
-    """The cells (R,) as finite numbers up to `limit` in size; where `empty`, "" gives NaN."""
+    """The cells (R,) as finite numbers up to `limit` in size; where `empty`, "" gives NaN.
+
+    `for_text` says what to do, other than mend the cell, where it is text.
+    """
     try:
         if "_" not in "".join(cells):  # Python reads 1_0 as ten
             values = np.fromiter(map(float, cells), np.float64, len(cells))
@@ -37,7 +44,7 @@ def numbers(
             values[at] = math.nan
             continue
         value = _parse(text)
-        wrong = _complaint(text, value, limit)
+        wrong = _complaint(text, value, limit, for_text)
         if value is None or wrong is not None:
             problems.add(int(lines[at]), f"column {column!r}: expected a number, got {wrong}")
         else:
@@ -52,13 +59,22 @@ def _parse(text: str) -> float | None:
         return None
 
 
-def _complaint(text: str, value: float | None, limit: float) -> str | None:
+def _complaint(text: str, value: float | None, limit: float, for_text: str) -> str | None:
     if not text:
         return "an empty cell; fill it in, or drop the row"
     if value is None:
-        if text.count(",") == 1 and text.replace(",", "").lstrip("+-").isdigit():
-            return f"{text!r}; write the decimal comma as a point, {text.replace(',', '.')}"
-        return f"{text!r}; mend the cell, or give the column another role with Columns"
+        point, bare = text.replace(",", "."), text.replace(",", "")
+        grouped, decimal = _GROUPED.fullmatch(text), _DECIMAL_COMMA.fullmatch(text)
+        if grouped and decimal:
+            return (
+                f"{text!r}; write {bare} if the comma separates thousands, and {point} if it is a "
+                "decimal comma"
+            )
+        if grouped:
+            return f"{text!r}; write it without the commas, {bare}"
+        if decimal:
+            return f"{text!r}; write the decimal comma as a point, {point}"
+        return f"{text!r}; mend the cell, or {for_text}"
     if math.isnan(value):
         return f"{text!r} (NaN); fill the gap in, or drop the row"
     if math.isinf(value):

@@ -14,6 +14,8 @@ from longlag.data.cells import numbers
 from longlag.data.errors import Problems
 from longlag.data.sequences import Array
 
+_FOR_LABELS = "use the task classification for labels, or name another target column"
+
 
 def factorise(cells: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
     """A number for each distinct text, by first appearance: (codes, texts)."""
@@ -93,7 +95,7 @@ def read_answers(
 ) -> Answers:
     """The cells of a target column, as labels or numbers."""
     if task == "regression":
-        values = numbers(cells, lines, column, problems, empty=True)
+        values = numbers(cells, lines, column, problems, empty=True, for_text=_FOR_LABELS)
         return Answers(column, values, ~np.isnan(values), None)
     codes, labels = factorise(cells)
     texts = np.array(labels)

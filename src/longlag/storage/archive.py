@@ -37,16 +37,18 @@ _DTYPES = frozenset(
 class ArchiveError(ValueError):
     """A file is not the archive that was asked for: its path, what is wrong, and what to do."""
 
-    def __init__(self, path: Path, problem: str):
+    def __init__(self, path: Path, problem: str, fix: str | None = None):
+        """With `fix` None the file is taken as damaged; "" says nothing of what to do."""
         self.path = path
         self.problem = problem
-        kept = previous_path(path)
-        fix = (
-            f"The file before it is kept as {kept.name}: read that one."
-            if kept.exists()
-            else "Copy or save it again."
-        )
-        super().__init__(f"{path}: {problem}. {fix}")
+        if fix is None:
+            kept = previous_path(path)
+            fix = (
+                f"The file before it is kept as {kept.name}: read that one."
+                if kept.exists()
+                else "Copy or save it again."
+            )
+        super().__init__(f"{path}: {problem}. {fix}" if fix else f"{path}: {problem}")
 
 
 def write_archive(
@@ -113,9 +115,14 @@ def read_archive(path: Path, kind: str) -> tuple[Any, dict[str, Tensor]]:
         raise ArchiveError(
             path,
             f"it has format {found!r}, and this longlag reads {_FORMAT}: a newer longlag wrote it",
+            fix="Update longlag.",
         )
     if header.get("kind") != kind:
-        raise ArchiveError(path, f"it holds a {header.get('kind')!r}, and a {kind!r} was expected")
+        raise ArchiveError(
+            path,
+            f"it holds a {header.get('kind')!r}, and a {kind!r} was expected",
+            fix=f"Give the path of a {kind}.",
+        )
     try:
         tensors = safetensors_torch.load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:

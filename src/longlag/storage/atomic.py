@@ -42,8 +42,9 @@ def atomic_write(
             by a rename too, so once there are two good files there are never fewer.
 
     Raises:
-        OSError: the disk is full, the folder is missing or read-only; `path` is unchanged and no
-            temporary file stays.
+        FileNotFoundError: the folder is missing.
+        OSError: the disk is full, the folder is read-only; `path` is unchanged and no temporary
+            file stays.
 
     Cost: the bytes once, two fsyncs (three with `keep_previous` on a file system without hard
         links).
@@ -55,13 +56,19 @@ def atomic_write(
     ...     path.read_bytes()
     b'42'
     """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"{path}: there is no folder {path.parent}; make it first, or give another path"
+        )
     temporary = _temporary_path(path)
     try:
         _write_new(temporary, write)
         if keep_previous and path.exists():
             _keep(path)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename == os.fspath(temporary):
+            error.filename = os.fspath(path)
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise

@@ -95,7 +95,8 @@ class Adding1997(Task):
 
     Success: 2000 sequences have abs(error) < 0.04 and the mean abs(error) is below 0.01. The paper
     asks this of the 2000 most recent training sequences (`training_criterion`); `success` asks it
-    of 2000 fresh ones. The paper then counts the wrong ones of `TEST_SEQUENCES`.
+    of 2000 fresh ones. The paper then counts the wrong ones of `TEST_SEQUENCES`, 2560
+    (table 7).
 
     Source: Hochreiter & Schmidhuber 1997, section 5.4.
 

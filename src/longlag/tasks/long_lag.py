@@ -26,7 +26,7 @@ class _FirstSymbolAgain(Task):
 
     reduce: ClassVar = None
     kind: ClassVar = "regression"
-    BUDGET: ClassVar = 5_000_000  # training sequences after which the paper stops (section 5.2)
+    BUDGET: ClassVar = 5_000_000  # section 5.2
 
     def __post_init__(self) -> None:
         check_integer("delay", self.delay, 2, _DELAY)
@@ -73,6 +73,7 @@ class LongLag(_FirstSymbolAgain):
         ValueError: `delay` is not an integer of at least 2.
 
     Success: over 10,000 sequences every output's abs(error) is below 0.25, at every step.
+    The paper gives up after `BUDGET`, 5,000,000 training sequences.
 
     Source: Hochreiter & Schmidhuber 1997, section 5.2, task 2a.
 
@@ -122,6 +123,7 @@ class LongLagRandom(_FirstSymbolAgain):
 
     Success: over 10,000 sequences every output's abs(error) is below 0.25 at the last step; the
     other targets cannot be predicted and do not count.
+    The paper gives up after `BUDGET`, 5,000,000 training sequences.
 
     Source: Hochreiter & Schmidhuber 1997, section 5.2, task 2b.
 

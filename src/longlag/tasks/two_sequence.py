@@ -48,6 +48,8 @@ class TwoSequence(Task):
     - 3c: none differs from the noise-free target by 0.1 or more and the mean abs(difference) is
       below 0.015. This is ST2; there is no ST1.
 
+    The paper then counts the wrong ones of `TEST_SEQUENCES`, 2560 (tables 4 to 6).
+
     Random weight guessing solves 3a and 3b faster than any method in the paper (section 5.3): they
     show that noise does no harm, not that a method bridges long lags.
 

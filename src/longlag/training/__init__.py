@@ -5,6 +5,7 @@ from longlag.training.errors import (
     CheckpointMismatchError,
     CheckpointWarning,
     NonFiniteLossError,
+    NonFiniteWeightsError,
     StopTraining,
     TrainingInterrupted,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "EarlyStopping",
     "History",
     "NonFiniteLossError",
+    "NonFiniteWeightsError",
     "Record",
     "Schedule",
     "Sequences",

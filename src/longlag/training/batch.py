@@ -10,6 +10,11 @@ from longlag.training.losses import IGNORED_CLASS
 
 __all__ = ["Batch", "Sequences", "as_batch"]
 
+_PAD = (
+    f"Pad x with zeros, a target with one entry a step with {IGNORED_CLASS} (classes) or NaN "
+    "(numbers), and give the lengths: (x, target, lengths)."
+)
+
 
 class Batch(NamedTuple):
     """Sequences with their targets."""
@@ -93,9 +98,17 @@ def as_batch(data: Any, name: str, dtype: torch.dtype) -> Batch:
 
 def _tensor(value: Any, name: str, dtype: torch.dtype) -> Tensor:
     if not isinstance(value, Tensor):
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(
+                f"{name} is ragged; expected one length T for all sequences. {_PAD}"
+            ) from error
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"{name} has dtype {array.dtype}; expected real numbers, rectangular")
+            fix = f". {_PAD}" if array.dtype.kind == "O" else ""
+            raise TypeError(
+                f"{name} has dtype {array.dtype}; expected real numbers, rectangular{fix}"
+            )
         if array.dtype.kind == "u" and array.dtype.itemsize > 1:
             array = array.astype(np.int64)
         value = torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))

@@ -1,5 +1,6 @@
 """A run on disk: written atomically, checked on reading, with the save before it as a spare."""
 
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class CheckpointFile:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = CheckpointFile(Path(folder) / "checkpoint.longlag")
+    ...     file.prepare()
     ...     file.save({"step": 3})
     ...     file.load()
     {'step': 3}
@@ -36,7 +38,29 @@ class CheckpointFile:
         # Keeping the file at `path` as the previous one is right only if that file is good and
         # belongs to this run. Until this run has read or written it, neither is known.
         self._path_is_good = False
-        self._has_written = False
+
+    def prepare(self) -> None:
+        """Make the folder, see that it can be written, and clear what killed runs left in it.
+
+        Raises:
+            OSError, ValueError: there can be no such folder, or it cannot be written.
+        """
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            if isinstance(error, FileExistsError):
+                reason = "it is a file"
+            kind = type(error) if isinstance(error, OSError) else ValueError
+            raise kind(
+                f"checkpoint is {str(folder)!r}, which cannot be used ({reason}); expected a "
+                "folder that can be made and written. Give another one, or checkpoint=None to save "
+                "nothing."
+            ) from error
+        remove_leftovers(self.path)
 
     def exists(self) -> bool:
         """Whether there is something to resume from."""
@@ -73,12 +97,9 @@ class CheckpointFile:
             TypeError: something in the state is not data; the message names it.
             OSError: the disk is full or the folder cannot be written; the newest save stays.
         """
-        if not self._has_written:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(self.path)
         document, tensors = to_document(state)
         write_archive(self.path, _KIND, document, tensors, keep_previous=self._path_is_good)
-        self._path_is_good = self._has_written = True
+        self._path_is_good = True
 
     def forget_previous(self) -> None:
         """Delete the save before the newest: it belongs to another run."""

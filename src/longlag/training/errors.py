@@ -1,11 +1,13 @@
 """The ways a training run ends early."""
 
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "CheckpointMismatchError",
     "CheckpointWarning",
     "NonFiniteLossError",
+    "NonFiniteWeightsError",
     "StopTraining",
     "TrainingInterrupted",
 ]
@@ -13,6 +15,8 @@ __all__ = [
 
 class NonFiniteLossError(ArithmeticError):
     """The loss or the gradient became infinite or NaN; the update was not made.
+
+    Its subclass `NonFiniteWeightsError` is for weights that an update made infinite or NaN.
 
     Attributes:
         step: the step that failed, counted from 1; the parameters are those after step - 1.
@@ -40,16 +44,50 @@ class NonFiniteLossError(ArithmeticError):
         self.loss = loss
         self.gradient_norm = gradient_norm
         self.checkpoint = checkpoint
-        kept = (
-            f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint"
+        super().__init__(self._message("a smaller clip_norm" if clip_norm else "clip_norm=1.0"))
+
+    def _message(self, clip: str) -> str:
+        return (
+            f"{self._place()}; expected finite numbers. The update was not made: the parameters "
+            f"are those after step {self.step - 1}, and {self._kept()}. Likely causes: gradients "
+            f"that explode (try {clip} or a smaller learning rate), NaN or infinity in x, a loss "
+            "that divides by zero or takes the logarithm of zero."
         )
-        clip = "a smaller clip_norm" if clip_norm else "clip_norm=1.0"
-        super().__init__(
-            f"step {step} (epoch {epoch}, seed {seed}): loss {loss}, gradient norm "
-            f"{gradient_norm}; expected finite numbers. The update was not made: the parameters "
-            f"are those after step {step - 1}, and {kept}. Likely causes: gradients that explode "
-            f"(try {clip} or a smaller learning rate), NaN or infinity in x, a loss that divides "
-            "by zero or takes the logarithm of zero."
+
+    def _place(self) -> str:
+        return (
+            f"step {self.step} (epoch {self.epoch}, seed {self.seed}): loss {self.loss}, gradient "
+            f"norm {self.gradient_norm}"
+        )
+
+    def _kept(self) -> str:
+        if self.checkpoint is None:
+            return "there is no checkpoint"
+        return f"the last good checkpoint is {self.checkpoint}"
+
+
+class NonFiniteWeightsError(NonFiniteLossError):
+    """A weight is infinite or NaN after an update, though loss and gradient were finite.
+
+    The weights are looked at before each save and at the end of a run. A checkpoint never holds
+    such weights; the model does.
+
+    Attributes:
+        step: the step after which this was seen, counted from 1; an earlier update since the last
+            save may have been the cause.
+        weights: the name of the first parameter or buffer that is not finite.
+        epoch, seed, loss, gradient_norm, checkpoint: as in `NonFiniteLossError`.
+    """
+
+    def __init__(self, weights: str, **where: Any):
+        self.weights = weights
+        super().__init__(**where)
+
+    def _message(self, clip: str) -> str:
+        return (
+            f"{self._place()}, and after the update the weights {self.weights!r} are not finite. "
+            f"They were not saved; {self._kept()}. Likely causes: a learning rate that is too "
+            f"large (try a smaller one), or gradients that explode (try {clip})."
         )
 
 

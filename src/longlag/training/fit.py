@@ -83,8 +83,8 @@ def fit(
         validation: the same, but with an end; its loss and metrics are in each record.
         loss: "cross_entropy", "mse", "mae" or a callable(output, target) -> scalar; by default
             "mse" for float targets and "cross_entropy" for integers.
-        optimizer: a torch optimizer, or a callable parameters -> optimizer; by default Adam with a
-            learning rate of 0.001.
+        optimizer: any torch optimizer but LBFGS, which asks for several losses a step, or a
+            callable parameters -> optimizer; by default Adam with a learning rate of 0.001.
         scheduler: a torch learning-rate scheduler or a callable optimizer -> scheduler, stepped at
             each record; `Schedule(..., every="step")` steps it at each update.
         method: how the gradient is computed; see `longlag.gradients`.
@@ -113,13 +113,16 @@ def fit(
     Raises:
         ValueError, TypeError: an argument does not fit; the message names it and the fix.
         NonFiniteLossError: the loss or gradient became infinite or NaN; no update was made.
+        NonFiniteWeightsError: an update made a weight infinite or NaN; seen, and not saved, at the
+            next save or at the end. A subclass of `NonFiniteLossError`.
         TrainingInterrupted: SIGINT or SIGTERM came; the step was finished and the run saved. A
             second signal stops at once.
         CheckpointMismatchError: the checkpoint belongs to a run with other settings.
         ArchiveError: the checkpoint is damaged, and there is none before it.
+        OSError: the checkpoint's folder cannot be made or written; known before training.
 
     Cost: a step is one forward and one backward pass, one pass over the gradients for their norm,
-    and one wait for the device.
+    and one wait for the device. With a checkpoint, all arrays are hashed once.
 
     >>> x = torch.randn(64, 10, 1)
     >>> model = nn.RNN(1, 1, batch_first=True)
@@ -203,9 +206,11 @@ def fit(
             limits=Limits(epochs, steps, validate_every, clip_norm),
             checkpoint=checkpoint,
             seed=seed,
-            fingerprint={
-                **_prefixed("data", source.description),
-                **_prefixed("validation", held_out.description if held_out else {}),
+            fingerprint={}
+            if checkpoint is None
+            else {
+                **_prefixed("data", source.describe()),
+                **_prefixed("validation", held_out.describe() if held_out else {}),
                 **_prefixed("optimizer", describe(optimizer)),
                 "scheduler": scheduling.describe() if scheduling else None,
                 "parameters": {n: list(p.shape) for n, p in model.named_parameters()},
@@ -222,14 +227,15 @@ def fit(
             callbacks=callbacks,
             signals=signals,
         )
-        if loop.file is not None and resume != "never":
-            if loop.file.exists():
-                loop.resume()
-            elif resume == "always":
+        if loop.file is not None:
+            if resume == "always" and not loop.file.exists():
                 raise FileNotFoundError(
                     f"resume='always', and there is no checkpoint {loop.file.path}; expected one. "
                     "Use resume='auto' to start a new run where there is none."
                 )
+            loop.file.prepare()
+            if resume != "never" and loop.file.exists():
+                loop.resume()
         model.train()
         try:
             return loop.run()

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 import torch
@@ -14,7 +15,12 @@ from longlag.gradients import Backward, GradientMethod, Loss
 from longlag.training import randomness
 from longlag.training.batch import Batch
 from longlag.training.checkpoints import CheckpointFile, check_fingerprint
-from longlag.training.errors import NonFiniteLossError, StopTraining, TrainingInterrupted
+from longlag.training.errors import (
+    NonFiniteLossError,
+    NonFiniteWeightsError,
+    StopTraining,
+    TrainingInterrupted,
+)
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History, Record
 from longlag.training.optimizers import Scheduling, learning_rate
@@ -89,6 +95,8 @@ class Loop:
         self.history = History()
         self.file = CheckpointFile(self.checkpoint.path) if self.checkpoint else None
         self._has_saved = False
+        # Constants such as a mask of -inf are as they should be.
+        self._infinite = {n for n, w in self._weights() if not (w.requires_grad or _is_finite(w))}
         self._started = self._saved_at = time.perf_counter()
 
     def run(self) -> History:
@@ -101,6 +109,7 @@ class Loop:
             self._epoch()
             if self.signals.received is not None:
                 self._interrupt()
+        self._require_finite_weights()
         # Saved before a last record that only this limit caused: with a higher limit the run can
         # go on as if it had never stopped.
         self._save()
@@ -110,6 +119,7 @@ class Loop:
             raise self._interruption(self.signals.received)
         if self.stopper is not None:
             self.stopper.restore(self.model)
+            self._require_finite_weights()
         return self.history
 
     def resume(self) -> None:
@@ -188,11 +198,9 @@ class Loop:
             raise NonFiniteLossError(
                 step=position.step + 1,
                 epoch=position.epoch + 1,
-                seed=self.seed,
                 loss=loss,
                 gradient_norm=norm,
-                checkpoint=self.file.path if self.file and self._has_saved else None,
-                clip_norm=self.limits.clip_norm,
+                **self._settings(),
             )
         clip_norm = self.limits.clip_norm
         if clip_norm is not None and norm > clip_norm:
@@ -266,11 +274,36 @@ class Loop:
     def _save(self) -> None:
         if self.file is None:
             return
+        self._require_finite_weights()
         self.file.save(self._state())
         if not self._has_saved:
             self.file.forget_previous()
             self._has_saved = True
         self._saved_at = time.perf_counter()
+
+    def _require_finite_weights(self) -> None:
+        for name, weight in self._weights():
+            if name not in self._infinite and not _is_finite(weight):
+                position = self.position
+                raise NonFiniteWeightsError(
+                    name,
+                    step=position.step,
+                    epoch=position.epoch + (position.batch > 0),
+                    loss=float(self.history.losses[-1]),
+                    gradient_norm=float(self.history.gradient_norms[-1]),
+                    **self._settings(),
+                )
+
+    def _weights(self) -> Iterator[tuple[str, Tensor]]:
+        return chain(self.model.named_parameters(), self.model.named_buffers())
+
+    def _settings(self) -> dict[str, Any]:
+        """What an error says of the run as a whole."""
+        return {
+            "seed": self.seed,
+            "checkpoint": self.file.path if self.file and self._has_saved else None,
+            "clip_norm": self.limits.clip_norm,
+        }
 
     def _interrupt(self) -> None:
         assert self.signals.received is not None
@@ -311,6 +344,10 @@ def _numbers(loss: Tensor, norm: Tensor) -> tuple[float, float]:
     both = torch.stack((loss.double(), norm.to(loss.device, torch.float64)))
     first, second = both.tolist()
     return first, second
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(tensor.isfinite().all())
 
 
 def _moved(tree: Any, device: torch.device) -> Any:

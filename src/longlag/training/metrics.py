@@ -143,8 +143,17 @@ class _Wrapped:
 
     def update(self, output: Tensor, target: Tensor) -> None:
         output, target = self.select(output, target)
-        if target.shape[0] > 0:
+        if target.shape[0] == 0:
+            return
+        try:
             self.metric.to(output.device).update(output, target)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise ValueError(
+                f"metric {type(self.metric).__name__!r} cannot take output {tuple(output.shape)} "
+                f"of {output.dtype} with target {tuple(target.shape)} of {target.dtype} ({error}). "
+                "Choose one for such outputs (for K classes a Multiclass one with num_classes=K), "
+                "or wrap it in a callable(output, target)."
+            ) from error
 
     def compute(self) -> float:
         if self.metric.update_count == 0:

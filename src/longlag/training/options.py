@@ -1,5 +1,6 @@
 """Settings of `fit` that belong together: small frozen objects with a closed schema."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ class Checkpoint:
     every_seconds: float | None = 30.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.folder, str | os.PathLike):
+            raise TypeError(f"Checkpoint: folder is {self.folder!r}; expected the path of a folder")
         _require_positive("Checkpoint", "every_steps", self.every_steps)
         _require_positive("Checkpoint", "every_seconds", self.every_seconds)
 

@@ -23,10 +23,6 @@ from longlag.training.batch import Batch, Sequences, as_batch
 __all__ = ["Data", "Source", "Stream", "make_source"]
 
 
-_DIGESTED = 64
-"""So many sequences tell one data set from another when a run is resumed."""
-
-
 @runtime_checkable
 class Stream(Protocol):
     """Endless data: `batch(index)` is a function of the index alone."""
@@ -46,8 +42,10 @@ class Source(Protocol):
     batches_per_epoch: int | None
     """None: unknown, or there is no end."""
     endless: bool
-    description: dict[str, Any]
-    """What a checkpoint must agree with."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a checkpoint must agree with."""
+        ...
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on."""
@@ -118,13 +116,15 @@ class _ArraySource:
         self.shuffle = shuffle
         self.count = len(whole.x)
         self.batches_per_epoch: int | None = -(-self.count // batch_size)
-        self.description: dict[str, Any] = {
+
+    def describe(self) -> dict[str, Any]:
+        return {
             "kind": "arrays",
-            "x": list(whole.x.shape),
-            "target": list(whole.target.shape),
-            "first sequences": _digest(whole.x[:_DIGESTED], whole.target[:_DIGESTED]),
-            "batch_size": batch_size,
-            "shuffle": shuffle,
+            "x": list(self.whole.x.shape),
+            "target": list(self.whole.target.shape),
+            "contents": _digest(self.whole),
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
         }
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
@@ -169,11 +169,10 @@ class _StreamSource:
                 f"{name}.batch of {type(stream).__name__} does not take one index; expected a "
                 "stream with batch(index), such as task.stream(batch_size, seed)"
             ) from error
-        first = as_batch(stream.batch(0), f"{name}.batch(0)", dtype)
-        self.description: dict[str, Any] = {
-            "kind": "stream",
-            "first batch": _digest(first.x, first.target),
-        }
+        self.first = as_batch(stream.batch(0), f"{name}.batch(0)", dtype)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "stream", "first batch": _digest(self.first)}
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         index = start
@@ -210,10 +209,12 @@ class _LoaderSource:
             self.batches_per_epoch: int | None = len(loader)
         except TypeError:  # an IterableDataset without a length
             self.batches_per_epoch = None
-        self.description: dict[str, Any] = {
+
+    def describe(self) -> dict[str, Any]:
+        return {
             "kind": "loader",
             "batches": self.batches_per_epoch,
-            "batch_size": loader.batch_size,
+            "batch_size": self.loader.batch_size,
         }
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
@@ -269,8 +270,11 @@ def _generators(loader: "DataLoader[Any]") -> list[torch.Generator]:
     return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
 
 
-def _digest(*parts: Tensor) -> str:
+def _digest(batch: Batch) -> str:
+    """Of every byte of x, target, lengths and resets."""
     found = hashlib.sha256()
-    for part in parts:
-        found.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    for name, part in batch._asdict().items():
+        if part is not None:
+            found.update(f"{name} {part.dtype} {tuple(part.shape)}".encode())
+            found.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return found.hexdigest()[:16]
