@@ -82,6 +82,6 @@ def _diverged(error: Any) -> str:
         what = "its update made weights infinite or NaN"
     return (
         f"training stopped at step {error.step} (epoch {error.epoch}, seed {error.seed}): {what}. "
-        f"No model was written.{kept} Try a --learning_rate ten times smaller, a smaller --clip_norm, and leave --standardise "
-        "on; look for extreme values in the data."
+        f"No model was written.{kept} Try a --learning_rate ten times smaller, a smaller "
+        "--clip_norm, and leave --standardise on; look for extreme values in the data."
     )
