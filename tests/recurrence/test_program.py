@@ -83,7 +83,7 @@ def test_the_set_of_operations_is_closed():
         (sympy.Integer(3), lambda x, y: 3),
         (X, lambda x, y: x),
     ],
-    ids=str,
+    ids=lambda value: "" if callable(value) else str(value),
 )
 @pytest.mark.parametrize("at", [(-0.7, 0.4), (1.3, 2.6)], ids=str)
 def test_a_program_computes_its_expression(expression, expected, at):
