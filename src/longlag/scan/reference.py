@@ -40,11 +40,12 @@ def run(
     step = torch_step(recurrence)
     blocks = step.blocks(weights)
     states, outputs = list(initial), []
-    for t in range(drive.shape[0]):
+    # Unbound once: indexing would give each step a gradient as large as the whole drive.
+    for t, a in enumerate(drive.unbind(0)):
         before = states
         if schedule.keep is not None:
             before = [state.masked_fill(~schedule.keep[t], 0.0) for state in states]
-        after = step.update(drive[t], before, blocks, weights.units, schedule.mask)
+        after = step.update(a, before, blocks, weights.units, schedule.mask)
         output = after[step.output]
         if schedule.active is not None:
             active = schedule.active[t]

@@ -1,0 +1,51 @@
+"""Whether a result is right: the gate that every time has to pass."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+__all__ = ["TOLERANCE", "Difference", "largest_difference"]
+
+TOLERANCE = 5e-5
+"""Largest difference from the float64 reference, as a share of the tensor's largest number."""
+
+
+class Difference(NamedTuple):
+    """Where a result is farthest from the reference.
+
+    Attributes:
+        tensor: the output, or the parameter whose gradient it is.
+        value: the largest difference as a share of the largest number of the reference.
+    """
+
+    tensor: str
+    value: float
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it is within float32 rounding; false for NaN."""
+        return self.value <= TOLERANCE
+
+
+def largest_difference(found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Difference:
+    """Compare every tensor of a result with the reference.
+
+    Args:
+        found: output, and gradients by parameter unless only the output was computed.
+        right: output and all gradients, float64.
+    """
+    worst = Difference("", -1.0)
+    wanted = ("output",) if set(found) == {"output"} else tuple(right)
+    for name in wanted:
+        if name not in found or found[name].shape != right[name].shape:
+            return Difference(name, float("inf"))
+        reference = right[name]
+        scale = float(reference.abs().max())
+        distance = float((found[name].double() - reference).abs().max())
+        here = Difference(name, distance / scale if scale else distance)
+        if not here.value <= worst.value:  # NaN is worse than all
+            worst = here
+            if here.value != here.value:
+                return worst
+    return worst
