@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
 
 from llvmlite import ir
 
-__all__ = ["I1", "I8", "I64", "Code", "Value"]
+from longlag.scan.cpu.math_values import Value, constant, splat
 
-Value: TypeAlias = Any
-"""An LLVM value; llvmlite's own annotations are too loose to check."""
+__all__ = ["I1", "I8", "I64", "Code", "Value"]
 
 I1, I8, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(64)
 
@@ -83,15 +81,11 @@ class Code:
 
     def splat(self, scalar: Value) -> Value:
         """A vector of one number."""
-        single = self.b.insert_element(
-            ir.Constant(ir.VectorType(scalar.type, self.lanes), ir.Undefined), scalar, self.i64(0)
-        )
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        return self.b.shuffle_vector(single, single, zeros)
+        return splat(self.b, scalar, ir.VectorType(scalar.type, self.lanes))
 
     def zero(self) -> Value:
         """A vector of zeros."""
-        return ir.Constant(self.vector, [0.0] * self.lanes)
+        return constant(self.vector, 0.0)
 
     def lane_mask(self, first: Value, stop: Value) -> Value:
         """Which lanes of the vector that begins at number ``first`` lie before ``stop``."""

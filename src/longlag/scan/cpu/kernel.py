@@ -27,7 +27,7 @@ def run_program(code: Code, program: Program, inputs: Sequence[Value]) -> list[V
     values = list(inputs)
     for operation in program.operations:
         if operation.name == "constant":
-            value = ir.Constant(code.vector, [operation.value] * code.lanes)
+            value = math.constant(code.vector, operation.value)
         else:
             arguments = (values[index] for index in operation.arguments)
             value = math.emit(code.b, operation.name, *arguments)
