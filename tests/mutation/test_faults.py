@@ -94,8 +94,8 @@ def given(**change: Callable[..., Any]) -> Fault:
     def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
         scan = layer_module.scan
 
-        def faulty(recurrence, drive, weights, initial, **schedule):
-            arguments = {"drive": drive, "weights": weights, "initial": initial, **schedule}
+        def faulty(recurrence, x, weights, initial, **schedule):
+            arguments = {"x": x, "weights": weights, "initial": initial, **schedule}
             arguments |= {name: make(arguments[name]) for name, make in change.items()}
             return scan(recurrence, **arguments)
 
@@ -115,14 +115,14 @@ def results(change: Callable[..., Any]) -> Fault:
 
 
 def matrix(change: Callable[[torch.Tensor], torch.Tensor]) -> Fault:
-    return given(weights=lambda w: Weights(change(w.recurrent), w.units))
+    return given(weights=lambda w: dataclasses.replace(w, recurrent=change(w.recurrent)))
 
 
 def unit(number: int, change: Callable[[torch.Tensor], torch.Tensor]) -> Fault:
     def changed(weights: Weights) -> Weights:
         units = list(weights.units)
         units[number] = change(units[number])
-        return Weights(weights.recurrent, tuple(units))
+        return dataclasses.replace(weights, units=tuple(units))
 
     return given(weights=changed)
 
@@ -141,7 +141,13 @@ def input_side(change: Callable[[Recurrent, torch.Tensor], torch.Tensor]) -> Fau
     """Another drive a = U x + b."""
 
     def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Recurrent, "_drive", lambda self, x: change(self, x))
+        scan = layer_module.scan
+
+        def faulty(recurrence, x, weights, initial, **schedule):
+            given = Weights(weights.recurrent, weights.units)
+            return scan(recurrence, change(layer, x), given, initial, **schedule)
+
+        monkeypatch.setattr(layer_module, "scan", faulty)
 
     return inject
 

@@ -1,10 +1,12 @@
+import warnings
+
 import jaxtyping
 import pytest
 import torch
 from tests.scan import cases
 
 import longlag as ll
-from longlag.scan import BACKENDS, Weights, check_backend, scan
+from longlag.scan import BACKENDS, BackendWarning, Weights, check_backend, library, scan
 
 RECURRENCE = ll.cells.LSTM().recurrence
 
@@ -73,6 +75,21 @@ def test_auto_takes_kernels_where_there_are_any(dtype, ran):
     assert layer.backend_used == ran
 
 
+def test_auto_says_once_that_it_takes_a_slow_backend(monkeypatch):
+    monkeypatch.setattr(library, "_SAID", set())
+    layer = ll.LSTM(2, 3, dtype=torch.bfloat16)
+    message = "'auto' takes 'derived', .*: it has float32 and float64, not torch.bfloat16"
+    with pytest.warns(BackendWarning, match=message):
+        layer(torch.ones(1, 4, 2, dtype=torch.bfloat16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer(torch.ones(1, 4, 2, dtype=torch.bfloat16))  # said already
+        ll.LSTM(2, 3, dtype=torch.bfloat16, backend="derived")(torch.ones(1, 4, 2).bfloat16())
+    with pytest.warns(BackendWarning, match="'auto' takes 'reference'.*transform of torch.func"):
+        layer = ll.Elman(2, 3)
+        torch.func.vmap(lambda x: layer(x)[0])(torch.ones(5, 1, 4, 2))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_kernels_for_another_dtype_are_refused(dtype):
     message = rf"'cpu' cannot run this: it has float32 and float64, not {dtype}; use .*'auto'"
@@ -99,7 +116,7 @@ def test_shapes(backend):
 @pytest.mark.parametrize(
     ("part", "wrong"),
     [
-        ("drive", torch.zeros(2, 5)),
+        ("x", torch.zeros(2, 5)),
         ("initial", (torch.zeros(2, 3, dtype=torch.int64),) * 2),
         ("lengths", torch.ones(2)),
         ("lengths", torch.ones(3, dtype=torch.int64)),
@@ -108,8 +125,8 @@ def test_shapes(backend):
     ],
 )
 def test_the_annotated_shapes_are_checked_in_tests(part, wrong):
-    drive, weights, initial = given()
-    arguments = {"drive": drive, "weights": weights, "initial": initial, part: wrong}
+    x, weights, initial = given()
+    arguments = {"x": x, "weights": weights, "initial": initial, part: wrong}
     with pytest.raises(jaxtyping.TypeCheckError):
         scan(RECURRENCE, **arguments)
 

@@ -307,16 +307,10 @@ class Recurrent(RecurrentModule):
         check_input(x, self.input_size, self.replicas, self.weight_ih)
         if lengths is not None:
             lengths = check_lengths(lengths, x)
-            steps = torch.arange(x.shape[-2], device=x.device)
-            x = x.masked_fill((steps >= lengths.unsqueeze(-1)).unsqueeze(-1), 0.0)
         if resets is not None:
             resets = check_resets(resets, x)
         names = self.recurrence.states
-        if state is None:
-            zero = x.new_zeros((*x.shape[:-2], self.hidden_size))
-            initial: tuple[Tensor, ...] = (zero,) * len(names)
-        else:
-            initial = check_state(state, names, x, self.hidden_size)
+        initial = None if state is None else check_state(state, names, x, self.hidden_size)
         x = _drop(x, self.input_dropout, self.training, (*x.shape[:-2], 1, x.shape[-1]))
         mask = None
         if self.training and self.recurrent_dropout and self.weight_hh is not None:
@@ -325,8 +319,8 @@ class Recurrent(RecurrentModule):
         units = tuple(self.unit(name).unsqueeze(-2) for name in self.recurrence.units)
         result = scan(
             self.recurrence,
-            self._drive(x),
-            Weights(self.weight_hh, units),
+            x,
+            Weights(self.weight_hh, units, self.weight_ih, self.bias),
             initial,
             lengths=lengths,
             resets=resets,
@@ -335,17 +329,6 @@ class Recurrent(RecurrentModule):
         )
         self.backend_used = result.backend
         return result.output, self._state_type(*result.state)
-
-    def _drive(self, x: Tensor) -> Tensor:
-        """a = U x + b for all steps at once: (N, T, G H), laid out in memory with T first."""
-        if self.replicas is None:
-            return nn.functional.linear(x.transpose(0, 1), self.weight_ih, self.bias).transpose(
-                0, 1
-            )
-        drive = x.flatten(1, 2) @ self.weight_ih.mT
-        if self.bias is not None:
-            drive = drive + self.bias.unsqueeze(-2)
-        return drive.unflatten(1, x.shape[1:3])
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         common = {

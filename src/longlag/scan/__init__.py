@@ -2,6 +2,15 @@
 
 from longlag.scan.entry import BACKENDS, Scanned, check_backend, scan
 from longlag.scan.inputs import Schedule, Weights
-from longlag.scan.library import register
+from longlag.scan.library import BackendWarning, register
 
-__all__ = ["BACKENDS", "Scanned", "Schedule", "Weights", "check_backend", "register", "scan"]
+__all__ = [
+    "BACKENDS",
+    "BackendWarning",
+    "Scanned",
+    "Schedule",
+    "Weights",
+    "check_backend",
+    "register",
+    "scan",
+]

@@ -48,14 +48,15 @@ def run(
     return node.run(ENGINE, recurrence, drive, weights, initial, schedule)
 
 
-def trajectory(
+def forward(
     recurrence: Recurrence,
     drive: Tensor,
     weights: Weights,
     initial: Sequence[Tensor],
     schedule: Schedule,
-) -> list[Tensor]:
-    """All states s_0 .. s_T, each (T + 1, N, H)."""
+    backward: bool,
+) -> node.Run:
+    """Run all steps; see :class:`node.Engine`."""
     step = torch_step(recurrence)
     blocks = step.blocks(weights)
     visited = [[state] for state in initial]
@@ -71,7 +72,7 @@ def trajectory(
         states = after
         for path, state in zip(visited, states, strict=True):
             path.append(state)
-    return [torch.stack(path) for path in visited]
+    return node.Run([torch.stack(path) for path in visited], [state.clone() for state in states])
 
 
 class _Backward:
@@ -108,7 +109,8 @@ class _Backward:
             block = slice(first, min(first + size, steps))
             delta = self._block(block, d_output, delta, d_drives, d_blocks, d_units, with_units)
         recurrent = self.step.by_row(d_blocks, self.weights.recurrent)
-        return node.Gradients(self.step.by_gate(d_drives), recurrent, list(delta), d_units)
+        d_drive = self.step.by_gate(d_drives)
+        return node.Gradients(d_drive, None, None, recurrent, list(delta), d_units)
 
     def _block(
         self,
@@ -217,12 +219,13 @@ def backward(
     drive: Tensor,
     weights: Weights,
     visited: Sequence[Tensor],
+    kept: None,
     schedule: Schedule,
     gradients: Sequence[Tensor],
-    with_units: bool,
+    wanted: node.Wanted,
 ) -> node.Gradients:
     """Send the error back; see :class:`node.Engine`."""
-    return _Backward(recurrence, drive, weights, visited, schedule)(gradients, with_units)
+    return _Backward(recurrence, drive, weights, visited, schedule)(gradients, wanted.units)
 
 
-ENGINE = node.Engine(trajectory, backward)
+ENGINE = node.Engine(forward, backward)

@@ -1,8 +1,8 @@
 """The one entry: run a recurrence over time on a backend."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,6 +11,7 @@ from torch import Tensor
 from longlag.recurrence import Recurrence
 from longlag.scan import derived, library, reference
 from longlag.scan.inputs import Schedule, Weights
+from longlag.scan.node import drive_of
 
 __all__ = ["BACKENDS", "Scanned", "check_backend", "scan"]
 
@@ -23,17 +24,18 @@ kernels compiled for this processor, for float32 and float64; and ``"auto"`` tak
 it can do the work, else ``"derived"``; inside the transforms of torch.func, ``"reference"``."""
 
 
-def _choose(backend: str, drive: Tensor) -> tuple[str, _Run]:
+def _choose(backend: str, like: Tensor) -> tuple[str, _Run]:
     """The backend that runs, and how."""
+    if backend == "reference":
+        return "reference", reference.run
     # Inside torch.func transforms (grad, vmap, jacrev) only plain operations can be followed.
-    if backend == "reference" or (
-        backend == "auto" and torch._C._are_functorch_transforms_active()
-    ):
+    if backend == "auto" and torch._C._are_functorch_transforms_active():
+        library.say_once("reference", "it is inside a transform of torch.func")
         return "reference", reference.run
     if backend != "derived":
         from longlag.scan.cpu import engine  # brings in llvmlite, which nothing else needs
 
-        problem = engine.unsupported(drive)
+        problem = engine.unsupported(like)
         if problem is None:
             return "cpu", engine.run
         if backend == "cpu":
@@ -41,6 +43,7 @@ def _choose(backend: str, drive: Tensor) -> tuple[str, _Run]:
                 f"backend: 'cpu' cannot run this: {problem}; use backend='auto', which takes "
                 "another where it must"
             )
+        library.say_once("derived", problem)
     return "derived", derived.run
 
 
@@ -65,16 +68,11 @@ def check_backend(backend: str) -> None:
         raise ValueError(f"backend: got {backend!r}, expected one of {known}")
 
 
-def _without_autocast(device: str) -> AbstractContextManager[Any]:
-    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if on else nullcontext()
-
-
 def scan(
     recurrence: Recurrence,
-    drive: Float[Tensor, "*R N T GH"],
+    x: Float[Tensor, "*R N T C"],
     weights: Weights,
-    initial: Sequence[Float[Tensor, "*R N H"]],
+    initial: Sequence[Float[Tensor, "*R N H"]] | None = None,
     lengths: Int[Tensor, "*R N"] | None = None,
     resets: Bool[Tensor, "*R N T"] | None = None,
     mask: Float[Tensor, "*R N H"] | None = None,
@@ -84,10 +82,11 @@ def scan(
 
     Args:
         recurrence: the traced cell.
-        drive: a = U x + b of every gate, gates side by side. Under autocast it may be of lower
-            precision than the states; the recurrence runs in theirs.
-        weights: recurrent matrix and unit parameters.
-        initial: the states before the first step, in the order of ``recurrence.states``.
+        x: the input; or, where ``weights.input`` is None, the drive a = U x + b of every gate,
+            gates side by side, which under autocast may be of lower precision than the states.
+        weights: matrices, bias and unit parameters.
+        initial: the states before the first step, in the order of ``recurrence.states``; None for
+            zeros.
         lengths: numbers of steps that count, in 0..T; the rest is padding, whose content, even
             NaN, changes nothing.
         resets: True where the state is set to zero before the step.
@@ -98,23 +97,51 @@ def scan(
         ValueError: for an unknown backend, or one that cannot run on such tensors.
     """
     check_backend(backend)
-    drive = drive.movedim(-2, 0)  # (T, *R, N, GH)
+    x = x.transpose(0, 1) if x.dim() == 3 else x.movedim(-2, 0)  # (T, *R, N, C)
     active = keep = None
     if lengths is not None:
-        steps = torch.arange(drive.shape[0], device=drive.device)
+        steps = torch.arange(x.shape[0], device=x.device)
         active = (steps < lengths.unsqueeze(-1)).movedim(-1, 0).unsqueeze(-1)
-        drive = drive.masked_fill(~active, 0.0)
     if resets is not None:
         keep = ~resets.movedim(-1, 0).unsqueeze(-1)
     schedule = Schedule(active, keep, mask)
     if torch.compiler.is_compiling() and backend != "reference":
+        drive, initial = _unfolded(recurrence, x, weights, initial, active)
         output, final = library.compiled_scan(
             recurrence, backend, drive, weights, tuple(initial), schedule
         )
         return Scanned(output.movedim(0, -2), tuple(final), backend)
-    # Under autocast the drive may be rounded. The loop is not: its errors would add up over time.
-    drive = drive.to(initial[0].dtype)
-    chosen, run = _choose(backend, drive)
-    with _without_autocast(drive.device.type):
-        output, final = run(recurrence, drive, weights, initial, schedule)
-    return Scanned(output.movedim(0, -2), tuple(final), chosen)
+    device = x.device.type
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    like = x if weights.input is None else weights.input
+    chosen, run = _choose(backend, like if initial is None else initial[0])
+    if chosen != "cpu" or autocast:
+        x, initial = _unfolded(recurrence, x, weights, initial, active)
+        # Under autocast the drive may be rounded. The loop is not: its errors would add up.
+        x = x.to(initial[0].dtype)
+        weights = Weights(weights.recurrent, weights.units)
+    with torch.autocast(device, enabled=False) if autocast else nullcontext():
+        output, final = run(recurrence, x, weights, initial, schedule)
+    output = output.transpose(0, 1) if output.dim() == 3 else output.movedim(0, -2)
+    return Scanned(output, tuple(final), chosen)
+
+
+def _unfolded(
+    recurrence: Recurrence,
+    x: Tensor,
+    weights: Weights,
+    initial: Sequence[Tensor] | None,
+    active: Tensor | None,
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """The drive, zero in the padding, and initial states, for backends that want them so."""
+    if active is not None:
+        x = x.masked_fill(~active, 0.0)
+    drive = drive_of(x, weights)
+    if active is not None:
+        drive = drive.masked_fill(~active, 0.0)
+    if initial is None:
+        hidden = drive.shape[-1] // len(recurrence.gates)
+        like = x if weights.input is None else weights.input
+        zero = like.new_zeros((*drive.shape[1:-1], hidden))
+        initial = (zero,) * len(recurrence.states)
+    return drive, initial

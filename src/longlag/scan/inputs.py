@@ -13,12 +13,16 @@ class Weights:
     """The numbers of one layer; R replicas put an R in front of every shape.
 
     Attributes:
-        recurrent: (G' H, H), the rows of the dense gates; None where there are none.
+        recurrent: W, (W H, H), one block of rows per wire; None where there are none.
         units: one (1, H) per unit parameter of the recurrence, in order.
+        input: U, (G H, C); None where what is scanned is the drive a = U x + b itself.
+        bias: b, (G H,); None where there is none, or no ``input``.
     """
 
-    recurrent: Float[Tensor, "*R GH H"] | None
+    recurrent: Float[Tensor, "*R WH H"] | None
     units: tuple[Float[Tensor, "*R 1 H"], ...]
+    input: Float[Tensor, "*R GH C"] | None = None
+    bias: Float[Tensor, "*R GH"] | None = None
 
 
 @dataclass(frozen=True)

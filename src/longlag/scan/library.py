@@ -3,6 +3,7 @@
 Eager PyTorch does not need it, and goes through :mod:`longlag.scan.node`, which costs less a call.
 """
 
+import warnings
 import weakref
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor
 
 from longlag.recurrence import Recurrence
 from longlag.scan.inputs import Schedule, Weights
-from longlag.scan.node import Engine
+from longlag.scan.node import Engine, Wanted
 
-__all__ = ["compiled_scan", "register"]
+__all__ = ["BackendWarning", "compiled_scan", "register", "say_once"]
 
 _KNOWN: "weakref.WeakValueDictionary[str, Recurrence]" = weakref.WeakValueDictionary()
 
@@ -22,13 +23,40 @@ def register(recurrence: Recurrence) -> str:
     return _KNOWN.setdefault(recurrence.key, recurrence).key
 
 
+class BackendWarning(UserWarning):
+    """``backend="auto"`` runs without compiled kernels; said once for each reason."""
+
+
+_SAID: set[tuple[str, str]] = set()
+
+
+def say_once(backend: str, problem: str) -> None:
+    """Warn that ``auto`` had to take a slow backend, once for each reason.
+
+    Args:
+        backend: the one that runs.
+        problem: why the kernels cannot.
+    """
+    if (backend, problem) not in _SAID:
+        _SAID.add((backend, problem))
+        warnings.warn(
+            f"backend: 'auto' takes {backend!r}, a loop of PyTorch operations over the steps, and "
+            f"not the compiled kernels: {problem}; layer.backend_used tells which ran",
+            BackendWarning,
+            stacklevel=2,
+        )
+
+
 def _engine(backend: str, drive: Tensor) -> Engine:
     from longlag.scan import derived
     from longlag.scan.cpu import engine
 
-    if backend == "derived" or engine.unsupported(drive) is not None:
-        return derived.ENGINE
-    return engine.ENGINE
+    problem = None if backend == "derived" else engine.unsupported(drive)
+    if problem is not None:
+        if backend == "cpu":
+            raise ValueError(f"backend: 'cpu' cannot run this: {problem}; use backend='auto'")
+        say_once("derived", problem)
+    return derived.ENGINE if backend == "derived" or problem is not None else engine.ENGINE
 
 
 @torch.library.custom_op("longlag::scan", mutates_args=())
@@ -43,9 +71,11 @@ def _scan(
     keep: Tensor | None,
     mask: Tensor | None,
 ) -> list[Tensor]:
-    """All states s_0 .. s_T, each (T + 1, N, H)."""
+    """All states s_0 .. s_T, each (T + 1, N, H), then the final ones."""
     weights, schedule = Weights(recurrent, tuple(units)), Schedule(active, keep, mask)
-    return _engine(backend, drive).trajectory(_KNOWN[key], drive, weights, initial, schedule)
+    engine = _engine(backend, drive)
+    done = engine.forward(_KNOWN[key], drive, weights, initial, schedule, False)
+    return [*done.states, *done.final]
 
 
 @_scan.register_fake
@@ -60,7 +90,8 @@ def _(
     keep: Tensor | None,
     mask: Tensor | None,
 ) -> list[Tensor]:
-    return [drive.new_empty((drive.shape[0] + 1, *state.shape)) for state in initial]
+    states = [drive.new_empty((drive.shape[0] + 1, *state.shape)) for state in initial]
+    return [*states, *(torch.empty_like(state) for state in initial)]
 
 
 @torch.library.custom_op("longlag::scan_backward", mutates_args=())
@@ -80,10 +111,11 @@ def _scan_backward(
     """Gradients by drive, recurrent matrix where there is one, initial states, units."""
     weights, schedule = Weights(recurrent, tuple(units)), Schedule(active, keep, mask)
     found = _engine(backend, drive).backward(
-        _KNOWN[key], drive, weights, trajectory, schedule, (d_output, *d_final), bool(units)
+        _KNOWN[key], drive, weights, trajectory, None, schedule, (d_output, *d_final), Wanted()
     )
+    assert found.x is not None
     middle = [] if found.recurrent is None else [found.recurrent]
-    results = [found.drive, *middle, *found.initial, *found.units]
+    results = [found.x, *middle, *found.initial, *found.units]
     # An operator may not give out one tensor twice, nor one that it was given.
     return [result.clone(memory_format=torch.contiguous_format) for result in results]
 
@@ -116,18 +148,16 @@ def _setup_context(ctx, inputs, output) -> None:
 def _backward(ctx, gradients):
     drive, recurrent, active, keep, mask, *rest = ctx.saved_tensors
     states, count = ctx.counts
-    units, trajectory = rest[:count], rest[count:]
+    units, given = rest[:count], rest[count:]
     recurrence = _KNOWN[ctx.key]
     output = recurrence.states.index(recurrence.output)
     gradients = [
         torch.zeros_like(path) if gradient is None else gradient
-        for gradient, path in zip(gradients, trajectory, strict=True)
+        for gradient, path in zip(gradients, given, strict=True)
     ]
-    # Of the output's trajectory all steps are used, of the others only the last state. What came to
-    # the last state counts as error of the final state: a padded row holds on to that.
-    d_final = [gradient[-1].clone() for gradient in gradients]
-    d_output = gradients[output][1:].clone()
-    d_output[-1:] = 0.0
+    trajectory = given[:states]
+    # Of what is stored, only the steps of the output have been given out.
+    d_output, d_final = gradients[output][1:].clone(), gradients[states:]
     found = _scan_backward(
         ctx.key, ctx.backend, drive, recurrent, units, trajectory, active, keep, mask,
         d_output, d_final,
@@ -150,11 +180,11 @@ def compiled_scan(
     schedule: Schedule,
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a recurrence over time inside a graph; results as in :func:`reference.run`."""
-    trajectory = _scan(
+    given = _scan(
         recurrence.key, backend, drive, weights.recurrent, list(initial), list(weights.units),
         schedule.active, schedule.keep, schedule.mask,
     )  # fmt: skip
-    result = trajectory[recurrence.states.index(recurrence.output)][1:]
+    result = given[recurrence.states.index(recurrence.output)][1:]
     if schedule.active is not None:
         result = result.masked_fill(~schedule.active, 0.0)
-    return result, [path[-1] for path in trajectory]
+    return result, given[len(initial) :]

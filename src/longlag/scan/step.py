@@ -28,6 +28,11 @@ class Product:
     source: int
     truncated: bool
     gates: tuple[int, ...]
+    pattern: None = None
+
+    @property
+    def wires(self) -> tuple[int, ...]:
+        return self.gates
 
 
 def products(recurrence: Recurrence) -> tuple[Product, ...]:

@@ -19,7 +19,8 @@ from tests.scan import cases
 import longlag as ll
 from longlag.recurrence import Cell, Dense, tanh
 from longlag.scan import Schedule, Weights, derived, reference, scan
-from longlag.scan.cpu import engine
+from longlag.scan.cpu import call, engine, scratch
+from longlag.scan.cpu import threads as thread_pool
 
 NAMES = (
     "Elman", "Leaky shared", "Leaky without W", "LSTM with peepholes", "LSTM1997", "GRU", "IndRNN",
@@ -43,14 +44,14 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 @contextlib.contextmanager
 def threads(count):
     """That many threads, however small the work."""
-    before = torch.get_num_threads(), engine.SMALL
+    before = torch.get_num_threads(), call.SMALL
     torch.set_num_threads(count)
-    engine.SMALL = 0
+    call.SMALL = 0
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
-        engine.SMALL = before[1]
+        call.SMALL = before[1]
 
 
 def layer_of(cell, inputs, hidden, replicas=None, **options):
@@ -136,35 +137,52 @@ def test_a_long_sequence(monkeypatch):
     x = cases.random(1, 20_000, 2)
     ours = cases.run(layer, x, backend="cpu")
     cases.assert_same(ours, cases.run(layer, x, backend="derived"))
-    layer = layer_of(ll.cells.LSTM(), 2, 8)  # whose drives are computed again
+    layer = layer_of(ll.cells.LSTM(), 2, 8)  # whose drives are kept, or computed again
     whole = cases.run(layer, x, backend="cpu")
     assert all(torch.isfinite(result).all() for result in whole.values())
-    monkeypatch.setattr(engine, "BLOCK", 999 * 4 * 8)
+    monkeypatch.setattr(engine, "KEPT", 0)
+    monkeypatch.setattr(call, "BLOCK", 999 * 4 * 8)
     cases.assert_same(cases.run(layer, x, backend="cpu"), whole)
 
 
 @EVERY
+@pytest.mark.parametrize("scheduled", [False, True])
 @pytest.mark.parametrize("front", [(3,), (2, 3)])
-def test_blocks_of_any_size_equal_one_block(cell, front, monkeypatch):
+def test_blocks_of_any_size_equal_one_block(cell, front, scheduled, monkeypatch):
     problem = problem_of(cell, front, steps=11, hidden=4)
-    numbers = len(cell.recurrence.drive_symbols) * problem[1][..., 0, 0].numel() * 4
-    sizes, again = [], engine._drives_again
+    if not scheduled:
+        problem = (*problem[:3], {})
+    by_step = len(cell.recurrence.drive_symbols) * problem[1][..., 0, 0].numel() * 4
+    sizes, start = [], call.Call.run
 
-    def counted(*arguments):
-        sizes.append(arguments[-1] - arguments[-2])
-        return again(*arguments)
+    def counted(self, kernel, places, numbers):
+        sizes.append(numbers[0])
+        start(self, kernel, places, numbers)
 
-    monkeypatch.setattr(engine, "_drives_again", counted)
+    monkeypatch.setattr(call.Call, "run", counted)
     whole = run(problem)
-    needed = engine.backward_kernel.adjoint_of(cell.recurrence).needs_drives
-    assert sizes == [11] * needed
-    for steps, expected in ((1, [1] * 11), (3, [2, 3, 3, 3]), (10, [1, 10]), (40, [11])):
-        sizes.clear()
-        monkeypatch.setattr(engine, "BLOCK", steps * numbers)
-        cases.assert_same(run(problem), whole)
-        assert sizes == expected * needed
-    monkeypatch.setattr(engine, "BLOCK", 0)
+    for kept in (engine.KEPT, 0):
+        monkeypatch.setattr(engine, "KEPT", kept)
+        for steps, expected in ((1, [1] * 11), (3, [3, 3, 3, 2]), (10, [10, 1]), (40, [11])):
+            sizes.clear()
+            monkeypatch.setattr(call, "BLOCK", steps * by_step)
+            cases.assert_same(run(problem), whole)
+            if not scheduled:
+                assert sizes == expected + expected[::-1]
+    monkeypatch.setattr(call, "BLOCK", 0)
     cases.assert_same(run(problem), whole)
+
+
+@pytest.mark.parametrize("cell", [ll.cells.LSTM(peepholes=True), ll.cells.GRU(), cases.Mixed()])
+def test_drives_that_were_computed_again_are_those_that_were_kept(cell, monkeypatch):
+    asked, again = [], engine.drives_again
+    monkeypatch.setattr(engine, "drives_again", lambda *a: asked.append(1) or again(*a))
+    problem = problem_of(cell)
+    kept = run(problem)
+    assert not asked
+    monkeypatch.setattr(engine, "KEPT", 0)
+    cases.assert_same(run(problem), kept)
+    assert asked
 
 
 # What runs
@@ -174,27 +192,26 @@ def test_blocks_of_any_size_equal_one_block(cell, front, monkeypatch):
 def test_no_other_backend_runs_in_its_place(cell, monkeypatch):
     """auto: one forward and one backward kernel, and not a step of another backend."""
     problem = problem_of(cell)
-    expected, calls, make = run(problem, "reference"), [], engine._kernel
+    expected, calls = run(problem, "reference"), []
 
-    def counted(recurrence, plan, name):
-        kernel = make(recurrence, plan, name)
+    def counted(make, name):
+        def made(*arguments):
+            kernel = make(*arguments)
+            return lambda *given: calls.append(name) or kernel(*given)
 
-        def call(*arguments):
-            calls.append(name)
-            kernel(*arguments)
-
-        return call
+        return made
 
     def never(*arguments):
         raise AssertionError("another backend ran")
 
-    monkeypatch.setattr(engine, "_kernel", counted)
+    for name in ("forward_kernel", "backward_kernel"):
+        monkeypatch.setattr(engine, name, counted(getattr(engine, name), name))
     for module in (reference, derived):
         monkeypatch.setattr(module, "run", never)
-    for name in ("trajectory", "backward", "_Backward"):
+    for name in ("forward", "backward", "_Backward"):
         monkeypatch.setattr(derived, name, never)
     cases.assert_same(run(problem, "auto"), expected)
-    assert calls == ["longlag_forward", "longlag_backward"]
+    assert calls == ["forward_kernel", "backward_kernel"]
     assert problem[0].backend_used == "cpu"
 
 
@@ -223,11 +240,15 @@ def fenced(value):
         patch.setattr(torch.Tensor, "new_empty", new_empty)
         patch.setattr(torch.Tensor, "new_zeros", lambda *a, **o: new_empty(*a, **o).zero_())
         patch.setattr(torch, "empty", empty)
-        patch.setattr(torch, "empty_like", lambda x: checked(x.shape, x.dtype))
+        patch.setattr(torch, "empty_like", lambda x, **_: checked(x.shape, x.dtype))
+        scratch.clear()
         patch.setattr(
             torch.Tensor, "clone", lambda self, **_: checked(self.shape, self.dtype).copy_(self)
         )
-        yield
+        try:
+            yield
+        finally:
+            scratch.clear()
     assert walls
     for wall, size in walls:
         around = torch.cat([wall[:margin], wall[margin + size :]])
@@ -250,7 +271,7 @@ GUARDED = """
 import ctypes, mmap, os
 import torch
 from tests.scan import cases
-from longlag.scan.cpu import engine
+from longlag.scan.cpu import call, engine, scratch
 
 PAGE = mmap.PAGESIZE
 libc = ctypes.CDLL(None, use_errno=True)
@@ -286,16 +307,25 @@ if child == 0:  # proves that the page is guarded
     ctypes.memset(at_the_edge((3,), torch.float32).data_ptr() + 12, 0, 1)
     os._exit(0)
 assert os.WTERMSIG(os.waitpid(child, 0)[1]) > 0
-start, pack, again = engine._Call.__init__, engine._Call.pack, engine._drives_again
+start, last = call.Call.__init__, engine.last_contiguous
 
 
-def start_moved(self, *arguments):
-    start(self, *arguments)
-    for name in ("drive", "lengths", "keep", "mask", "units"):
+def start_moved(self, recurrence, x, weights, schedule):
+    start(self, recurrence, moved(x), weights, schedule)
+    for name in ("keep", "mask", "units"):
         setattr(self, name, moved(getattr(self, name)))
+    if self.ordered is not None:
+        self.ordered = call._Rows(*map(moved, self.ordered[:3]), self.ordered.most)
 
 
-last = engine._last_contiguous
+packed = call.Call._packed
+
+
+def packed_moved(self, *arguments):
+    block = packed(self, *arguments)
+    return block._replace(offsets=moved(block.offsets))
+
+
 results = []
 CELLS = ("Elman", "Leaky without W", "LSTM with peepholes", "GRU", "IndRNN", "Mixed")
 for name in CELLS:
@@ -311,18 +341,17 @@ for name in CELLS:
             resets[..., 2] = True
             schedule = {"lengths": lengths, "resets": resets}
             plain = cases.run(layer, x, None, "cpu", **schedule)
-            engine._Call.__init__ = start_moved
-            engine._Call.pack = lambda *a, **o: moved(pack(*a, **o))
-            engine._drives_again = lambda *a: moved(again(*a))
-            engine._last_contiguous = lambda tensor: moved(last(tensor))
+            call.Call.__init__, call.Call._packed = start_moved, packed_moved
+            engine.last_contiguous = lambda tensor: moved(last(tensor))
+            take = scratch.take
+            scratch.take = lambda name, like, *shape: at_the_edge(shape, like.dtype)
+            scratch.hold = lambda name, tensor: kept.append(tensor)
             torch.Tensor.new_empty = new_empty
             torch.Tensor.new_zeros = lambda self, shape: new_empty(self, shape).zero_()
-            torch.Tensor.clone, clone = lambda self, **_: moved(self), torch.Tensor.clone
             found = cases.run(layer, x, None, "cpu", **schedule)
             del torch.Tensor.new_empty, torch.Tensor.new_zeros
-            torch.Tensor.clone = clone
-            engine._Call.__init__, engine._Call.pack = start, pack
-            engine._drives_again, engine._last_contiguous = again, last
+            call.Call.__init__, call.Call._packed = start, packed
+            engine.last_contiguous, scratch.take = last, take
             for key, value in found.items():
                 assert torch.equal(value, plain[key]), (name, key)
 print("no page beyond was touched", len(kept) > 300)
@@ -408,11 +437,11 @@ def test_a_negation_that_is_only_noted_is_seen():
 
 def given_to_lstm():
     recurrence = ll.cells.LSTM(peepholes=True).recurrence
-    drive = cases.random(4, 2, 12)
+    drive = cases.random(4, 2, 12)  # there is no input matrix
     state = (cases.random(2, 3), cases.random(2, 3))
     units = tuple(cases.random(1, 3, seed=n) for n in range(3))
     weights = Weights(cases.random(12, 3), units)
-    return {"recurrence": recurrence, "drive": drive, "weights": weights, "initial": state,
+    return {"recurrence": recurrence, "x": drive, "weights": weights, "initial": state,
             "schedule": Schedule()}  # fmt: skip
 
 
@@ -430,6 +459,16 @@ WRONG = {
     "matrix of fewer gates": (
         {"weights": Weights(torch.zeros(9, 3).double(), (torch.zeros(1, 3).double(),) * 3)},
         r"recurrent matrix: got \(9, 3\)",
+    ),
+    "input matrix of another dtype": (
+        {"weights": Weights(torch.zeros(12, 3).double(), (torch.zeros(1, 3).double(),) * 3,
+                            torch.zeros(12, 12))},
+        r"input matrix: got \(12, 12\) of torch.float32",
+    ),
+    "bias of another dtype": (
+        {"weights": Weights(torch.zeros(12, 3).double(), (torch.zeros(1, 3).double(),) * 3,
+                            torch.zeros(12, 12).double(), torch.zeros(12))},
+        r"bias: got \(12,\) of torch.float32",
     ),
     "no matrix": (
         {"weights": Weights(None, (torch.zeros(1, 3).double(),) * 3)}, "recurrent matrix: got None"
@@ -472,18 +511,18 @@ def test_memory_that_is_not_what_a_kernel_takes_it_for_is_refused(name):
 @pytest.mark.parametrize("front", [(20,), (3, 4)])
 def test_any_number_of_threads_gives_the_same(cell, front, monkeypatch):
     problem = problem_of(cell, front, hidden=5)
-    expected, used, start = run(problem, "reference"), [], engine._POOL.run
+    expected, used, start = run(problem, "reference"), [], thread_pool.POOL.run
 
-    def counted(tasks, count):
-        used.append(len(tasks))
-        start(tasks, count)
+    def counted(task, parts):
+        used.append(parts)
+        start(task, parts)
 
-    monkeypatch.setattr(engine._POOL, "run", counted)
+    monkeypatch.setattr(thread_pool.POOL, "run", counted)
     for count in (1, 2, 3):
         with threads(count):
             used.clear()
             cases.assert_same(run(problem), expected)
-            assert used == [count, count]
+            assert used == ([count, count] if count > 1 else [])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -539,37 +578,37 @@ def test_sixteen_threads_of_the_caller():
 def test_an_interrupt_waits_for_the_threads_that_still_write():
     ready, done = Event(), []
 
-    def slow():
+    def task(part, parts):
+        if part == 0:
+            assert ready.wait(10)
+            raise KeyboardInterrupt
         ready.set()
         time.sleep(0.2)
         done.append(True)
 
-    def interrupted():
-        assert ready.wait(10)
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        engine._Pool().run([interrupted, slow], 2)
+        thread_pool.Pool().run(task, 2)
     assert done == [True]
 
 
 def test_an_error_in_a_thread_is_not_lost():
-    def fail():
-        raise ZeroDivisionError
+    def task(part, parts):
+        if part == 1:
+            raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        engine._Pool().run([lambda: None, fail], 2)
+        thread_pool.Pool().run(task, 2)
 
 
 FORKED = """
 import os, signal, threading, time
 import torch
 import longlag as ll
-from longlag.scan.cpu import engine, target
+from longlag.scan.cpu import call, target, threads
 
 torch.set_num_threads(1)  # PyTorch's own threads are of no use in a forked process
 torch.get_num_threads = lambda: 2
-engine.SMALL = 0
+call.SMALL = 0
 layer = ll.LSTM(2, 5, seed=0, dtype=torch.float64, backend="cpu")
 x = torch.linspace(-1, 1, 20 * 6 * 2, dtype=torch.float64).view(20, 6, 2)
 
@@ -578,7 +617,7 @@ def gradients(layer):
     return torch.autograd.grad(output.sin().sum() + state.h.sum(), list(layer.parameters()))
 
 expected = gradients(layer)
-assert engine._POOL.pool is not None
+assert threads.POOL.pool is not None
 
 def hold():
     with target._LOCK:
@@ -587,10 +626,10 @@ def hold():
 
 def child():
     signal.alarm(30)
-    assert engine._POOL.pool is None
+    assert threads.POOL.pool is None
     for mine, theirs in zip(gradients(layer), expected, strict=True):
         assert torch.equal(mine, theirs)
-    assert engine._POOL.pool is not None
+    assert threads.POOL.pool is not None
     gradients(ll.GRU(2, 5, dtype=torch.float64, backend="cpu"))  # this one compiles
 
 statuses = []

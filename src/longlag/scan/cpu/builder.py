@@ -7,9 +7,9 @@ from llvmlite import ir
 
 from longlag.scan.cpu.math_values import Value, constant, splat
 
-__all__ = ["I1", "I8", "I64", "Code", "Value"]
+__all__ = ["I8", "I64", "Code", "Value"]
 
-I1, I8, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(64)
+I8, I64 = ir.IntType(8), ir.IntType(64)
 
 
 class Code:
@@ -27,7 +27,6 @@ class Code:
         self.bytes = 8 if double else 4
         self.lanes = lanes
         self.vector = ir.VectorType(self.scalar, lanes)
-        self.mask_type = ir.VectorType(I1, lanes)
         self.pointer = self.scalar.as_pointer()
         self.entry = function.append_basic_block("entry")
         body = function.append_basic_block("body")
@@ -45,8 +44,8 @@ class Code:
         return self.entry_builder.alloca(kind)
 
     @contextmanager
-    def loop(self, start: Value, stop: Value, step: int = 1) -> Iterator[Value]:
-        """for i in range(start, stop, step); the step may be negative."""
+    def loop(self, start: Value, stop: Value, step: Value | int = 1) -> Iterator[Value]:
+        """for i in range(start, stop, step); a step that is a Python number may be negative."""
         b = self.b
         head = b.append_basic_block("head")
         body = b.append_basic_block("loop")
@@ -56,11 +55,12 @@ class Code:
         b.position_at_end(head)
         index = b.phi(I64)
         index.add_incoming(start, before)
-        more = b.icmp_signed("<" if step > 0 else ">", index, stop)
+        backwards = isinstance(step, int) and step < 0
+        more = b.icmp_signed(">" if backwards else "<", index, stop)
         b.cbranch(more, body, done)
         b.position_at_end(body)
         yield index
-        index.add_incoming(b.add(index, self.i64(step)), b.block)
+        index.add_incoming(self.plus(index, step), b.block)
         b.branch(head)
         b.position_at_end(done)
 
@@ -83,59 +83,33 @@ class Code:
         """A vector of one number."""
         return splat(self.b, scalar, ir.VectorType(scalar.type, self.lanes))
 
+    def lane_numbers(self) -> Value:
+        """The vector 0, 1, 2, ..."""
+        return ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
+
+    def smaller(self, value: Value, other: Value) -> Value:
+        """The smaller of two whole numbers."""
+        return self.b.select(self.b.icmp_signed("<", value, other), value, other)
+
     def zero(self) -> Value:
         """A vector of zeros."""
         return constant(self.vector, 0.0)
 
-    def lane_mask(self, first: Value, stop: Value) -> Value:
-        """Which lanes of the vector that begins at number ``first`` lie before ``stop``."""
-        iota = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
-        left = self.b.sub(stop, first)
-        return self.b.icmp_signed("<", iota, self.splat(left))
-
-    def load(self, address: Value, mask: Value | None = None) -> Value:
-        """A vector from memory; zero where the mask is False."""
+    def load(self, address: Value) -> Value:
+        """A vector from memory."""
         pointer = self.b.bitcast(address, self.vector.as_pointer())
-        if mask is None:
-            return self.b.load(pointer, align=self.bytes)
-        function = self._intrinsic(
-            f"llvm.masked.load.{self._name}.p0",
-            ir.FunctionType(
-                self.vector,
-                [self.vector.as_pointer(), ir.IntType(32), self.mask_type, self.vector],
-            ),
-        )
-        align = ir.Constant(ir.IntType(32), self.bytes)
-        return self.b.call(function, [pointer, align, mask, self.zero()])
+        return self.b.load(pointer, align=self.bytes)
 
-    def store(self, value: Value, address: Value, mask: Value | None = None) -> None:
-        """A vector to memory, where the mask is True."""
+    def store(self, value: Value, address: Value) -> None:
+        """A vector to memory."""
         pointer = self.b.bitcast(address, self.vector.as_pointer())
-        if mask is None:
-            self.b.store(value, pointer, align=self.bytes)
-            return
-        function = self._intrinsic(
-            f"llvm.masked.store.{self._name}.p0",
-            ir.FunctionType(
-                ir.VoidType(),
-                [self.vector, self.vector.as_pointer(), ir.IntType(32), self.mask_type],
-            ),
-        )
-        align = ir.Constant(ir.IntType(32), self.bytes)
-        self.b.call(function, [value, pointer, align, mask])
+        self.b.store(value, pointer, align=self.bytes)
 
     def fma(self, x: Value, y: Value, z: Value) -> Value:
         """x * y + z, rounded once."""
-        function = self._intrinsic(
-            f"llvm.fma.{self._name}", ir.FunctionType(self.vector, [self.vector] * 3)
-        )
+        module, name = self.function.module, f"llvm.fma.v{self.lanes}f{8 * self.bytes}"
+        function = module.globals.get(name)
+        if function is None:
+            kind = ir.FunctionType(self.vector, [self.vector] * 3)
+            function = ir.Function(module, kind, name)
         return self.b.call(function, [x, y, z])
-
-    @property
-    def _name(self) -> str:
-        return f"v{self.lanes}f{8 * self.bytes}"
-
-    def _intrinsic(self, name: str, kind: ir.FunctionType) -> ir.Function:
-        module = self.function.module
-        found = module.globals.get(name)
-        return found if found is not None else ir.Function(module, kind, name)

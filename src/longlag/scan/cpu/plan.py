@@ -1,14 +1,17 @@
 """What one kernel is compiled for, and how its register tile is chosen."""
 
 import functools
+import math
 from dataclasses import dataclass
 
 from longlag.scan.cpu.target import Host
 
 __all__ = ["Plan", "choose"]
 
-L1, L2 = 32 << 10, 1 << 20
-"""Bytes of cache that the weights of a block of units may fill; less than processors have."""
+L1, L2 = 28 << 10, 400 << 10
+"""Bytes of weights that stay in the first and second cache; less than processors have."""
+
+MOST_ROWS, MOST_VECTORS = 12, 8
 
 
 @dataclass(frozen=True)
@@ -17,13 +20,14 @@ class Plan:
 
     Attributes:
         double: float64, else float32.
-        lanes: numbers in a vector.
+        lanes: numbers in a vector: no more than H, so that a last vector can overlap the one
+            before it, and nothing is ever masked.
         rows: sequences in a tile.
         vectors: vectors of units in a tile.
         chains: accumulators per tile element, to hide the latency of fma in small tiles.
-        ragged_units: whether H is no multiple of the tile's units, so the last tile is masked.
-        ragged_lanes: whether H is no multiple of the lanes.
-        lengths, keep, mask: whether the schedule has these.
+        ordered: whether sequences have lengths: the kernel then takes them in an order of its own.
+        keep: whether there are resets.
+        mask: whether there is a recurrent dropout mask.
     """
 
     double: bool
@@ -31,89 +35,85 @@ class Plan:
     rows: int
     vectors: int
     chains: int
-    ragged_units: bool
-    ragged_lanes: bool
-    lengths: bool
-    keep: bool
-    mask: bool
+    ordered: bool = False
+    keep: bool = False
+    mask: bool = False
 
     @property
     def units(self) -> int:
         """Units in a tile."""
         return self.lanes * self.vectors
 
+    @property
+    def indirect(self) -> bool:
+        """Whether W reads a prepared copy of the state: reset and dropped out."""
+        return self.keep or self.mask
+
+    def blocks(self, hidden: int) -> int:
+        """How many tiles cover H units."""
+        return -(-hidden // self.units)
+
 
 @functools.lru_cache(maxsize=4096)
 def choose(
     host: Host,
-    products: int,
     batch: int,
     hidden: int,
     threads: int,
     *,
     double: bool,
-    lengths: bool,
-    keep: bool,
-    mask: bool,
+    ordered: bool = False,
+    keep: bool = False,
+    mask: bool = False,
 ) -> Plan:
     """Choose the register tile: accumulators for as many rows and units as registers hold.
 
     The cost of a tile is counted in cycles of a processor that does two fused multiply-adds and two
-    loads a cycle. Weights that do not stay in the first cache cost more to load, and a tile of more
-    rows loads them less often.
+    loads a cycle. Weights that do not stay in the first cache cost more to load, and are then there
+    for all tiles of rows of that step.
 
     Args:
         host: the processor.
-        products: accumulators that each row and unit vector needs: the dense gates in a forward
-            step, 1 for the product that sends error back.
         batch: N.
-        hidden: H.
+        hidden: H, at least 1.
         threads: how many threads share the rows.
         double: float64.
-        lengths, keep, mask: whether the schedule has these.
+        ordered, keep, mask: see :class:`Plan`.
     """
     item = 8 if double else 4
-    lanes = host.lanes(item)
-    room = host.registers - (8 if host.registers > 16 else 4)  # the rest are operands
+    lanes = min(host.lanes(item), 1 << (hidden.bit_length() - 1))
     needed = -(-hidden // lanes)
-    products = max(1, products)
+    size = hidden * hidden * item
+    far = 0.0 if size <= L1 else 0.7 if size <= L2 else 2.0
+
+    def fits(accumulators: int, rows: int, vectors: int) -> bool:
+        # Beside the accumulators, a vector of weights each and a number; weights that are used
+        # once are read from memory by the multiply-add itself.
+        operands = 1 + (vectors if rows > 1 else 0)
+        return accumulators + operands <= host.registers
+
+    def chains_of(rows: int, vectors: int) -> int:
+        chains = 1
+        while chains < 4 and rows * vectors * chains < 8:
+            if not fits(rows * vectors * chains * 2, rows, vectors):
+                break
+            chains *= 2
+        return chains
 
     def cost(rows: int, vectors: int) -> float:
-        tiles = -(-batch // rows)
-        row_tiles = -(-tiles // threads)
+        row_tiles = math.ceil(math.ceil(batch / rows) / threads)
         unit_tiles = -(-needed // vectors)
-        accumulators = rows * vectors * products
-        weights = hidden * vectors * products * lanes * item
-        per_weight = 0.5 if weights <= L1 else 1.3 if weights * unit_tiles <= L2 else 3.0
-        loads = vectors * products * (0.5 if row_tiles > 1 and weights <= L1 else per_weight)
-        cycles = max(0.5 * accumulators, loads + 0.5 * rows)
-        cycles = max(cycles, 4.0 / _chains(accumulators, room))  # the latency of one fma
-        overhead = 20.0 + 8.0 * rows * vectors  # the update, and beginning a tile
-        return row_tiles * unit_tiles * (hidden * cycles + overhead)
+        accumulators = rows * vectors
+        loads = vectors * (0.5 + far / max(1, row_tiles)) + 0.5 * rows
+        cycles = max(0.5 * accumulators, loads, 4.0 / chains_of(rows, vectors))
+        overhead = 30.0 + 8.0 * accumulators  # beginning a tile, and the update
+        return row_tiles * unit_tiles * (hidden * (cycles + 0.2) + overhead)
 
     tiles = [
         (rows, vectors)
-        for rows in range(1, min(8, max(1, batch)) + 1)
-        for vectors in range(1, min(8, max(1, needed)) + 1)
-        if rows * vectors * products <= max(room, products)
+        for rows in range(1, min(MOST_ROWS, max(1, batch)) + 1)
+        for vectors in range(1, min(MOST_VECTORS, needed) + 1)
+        if fits(rows * vectors, rows, vectors)
     ]
     rows, vectors = min(tiles, key=lambda tile: cost(*tile))
-    return Plan(
-        double=double,
-        lanes=lanes,
-        rows=rows,
-        vectors=vectors,
-        chains=_chains(rows * vectors * products, room),
-        ragged_units=hidden % (lanes * vectors) != 0,
-        ragged_lanes=hidden % lanes != 0,
-        lengths=lengths,
-        keep=keep,
-        mask=mask,
-    )
-
-
-def _chains(accumulators: int, room: int) -> int:
-    chains = 1
-    while chains < 4 and accumulators * chains < 8 and accumulators * chains * 2 <= room:
-        chains *= 2
-    return chains
+    return Plan(double, lanes, rows, vectors, chains_of(rows, vectors), ordered, keep, mask)
