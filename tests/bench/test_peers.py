@@ -92,7 +92,8 @@ def test_a_compilation_that_takes_too_long_is_given_up(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own
-def test_torch_compile_agrees_with_the_reference():
-    contender = prepare("compile", Problem(Row("own", 3, 3, 2, 5)), "forward")
+@pytest.mark.parametrize("pass_name", PASSES)
+def test_torch_compile_agrees_with_the_reference(pass_name):
+    contender = prepare("compile", Problem(Row("own", 3, 3, 2, 5)), pass_name)
     found = contender.result(contender.call())
     assert largest_difference(found, contender.problem.reference).value < 3e-6

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from longlag.bench.problem import Problem, mean_square
+from longlag.bench.problem import Problem
 from longlag.bench.rows import CELLS, Row
 
 
@@ -19,10 +19,10 @@ def test_the_reference_in_stretches_is_that_of_the_whole(cell, ragged):
     if ragged:
         assert problem.lengths is not None
         steps = torch.arange(530) < problem.lengths.unsqueeze(-1)
-        loss = output[steps].square().mean()
+        loss = (output * problem.error)[steps].sum()
         assert problem.sequence_steps == int(steps.sum()) < 3 * 530
     else:
-        loss = output.square().mean()
+        loss = (output * problem.error).sum()
         assert problem.sequence_steps == 3 * 530
     names, parameters = zip(*layer.named_parameters(), strict=True)
     gradients = torch.autograd.grad(loss, parameters)
@@ -42,11 +42,27 @@ def test_biases_are_not_zero_and_a_seed_gives_the_same_problem(cell):
     assert all(torch.equal(*pair) for pair in pairs)
 
 
-def test_the_loss_leaves_the_padding_out():
-    problem = Problem(Row("elman", 4, 9, 2, 3, ragged=True))
-    output = torch.randn(4, 9, 3)
-    assert problem.lengths is not None
-    steps = torch.arange(9) < problem.lengths.unsqueeze(-1)
-    loss = mean_square(output, problem.valid)
-    torch.testing.assert_close(loss, output[steps].square().mean())
-    torch.testing.assert_close(mean_square(problem.masked(output), problem.valid), loss)
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("elman", 4, 9, 2, 3),
+        Row("elman", 4, 9, 2, 3, ragged=True),
+        Row("elman", 2, 9, 2, 3, replicas=5),
+    ],
+    ids=lambda row: row.name,
+)
+def test_the_error_is_a_share_of_the_steps_that_count_and_zero_in_the_padding(row):
+    problem = Problem(row)
+    error = problem.error
+    assert error.shape == (*problem.x.shape[:-1], row.hidden)
+    assert error.dtype == torch.float32
+    assert error.is_contiguous()
+    assert torch.equal(error, Problem(row).error)
+    counts = (error != 0).all(-1)
+    assert int(counts.sum()) == problem.sequence_steps
+    assert torch.equal(problem.masked(error), error)
+    assert 0.7 < float(error[counts].std()) * problem.sequence_steps < 1.3
+    if row.ragged:
+        assert problem.lengths is not None
+        assert torch.equal(counts, torch.arange(9) < problem.lengths.unsqueeze(-1))
+        assert not counts.all()

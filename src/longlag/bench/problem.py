@@ -12,7 +12,7 @@ from longlag.bench.own_leaky import LEAK, OwnLeaky
 from longlag.bench.rows import Row
 from longlag.layers import GRU, LSTM, Elman, Leaky, Recurrent
 
-__all__ = ["Problem", "mean_square"]
+__all__ = ["Problem"]
 
 _LAYERS: dict[str, Callable[..., Recurrent]] = {
     "elman": Elman,
@@ -21,19 +21,6 @@ _LAYERS: dict[str, Callable[..., Recurrent]] = {
     "leaky": lambda *sizes, **options: Leaky(*sizes, leak=LEAK, **options),
     "own": lambda *sizes, **options: Recurrent(OwnLeaky(), *sizes, **options),
 }
-
-
-def mean_square(output: Tensor, valid: Tensor | None) -> Tensor:
-    """The loss of every row: the mean over the steps that count of the squared output.
-
-    Args:
-        output: (N, T, H).
-        valid: (N, T, 1), 1 where a step counts and 0 in the padding, divided by the number of
-            steps that count; None where all count.
-    """
-    if valid is None:
-        return output.square().mean()
-    return (output.square() * valid).sum() / output.shape[-1]
 
 
 _STRETCH = 250
@@ -92,11 +79,25 @@ class Problem:
 
     @cached_property
     def valid(self) -> Tensor | None:
-        """(N, T, 1): see :func:`mean_square`."""
+        """(N, T, 1), whether a step counts; None where all do."""
         if self.lengths is None:
             return None
-        mask = torch.arange(self.row.steps) < self.lengths.unsqueeze(-1)
-        return (mask.float() / self.lengths.sum()).unsqueeze(-1)
+        return (torch.arange(self.row.steps) < self.lengths.unsqueeze(-1)).unsqueeze(-1)
+
+    @cached_property
+    def error(self) -> Tensor:
+        """What comes back to the output, (N, T, H) or (R, N, T, H): zero in the padding.
+
+        The gradients are those of sum(output * error), with the error divided by the number of
+        steps that count, as for a mean over them. A loss would have its own passes over the
+        output, in eager PyTorch up to a third of the time, which are no work of the network. It is
+        contiguous, as is the gradient that a loss written on the output gives, whatever the layout
+        of the output.
+        """
+        row = self.row
+        generator = torch.Generator().manual_seed(4)
+        error = torch.randn(*self.x.shape[:-1], row.hidden, generator=generator)
+        return self.masked(error.div_(self.sequence_steps))
 
     @cached_property
     def sequence_steps(self) -> int:
@@ -107,17 +108,16 @@ class Problem:
 
     def masked(self, output: Tensor) -> Tensor:
         """The output with zeros in the padding."""
-        return output if self.valid is None else output.masked_fill(self.valid == 0, 0.0)
+        return output if self.valid is None else output.masked_fill(~self.valid, 0.0)
 
     @cached_property
     def reference(self) -> dict[str, Tensor]:
         """Output and gradients by the reference backend in float64."""
         layer = copy.deepcopy(self.layer).double()
         layer.backend = "reference"
-        valid = None if self.valid is None else self.valid.double()
         output = _in_stretches(layer, self.x.double(), self.lengths)
         names, parameters = zip(*layer.named_parameters(), strict=True)
-        gradients = torch.autograd.grad(mean_square(output, valid), parameters)
+        gradients = torch.autograd.grad(output, parameters, self.error.double())
         return {"output": output.detach(), **dict(zip(names, gradients, strict=True))}
 
     def with_cell(self, cell: str) -> "Problem":

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longlag.bench.problem import Problem, mean_square
+from longlag.bench.problem import Problem
 
 __all__ = ["Contender", "NotApplicable", "Unavailable", "torch_contender"]
 
@@ -49,7 +49,8 @@ def torch_contender(
 
     Args:
         problem: what it does.
-        pass_name: "forward", without autograd, or "forward+backward".
+        pass_name: "forward", without autograd, or "forward+backward", which pulls the problem's
+            error back.
         forward: gives the output (N, T, H); what it has in the padding does not count.
         parameters: by name, what gradients are taken for.
         renamed: from gradients by those names to those by the names of longlag's layer.
@@ -60,10 +61,6 @@ def torch_contender(
         with torch.no_grad():
             return forward()
 
-    def training() -> tuple[Tensor, tuple[Tensor, ...]]:
-        output = forward()
-        return output, torch.autograd.grad(mean_square(output, problem.valid), tensors)
-
     def output_only(output: Tensor) -> dict[str, Tensor]:
         return {"output": problem.masked(output)}
 
@@ -73,4 +70,10 @@ def torch_contender(
 
     if pass_name == "forward":
         return Contender(problem, inference, output_only)
+    error = problem.error
+
+    def training() -> tuple[Tensor, tuple[Tensor, ...]]:
+        output = forward()
+        return output, torch.autograd.grad(output, tensors, error)
+
     return Contender(problem, training, everything)

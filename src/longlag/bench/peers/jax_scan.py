@@ -1,8 +1,8 @@
-"""JAX: jax.lax.scan, jitted, with value_and_grad; jax.vmap over replicas.
+"""JAX: jax.lax.scan, jitted, with jax.vjp; jax.vmap over replicas.
 
 As one who knows JAX would write it: the input product for all steps at once before the scan, the
-weights transposed outside the loop. A ragged batch is read with its padding, which the loss leaves
-out. Lengths that vary from call to call cost JAX nothing more so; what they could save it cannot.
+weights transposed outside the loop. A ragged batch is read with its padding, where no error comes
+back. Lengths that vary from call to call cost JAX nothing more so; what they could save it cannot.
 """
 
 from collections.abc import Callable
@@ -63,7 +63,6 @@ def prepare(problem: Problem, pass_name: str) -> Contender:
         for name, parameter in problem.layer.named_parameters()
     }
     x = jnp.asarray(problem.x.numpy())
-    valid = None if problem.valid is None else jnp.asarray(problem.valid.numpy())
 
     def one(parameters: Any, x: Any) -> Any:
         """The output, time first: (T, N, H)."""
@@ -79,13 +78,6 @@ def prepare(problem: Problem, pass_name: str) -> Contender:
 
     forward = one if problem.row.replicas is None else jax.vmap(one)
 
-    def loss(parameters: Any, x: Any) -> Any:
-        output = forward(parameters, x)
-        squared = jnp.square(output)
-        if valid is None:
-            return squared.mean(), output
-        return (squared * valid.swapaxes(0, 1)).sum() / output.shape[-1], output
-
     if pass_name == "forward":
         inference = jax.jit(forward)
         return Contender(
@@ -93,14 +85,22 @@ def prepare(problem: Problem, pass_name: str) -> Contender:
             lambda: jax.block_until_ready(inference(parameters, x)),
             lambda output: {"output": _output(problem, output)},
         )
-    training = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    # Time first, as the output is; an argument, so that it is no constant of the compiled code.
+    error = jnp.asarray(problem.error.transpose(-3, -2).contiguous().numpy())
+
+    @jax.jit
+    def training(parameters: Any, x: Any, error: Any) -> Any:
+        output, pull = jax.vjp(lambda parameters: forward(parameters, x), parameters)
+        return output, pull(error)[0]
 
     def everything(found: Any) -> dict[str, Tensor]:
-        (_, output), gradients = found
+        output, gradients = found
         named = {name: _tensor(gradient) for name, gradient in gradients.items()}
         return {"output": _output(problem, output), **named}
 
-    return Contender(problem, lambda: jax.block_until_ready(training(parameters, x)), everything)
+    return Contender(
+        problem, lambda: jax.block_until_ready(training(parameters, x, error)), everything
+    )
 
 
 def _tensor(array: Any) -> Tensor:

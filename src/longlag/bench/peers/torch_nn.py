@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from longlag.bench.peers.contender import Contender, NotApplicable, torch_contender
-from longlag.bench.problem import Problem, mean_square
+from longlag.bench.problem import Problem
 from longlag.layers import GRU, LSTM, Elman
 
 __all__ = ["named_as_ours", "prepare", "same_module"]
@@ -68,14 +68,6 @@ def _separate(problem: Problem, pass_name: str) -> Contender:
         with torch.no_grad():
             return [module(x)[0] for module, x in zip(modules, problem.x, strict=True)]
 
-    def training() -> list[tuple[Tensor, ...]]:
-        found = []
-        for module, x in zip(modules, problem.x, strict=True):
-            output = module(x)[0]
-            loss = mean_square(output, None) / replicas
-            found.append((output, *torch.autograd.grad(loss, tuple(module.parameters()))))
-        return found
-
     def everything(found: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
         outputs, *gradients = (torch.stack(parts) for parts in zip(*found, strict=True))
         names = [name for name, _ in modules[0].named_parameters()]
@@ -84,4 +76,14 @@ def _separate(problem: Problem, pass_name: str) -> Contender:
 
     if pass_name == "forward":
         return Contender(problem, inference, lambda found: {"output": torch.stack(found)})
+    errors = problem.error.unbind()
+
+    def training() -> list[tuple[Tensor, ...]]:
+        found = []
+        for module, x, error in zip(modules, problem.x, errors, strict=True):
+            output = module(x)[0]
+            gradients = torch.autograd.grad(output, tuple(module.parameters()), error)
+            found.append((output, *gradients))
+        return found
+
     return Contender(problem, training, everything)
