@@ -352,8 +352,8 @@ REFUSED = {
     "wiring that is a class": ({"wiring": {"a": Dense}}, "expected Dense(...), Diagonal(...)"),
     "wiring that is no dict": (
         {"wiring": Dense()},
-        "Mine.wiring: got Dense(source=None, truncated=False), expected a dict by name; write "
-        'wiring = {"name": ...}',
+        "Mine.wiring: got Dense(source=None, truncated=False, delay=1, pattern=None), expected a "
+        'dict by name; write wiring = {"name": ...}',
     ),
     "recurrent part of an absent wire": (
         {"update": h(lambda p, s, u: p.from_state("a")), "wiring": {"a": Absent()}},

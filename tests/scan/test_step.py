@@ -8,13 +8,19 @@ from longlag.scan.step import Product, outer, times, torch_step
 
 
 def test_one_product_serves_the_gates_that_read_alike():
-    assert torch_step(cells.LSTM().recurrence).products == (Product(0, False, (0, 1, 2, 3)),)
-    assert torch_step(cells.LSTM1997().recurrence).products == (Product(0, True, (0, 1, 2)),)
+    assert torch_step(cells.LSTM().recurrence).products == (
+        Product(0, False, None, (0, 1, 2, 3), (0, 1, 2, 3)),
+    )
+    assert torch_step(cells.LSTM1997().recurrence).products == (
+        Product(0, True, None, (0, 1, 2), (0, 1, 2)),
+    )
     assert torch_step(cells.IndRNN().recurrence).products == ()
     mixed = torch_step(cases.Mixed().recurrence)
     assert mixed.products == (
-        Product(1, False, (0,)), Product(0, True, (1,)), Product(0, False, (2,))
-    )  # fmt: skip
+        Product(1, False, None, (0,), (0,)),
+        Product(0, True, None, (1,), (1,)),
+        Product(0, False, None, (2,), (2,)),
+    )
 
 
 def test_the_whole_step_is_one_call_where_every_gate_is_dense_and_whole():
