@@ -54,7 +54,7 @@ def laid_out(layout, front, t, c, seed):
     return cases.random(*front, t, c, seed=seed)
 
 
-@pytest.mark.parametrize("name", cases.EVERY)
+@pytest.mark.parametrize("cell", cases.EVERY.values(), ids=cases.EVERY)
 @settings(
     max_examples=20,
     deadline=None,
@@ -63,8 +63,7 @@ def laid_out(layout, front, t, c, seed):
     suppress_health_check=list(HealthCheck),
 )
 @given(problem=problems())
-def test_every_backend_is_reference(name, problem):
-    cell = cases.EVERY[name]
+def test_every_backend_is_reference(cell, problem):
     hidden = cases.hidden_of(cell, problem["H"])
     options = {"recurrent_dropout": problem["dropout"]} if cell.recurrence.dense_gates else {}
     layer = cases.layer_of(
@@ -89,8 +88,7 @@ def test_every_backend_is_reference(name, problem):
         ]
     results = [
         cases.run(layer, x, state, backend, problem["seed"], **problem["schedule"])
-        for backend in cases.BACKENDS
-        if (name, backend) in cases.PAIRS
+        for backend in cases.backends_of(cell)
     ]
     assert all(torch.isfinite(result).all() for result in results[0].values())
     for result in results[1:]:

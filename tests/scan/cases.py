@@ -135,10 +135,14 @@ NEW_CELLS: dict[str, Cell] = {"Delayed": Delayed(), "Blocks": Blocks(), "Wired":
 """Cells with delays and patterns; the kernels of ``"cpu"`` have neither."""
 
 EVERY: dict[str, Cell] = CELLS | NEW_CELLS
-PAIRS = [
-    *((cell, backend) for cell in CELLS for backend in BACKENDS),
-    *((cell, backend) for cell in NEW_CELLS for backend in BACKENDS if backend != "cpu"),
-]
+
+
+def backends_of(cell: Cell) -> tuple[str, ...]:
+    """The backends that run it."""
+    return tuple(b for b in BACKENDS if b != "cpu" or cell not in NEW_CELLS.values())
+
+
+PAIRS = [(name, backend) for name, cell in EVERY.items() for backend in backends_of(cell)]
 """Names of cells, each with every backend that runs it."""
 
 
