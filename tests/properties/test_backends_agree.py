@@ -54,7 +54,7 @@ def laid_out(layout, front, t, c, seed):
     return cases.random(*front, t, c, seed=seed)
 
 
-@pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
+@pytest.mark.parametrize("cell", cases.EVERY.values(), ids=cases.EVERY)
 @settings(
     max_examples=20,
     deadline=None,
@@ -64,11 +64,12 @@ def laid_out(layout, front, t, c, seed):
 )
 @given(problem=problems())
 def test_every_backend_is_reference(cell, problem):
+    hidden = cases.hidden_of(cell, problem["H"])
     options = {"recurrent_dropout": problem["dropout"]} if cell.recurrence.dense_gates else {}
     layer = cases.layer_of(
         cell,
         problem["C"],
-        problem["H"],
+        hidden,
         problem["seed"],
         bias=problem["bias"],
         replicas=problem["R"],
@@ -82,12 +83,12 @@ def test_every_backend_is_reference(cell, problem):
     state = None
     if problem["state"]:
         state = [
-            cases.random(*problem["front"], problem["H"], seed=number)
-            for number in range(len(cell.state))
+            cases.random(*problem["front"], hidden, seed=number)
+            for number in range(len(cell.recurrence.states))
         ]
     results = [
         cases.run(layer, x, state, backend, problem["seed"], **problem["schedule"])
-        for backend in cases.BACKENDS
+        for backend in cases.backends_of(cell)
     ]
     assert all(torch.isfinite(result).all() for result in results[0].values())
     for result in results[1:]:

@@ -9,10 +9,12 @@ STEPS = 7
 
 
 def problem(cell, **options):
-    layer = cases.layer_of(cell, 2, 3, **options)
+    hidden = cases.hidden_of(cell, 3)
+    layer = cases.layer_of(cell, 2, hidden, **options)
     resets = torch.zeros(5, STEPS, dtype=torch.bool)
     resets[0, 2] = resets[2, 0] = resets[3, 5] = resets[2, 4] = True
-    state = [cases.random(5, 3, seed=number + 20) for number in range(len(cell.state))]
+    count = len(cell.recurrence.states)
+    state = [cases.random(5, hidden, seed=number + 20) for number in range(count)]
     return layer, cases.random(5, STEPS, 2, seed=9), state, resets
 
 
@@ -31,12 +33,11 @@ def results_of(layer, x, state, lengths, resets, weights, final_weights, backend
     return [output, *final, *found[:own]], found[own:]
 
 
-@pytest.mark.parametrize("backend", cases.BACKENDS)
-@pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
-def test_a_row_alone_is_its_row_in_the_batch(cell, backend):
-    layer, x, state, resets = problem(cell)
-    weights = cases.random(5, STEPS, 3, seed=40)
-    final_weights = [cases.random(5, 3, seed=50 + number) for number in range(len(state))]
+@pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
+def test_a_row_alone_is_its_row_in_the_batch(name, backend):
+    layer, x, state, resets = problem(cases.EVERY[name])
+    weights = cases.random(5, STEPS, layer.hidden_size, seed=40)
+    final_weights = [cases.random(*part.shape, seed=50 + n) for n, part in enumerate(state)]
     rows, total = results_of(layer, x, state, LENGTHS, resets, weights, final_weights, backend)
     sums = [torch.zeros_like(gradient) for gradient in total]
     for row, length in enumerate(LENGTHS.tolist()):
@@ -62,23 +63,21 @@ def test_a_row_alone_is_its_row_in_the_batch(cell, backend):
 
 
 @pytest.mark.parametrize("filling", [float("nan"), float("inf"), -1e300])
-@pytest.mark.parametrize("backend", cases.BACKENDS)
-@pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
-def test_padding_changes_no_bit(cell, backend, filling):
-    layer, x, state, resets = problem(cell)
+@pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
+def test_padding_changes_no_bit(name, backend, filling):
+    layer, x, state, resets = problem(cases.EVERY[name])
     padding = (torch.arange(STEPS) >= LENGTHS.unsqueeze(-1)).unsqueeze(-1)
     schedule = {"lengths": LENGTHS, "resets": resets}
     zero = cases.run(layer, x.masked_fill(padding, 0.0), state, backend, **schedule)
     filled = cases.run(layer, x.masked_fill(padding, filling), state, backend, **schedule)
-    for name, result in filled.items():
-        assert torch.isfinite(result).all(), name
-        assert torch.equal(result, zero[name]), name
+    for what, result in filled.items():
+        assert torch.isfinite(result).all(), what
+        assert torch.equal(result, zero[what]), what
 
 
-@pytest.mark.parametrize("backend", cases.BACKENDS)
-@pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
-def test_a_reset_cuts_a_sequence_in_two(cell, backend):
-    layer, x, state, _ = problem(cell)
+@pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
+def test_a_reset_cuts_a_sequence_in_two(name, backend):
+    layer, x, state, _ = problem(cases.EVERY[name])
     layer.backend = backend
     resets = torch.zeros(5, STEPS, dtype=torch.bool)
     resets[:, 4] = True
@@ -90,10 +89,9 @@ def test_a_reset_cuts_a_sequence_in_two(cell, backend):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("backend", cases.BACKENDS)
-@pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
-def test_windows_with_the_state_carried_are_one_long_run(cell, backend):
-    layer, x, state, _ = problem(cell)
+@pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
+def test_windows_with_the_state_carried_are_one_long_run(name, backend):
+    layer, x, state, _ = problem(cases.EVERY[name])
     layer.backend = backend
     x.requires_grad_()
     whole, end = layer(x, state)

@@ -2,6 +2,7 @@ import re
 
 import pytest
 from matplotlib.mathtext import MathTextParser
+from tests.scan import cases
 
 from longlag import cells
 from longlag.recurrence import Absent, Cell, Dense, UnitParameter, sigmoid, sqrt, tanh
@@ -54,6 +55,28 @@ CELLS = {
     "GRU": cells.GRU(),
     "IndRNN": cells.IndRNN(),
     "of one's own": Mixed(),
+    **cases.NEW_CELLS,
+}
+
+DELAYED = {
+    "update": r"""\begin{align*}
+a_t &= U x_t + W^{(1)} h_{t-1} + W^{(3)} h_{t-3} + b \\
+h_t &= \tanh{\left(a_t \right)}
+\end{align*}""",
+    "bptt": r"""\begin{align*}
+E &= \sum_t E_t \\
+\delta^{h}_t &= \frac{\partial E}{\partial h_t} \\
+\delta^{a}_t &= \delta^{h}_t \odot \left(1 - h_t^{2}\right) \\
+\delta^{h}_{t-1} &= \frac{\partial E_{t-1}}{\partial h_{t-1}} + W^{(1)\top} \delta^{a}_t + W^{(3)\top} \delta^{a}_{t+2} \\
+\frac{\partial E}{\partial W^{(1)}} &= \sum_t \delta^{a}_t h_{t-1}^\top \\
+\frac{\partial E}{\partial W^{(3)}} &= \sum_t \delta^{a}_t h_{t-3}^\top \\
+\frac{\partial E}{\partial U} &= \sum_t \delta^{a}_t x_t^\top \\
+\frac{\partial E}{\partial b} &= \sum_t \delta^{a}_t
+\end{align*}""",  # noqa: E501
+    "jacobian": r"""\begin{align*}
+\frac{\partial h_t}{\partial h_{t-1}} &= \operatorname{diag}\left(1 - h_t^{2}\right) W^{(1)} \\
+\frac{\partial h_t}{\partial h_{t-3}} &= \operatorname{diag}\left(1 - h_t^{2}\right) W^{(3)}
+\end{align*}""",
 }
 
 
@@ -69,6 +92,11 @@ def lines(cell, part="all"):
 @pytest.mark.parametrize("part", ELMAN)
 def test_the_elman_network_as_a_lecture_writes_it(part):
     assert cells.Elman().latex(part) == ELMAN[part]
+
+
+@pytest.mark.parametrize("part", DELAYED)
+def test_delays_are_written_as_such_and_not_as_states(part):
+    assert cases.Delayed().latex(part) == DELAYED[part]
 
 
 def test_all_is_the_three_parts_one_after_another():
@@ -102,6 +130,14 @@ def test_all_is_the_three_parts_one_after_another():
         ("IndRNN", "bptt", r"\delta^{h}_{t-1} &= \frac{\partial E_{t-1}}{\partial h_{t-1}} + \delta^{h}_t \odot w \odot \mathbf{1}\left[a_t + h_{t-1} \odot w > 0\right]"),  # noqa: E501
         ("of one's own", "update", r"r^{q}_t &= W_{q} \operatorname{sg}(\mathrm{long\ memory}_{t-1})"),  # noqa: E501
         ("of one's own", "update", r"a^{\alpha}_t &= U_{\alpha} x_t + W_{\alpha} h_{t-1} + b_{\alpha}"),  # noqa: E501
+        ("Blocks", "update", r"M &= \left(\begin{smallmatrix} 1 & 1 & 1 \\ 0 & 1 & 1 \\ 0 & 0 & 1 \end{smallmatrix}\right) \otimes \mathbf{1} \mathbf{1}^\top"),  # noqa: E501
+        ("Blocks", "update", r"a_t &= U x_t + \left(M \odot W\right) h_{t-1} + b"),
+        ("Blocks", "bptt", r"\delta^{h}_{t-1} &= \frac{\partial E_{t-1}}{\partial h_{t-1}} + \left(M \odot W\right)^\top \delta^{a}_t"),  # noqa: E501
+        ("Blocks", "bptt", r"\frac{\partial E}{\partial W} &= M \odot \sum_t \delta^{a}_t h_{t-1}^\top"),  # noqa: E501
+        ("Wired", "update", r"M_{2} &= \left(\begin{smallmatrix} 0 & 1 \\ 1 & 0 \end{smallmatrix}\right) \otimes \mathbf{1} \mathbf{1}^\top"),  # noqa: E501
+        ("Wired", "update", r"a^{\mathrm{input}}_t &= U_{\mathrm{input}} x_t + \left(M_{1} \odot W_{\mathrm{input}}^{(h, 1)}\right) h_{t-1} + W_{\mathrm{input}}^{(c, 2)} c_{t-2} + W_{\mathrm{input}}^{(h, 4)} \operatorname{sg}(h_{t-4}) + b_{\mathrm{input}}"),  # noqa: E501
+        ("Wired", "update", r"a^{\mathrm{forget}}_t &= U_{\mathrm{forget}} x_t + W_{\mathrm{forget}}^{(2)} c_{t-2} + \left(M_{2} \odot W_{\mathrm{forget}}^{(2)\prime}\right) c_{t-2} + b_{\mathrm{forget}}"),  # noqa: E501
+        ("Wired", "jacobian", r"\frac{\partial c_t}{\partial c_{t-1}} &= \operatorname{diag}\left(\mathrm{forget}_t\right)"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_key_lines(name, part, expected):
@@ -112,6 +148,7 @@ def test_key_lines(name, part, expected):
 def test_braces_and_brackets_are_balanced(cell):
     for line in lines(cell):
         assert line.count("&=") == 1
+        assert line.count(r"\begin{smallmatrix}") == line.count(r"\end{smallmatrix}")
         assert len(re.findall(r"\\left\b", line)) == len(re.findall(r"\\right\b", line))
         depth = 0
         for character in line:
@@ -125,15 +162,17 @@ def test_every_line_compiles(cell):
     """In matplotlib's reader of LaTeX, which refuses what it does not know."""
     parser = MathTextParser("path")
     for line in lines(cell):
+        line = re.sub(r"\\begin\{smallmatrix\}.*\\end\{smallmatrix\}", "P", line)  # it has none
         parser.parse(f"${line.replace('&', '')}$")
 
 
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_every_weight_has_its_derivative(cell):
     written = "\n".join(lines(cell, "bptt"))
-    count = 2 * len(cell.recurrence.gates) + len(cell.recurrence.dense_gates)
+    count = 2 * len(cell.recurrence.gates) + len(cell.recurrence.wires)
     count += sum(declared.trained for declared in cell.recurrence.unit_parameters.values())
-    assert written.count(r"&= \sum_t") == count + 1  # and E itself
+    # And E itself; before some sums stands the mask of a pattern.
+    assert len(re.findall(r"&= (M\S* \\odot )?\\sum_t", written)) == count + 1
 
 
 def test_a_constant_has_no_derivative():
@@ -144,6 +183,24 @@ def test_a_constant_has_no_derivative():
 def test_no_name_of_the_program_is_left_in():
     for cell in CELLS.values():
         assert not re.search(r"(pre|input|recurrent|state|unit)\.", cell.latex())
+        assert not re.search(r"[hc](_|\\_)[1-9]", cell.latex())
+
+
+def test_matrices_of_one_gate_are_told_apart_by_what_differs():
+    def written(*wires):
+        body = {"state": ("h", "c"), "gates": ("a",), "wiring": {"a": wires}}
+        body["update"] = lambda self, pre, state, unit: {"h": tanh(pre.a), "c": state.h}
+        return lines(type("Own", (Cell,), body)(), "update")[-3].removeprefix("a_t &= U x_t + ")
+
+    assert written(Dense()) == "W h_{t-1} + b"
+    assert written(Dense(delay=5)) == "W^{(5)} h_{t-5} + b"
+    assert written(Dense(), Dense("c")) == "W^{(h)} h_{t-1} + W^{(c)} c_{t-1} + b"
+    assert written(Dense(), Dense(truncated=True)) == (
+        r"W h_{t-1} + W^{\prime} \operatorname{sg}(h_{t-1}) + b"
+    )
+    assert written(Dense(delay=2), Dense("c", delay=3)) == (
+        "W^{(h, 2)} h_{t-2} + W^{(c, 3)} c_{t-3} + b"
+    )
 
 
 def test_an_unknown_part_is_refused():

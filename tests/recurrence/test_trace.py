@@ -16,6 +16,9 @@ from longlag.recurrence import (
     Diagonal,
     Uniform,
     UnitParameter,
+    Wire,
+    block_diagonal,
+    derive_adjoint,
     functions,
     stop_gradient,
     tanh,
@@ -165,6 +168,79 @@ def test_the_source_of_a_wire_is_the_output_unless_given():
     other = declare(**update, **parts, wiring={"a": Dense("c", truncated=True)})
     assert other.recurrence.gates[0].wiring == Dense("c", truncated=True)
     assert other.recurrence.output == "m"
+
+
+def test_a_delay_is_a_line_of_further_states():
+    cell = declare(
+        lambda pre, state, unit: {"c": tanh(pre.a), "h": state.c * pre.from_state("b") + pre.b},
+        state=("c", "h"),
+        output="h",
+        gates=("a", "b"),
+        wiring={"a": (Dense(delay=3), Dense("c", delay=2)), "b": Dense(delay=2, truncated=True)},
+    )
+    recurrence = cell.recurrence
+    assert cell.state == ("c", "h")
+    assert recurrence.states == ("c", "h", "c_1", "h_1", "h_2")
+    assert recurrence.delayed == {"c_1": ("c", 1), "h_1": ("h", 1), "h_2": ("h", 2)}
+    assert {name: str(recurrence.equations[name]) for name in recurrence.delayed} == {
+        "c_1": "state.c", "h_1": "state.h", "h_2": "state.h_1"
+    }  # fmt: skip
+    assert recurrence.wires == (
+        Wire(0, 4, False, None), Wire(0, 2, False, None), Wire(1, 3, True, None)
+    )  # fmt: skip
+    assert recurrence.output == cell.output == "h"
+    assert {(s, str(by)) for s, by in recurrence.partials if s in recurrence.delayed} == {
+        ("c_1", "state.c"), ("h_1", "state.h"), ("h_2", "state.h_1")
+    }  # fmt: skip
+
+
+def test_a_line_is_as_long_as_the_longest_delay_and_there_without_one_is_none():
+    assert declare(wiring={"a": Dense(delay=1)}).recurrence.delayed == {}
+    assert declare(wiring={"a": (Dense(delay=2), Dense(delay=5))}).recurrence.states == (
+        "h", "h_1", "h_2", "h_3", "h_4"
+    )  # fmt: skip
+
+
+def test_the_adjoint_hands_the_error_down_the_line():
+    recurrence = declare(wiring={"a": Dense(delay=3)}).recurrence
+    adjoint = derive_adjoint(recurrence)
+    names = {str(s): n for n, s in enumerate(recurrence.symbols)}
+    written = str(adjoint.program).splitlines()[-1].removeprefix("return ").split(", ")
+    assert written[names["state.h"]] == "delta.h_1"
+    assert written[names["state.h_1"]] == "delta.h_2"
+    assert adjoint.needs_drives is False
+
+
+def test_long_delays_are_traced_in_no_time():
+    recurrence = declare(wiring={"a": Dense(delay=500)}).recurrence
+    assert len(recurrence.states) == len(recurrence.partials) == 500
+    assert recurrence.wires[0].source == 499
+
+
+def test_wires_are_the_rows_of_the_recurrent_matrix_in_order():
+    heads = block_diagonal(2)
+    recurrence = declare(
+        lambda pre, state, unit: {"h": pre.a * pre.b * pre.c * pre.d},
+        gates=("a", "b", "c", "d"),
+        wiring={"b": Absent(), "c": (Dense(pattern=heads), Dense(truncated=True)), "d": Diagonal()},
+    ).recurrence
+    assert [gate.name for gate in recurrence.dense_gates] == ["a", "c"]
+    assert recurrence.wires == (
+        Wire(0, 0, False, None), Wire(1, 0, False, heads), Wire(1, 0, True, None)
+    )  # fmt: skip
+    assert cells.IndRNN().recurrence.wires == ()
+
+
+def test_a_tuple_of_one_is_that_one():
+    assert declare(wiring={"a": (Dense(),)}).recurrence.gates == declare().recurrence.gates
+
+
+def test_another_delay_or_pattern_is_another_recurrence():
+    wirings = (
+        Dense(), Dense(delay=2), Dense(pattern=block_diagonal(2)), Dense(pattern=block_diagonal(3)),
+        (Dense(), Dense(delay=2)), (Dense(delay=2), Dense()),
+    )  # fmt: skip
+    assert len({declare(wiring={"a": wire}).recurrence.key for wire in wirings}) == len(wirings)
 
 
 def test_update_is_called_once():
@@ -352,8 +428,50 @@ REFUSED = {
     "wiring that is a class": ({"wiring": {"a": Dense}}, "expected Dense(...), Diagonal(...)"),
     "wiring that is no dict": (
         {"wiring": Dense()},
-        "Mine.wiring: got Dense(source=None, truncated=False), expected a dict by name; write "
-        'wiring = {"name": ...}',
+        "Mine.wiring: got Dense(source=None, truncated=False, delay=1, pattern=None), expected a "
+        'dict by name; write wiring = {"name": ...}',
+    ),
+    "wiring of no matrices": (
+        {"wiring": {"a": ()}},
+        "Mine.wiring['a']: got (), expected Dense(...), Diagonal(...) or Absent(), or a tuple of "
+        "several Dense(...), whose products are summed",
+    ),
+    "wiring of other matrices": (
+        {"wiring": {"a": (Dense(), Diagonal())}},
+        "expected Dense(...), Diagonal(...) or Absent(), or a tuple of several Dense(...)",
+    ),
+    "wiring as a list": (
+        {"wiring": {"a": [Dense(), Dense(delay=2)]}},
+        "expected Dense(...), Diagonal(...) or Absent(), or a tuple of several Dense(...)",
+    ),
+    "one of several from no state": (
+        {"wiring": {"a": (Dense(), Dense("c"))}},
+        "Mine.wiring['a'] reads 'c', but no state 'c' is declared (declared: 'h')",
+    ),
+    "the same matrix twice": (
+        {"wiring": {"a": (Dense(delay=2), Dense("h", delay=2, pattern=[[1]]))}},
+        "Mine.wiring['a'] has Dense(source='h', truncated=False, delay=2, pattern=None) twice: two "
+        "matrices that do the same; remove one, or give it another source, delay or pattern",
+    ),
+    "state named as the past of another": (
+        {
+            "update": lambda p, s, u: {"h": tanh(p.a), "h_2": s.h},
+            "state": ("h", "h_2"),
+            "wiring": {"a": Dense(delay=4)},
+        },
+        "Mine.state: 'h_2' is also the name of the state that holds 'h' of 2 step(s) before, which "
+        "Dense(delay=4) reads; choose another name",
+    ),
+    "the past read by update": (
+        {"update": h(lambda p, s, u: tanh(p.a) + s.h_1), "wiring": {"a": Dense(delay=2)}},
+        "Mine.update reads state.h_1, but no state 'h_1' is declared (declared: 'h')",
+    ),
+    "the past returned by update": (
+        {
+            "update": lambda p, s, u: {"h": tanh(p.a), "h_1": s.h},
+            "wiring": {"a": Dense(delay=2)},
+        },
+        "Mine.update returns 'h_1', but no state 'h_1' is declared (declared: 'h')",
     ),
     "recurrent part of an absent wire": (
         {"update": h(lambda p, s, u: p.from_state("a")), "wiring": {"a": Absent()}},
@@ -428,12 +546,18 @@ def test_the_cause_of_a_failed_update_is_kept():
 
 TRACED = """
 from longlag import cells
-from longlag.recurrence import Cell, UnitParameter, exp, sin, sqrt, tanh
+from longlag.recurrence import (
+    Cell, Dense, UnitParameter, block_diagonal, exp, sin, sqrt, tanh
+)
 
 class Mine(Cell):
     state = ("h", "c", "zeta")
     gates = ("b", "a", "omega")
     unit_parameters = {"k": UnitParameter(), "alpha": UnitParameter()}
+    wiring = {
+        "b": (Dense("zeta", delay=3), Dense("c", delay=2)),
+        "a": (Dense(), Dense(pattern=block_diagonal(2))),
+    }
     def update(self, pre, state, unit):
         c = tanh(pre.a) * state.c / (1 + pre.b**2) + unit.alpha * sin(state.zeta)
         return {"h": exp(-c) * pre.omega, "c": c, "zeta": sqrt(1 + c**2) * unit.k - state.zeta}

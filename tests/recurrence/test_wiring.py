@@ -1,8 +1,18 @@
 import dataclasses
+import re
 
 import pytest
 
-from longlag.recurrence import Absent, Dense, Diagonal, Uniform, UnitParameter
+from longlag.recurrence import (
+    Absent,
+    DeclarationError,
+    Dense,
+    Diagonal,
+    Uniform,
+    UnitParameter,
+    block_diagonal,
+    block_triangular,
+)
 
 
 def test_they_are_frozen_values():
@@ -45,3 +55,52 @@ def test_a_trained_value_starts_where_it_can_move(initial):
 @pytest.mark.parametrize("initial", [0.5, (0.5, 0.9), Uniform(0.2, 0.8)])
 def test_inside_the_interval_is_fine(initial):
     assert UnitParameter(initial, interval=(0.0, 1.0)).initial == initial
+
+
+def test_heads_read_themselves_and_a_clockwork_what_is_slower():
+    assert block_diagonal(2) == ((1, 0), (0, 1))
+    assert block_triangular(3) == ((1, 1, 1), (0, 1, 1), (0, 0, 1))
+
+
+@pytest.mark.parametrize("function", [block_diagonal, block_triangular])
+@pytest.mark.parametrize("blocks", [0, -1, True, 2.0, "2", None])
+def test_a_number_of_groups_is_a_whole_number(function, blocks):
+    message = f"{function.__name__}: got blocks = {blocks!r}, expected a whole number of groups"
+    with pytest.raises(DeclarationError, match=re.escape(message)):
+        function(blocks)
+
+
+def test_patterns_are_tuples_of_numbers_and_all_ones_are_none():
+    assert Dense(pattern=[[1, False], (True, 1)]).pattern == ((1, 0), (1, 1))
+    assert type(Dense(pattern=[[True, False], [1, 1]]).pattern[0][0]) is int
+    assert Dense(pattern=((1, 1), (True, 1))) == Dense()
+    assert Dense(pattern=block_diagonal(1)) == Dense(pattern=[[True]]) == Dense()
+    assert len({Dense(pattern=[[1, 0], [0, 1]]), Dense(pattern=block_diagonal(2))}) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ((), "that is no tuple of rows"),
+        ("10", "that is no tuple of rows"),
+        (2, "that is no tuple of rows"),
+        ((1, 0), "row 0 is no row of 2"),
+        (((1, 0),), "row 0 is no row of 1"),
+        (((1, 0), (1,)), "row 1 is no row of 2"),
+        (((1, 0), (1, 2)), "row 1 has something else than 0 and 1"),
+        (((1, 0), (1, 1.0)), "row 1 has something else than 0 and 1"),
+        (((0, None), (1, 1)), "row 0 has something else than 0 and 1"),
+        (((0, 0), (0, 0)), "no block is there; write Absent() for a gate that reads no past"),
+    ],
+)
+def test_a_pattern_without_meaning_is_refused(pattern, why):
+    message = f"Dense: got pattern = {pattern!r}, expected None, or B rows of B numbers 0 or 1"
+    with pytest.raises(DeclarationError, match=f"{re.escape(message)}.*{re.escape(why)}$"):
+        Dense(pattern=pattern)
+
+
+@pytest.mark.parametrize("delay", [0, -3, True, 2.0, "2", None])
+def test_a_delay_is_a_whole_number_of_steps(delay):
+    message = f"Dense: got delay = {delay!r}, expected a whole number of steps, at least 1; 1 reads"
+    with pytest.raises(DeclarationError, match=re.escape(message)):
+        Dense(delay=delay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from longlag.recurrence import (
     Diagonal,
     Uniform,
     UnitParameter,
+    block_diagonal,
+    block_triangular,
     sigmoid,
     sin,
     tanh,
@@ -63,6 +66,49 @@ class Lone(Cell):
         return {"h": tanh(pre.a)}
 
 
+class Delayed(Cell):
+    """One gate that reads the past of one step and of three."""
+
+    gates = ("candidate",)
+    wiring = {"candidate": (Dense(), Dense(delay=3))}
+
+    def update(self, pre, state, unit):
+        return {"h": tanh(pre.candidate)}
+
+
+class Blocks(Cell):
+    """Three groups of units, each of which reads itself and the slower ones."""
+
+    gates = ("candidate",)
+    wiring = {"candidate": Dense(pattern=block_triangular(3))}
+
+    def update(self, pre, state, unit):
+        return {"h": tanh(pre.candidate)}
+
+
+class Wired(Cell):
+    """Delays of two states, of a whole gate and of a split one; patterns of two sizes, one shared
+    by gates; matrices of one gate that differ in nothing but the pattern; a truncated delay."""
+
+    state = ("h", "c")
+    gates = ("input", "forget", "new")
+    wiring = {
+        "input": (
+            Dense("h", pattern=block_triangular(3)),
+            Dense("c", delay=2),
+            Dense("h", truncated=True, delay=4),
+        ),
+        "forget": (Dense("c", delay=2), Dense("c", delay=2, pattern=((0, 1), (1, 0)))),
+        "new": (Dense("h", delay=3, pattern=block_diagonal(3)), Dense(pattern=block_triangular(3))),
+    }
+    unit_parameters = {"k": UnitParameter(0.5)}
+
+    def update(self, pre, state, unit):
+        new = tanh(pre.from_input("new") + unit.k * pre.from_state("new"))
+        c = sigmoid(pre.forget) * state.c + sigmoid(pre.input) * new
+        return {"h": sin(c) + 0.1 * state.h, "c": c}
+
+
 CELLS: dict[str, Cell] = {
     "Elman": cells.Elman(),
     "Elman sigmoid": cells.Elman("sigmoid"),
@@ -84,6 +130,26 @@ CELLS: dict[str, Cell] = {
     "Mixed": Mixed(),
     "Lone": Lone(),
 }
+
+NEW_CELLS: dict[str, Cell] = {"Delayed": Delayed(), "Blocks": Blocks(), "Wired": Wired()}
+"""Cells with delays and patterns; the kernels of ``"cpu"`` have neither."""
+
+EVERY: dict[str, Cell] = CELLS | NEW_CELLS
+
+
+def backends_of(cell: Cell) -> tuple[str, ...]:
+    """The backends that run it."""
+    return tuple(b for b in BACKENDS if b != "cpu" or cell not in NEW_CELLS.values())
+
+
+PAIRS = [(name, backend) for name, cell in EVERY.items() for backend in backends_of(cell)]
+"""Names of cells, each with every backend that runs it."""
+
+
+def hidden_of(cell: Cell, least: int) -> int:
+    """The first number of units that the cell's patterns divide into equal groups."""
+    groups = math.lcm(*(len(wire.pattern) for wire in cell.recurrence.wires if wire.pattern))
+    return -(-least // groups) * groups
 
 
 def layer_of(cell: Cell, inputs: int, hidden: int, seed: int = 0, **options: Any) -> Recurrent:

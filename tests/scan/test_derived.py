@@ -5,7 +5,7 @@ from tests.scan import cases
 import longlag as ll
 from longlag.scan import derived
 
-CELLS = pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
+CELLS = pytest.mark.parametrize("cell", cases.EVERY.values(), ids=cases.EVERY)
 
 
 def schedule_of(front, steps):
@@ -20,11 +20,12 @@ def schedule_of(front, steps):
 @pytest.mark.parametrize("front", [(3,), (2, 3)])
 def test_blocks_of_any_size_equal_one_block(cell, front, monkeypatch):
     """A block of 1 step, of some, and of more than there are."""
-    layer = cases.layer_of(cell, 2, 4, replicas=None if len(front) == 1 else 2)
+    hidden = cases.hidden_of(cell, 4)
+    layer = cases.layer_of(cell, 2, hidden, replicas=None if len(front) == 1 else 2)
     x, schedule = cases.random(*front, 11, 2), schedule_of(front, 11)
-    state = [cases.random(*front, 4, seed=n) for n in range(len(cell.state))]
+    state = [cases.random(*front, hidden, seed=n) for n in range(len(cell.recurrence.states))]
     whole = cases.run(layer, x, state, **schedule)
-    numbers = len(cell.recurrence.drive_symbols) * x[..., 0, 0].numel() * 4
+    numbers = len(cell.recurrence.drive_symbols) * x[..., 0, 0].numel() * hidden
     sizes = set()
     add = derived._Backward._block
 
@@ -46,13 +47,13 @@ def test_blocks_of_any_size_equal_one_block(cell, front, monkeypatch):
 def test_gradients_of_windows_that_carry_a_state_may_be_differentiated_again(cell):
     """The weights reach the second window by its initial state too; that is counted once."""
     results = []
-    for backend in cases.BACKENDS:
-        layer = cases.layer_of(cell, 2, 3, backend=backend)
+    for backend in cases.backends_of(cell):
+        layer = cases.layer_of(cell, 2, cases.hidden_of(cell, 3), backend=backend)
         parameters = list(layer.parameters())
         x = cases.random(2, 6, 2).requires_grad_()
         first, state = layer(x[:, :3])
         second, state = layer(x[:, 3:], state)
-        loss = (first.square().sum() + (second * cases.random(2, 3, 3, seed=4)).sum()) + sum(
+        loss = (first.square().sum() + (second * cases.random(*second.shape, seed=4)).sum()) + sum(
             part.square().sum() for part in state
         )
         plain = torch.autograd.grad(loss, [x, *parameters], retain_graph=True)
@@ -80,10 +81,10 @@ def test_one_tensor_given_as_both_states(create_graph):
 
 @CELLS
 def test_only_the_gradients_that_are_wanted_are_given(cell):
-    for frozen in dict(cases.layer_of(cell, 2, 3).named_parameters()):
+    for frozen in dict(cases.layer_of(cell, 2, cases.hidden_of(cell, 3)).named_parameters()):
         gradients = []
-        for backend in cases.BACKENDS:
-            layer = cases.layer_of(cell, 2, 3, backend=backend)
+        for backend in cases.backends_of(cell):
+            layer = cases.layer_of(cell, 2, cases.hidden_of(cell, 3), backend=backend)
             getattr(layer, frozen).requires_grad_(False)
             output, state = layer(cases.random(2, 4, 2))
             (output.sum() + state[-1].square().sum()).backward()
@@ -99,8 +100,8 @@ def test_only_the_gradients_that_are_wanted_are_given(cell):
 def test_a_result_that_the_loss_leaves_out_sends_nothing_back(cell):
     for last in (False, True):
         gradients = []
-        for backend in cases.BACKENDS:
-            layer = cases.layer_of(cell, 2, 3, backend=backend)
+        for backend in cases.backends_of(cell):
+            layer = cases.layer_of(cell, 2, cases.hidden_of(cell, 3), backend=backend)
             output, state = layer(cases.random(2, 4, 2))
             loss = state[-1].square().sum() if last else output[:, 1].square().sum()
             gradients.append(torch.autograd.grad(loss, layer.weight_ih)[0])

@@ -136,20 +136,22 @@ def test_weights_of_shapes_that_do_not_fit_are_refused_in_tests():
         Weights(torch.zeros(4, 3), (torch.zeros(1, 2),))
 
 
-@pytest.mark.parametrize("backend", cases.BACKENDS)
-@pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
+@pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 @pytest.mark.parametrize("empty", ["no steps", "no length", "no step, replicas"])
-def test_without_steps_the_state_stays_and_so_does_its_gradient(cell, backend, empty):
+def test_without_steps_the_state_stays_and_so_does_its_gradient(name, backend, empty):
+    cell = cases.EVERY[name]
+    hidden = cases.hidden_of(cell, 4)
     replicas = 2 if "replicas" in empty else None
     front = (3,) if replicas is None else (2, 3)
-    layer = cases.layer_of(cell, 2, 4, backend=backend, replicas=replicas)
-    state = [cases.random(*front, 4, seed=n).requires_grad_() for n in range(len(cell.state))]
+    layer = cases.layer_of(cell, 2, hidden, backend=backend, replicas=replicas)
+    count = len(cell.recurrence.states)
+    state = [cases.random(*front, hidden, seed=n).requires_grad_() for n in range(count)]
     x = cases.random(*front, 5 if empty == "no length" else 0, 2)
     lengths = torch.zeros(front, dtype=torch.int64) if empty == "no length" else None
     output, final = layer(x, state, lengths=lengths)
-    assert output.shape == (*front, x.shape[-2], 4)
+    assert output.shape == (*front, x.shape[-2], hidden)
     assert output.count_nonzero() == 0
-    weights = [cases.random(*front, 4, seed=n + 7) for n in range(len(state))]
+    weights = [cases.random(*front, hidden, seed=n + 7) for n in range(count)]
     loss = sum((part * weight).sum() for part, weight in zip(final, weights, strict=True))
     (loss + output.sum()).backward()
     for before, after, weight in zip(state, final, weights, strict=True):
@@ -158,11 +160,12 @@ def test_without_steps_the_state_stays_and_so_does_its_gradient(cell, backend, e
     assert all(p.grad is None or p.grad.count_nonzero() == 0 for p in layer.parameters())
 
 
-@pytest.mark.parametrize("backend", cases.BACKENDS)
-@pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
+@pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 @pytest.mark.parametrize("front", [(0,), (2, 0)])
-def test_without_sequences_all_is_empty_and_gradients_are_zero(cell, backend, front):
-    layer = cases.layer_of(cell, 2, 4, replicas=None if len(front) == 1 else 2)
+def test_without_sequences_all_is_empty_and_gradients_are_zero(name, backend, front):
+    cell = cases.EVERY[name]
+    hidden = cases.hidden_of(cell, 4)
+    layer = cases.layer_of(cell, 2, hidden, replicas=None if len(front) == 1 else 2)
     results = cases.run(
         layer,
         torch.zeros(*front, 5, 2, dtype=torch.float64),
@@ -170,16 +173,16 @@ def test_without_sequences_all_is_empty_and_gradients_are_zero(cell, backend, fr
         lengths=torch.zeros(front, dtype=torch.int64),
         resets=torch.zeros(*front, 5, dtype=torch.bool),
     )
-    assert results["output"].shape == (*front, 5, 4)
-    for name, parameter in layer.named_parameters():
-        assert results[f"gradient by {name}"].shape == parameter.shape
-        assert results[f"gradient by {name}"].count_nonzero() == 0
+    assert results["output"].shape == (*front, 5, hidden)
+    for what, parameter in layer.named_parameters():
+        assert results[f"gradient by {what}"].shape == parameter.shape
+        assert results[f"gradient by {what}"].count_nonzero() == 0
 
 
 # In half precision rounding may move a unit over the corner of its activation.
 SMOOTH = {
     name: cell
-    for name, cell in cases.CELLS.items()
+    for name, cell in cases.EVERY.items()
     if "step(" not in str(cell.recurrence.linearisation)
 }
 
@@ -189,39 +192,36 @@ ANY_FLOAT = ("reference", "derived")
 @pytest.mark.parametrize(
     ("backend", "name", "dtype", "within"),
     [
-        *(
-            (backend, name, torch.float32, 2e-5)
-            for name in cases.CELLS
-            for backend in cases.BACKENDS
-        ),
+        *((backend, name, torch.float32, 2e-5) for name, backend in cases.PAIRS),
         *((backend, name, torch.bfloat16, 0.15) for name in SMOOTH for backend in ANY_FLOAT),
         *((backend, name, torch.float16, 0.02) for name in SMOOTH for backend in ANY_FLOAT),
     ],
 )
 def test_it_takes_any_float(name, backend, dtype, within):
     """Near the result in float64 of the same, rounded, numbers."""
-    cell = cases.CELLS[name]
-    rough = cases.layer_of(cell, 2, 3).to(dtype)
-    exact = cases.layer_of(cell, 2, 3)
+    cell = cases.EVERY[name]
+    hidden = cases.hidden_of(cell, 3)
+    rough = cases.layer_of(cell, 2, hidden).to(dtype)
+    exact = cases.layer_of(cell, 2, hidden)
     exact.load_state_dict(rough.state_dict())
     x = cases.random(2, 4, 2).to(dtype)
     schedule = {
         "lengths": torch.tensor([4, 2]),
         "resets": torch.tensor([[False, False, True, False]] * 2),
     }
-    state = [cases.random(2, 3, seed=5).to(dtype) for _ in cell.state]
+    state = [cases.random(2, hidden, seed=5).to(dtype) for _ in cell.recurrence.states]
     ours = cases.run(rough, x, state, backend, **schedule)
     theirs = cases.run(exact, x.double(), [s.double() for s in state], backend, **schedule)
     assert all(result.dtype == dtype for result in ours.values())
     cases.assert_same({n: r.double() for n, r in ours.items()}, theirs, within)
 
 
-@pytest.mark.parametrize("backend", cases.BACKENDS)
-@pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
-def test_repeated_runs_have_the_same_bits(cell, backend):
-    layer = cases.layer_of(cell, 3, 4)
+@pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
+def test_repeated_runs_have_the_same_bits(name, backend):
+    cell = cases.EVERY[name]
+    layer = cases.layer_of(cell, 3, cases.hidden_of(cell, 4))
     x, schedule = cases.random(5, 6, 3), {"lengths": torch.tensor([6, 2, 0, 5, 1])}
     first = cases.run(layer, x, backend=backend, **schedule)
     for _ in range(20):
         again = cases.run(layer, x, backend=backend, **schedule)
-        assert all(torch.equal(first[name], again[name]) for name in first)
+        assert all(torch.equal(first[what], again[what]) for what in first)

@@ -1,20 +1,70 @@
+import itertools
+
 import pytest
 import torch
 from tests.scan import cases
 
 from longlag import cells
+from longlag.recurrence import block_diagonal, block_triangular
 from longlag.scan import Weights
-from longlag.scan.step import Product, outer, times, torch_step
+from longlag.scan.step import Product, outer, patterned, products, times, torch_step
 
 
 def test_one_product_serves_the_gates_that_read_alike():
-    assert torch_step(cells.LSTM().recurrence).products == (Product(0, False, (0, 1, 2, 3)),)
-    assert torch_step(cells.LSTM1997().recurrence).products == (Product(0, True, (0, 1, 2)),)
+    assert torch_step(cells.LSTM().recurrence).products == (
+        Product(0, False, None, (0, 1, 2, 3), (0, 1, 2, 3)),
+    )
+    assert torch_step(cells.LSTM1997().recurrence).products == (
+        Product(0, True, None, (0, 1, 2), (0, 1, 2)),
+    )
     assert torch_step(cells.IndRNN().recurrence).products == ()
     mixed = torch_step(cases.Mixed().recurrence)
     assert mixed.products == (
-        Product(1, False, (0,)), Product(0, True, (1,)), Product(0, False, (2,))
-    )  # fmt: skip
+        Product(1, False, None, (0,), (0,)),
+        Product(0, True, None, (1,), (1,)),
+        Product(0, False, None, (2,), (2,)),
+    )
+
+
+def test_a_product_has_one_source_one_way_and_one_pattern():
+    triangle, cross, heads = block_triangular(3), ((0, 1), (1, 0)), block_diagonal(3)
+    wired = cases.Wired().recurrence
+    assert wired.states == ("h", "c", "h_1", "h_2", "h_3", "c_1")
+    assert products(wired) == (
+        Product(0, False, triangle, (0, 2), (0, 6)),
+        Product(5, False, None, (0, 1), (1, 3)),
+        Product(4, True, None, (0,), (2,)),
+        Product(5, False, cross, (1,), (4,)),
+        Product(3, False, heads, (2,), (5,)),
+    )
+    assert products(cases.Delayed().recurrence) == (
+        Product(0, False, None, (0,), (0,)),
+        Product(2, False, None, (0,), (1,)),
+    )
+
+
+@pytest.mark.parametrize("replicas", [(), (2,)])
+def test_a_pattern_zeroes_blocks_whatever_stands_in_them(replicas):
+    pattern = ((1, 0), (1, 1))
+    rows = cases.random(*replicas, 8, 4)
+    expected = rows.clone()
+    for matrix in expected.split(4, -2):
+        matrix[..., :2, 2:] = 0.0
+    poisoned = torch.where(expected == 0, float("nan"), rows)
+    assert torch.equal(patterned(poisoned, pattern), expected)
+    assert patterned(rows, None) is rows
+    step = torch_step(cases.Wired().recurrence)
+    recurrent = torch.full((*replicas, 7 * 6, 6), float("nan"))
+    blocks = step.blocks(Weights(recurrent, ()))
+    gradient = step.by_row([torch.full_like(block, float("nan")) for block in blocks], recurrent)
+    assert gradient is not None
+    for number, wire in enumerate(step.recurrence.wires):
+        ours = gradient[..., 6 * number : 6 * number + 6, :]
+        there = wire.pattern or ((1,),)
+        for i, j in itertools.product(range(len(there)), repeat=2):
+            size = 6 // len(there)
+            block = ours[..., i * size : (i + 1) * size, j * size : (j + 1) * size]
+            assert block.isnan().all() if there[i][j] else (block == 0).all()
 
 
 def test_the_whole_step_is_one_call_where_every_gate_is_dense_and_whole():
@@ -22,6 +72,8 @@ def test_the_whole_step_is_one_call_where_every_gate_is_dense_and_whole():
     assert not torch_step(cells.GRU().recurrence).fused
     assert not torch_step(cells.IndRNN().recurrence).fused
     assert not torch_step(cases.Mixed().recurrence).fused
+    assert not torch_step(cases.Delayed().recurrence).fused
+    assert not torch_step(cases.Blocks().recurrence).fused
 
 
 def test_it_is_made_once_and_kept_with_the_recurrence():

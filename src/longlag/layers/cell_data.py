@@ -34,6 +34,7 @@ def describe(cell: Cell) -> dict[str, Any]:
         "built_in": type(cell) is _BUILT_IN.get(name),
         "fields": asdict(cell) if is_dataclass(cell) else {},
         "values": _values(cell),
+        "wires": _wires(cell),
     }
 
 
@@ -61,7 +62,8 @@ def build(config: Mapping[str, Any], known: Sequence[type[Cell]]) -> Cell:
             raise ValueError(f"the cell {name!r} has no fields {sorted(unknown)}")
     cell = kind(**config["fields"])
     now, then = _values(cell), config["values"]
-    if len(now) != len(then) or not all(map(_close, now, then)):
+    same = len(now) == len(then) and all(map(_close, now, then))
+    if not same or config.get("wires", _wires(cell)) != _wires(cell):
         raise ValueError(
             f"the equations of the cell {name!r} are not those that the model was saved with; "
             "give the class that it was saved with"
@@ -71,6 +73,14 @@ def build(config: Mapping[str, Any], known: Sequence[type[Cell]]) -> Cell:
 
 def _close(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9) or (one != one and other != other)
+
+
+def _wires(cell: Cell) -> list[list[Any]]:
+    """What each matrix of W reads, which the equations do not tell; as JSON gives it back."""
+    return [
+        [wire.gate, wire.source, wire.truncated, wire.pattern and [*map(list, wire.pattern)]]
+        for wire in cell.recurrence.wires
+    ]
 
 
 def _values(cell: Cell) -> list[float]:

@@ -1,12 +1,23 @@
 """Checks of what a user gives a layer; the messages say what came, what was expected, the fix."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["check_input", "check_lengths", "check_resets", "check_state", "positive", "probability"]
+from longlag.recurrence import Recurrence
+
+__all__ = [
+    "check_groups",
+    "check_input",
+    "check_lengths",
+    "check_resets",
+    "check_state",
+    "positive",
+    "probability",
+]
 
 
 def positive(argument: str, value: Any) -> int:
@@ -25,6 +36,20 @@ def probability(argument: str, value: float) -> float:
     if not 0.0 <= value < 1.0:
         raise ValueError(f"{argument}: got {value}, expected a probability in [0, 1)")
     return float(value)
+
+
+def check_groups(recurrence: Recurrence, hidden_size: int) -> None:
+    """The units divide into the equal groups of every pattern."""
+    sizes = sorted({len(wire.pattern) for wire in recurrence.wires if wire.pattern})
+    multiple = math.lcm(*sizes)
+    if hidden_size % multiple:
+        below = hidden_size // multiple * multiple
+        fix = f"{below} or {below + multiple}" if below else f"{multiple}"
+        raise ValueError(
+            f"hidden_size: got {hidden_size}, expected a multiple of {multiple}, because "
+            f"{recurrence.name} has patterns over {' and '.join(map(str, sizes))} equal groups of "
+            f"units; give {fix}"
+        )
 
 
 def _shape(replicas: int | None, *names: object) -> str:

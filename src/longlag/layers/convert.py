@@ -159,7 +159,11 @@ def _get(layer: Recurrent, path: str) -> object:
 
 def _check_torch_has(layer: object) -> None:
     problem = None
-    if not isinstance(layer, (Elman, LSTM, GRU)):
+    if isinstance(layer, Recurrent) and layer.recurrence.delayed:
+        problem = "it has no delays"
+    elif isinstance(layer, Recurrent) and any(wire.pattern for wire in layer.recurrence.wires):
+        problem = "its recurrent matrices are full, without a pattern"
+    elif not isinstance(layer, (Elman, LSTM, GRU)):
         problem = f"it has no {type(layer).__name__}"
     elif isinstance(layer, Elman) and layer.cell.activation not in ("tanh", "relu"):  # type: ignore[attr-defined]
         problem = f"its RNN has no activation {layer.cell.activation!r}"  # type: ignore[attr-defined]

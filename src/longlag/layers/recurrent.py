@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from longlag.layers.base import RecurrentModule
 from longlag.layers.cell_data import describe
 from longlag.layers.checks import (
+    check_groups,
     check_input,
     check_lengths,
     check_resets,
@@ -23,6 +24,7 @@ from longlag.layers.init import Chrono, Initializer, as_generator, initializer
 from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.wiring import Uniform
 from longlag.scan import Weights, check_backend, register, scan
+from longlag.scan.step import patterned
 
 __all__ = ["Options", "Recurrent"]
 
@@ -51,7 +53,8 @@ def _state_type(cell: str, names: tuple[str, ...]) -> Any:
 class Recurrent(RecurrentModule):
     r"""A cell over sequences: the layer that every other recurrent layer is made of.
 
-    For gates g: :math:`a^g_t = U_g x_t + b_g`, :math:`r^g_t = W_g h_{t-1}`, and the cell's update.
+    For gates g: :math:`a^g_t = U_g x_t + b_g`, :math:`r^g_t = \sum_d W_{g,d} h_{t-d}` (d = 1 alone
+    unless the cell says otherwise), and the cell's update.
 
     Args:
         cell: the recurrence; an instance of a :class:`~longlag.Cell` class.
@@ -64,7 +67,8 @@ class Recurrent(RecurrentModule):
         weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
             ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
             :mod:`longlag.init`.
-        weight_hh_init: how each gate's (H, H) block of W is drawn.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
@@ -75,7 +79,9 @@ class Recurrent(RecurrentModule):
 
     Attributes:
         weight_ih: U, (G H, C); gates in the cell's order.
-        weight_hh: W, (G' H, H), rows for the gates with dense wiring; None without any.
+        weight_hh: W, (G' H, H), H rows for each matrix that the cell wires: gates in the cell's
+            order, the matrices of a gate as declared; None without any. Zero, and of gradient
+            zero, where a pattern has no block.
         weight_hh_diagonal: (G'' H,), for the gates with diagonal wiring; None without any.
         bias: b, (G H,), one per gate and unit, or None.
         backend_used: the backend of the latest call.
@@ -128,6 +134,7 @@ class Recurrent(RecurrentModule):
         self._state_type = _state_type(self.recurrence.name, self.recurrence.states)
         self.input_size = positive("input_size", input_size)
         self.hidden_size = self.output_size = positive("hidden_size", hidden_size)
+        check_groups(self.recurrence, hidden_size)
         self.replicas = None if replicas is None else positive("replicas", replicas)
         self.input_dropout = probability("input_dropout", input_dropout)
         self.recurrent_dropout = probability("recurrent_dropout", recurrent_dropout)
@@ -149,11 +156,11 @@ class Recurrent(RecurrentModule):
             shape = shape if self.replicas is None else (self.replicas, *shape)
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
 
-        dense, diagonal = len(self.recurrence.dense_gates), len(self._diagonal)
+        wires, diagonal = len(self.recurrence.wires), len(self._diagonal)
         rows = len(self.recurrence.gates) * hidden_size
         self.weight_ih = parameter(rows, input_size)
         self.register_parameter(
-            "weight_hh", parameter(dense * hidden_size, hidden_size) if dense else None
+            "weight_hh", parameter(wires * hidden_size, hidden_size) if wires else None
         )
         self.register_parameter(
             "weight_hh_diagonal", parameter(diagonal * hidden_size) if diagonal else None
@@ -241,9 +248,14 @@ class Recurrent(RecurrentModule):
             for name, part in zip(self._diagonal, weight.split(hidden), strict=True):
                 _draw_unit(part, generator, recurrence.unit_parameters[name])
 
+        def matrices(weight: Tensor, generator: torch.Generator | None) -> None:
+            by_block(self._weight_hh_init)(weight, generator)
+            for block, wire in zip(weight.split(hidden), recurrence.wires, strict=True):
+                block.copy_(patterned(block, wire.pattern))
+
         yield self.weight_ih, by_block(self._weight_ih_init)
         if self.weight_hh is not None:
-            yield self.weight_hh, by_block(self._weight_hh_init)
+            yield self.weight_hh, matrices
         if self.weight_hh_diagonal is not None:
             yield self.weight_hh_diagonal, diagonal
         if self.bias is not None:

@@ -19,8 +19,18 @@ from longlag.recurrence.functions import (
 )
 from longlag.recurrence.program import ARITY, DeclarationError, Operation, Program
 from longlag.recurrence.trace import trace
-from longlag.recurrence.traced import Gate, Recurrence
-from longlag.recurrence.wiring import Absent, Dense, Diagonal, Uniform, UnitParameter, Wiring
+from longlag.recurrence.traced import Gate, Recurrence, Wire
+from longlag.recurrence.wiring import (
+    Absent,
+    Dense,
+    Diagonal,
+    Pattern,
+    Uniform,
+    UnitParameter,
+    Wiring,
+    block_diagonal,
+    block_triangular,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -33,12 +43,16 @@ __all__ = [
     "Diagonal",
     "Gate",
     "Operation",
+    "Pattern",
     "Program",
     "Recurrence",
     "Uniform",
     "UnitParameter",
+    "Wire",
     "Wiring",
     "activation",
+    "block_diagonal",
+    "block_triangular",
     "cos",
     "derive_adjoint",
     "exp",

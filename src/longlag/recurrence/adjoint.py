@@ -49,11 +49,12 @@ def derive_adjoint(recurrence: Recurrence) -> Adjoint:
     now = {name: real_symbol(f"now.{name}") for name in recurrence.states}
     delta = {name: real_symbol(f"delta.{name}") for name in recurrence.states}
     equations: dict[str, Expression] = {}
+    known: dict[Expression, sympy.Symbol] = {}
     for name in recurrence.dependency_order:
-        known = {e: now[n] for n, e in recurrence.equations.items() if n in equations}
-        known = {e: s for e, s in known.items() if not e.is_Atom}
-        equation = recurrence.equations[name].xreplace(known)
-        equations[name] = equation
+        equation = recurrence.equations[name]
+        equations[name] = equation.xreplace(known)
+        if not equation.is_Atom:
+            known[equation] = now[name]
 
     shown: dict[Expression, Expression] = {}
     for name, equation in equations.items():
@@ -63,6 +64,8 @@ def derive_adjoint(recurrence: Recurrence) -> Adjoint:
             shown[step(equation.args[0])] = step(now[name])
 
     def partial(equation: Expression, by: sympy.Symbol) -> Expression:
+        if by not in equation.free_symbols:
+            return sympy.Integer(0)
         derivative = sympy.diff(equation, by)
         derivative = derivative.replace(sympy.DiracDelta, lambda *_: sympy.Integer(0))
         return derivative.xreplace(shown)

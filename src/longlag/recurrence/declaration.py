@@ -24,7 +24,7 @@ class Cell(ABC):
     For units i = 1..H, gates g and states s^k::
 
         a^g_t = U_g x_t + b_g                     one matrix product for all t
-        r^g_t = W_g s_{t-1}                       as ``wiring`` says; dense by default
+        r^g_t = sum over d of W_{g,d} s_{t-d}     as ``wiring`` says; W_g s_{t-1} by default
         s_t   = update(a_t + r_t, s_{t-1}, unit)  pointwise over the units
 
     A subclass says its ``state``, its ``gates`` and its ``update``. The forward pass, the
@@ -36,8 +36,8 @@ class Cell(ABC):
         state: names of the states s^k, each one number per unit.
         gates: names of the gates; each has its rows in the input and recurrent matrices.
         output: the state that the layer puts out; by default the first.
-        wiring: by gate name, how the past reaches it: :class:`Dense` (default),
-            :class:`Diagonal` or :class:`Absent`.
+        wiring: by gate name, how the past reaches it: :class:`Dense` (default), a tuple of
+            several, whose products are summed, :class:`Diagonal` or :class:`Absent`.
         unit_parameters: by name, the numbers per unit that ``update`` reads.
         initial_bias: by gate name, the initial value of its bias; 0 where not given.
         keeping_gates: by gate name, the sign with which its bias makes the cell keep its state:

@@ -1,4 +1,7 @@
-"""The equations of a traced recurrence in LaTeX: update, BPTT and state-to-state Jacobian."""
+"""The equations of a traced recurrence in LaTeX: update, BPTT and state-to-state Jacobian.
+
+States that only hold the past for a delay are not written: what reads them reads h_{t-d}.
+"""
 
 from collections.abc import Iterable
 
@@ -7,7 +10,7 @@ from sympy.printing.latex import LatexPrinter
 
 from longlag.recurrence.functions import Expression
 from longlag.recurrence.traced import Gate, Recurrence, real_symbol
-from longlag.recurrence.wiring import Dense
+from longlag.recurrence.wiring import Dense, Pattern
 
 __all__ = ["render"]
 
@@ -68,11 +71,12 @@ class _Writer:
 
     def __init__(self, recurrence: Recurrence) -> None:
         self.recurrence = recurrence
+        self.states = [name for name in recurrence.states if name not in recurrence.delayed]
         self.single = len(recurrence.gates) == 1
         self.names: dict[sympy.Symbol, str] = {}
         self.printer = _Printer({"mul_symbol": r" \odot ", "symbol_names": self.names})
         self._name_symbols()
-        self.order = recurrence.dependency_order
+        self.order = [name for name in recurrence.dependency_order if name in self.states]
         self.activations = {} if self.single else self._activations()
 
     def _word(self, name: str) -> str:
@@ -92,7 +96,7 @@ class _Writer:
                 self.names[gate.from_state] = self._superscript("r", gate) + "_t"
             self.names[real_symbol(f"unit.diagonal.{gate.name}")] = self._subscript("w", gate)
             self.names[real_symbol(f"gate.{gate.name}")] = f"{self._word(gate.name)}_t"
-        for name in r.states:
+        for name in self.states:
             self.names[real_symbol(f"now.{name}")] = f"{self._word(name)}_t"
             self.names[real_symbol(f"state.{name}")] = self._word(name) + "_{t-1}"
         for name in r.units:
@@ -146,25 +150,67 @@ class _Writer:
                 gates[atom] = gates[atom.xreplace(known)] = symbol
         return self.printer.doprint(expression.xreplace(gates))
 
-    def _product(self, gate: Gate) -> str | None:
-        if not isinstance(gate.wiring, Dense):
-            return None
-        source = self._word(gate.wiring.source or "") + "_{t-1}"
-        if gate.wiring.truncated:
-            source = rf"\operatorname{{sg}}({source})"
-        return f"{self._subscript('W', gate)} {source}"
+    def _label(self, gate: Gate, dense: Dense) -> str:
+        """What tells a matrix from the others of its gate: its delay, its source, else primes."""
+        if gate.matrices == (dense,) and dense.delay == 1:
+            return ""
+        several = len({each.source for each in gate.matrices}) > 1
+        source = self._word(dense.source or "") if several else ""
+        delayed = any(each.delay > 1 for each in gate.matrices)
+        label = ", ".join([source] * several + [str(dense.delay)] * delayed)
+        alike = [e for e in gate.matrices if (e.source, e.delay) == (dense.source, dense.delay)]
+        primes = r"\prime" * alike.index(dense)
+        return (f"({label})" if label else "") + primes
+
+    def _weight(self, gate: Gate, dense: Dense) -> str:
+        """The name of a matrix."""
+        label = self._label(gate, dense)
+        return self._subscript("W", gate) + (f"^{{{label}}}" if label else "")
+
+    def _patterns(self) -> list[Pattern]:
+        """The patterns that there are, each once."""
+        wires = self.recurrence.wires
+        return list(dict.fromkeys(wire.pattern for wire in wires if wire.pattern is not None))
+
+    def _mask(self, pattern: Pattern) -> str:
+        known = self._patterns()
+        return "M" if len(known) == 1 else f"M_{{{known.index(pattern) + 1}}}"
+
+    def _matrix(self, gate: Gate, dense: Dense, transposed: bool = False) -> str:
+        """A matrix as it stands in a product: under its mask where it has a pattern."""
+        weight = self._weight(gate, dense)
+        if dense.pattern is not None:
+            written = rf"\left({self._mask(dense.pattern)} \odot {weight}\right)"
+            return written + r"^\top" * transposed
+        if not transposed:
+            return weight
+        label = self._label(gate, dense)  # one superscript, as LaTeX has no two
+        return self._subscript("W", gate) + (rf"^{{{label}\top}}" if label else r"^\top")
+
+    def _product(self, gate: Gate) -> list[str]:
+        terms = []
+        for dense in gate.matrices:
+            source = self._word(dense.source or "") + f"_{{t-{dense.delay}}}"
+            if dense.truncated:
+                source = rf"\operatorname{{sg}}({source})"
+            terms.append(f"{self._matrix(gate, dense)} {source}")
+        return terms
 
     def update(self) -> list[tuple[str, str]]:
         """The recurrence: pre-activations, gates, states."""
         lines = []
+        for pattern in self._patterns():
+            rows = r" \\ ".join(" & ".join(map(str, row)) for row in pattern)
+            rows = rf"\left(\begin{{smallmatrix}} {rows} \end{{smallmatrix}}\right)"
+            lines.append((self._mask(pattern), rf"{rows} \otimes \mathbf{{1}} \mathbf{{1}}^\top"))
         for gate in self.recurrence.gates:
+            products = self._product(gate)
             terms = [f"{self._subscript('U', gate)} x_t", self._subscript("b", gate)]
-            product = self._product(gate)
-            if product and not gate.split:
-                terms.insert(1, product)
+            if not gate.split:
+                terms[1:1] = products
             lines.append((self.names[gate.from_input], " + ".join(terms)))
-            if product and gate.split:
-                lines.append((self.names[gate.from_state], product))
+            if products and gate.split:
+                lines.append((self.names[gate.from_state], " + ".join(products)))
         done: list[str] = []
         named: set[sympy.Symbol] = set()
         for name in self.order:
@@ -184,7 +230,7 @@ class _Writer:
     def _sent_back(self, by: sympy.Symbol) -> list[str]:
         """The terms delta^k * dk/dsymbol, over the states k."""
         terms = []
-        for state in self.recurrence.states:
+        for state in self.states:
             partial = self.recurrence.partials.get((state, by))
             if partial is None:
                 continue
@@ -197,36 +243,40 @@ class _Writer:
                 terms.append(rf"{delta} \odot {self._write(partial)}")
         return terms
 
-    def _delta(self, of: sympy.Symbol) -> str:
-        return rf"\delta^{{{self.names[of].removesuffix('_t')}}}_t"
+    def _delta(self, of: sympy.Symbol, later: int = 0) -> str:
+        when = f"{{t+{later}}}" if later else "t"
+        return rf"\delta^{{{self.names[of].removesuffix('_t')}}}_{when}"
 
-    def _reads(self, gate: Gate, state: str) -> bool:
-        """Whether error flows from the gate back into the state, through W."""
-        wiring = gate.wiring
-        return isinstance(wiring, Dense) and wiring.source == state and not wiring.truncated
+    def _readers(self, state: str) -> list[tuple[Gate, Dense]]:
+        """The matrices through which error flows back into the state, with their gates."""
+        return [
+            (gate, dense)
+            for gate in self.recurrence.dense_gates
+            for dense in gate.matrices
+            if dense.source == state and not dense.truncated
+        ]
 
     def bptt(self) -> list[tuple[str, str]]:
         """The error sent back in time, and the derivatives of all weights."""
         r = self.recurrence
         lines = [("E", r"\sum_t E_t")]
-        for state in r.states:
+        for state in self.states:
             word = self._word(state)
             derivative = rf"\frac{{\partial E}}{{\partial {word}_t}}"
-            others = ", ".join(f"{self._word(other)}_t" for other in r.states if other != state)
+            others = ", ".join(f"{self._word(other)}_t" for other in self.states if other != state)
             if others:  # what goes through the other states of the step is in their delta
                 derivative = rf"\left.{derivative}\right|_{{{others}}}"
             lines.append((rf"\delta^{{{word}}}_t", derivative))
         for symbol in r.drive_symbols:
             lines.append((self._delta(symbol), " + ".join(self._sent_back(symbol)) or "0"))
-        for state, symbol in zip(r.states, r.state_symbols, strict=True):
+        for state in self.states:
             word = self._word(state)
-            terms = self._sent_back(symbol)
+            terms = self._sent_back(real_symbol(f"state.{state}"))
             if state == r.output:
                 terms.insert(0, rf"\frac{{\partial E_{{t-1}}}}{{\partial {word}_{{t-1}}}}")
             terms += [
-                rf"{self._subscript('W', gate)}^\top {self._delta(gate.from_state)}"
-                for gate in r.dense_gates
-                if self._reads(gate, state)
+                f"{self._matrix(gate, dense, True)} {self._delta(gate.from_state, dense.delay - 1)}"
+                for gate, dense in self._readers(state)
             ]
             lines.append((rf"\delta^{{{word}}}_{{t-1}}", " + ".join(terms) or "0"))
         return lines + self._weights()
@@ -235,14 +285,16 @@ class _Writer:
         r = self.recurrence
         lines = []
 
-        def derivative(weight: str, terms: str) -> None:
-            lines.append((rf"\frac{{\partial E}}{{\partial {weight}}}", rf"\sum_t {terms}"))
+        def derivative(weight: str, terms: str, pattern: Pattern | None = None) -> None:
+            mask = "" if pattern is None else rf"{self._mask(pattern)} \odot "
+            lines.append((rf"\frac{{\partial E}}{{\partial {weight}}}", rf"{mask}\sum_t {terms}"))
 
         for gate in r.gates:
             delta = self._delta(gate.from_input)
-            if isinstance(gate.wiring, Dense):
-                source = self._word(gate.wiring.source or "") + r"_{t-1}^\top"
-                derivative(self._subscript("W", gate), f"{self._delta(gate.from_state)} {source}")
+            for dense in gate.matrices:
+                source = self._word(dense.source or "") + rf"_{{t-{dense.delay}}}^\top"
+                terms = f"{self._delta(gate.from_state)} {source}"
+                derivative(self._weight(gate, dense), terms, dense.pattern)
             derivative(self._subscript("U", gate), rf"{delta} x_t^\top")
             derivative(self._subscript("b", gate), delta)
         for name, symbol in zip(r.units, r.unit_symbols, strict=True):
@@ -253,23 +305,24 @@ class _Writer:
         return lines
 
     def jacobian(self) -> list[tuple[str, str]]:
-        """The state-to-state Jacobian, block by block."""
+        """The state-to-state Jacobian, block by block; a block for each delay that there is."""
         r = self.recurrence
         lines = []
-        for state in r.states:
-            for before, symbol in zip(r.states, r.state_symbols, strict=True):
-                partial = r.partials.get((state, symbol))
-                terms = [] if partial is None else [self._diagonal(partial)]
-                terms += [
-                    self._diagonal(r.partials[state, gate.from_state])
-                    + " "
-                    + self._subscript("W", gate)
-                    for gate in r.dense_gates
-                    if self._reads(gate, before) and (state, gate.from_state) in r.partials
-                ]
+        for state in self.states:
+            for before in self.states:
+                by_delay: dict[int, list[str]] = {1: []}
+                partial = r.partials.get((state, real_symbol(f"state.{before}")))
+                if partial is not None:
+                    by_delay[1].append(self._diagonal(partial))
+                for gate, dense in self._readers(before):
+                    partial = r.partials.get((state, gate.from_state))
+                    if partial is not None:
+                        term = f"{self._diagonal(partial)} {self._matrix(gate, dense)}"
+                        by_delay.setdefault(dense.delay, []).append(term)
                 now, past = self._word(state), self._word(before)
-                left = rf"\frac{{\partial {now}_t}}{{\partial {past}_{{t-1}}}}"
-                lines.append((left, " + ".join(terms) or "0"))
+                for delay, terms in sorted(by_delay.items()):
+                    left = rf"\frac{{\partial {now}_t}}{{\partial {past}_{{t-{delay}}}}}"
+                    lines.append((left, " + ".join(terms) or "0"))
         return lines
 
     def _diagonal(self, partial: Expression) -> str:

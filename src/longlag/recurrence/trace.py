@@ -1,5 +1,6 @@
 """Tracing: one call of ``update`` with symbols, checked, gives the recurrence."""
 
+import dataclasses
 import difflib
 import keyword
 from collections.abc import Iterable, Mapping
@@ -9,8 +10,8 @@ import sympy
 
 from longlag.recurrence.functions import Expression, stop_gradient
 from longlag.recurrence.program import DeclarationError
-from longlag.recurrence.traced import Gate, Recurrence, real_symbol
-from longlag.recurrence.wiring import Absent, Dense, Diagonal, UnitParameter
+from longlag.recurrence.traced import Gate, Recurrence, held, real_symbol
+from longlag.recurrence.wiring import Absent, Dense, Diagonal, UnitParameter, Wiring
 
 __all__ = ["trace"]
 
@@ -102,29 +103,64 @@ def _mapping(cell: str, attribute: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _wiring(cell: Any, name: str, gates: tuple[str, ...], states: tuple[str, ...]) -> dict:
+def _wiring(
+    cell: Any, name: str, gates: tuple[str, ...], states: tuple[str, ...]
+) -> dict[str, Wiring]:
     declared = _mapping(name, "wiring", cell.wiring)
     for gate in declared:
         if gate not in gates:
             _unknown(f"{name}.wiring names the gate {gate!r}", "gate", gate, gates)
-    wiring = {}
+
+    def resolved(gate: str, wire: Any) -> Any:
+        source = cell.output if wire.source is None else wire.source
+        if source not in states:
+            _unknown(f"{name}.wiring[{gate!r}] reads {source!r}", "state", source, states)
+        return dataclasses.replace(wire, source=source)
+
+    wiring: dict[str, Wiring] = {}
     for gate in gates:
         wire = declared.get(gate, Dense())
-        if not isinstance(wire, (Dense, Diagonal, Absent)):
+        if isinstance(wire, tuple) and wire and all(isinstance(each, Dense) for each in wire):
+            several = tuple(resolved(gate, each) for each in wire)
+            for each in several:
+                if several.count(each) > 1:
+                    raise DeclarationError(
+                        f"{name}.wiring[{gate!r}] has {each!r} twice: two matrices that do the "
+                        "same; remove one, or give it another source, delay or pattern"
+                    )
+            wiring[gate] = several[0] if len(several) == 1 else several
+        elif isinstance(wire, Absent):
+            wiring[gate] = wire
+        elif isinstance(wire, (Dense, Diagonal)):
+            wiring[gate] = resolved(gate, wire)
+        else:
             raise DeclarationError(
                 f"{name}.wiring[{gate!r}]: got {wire!r}, expected Dense(...), Diagonal(...) or "
-                "Absent()"
+                "Absent(), or a tuple of several Dense(...), whose products are summed"
             )
-        if not isinstance(wire, Absent):
-            source = cell.output if wire.source is None else wire.source
-            if source not in states:
-                _unknown(f"{name}.wiring[{gate!r}] reads {source!r}", "state", source, states)
-            if isinstance(wire, Dense):
-                wire = Dense(source, wire.truncated)
-            else:
-                wire = Diagonal(source, wire.truncated, wire.initial)
-        wiring[gate] = wire
     return wiring
+
+
+def _delay_line(
+    name: str, gates: Iterable[Gate], states: tuple[str, ...]
+) -> dict[str, tuple[str, int]]:
+    """The further states that hold the past: by name, what they hold, and how many steps old."""
+    longest = dict.fromkeys(states, 1)
+    for dense in (dense for gate in gates for dense in gate.matrices):
+        assert dense.source is not None
+        longest[dense.source] = max(longest[dense.source], dense.delay)
+    line: dict[str, tuple[str, int]] = {}
+    for source, delay in longest.items():
+        for steps in range(1, delay):
+            further = held(source, steps)
+            if further in states or further in line:
+                raise DeclarationError(
+                    f"{name}.state: {further!r} is also the name of the state that holds "
+                    f"{source!r} of {steps} step(s) before, which Dense(delay={delay}) reads; "
+                    "choose another name"
+                )
+            line[further] = (source, steps)
+    return line
 
 
 def _call_update(cell: Any, name: str, pre: _Pre, state: _Namespace, unit: _Namespace) -> dict:
@@ -180,7 +216,7 @@ def trace(cell: Any) -> Recurrence:
     Raises:
         DeclarationError: for an unknown gate, state or unit parameter, a state that is not
             updated, a gate or unit parameter that is never read, an operation that is not
-            pointwise, or wiring that names no state.
+            pointwise, wiring that names no state, or a matrix that is there twice.
     """
     name = type(cell).__name__
     states = _names(name, "state", cell.state)
@@ -250,15 +286,19 @@ def trace(cell: Any) -> Recurrence:
         elif isinstance(gate.wiring, Diagonal):
             replacements[total] = total + product
     equations = {state: equation.xreplace(replacements) for state, equation in equations.items()}
+    delayed = _delay_line(name, traced, states)
+    for further, (source, steps) in delayed.items():
+        equations[further] = real_symbol(f"state.{held(source, steps - 1)}")
     recurrence = Recurrence(
         name=name,
         gates=traced,
-        states=states,
+        states=(*states, *delayed),
         output=cell.output,
         unit_parameters=units,
         initial_bias=dict(cell.initial_bias),
         latex_symbols=dict(cell.latex_symbols),
         equations=equations,
+        delayed=delayed,
     )
     try:
         _ = recurrence.forward, recurrence.linearisation

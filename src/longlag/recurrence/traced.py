@@ -10,14 +10,36 @@ import sympy
 
 from longlag.recurrence.functions import Expression
 from longlag.recurrence.program import Program, compile_program
-from longlag.recurrence.wiring import Absent, Dense, Diagonal, UnitParameter
+from longlag.recurrence.wiring import Dense, Pattern, UnitParameter, Wiring
 
-__all__ = ["Gate", "Recurrence", "real_symbol"]
+__all__ = ["Gate", "Recurrence", "Wire", "held", "real_symbol"]
 
 
 def real_symbol(name: str) -> sympy.Symbol:
     """The real symbol of a name such as ``pre.GATE``, ``state.NAME`` or ``unit.NAME``."""
     return sympy.Symbol(name, real=True)
+
+
+def held(source: str, steps: int) -> str:
+    """The state that holds ``source`` as it was some steps before: itself for 0."""
+    return f"{source}_{steps}" if steps else source
+
+
+@dataclass(frozen=True)
+class Wire:
+    """One dense matrix of a traced recurrence: H rows of the recurrent matrix.
+
+    Attributes:
+        gate: number, among the dense gates, of the gate that it drives.
+        source: number of the state that it reads; for a delay, of the one that holds the past.
+        truncated: whether error is kept from flowing back through it.
+        pattern: which of its blocks are there; None where all are.
+    """
+
+    gate: int
+    source: int
+    truncated: bool
+    pattern: Pattern | None
 
 
 @dataclass(frozen=True)
@@ -31,13 +53,20 @@ class Gate:
     """
 
     name: str
-    wiring: Dense | Diagonal | Absent
+    wiring: Wiring
     split: bool
+
+    @property
+    def matrices(self) -> tuple[Dense, ...]:
+        """Its dense matrices, in the order of their rows; none where it has no such wiring."""
+        if isinstance(self.wiring, Dense):
+            return (self.wiring,)
+        return self.wiring if isinstance(self.wiring, tuple) else ()
 
     @property
     def dense(self) -> bool:
         """Whether the gate has rows in the recurrent matrix."""
-        return isinstance(self.wiring, Dense)
+        return bool(self.matrices)
 
     @property
     def from_input(self) -> sympy.Symbol:
@@ -57,7 +86,7 @@ class Recurrence:
     Attributes:
         name: the cell's class name.
         gates: the gates, in the order of their rows in the input matrix.
-        states: names of the states.
+        states: names of the states: those declared, then those that hold the past for delays.
         output: the state that is put out.
         units: names of the unit parameters; ``diagonal.GATE`` are the weights of a
             :class:`~longlag.recurrence.Diagonal` gate.
@@ -65,6 +94,8 @@ class Recurrence:
         initial_bias: initial bias by gate.
         latex_symbols: how gates, states and unit parameters are written, where declared.
         equations: by state, its new value as an expression of ``symbols``.
+        delayed: by name of a state that holds the past: which state, as it was how many steps
+            before. Their equations only hand on, so a backend may keep a delay line instead.
     """
 
     name: str
@@ -75,6 +106,7 @@ class Recurrence:
     initial_bias: Mapping[str, float]
     latex_symbols: Mapping[str, str]
     equations: Mapping[str, Expression]
+    delayed: Mapping[str, tuple[str, int]]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Recurrence":
         return self  # nothing in it changes
@@ -94,6 +126,17 @@ class Recurrence:
     def dense_gates(self) -> tuple[Gate, ...]:
         """The gates that have rows in the recurrent matrix, in the order of those rows."""
         return tuple(gate for gate in self.gates if gate.dense)
+
+    @cached_property
+    def wires(self) -> tuple[Wire, ...]:
+        """The dense matrices in the order of their H rows each: gates, then as declared."""
+        numbers = {name: number for number, name in enumerate(self.states)}
+        return tuple(
+            Wire(number, numbers[held(dense.source or "", dense.delay - 1)], dense.truncated,
+                 dense.pattern)
+            for number, gate in enumerate(self.dense_gates)
+            for dense in gate.matrices
+        )  # fmt: skip
 
     @cached_property
     def drive_symbols(self) -> tuple[sympy.Symbol, ...]:
@@ -124,12 +167,14 @@ class Recurrence:
     def dependency_order(self) -> tuple[str, ...]:
         """The states, those first whose new value occurs in the equations of others."""
         names = list(self.equations)
+        formed = [name for name in names if not self.equations[name].is_Atom]
 
         def uses(name: str) -> int:
-            others = (self.equations[other] for other in names if other != name)
-            return sum(self.equations[name].has(other) for other in others if not other.is_Atom)
+            others = (self.equations[other] for other in formed if other != name)
+            return sum(self.equations[name].has(other) for other in others)
 
-        return tuple(sorted(names, key=lambda name: (uses(name), -names.index(name))))
+        latest_first = names[::-1]
+        return tuple(sorted(latest_first, key=uses))
 
     @cached_property
     def forward(self) -> Program:
@@ -141,7 +186,8 @@ class Recurrence:
         """The pointwise derivatives of each new state by each input; zeros are left out."""
         derivatives = {}
         for name in self.states:
-            for by in self.symbols:
+            read = self.equations[name].free_symbols
+            for by in (symbol for symbol in self.symbols if symbol in read):
                 derivative = sympy.diff(self.equations[name], by)
                 # SymPy's derivative of sign; as for step, what is not there at 0 is left out.
                 derivative = derivative.replace(sympy.DiracDelta, lambda *_: sympy.Integer(0))

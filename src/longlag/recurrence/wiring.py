@@ -1,9 +1,22 @@
-"""How the past reaches a gate: a dense matrix, one weight per unit, or not at all."""
+"""How the past reaches a gate: dense matrices, one weight per unit, or not at all."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-__all__ = ["Absent", "Dense", "Diagonal", "Initial", "Uniform", "UnitParameter", "Wiring"]
+from longlag.recurrence.program import DeclarationError
+
+__all__ = [
+    "Absent",
+    "Dense",
+    "Diagonal",
+    "Initial",
+    "Pattern",
+    "Uniform",
+    "UnitParameter",
+    "Wiring",
+    "block_diagonal",
+    "block_triangular",
+]
 
 
 @dataclass(frozen=True)
@@ -77,18 +90,113 @@ class UnitParameter:
                 )
 
 
+Pattern: TypeAlias = tuple[tuple[int, ...], ...]
+"""Which blocks of a recurrent matrix are there: B rows of B numbers, each 0 or 1."""
+
+
+def block_diagonal(blocks: int) -> Pattern:
+    """The pattern of heads: each group of units reads itself alone.
+
+    Args:
+        blocks: B, the number of equal groups.
+
+    >>> block_diagonal(3)
+    ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    """
+    groups = range(_blocks("block_diagonal", blocks))
+    return tuple(tuple(int(i == j) for j in groups) for i in groups)
+
+
+def block_triangular(blocks: int) -> Pattern:
+    """The pattern of a clockwork: group i reads itself and the groups after it, j >= i.
+
+    Groups go from the fastest to the slowest, so slower ones feed faster ones and never the other
+    way round.
+
+    Args:
+        blocks: B, the number of equal groups.
+
+    Source: J. Koutnik, K. Greff, F. Gomez and J. Schmidhuber, A clockwork RNN, ICML 2014.
+
+    >>> block_triangular(3)
+    ((1, 1, 1), (0, 1, 1), (0, 0, 1))
+    """
+    groups = range(_blocks("block_triangular", blocks))
+    return tuple(tuple(int(j >= i) for j in groups) for i in groups)
+
+
+def _blocks(function: str, blocks: Any) -> int:
+    if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
+        raise DeclarationError(
+            f"{function}: got blocks = {blocks!r}, expected a whole number of groups, at least 1"
+        )
+    return blocks
+
+
+def _pattern(given: Any) -> Pattern | None:
+    """A pattern as tuples of 0 and 1; None where every block is there."""
+    if given is None:
+        return None
+    rows: Any = given if isinstance(given, (tuple, list)) else ()
+    wrong = "" if rows else "that is no tuple of rows"
+    for number, row in enumerate(rows):
+        if not isinstance(row, (tuple, list)) or len(row) != len(rows):
+            wrong = f"row {number} is no row of {len(rows)}"
+        elif not all(isinstance(entry, int) and entry in (0, 1) for entry in row):
+            wrong = f"row {number} has something else than 0 and 1"
+        if wrong:
+            break
+    if not wrong and not any(map(any, rows)):
+        wrong = "no block is there; write Absent() for a gate that reads no past"
+    if wrong:
+        raise DeclarationError(
+            f"Dense: got pattern = {given!r}, expected None, or B rows of B numbers 0 or 1 with "
+            f"at least one 1, as block_diagonal(B) makes them; {wrong}"
+        )
+    if all(map(all, rows)):
+        return None
+    return tuple(tuple(int(entry) for entry in row) for row in rows)
+
+
 @dataclass(frozen=True)
 class Dense:
-    r"""A full matrix: :math:`r^g_t = W_g\, s_{t-1}` with :math:`W_g` of shape (H, H).
+    r"""A matrix: :math:`r^g_t = W_g\, s_{t-d}` with :math:`W_g` of shape (H, H).
+
+    A gate may have several, as a tuple; their products are summed:
+    ``(Dense(), Dense(delay=5))`` is :math:`W_1 h_{t-1} + W_5 h_{t-5}`.
 
     Args:
         source: the state that is read; ``None`` is the cell's output.
         truncated: the error does not flow back through this product, though W_g is trained.
             Hochreiter and Schmidhuber (1997) truncate so in all nets of their LSTM.
+        delay: d >= 1, how many steps back the state is read. It costs d - 1 further states, which
+            hold the past: the layer's state names them after the declared ones, as h_1, h_2.
+        pattern: which blocks of W_g are there: a B x B tuple of tuples of 0 and 1 over B equal
+            groups of units, where row i tells what group i reads. The other blocks are zero and
+            not trained. ``None``, or all ones, is the full matrix. H must be a multiple of B.
+
+    Raises:
+        DeclarationError: for a delay or a pattern that has no meaning.
+
+    Source: T. Lin, B. G. Horne, P. Tino and C. L. Giles, Learning long-term dependencies in NARX
+    recurrent neural networks, IEEE Transactions on Neural Networks 7(6), 1996 (delays).
+
+    >>> Dense(delay=5, pattern=[[True, False], [True, True]]).pattern
+    ((1, 0), (1, 1))
     """
 
     source: str | None = None
     truncated: bool = False
+    delay: int = 1
+    pattern: Pattern | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.delay, bool) or not isinstance(self.delay, int) or self.delay < 1:
+            raise DeclarationError(
+                f"Dense: got delay = {self.delay!r}, expected a whole number of steps, at least 1; "
+                "1 reads the state of the step before"
+            )
+        object.__setattr__(self, "pattern", _pattern(self.pattern))
 
 
 @dataclass(frozen=True)
@@ -111,4 +219,4 @@ class Absent:
     """No recurrent product: the gate reads the input only."""
 
 
-Wiring: TypeAlias = "Dense | Diagonal | Absent"
+Wiring: TypeAlias = Dense | tuple[Dense, ...] | Diagonal | Absent

@@ -138,9 +138,17 @@ class _Backward:
             for path, error in zip(visited, delta, strict=True):
                 path.append(error)
             here = d_drives[block.start + t]
-            torch.mul(delta[0].unsqueeze(-2), stacked[0][t], out=here)
-            for number in range(1, len(delta)):
-                here.addcmul_(delta[number].unsqueeze(-2), stacked[number][t])
+            first = True
+            for error, by_drives in zip(delta, stacked, strict=True):
+                if by_drives is None:
+                    continue
+                if first:
+                    torch.mul(error.unsqueeze(-2), by_drives[t], out=here)
+                else:
+                    here.addcmul_(error.unsqueeze(-2), by_drives[t])
+                first = False
+            if first:
+                here.zero_()
             sent: list[Tensor | None] = [None] * len(delta)
             for (number, symbol), partial in partials.items():
                 if symbol in states:
@@ -192,14 +200,14 @@ class _Backward:
             partials[key] = partial
         return partials
 
-    def _stack(self, partials: dict, like: Tensor) -> list[Tensor]:
-        """For each state, its partials by all drives: (T, N, drives, H)."""
+    def _stack(self, partials: dict, like: Tensor) -> list[Tensor | None]:
+        """For each state, its partials by all drives, (T, N, drives, H); None where it has none."""
         zero = torch.zeros_like(like[:1]).expand(like.shape)
+        symbols = self.recurrence.drive_symbols
         return [
-            torch.stack(
-                [partials.get((number, symbol), zero) for symbol in self.recurrence.drive_symbols],
-                dim=-2,
-            )
+            torch.stack([partials.get((number, symbol), zero) for symbol in symbols], dim=-2)
+            if any((number, symbol) in partials for symbol in symbols)
+            else None
             for number in range(len(self.recurrence.states))
         ]
 

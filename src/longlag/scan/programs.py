@@ -84,10 +84,11 @@ class TorchProgram:
             values[number] = constant
         for number, function, arguments in self._steps:
             values[number] = function(*[values[index] for index in arguments])
-        results = []
+        results: dict[int, Tensor] = {}  # a constant that is put out many times is one tensor
         for output in self.program.outputs:
             value = values[output]
-            if not isinstance(value, Tensor):
-                value = torch.full_like(inputs[0], value)
-            results.append(value)
-        return results
+            if isinstance(value, Tensor):
+                results[output] = value
+            elif output not in results:
+                results[output] = torch.full_like(inputs[0], value)
+        return [results[output] for output in self.program.outputs]

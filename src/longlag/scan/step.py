@@ -8,42 +8,52 @@ import sympy
 import torch
 from torch import Tensor
 
-from longlag.recurrence import Dense, Recurrence
+from longlag.recurrence import Pattern, Recurrence
 from longlag.scan.inputs import Weights
 from longlag.scan.programs import TorchProgram
 
-__all__ = ["Product", "TorchStep", "products", "torch_step"]
+__all__ = ["Product", "TorchStep", "patterned", "products", "torch_step"]
 
 
 @dataclass(frozen=True)
 class Product:
-    """Dense gates that read one state in one way, so that one matrix product serves them.
+    """Wires that read one state in one way, so that one matrix product serves them.
 
     Attributes:
         source: number of the state that is read.
         truncated: whether error is kept from flowing back through the product.
-        gates: numbers of these gates among the dense gates.
+        pattern: which blocks of its matrices are there; None where all are.
+        gates: by wire, the number of its gate among the dense gates.
+        wires: their numbers: which H rows of the recurrent matrix each has.
     """
 
     source: int
     truncated: bool
+    pattern: Pattern | None
     gates: tuple[int, ...]
-    pattern: None = None
-
-    @property
-    def wires(self) -> tuple[int, ...]:
-        return self.gates
+    wires: tuple[int, ...]
 
 
 def products(recurrence: Recurrence) -> tuple[Product, ...]:
-    """The matrix products of a recurrence: its dense gates by what they read, and how."""
-    groups: dict[tuple[int, bool], list[int]] = {}
-    for number, gate in enumerate(recurrence.dense_gates):
-        assert isinstance(gate.wiring, Dense)
-        assert gate.wiring.source is not None
-        source = recurrence.states.index(gate.wiring.source)
-        groups.setdefault((source, gate.wiring.truncated), []).append(number)
-    return tuple(Product(*key, tuple(gates)) for key, gates in groups.items())
+    """The matrix products of a recurrence: its wires by what they read, and how."""
+    groups: dict[tuple[int, bool, Pattern | None], list[int]] = {}
+    for number, wire in enumerate(recurrence.wires):
+        groups.setdefault((wire.source, wire.truncated, wire.pattern), []).append(number)
+    return tuple(
+        Product(*key, tuple(recurrence.wires[number].gate for number in numbers), tuple(numbers))
+        for key, numbers in groups.items()
+    )
+
+
+def patterned(rows: Tensor, pattern: Pattern | None) -> Tensor:
+    """Rows (W H, H) of wires, zero in the blocks that are not there, whatever stands in them."""
+    if pattern is None:
+        return rows
+    hidden = rows.shape[-1]
+    size = hidden // len(pattern)
+    left_out = torch.tensor(pattern, device=rows.device) == 0
+    left_out = left_out.repeat_interleave(size, 0).repeat_interleave(size, 1)
+    return rows.masked_fill(left_out.repeat(rows.shape[-2] // hidden, 1), 0.0)
 
 
 class TorchStep:
@@ -59,8 +69,11 @@ class TorchStep:
         self.apart = len(recurrence.drive_symbols) - len(recurrence.dense_gates)
         self.run_update = TorchProgram(recurrence.forward)
         self.products = products(recurrence)
-        self.fused = len(self.products) == 1 and all(
-            gate.dense and not gate.split for gate in recurrence.gates
+        # One product has one wire of each of its gates, in order: all rows as they are.
+        self.fused = (
+            len(self.products) == 1
+            and self.products[0].pattern is None
+            and all(gate.dense and not gate.split for gate in recurrence.gates)
         )
 
     @cached_property
@@ -69,14 +82,14 @@ class TorchStep:
         return TorchProgram(self.recurrence.linearisation)
 
     def blocks(self, weights: Weights) -> list[Tensor]:
-        """For each product, the rows (G'' H, H) of its gates in the recurrent matrix."""
+        """For each product, the rows (W'' H, H) of its wires; zero where a pattern has no block."""
         if weights.recurrent is None:
             return []
-        gates = weights.recurrent.split(weights.recurrent.shape[-1], dim=-2)
         if len(self.products) == 1:
-            return [weights.recurrent]
+            return [patterned(weights.recurrent, self.products[0].pattern)]
+        wires = weights.recurrent.split(weights.recurrent.shape[-1], dim=-2)
         return [
-            torch.cat([gates[number] for number in product.gates], dim=-2)
+            patterned(torch.cat([wires[n] for n in product.wires], dim=-2), product.pattern)
             for product in self.products
         ]
 
@@ -111,7 +124,8 @@ class TorchStep:
             parts = times(self.read(product, states, mask), block.mT).chunk(
                 len(product.gates), dim=-1
             )
-            recurrent.update(zip(product.gates, parts, strict=True))
+            for number, part in zip(product.gates, parts, strict=True):
+                recurrent[number] = recurrent[number] + part if number in recurrent else part
         inputs = dict(zip((gate.name for gate in gates), a.chunk(len(gates), dim=-1), strict=True))
         apart = [inputs[gate.name] for gate in gates if gate.split or not gate.dense]
         return apart + [
@@ -176,14 +190,20 @@ class TorchStep:
 
     def by_row(self, d_blocks: Sequence[Tensor], like: Tensor | None) -> Tensor | None:
         """From one block of rows per product to the recurrent matrix, shaped as ``like``."""
-        if like is None or len(d_blocks) == 1:
-            return None if like is None else d_blocks[0]
+        if like is None:
+            return None
+        found = [
+            patterned(d_block, product.pattern)
+            for product, d_block in zip(self.products, d_blocks, strict=True)
+        ]
+        if len(found) == 1:
+            return found[0]
         gradient = torch.empty_like(like)
         hidden = like.shape[-1]
-        gates = gradient.split(hidden, dim=-2)
-        for product, d_block in zip(self.products, d_blocks, strict=True):
-            for number, rows in zip(product.gates, d_block.split(hidden, -2), strict=True):
-                gates[number].copy_(rows)
+        wires = gradient.split(hidden, dim=-2)
+        for product, d_block in zip(self.products, found, strict=True):
+            for number, rows in zip(product.wires, d_block.split(hidden, -2), strict=True):
+                wires[number].copy_(rows)
         return gradient
 
 
