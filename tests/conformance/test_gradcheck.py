@@ -12,7 +12,7 @@ from longlag.scan import Weights, scan
 # cells/test_lstm1997.
 CELLS = {
     name: cell
-    for name, cell in cases.EVERY.items()
+    for name, cell in cases.CELLS.items()
     if not any(wire.truncated for wire in cell.recurrence.wires)
     and not any(getattr(gate.wiring, "truncated", False) for gate in cell.recurrence.gates)
 } | {"LSTM1997 without recurrence": cells.LSTM1997(recurrent=False)}
@@ -26,7 +26,7 @@ SCHEDULES = {
 }
 PAIRS = [(cell, backend) for cell, backend in cases.PAIRS if cell in CELLS]
 PAIRS += [
-    (name, backend) for name in CELLS.keys() - cases.EVERY.keys() for backend in cases.BACKENDS
+    (name, backend) for name in CELLS.keys() - cases.CELLS.keys() for backend in cases.BACKENDS
 ]
 
 
@@ -69,5 +69,5 @@ def test_second_derivatives(name, backend):
     ("name", "backend"), [(cell, backend) for cell, backend in cases.PAIRS if cell not in CELLS]
 )
 def test_a_truncated_gradient_is_not_the_slope(name, backend):
-    function, inputs = function_of(cases.EVERY[name], {}, backend)
+    function, inputs = function_of(cases.CELLS[name], {}, backend)
     assert not gradcheck(function, inputs, raise_exception=False)

@@ -35,7 +35,7 @@ def results_of(layer, x, state, lengths, resets, weights, final_weights, backend
 
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 def test_a_row_alone_is_its_row_in_the_batch(name, backend):
-    layer, x, state, resets = problem(cases.EVERY[name])
+    layer, x, state, resets = problem(cases.CELLS[name])
     weights = cases.random(5, STEPS, layer.hidden_size, seed=40)
     final_weights = [cases.random(*part.shape, seed=50 + n) for n, part in enumerate(state)]
     rows, total = results_of(layer, x, state, LENGTHS, resets, weights, final_weights, backend)
@@ -65,7 +65,7 @@ def test_a_row_alone_is_its_row_in_the_batch(name, backend):
 @pytest.mark.parametrize("filling", [float("nan"), float("inf"), -1e300])
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 def test_padding_changes_no_bit(name, backend, filling):
-    layer, x, state, resets = problem(cases.EVERY[name])
+    layer, x, state, resets = problem(cases.CELLS[name])
     padding = (torch.arange(STEPS) >= LENGTHS.unsqueeze(-1)).unsqueeze(-1)
     schedule = {"lengths": LENGTHS, "resets": resets}
     zero = cases.run(layer, x.masked_fill(padding, 0.0), state, backend, **schedule)
@@ -77,7 +77,7 @@ def test_padding_changes_no_bit(name, backend, filling):
 
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 def test_a_reset_cuts_a_sequence_in_two(name, backend):
-    layer, x, state, _ = problem(cases.EVERY[name])
+    layer, x, state, _ = problem(cases.CELLS[name])
     layer.backend = backend
     resets = torch.zeros(5, STEPS, dtype=torch.bool)
     resets[:, 4] = True
@@ -91,7 +91,7 @@ def test_a_reset_cuts_a_sequence_in_two(name, backend):
 
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 def test_windows_with_the_state_carried_are_one_long_run(name, backend):
-    layer, x, state, _ = problem(cases.EVERY[name])
+    layer, x, state, _ = problem(cases.CELLS[name])
     layer.backend = backend
     x.requires_grad_()
     whole, end = layer(x, state)

@@ -129,21 +129,14 @@ CELLS: dict[str, Cell] = {
     "IndRNN tanh": cells.IndRNN("tanh"),
     "Mixed": Mixed(),
     "Lone": Lone(),
+    "Delayed": Delayed(),
+    "Blocks": Blocks(),
+    "Wired": Wired(),
 }
 
-NEW_CELLS: dict[str, Cell] = {"Delayed": Delayed(), "Blocks": Blocks(), "Wired": Wired()}
-"""Cells with delays and patterns; the kernels of ``"cpu"`` have neither."""
 
-EVERY: dict[str, Cell] = CELLS | NEW_CELLS
-
-
-def backends_of(cell: Cell) -> tuple[str, ...]:
-    """The backends that run it."""
-    return tuple(b for b in BACKENDS if b != "cpu" or cell not in NEW_CELLS.values())
-
-
-PAIRS = [(name, backend) for name, cell in EVERY.items() for backend in backends_of(cell)]
-"""Names of cells, each with every backend that runs it."""
+PAIRS = [(name, backend) for name in CELLS for backend in BACKENDS]
+"""Names of cells, each with every backend."""
 
 
 def hidden_of(cell: Cell, least: int) -> int:

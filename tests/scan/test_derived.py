@@ -5,7 +5,7 @@ from tests.scan import cases
 import longlag as ll
 from longlag.scan import derived
 
-CELLS = pytest.mark.parametrize("cell", cases.EVERY.values(), ids=cases.EVERY)
+CELLS = pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
 
 
 def schedule_of(front, steps):
@@ -47,7 +47,7 @@ def test_blocks_of_any_size_equal_one_block(cell, front, monkeypatch):
 def test_gradients_of_windows_that_carry_a_state_may_be_differentiated_again(cell):
     """The weights reach the second window by its initial state too; that is counted once."""
     results = []
-    for backend in cases.backends_of(cell):
+    for backend in cases.BACKENDS:
         layer = cases.layer_of(cell, 2, cases.hidden_of(cell, 3), backend=backend)
         parameters = list(layer.parameters())
         x = cases.random(2, 6, 2).requires_grad_()
@@ -83,7 +83,7 @@ def test_one_tensor_given_as_both_states(create_graph):
 def test_only_the_gradients_that_are_wanted_are_given(cell):
     for frozen in dict(cases.layer_of(cell, 2, cases.hidden_of(cell, 3)).named_parameters()):
         gradients = []
-        for backend in cases.backends_of(cell):
+        for backend in cases.BACKENDS:
             layer = cases.layer_of(cell, 2, cases.hidden_of(cell, 3), backend=backend)
             getattr(layer, frozen).requires_grad_(False)
             output, state = layer(cases.random(2, 4, 2))
@@ -100,7 +100,7 @@ def test_only_the_gradients_that_are_wanted_are_given(cell):
 def test_a_result_that_the_loss_leaves_out_sends_nothing_back(cell):
     for last in (False, True):
         gradients = []
-        for backend in cases.backends_of(cell):
+        for backend in cases.BACKENDS:
             layer = cases.layer_of(cell, 2, cases.hidden_of(cell, 3), backend=backend)
             output, state = layer(cases.random(2, 4, 2))
             loss = state[-1].square().sum() if last else output[:, 1].square().sum()

@@ -85,8 +85,8 @@ def test_auto_says_once_that_it_takes_a_slow_backend(monkeypatch):
         warnings.simplefilter("error")
         layer(torch.ones(1, 4, 2, dtype=torch.bfloat16))  # said already
         ll.LSTM(2, 3, dtype=torch.bfloat16, backend="derived")(torch.ones(1, 4, 2).bfloat16())
+    layer = ll.Elman(2, 3)
     with pytest.warns(BackendWarning, match="'auto' takes 'reference'.*transform of torch.func"):
-        layer = ll.Elman(2, 3)
         torch.func.vmap(lambda x: layer(x)[0])(torch.ones(5, 1, 4, 2))
 
 
@@ -139,7 +139,7 @@ def test_weights_of_shapes_that_do_not_fit_are_refused_in_tests():
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 @pytest.mark.parametrize("empty", ["no steps", "no length", "no step, replicas"])
 def test_without_steps_the_state_stays_and_so_does_its_gradient(name, backend, empty):
-    cell = cases.EVERY[name]
+    cell = cases.CELLS[name]
     hidden = cases.hidden_of(cell, 4)
     replicas = 2 if "replicas" in empty else None
     front = (3,) if replicas is None else (2, 3)
@@ -163,7 +163,7 @@ def test_without_steps_the_state_stays_and_so_does_its_gradient(name, backend, e
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 @pytest.mark.parametrize("front", [(0,), (2, 0)])
 def test_without_sequences_all_is_empty_and_gradients_are_zero(name, backend, front):
-    cell = cases.EVERY[name]
+    cell = cases.CELLS[name]
     hidden = cases.hidden_of(cell, 4)
     layer = cases.layer_of(cell, 2, hidden, replicas=None if len(front) == 1 else 2)
     results = cases.run(
@@ -182,7 +182,7 @@ def test_without_sequences_all_is_empty_and_gradients_are_zero(name, backend, fr
 # In half precision rounding may move a unit over the corner of its activation.
 SMOOTH = {
     name: cell
-    for name, cell in cases.EVERY.items()
+    for name, cell in cases.CELLS.items()
     if "step(" not in str(cell.recurrence.linearisation)
 }
 
@@ -199,7 +199,7 @@ ANY_FLOAT = ("reference", "derived")
 )
 def test_it_takes_any_float(name, backend, dtype, within):
     """Near the result in float64 of the same, rounded, numbers."""
-    cell = cases.EVERY[name]
+    cell = cases.CELLS[name]
     hidden = cases.hidden_of(cell, 3)
     rough = cases.layer_of(cell, 2, hidden).to(dtype)
     exact = cases.layer_of(cell, 2, hidden)
@@ -218,7 +218,7 @@ def test_it_takes_any_float(name, backend, dtype, within):
 
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 def test_repeated_runs_have_the_same_bits(name, backend):
-    cell = cases.EVERY[name]
+    cell = cases.CELLS[name]
     layer = cases.layer_of(cell, 3, cases.hidden_of(cell, 4))
     x, schedule = cases.random(5, 6, 3), {"lengths": torch.tensor([6, 2, 0, 5, 1])}
     first = cases.run(layer, x, backend=backend, **schedule)

@@ -8,14 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from longlag.recurrence import Recurrence
+from longlag.recurrence import Pattern, Recurrence
 from longlag.scan.cpu import backward, forward, pack, scratch
 from longlag.scan.cpu.kernel import patterns
 from longlag.scan.cpu.plan import Plan, choose
 from longlag.scan.cpu.target import compile_functions, host
 from longlag.scan.cpu.threads import POOL
 from longlag.scan.inputs import Schedule, Weights
-from longlag.scan.step import products
 
 __all__ = ["Block", "Call", "Facts", "Place", "backward_kernel", "facts_of", "forward_kernel"]
 
@@ -70,7 +69,7 @@ class Facts(NamedTuple):
     wires: tuple[int, ...]
     sending: tuple[int, ...]
     sources: int
-    patterns: tuple[tuple[tuple[int, ...], ...], ...]
+    patterns: tuple[Pattern, ...]
     needs_drives: bool
 
 
@@ -81,7 +80,7 @@ def facts_of(recurrence: Recurrence) -> Facts:
         len(recurrence.gates),
         len(recurrence.drive_symbols),
         len(recurrence.dense_gates),
-        tuple(range(sum(len(product.wires) for product in products(recurrence)))),
+        tuple(range(len(recurrence.wires))),
         tuple(backward.sending(recurrence)),
         len(forward.sources(recurrence)),
         patterns(recurrence),
@@ -90,7 +89,7 @@ def facts_of(recurrence: Recurrence) -> Facts:
 
 
 @functools.lru_cache(maxsize=1024)
-def _ranges(pattern: tuple[tuple[int, ...], ...], hidden: int, plan: Plan, back: bool) -> Tensor:
+def _ranges(pattern: Pattern, hidden: int, plan: Plan, back: bool) -> Tensor:
     """Which k a block of units reads, as the kernels want it: where its pairs begin, the pairs."""
     size, groups = hidden // len(pattern), range(len(pattern))
     heads, pairs = [], []

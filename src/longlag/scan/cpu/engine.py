@@ -30,6 +30,7 @@ from longlag.scan.cpu.call import (
 from longlag.scan.cpu.products import Accumulated, drive_of_block, drives_again
 from longlag.scan.cpu.target import host
 from longlag.scan.inputs import Schedule, Weights
+from longlag.scan.step import patterned
 
 __all__ = ["ENGINE", "KEPT", "run", "unsupported"]
 
@@ -149,7 +150,8 @@ def _recurrent(call: Call) -> Tensor | None:
     recurrent = call.weights.recurrent
     if recurrent is None or not call.facts.patterns:
         return recurrent
-    return Accumulated.masked(call, recurrent)
+    blocks = zip(recurrent.split(call.hidden, -2), call.recurrence.wires, strict=True)
+    return torch.cat([patterned(block, wire.pattern) for block, wire in blocks], -2)
 
 
 def _final(call: Call, path: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from longlag.recurrence import Program, Recurrence
+from longlag.recurrence import Pattern, Program, Recurrence
 from longlag.scan.cpu import math
 from longlag.scan.cpu.builder import I8, I64, Code, Value
 from longlag.scan.cpu.plan import Plan
@@ -35,7 +35,7 @@ UNROLLED = 330
 _COSTS = {"tanh": 19, "sigmoid": 20, "exp": 19, "log": 25, "sin": 25, "cos": 25, "constant": 0}
 
 
-def patterns(recurrence: Recurrence) -> tuple[tuple[tuple[int, ...], ...], ...]:
+def patterns(recurrence: Recurrence) -> tuple[Pattern, ...]:
     """The block patterns that occur in the recurrent matrix, each once."""
     found = dict.fromkeys(product.pattern for product in products(recurrence))
     return tuple(pattern for pattern in found if pattern is not None)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from longlag.recurrence import Recurrence
+from longlag.recurrence import Pattern, Recurrence
 from longlag.scan import node
 from longlag.scan.cpu import scratch
 from longlag.scan.cpu.call import Block, Call, Place, runs
@@ -89,7 +89,7 @@ class _Segment(NamedTuple):
     gate: int
     count: int
     source: int
-    pattern: tuple[tuple[int, ...], ...] | None
+    pattern: Pattern | None
 
 
 @functools.lru_cache(maxsize=256)
@@ -259,17 +259,3 @@ class Accumulated:
                 if not call.replicated:
                     units = [unit.squeeze(0) for unit in units]
         return node.Gradients(self.d_x, d_input, d_bias, self.d_recurrent, initial, units)
-
-    @staticmethod
-    def masked(call: Call, recurrent: Tensor) -> Tensor:
-        """W with zeros where its patterns leave out, whatever stands there."""
-        hidden, found = call.hidden, recurrent.detach().clone()
-        for wire, _, count, _, pattern in _segments(call.recurrence):
-            if pattern is None:
-                continue
-            size = hidden // len(pattern)
-            mask = torch.tensor(pattern, dtype=torch.bool)
-            mask = mask.repeat_interleave(size, 0).repeat_interleave(size, 1).repeat(count, 1)
-            part = found[..., wire * hidden : (wire + count) * hidden, :]
-            part.masked_fill_(~mask, 0.0)
-        return found
