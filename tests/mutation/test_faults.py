@@ -115,14 +115,14 @@ def results(change: Callable[..., Any]) -> Fault:
 
 
 def matrix(change: Callable[[torch.Tensor], torch.Tensor]) -> Fault:
-    return given(weights=lambda w: dataclasses.replace(w, recurrent=change(w.recurrent)))
+    return given(weights=lambda w: w._replace(recurrent=change(w.recurrent)))
 
 
 def unit(number: int, change: Callable[[torch.Tensor], torch.Tensor]) -> Fault:
     def changed(weights: Weights) -> Weights:
         units = list(weights.units)
         units[number] = change(units[number])
-        return dataclasses.replace(weights, units=tuple(units))
+        return weights._replace(units=tuple(units))
 
     return given(weights=changed)
 

@@ -63,9 +63,8 @@ def check_input(x: Any, input_size: int, replicas: int | None, weight: Tensor) -
         raise TypeError(
             f"x: got {type(x).__name__}, expected a torch.Tensor; torch.as_tensor(x) makes one"
         )
-    expected = _shape(replicas, "N", "T", input_size)
     if x.dim() != (3 if replicas is None else 4) or x.shape[-1] != input_size:
-        hint = ""
+        hint, expected = "", _shape(replicas, "N", "T", input_size)
         if x.dim() == 2 and replicas is None:
             hint = "; for one sequence (T, C) give x.unsqueeze(0)"
             if input_size == 1:
@@ -76,6 +75,7 @@ def check_input(x: Any, input_size: int, replicas: int | None, weight: Tensor) -
             hint = f"; the layer has {replicas} replicas, each with its own sequences"
         raise ValueError(f"x: got shape {tuple(x.shape)}, expected {expected}{hint}")
     if replicas is not None and x.shape[0] != replicas:
+        expected = _shape(replicas, "N", "T", input_size)
         raise ValueError(
             f"x: got shape {tuple(x.shape)}, expected {expected}; to give every replica the same "
             f"sequences, use x.expand({replicas}, ...)"

@@ -316,30 +316,34 @@ class Recurrent(RecurrentModule):
         Raises:
             ValueError, TypeError: for a wrong shape, dtype or device, naming the argument.
         """
-        check_input(x, self.input_size, self.replicas, self.weight_ih)
+        parameters = self._parameters  # looked up once: a short call should stay short
+        weight_ih, weight_hh = parameters["weight_ih"], parameters["weight_hh"]
+        assert weight_ih is not None
+        check_input(x, self.input_size, self.replicas, weight_ih)
         if lengths is not None:
             lengths = check_lengths(lengths, x)
         if resets is not None:
             resets = check_resets(resets, x)
         names = self.recurrence.states
         initial = None if state is None else check_state(state, names, x, self.hidden_size)
-        x = _drop(x, self.input_dropout, self.training, (*x.shape[:-2], 1, x.shape[-1]))
         mask = None
-        if self.training and self.recurrent_dropout and self.weight_hh is not None:
-            ones = x.new_ones((*x.shape[:-2], self.hidden_size))
-            mask = nn.functional.dropout(ones, self.recurrent_dropout)
-        units = tuple(self.unit(name).unsqueeze(-2) for name in self.recurrence.units)
+        if self.training:
+            x = _drop(x, self.input_dropout, (*x.shape[:-2], 1, x.shape[-1]))
+            if self.recurrent_dropout and weight_hh is not None:
+                ones = x.new_ones((*x.shape[:-2], self.hidden_size))
+                mask = nn.functional.dropout(ones, self.recurrent_dropout)
+        units = tuple([self.unit(name).unsqueeze(-2) for name in self.recurrence.units])
         result = scan(
             self.recurrence,
             x,
-            Weights(self.weight_hh, units, self.weight_ih, self.bias),
+            Weights(weight_hh, units, weight_ih, parameters["bias"]),
             initial,
             lengths=lengths,
             resets=resets,
             mask=mask,
             backend=self.backend,
         )
-        self.backend_used = result.backend
+        object.__setattr__(self, "backend_used", result.backend)  # Module's is ten times slower
         return result.output, self._state_type(*result.state)
 
     def config(self) -> dict[str, Any]:  # noqa: D102
@@ -380,8 +384,6 @@ def _draw_unit(block: Tensor, generator: torch.Generator | None, declared: UnitP
         block.copy_(torch.logit((block - low) / (high - low)))
 
 
-def _drop(x: Tensor, probability: float, training: bool, shape: tuple[int, ...]) -> Tensor:
+def _drop(x: Tensor, probability: float, shape: tuple[int, ...]) -> Tensor:
     """Dropout with one mask for all steps of a sequence."""
-    if not training or probability == 0.0:
-        return x
-    return x * nn.functional.dropout(x.new_ones(shape), probability)
+    return x if probability == 0.0 else x * nn.functional.dropout(x.new_ones(shape), probability)

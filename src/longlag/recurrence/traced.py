@@ -139,6 +139,11 @@ class Recurrence:
         )  # fmt: skip
 
     @cached_property
+    def patterned(self) -> bool:
+        """Whether some dense matrix has blocks that are not there."""
+        return any(wire.pattern is not None for wire in self.wires)
+
+    @cached_property
     def drive_symbols(self) -> tuple[sympy.Symbol, ...]:
         """The symbols that the matrix products fill: a + r by gate, or a and r apart.
 

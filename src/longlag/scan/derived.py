@@ -228,12 +228,21 @@ def backward(
     weights: Weights,
     visited: Sequence[Tensor],
     kept: None,
+    facts: None,
     schedule: Schedule,
-    gradients: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
     wanted: node.Wanted,
 ) -> node.Gradients:
     """Send the error back; see :class:`node.Engine`."""
-    return _Backward(recurrence, drive, weights, visited, schedule)(gradients, wanted.units)
+    d_output, *final = gradients
+    if d_output is None:
+        d_output = torch.zeros_like(visited[0][1:])
+    final = [
+        torch.zeros_like(path[0]) if error is None else error
+        for error, path in zip(final, visited, strict=True)
+    ]
+    run_backward = _Backward(recurrence, drive, weights, visited, schedule)
+    return run_backward((d_output, *final), wanted.units)
 
 
 ENGINE = node.Engine(forward, backward)

@@ -1,6 +1,6 @@
 """The one entry: run a recurrence over time on a backend."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -9,13 +9,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
-from longlag.scan import derived, library, reference
-from longlag.scan.inputs import Schedule, Weights
-from longlag.scan.node import drive_of
+from longlag.scan import derived, library, node, reference
+from longlag.scan.inputs import FULL, Schedule, Weights
+from longlag.scan.node import Engine, drive_of, to_batch_first, to_time_first
 
 __all__ = ["BACKENDS", "Scanned", "check_backend", "scan"]
-
-_Run = Callable[..., tuple[Tensor, list[Tensor]]]
 
 BACKENDS = ("auto", "reference", "derived", "cpu")
 """What ``backend=`` can be: ``"reference"`` is plain PyTorch under autograd, the definition of
@@ -24,27 +22,27 @@ kernels compiled for this processor, for float32 and float64; and ``"auto"`` tak
 it can do the work, else ``"derived"``; inside the transforms of torch.func, ``"reference"``."""
 
 
-def _choose(backend: str, like: Tensor) -> tuple[str, _Run]:
-    """The backend that runs, and how."""
+def _choose(backend: str, like: Tensor) -> tuple[str, Engine | None]:
+    """The backend that runs, and its engine; the reference has none."""
     if backend == "reference":
-        return "reference", reference.run
+        return "reference", None
     # Inside torch.func transforms (grad, vmap, jacrev) only plain operations can be followed.
     if backend == "auto" and torch._C._are_functorch_transforms_active():
         library.say_once("reference", "it is inside a transform of torch.func")
-        return "reference", reference.run
+        return "reference", None
     if backend != "derived":
         from longlag.scan.cpu import engine  # brings in llvmlite, which nothing else needs
 
         problem = engine.unsupported(like)
         if problem is None:
-            return "cpu", engine.run
+            return "cpu", engine.ENGINE
         if backend == "cpu":
             raise ValueError(
                 f"backend: 'cpu' cannot run this: {problem}; use backend='auto', which takes "
                 "another where it must"
             )
         library.say_once("derived", problem)
-    return "derived", derived.run
+    return "derived", derived.ENGINE
 
 
 class Scanned(NamedTuple):
@@ -97,33 +95,39 @@ def scan(
         ValueError: for an unknown backend, or one that cannot run on such tensors.
     """
     check_backend(backend)
-    x = x.transpose(0, 1) if x.dim() == 3 else x.movedim(-2, 0)  # (T, *R, N, C)
     active = keep = None
     if lengths is not None:
-        steps = torch.arange(x.shape[0], device=x.device)
+        steps = torch.arange(x.shape[-2], device=x.device)
         active = (steps < lengths.unsqueeze(-1)).movedim(-1, 0).unsqueeze(-1)
     if resets is not None:
         keep = ~resets.movedim(-1, 0).unsqueeze(-1)
-    schedule = Schedule(active, keep, mask)
+    schedule = FULL
+    if active is not None or keep is not None or mask is not None:
+        schedule = Schedule(active, keep, mask)
     if torch.compiler.is_compiling() and backend != "reference":
-        drive, initial = _unfolded(recurrence, x, weights, initial, active)
+        drive, initial = _unfolded(recurrence, to_time_first(x), weights, initial, active)
         output, final = library.compiled_scan(
             recurrence, backend, drive, weights, tuple(initial), schedule
         )
-        return Scanned(output.movedim(0, -2), tuple(final), backend)
+        return Scanned(to_batch_first(output), tuple(final), backend)
+    like = x if weights.input is None else weights.input
+    chosen, engine = _choose(backend, like if initial is None else initial[0])
     device = x.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    like = x if weights.input is None else weights.input
-    chosen, run = _choose(backend, like if initial is None else initial[0])
-    if chosen != "cpu" or autocast:
-        x, initial = _unfolded(recurrence, x, weights, initial, active)
-        # Under autocast the drive may be rounded. The loop is not: its errors would add up.
-        x = x.to(initial[0].dtype)
-        weights = Weights(weights.recurrent, weights.units)
+    if chosen == "cpu" and not autocast:
+        assert engine is not None
+        output, final = node.run(engine, recurrence, x, weights, initial, schedule, False)
+        return Scanned(output, tuple(final), chosen)
+    x, initial = _unfolded(recurrence, to_time_first(x), weights, initial, active)
+    # Under autocast the drive may be rounded. The loop is not: its errors would add up.
+    x = x.to(initial[0].dtype)
+    weights = Weights(weights.recurrent, weights.units)
     with torch.autocast(device, enabled=False) if autocast else nullcontext():
-        output, final = run(recurrence, x, weights, initial, schedule)
-    output = output.transpose(0, 1) if output.dim() == 3 else output.movedim(0, -2)
-    return Scanned(output, tuple(final), chosen)
+        if engine is None:
+            output, final = reference.run(recurrence, x, weights, initial, schedule)
+        else:
+            output, final = node.run(engine, recurrence, x, weights, initial, schedule)
+    return Scanned(to_batch_first(output), tuple(final), chosen)
 
 
 def _unfolded(

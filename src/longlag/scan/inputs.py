@@ -1,15 +1,14 @@
 """What a scan reads beside its input: weights and schedule, with time first."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["Schedule", "Weights"]
+__all__ = ["FULL", "Schedule", "Weights"]
 
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(NamedTuple):
     """The numbers of one layer; R replicas put an R in front of every shape.
 
     Attributes:
@@ -25,8 +24,7 @@ class Weights:
     bias: Float[Tensor, "*R GH"] | None = None
 
 
-@dataclass(frozen=True)
-class Schedule:
+class Schedule(NamedTuple):
     """Which steps count; None where all do.
 
     Attributes:
@@ -38,3 +36,7 @@ class Schedule:
     active: Bool[Tensor, "T *R N 1"] | None = None
     keep: Bool[Tensor, "T *R N 1"] | None = None
     mask: Float[Tensor, "*R N H"] | None = None
+
+
+FULL = Schedule()
+"""Every step counts."""

@@ -111,8 +111,9 @@ def _scan_backward(
     """Gradients by drive, recurrent matrix where there is one, initial states, units."""
     weights, schedule = Weights(recurrent, tuple(units)), Schedule(active, keep, mask)
     found = _engine(backend, drive).backward(
-        _KNOWN[key], drive, weights, trajectory, None, schedule, (d_output, *d_final), Wanted()
-    )
+        _KNOWN[key], drive, weights, trajectory, None, None, schedule, (d_output, *d_final),
+        Wanted(),
+    )  # fmt: skip
     assert found.x is not None
     middle = [] if found.recurrent is None else [found.recurrent]
     results = [found.x, *middle, *found.initial, *found.units]

@@ -14,7 +14,16 @@ from longlag.recurrence import Recurrence
 from longlag.scan import reference
 from longlag.scan.inputs import Schedule, Weights
 
-__all__ = ["Engine", "Gradients", "Run", "Wanted", "drive_of", "run"]
+__all__ = [
+    "Engine",
+    "Gradients",
+    "Run",
+    "Wanted",
+    "drive_of",
+    "run",
+    "to_batch_first",
+    "to_time_first",
+]
 
 
 class Run(NamedTuple):
@@ -23,12 +32,14 @@ class Run(NamedTuple):
     Attributes:
         states: all states s_0 .. s_T, each (T + 1, N, H).
         final: the final states, each (N, H), that share no memory with ``states``.
-        kept: what else the backward pass reads; None for nothing.
+        kept: numbers that the backward pass reads beside; None for nothing.
+        facts: what else the backward pass is given; the engine's own.
     """
 
     states: list[Tensor]
     final: list[Tensor]
     kept: Tensor | None = None
+    facts: Any = None
 
 
 class Wanted(NamedTuple):
@@ -38,13 +49,14 @@ class Wanted(NamedTuple):
     input: bool = True
     bias: bool = True
     recurrent: bool = True
+    initial: bool = True
     units: bool = True
 
 
 class Gradients(NamedTuple):
     """What a backward pass gives: by x, weights, initial states, unit parameters.
 
-    Those of x, input and bias are None where they are not wanted.
+    Those of x and the weights may be None where they are not wanted, and ``initial`` empty.
     """
 
     x: Tensor | None
@@ -61,8 +73,8 @@ class Engine(NamedTuple):
     Attributes:
         forward: (recurrence, x, weights, initial states or None for zeros, schedule, whether a
             backward pass may follow) to :class:`Run`.
-        backward: (recurrence, x, weights, states, kept, schedule, gradients of output and final
-            states, :class:`Wanted`) to :class:`Gradients`.
+        backward: (recurrence, x, weights, states, kept, facts, schedule, gradients of output and
+            final states, None for zeros, :class:`Wanted`) to :class:`Gradients`.
         zero_padding: whether the states that it stores are zero in the padding.
     """
 
@@ -78,14 +90,37 @@ def run(
     weights: Weights,
     initial: Sequence[Tensor] | None,
     schedule: Schedule,
+    time_first: bool = True,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Run a recurrence over time as one node; results as in :func:`reference.run`."""
-    given = (x, weights.input, weights.bias, weights.recurrent)
-    states: Sequence[Tensor | None] = (None,) * len(recurrence.states)
-    if initial is not None:
-        states = [state for _, state in zip(recurrence.states, initial, strict=True)]
-    output, *final = _ScanNode.apply(engine, recurrence, schedule, *given, *states, *weights.units)
+    """Run a recurrence over time as one node; results as in :func:`reference.run`.
+
+    Args:
+        engine: what runs it.
+        recurrence, x, weights, initial, schedule: as in :func:`reference.run`.
+        time_first: x and output are (T, *R, N, .); else (*R, N, T, .), which saves the graph the
+            nodes that turn them.
+    """
+    count = len(recurrence.states)
+    states: Sequence[Tensor | None] = (None,) * count if initial is None else tuple(initial)
+    if len(states) != count:
+        raise ValueError(f"initial: got {len(states)} states, expected {count}")
+    recurrent, units, matrix, bias = weights
+    # Function.apply looks at every argument for the sake of torch.func's transforms.
+    node = _PLAIN if not torch._C._are_functorch_transforms_active() else _ScanNode.apply
+    output, *final = node(
+        engine, recurrence, schedule, time_first, x, matrix, bias, recurrent, *states, *units
+    )
     return output, final
+
+
+def to_time_first(tensor: Tensor) -> Tensor:
+    """From (*R, N, T, .) to (T, *R, N, .)."""
+    return tensor.transpose(0, 1) if tensor.dim() == 3 else tensor.movedim(-2, 0)
+
+
+def to_batch_first(tensor: Tensor) -> Tensor:
+    """From (T, *R, N, .) to (*R, N, T, .)."""
+    return tensor.transpose(0, 1) if tensor.dim() == 3 else tensor.movedim(0, -2)
 
 
 def drive_of(x: Tensor, weights: Weights) -> Tensor:
@@ -109,6 +144,7 @@ class _ScanNode(torch.autograd.Function):
         engine: Engine,
         recurrence: Recurrence,
         schedule: Schedule,
+        time_first: bool,
         x: Tensor,
         matrix: Tensor | None,
         bias: Tensor | None,
@@ -116,70 +152,96 @@ class _ScanNode(torch.autograd.Function):
         *numbers: Tensor | None,
     ) -> tuple[Tensor, ...]:
         states = len(recurrence.states)
-        initial = None if numbers[0] is None else numbers[:states]
-        weights = Weights(recurrent, numbers[states:], matrix, bias)
+        initial: Any = None if numbers[0] is None else numbers[:states]
+        units: Any = numbers[states:]
+        weights = Weights(recurrent, units, matrix, bias)
+        ctx.set_materialize_grads(False)  # what is not used costs nothing
         backward = any(ctx.needs_input_grad)
-        done = engine.forward(recurrence, x, weights, initial, schedule, backward)
+        turned = x if time_first else to_time_first(x)
+        done = engine.forward(recurrence, turned, weights, initial, schedule, backward)
         output = done.states[recurrence.states.index(recurrence.output)][1:]
         if not engine.zero_padding and schedule.active is not None:
             output = output.masked_fill(~schedule.active, 0.0)
         if backward:
             ctx.engine, ctx.recurrence, ctx.schedule = engine, recurrence, schedule
+            ctx.facts, ctx.time_first = done.facts, time_first
             ctx.save_for_backward(x, matrix, bias, recurrent, *numbers, *done.states, done.kept)
-        return output, *done.final
+        return output if time_first else to_batch_first(output), *done.final
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         recurrence, schedule = ctx.recurrence, ctx.schedule
         x, matrix, bias, recurrent, *rest = ctx.saved_tensors
         states, units = len(recurrence.states), len(recurrence.units)
         initial, numbers = rest[:states], tuple(rest[states : states + units])
         weights = Weights(recurrent, numbers, matrix, bias)
-        wanted = ctx.needs_input_grad[3:]
+        wanted = ctx.needs_input_grad[4:]
         if torch.is_grad_enabled():
             found: Sequence[Tensor | None] = _again(
-                recurrence, schedule, x, weights, initial, gradients, wanted
+                recurrence, schedule, ctx.time_first, x, weights, initial, gradients, wanted
             )
         else:
-            asked = Wanted(*wanted[:4], any(wanted[4 + states :]))
+            want_x, want_input, want_bias, want_recurrent, *others = wanted
+            asked = Wanted(
+                want_x, want_input, want_bias, want_recurrent,
+                any(others[:states]), any(others[states:]),
+            )  # fmt: skip
             *visited, kept = rest[states + units :]
+            if not ctx.time_first:
+                x, (d_output, *d_final) = to_time_first(x), gradients
+                if d_output is not None:
+                    gradients = (to_time_first(d_output), *d_final)
             done = ctx.engine.backward(
-                recurrence, x, weights, visited, kept, schedule, gradients, asked
+                recurrence, x, weights, visited, kept, ctx.facts, schedule, gradients, asked
             )
-            found = (*done[:4], *done.initial, *done.units)
+            begin = done.initial or [None] * states
+            d_x = done.x
+            if d_x is not None and not ctx.time_first:
+                d_x = to_batch_first(d_x)
+            found = (d_x, done.input, done.bias, done.recurrent, *begin, *done.units)
         pairs = zip(found, wanted, strict=True)
-        return None, None, None, *(gradient if want else None for gradient, want in pairs)
+        return None, None, None, None, *(gradient if want else None for gradient, want in pairs)
+
+
+_PLAIN: Any = super(torch.autograd.Function, _ScanNode).apply  # type: ignore[misc]
 
 
 def _again(
     recurrence: Recurrence,
     schedule: Schedule,
+    time_first: bool,
     x: Tensor,
     weights: Weights,
     initial: Sequence[Tensor | None],
-    gradients: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
     """The gradients as differentiable expressions, for a second derivative."""
+
     # Views of their own: one tensor may be given twice, and an initial state may depend on the
     # weights through an earlier window; neither may add to the gradient of another argument.
-    given = (x, weights.input, weights.bias, weights.recurrent, *initial, *weights.units)
-    own = [None if tensor is None else tensor.view_as(tensor) for tensor in given]
-    x, matrix, bias, recurrent, *rest = own
-    states = len(recurrence.states)
-    weights = Weights(recurrent, tuple(rest[states:]), matrix, bias)
-    drive = drive_of(x, weights)
+    def own_view(tensor: Any) -> Any:
+        return None if tensor is None else tensor.view_as(tensor)
+
+    x = own_view(x)
+    matrix, bias, recurrent = map(own_view, (weights.input, weights.bias, weights.recurrent))
+    initial, units = [own_view(state) for state in initial], tuple(map(own_view, weights.units))
+    own = (x, matrix, bias, recurrent, *initial, *units)
+    weights = Weights(recurrent, units, matrix, bias)
+    drive = drive_of(x if time_first else to_time_first(x), weights)
     begin = [
         drive.new_zeros((*drive.shape[1:-1], drive.shape[-1] // len(recurrence.gates)))
         if state is None
         else state
-        for state in rest[:states]
+        for state in initial
     ]
     output, final = reference.run(recurrence, drive, weights, begin, schedule)
+    if not time_first:
+        output = to_batch_first(output)
     pairs = [
         (result, gradient)
         for result, gradient in zip((output, *final), gradients, strict=True)
-        if result.requires_grad
+        if result.requires_grad and gradient is not None
     ]
     chosen = [
         tensor for tensor, want in zip(own, wanted, strict=True) if want and tensor is not None

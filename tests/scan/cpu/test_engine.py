@@ -19,8 +19,9 @@ from tests.scan import cases
 import longlag as ll
 from longlag.recurrence import Cell, Dense, tanh
 from longlag.scan import Schedule, Weights, derived, reference, scan
-from longlag.scan.cpu import call, engine, scratch
+from longlag.scan.cpu import call, engine, scratch, shape
 from longlag.scan.cpu import threads as thread_pool
+from longlag.scan.cpu.kept import kept_of
 
 NAMES = (
     "Elman", "Leaky shared", "Leaky without W", "LSTM with peepholes", "LSTM1997", "GRU", "IndRNN",
@@ -44,14 +45,14 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 @contextlib.contextmanager
 def threads(count):
     """That many threads, however small the work."""
-    before = torch.get_num_threads(), call.SMALL
+    before = torch.get_num_threads(), shape.SMALL
     torch.set_num_threads(count)
-    call.SMALL = 0
+    shape.SMALL = 0
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
-        call.SMALL = before[1]
+        shape.SMALL = before[1]
 
 
 def layer_of(cell, inputs, hidden, replicas=None, **options):
@@ -77,7 +78,7 @@ def problem_of(cell, front=(5,), steps=6, hidden=7, **options):
     replicas = front[0] if len(front) == 2 else None
     layer = layer_of(cell, 2, hidden, replicas, **dropout, **options)
     x = cases.random(*front, steps, 2, seed=3)
-    state = [cases.random(*front, hidden, seed=n + 5) for n in range(len(cell.state))]
+    state = [cases.random(*front, hidden, seed=n + 5) for n in range(len(cell.recurrence.states))]
     return layer, x, state, schedule_of(front, steps)
 
 
@@ -137,52 +138,68 @@ def test_a_long_sequence(monkeypatch):
     x = cases.random(1, 20_000, 2)
     ours = cases.run(layer, x, backend="cpu")
     cases.assert_same(ours, cases.run(layer, x, backend="derived"))
-    layer = layer_of(ll.cells.LSTM(), 2, 8)  # whose drives are kept, or computed again
+    layer = layer_of(ll.cells.LSTM(), 2, 8)  # whose activations are kept, or computed again
     whole = cases.run(layer, x, backend="cpu")
     assert all(torch.isfinite(result).all() for result in whole.values())
-    monkeypatch.setattr(engine, "KEPT", 0)
-    monkeypatch.setattr(call, "BLOCK", 999 * 4 * 8)
-    cases.assert_same(cases.run(layer, x, backend="cpu"), whole)
+    monkeypatch.setattr(engine, "KEPT", 999 * 4 * 8 * 8 * engine.PIECES)
+    with kinds_of_kernels() as kinds:
+        cases.assert_same(cases.run(layer, x, backend="cpu"), whole)
+    assert kinds == ["forward", *["again", "backward"] * 21]
+
+
+@contextlib.contextmanager
+def kinds_of_kernels():
+    """The kernels that run meanwhile."""
+    kinds, start = [], call.Call.run
+
+    def counted(self, kind, parameters):
+        kinds.append(kind)
+        start(self, kind, parameters)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(call.Call, "run", counted)
+        yield kinds
 
 
 @EVERY
 @pytest.mark.parametrize("scheduled", [False, True])
 @pytest.mark.parametrize("front", [(3,), (2, 3)])
-def test_blocks_of_any_size_equal_one_block(cell, front, scheduled, monkeypatch):
+def test_what_is_kept_or_computed_again_is_the_same(cell, front, scheduled, monkeypatch):
     problem = problem_of(cell, front, steps=11, hidden=4)
     if not scheduled:
         problem = (*problem[:3], {})
-    by_step = len(cell.recurrence.drive_symbols) * problem[1][..., 0, 0].numel() * 4
-    sizes, start = [], call.Call.run
-
-    def counted(self, kernel, places, numbers):
-        sizes.append(numbers[0])
-        start(self, kernel, places, numbers)
-
-    monkeypatch.setattr(call.Call, "run", counted)
-    whole = run(problem)
-    for kept in (engine.KEPT, 0):
-        monkeypatch.setattr(engine, "KEPT", kept)
-        for steps, expected in ((1, [1] * 11), (3, [3, 3, 3, 2]), (10, [10, 1]), (40, [11])):
-            sizes.clear()
-            monkeypatch.setattr(call, "BLOCK", steps * by_step)
+    kept = len(kept_of(cell.recurrence).values)
+    by_step = kept * problem[1][..., 0, 0].numel() * 4 * 8
+    with kinds_of_kernels() as kinds:
+        whole = run(problem)
+    assert kinds == ["keep" if kept else "forward", "backward"]
+    monkeypatch.setattr(engine, "PIECES", 1)
+    for steps, blocks in ((1, 11), (3, 4), (10, 2)):
+        monkeypatch.setattr(engine, "KEPT", steps * by_step)
+        with kinds_of_kernels() as kinds:
             cases.assert_same(run(problem), whole)
-            if not scheduled:
-                assert sizes == expected + expected[::-1]
-    monkeypatch.setattr(call, "BLOCK", 0)
-    cases.assert_same(run(problem), whole)
+        again = ["again", "backward"] * blocks if kept else ["backward"]
+        assert kinds == ["forward", *again]
 
 
-@pytest.mark.parametrize("cell", [ll.cells.LSTM(peepholes=True), ll.cells.GRU(), cases.Mixed()])
-def test_drives_that_were_computed_again_are_those_that_were_kept(cell, monkeypatch):
-    asked, again = [], engine.drives_again
-    monkeypatch.setattr(engine, "drives_again", lambda *a: asked.append(1) or again(*a))
-    problem = problem_of(cell)
-    kept = run(problem)
-    assert not asked
-    monkeypatch.setattr(engine, "KEPT", 0)
-    cases.assert_same(run(problem), kept)
-    assert asked
+@EVERY
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("front", [(1,), (3,), (2, 3)])
+def test_how_many_steps_are_collected_makes_no_difference(cell, front, scheduled, monkeypatch):
+    problem = problem_of(cell, front, steps=11, hidden=4)
+    if not scheduled:
+        problem = (*problem[:3], {})
+    whole = run(problem)
+    monkeypatch.setattr(shape, "LEAST_ROWS", 1)
+    monkeypatch.setattr(shape, "STRETCH", 1)
+    for numbers in (1, 200, 500):
+        monkeypatch.setattr(shape, "COLLECTED", numbers)
+        cases.assert_same(run(problem), whole)
+
+
+def test_a_thousand_rows_are_more_than_one_product_takes():
+    problem = problem_of(ll.cells.GRU(), (300,), steps=5, hidden=9)
+    cases.assert_same(run(problem), run(problem, "reference"))
 
 
 # What runs
@@ -192,26 +209,18 @@ def test_drives_that_were_computed_again_are_those_that_were_kept(cell, monkeypa
 def test_no_other_backend_runs_in_its_place(cell, monkeypatch):
     """auto: one forward and one backward kernel, and not a step of another backend."""
     problem = problem_of(cell)
-    expected, calls = run(problem, "reference"), []
-
-    def counted(make, name):
-        def made(*arguments):
-            kernel = make(*arguments)
-            return lambda *given: calls.append(name) or kernel(*given)
-
-        return made
+    expected = run(problem, "reference")
 
     def never(*arguments):
         raise AssertionError("another backend ran")
 
-    for name in ("forward_kernel", "backward_kernel"):
-        monkeypatch.setattr(engine, name, counted(getattr(engine, name), name))
     for module in (reference, derived):
         monkeypatch.setattr(module, "run", never)
     for name in ("forward", "backward", "_Backward"):
         monkeypatch.setattr(derived, name, never)
-    cases.assert_same(run(problem, "auto"), expected)
-    assert calls == ["forward_kernel", "backward_kernel"]
+    with kinds_of_kernels() as kinds:
+        cases.assert_same(run(problem, "auto"), expected)
+    assert kinds == ["keep" if kept_of(cell.recurrence).values else "forward", "backward"]
     assert problem[0].backend_used == "cpu"
 
 
@@ -269,9 +278,10 @@ def test_nothing_is_read_before_it_is_written_nor_written_beside_it(cell, front,
 
 GUARDED = """
 import ctypes, mmap, os
+import pytest
 import torch
 from tests.scan import cases
-from longlag.scan.cpu import call, engine, scratch
+from longlag.scan.cpu import call, engine, scratch, shape
 
 PAGE = mmap.PAGESIZE
 libc = ctypes.CDLL(None, use_errno=True)
@@ -307,25 +317,24 @@ if child == 0:  # proves that the page is guarded
     ctypes.memset(at_the_edge((3,), torch.float32).data_ptr() + 12, 0, 1)
     os._exit(0)
 assert os.WTERMSIG(os.waitpid(child, 0)[1]) > 0
-start, last = call.Call.__init__, engine.last_contiguous
 
 
-def start_moved(self, recurrence, x, weights, schedule):
-    start(self, recurrence, moved(x), weights, schedule)
-    for name in ("keep", "mask", "units"):
-        setattr(self, name, moved(getattr(self, name)))
-    if self.ordered is not None:
-        self.ordered = call._Rows(*map(moved, self.ordered[:3]), self.ordered.most)
+def order_moved(self, active):
+    return call._Rows(*map(moved, order(self, active)))
 
 
-packed = call.Call._packed
+def place_moved(self, tensor):
+    tensor = moved(tensor)
+    kept.append(tensor)
+    return place(self, tensor)
 
 
-def packed_moved(self, *arguments):
-    block = packed(self, *arguments)
-    return block._replace(offsets=moved(block.offsets))
+def tables_moved(self):
+    return {name: moved(table) for name, table in tables(self).items()}
 
 
+last, order, place = call.last_contiguous, call.Call._order, call.Call.place
+tables = shape.Shape._tables
 results = []
 CELLS = ("Elman", "Leaky without W", "LSTM with peepholes", "GRU", "IndRNN", "Mixed")
 for name in CELLS:
@@ -341,17 +350,24 @@ for name in CELLS:
             resets[..., 2] = True
             schedule = {"lengths": lengths, "resets": resets}
             plain = cases.run(layer, x, None, "cpu", **schedule)
-            call.Call.__init__, call.Call._packed = start_moved, packed_moved
-            engine.last_contiguous = lambda tensor: moved(last(tensor))
-            take = scratch.take
-            scratch.take = lambda name, like, *shape: at_the_edge(shape, like.dtype)
-            scratch.hold = lambda name, tensor: kept.append(tensor)
-            torch.Tensor.new_empty = new_empty
-            torch.Tensor.new_zeros = lambda self, shape: new_empty(self, shape).zero_()
-            found = cases.run(layer, x, None, "cpu", **schedule)
-            del torch.Tensor.new_empty, torch.Tensor.new_zeros
-            call.Call.__init__, call.Call._packed = start, packed
-            engine.last_contiguous, scratch.take = last, take
+            shape.shape_of.cache_clear()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(call.Call, "_order", order_moved)
+                patch.setattr(call.Call, "place", place_moved)
+                patch.setattr(shape.Shape, "_tables", tables_moved)
+                for module in (call, engine):
+                    patch.setattr(module, "last_contiguous", lambda tensor: moved(last(tensor)))
+                patch.setattr(
+                    scratch, "take", lambda name, like, *shape: at_the_edge(shape, like.dtype)
+                )
+                patch.setattr(torch.Tensor, "new_empty", new_empty)
+                patch.setattr(
+                    torch.Tensor, "new_zeros", lambda self, shape: new_empty(self, shape).zero_()
+                )
+                patch.setattr(torch, "empty_like", moved)
+                patch.setattr(torch, "zeros_like", lambda x: moved(x).zero_())
+                found = cases.run(layer, x, None, "cpu", **schedule)
+            shape.shape_of.cache_clear()
             for key, value in found.items():
                 assert torch.equal(value, plain[key]), (name, key)
 print("no page beyond was touched", len(kept) > 300)
@@ -454,7 +470,7 @@ WRONG = {
     ),
     "matrix of another dtype": (
         {"weights": Weights(torch.zeros(12, 3), (torch.zeros(1, 3).double(),) * 3)},
-        r"matrix: got \(12, 3\) of torch.float32 on cpu, expected \(12, 3\) of torch.float64",
+        r"matrix: got \(12, 3\) of torch.float32, expected \(12, 3\) of torch.float64",
     ),
     "matrix of fewer gates": (
         {"weights": Weights(torch.zeros(9, 3).double(), (torch.zeros(1, 3).double(),) * 3)},
@@ -479,9 +495,9 @@ WRONG = {
     ),
     "too few unit parameters": (
         {"weights": Weights(torch.zeros(12, 3).double(), (torch.zeros(1, 3).double(),) * 2)},
-        "shorter",
+        "unit parameters: got 2, expected 3",
     ),
-    "one state": ({"initial": (torch.zeros(2, 3).double(),)}, "shorter"),
+    "one state": ({"initial": (torch.zeros(2, 3).double(),)}, "initial: got 1 states, expected 2"),
     "mask of one row": (
         {"schedule": Schedule(mask=torch.ones(1, 3).double())}, r"mask: got \(1, 3\)"
     ),
@@ -502,6 +518,25 @@ def test_memory_that_is_not_what_a_kernel_takes_it_for_is_refused(name):
     engine.run(**given_to_lstm())
     with pytest.raises(ValueError, match=message):
         engine.run(**{**given_to_lstm(), **change})
+
+
+@EVERY
+@pytest.mark.parametrize("front", [(1,), (4,), (2, 3)])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_an_error_of_the_final_states_alone(cell, front, steps):
+    layer, x, state, _ = problem_of(cell, front, steps)
+    found = []
+    for backend in ("cpu", "reference"):
+        layer.eval()
+        layer.backend = backend
+        given = [part.detach().requires_grad_() for part in state]
+        _, final = layer(x, given)
+        loss = sum(part.sin().sum() for part in final)
+        found.append(
+            torch.autograd.grad(loss, [*given, *layer.parameters()], materialize_grads=True)
+        )
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-12)
 
 
 # Threads
@@ -604,11 +639,11 @@ FORKED = """
 import os, signal, threading, time
 import torch
 import longlag as ll
-from longlag.scan.cpu import call, target, threads
+from longlag.scan.cpu import shape, target, threads
 
 torch.set_num_threads(1)  # PyTorch's own threads are of no use in a forked process
 torch.get_num_threads = lambda: 2
-call.SMALL = 0
+shape.SMALL = 0
 layer = ll.LSTM(2, 5, seed=0, dtype=torch.float64, backend="cpu")
 x = torch.linspace(-1, 1, 20 * 6 * 2, dtype=torch.float64).view(20, 6, 2)
 

@@ -2,12 +2,13 @@
 
 import itertools
 import re
+from dataclasses import replace
 
 import llvmlite.binding as llvm
 import pytest
 from tests.scan import cases
 
-from longlag.scan.cpu import backward, forward, plan, target
+from longlag.scan.cpu import backward, forward, matrix, plan, target
 from longlag.scan.step import products as products_of
 
 HOSTS = {
@@ -16,8 +17,8 @@ HOSTS = {
     "NEON": ("aarch64-unknown-linux-gnu", target.Host("cortex-a76", "", 16, 32, True)),
     "SSE": ("x86_64-unknown-linux-gnu", target.Host("x86-64", "", 16, 16, False)),
 }
-PLAIN = {"lengths": False, "keep": False, "mask": False}
-ALL = {"lengths": True, "keep": True, "mask": True}
+PLAIN = {"ordered": False, "keep": False, "mask": False}
+ALL = {"ordered": True, "keep": True, "mask": True}
 
 
 @pytest.mark.parametrize("name", HOSTS)
@@ -32,20 +33,21 @@ def test_a_tile_stays_in_the_registers_and_covers_the_units(name, double):
         (1, 3, 64),
     )
     for products, batch, hidden, threads in sizes:
-        chosen = plan.choose(host, products, batch, hidden, threads, double=double, **PLAIN)
+        chosen = plan.choose(host, batch, hidden, threads, double=double, products=products)
         size = (products, batch, hidden, threads, chosen)
-        tile = chosen.rows * chosen.vectors
-        accumulators = tile * chosen.chains * products
-        # A weight and a state are operands beside them. Where even the smallest tile needs more
-        # registers than there are, it is that one.
-        assert accumulators + 2 <= host.registers or tile * chosen.chains == 1, size
+        accumulators = chosen.rows * chosen.vectors * chosen.chains
+        # A weight and a state are operands beside them.
+        assert accumulators + 2 <= host.registers, size
         assert 1 <= chosen.rows <= max(1, batch), size
-        assert chosen.lanes == lanes, size
-        assert 1 <= chosen.vectors <= -(-hidden // lanes), size
+        assert chosen.lanes <= min(lanes, hidden) < 2 * chosen.lanes or chosen.lanes == lanes, size
+        assert 1 <= chosen.vectors <= -(-hidden // chosen.lanes), size
         assert chosen.chains in (1, 2, 4), size
-        assert chosen.units == lanes * chosen.vectors, size
-        assert chosen.ragged_units == (hidden % chosen.units > 0), size
-        assert chosen.ragged_lanes == (hidden % lanes > 0), size
+        assert chosen.units == chosen.lanes * chosen.vectors, size
+        assert (
+            (chosen.blocks(hidden) - 1) * chosen.units
+            < hidden
+            <= (chosen.blocks(hidden) * chosen.units)
+        ), size
 
 
 @pytest.mark.parametrize("name", HOSTS)
@@ -53,23 +55,35 @@ def test_a_large_tile_fills_the_registers_and_a_small_one_has_chains(name):
     """Four cycles pass before a sum can be added to; two begin each cycle: so 8 at least."""
     host = HOSTS[name][1]
     for batch, hidden in ((60, 256), (1, 512), (1, 1), (2, 3)):
-        chosen = plan.choose(host, 1, batch, hidden, 1, double=False, **PLAIN)
+        chosen = plan.choose(host, batch, hidden, 1, double=False)
         tile = chosen.rows * chosen.vectors
         assert tile * chosen.chains >= min(8, 4 * tile), (batch, hidden, chosen)
 
 
 def test_rows_are_enough_for_all_threads():
     for name, threads in itertools.product(HOSTS, (2, 4, 8)):
-        chosen = plan.choose(HOSTS[name][1], 1, 8, 512, threads, double=False, **PLAIN)
+        chosen = plan.choose(HOSTS[name][1], 8, 512, threads, double=False)
         assert -(-8 // chosen.rows) >= threads, (name, chosen)
 
 
 @pytest.mark.parametrize("schedule", [PLAIN, ALL, {**PLAIN, "keep": True}])
 @pytest.mark.parametrize("double", [False, True])
 def test_what_is_asked_for_is_in_the_plan(schedule, double):
-    chosen = plan.choose(HOSTS["AVX2"][1], 3, 4, 5, 1, double=double, **schedule)
+    chosen = plan.choose(HOSTS["AVX2"][1], 4, 5, 1, double=double, **schedule)
     assert chosen.double == double
     assert {name: getattr(chosen, name) for name in schedule} == schedule
+
+
+@pytest.mark.parametrize(
+    ("batch", "threads", "ordered", "expected"),
+    [(1, 1, False, "apart"), (3, 1, False, "apart"), (4, 1, False, "folded"),
+     (7, 2, False, "apart"), (8, 2, False, "folded"), (1, 1, True, "folded")],
+)  # fmt: skip
+def test_the_input_of_few_sequences_is_a_product_of_its_own(batch, threads, ordered, expected):
+    given = {"double": False, "ordered": ordered}
+    host = HOSTS["AVX-512"][1]
+    assert plan.choose(host, batch, 64, threads, has_input=True, **given).input == expected
+    assert plan.choose(host, batch, 64, threads, **given).input == "drive"
 
 
 def assembly_of(text, name, monkeypatch):
@@ -91,6 +105,15 @@ def assembly_of(text, name, monkeypatch):
 MULTIPLY_ADD = {"AVX2": r"vfn?m\w+\s.*%ymm", "AVX-512": r"vfn?m\w+\s.*%zmm", "NEON": r"fml[as]\s+v"}
 
 
+INPUTS = ("drive", "folded", "apart")
+
+
+def emitted(kind, recurrence, chosen):
+    if kind is forward:
+        return forward.emit(recurrence, chosen, keep=True)
+    return backward.emit(recurrence, chosen)
+
+
 @pytest.mark.parametrize("kind", [forward, backward], ids=["forward", "backward"])
 @pytest.mark.parametrize(
     ("name", "cell", "double", "schedule"),
@@ -101,14 +124,41 @@ MULTIPLY_ADD = {"AVX2": r"vfn?m\w+\s.*%ymm", "AVX-512": r"vfn?m\w+\s.*%zmm", "NE
     ],
 )
 def test_kernels_for_other_processors(name, cell, double, schedule, kind, monkeypatch):
-    """They compile, to wide multiply-adds, and call nothing: no libm, no library of ours."""
+    """They compile, to wide multiply-adds, and call nothing but what they have the address of, and
+    the memory functions of the C library, which are in every process."""
     recurrence = cases.CELLS[cell].recurrence
     dense = len(recurrence.dense_gates)
-    products = dense if kind is forward else 1
     schedule = {**schedule, "mask": schedule["mask"] and dense > 0}
-    chosen = plan.choose(HOSTS[name][1], products, 5, 21, 1, double=double, **schedule)
-    text = assembly_of(kind.emit(recurrence, chosen), name, monkeypatch)
-    assert text.count(f"{kind.NAME}:") == 1
+    chosen = plan.choose(HOSTS[name][1], 5, 21, 1, double=double, products=dense, **schedule)
+    for source in INPUTS:
+        if source == "apart" and chosen.ordered:
+            continue
+        text = assembly_of(
+            emitted(kind, recurrence, replace(chosen, input=source)), name, monkeypatch
+        )
+        assert text.count(f"{kind.NAME}:") == 1
+        calls = re.findall(r"^\s+(?:callq?|bl|blr|jmp)\s+(.*)$", text, re.MULTILINE)
+        # Through a register or a place in memory, to itself, or to a place within.
+        allowed = r"\*|x\d+$|\.L|longlag|mem(cpy|set|move)"
+        assert [call for call in calls if not re.match(allowed, call)] == []
+        if dense and (kind is forward or any(not p.truncated for p in products_of(recurrence))):
+            assert len(re.findall(MULTIPLY_ADD[name], text)) >= chosen.rows
+
+
+@pytest.mark.parametrize("name", ["AVX2", "AVX-512", "NEON"])
+@pytest.mark.parametrize("double", [False, True])
+def test_matrix_functions_for_other_processors(name, double, monkeypatch):
+    host = HOSTS[name][1]
+    lanes = host.lanes(8 if double else 4)
+    facts = matrix.Matrix(double, lanes, 2, host.registers)
+    numbers, vectors = facts.outer_tile
+    assert numbers * vectors + vectors + 1 <= host.registers
+    assert facts.drive_rows * 2 + 2 + 1 <= host.registers
+    text = assembly_of(matrix.emit(facts), name, monkeypatch)
+    labels = re.findall(r"^(\w+):", text, re.MULTILINE)
+    assert set(matrix.MATRIX) <= set(labels)
     assert re.findall(r"^\s+(?:callq?|bl|blr)\s.*$", text, re.MULTILINE) == []
-    if dense and (kind is forward or any(not p.truncated for p in products_of(recurrence))):
-        assert len(re.findall(MULTIPLY_ADD[name], text)) >= chosen.rows
+    assert len(re.findall(MULTIPLY_ADD[name], text)) >= numbers * vectors
+    for wide in (1, 2, lanes):
+        text = assembly_of(matrix.emit_send(double, lanes, wide, host.registers), name, monkeypatch)
+        assert text.count(f"{matrix.SEND}:") == 1

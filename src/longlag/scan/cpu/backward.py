@@ -4,31 +4,43 @@ A step t takes the errors dr of step t + 1 through W^T, adds what arrives at s_t
 goes through the pointwise adjoint of step t. So the kernel has the shape of the forward one, with
 two ends: rows whose last step this is have no dr yet, and after the first step of the call the
 product alone gives the error of the states before it.
+
+The errors of the drives, the states that W read and the input of some steps are collected, in a
+work space that stays in a cache, until there are enough rows for dW, dU, db and dx to be matrix
+products.
 """
 
 import functools
 from collections.abc import Callable
 
-from longlag.recurrence import Adjoint, Recurrence, derive_adjoint
-from longlag.scan.cpu.builder import Value
-from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Units, cost_of, patterns, run_program
+from llvmlite import ir
+
+from longlag.recurrence import Recurrence
+from longlag.scan.cpu import forward
+from longlag.scan.cpu.builder import I64, Value
+from longlag.scan.cpu.kept import kept_of
+from longlag.scan.cpu.kernel import (
+    Arguments,
+    Kernel,
+    Row,
+    Term,
+    Units,
+    cost_of,
+    patterns,
+    run_program,
+)
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.step import products
 
-__all__ = ["NAME", "adjoint_of", "arguments", "carried", "emit", "sending"]
+__all__ = ["NAME", "arguments", "carried", "emit", "input_slots", "sending"]
 
 NAME = "longlag_backward"
 
 
 @functools.lru_cache(maxsize=256)
-def adjoint_of(recurrence: Recurrence) -> Adjoint:
-    """The backward step of a recurrence, derived once."""
-    return derive_adjoint(recurrence)
-
-
 def carried(recurrence: Recurrence) -> tuple[bool, ...]:
     """By state, whether any error reaches it pointwise, from the states after it."""
-    program = adjoint_of(recurrence).program
+    program = kept_of(recurrence).program
     first, drives = len(program.inputs), len(recurrence.drive_symbols)
 
     def nonzero(value: int) -> bool:
@@ -47,27 +59,40 @@ def sending(recurrence: Recurrence) -> list[int]:
     return sorted(wire for product in found for wire in product.wires)
 
 
+def input_slots(recurrence: Recurrence) -> tuple[int, ...]:
+    """By gate, the number of the drive that has its U x + b."""
+    symbols = recurrence.drive_symbols
+    return tuple(symbols.index(gate.from_input) for gate in recurrence.gates)
+
+
 def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
-    """What the kernel is given, in order."""
-    states = range(len(recurrence.states))
-    pointers = ["d_output", "drives", "d_drives", "weights", "units", "d_units"]
-    pointers += [f"state_{k}" for k in states]
-    pointers += [f"delta_{k}" for k in states]
-    pointers += ["order", "counts", "offsets"] if plan.ordered else []
+    """What the kernel is given, in order. Numbers that begin with ``at_`` are parts of ``work``."""
+    states, count = range(len(recurrence.states)), len(patterns(recurrence))
+    tables = ["list_sending", "list_slots", "panels"]
+    tables += [f"{name}_{number}" for number in range(count) for name in ("ranges", "panels")]
+    pointers = ["x", "input", "recurrent", "units", "kept", "work", "d_output", "errors"]
+    pointers += ["d_x", "d_input", "d_bias", "d_recurrent", "d_units"]
+    pointers += [f"{name}_{k}" for k in states for name in ("state", "delta")]
+    pointers += ["order", "counts"] if plan.ordered else []
     pointers += [name for name in ("keep", "mask") if getattr(plan, name)]
-    pointers += [f"ranges_{number}" for number in range(len(patterns(recurrence)))]
     numbers = (
-        "T",
-        "N",
-        "H",
-        "output_t",
-        "output_n",
-        "state_t",
-        "keep_t",
-        "delta_half",
-        "by_thread",
-    )
-    return Arguments(tuple(pointers), numbers)
+        "T", "x_t", "x_n", "output_t", "output_n", "d_x_t", "d_x_n", "delta_half",
+        "want_x", "want_input", "want_recurrent", "send",
+    )  # fmt: skip
+    constants = (
+        "N", "H", "C", "state_t", "keep_t", "kept_t", "error_half", "work_bytes", "unit_bytes",
+        "input_bytes", "bias_bytes", "recurrent_bytes", "at_recurrent", "at_errors", "at_read",
+        "at_inputs", "at_where", "at_sums", "at_input_sums", "sums_size", "rows", "entries",
+        *(f"entries_{number}" for number in range(count)),
+        "pack_back", "outer", "outer_input", "unpack", "unpack_input",
+    )  # fmt: skip
+    return Arguments(tuple(tables), tuple(pointers), numbers, constants)
+
+
+_BY_THREAD = {
+    "work": "work_bytes", "d_units": "unit_bytes", "d_input": "input_bytes",
+    "d_bias": "bias_bytes", "d_recurrent": "recurrent_bytes",
+}  # fmt: skip
 
 
 def emit(recurrence: Recurrence, plan: Plan) -> str:
@@ -76,26 +101,60 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
     It goes from step T - 1 down to step 0. ``delta_k`` holds two arrays (rows, H), ``delta_half``
     apart, that steps read and write in turns, beginning with the first: it holds the error of the
     states after the last step. In the end the one with number T + 1 modulo 2 holds the error of the
-    states before the first.
+    states before the first. ``errors`` has the same two, (rows, dense gates, H), for dr.
     """
-    kernel = _Backward(
-        recurrence, plan, NAME, arguments(recurrence, plan), {"d_units": "by_thread"}
-    )
+    kernel = _Backward(recurrence, plan)
     code, arg = kernel.code, kernel.arg
+    kernel.prepare()
     last = code.plus(arg["T"], -1)
     with code.loop(last, code.i64(-1), -1) as t:
         kernel.begin(t)
+        kernel.collect_input()
         with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.later) as row:
             kernel.tile(block, vectors, row)
-        with kernel.tiles(kernel.rows, kernel.later) as row, kernel.unit_blocks() as (_, vectors):
+        with (
+            kernel.tiles(kernel.count_now, kernel.later) as row,
+            kernel.unit_blocks() as (_, vectors),
+        ):
             kernel.first(vectors, row)
+        kernel.end()
     kernel.begin(code.i64(-1))
     with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.later) as row:
         kernel.last(block, vectors, row)
+    kernel.unpack()
     return kernel.finish()
 
 
 class _Backward(Kernel):
+    def __init__(self, recurrence: Recurrence, plan: Plan) -> None:
+        super().__init__(recurrence, plan, NAME, arguments(recurrence, plan), _BY_THREAD)
+        self.kept = kept_of(recurrence)
+        self.has_input = plan.input != "drive"
+        self.slots = input_slots(recurrence)
+        self.dense = len(recurrence.dense_gates)
+        self.apart = len(self.drives) - self.dense
+        self.carried = carried(recurrence)
+        self.output = recurrence.states.index(recurrence.output)
+        self.reading = forward.sources(recurrence)
+        self.wires = sending(recurrence)
+        self.sources = sorted({p.source for p in self.products if not p.truncated})
+        self.collected = self.code.variable(I64)
+        code = self.code
+        panel = code.times(self.arg["rows"], plan.lanes)
+        self.panel, self.drive_panels = panel, code.times(panel, self.vectors)
+
+    def prepare(self) -> None:
+        """W as it sends errors back; sums that are zero."""
+        code, arg = self.code, self.arg
+        if self.wires:
+            self.call(
+                "pack_back", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
+                code.i64(len(self.wires)), arg["list_sending"],
+            )  # fmt: skip
+        with code.loop(code.i64(0), arg["sums_size"], self.plan.lanes) as index:
+            code.store(code.zero(), self.work("at_sums", index))
+        code.b.store(code.i64(0), self.collected)
+
     def begin(self, t: Value) -> None:
         """Offsets of step t, whose errors dr of step t + 1 are there."""
         code, arg = self.code, self.arg
@@ -103,40 +162,173 @@ class _Backward(Kernel):
         self.old = code.times(t, arg["state_t"])
         self.new = code.b.add(self.old, arg["state_t"])
         self.output_t = code.times(t, arg["output_t"])
-        self.width = code.times(arg["H"], self.drives)
         turn = code.b.and_(code.plus(code.b.sub(arg["T"], t), -1), code.i64(1))
         self.arriving = code.times(turn, arg["delta_half"])
         self.leaving = code.b.sub(arg["delta_half"], self.arriving)
-        self.output = self.recurrence.states.index(self.recurrence.output)
-        self.apart = self.drives - len(self.recurrence.dense_gates)
-        self.carried = carried(self.recurrence)
-        self.sources = sorted({p.source for p in self.products if not p.truncated})
+        self.errors_before = code.times(turn, arg["error_half"])
+        self.errors_now = code.b.sub(arg["error_half"], self.errors_before)
         inside = code.b.icmp_signed("<", self.next, arg["T"])
         if self.plan.ordered:
-            # counts and offsets go one step further than T; what is there is not used.
+            # counts go one step further than T; what is there is not used.
             later = self.count(self.next)
-            self.rows = self.count(code.b.select(self._is_end(t), self.next, t))
+            end = code.b.icmp_signed("<", t, code.i64(0))
+            self.count_now = self.count(code.b.select(end, self.next, t))
         else:
-            later = self.rows = arg["N"]
+            later = self.count_now = arg["N"]
         self.later = code.b.select(inside, later, code.i64(0))
+        self.base = code.b.load(self.collected)
 
-    def _is_end(self, t: Value) -> Value:
-        return self.code.b.icmp_signed("<", t, self.code.i64(0))
+    # What is collected
 
-    def _errors(self, t: Value, row: Row, drive: int) -> tuple[Value, Value]:
-        """Offset of the error of a drive."""
+    def _slot(self, row: Row) -> Value:
+        return self.code.b.add(self.base, row.slot)
+
+    def _panel(self, name: str, number: int, row: Row, units: Units) -> Value:
+        """Where the panels of a part of the work space have a row and vector of units."""
         code = self.code
-        packed = code.b.add(self.packed_row(t), row.packed)
-        return code.times(packed, self.width), code.times(self.arg["H"], drive)
+        at = code.times(units.number, self.panel)
+        row_at = code.times(self._slot(row), self.plan.lanes)
+        return self.work(name, code.times(self.drive_panels, number), at, row_at)
 
-    def _sent(self, block: Value, vectors: list[Units], rows: list[Row], end: bool) -> list:
+    def collect_input(self) -> None:
+        """The input of this step, with a one for the bias, and where its error goes."""
+        if not self.has_input:
+            return
+        code, arg = self.code, self.arg
+        size = code.i64(self.plan.rows)
+        where = code.b.bitcast(self.work("at_where"), I64.as_pointer())
+        with self.tiles(self.count_now) as row, code.loop(code.i64(0), size) as r:
+            here = row(r)
+            slot = self._slot(here)
+            at = code.plus(code.times(self.t, arg["d_x_t"]), code.times(here.number, arg["d_x_n"]))
+            code.b.store(at, code.b.gep(where, [slot]))
+            source = code.at(
+                arg["x"], code.times(self.t, arg["x_t"]), code.times(here.number, arg["x_n"])
+            )
+            target = self.work("at_inputs", code.times(slot, code.plus(arg["C"], 1)))
+            self._copy(source, target, arg["C"])
+            one = ir.Constant(code.scalar, 1.0)
+            code.b.store(one, code.at(target, arg["C"]))
+
+    def _copy(self, source: Value, target: Value, count: Value) -> None:
+        """Some numbers: as vectors, then what is left by halves."""
+        code, width = self.code, self.plan.lanes
+        done = code.b.and_(count, code.i64(-width))
+        with code.loop(code.i64(0), done, width) as k:
+            code.store(code.load(code.at(source, k)), code.at(target, k))
+        place = code.variable(I64)
+        code.b.store(done, place)
+        while width > 1:
+            width //= 2
+            some = code.b.icmp_signed("!=", code.b.and_(count, code.i64(width)), code.i64(0))
+            with code.b.if_then(some):
+                k = code.b.load(place)
+                pair = ir.VectorType(code.scalar, width).as_pointer()
+                value = code.b.load(code.b.bitcast(code.at(source, k), pair), align=code.bytes)
+                to = code.b.bitcast(code.at(target, k), pair)
+                code.b.store(value, to, align=code.bytes)
+                code.b.store(code.plus(k, width), place)
+
+    def end(self) -> None:
+        """After a step: the products, where the next step has no room or was the last."""
+        code, arg, b = self.code, self.arg, self.code.b
+        full = b.add(self.base, self.mine(self.count_now))
+        b.store(full, self.collected)
+        before = b.select(
+            b.icmp_signed("==", self.t, code.i64(0)), code.i64(0), code.plus(self.t, -1)
+        )
+        next_full = b.add(full, self.mine(self.count(before)))
+        done = b.or_(
+            b.icmp_signed(">", next_full, arg["rows"]),
+            b.icmp_signed("==", self.t, code.i64(0)),
+        )
+        with b.if_then(done):
+            self._products(full)
+            b.store(code.i64(0), self.collected)
+
+    def _products(self, rows: Value) -> None:
+        code, arg, b = self.code, self.arg, self.code.b
+        lanes = code.i64(self.plan.lanes)
+
+        def wanted(name: str) -> Value:
+            return b.icmp_signed("!=", arg[f"want_{name}"], code.i64(0))
+
+        if self.has_input:
+            inputs = code.plus(arg["C"], 1)
+            width = code.times(code.times(self.vectors, self.plan.lanes), len(self.slots))
+            with b.if_then(wanted("input")):
+                for gate, slot in enumerate(self.slots):
+                    at = code.times(code.times(self.vectors, self.plan.lanes), gate)
+                    self.call(
+                        "outer_input", self.work("at_input_sums", at), width,
+                        self.work("at_inputs"), inputs, inputs,
+                        self.work("at_errors", code.times(self.drive_panels, slot)), self.panel,
+                        rows, arg["H"],
+                    )  # fmt: skip
+            with b.if_then(wanted("x")):
+                self.call(
+                    "send", self.work("at_errors"), self.panel, rows, self.work("at_where"),
+                    arg["d_x"], arg["input"], arg["H"], arg["C"], code.i64(len(self.slots)),
+                    arg["list_slots"],
+                )  # fmt: skip
+        if not self.products:
+            return
+        with b.if_then(wanted("recurrent")):
+            for product in self.products:
+                name = ""
+                if product.pattern is not None:
+                    name = f"_{self.patterns.index(product.pattern)}"
+                source = self.reading.index(product.source)
+                for gate, wire in zip(product.gates, product.wires, strict=True):
+                    self.call(
+                        "outer", self.work("at_sums", code.times(self._wire_sums(), wire)),
+                        self.work(
+                            "at_errors", code.times(self.drive_panels, self.apart + gate)
+                        ),
+                        self.work("at_read", code.times(self.drive_panels, source)),
+                        self.panel, lanes, rows, arg["H"], arg[f"panels{name}"],
+                        arg[f"entries{name}"],
+                    )  # fmt: skip
+
+    def _wire_sums(self) -> Value:
+        size = self.code.times(self.vectors, self.plan.lanes)
+        return self.code.times(size, size)
+
+    def unpack(self) -> None:
+        """The sums as gradients."""
+        code, arg = self.code, self.arg
+        square = code.times(arg["H"], arg["H"])
+        for wire in range(len(self.recurrence.wires)):
+            sums = self.work("at_sums", code.times(self._wire_sums(), wire))
+            target = code.at(arg["d_recurrent"], code.times(square, wire))
+            with code.b.if_then(self._is_wanted("recurrent")):
+                self.call("unpack", sums, target, arg["H"])
+        if not self.has_input:
+            return
+        wide = code.times(self.vectors, self.plan.lanes)
+        with code.b.if_then(self._is_wanted("input")):
+            for gate in range(len(self.slots)):
+                first = code.times(arg["H"], gate)
+                self.call(
+                    "unpack_input", self.work("at_input_sums", code.times(wide, gate)),
+                    code.times(wide, len(self.slots)),
+                    code.at(arg["d_input"], code.times(first, arg["C"])),
+                    code.at(arg["d_bias"], first), arg["H"], arg["C"],
+                )  # fmt: skip
+
+    def _is_wanted(self, name: str) -> Value:
+        return self.code.b.icmp_signed("!=", self.arg[f"want_{name}"], self.code.i64(0))
+
+    # The step
+
+    def _sent(
+        self, block: Value, vectors: list[Units], rows: list[Row], end: bool
+    ) -> list[list[list[Value]]]:
         """For each source, what W^T brings to it, by row and vector.
 
         What arrives from elsewhere is in it already, where there is nothing in between.
         """
         code, arg, plan = self.code, self.arg, self.plan
-        wires = sending(self.recurrence)
-        base = code.times(code.times(block, arg["H"]), plan.units * len(wires))
         found = []
         for source in self.sources:
             terms = []
@@ -144,12 +336,17 @@ class _Backward(Kernel):
                 if product.truncated or product.source != source:
                     continue
                 for gate, wire in zip(product.gates, product.wires, strict=True):
-                    at = code.times(arg["H"], wires.index(wire) * plan.units)
+                    place = code.plus(code.times(block, len(self.wires)), self.wires.index(wire))
+                    at = code.times(code.times(place, arg["H"]), plan.units)
                     errors = [
-                        code.at(arg["d_drives"], *self._errors(self.next, row, self.apart + gate))
+                        code.at(
+                            arg["errors"], self.errors_before,
+                            code.times(row.place, self.dense), code.times(arg["H"], gate),
+                        )
                         for row in rows
-                    ]
-                    terms.append((product, code.at(arg["weights"], base, at), errors))
+                    ]  # fmt: skip
+                    weights = self.work("at_recurrent", at)
+                    terms.append(Term(product.pattern, weights, errors, arg["H"]))
 
             def start(r: int, v: int, source: int = source) -> Value:
                 if plan.indirect:
@@ -170,7 +367,12 @@ class _Backward(Kernel):
         return value
 
     def _output_error(self, row: Row, units: Units) -> Value:
-        at = self.code.times(row.number, self.arg["output_n"])
+        code = self.code
+        at = code.times(row.number, self.arg["output_n"])
+        # Steps of one sequence often lie apart from those of the next: too many places for the
+        # processor to guess the next ones.
+        ahead = code.b.sub(self.output_t, code.times(self.arg["output_t"], 2))
+        code.prefetch(code.at(self.arg["d_output"], ahead, at, units.start))
         return self.load("d_output", units, self.output_t, at)
 
     def _arrived(self, row: Row, units: Units, sent: list[Value], end: bool) -> list[Value]:
@@ -184,7 +386,7 @@ class _Backward(Kernel):
             if self.plan.indirect:
                 if self.plan.mask:
                     value = b.fmul(value, self.load("mask", units, row.place))
-                value = self.select(self.kept(self.next, row), value)
+                value = self.select(self.kept_row(self.next, row), value)
                 value = b.fadd(value, self._elsewhere(k, row, units, end))
             found.append(value)
         return found
@@ -198,8 +400,7 @@ class _Backward(Kernel):
         def body(here: Row, units: Units, sent: list[Value]) -> None:
             self._adjoint(here, units, self._arrived(here, units, sent, end=False))
 
-        cost = cost_of(adjoint_of(self.recurrence).program)
-        self.finish_tile(row, vectors, values, cost, body)
+        self.finish_tile(row, vectors, values, cost_of(self.kept.program), body)
 
     def first(self, vectors: list[Units], row: Callable[[Value], Row]) -> None:
         """One tile of a step that is the last of its rows, or of the call."""
@@ -228,21 +429,30 @@ class _Backward(Kernel):
 
     def _adjoint(self, row: Row, units: Units, delta: list[Value]) -> None:
         """The pointwise adjoint of one row and vector of units."""
-        code, recurrence = self.code, self.recurrence
-        adjoint, drives = adjoint_of(recurrence), range(self.drives)
-        values = [code.zero() for _ in drives]
-        if adjoint.needs_drives:
-            values = [self.load("drives", units, *self._errors(self.t, row, z)) for z in drives]
+        code, recurrence, program = self.code, self.recurrence, self.kept.program
+        at = code.times(self.t, self.arg["kept_t"])
+        place = code.times(row.place, len(self.kept.values))
+        values = [
+            self.load("kept", units, at, place, code.times(self.arg["H"], number))
+            for number in range(len(self.kept.values))
+        ]
+        ahead = code.b.sub(self.old, self.arg["state_t"])
+        for k in self.states:
+            code.prefetch(code.at(self.arg[f"state_{k}"], ahead, row.place, units.start))
         before = [self.load(f"state_{k}", units, self.old, row.place) for k in self.states]
         after = [self.load(f"state_{k}", units, self.new, row.place) for k in self.states]
-        kept = self.kept(self.t, row)
+        kept = self.kept_row(self.t, row)
         held = [self.select(kept, state) for state in before]
         parameters = self.unit_parameters(units)
-        results = iter(
-            run_program(code, adjoint.program, [*values, *held, *parameters, *after, *delta])
-        )
-        for z in drives:
-            self.store(next(results), "d_drives", units, *self._errors(self.t, row, z))
+        found = run_program(code, program, [*values, *held, *parameters, *after, *delta])
+        results = iter([found[output] for output in program.outputs])
+        errors = [next(results) for _ in self.drives]
+        self._store_errors(row, units, errors)
+        for source, state in enumerate(self.reading):
+            value = held[state]
+            if self.plan.mask:
+                value = code.b.fmul(value, self.load("mask", units, row.place))
+            code.store(value, self._panel("at_read", source, row, units))
         for k in self.states:
             value = self.select(kept, next(results))
             if self.carried[k]:
@@ -254,6 +464,24 @@ class _Backward(Kernel):
                 total = self.load("d_units", units, offset)
                 value = code.b.select(done, code.zero(), value)
                 self.store(code.b.fadd(total, value), "d_units", units, offset)
+
+    def _store_errors(self, row: Row, units: Units, errors: list[Value]) -> None:
+        """The errors of the drives: for the step before, for the products, or as dx itself."""
+        code, arg = self.code, self.arg
+        for number, error in enumerate(errors):
+            dense = number - self.apart
+            if dense >= 0:
+                place = code.times(row.place, self.dense)
+                offset = code.times(arg["H"], dense)
+                self.store(error, "errors", units, self.errors_now, place, offset)
+            code.store(error, self._panel("at_errors", number, row, units))
+        if self.has_input:
+            return
+        at, by_row = code.times(self.t, arg["d_x_t"]), code.times(row.number, arg["d_x_n"])
+        with code.b.if_then(self._is_wanted("x")):
+            for gate, slot in enumerate(self.slots):
+                offset = code.times(arg["H"], gate)
+                self.store(errors[slot], "d_x", units, at, by_row, offset)
 
     def _done(self, row: Row, units: Units) -> Value:
         """Which lanes of this row and vector are there for the second time."""

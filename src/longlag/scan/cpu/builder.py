@@ -105,6 +105,19 @@ class Code:
         pointer = self.b.bitcast(address, self.vector.as_pointer())
         self.b.store(value, pointer, align=self.bytes)
 
+    def prefetch(self, address: Value) -> None:
+        """Ask for the cache line of an address, which may be any."""
+        module, kind = self.function.module, ir.IntType(8).as_pointer()
+        name = "llvm.prefetch.p0"
+        function = module.globals.get(name)
+        if function is None:
+            word = ir.IntType(32)
+            function = ir.Function(
+                module, ir.FunctionType(ir.VoidType(), [kind, *[word] * 3]), name
+            )
+        flags = [ir.Constant(ir.IntType(32), flag) for flag in (0, 3, 1)]  # to read, and keep
+        self.b.call(function, [self.b.bitcast(address, kind), *flags])
+
     def fma(self, x: Value, y: Value, z: Value) -> Value:
         """x * y + z, rounded once."""
         module, name = self.function.module, f"llvm.fma.v{self.lanes}f{8 * self.bytes}"

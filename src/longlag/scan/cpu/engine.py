@@ -1,16 +1,20 @@
-"""The compiled backend: the kernels for the recurrence, BLAS for the products that need no loop.
+"""The compiled backend: one kernel a pass, which does all there is to do.
 
-Forward, block by block of steps: the drive a = U x + b is one matrix product, then the kernel takes
-it through the steps. Backward, from the last block to the first: the kernel gives the errors of the
-drives, then dW, dU, db and dx are products and sums over the block. What a block needs stays in
-memory that is used again; only states and results are made anew.
+Forward: the kernel packs the weights, then takes all sequences of its thread through all steps,
+with U x + W h in one sum. Backward: the kernel sends the error back, and makes dW, dU, db and dx as
+matrix products over some steps at a time, of what lies in its work space. Only states and results
+are made anew; work space is used again.
 
-Memory law, in numbers: T N H for each state; G N H T more for cells whose derivative reads the
-drives, while that is no more than :data:`KEPT` bytes, else they are computed again. For T steps of
-one sequence of an Elman network: T H and no more than a few megabytes.
+Memory law, in numbers: T N H for each state; for each thread about G H^2 for packed weights, as
+much for sums, and a work space that does not depend on T. A cell whose derivative reads its
+activations has K N H T more (K is 4 for LSTM and GRU, 0 for Elman), while that is no more than
+:data:`KEPT` bytes; else the backward pass computes them again from the states, some steps at once.
+For T steps of one sequence of an Elman network: T H and no more than a few megabytes.
 """
 
+import ctypes
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,16 +22,9 @@ from torch import Tensor
 from longlag.recurrence import Recurrence
 from longlag.scan import node
 from longlag.scan.cpu import scratch
-from longlag.scan.cpu.call import (
-    Block,
-    Call,
-    backward_kernel,
-    facts_of,
-    forward_kernel,
-    last_contiguous,
-    plain,
-)
-from longlag.scan.cpu.products import Accumulated, drive_of_block, drives_again
+from longlag.scan.cpu.call import NOWHERE, Call, find_shape, last_contiguous
+from longlag.scan.cpu.fresh import fresh
+from longlag.scan.cpu.shape import Shape
 from longlag.scan.cpu.target import host
 from longlag.scan.inputs import Schedule, Weights
 from longlag.scan.step import patterned
@@ -35,7 +32,10 @@ from longlag.scan.step import patterned
 __all__ = ["ENGINE", "KEPT", "run", "unsupported"]
 
 KEPT = 1 << 28
-"""Bytes of drives that a forward pass keeps for its backward pass."""
+"""Bytes of activations that a forward pass keeps for its backward pass; and that a backward pass
+has at hand at once where it computes them again, divided by :data:`PIECES`."""
+
+PIECES = 16
 
 
 def unsupported(like: Tensor) -> str | None:
@@ -49,49 +49,6 @@ def unsupported(like: Tensor) -> str | None:
     return None
 
 
-def _check(
-    recurrence: Recurrence,
-    x: Tensor,
-    weights: Weights,
-    initial: Sequence[Tensor] | None,
-    schedule: Schedule,
-) -> None:
-    """Raise a ValueError where a kernel would read memory as what it is not."""
-    facts, dtype = facts_of(recurrence), x.dtype
-    *front, width = x.shape[1:]
-    rows = width if weights.input is None else weights.input.shape[-2]
-    hidden, by_replica = rows // facts.gates, front[:-1]
-    state = (*front, hidden)
-
-    def check(name: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:
-        if tensor is None or tensor.shape != shape or tensor.dtype is not dtype or (
-            tensor.device != x.device
-        ):  # fmt: skip
-            came = None
-            if tensor is not None:
-                came = f"{tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}"
-            raise ValueError(f"{name}: got {came}, expected {shape} of {dtype} on {x.device}")
-
-    if weights.input is not None:
-        check("input matrix", weights.input, (*by_replica, rows, width))
-    if weights.bias is not None:
-        check("bias", weights.bias, (*by_replica, rows))
-    if initial is not None:
-        for name, tensor in zip(recurrence.states, initial, strict=True):
-            check(f"state {name}", tensor, state)
-    for name, tensor in zip(recurrence.units, weights.units, strict=True):
-        check(name, tensor, (*by_replica, 1, hidden))
-    if facts.dense:
-        shape = (*by_replica, len(facts.wires) * hidden, hidden)
-        check("recurrent matrix", weights.recurrent, shape)
-    if schedule.mask is not None:
-        check("mask", schedule.mask, state)
-    dtype = torch.bool
-    for name, part in (("lengths", schedule.active), ("resets", schedule.keep)):
-        if part is not None:
-            check(name, part, (*x.shape[:-1], 1))
-
-
 def forward(
     recurrence: Recurrence,
     x: Tensor,
@@ -101,56 +58,55 @@ def forward(
     backward: bool,
 ) -> node.Run:
     """Run all steps; see :class:`node.Engine`."""
-    _check(recurrence, x, weights, initial, schedule)
-    x = plain(x) if weights.input is not None else last_contiguous(x)
-    call = Call(recurrence, x, weights, schedule)
-    shape = (call.steps + 1, *x.shape[1:-1], call.hidden)
-    states = []
+    shape = find_shape(recurrence, x, weights, initial, schedule)
+    if recurrence.patterned:
+        weights = _patterned(recurrence, weights)
+    call = Call(recurrence, x, weights, schedule, shape)
+    states, first = [], shape.size * shape.item
     for k in range(len(recurrence.states)):
-        # The padding stays zero.
-        path = x.new_empty(shape) if call.ordered is None else x.new_zeros(shape)
-        if initial is None:
-            path[0].zero_()
-        else:
+        path = fresh(x, shape.path)
+        if initial is not None:
             path[0] = initial[k]
+        elif first:
+            ctypes.memset(path.data_ptr(), 0, first)
         states.append(path)
-    if call.steps == 0 or call.batch == 0:
-        return node.Run(states, [path[0].clone() for path in states])
-    blocks, plan = call.blocks(), call.plan
-    kept = _room_for_drives(call, blocks) if backward else None
-    kernel = forward_kernel(recurrence, plan, kept is not None)
-    packed = call.pack(_recurrent(call), call.facts.wires, send_back=False)
-    prepared = None
-    if plan.indirect:
-        size = call.facts.sources * call.batch * call.hidden
-        prepared = scratch.take("prepared", x, call.replicas, size)
-    step_bytes = call.replicas * call.batch * call.hidden * call.item
-    for block in blocks:
-        drive, (drive_t, drive_n) = drive_of_block(call, block)
-        places = [drive, call.place(packed), call.place(call.units)]
-        by_replica = call.batch * call.hidden * call.item if call.replicated else 0
-        places += [(p.data_ptr() + block.first * step_bytes, by_replica) for p in states]
-        if kept is not None:
-            width = call.drives * call.hidden
-            address, stride = call.place(kept)
-            places.append((address + block.begin * width * call.item, stride))
-        if prepared is not None:
-            places.append(call.place(prepared))
-        places += call.rows_of(block) + call.schedule_of(block)
-        places += call.ranges(back=False)
-        steps, rows = block.stop - block.first, call.replicas * call.batch
-        call.run(kernel, places, (
-            steps, call.batch, call.hidden, drive_t, drive_n, rows * call.hidden, rows
-        ))  # fmt: skip
-    return node.Run(states, [_final(call, path) for path in states], kept)
+    if shape.empty:
+        return node.Run(states, [path[0].clone() for path in states], facts=shape)
+    steps, kept, kind = shape.steps, None, "forward"
+    if backward and shape.kept and steps * shape.kept * shape.size * shape.item <= KEPT:
+        kept, kind = fresh(x, (steps, *shape.state[:-1], shape.kept * shape.hidden)), "keep"
+    _run_forward(call, states, kept, 0, steps, kind)
+    return node.Run(states, [_final(call, path) for path in states], kept, shape)
 
 
-def _recurrent(call: Call) -> Tensor | None:
-    """W, with zeros where its pattern leaves out."""
-    recurrent = call.weights.recurrent
-    if recurrent is None or not call.facts.patterns:
-        return recurrent
-    blocks = zip(recurrent.split(call.hidden, -2), call.recurrence.wires, strict=True)
+def _run_forward(
+    call: Call, states: Sequence[Tensor], kept: Tensor | None, first: int, stop: int, kind: str
+) -> None:
+    """Run a forward kernel on the steps first .. stop - 1; ``kept`` begins with the first."""
+    x, bias, shape = call.x, call.weights.bias, call.shape
+    if bias is None and shape.has_input:
+        bias = x.new_zeros(shape.expected["bias"])
+        call.held.append(bias)
+    work = scratch.take("forward", x, shape.forward.size)
+    given = [
+        *call.by_step(x, first), *call.input, *call.place(bias), *call.recurrent, *call.units,
+        *call.by_step(kept, 0), work.data_ptr(), 0,
+    ]  # fmt: skip
+    for path in states:
+        given += call.by_step(path, first)
+    given += call.scheduled(first)
+    given += (stop - first, x.stride(0), x.stride(-2))
+    call.run(kind, shape.forward.parameters(given))
+
+
+def _patterned(recurrence: Recurrence, weights: Weights) -> Weights:
+    """The weights, with zeros in W where its pattern leaves out."""
+    assert weights.recurrent is not None
+    return weights._replace(recurrent=_masked(recurrence, weights.recurrent))
+
+
+def _masked(recurrence: Recurrence, recurrent: Tensor) -> Tensor:
+    blocks = zip(recurrent.split(recurrent.shape[-1], -2), recurrence.wires, strict=True)
     return torch.cat([patterned(block, wire.pattern) for block, wire in blocks], -2)
 
 
@@ -158,19 +114,8 @@ def _final(call: Call, path: Tensor) -> Tensor:
     """The states after each row's last step."""
     if call.ordered is None:
         return path[-1].clone()
-    assert call.schedule.active is not None
-    last = call.schedule.active.sum(0).expand(path.shape[1:])
-    return path.gather(0, last.unsqueeze(0)).squeeze(0)
-
-
-def _room_for_drives(call: Call, blocks: Sequence[Block]) -> Tensor | None:
-    """Where the drives are kept for the backward pass; None where they are not."""
-    if not call.facts.needs_drives or not blocks:
-        return None
-    rows, width = blocks[-1].begin + blocks[-1].rows, call.drives * call.hidden
-    if call.replicas * rows * width * call.item > KEPT:
-        return None
-    return call.x.new_empty((call.replicas, rows, width))
+    last = call.ordered.lengths.view(1, *path.shape[1:-1], 1).expand(1, *path.shape[1:])
+    return path.gather(0, last).squeeze(0)
 
 
 def backward(
@@ -179,67 +124,181 @@ def backward(
     weights: Weights,
     states: Sequence[Tensor],
     kept: Tensor | None,
+    facts: Shape | None,
     schedule: Schedule,
-    gradients: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
     wanted: node.Wanted,
 ) -> node.Gradients:
     """Send the error back; see :class:`node.Engine`."""
-    x = plain(x) if weights.input is not None else last_contiguous(x)
-    call = Call(recurrence, x, weights, schedule)
-    d_output, final = last_contiguous(gradients[0]), gradients[1:]
-    total = Accumulated(call, wanted)
-    if call.steps == 0 or call.batch == 0:
-        return total.gradients([plain(error).clone() for error in final], None)
-    plan, item = call.plan, call.item
-    half = call.replicas * call.batch * call.hidden
-    deltas = []
-    for error in final:
-        delta = scratch.take(f"delta {len(deltas)}", x, 2, *error.shape)
-        delta[0] = plain(error)
-        if call.ordered is not None:  # rows that begin later find it in either
-            delta[1] = delta[0]
-        deltas.append(delta)
-    kernel = backward_kernel(recurrence, plan)
-    packed = call.pack(_recurrent(call), call.facts.sending, send_back=True)
-    d_units = None
-    if recurrence.units:
-        d_units = x.new_zeros((call.parts, call.replicas, len(recurrence.units), call.hidden))
-    width, turned = call.drives * call.hidden, 0
-    rows = call.replicas * call.batch
-    by_replica = call.batch * call.hidden * item if call.replicated else 0
-    for block in reversed(call.blocks()):
-        steps = block.stop - block.first
-        d_drives = scratch.take("errors", x, call.replicas, block.rows, width)
-        if call.ordered is not None and call.replicas > 1:
-            d_drives.zero_()  # where a replica has fewer rows
-        drives = (0, 0)
-        if call.facts.needs_drives:
-            if kept is None:
-                again = drives_again(call, block, states)
-                drives = call.place(again)
+    if facts is None:
+        facts = find_shape(recurrence, x, weights, None, schedule)
+    if recurrence.patterned:
+        weights = _patterned(recurrence, weights)
+    call = Call(recurrence, x, weights, schedule, facts)
+    if facts.empty:
+        return _nothing(call, gradients[1:], wanted)
+    return _Backward(call, states, kept, gradients, wanted).run()
+
+
+def _nothing(call: Call, final: Sequence[Tensor | None], wanted: node.Wanted) -> node.Gradients:
+    """The gradients of no steps, or no sequences."""
+    weights, zero = call.weights, call.x.new_zeros(call.shape.state)
+    initial = [zero if error is None else error.resolve_neg().clone() for error in final]
+
+    def zeros(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else torch.zeros_like(tensor)
+
+    return node.Gradients(
+        torch.zeros_like(call.x) if wanted.x else None,
+        zeros(weights.input), zeros(weights.bias), zeros(weights.recurrent),
+        initial, [torch.zeros_like(unit) for unit in weights.units],
+    )  # fmt: skip
+
+
+class _Sums(NamedTuple):
+    """The gradients of the weights; those of a single network by thread, where there are several.
+
+    They are None where they are not wanted.
+    """
+
+    input: Tensor | None
+    bias: Tensor | None
+    recurrent: Tensor | None
+
+
+class _Backward:
+    """One backward pass over at least one step of one sequence."""
+
+    def __init__(
+        self,
+        call: Call,
+        states: Sequence[Tensor],
+        kept: Tensor | None,
+        gradients: Sequence[Tensor | None],
+        wanted: node.Wanted,
+    ) -> None:
+        self.call, self.shape, self.states, self.kept = call, call.shape, states, kept
+        self.wanted = wanted
+        x, shape = call.x, call.shape
+        d_output, *final = gradients
+        if d_output is None:
+            zeros, size = x.new_zeros((shape.hidden,)), (shape.steps, *shape.state)
+            d_output = zeros.as_strided(size, (*[0] * len(shape.state), 1))
+        self.d_output = last_contiguous(d_output)
+        self.deltas = [self._begin(number, error) for number, error in enumerate(final)]
+        self.turned = 0
+        self.d_x = self.d_units = None
+        if wanted.x:
+            # In memory as x is, so that who reads on reads it in order.
+            make = torch.empty_like if call.ordered is None else torch.zeros_like
+            self.d_x = last_contiguous(make(x))
+        if call.recurrence.units:
+            count = len(call.recurrence.units)
+            self.d_units = x.new_zeros((shape.parts, shape.replicas, count, shape.hidden))
+
+    def _begin(self, number: int, error: Tensor | None) -> Tensor:
+        """Two halves for the error of a state, of which the first holds that of the final one."""
+        shape, ordered = self.shape, self.call.ordered is not None
+        delta = scratch.take(f"delta {number}", self.call.x, 2, *shape.state)
+        # With lengths, rows that begin later find their error in either half.
+        halves = 2 if ordered else 1
+        if error is None:
+            ctypes.memset(delta.data_ptr(), 0, halves * shape.size * shape.item)
+        else:
+            delta[:halves] = error
+        return delta
+
+    def run(self) -> node.Gradients:
+        """All gradients."""
+        call, shape, total = self.call, self.shape, None
+        for first, stop in reversed(self._blocks()):
+            sums = self._block(first, stop)
+            if shape.single_parts > 1:
+                sums = _Sums(*(None if part is None else part.sum(0) for part in sums))
+            if total is not None:
+                for all_before, part in zip(total, sums, strict=True):
+                    if all_before is not None and part is not None:
+                        all_before += part
             else:
-                address, stride = call.place(kept)
-                drives = (address + block.begin * width * item, stride)
-        address, stride = call.place(d_output, 1)
-        places = [
-            (address + block.first * d_output.stride(0) * item, stride),
-            drives, call.place(d_drives), call.place(packed), call.place(call.units),
-            (0, 0) if d_units is None else call.place(d_units, 1),
+                total = sums
+        assert total is not None
+        recurrent = total.recurrent
+        if recurrent is not None and call.recurrence.patterned:
+            recurrent = _masked(call.recurrence, recurrent)
+        bias = None if call.weights.bias is None else total.bias
+        initial: list[Tensor] = []
+        if self.wanted.initial:
+            initial = [delta[self.turned].clone() for delta in self.deltas]
+        return node.Gradients(self.d_x, total.input, bias, recurrent, initial, self._units())
+
+    def _blocks(self) -> list[tuple[int, int]]:
+        """The steps that a kernel takes at once: all, where what is kept is there."""
+        steps, shape = self.shape.steps, self.shape
+        if self.kept is not None or not shape.kept:
+            return [(0, steps)]
+        size = max(1, KEPT // PIECES // (shape.kept * shape.size * shape.item))
+        return [(first, min(first + size, steps)) for first in range(0, steps, size)]
+
+    def _sums(self) -> _Sums:
+        x, shape, wanted = self.call.x, self.shape, self.wanted
+        several = (shape.single_parts,) if shape.single_parts > 1 else ()
+        matrix = bias = recurrent = None
+        if shape.has_input and (wanted.input or wanted.bias):
+            matrix = x.new_empty((*several, *shape.expected["input matrix"]))
+            bias = x.new_empty((*several, *shape.expected["bias"]))
+        if wanted.recurrent and shape.wires:
+            recurrent = x.new_empty((*several, *shape.expected["recurrent matrix"]))
+        return _Sums(matrix, bias, recurrent)
+
+    def _block(self, first: int, stop: int) -> _Sums:
+        call, shape, x, kept, d_x = self.call, self.shape, self.call.x, self.kept, self.d_x
+        if kept is None and shape.kept:
+            width = shape.kept * shape.hidden
+            kept = scratch.take("kept", x, stop - first, *shape.state[:-1], width)
+            _run_forward(call, self.states, kept, first, stop, "again")
+        sums, item, d_units = self._sums(), shape.item, self.d_units
+        dense = len(call.recurrence.dense_gates)
+        errors = scratch.take("errors", x, 2 * shape.size * max(1, dense))
+        work = scratch.take("backward", x, shape.backward.size)
+        given = [
+            *call.by_step(x, first), *call.input, *call.recurrent, *call.units,
+            *call.by_step(kept, 0), work.data_ptr(), 0, *call.by_step(self.d_output, first),
+            errors.data_ptr(), shape.by_replica * dense, *call.by_step(d_x, first),
         ]  # fmt: skip
-        places += [(p.data_ptr() + block.first * half * item, by_replica) for p in states]
-        # The kernel begins with the half that the block before has left its result in.
-        sign = -half if turned else half
-        places += [(d.data_ptr() + turned * half * item, by_replica) for d in deltas]
-        places += call.rows_of(block) + call.schedule_of(block)
-        places += call.ranges(back=True)
-        by_thread = 0 if d_units is None else d_units.stride(0) * item
-        call.run(kernel, places, (
-            steps, call.batch, call.hidden, d_output.stride(0), d_output.stride(-2), half, rows,
-            sign, by_thread,
-        ))  # fmt: skip
-        turned ^= (steps + 1) & 1
-        total.add(block, d_drives, states)
-    return total.gradients([delta[turned].clone() for delta in deltas], d_units)
+        for part in sums:
+            if part is None:
+                given += NOWHERE
+            else:
+                by_replica = part.stride(0) * item if call.replicated and (
+                    shape.single_parts == 1
+                ) else 0  # fmt: skip
+                given += (part.data_ptr(), by_replica)
+        given += NOWHERE if d_units is None else (d_units.data_ptr(), d_units.stride(1) * item)
+        half = self.turned * shape.size * item
+        for path, delta in zip(self.states, self.deltas, strict=True):
+            given += call.by_step(path, first)
+            # The kernel begins with the half in which the block before has left its result.
+            given += (delta.data_ptr() + half, shape.by_replica)
+        given += call.scheduled(first)
+        given += (
+            stop - first, x.stride(0), x.stride(-2), self.d_output.stride(0),
+            self.d_output.stride(-2), 0 if d_x is None else d_x.stride(0),
+            0 if d_x is None else d_x.stride(-2), -shape.size if self.turned else shape.size,
+            d_x is not None, sums.input is not None, sums.recurrent is not None,
+            shape.send_input() if d_x is not None and shape.has_input else 0,
+        )  # fmt: skip
+        call.run("backward", shape.backward.parameters(given))
+        self.turned ^= (stop - first + 1) & 1
+        return sums
+
+    def _units(self) -> list[Tensor]:
+        """The gradients of the unit parameters, each (R, 1, H)."""
+        d_units = self.d_units
+        if d_units is None:
+            return []
+        total = d_units[0] if d_units.shape[0] == 1 else d_units.sum(0)  # (R, P, H)
+        units = list(total.unsqueeze(-2).unbind(1))
+        return units if self.call.replicated else [unit.squeeze(0) for unit in units]
 
 
 ENGINE = node.Engine(forward, backward, zero_padding=True)

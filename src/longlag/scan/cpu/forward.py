@@ -1,10 +1,21 @@
-"""The forward kernel: W h in a register tile, and the update before it leaves the registers."""
+"""The forward kernel: U x + W h in a register tile, then the update before it leaves them."""
 
 from collections.abc import Callable
 
 from longlag.recurrence import Recurrence
 from longlag.scan.cpu.builder import Value
-from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Units, cost_of, patterns, run_program
+from longlag.scan.cpu.kept import kept_of
+from longlag.scan.cpu.kernel import (
+    Arguments,
+    Drive,
+    Kernel,
+    Row,
+    Term,
+    Units,
+    cost_of,
+    patterns,
+    run_program,
+)
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.step import Product, products
 
@@ -18,126 +29,215 @@ def sources(recurrence: Recurrence) -> list[int]:
     return sorted({product.source for product in products(recurrence)})
 
 
-def arguments(recurrence: Recurrence, plan: Plan, keep_drives: bool) -> Arguments:
-    """What the kernel is given, in order."""
-    pointers = ["drive", "weights", "units"]
+def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
+    """What the kernel is given, in order. Numbers that begin with ``at_`` are parts of ``work``."""
+    tables = ["list", *(f"ranges_{number}" for number in range(len(patterns(recurrence))))]
+    pointers = ["x", "input", "bias", "recurrent", "units", "kept", "work"]
     pointers += [f"state_{k}" for k in range(len(recurrence.states))]
-    pointers += ["drives"] if keep_drives else []
-    pointers += ["scratch"] if plan.indirect else []
-    pointers += ["order", "counts", "offsets"] if plan.ordered else []
+    pointers += ["order", "counts"] if plan.ordered else []
     pointers += [name for name in ("keep", "mask") if getattr(plan, name)]
-    pointers += [f"ranges_{number}" for number in range(len(patterns(recurrence)))]
-    return Arguments(tuple(pointers), ("T", "N", "H", "drive_t", "drive_n", "state_t", "keep_t"))
+    numbers = ("T", "x_t", "x_n")
+    constants = (
+        "N", "H", "C", "state_t", "keep_t", "kept_t", "work_bytes", "at_recurrent", "at_input",
+        "at_drive", "at_read", "stretch", "pack", "drive",
+    )  # fmt: skip
+    return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
 
-def emit(recurrence: Recurrence, plan: Plan, keep_drives: bool) -> str:
-    """The kernel as LLVM IR. It runs T steps, and keeps the drives where the backward pass asks."""
-    given = arguments(recurrence, plan, keep_drives)
-    kernel = _Forward(recurrence, plan, NAME, given)
+def emit(recurrence: Recurrence, plan: Plan, *, keep: bool, again: bool = False) -> str:
+    """The kernel as LLVM IR: T steps of all sequences.
+
+    Args:
+        recurrence: the traced cell.
+        plan: what it is compiled for.
+        keep: whether it stores what the backward pass reads; see :mod:`longlag.scan.cpu.kept`.
+        again: the states are all there, and are only read: what is kept is computed again.
+    """
+    kernel = _Forward(recurrence, plan, keep, again)
     code, arg = kernel.code, kernel.arg
-    with code.loop(code.i64(0), arg["T"]) as t:
-        kernel.begin(t)
-        if plan.indirect and recurrence.dense_gates:
-            with kernel.tiles(kernel.rows) as row, code.loop(code.i64(0), code.i64(plan.rows)) as r:
-                here = row(r)
-                with kernel.unit_blocks() as (_, vectors):
-                    for units in vectors:
-                        kernel.prepare(here, units)
-        with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.rows) as row:
-            kernel.tile(block, vectors, row, keep_drives)
+    kernel.pack()
+    zero = code.i64(0)
+    if plan.input != "apart":
+        with code.loop(zero, arg["T"]) as t:
+            kernel.step(t)
+        return kernel.finish()
+    with code.loop(zero, arg["T"], arg["stretch"]) as first:
+        stop = code.smaller(code.plus(first, arg["stretch"]), arg["T"])
+        kernel.drives_of_stretch(first, stop)
+        with code.loop(first, stop) as t:
+            kernel.step(t, first)
     return kernel.finish()
 
 
 class _Forward(Kernel):
-    def begin(self, t: Value) -> None:
-        """Offsets of step t."""
+    def __init__(self, recurrence: Recurrence, plan: Plan, keep: bool, again: bool) -> None:
+        given = arguments(recurrence, plan)
+        super().__init__(recurrence, plan, NAME, given, {"work": "work_bytes"})
+        self.keep, self.again = keep, again
+        self.kept = kept_of(recurrence).values
+        self.sources = sources(recurrence)
+        self.number_of_wires = len(recurrence.wires)
+        self.number_of_gates = len(recurrence.gates)
+
+    def pack(self) -> None:
+        """W, and U, as the tiles read them."""
         code, arg = self.code, self.arg
-        self.t = t
+        if self.number_of_wires:
+            self.call(
+                "pack", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
+                code.i64(self.number_of_wires), arg["list"],
+            )  # fmt: skip
+        if self.plan.input != "drive":
+            self.call(
+                "pack", arg["input"], self.work("at_input"), arg["H"], arg["C"],
+                code.i64(self.number_of_gates), arg["list"],
+            )  # fmt: skip
+
+    def drives_of_stretch(self, first: Value, stop: Value) -> None:
+        """U x + b of all sequences for some steps."""
+        code, arg = self.code, self.arg
+        width = code.times(arg["H"], self.number_of_gates)
+        with (
+            self.tiles(arg["N"]) as row,
+            code.loop(code.i64(0), code.i64(self.plan.rows)) as r,
+        ):
+            here = row(r)
+            at = code.plus(code.times(first, arg["x_t"]), code.times(here.number, arg["x_n"]))
+            self.call(
+                "drive", code.at(arg["x"], at), arg["x_t"], code.b.sub(stop, first),
+                self.work("at_input"), arg["C"], arg["bias"],
+                self.work("at_drive", code.times(here.number, width)),
+                code.times(arg["N"], width), arg["H"], code.i64(self.number_of_gates),
+            )  # fmt: skip
+
+    def step(self, t: Value, first: Value | None = None) -> None:
+        """One step of all sequences; ``first`` is the step where the drives at hand begin."""
+        code, arg, plan = self.code, self.arg, self.plan
+        self.t, self.first = t, first
         self.old = code.times(t, arg["state_t"])
         self.new = code.b.add(self.old, arg["state_t"])
-        self.rows = self.count(t)
-        self.packed = self.packed_row(t)
-        self.sources = sources(self.recurrence)
-        self.gate_names = [gate.name for gate in self.recurrence.gates]
+        rows = self.count(t)
+        if plan.indirect and self.sources:
+            with self.tiles(rows) as row, code.loop(code.i64(0), code.i64(plan.rows)) as r:
+                here = row(r)
+                with self.unit_blocks() as (_, vectors):
+                    for units in vectors:
+                        self._prepare(here, units)
+        with self.unit_blocks() as (block, vectors), self.tiles(rows) as row:
+            self._tile(block, vectors, row)
+        if plan.ordered and not self.again:
+            self._pad(rows)
 
-    def _scratch(self, source: int, row: Row) -> Value:
+    def _pad(self, rows: Value) -> None:
+        """Zeros for the states of the rows that have ended."""
+        code, size = self.code, self.code.i64(self.plan.rows)
+        with self.tiles(self.arg["N"], rows) as row, code.loop(code.i64(0), size) as r:
+            here = row(r)
+            with self.unit_blocks() as (_, vectors):
+                for units in vectors:
+                    for k in self.states:
+                        self.store(code.zero(), f"state_{k}", units, self.new, here.place)
+
+    def _at_read(self, source: int, row: Row) -> Value:
         rows = self.code.times(self.arg["N"], self.sources.index(source))
         return self.code.b.add(self.code.times(rows, self.arg["H"]), row.place)
 
-    def prepare(self, row: Row, units: Units) -> None:
+    def _prepare(self, row: Row, units: Units) -> None:
         """The states as W reads them at this step."""
-        kept = self.kept(self.t, row)
+        kept = self.kept_row(self.t, row)
         for source in self.sources:
             value = self.load(f"state_{source}", units, self.old, row.place)
             if self.plan.mask:
                 value = self.code.b.fmul(value, self.load("mask", units, row.place))
-            self.store(self.select(kept, value), "scratch", units, self._scratch(source, row))
+            to = self.work("at_read", self._at_read(source, row), units.start)
+            self.code.store(self.select(kept, value), to)
 
-    def _drive(self, row: Row, units: Units, gate: str) -> Value:
-        """a of a gate."""
+    def _given(self, row: Row, units: Units, gate: int) -> Value:
+        """a of a gate, where it is at hand."""
         code, arg = self.code, self.arg
-        if self.plan.ordered:
-            at = code.times(code.b.add(self.packed, row.packed), arg["drive_n"])
-        else:
-            at = code.b.add(
-                code.times(self.t, arg["drive_t"]), code.times(row.packed, arg["drive_n"])
-            )
-        offset = code.times(arg["H"], self.gate_names.index(gate))
-        return self.load("drive", units, at, offset)
+        offset = code.times(arg["H"], gate)
+        if self.plan.input == "drive":
+            at = code.b.add(code.times(self.t, arg["x_t"]), code.times(row.number, arg["x_n"]))
+            return self.load("x", units, at, offset)
+        step = code.times(code.b.sub(self.t, self.first), arg["N"])
+        width = code.times(arg["H"], self.number_of_gates)
+        at = code.times(code.b.add(step, row.number), width)
+        return code.load(self.work("at_drive", at, offset, units.start))
 
-    def tile(
-        self, block: Value, vectors: list[Units], row: Callable[[Value], Row], keep_drives: bool
-    ) -> None:
-        """One tile: the gates' products, then the update."""
-        code, arg, plan, recurrence = self.code, self.arg, self.plan, self.recurrence
-        rows = [row(code.i64(r)) for r in range(plan.rows)]
-        number_of_wires = sum(len(product.gates) for product in self.products)
-        base = code.times(code.times(block, arg["H"]), plan.units * number_of_wires)
-        values = []
-        for number, gate in enumerate(recurrence.dense_gates):
-            terms = []
-            for product in self.products:
-                for gate_number, wire in zip(product.gates, product.wires, strict=True):
-                    if gate_number == number:
-                        at = code.times(arg["H"], wire * plan.units)
-                        weights = code.at(arg["weights"], base, at)
-                        terms.append((product, weights, self._read(product, rows)))
-
-            def start(r: int, v: int, gate=gate, rows=rows) -> Value:
-                return code.zero() if gate.split else self._drive(rows[r], vectors[v], gate.name)
-
-            values.append(self.sums(start, terms, block))
-        parameters = [self.unit_parameters(units) for units in vectors]
-
-        def body(here: Row, units: Units, totals: list[Value]) -> None:
-            known = dict(zip(map(id, vectors), parameters, strict=True))[id(units)]
-            self._update(here, units, totals, known, keep_drives)
-
-        self.finish_tile(row, vectors, values, cost_of(recurrence.forward), body)
+    def _terms(self, drive: Drive, block: Value, rows: list[Row]) -> list[Term]:
+        """What is summed up for a drive in a tile."""
+        code, arg, plan = self.code, self.arg, self.plan
+        found = []
+        if drive.gate is not None and plan.input == "folded":
+            place = code.plus(code.times(block, self.number_of_gates), drive.gate)
+            weights = self.work("at_input", code.times(code.times(place, arg["C"]), plan.units))
+            step = code.times(self.t, arg["x_t"])
+            inputs = [code.at(arg["x"], step, code.times(row.number, arg["x_n"])) for row in rows]
+            found.append(Term(None, weights, inputs, arg["C"]))
+        for product in self.products if drive.dense is not None else ():
+            for dense, wire in zip(product.gates, product.wires, strict=True):
+                if dense == drive.dense:
+                    place = code.plus(code.times(block, self.number_of_wires), wire)
+                    at = code.times(code.times(place, arg["H"]), plan.units)
+                    weights = self.work("at_recurrent", at)
+                    read = self._read(product, rows)
+                    found.append(Term(product.pattern, weights, read, arg["H"]))
+        return found
 
     def _read(self, product: Product, rows: list[Row]) -> list[Value]:
         """By row, the address of the state as W reads it."""
         code, source = self.code, product.source
         if self.plan.indirect:
-            return [code.at(self.arg["scratch"], self._scratch(source, row)) for row in rows]
+            return [self.work("at_read", self._at_read(source, row)) for row in rows]
         return [code.at(self.arg[f"state_{source}"], self.old, row.place) for row in rows]
 
-    def _update(
-        self, row: Row, units: Units, totals: list[Value], parameters: list[Value],
-        keep_drives: bool,
-    ) -> None:  # fmt: skip
+    def _tile(self, block: Value, vectors: list[Units], row: Callable[[Value], Row]) -> None:
+        """One tile: the gates' products, then the update."""
+        code, arg, plan = self.code, self.arg, self.plan
+        rows = [row(code.i64(r)) for r in range(plan.rows)]
+        values, summed = [], []
+        for number, drive in enumerate(self.drives):
+            terms = self._terms(drive, block, rows)
+            if not terms:
+                continue
+
+            def start(r: int, v: int, drive: Drive = drive) -> Value:
+                if drive.gate is None:
+                    return code.zero()
+                if plan.input == "folded":
+                    return self.load("bias", vectors[v], code.times(arg["H"], drive.gate))
+                return self._given(rows[r], vectors[v], drive.gate)
+
+            values.append(self.sums(start, terms, block))
+            summed.append(number)
+        parameters = {id(units): self.unit_parameters(units) for units in vectors}
+
+        def body(here: Row, units: Units, totals: list[Value]) -> None:
+            drives = []
+            found = dict(zip(summed, totals, strict=True))
+            for number, drive in enumerate(self.drives):
+                if number in found:
+                    drives.append(found[number])
+                else:
+                    assert drive.gate is not None
+                    drives.append(self._given(here, units, drive.gate))
+            self._update(here, units, drives, parameters[id(units)])
+
+        self.finish_tile(row, vectors, values, cost_of(self.recurrence.forward), body)
+
+    def _update(self, row: Row, units: Units, drives: list[Value], parameters: list[Value]) -> None:
         """The new states of one row and vector of units."""
-        code, recurrence = self.code, self.recurrence
-        apart = [gate.name for gate in recurrence.gates if gate.split or not gate.dense]
-        drives = [*(self._drive(row, units, name) for name in apart), *totals]
+        code, program = self.code, self.recurrence.forward
         before = [self.load(f"state_{k}", units, self.old, row.place) for k in self.states]
-        kept = self.kept(self.t, row)
+        kept = self.kept_row(self.t, row)
         held = [self.select(kept, state) for state in before]
-        after = run_program(code, recurrence.forward, [*drives, *held, *parameters])
-        for k, value in enumerate(after):
-            self.store(value, f"state_{k}", units, self.new, row.place)
-        if keep_drives:
-            width = code.times(self.arg["H"], self.drives)
-            at = code.times(code.b.add(self.packed, row.packed), width)
-            for z, value in enumerate(drives):
-                self.store(value, "drives", units, at, code.times(self.arg["H"], z))
+        values = run_program(code, program, [*drives, *held, *parameters])
+        if not self.again:
+            for k, output in enumerate(program.outputs):
+                self.store(values[output], f"state_{k}", units, self.new, row.place)
+        if self.keep:
+            at = code.times(self.t, self.arg["kept_t"])
+            place = code.times(row.place, len(self.kept))
+            for number, value in enumerate(self.kept):
+                offset = code.times(self.arg["H"], number)
+                self.store(values[value], "kept", units, at, place, offset)

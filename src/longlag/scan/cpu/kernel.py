@@ -1,14 +1,14 @@
 """What the kernels share: arguments by name, loops over tiles and units, products, programs.
 
-A kernel runs some steps of all sequences of its thread. Loops go over time, then blocks of units,
+A kernel runs all steps of all sequences of its thread. Loops go over time, then blocks of units,
 then tiles of rows: the weights of a block are read once a step for all rows of a thread, and a
 thread never waits for another. A tile is a product in registers and then, before anything is stored
 to be read again, the pointwise program of its units.
 
-Shapes in memory, in numbers: states (T + 1, rows, H); drives (packed rows, G H) in the order of the
-gates; drives that are kept for the backward pass, and errors of the drives, (packed rows, drives,
-H) in the order of ``drive_symbols``. Packed rows are those that count: step by step, and within a
-step in the order of falling length.
+Shapes in memory, in numbers: states (T + 1, rows, H); input (T, rows, C), or the drive
+(T, rows, G H) in the order of the gates, with any strides; what is kept for the backward pass
+(T, rows, kept, H). What a thread needs beside lies in a work space of its own, at offsets that are
+among the numbers.
 
 No load or store is masked. Past the last row or unit a tile does the last ones again: it reads
 nothing that it has written, so doing a thing twice is doing it once.
@@ -25,9 +25,11 @@ from longlag.recurrence import Pattern, Program, Recurrence
 from longlag.scan.cpu import math
 from longlag.scan.cpu.builder import I8, I64, Code, Value
 from longlag.scan.cpu.plan import Plan
-from longlag.scan.step import Product, products
+from longlag.scan.cpu.tile import Tile
+from longlag.scan.step import products
 
-__all__ = ["Arguments", "Kernel", "Row", "Units", "patterns", "run_program"]
+__all__ = ["Arguments", "Drive", "Kernel", "Row", "Term", "Units", "cost_of", "drives_of",
+           "patterns", "run_program"]  # fmt: skip
 
 UNROLLED = 330
 """Instructions up to which the pointwise programs of a tile stand one after the other."""
@@ -41,8 +43,31 @@ def patterns(recurrence: Recurrence) -> tuple[Pattern, ...]:
     return tuple(pattern for pattern in found if pattern is not None)
 
 
+class Drive(NamedTuple):
+    """One drive of the update, in the order of ``drive_symbols``.
+
+    Attributes:
+        gate: number of the gate whose a = U x + b is in it; None where it is r alone.
+        dense: number, among the dense gates, of the one whose r is in it; None where it is a alone.
+    """
+
+    gate: int | None
+    dense: int | None
+
+
+def drives_of(recurrence: Recurrence) -> tuple[Drive, ...]:
+    """The drives of a recurrence."""
+    numbers = {gate.name: number for number, gate in enumerate(recurrence.gates)}
+    apart = [Drive(numbers[g.name], None) for g in recurrence.gates if g.split or not g.dense]
+    dense = [
+        Drive(None if gate.split else numbers[gate.name], number)
+        for number, gate in enumerate(recurrence.dense_gates)
+    ]
+    return (*apart, *dense)
+
+
 def run_program(code: Code, program: Program, inputs: Sequence[Value]) -> list[Value]:
-    """The operations of a scalar program, on vectors."""
+    """All values of a scalar program on vectors: the inputs, then a result for each operation."""
     values = list(inputs)
     for operation in program.operations:
         if operation.name == "constant":
@@ -51,7 +76,7 @@ def run_program(code: Code, program: Program, inputs: Sequence[Value]) -> list[V
             arguments = (values[index] for index in operation.arguments)
             value = math.emit(code.b, operation.name, *arguments)
         values.append(value)
-    return [values[index] for index in program.outputs]
+    return values
 
 
 def cost_of(program: Program) -> int:
@@ -60,10 +85,19 @@ def cost_of(program: Program) -> int:
 
 
 class Arguments(NamedTuple):
-    """Names of what a kernel is given: addresses, each with its stride by replica; numbers."""
+    """Names of what a kernel is given.
 
+    Attributes:
+        tables: addresses of whole numbers that do not change from call to call.
+        pointers: addresses, each with its stride by replica.
+        numbers: whole numbers of a call.
+        constants: whole numbers that do not change from call to call.
+    """
+
+    tables: tuple[str, ...]
     pointers: tuple[str, ...]
     numbers: tuple[str, ...]
+    constants: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,10 +105,12 @@ class Units:
     """One vector of units.
 
     Attributes:
+        number: of the vector.
         start: its first unit.
         passed: how many of its units a vector before it has done already.
     """
 
+    number: Value
     start: Value
     passed: Value
 
@@ -83,35 +119,51 @@ class Row(NamedTuple):
     """One sequence in a step.
 
     Attributes:
-        packed: its number among the rows that count.
+        slot: its number among the rows of this thread in this step.
         place: where its states and errors lie, times H.
         number: where they lie.
         again: whether it was done already; None where it cannot be.
     """
 
-    packed: Value
+    slot: Value
     place: Value
     number: Value
     again: Value | None
 
 
-_ELEMENTS = {"order": I64, "counts": I64, "offsets": I64, "keep": I8, "ranges": I64}
+class Term(NamedTuple):
+    """A product in a tile.
+
+    Attributes:
+        pattern: which of its blocks are there; None where all are.
+        weights: the address of its weights for this block of units.
+        numbers: by row, the address of the numbers that are multiplied.
+        count: how many numbers.
+    """
+
+    pattern: Pattern | None
+    weights: Value
+    numbers: Sequence[Value]
+    count: Value
+
+
+_ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64}
 
 
 class Kernel:
     """A function under construction: NAME(parameters, part, parts), for one of several threads.
 
-    ``parameters`` is an array of 64-bit numbers: the replicas, then address and stride in bytes of
-    every pointer, then the numbers. A single network's tiles are shared among the parts, replicas
-    are taken whole.
+    ``parameters`` is an array of 64-bit numbers: the replicas, the addresses of the tables, address
+    and stride in bytes of every pointer, the numbers, the constants. A single network's tiles are
+    shared among the parts, replicas are taken whole.
 
     Args:
         recurrence: the traced cell.
         plan: what the kernel is compiled for.
         name: of the function.
         arguments: what it is given.
-        shared: pointers of which each thread has its own, one behind the other: by name, the name
-            of the number that is the stride.
+        by_thread: pointers of which each thread has its own, one behind the other: by name, the
+            name of the number that is the stride in bytes.
     """
 
     def __init__(
@@ -120,26 +172,30 @@ class Kernel:
         plan: Plan,
         name: str,
         arguments: Arguments,
-        by_thread: dict[str, str] | None = None,
+        by_thread: dict[str, str],
     ) -> None:
         self.module, self.recurrence, self.plan = ir.Module(name), recurrence, plan
         scalar = ir.DoubleType() if plan.double else ir.FloatType()
+        addresses = (*arguments.tables, *arguments.pointers)
+        numbers = (*arguments.numbers, *arguments.constants, "first_tile", "tile_step")
         kinds: list[ir.Type] = [
-            _ELEMENTS.get(name.split("_")[0], scalar).as_pointer() for name in arguments.pointers
+            _ELEMENTS.get(name.split("_")[0], scalar).as_pointer() for name in addresses
         ]
-        names = (*arguments.pointers, *arguments.numbers, "first_tile", "tile_step")
-        kinds += [I64] * (len(arguments.numbers) + 2)
+        kinds += [I64] * len(numbers)
         inner = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), name + "_tiles")
         inner.linkage = "internal"
-        for argument in inner.args[: len(arguments.pointers)]:
+        for argument in inner.args[: len(addresses)]:
             argument.add_attribute("noalias")
-        self._emit_entry(name, inner, arguments, by_thread or {})
+        self._emit_entry(name, inner, arguments, by_thread)
         self.code = Code(inner, plan.double, plan.lanes)
+        names = (*addresses, *numbers)
         self.arg: dict[str, Value] = dict(zip(names, inner.args, strict=True))
         self.products = products(recurrence)
         self.patterns = patterns(recurrence)
+        self.drives = drives_of(recurrence)
         self.states = range(len(recurrence.states))
-        self.drives = len(recurrence.drive_symbols)
+        b, code = self.code.b, self.code
+        self.vectors = b.sdiv(code.plus(self.arg["H"], plan.lanes - 1), code.i64(plan.lanes))
 
     def _emit_entry(
         self, name: str, inner: ir.Function, arguments: Arguments, by_thread: dict[str, str]
@@ -148,22 +204,28 @@ class Kernel:
         code = Code(ir.Function(self.module, kind, name), self.plan.double, self.plan.lanes)
         b = code.b
         parameters, part, parts = code.function.args
-        place = iter(range(1 + 2 * len(arguments.pointers) + len(arguments.numbers)))
+        index = 0
 
         def read() -> Value:
-            return b.load(b.gep(parameters, [code.i64(next(place))]))
+            nonlocal index
+            index += 1
+            return b.load(b.gep(parameters, [code.i64(index - 1)]))
 
         replicas = read()
+        tables = [read() for _ in arguments.tables]
         bases = [(read(), read()) for _ in arguments.pointers]
-        numbers = {number: read() for number in arguments.numbers}
+        numbers = {number: read() for number in (*arguments.numbers, *arguments.constants)}
         single = b.icmp_signed("==", replicas, code.i64(1))
         zero, one = code.i64(0), code.i64(1)
         with code.loop(
             b.select(single, zero, part), replicas, b.select(single, one, parts)
         ) as replica:
-            addresses = []
+            addresses = [
+                b.inttoptr(table, argument.type)
+                for table, argument in zip(tables, inner.args, strict=False)
+            ]
             for name, (base, stride), argument in zip(
-                arguments.pointers, bases, inner.args, strict=False
+                arguments.pointers, bases, inner.args[len(tables) :], strict=False
             ):
                 address = code.plus(base, b.mul(replica, stride))
                 if name in by_thread:
@@ -173,6 +235,24 @@ class Kernel:
             b.call(inner, [*addresses, *numbers.values(), *tiles])
         b.ret_void()
 
+    def call(self, function: str, *given: Value) -> None:
+        """Call a function of :mod:`longlag.scan.cpu.matrix`, whose address is a number.
+
+        Args:
+            function: the name of that number.
+            given: whole numbers and addresses.
+        """
+        b, kind = self.code.b, ir.FunctionType(ir.VoidType(), [I64] * len(given))
+        words = [
+            b.ptrtoint(value, I64) if isinstance(value.type, ir.PointerType) else value
+            for value in given
+        ]
+        b.call(b.inttoptr(self.arg[function], kind.as_pointer()), words)
+
+    def work(self, name: str, *offsets: Value) -> Value:
+        """The address of a part of the work space, by the name of the number where it begins."""
+        return self.code.at(self.arg["work"], self.arg[name], *offsets)
+
     # Rows
 
     def count(self, t: Value) -> Value:
@@ -181,18 +261,28 @@ class Kernel:
             return self.arg["N"]
         return self.code.b.load(self.code.b.gep(self.arg["counts"], [t]))
 
-    def packed_row(self, t: Value) -> Value:
-        """The packed row at which step t begins."""
-        if not self.plan.ordered:
-            return self.code.times(t, self.arg["N"])
-        return self.code.b.load(self.code.b.gep(self.arg["offsets"], [t]))
-
-    def row(self, number: Value, again: Value | None = None) -> Row:
+    def row(self, number: Value, slot: Value, again: Value | None = None) -> Row:
         """A row by its number within the step."""
         place = number
         if self.plan.ordered:
             place = self.code.b.load(self.code.b.gep(self.arg["order"], [number]))
-        return Row(number, self.code.times(place, self.arg["H"]), place, again)
+        return Row(slot, self.code.times(place, self.arg["H"]), place, again)
+
+    def mine(self, count: Value) -> Value:
+        """How many of the rows 0 .. count - 1 are this thread's."""
+        code, b, size = self.code, self.code.b, self.plan.rows
+        tiles = b.sdiv(code.plus(count, size - 1), code.i64(size))
+        step, first = self.arg["tile_step"], self.arg["first_tile"]
+        turns = b.sdiv(code.plus(b.sub(tiles, first), code.plus(step, -1)), step)
+        turns = b.select(b.icmp_signed("<", first, tiles), turns, code.i64(0))
+        last = code.plus(first, code.times(code.plus(turns, -1), step))  # tile
+        missing = b.sub(code.times(tiles, size), count)
+        ends = b.and_(
+            b.icmp_signed(">", turns, code.i64(0)),
+            b.icmp_signed("==", last, code.plus(tiles, -1)),
+        )
+        rows = code.times(turns, size)
+        return b.select(ends, b.sub(rows, missing), rows)
 
     @contextmanager
     def tiles(self, count: Value, first: Value | None = None) -> Iterator[Callable[[Value], Row]]:
@@ -212,15 +302,18 @@ class Kernel:
             some = b.icmp_signed(">", short, code.i64(0))
             begin = code.plus(begin, b.select(some, code.times(turns, step), code.i64(0)))
         with code.loop(begin, stop, step) as tile:
+            turn = b.udiv(b.sub(tile, self.arg["first_tile"]), step)
+            before = code.times(b.sub(turn, tile), plan.rows)  # from a number to its slot
 
             def row(offset: Value) -> Row:
                 wanted = code.plus(code.times(tile, plan.rows), offset)
                 if plan.rows == 1:
-                    return self.row(wanted)
+                    return self.row(wanted, b.add(before, wanted))
                 number = code.smaller(wanted, last)
                 if first is not None:
                     number = b.select(b.icmp_signed("<", number, first), first, number)
-                return self.row(number, b.icmp_signed("!=", number, wanted))
+                again = b.icmp_signed("!=", number, wanted)
+                return self.row(number, b.add(before, number), again)
 
             yield row
 
@@ -233,13 +326,15 @@ class Kernel:
         size = code.i64(plan.units)
         count = code.b.sdiv(code.plus(self.arg["H"], plan.units - 1), size)
         with code.loop(code.i64(0), count) as block:
-            first = code.times(block, plan.units)
-            vectors = [self._units(code.plus(first, v * plan.lanes)) for v in range(plan.vectors)]
-            yield block, vectors
+            first = code.times(block, plan.vectors)
+            yield block, [self._units(code.plus(first, v)) for v in range(plan.vectors)]
 
     def _units(self, wanted: Value) -> Units:
-        start = self.code.smaller(wanted, self.code.plus(self.arg["H"], -self.plan.lanes))
-        return Units(start, self.code.b.sub(wanted, start))
+        code, lanes = self.code, self.plan.lanes
+        first = code.times(wanted, lanes)
+        start = code.smaller(first, code.plus(self.arg["H"], -lanes))
+        number = code.smaller(wanted, code.plus(self.vectors, -1))
+        return Units(number, start, code.b.sub(first, start))
 
     def load(self, name: str, units: Units, *offsets: Value) -> Value:
         """A vector of an argument's numbers at the sum of offsets, for these units."""
@@ -254,7 +349,7 @@ class Kernel:
         code, count = self.code, len(self.recurrence.units)
         return [self.load("units", units, code.times(self.arg["H"], u)) for u in range(count)]
 
-    def kept(self, t: Value, row: Row) -> Value | None:
+    def kept_row(self, t: Value, row: Row) -> Value | None:
         """Whether the row keeps its state before step t, as a mask; None where all do."""
         if not self.plan.keep:
             return None
@@ -271,81 +366,42 @@ class Kernel:
     # Tiles
 
     def sums(
-        self,
-        start: Callable[[int, int], Value],
-        terms: Sequence[tuple[Product, Value, Sequence[Value]]],
-        block: Value,
+        self, start: Callable[[int, int], Value], terms: Sequence[Term], block: Value
     ) -> list[list[Value]]:
         """Sums of products for a tile, by row and vector.
 
         Args:
             start: (row, vector) to what is added to.
-            terms: for each block of rows of W: its product; the address of its weights for this
-                block of units; and for each row the address of the numbers that are multiplied.
+            terms: what is added.
             block: number of the block of units.
         """
         code, plan = self.code, self.plan
-        places = [
-            [[code.variable(code.vector) for _ in range(plan.chains)] for _ in range(plan.vectors)]
-            for _ in range(plan.rows)
-        ]
-        for r, by_vector in enumerate(places):
-            for v, chains in enumerate(by_vector):
-                for c, chain in enumerate(chains):
-                    code.b.store(start(r, v) if c == 0 else code.zero(), chain)
-        for product, weights, numbers in terms:
-            self._add(places, product, weights, numbers, block)
-        return [[self._total(chains) for chains in by_vector] for by_vector in places]
+        tile = Tile(code, plan.rows, plan.vectors, plan.chains)
+        tile.begin(start)
 
-    def _add(
-        self,
-        places: list[list[list[Value]]],
-        product: Product,
-        weights: Value,
-        numbers: Sequence[Value],
-        block: Value,
-    ) -> None:
-        code, plan = self.code, self.plan
+        def stretch(term: Term, first: Value, stop: Value) -> None:
+            def step(k: Value, chain: int) -> None:
+                at = code.times(k, plan.units)
+                vectors = [
+                    code.at(term.weights, code.plus(at, v * plan.lanes))
+                    for v in range(plan.vectors)
+                ]
+                tile.add(vectors, [code.at(base, k) for base in term.numbers], chain)
 
-        def step(k: Value, chain: int) -> None:
-            at = code.times(k, plan.units)
-            vectors = [
-                code.load(code.at(weights, code.plus(at, v * plan.lanes)))
-                for v in range(plan.vectors)
-            ]
-            for by_vector, base in zip(places, numbers, strict=True):
-                number = code.splat(code.b.load(code.b.gep(base, [k])))
-                for chains, vector in zip(by_vector, vectors, strict=True):
-                    place = chains[chain]
-                    code.b.store(code.fma(vector, number, code.b.load(place)), place)
+            tile.stretch(first, stop, step)
 
-        def stretch(first: Value, stop: Value) -> None:
-            unroll = max(2, plan.chains)
-            count = code.b.sub(stop, first)
-            whole = code.b.sub(stop, code.b.and_(count, code.i64(unroll - 1)))
-            with code.loop(first, whole, unroll) as k:
-                for offset in range(unroll):
-                    step(code.plus(k, offset), offset % plan.chains)
-            with code.loop(whole, stop) as k:
-                step(k, 0)
+        for term in terms:
+            if term.pattern is None:
+                stretch(term, code.i64(0), term.count)
+                continue
+            ranges = self.arg[f"ranges_{self.patterns.index(term.pattern)}"]
 
-        pattern = product.pattern
-        if pattern is None:
-            stretch(code.i64(0), self.arg["H"])
-            return
-        ranges = self.arg[f"ranges_{self.patterns.index(pattern)}"]
+            def entry(index: Value, ranges: Value = ranges) -> Value:
+                return code.b.load(code.b.gep(ranges, [index]))
 
-        def entry(index: Value) -> Value:
-            return code.b.load(code.b.gep(ranges, [index]))
-
-        with code.loop(entry(block), entry(code.plus(block, 1)), 2) as number:
-            stretch(entry(number), entry(code.plus(number, 1)))
-
-    def _total(self, chains: list[Value]) -> Value:
-        parts: list[Value] = [self.code.b.load(chain) for chain in chains]
-        while len(parts) > 1:
-            parts = [self.code.b.fadd(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
-        return parts[0]
+            with code.loop(entry(block), entry(code.plus(block, 1)), 2) as number:
+                stretch(term, entry(number), entry(code.plus(number, 1)))
+        return tile.totals()
 
     def finish_tile(
         self,

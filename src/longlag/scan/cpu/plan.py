@@ -3,15 +3,21 @@
 import functools
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from longlag.scan.cpu.target import Host
 
-__all__ = ["Plan", "choose"]
+__all__ = ["Input", "Plan", "choose"]
 
 L1, L2 = 28 << 10, 400 << 10
 """Bytes of weights that stay in the first and second cache; less than processors have."""
 
-MOST_ROWS, MOST_VECTORS = 12, 8
+MOST_ROWS, MOST_VECTORS = 16, 8
+
+FEW = 4
+"""Sequences of a thread below which U x + b is a product over steps, before the scan."""
+
+Input = Literal["drive", "folded", "apart"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,9 @@ class Plan:
         rows: sequences in a tile.
         vectors: vectors of units in a tile.
         chains: accumulators per tile element, to hide the latency of fma in small tiles.
+        input: "drive" where a = U x + b is given; "folded" where U x is summed up with W h; "apart"
+            where it is a product over steps of its own, as fits one or few sequences, for which a
+            step reads all weights for little work.
         ordered: whether sequences have lengths: the kernel then takes them in an order of its own.
         keep: whether there are resets.
         mask: whether there is a recurrent dropout mask.
@@ -35,6 +44,7 @@ class Plan:
     rows: int
     vectors: int
     chains: int
+    input: Input = "drive"
     ordered: bool = False
     keep: bool = False
     mask: bool = False
@@ -62,6 +72,8 @@ def choose(
     threads: int,
     *,
     double: bool,
+    products: int = 1,
+    has_input: bool = False,
     ordered: bool = False,
     keep: bool = False,
     mask: bool = False,
@@ -78,12 +90,14 @@ def choose(
         hidden: H, at least 1.
         threads: how many threads share the rows.
         double: float64.
+        products: how many matrices (H, H) a step reads.
+        has_input: whether there is an input matrix U.
         ordered, keep, mask: see :class:`Plan`.
     """
     item = 8 if double else 4
     lanes = min(host.lanes(item), 1 << (hidden.bit_length() - 1))
     needed = -(-hidden // lanes)
-    size = hidden * hidden * item
+    size = hidden * hidden * item * max(1, products)
     far = 0.0 if size <= L1 else 0.7 if size <= L2 else 2.0
 
     def fits(accumulators: int, rows: int, vectors: int) -> bool:
@@ -104,7 +118,8 @@ def choose(
         row_tiles = math.ceil(math.ceil(batch / rows) / threads)
         unit_tiles = -(-needed // vectors)
         accumulators = rows * vectors
-        loads = vectors * (0.5 + far / max(1, row_tiles)) + 0.5 * rows
+        near = 0.0 if hidden * vectors * lanes * item <= L1 else 0.3
+        loads = vectors * (0.5 + near + far / max(1, row_tiles)) + 0.5 * rows
         cycles = max(0.5 * accumulators, loads, 4.0 / chains_of(rows, vectors))
         overhead = 30.0 + 8.0 * accumulators  # beginning a tile, and the update
         return row_tiles * unit_tiles * (hidden * (cycles + 0.2) + overhead)
@@ -115,5 +130,9 @@ def choose(
         for vectors in range(1, min(MOST_VECTORS, needed) + 1)
         if fits(rows * vectors, rows, vectors)
     ]
-    rows, vectors = min(tiles, key=lambda tile: cost(*tile))
-    return Plan(double, lanes, rows, vectors, chains_of(rows, vectors), ordered, keep, mask)
+    # Of equals the squarest.
+    rows, vectors = min(tiles, key=lambda tile: (cost(*tile), abs(tile[0] - tile[1])))
+    source: Input = "drive"
+    if has_input:
+        source = "apart" if not ordered and batch < FEW * threads else "folded"
+    return Plan(double, lanes, rows, vectors, chains_of(rows, vectors), source, ordered, keep, mask)

@@ -6,14 +6,26 @@ than the arithmetic.
 
 import threading
 
+import torch
 from torch import Tensor
 
-__all__ = ["LARGEST", "clear", "hold", "take"]
+from longlag.scan.cpu.fresh import fresh
 
-LARGEST = 1 << 22
+__all__ = ["LARGEST", "clear", "take"]
+
+LARGEST = 1 << 25
 """Bytes of one piece that is kept; larger ones are made anew."""
 
-_KEPT = threading.local()
+_Pieces = dict[tuple[str, torch.dtype], tuple[Tensor, Tensor]]
+"""By name and dtype, a piece, and what was last given of it."""
+
+
+class _Kept(threading.local):
+    def __init__(self) -> None:
+        self.pieces: _Pieces = {}
+
+
+_KEPT = _Kept()
 
 
 def take(name: str, like: Tensor, *shape: int) -> Tensor:
@@ -24,7 +36,7 @@ def take(name: str, like: Tensor, *shape: int) -> Tensor:
         like: gives dtype and device.
         shape: of the tensor.
     """
-    pieces = _KEPT.__dict__
+    pieces = _KEPT.pieces
     key = (name, like.dtype)
     piece = pieces.get(key)
     if piece is not None and piece[1].shape == shape:
@@ -33,18 +45,13 @@ def take(name: str, like: Tensor, *shape: int) -> Tensor:
     for extent in shape:
         size *= extent
     if size * like.element_size() > LARGEST:
-        return like.new_empty(shape)
-    whole = piece[0] if piece is not None and piece[0].numel() >= size else like.new_empty((size,))
+        return fresh(like, shape)
+    whole = piece[0] if piece is not None and piece[0].numel() >= size else fresh(like, (size,))
     part = whole[:size].view(shape)
     pieces[key] = (whole, part)
     return part
 
 
-def hold(name: str, tensor: Tensor) -> None:
-    """Keep a tensor alive, whose address a kernel is given, until the next of this name."""
-    _KEPT.__dict__[name] = tensor
-
-
 def clear() -> None:
     """Forget what this thread keeps."""
-    _KEPT.__dict__.clear()
+    _KEPT.pieces.clear()

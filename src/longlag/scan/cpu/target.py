@@ -18,7 +18,7 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
-__all__ = ["Host", "compile_functions", "host"]
+__all__ = ["Host", "addresses_of", "compile_functions", "host"]
 
 _LOCK = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a process forked while another thread compiles can compile
@@ -94,16 +94,25 @@ def compile_functions(text: str, signatures: dict[str, Sequence[Any]]) -> dict[s
     The object code is kept in a private folder, under a name that depends on the IR, the
     processor and the versions; an entry that is damaged or from elsewhere is compiled anew.
     """
+    addresses = addresses_of(text, tuple(signatures))
+    return {
+        name: ctypes.CFUNCTYPE(None, *types)(addresses[name]) for name, types in signatures.items()
+    }
+
+
+def addresses_of(text: str, names: Sequence[str]) -> dict[str, int]:
+    """Compile a module, as :func:`compile_functions` does, and return where its functions are.
+
+    Args:
+        text: the module, as LLVM IR.
+        names: of the functions.
+    """
     with _LOCK:
         key = _key(text)
         engine = _ENGINES.get(key)
         if engine is None:
             engine = _ENGINES[key] = _load(_cached(key, text))
-        functions = {}
-        for name, types in signatures.items():
-            address = engine.get_function_address(name)
-            functions[name] = ctypes.CFUNCTYPE(None, *types)(address)
-        return functions
+        return {name: engine.get_function_address(name) for name in names}
 
 
 def _compile(text: str) -> bytes:

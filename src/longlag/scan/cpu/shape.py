@@ -1,0 +1,415 @@
+"""What calls of one shape have in common: found once, so that a short call stays short."""
+
+import ctypes
+import functools
+import math
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from longlag.recurrence import Pattern, Recurrence
+from longlag.scan.cpu import backward, forward
+from longlag.scan.cpu.kept import kept_of
+from longlag.scan.cpu.kernel import Arguments, patterns
+from longlag.scan.cpu.matrix import Matrix, matrix, send
+from longlag.scan.cpu.plan import Plan, choose
+from longlag.scan.cpu.target import compile_functions, host
+
+__all__ = [
+    "COLLECTED",
+    "LEAST_ROWS",
+    "SMALL",
+    "STRETCH",
+    "Key",
+    "Pass",
+    "Shape",
+    "runs",
+    "shape_of",
+]
+
+SMALL = 1 << 18
+"""Multiply-adds of a whole call below which a second thread costs more than it brings."""
+
+COLLECTED = 1 << 18
+"""Numbers of errors, states and inputs that are collected for a matrix product: they should stay
+in a cache."""
+
+LEAST_ROWS = 192
+"""Rows that are collected at least: for each product the sums are read and written once."""
+
+STRETCH = 1 << 14
+"""Numbers of drives that are at hand at once where U x + b is a product apart."""
+
+
+Facts = tuple[torch.Size, torch.dtype, bool]
+"""Of a tensor its shape, its dtype, and whether it is on the CPU."""
+
+
+class Key(NamedTuple):
+    """What a shape depends on, beside the recurrence; of tensors their facts, with time first.
+
+    Attributes:
+        x, input, bias, recurrent, units, initial: of the call; None where there is none.
+        active, keep, mask: of the schedule.
+        threads: how many there may be.
+        small, collected, least_rows, stretch: the constants of this module.
+    """
+
+    x: Facts
+    input: Facts | None
+    bias: Facts | None
+    recurrent: Facts | None
+    units: tuple[Facts, ...]
+    initial: tuple[Facts, ...] | None
+    active: Facts | None
+    keep: Facts | None
+    mask: Facts | None
+    threads: int
+    small: int
+    collected: int
+    least_rows: int
+    stretch: int
+
+
+@functools.lru_cache(maxsize=1024)
+def shape_of(recurrence: Recurrence, key: Key) -> "Shape":
+    """The shape of a call, made at its first use.
+
+    Raises:
+        ValueError: a kernel would read memory as what it is not.
+    """
+    return Shape(recurrence, key)
+
+
+@functools.lru_cache(maxsize=512)
+def _kernel(recurrence: Recurrence, plan: Plan, kind: str) -> Callable[..., None]:
+    if kind == "backward":
+        name, text = backward.NAME, backward.emit(recurrence, plan)
+    else:
+        name, keep, again = forward.NAME, kind != "forward", kind == "again"
+        text = forward.emit(recurrence, plan, keep=keep, again=again)
+    return compile_functions(text, {name: [ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64]})[name]
+
+
+class _Work:
+    """The layout of a thread's work space: parts, one after the other, each where a cache line
+    may begin.
+
+    Attributes:
+        size: numbers in all.
+        at: by name, where each part begins.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.at: dict[str, int] = {}
+
+    def add(self, name: str, numbers: int) -> None:
+        """One more part."""
+        self.at[name] = self.size
+        self.size += -(-numbers // 16) * 16
+
+
+class Pass:
+    """What a kernel is given that does not change from call to call, as it wants it.
+
+    Attributes:
+        size: numbers of the work spaces of all threads.
+    """
+
+    def __init__(
+        self,
+        names: Arguments,
+        replicas: int,
+        tables: Mapping[str, Tensor],
+        constants: Mapping[str, int],
+        size: int,
+    ) -> None:
+        self.size = size
+        self._tables = [tables[name] for name in names.tables]  # the kernel has their addresses
+        head = [replicas, *(table.data_ptr() for table in self._tables)]
+        tail = [constants[name] for name in names.constants]
+        self._head, self._tail = (struct.pack(f"={len(part)}q", *part) for part in (head, tail))
+        self._pack = struct.Struct(f"={2 * len(names.pointers) + len(names.numbers)}q").pack
+
+    def parameters(self, given: Sequence[int]) -> bytes:
+        """All parameters.
+
+        Args:
+            given: address and stride of every pointer, then the numbers, in the kernel's order.
+        """
+        return self._head + self._pack(*given) + self._tail
+
+
+class Shape:
+    """Sizes, plan, kernels and work spaces of calls of one shape.
+
+    Attributes:
+        hidden, gates, kept: H, how many gates there are, and how many numbers of each unit and
+            step are kept for the backward pass.
+        parts: how many threads share a kernel.
+        expected: by name, the shapes of weights and states.
+        size: numbers of a state, R N H.
+        by_replica: bytes from a replica's states to the next one's.
+        forward, backward: what each pass needs.
+    """
+
+    def __init__(self, recurrence: Recurrence, key: Key) -> None:
+        self.recurrence = recurrence
+        (*front, width), self.dtype, _ = key.x
+        self.replicated = len(front) == 3
+        self.steps, self.batch, self.width = front[0], front[-1], width
+        self.replicas = front[1] if self.replicated else 1
+        self.rows = width if key.input is None else key.input[0][-2]
+        self.gates, self.wires = len(recurrence.gates), len(recurrence.wires)
+        self.hidden = hidden = self.rows // self.gates
+        self.kept = len(kept_of(recurrence).values)
+        self.patterns: tuple[Pattern, ...] = patterns(recurrence)
+        self.item = self.dtype.itemsize
+        batch = self.batch
+        self.size = self.replicas * batch * hidden
+        self.by_replica = batch * hidden * self.item if self.replicated else 0
+        self.state = (*front[1:], hidden)
+        self.path = (self.steps + 1, *self.state)
+        before = front[1:-1]
+        self.expected = {
+            "input matrix": (*before, self.rows, width),
+            "bias": (*before, self.rows),
+            "recurrent matrix": (*before, self.wires * hidden, hidden),
+            "unit": (*before, 1, hidden),
+            "flags": (*front, 1),
+        }
+        self._check(key)
+        self.has_input, self.collected = key.input is not None, (key.collected, key.least_rows)
+        self.stretch = key.stretch
+        self.empty = self.steps == 0 or self.size == 0
+        if self.empty:
+            return
+        work = self.steps * self.size * (self.wires * hidden + 16)
+        threads = 1 if work < key.small else key.threads
+        self.plan = plan = choose(
+            host(),
+            batch,
+            hidden,
+            max(1, threads // self.replicas),
+            double=self.dtype == torch.float64,
+            products=self.wires,
+            has_input=self.has_input,
+            ordered=key.active is not None,
+            keep=key.keep is not None,
+            mask=key.mask is not None,
+        )
+        tiles = -(-batch // plan.rows)
+        self.parts = min(threads, tiles if self.replicas == 1 else self.replicas)
+        self.vectors = -(-hidden // plan.lanes)
+        self.sending = backward.sending(recurrence)
+        self.slots = backward.input_slots(recurrence)
+        self.single_parts = self.parts if self.replicas == 1 else 1
+        self.tables = self._tables()
+        self.forward = self._forward(plan)
+        self.backward = self._backward(plan)
+        self._kernels: dict[str, Callable[..., None]] = {}
+
+    def _check(self, key: Key) -> None:
+        """Raise a ValueError where a kernel would read memory as what it is not."""
+        recurrence, expected = self.recurrence, self.expected
+        for name, given, count in (
+            ("unit parameters", key.units, len(recurrence.units)),
+            ("initial states", key.initial, len(recurrence.states)),
+        ):
+            if given is not None and len(given) != count:
+                raise ValueError(f"{name}: got {len(given)}, expected {count}")
+        wanted: list[tuple[str, Facts | None, tuple[int, ...]]] = []
+        if key.input is not None:
+            wanted.append(("input matrix", key.input, expected["input matrix"]))
+        if key.bias is not None:
+            wanted.append(("bias", key.bias, expected["bias"]))
+        if self.wires:
+            wanted.append(("recurrent matrix", key.recurrent, expected["recurrent matrix"]))
+        states = zip(recurrence.states, key.initial or (), strict=False)
+        wanted += [(f"state {name}", facts, self.state) for name, facts in states]
+        units = zip(recurrence.units, key.units, strict=False)
+        wanted += [(name, facts, expected["unit"]) for name, facts in units]
+        if key.mask is not None:
+            wanted.append(("mask", key.mask, self.state))
+        checked = [(*each, self.dtype) for each in wanted]
+        for name, facts in (("lengths", key.active), ("resets", key.keep)):
+            if facts is not None:
+                checked.append((name, facts, expected["flags"], torch.bool))
+        for name, facts, shape, dtype in checked:
+            if facts != (shape, dtype, True):
+                came = None
+                if facts is not None:
+                    came = f"{tuple(facts[0])} of {facts[1]}{'' if facts[2] else ' elsewhere'}"
+                raise ValueError(f"{name}: got {came}, expected {shape} of {dtype} on the CPU")
+
+    def kernel(self, kind: str) -> Callable[..., None]:
+        """The compiled kernel: "forward", "keep" or "again" (see :func:`forward.emit`), or
+        "backward"."""
+        found = self._kernels.get(kind)
+        if found is None:
+            found = self._kernels[kind] = _kernel(self.recurrence, self.plan, kind)
+        return found
+
+    def _functions(self) -> dict[str, int]:
+        plan = self.plan
+        return matrix(Matrix(plan.double, plan.lanes, plan.vectors, host().registers))
+
+    def _forward(self, plan: Plan) -> "Pass":
+        hidden, work = self.hidden, _Work()
+        packed = plan.blocks(hidden) * plan.units
+        work.add("at_recurrent", packed * hidden * self.wires)
+        work.add("at_input", packed * self.width * self.gates if self.has_input else 0)
+        stretch = 0
+        if plan.input == "apart":
+            stretch = min(self.steps, max(8, self.stretch // (self.batch * self.rows)))
+        work.add("at_drive", stretch * self.batch * self.rows)
+        read = len(forward.sources(self.recurrence)) if plan.indirect else 0
+        work.add("at_read", read * self.batch * hidden)
+        numbers = {
+            **work.at,
+            "N": self.batch,
+            "H": hidden,
+            "C": self.width,
+            "state_t": self.size,
+            "keep_t": self.replicas * self.batch,
+            "kept_t": self.size * self.kept,
+            "work_bytes": work.size * self.item,
+            "stretch": max(1, stretch),
+            **{name: self._functions()[name] for name in ("pack", "drive")},
+        }
+        names = forward.arguments(self.recurrence, plan)
+        return Pass(names, self.replicas, self.tables, numbers, self.parts * work.size)
+
+    def _backward(self, plan: Plan) -> "Pass":
+        hidden, work = self.hidden, _Work()
+        drives = len(self.recurrence.drive_symbols)
+        reading = len(forward.sources(self.recurrence))
+        wide = self.vectors * plan.lanes
+        inputs = self.width + 1 if self.has_input else 0
+        # Rows that are collected: those of some steps, and at least of one.
+        tiles = math.ceil(self.batch / plan.rows)
+        by_step = math.ceil(tiles / self.single_parts) * plan.rows
+        steps = self.collected[0] // ((drives + reading) * wide + inputs) // by_step
+        steps = max(steps, -(-self.collected[1] // by_step))
+        rows = by_step * min(steps, self.steps)
+        work.add("at_recurrent", plan.blocks(hidden) * plan.units * hidden * len(self.sending))
+        work.add("at_errors", drives * rows * wide)
+        work.add("at_read", reading * rows * wide)
+        work.add("at_inputs", rows * inputs)
+        work.add("at_where", rows * 8 // self.item if inputs else 0)
+        work.add("at_sums", self.wires * wide * wide)
+        work.add("at_input_sums", inputs * self.gates * wide)
+        functions = ("pack_back", "outer", "outer_input", "unpack", "unpack_input")
+        dense = len(self.recurrence.dense_gates)
+        numbers = {
+            **work.at,
+            "N": self.batch,
+            "H": hidden,
+            "C": self.width,
+            "state_t": self.size,
+            "keep_t": self.replicas * self.batch,
+            "kept_t": self.size * self.kept,
+            "error_half": self.size * dense,
+            "work_bytes": work.size * self.item,
+            "sums_size": work.size - work.at["at_sums"],
+            "rows": rows,
+            "entries": self.tables["panels"].numel() // 3,
+            **{
+                f"entries_{number}": self.tables[f"panels_{number}"].numel() // 3
+                for number in range(len(self.patterns))
+            },
+            **{name: self._functions()[name] for name in functions},
+        }
+        # Each thread has sums of its own; of replicas, each.
+        apart = self.item if self.single_parts > 1 else 0
+        square = len(self.recurrence.units) * self.replicas * hidden
+        numbers |= {
+            "unit_bytes": square * self.item,
+            "input_bytes": self.rows * self.width * apart,
+            "bias_bytes": self.rows * apart,
+            "recurrent_bytes": self.wires * hidden * hidden * apart,
+        }
+        tables = {name.removeprefix("back_"): table for name, table in self.tables.items()
+                  if not name.startswith("ranges")}  # fmt: skip
+        names = backward.arguments(self.recurrence, plan)
+        return Pass(names, self.replicas, tables, numbers, self.parts * work.size)
+
+    def send_input(self) -> int:
+        """The address of what sends errors back to x."""
+        lanes = self.plan.lanes
+        full = host().lanes(self.item)
+        wide = min(full, 1 << max(0, self.width.bit_length() - 1))
+        return send(self.plan.double, lanes, wide)
+
+    def _tables(self) -> dict[str, Tensor]:
+        most = max(self.wires, self.gates)
+        found: dict[str, Sequence[int]] = {
+            "list": range(most),
+            "list_sending": self.sending,
+            "list_slots": self.slots,
+            "panels": [n for v in range(self.vectors) for n in (v, 0, self.vectors)],
+        }
+        for number, pattern in enumerate(self.patterns):
+            found[f"ranges_{number}"] = self._ranges(pattern, back=False)
+            found[f"back_ranges_{number}"] = self._ranges(pattern, back=True)
+            found[f"panels_{number}"] = self._panels(pattern)
+        return {name: torch.tensor(list(table), dtype=torch.int64) for name, table in found.items()}
+
+    def _groups(self, vector: int, pattern: Pattern) -> set[int]:
+        """The groups of units that a vector of units has a part of."""
+        size, lanes = self.hidden // len(pattern), self.plan.lanes
+        start = min(vector * lanes, self.hidden - lanes)
+        return {unit // size for unit in range(start, start + lanes)}
+
+    def _ranges(self, pattern: Pattern, back: bool) -> list[int]:
+        """Which k a block of units reads, as the kernels want it: where its pairs begin, then the
+        pairs."""
+        size, groups = self.hidden // len(pattern), range(len(pattern))
+        heads, pairs = [], []
+        blocks = self.plan.blocks(self.hidden)
+        for block in range(blocks):
+            heads.append(blocks + 1 + len(pairs))
+            first = block * self.plan.vectors
+            mine = set().union(
+                *(self._groups(first + v, pattern) for v in range(self.plan.vectors))
+            )
+            read = [
+                any(pattern[other][unit] if back else pattern[unit][other] for unit in mine)
+                for other in groups
+            ]
+            for low, high in runs(read):
+                pairs += [low * size, high * size]
+        return [*heads, blocks + 1 + len(pairs), *pairs]
+
+    def _panels(self, pattern: Pattern) -> list[int]:
+        """Which vectors of states meet each vector of errors in dW: triples."""
+        found = []
+        for errors in range(self.vectors):
+            mine = self._groups(errors, pattern)
+            read = [
+                any(pattern[row][column] for row in mine for column in self._groups(v, pattern))
+                for v in range(self.vectors)
+            ]
+            for low, high in runs(read):
+                found += [errors, low, high]
+        return found
+
+
+def runs(flags: Sequence[object]) -> list[tuple[int, int]]:
+    """The stretches in which flags are true.
+
+    >>> runs([1, 1, 0, 1])
+    [(0, 2), (3, 4)]
+    """
+    found, first = [], None
+    for place, flag in enumerate([*flags, False]):
+        if flag and first is None:
+            first = place
+        if not flag and first is not None:
+            found.append((first, place))
+            first = None
+    return found
