@@ -1,7 +1,7 @@
 """A cell of one's own: an equation that no library ships, trained like any other.
 
-A unit with two memories, a fast and a slow one: the slow memory follows the fast one with a leak
-of its own for each unit, learnt, and a gate chooses which of the two the unit shows.
+A unit with a fast and a slow memory: the slow one follows the fast one with a leak of its own for
+each unit, learnt, and a gate chooses which of the two the unit shows.
 
     f_t = tanh(U_f x_t + W_f h_{t-1} + b_f)
     s_t = (1 - a) s_{t-1} + a f_t
@@ -33,4 +33,5 @@ if __name__ == "__main__":
     model = ll.SequenceModel(layer, task.output_size, reduce="last", seed=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
     ll.fit(model, task.stream(32), optimizer=optimizer, steps=1000, clip_norm=1.0)
+    print("backend:", layer.backend_used)
     print("leaks after training:", layer.unit("leak").detach().sort().values)
