@@ -56,7 +56,8 @@ class Wanted(NamedTuple):
 class Gradients(NamedTuple):
     """What a backward pass gives: by x, weights, initial states, unit parameters.
 
-    Those of x and the weights may be None where they are not wanted, and ``initial`` empty.
+    Those of x and the weights may be None where they are not wanted, ``initial`` and ``units``
+    empty.
     """
 
     x: Tensor | None
@@ -198,7 +199,8 @@ class _ScanNode(torch.autograd.Function):
             d_x = done.x
             if d_x is not None and not ctx.time_first:
                 d_x = to_batch_first(d_x)
-            found = (d_x, done.input, done.bias, done.recurrent, *begin, *done.units)
+            of_units = done.units or [None] * units
+            found = (d_x, done.input, done.bias, done.recurrent, *begin, *of_units)
         pairs = zip(found, wanted, strict=True)
         return None, None, None, None, *(gradient if want else None for gradient, want in pairs)
 

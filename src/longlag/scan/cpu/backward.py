@@ -77,7 +77,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     pointers += [name for name in ("keep", "mask") if getattr(plan, name)]
     numbers = (
         "T", "x_t", "x_n", "output_t", "output_n", "d_x_t", "d_x_n", "delta_half",
-        "want_x", "want_input", "want_recurrent", "send",
+        "want_initial", "want_units", "want_x", "want_input", "want_recurrent", "send",
     )  # fmt: skip
     constants = (
         "N", "H", "C", "state_t", "keep_t", "kept_t", "error_half", "work_bytes", "unit_bytes",
@@ -98,16 +98,16 @@ _BY_THREAD = {
 def emit(recurrence: Recurrence, plan: Plan) -> str:
     """The kernel as LLVM IR.
 
-    It goes from step T - 1 down to step 0. ``delta_k`` holds two arrays (rows, H), ``delta_half``
-    apart, that steps read and write in turns, beginning with the first: it holds the error of the
-    states after the last step. In the end the one with number T + 1 modulo 2 holds the error of the
-    states before the first. ``errors`` has the same two, (rows, dense gates, H), for dr.
+    It goes from step T - 1 down to step 0, and where ``want_initial`` is not 0 once more, for the
+    error of the states before the first step. ``delta_k`` holds two arrays (rows, H) that steps
+    read and write in turns, ``delta_half`` apart, beginning with the first: it holds the error of
+    the states after the last step. In the end the one with number T + 1 modulo 2 holds the error of
+    the states before the first. ``errors`` has the same two, (rows, dense gates, H), for dr.
     """
     kernel = _Backward(recurrence, plan)
     code, arg = kernel.code, kernel.arg
     kernel.prepare()
-    last = code.plus(arg["T"], -1)
-    with code.loop(last, code.i64(-1), -1) as t:
+    with code.loop(code.plus(arg["T"], -1), code.i64(-1), -1) as t:
         kernel.begin(t)
         kernel.collect_input()
         with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.later) as row:
@@ -118,9 +118,10 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
         ):
             kernel.first(vectors, row)
         kernel.end()
-    kernel.begin(code.i64(-1))
-    with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.later) as row:
-        kernel.last(block, vectors, row)
+    with code.b.if_then(kernel.is_wanted("initial")):
+        kernel.begin(code.i64(-1))
+        with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.later) as row:
+            kernel.last(block, vectors, row)
     kernel.unpack()
     return kernel.finish()
 
@@ -156,7 +157,7 @@ class _Backward(Kernel):
         code.b.store(code.i64(0), self.collected)
 
     def begin(self, t: Value) -> None:
-        """Offsets of step t, whose errors dr of step t + 1 are there."""
+        """Offsets of step t, whose errors dr of step t + 1 are there; -1 comes after all."""
         code, arg = self.code, self.arg
         self.t, self.next = t, code.plus(t, 1)
         self.old = code.times(t, arg["state_t"])
@@ -250,13 +251,10 @@ class _Backward(Kernel):
         code, arg, b = self.code, self.arg, self.code.b
         lanes = code.i64(self.plan.lanes)
 
-        def wanted(name: str) -> Value:
-            return b.icmp_signed("!=", arg[f"want_{name}"], code.i64(0))
-
         if self.has_input:
             inputs = code.plus(arg["C"], 1)
             width = code.times(code.times(self.vectors, self.plan.lanes), len(self.slots))
-            with b.if_then(wanted("input")):
+            with b.if_then(self.is_wanted("input")):
                 for gate, slot in enumerate(self.slots):
                     at = code.times(code.times(self.vectors, self.plan.lanes), gate)
                     self.call(
@@ -265,7 +263,7 @@ class _Backward(Kernel):
                         self.work("at_errors", code.times(self.drive_panels, slot)), self.panel,
                         rows, arg["H"],
                     )  # fmt: skip
-            with b.if_then(wanted("x")):
+            with b.if_then(self.is_wanted("x")):
                 self.call(
                     "send", self.work("at_errors"), self.panel, rows, self.work("at_where"),
                     arg["d_x"], arg["input"], arg["H"], arg["C"], code.i64(len(self.slots)),
@@ -273,7 +271,7 @@ class _Backward(Kernel):
                 )  # fmt: skip
         if not self.products:
             return
-        with b.if_then(wanted("recurrent")):
+        with b.if_then(self.is_wanted("recurrent")):
             for product in self.products:
                 name = ""
                 if product.pattern is not None:
@@ -301,12 +299,12 @@ class _Backward(Kernel):
         for wire in range(len(self.recurrence.wires)):
             sums = self.work("at_sums", code.times(self._wire_sums(), wire))
             target = code.at(arg["d_recurrent"], code.times(square, wire))
-            with code.b.if_then(self._is_wanted("recurrent")):
+            with code.b.if_then(self.is_wanted("recurrent")):
                 self.call("unpack", sums, target, arg["H"])
         if not self.has_input:
             return
         wide = code.times(self.vectors, self.plan.lanes)
-        with code.b.if_then(self._is_wanted("input")):
+        with code.b.if_then(self.is_wanted("input")):
             for gate in range(len(self.slots)):
                 first = code.times(arg["H"], gate)
                 self.call(
@@ -316,13 +314,14 @@ class _Backward(Kernel):
                     code.at(arg["d_bias"], first), arg["H"], arg["C"],
                 )  # fmt: skip
 
-    def _is_wanted(self, name: str) -> Value:
+    def is_wanted(self, name: str) -> Value:
+        """Whether a gradient is asked for."""
         return self.code.b.icmp_signed("!=", self.arg[f"want_{name}"], self.code.i64(0))
 
     # The step
 
     def _sent(
-        self, block: Value, vectors: list[Units], rows: list[Row], end: bool
+        self, block: Value, vectors: list[Units], rows: list[Row], end: bool = False
     ) -> list[list[list[Value]]]:
         """For each source, what W^T brings to it, by row and vector.
 
@@ -353,7 +352,7 @@ class _Backward(Kernel):
                     return code.zero()
                 return self._elsewhere(source, rows[r], vectors[v], end)
 
-            found.append(self.sums(start, terms, block))
+            found.append(self.sums(start, terms, block, len(rows)))
         return found
 
     def _elsewhere(self, state: int, row: Row, units: Units, end: bool) -> Value:
@@ -375,7 +374,7 @@ class _Backward(Kernel):
         code.prefetch(code.at(self.arg["d_output"], ahead, at, units.start))
         return self.load("d_output", units, self.output_t, at)
 
-    def _arrived(self, row: Row, units: Units, sent: list[Value], end: bool) -> list[Value]:
+    def _arrived(self, row: Row, units: Units, sent: list[Value], end: bool = False) -> list[Value]:
         """The errors of all states, from what W^T brought."""
         b, found = self.code.b, []
         for k in self.states:
@@ -395,12 +394,26 @@ class _Backward(Kernel):
         """One tile of a step that is not the rows' last."""
         code = self.code
         rows = [row(code.i64(r)) for r in range(self.plan.rows)]
-        values = self._sent(block, vectors, rows, end=False)
+        values = self._sent(block, vectors, rows)
 
         def body(here: Row, units: Units, sent: list[Value]) -> None:
-            self._adjoint(here, units, self._arrived(here, units, sent, end=False))
+            self._adjoint(here, units, self._arrived(here, units, sent))
 
         self.finish_tile(row, vectors, values, cost_of(self.kept.program), body)
+
+    def last(self, block: Value, vectors: list[Units], row: Callable[[Value], Row]) -> None:
+        """One tile of what comes after all steps: the error of the states before the first.
+
+        It is done once a call, so row by row, which is little to compile.
+        """
+        code = self.code
+        with code.loop(code.i64(0), code.i64(self.plan.rows)) as r:
+            here = row(r)
+            values = self._sent(block, vectors, [here], end=True)
+            for v, units in enumerate(vectors):
+                sent = [value[0][v] for value in values]
+                for k, value in enumerate(self._arrived(here, units, sent, end=True)):
+                    self.store(value, f"delta_{k}", units, self.leaving, here.place)
 
     def first(self, vectors: list[Units], row: Callable[[Value], Row]) -> None:
         """One tile of a step that is the last of its rows, or of the call."""
@@ -414,18 +427,6 @@ class _Backward(Kernel):
                 error = self._output_error(here, units)
                 delta[self.output] = code.b.fadd(delta[self.output], error)
                 self._adjoint(here, units, delta)
-
-    def last(self, block: Value, vectors: list[Units], row: Callable[[Value], Row]) -> None:
-        """One tile of what comes after all steps: the error of the states before the first."""
-        code = self.code
-        rows = [row(code.i64(r)) for r in range(self.plan.rows)]
-        values = self._sent(block, vectors, rows, end=True)
-
-        def body(here: Row, units: Units, sent: list[Value]) -> None:
-            for k, value in enumerate(self._arrived(here, units, sent, end=True)):
-                self.store(value, f"delta_{k}", units, self.leaving, here.place)
-
-        self.finish_tile(row, vectors, values, 8, body)
 
     def _adjoint(self, row: Row, units: Units, delta: list[Value]) -> None:
         """The pointwise adjoint of one row and vector of units."""
@@ -458,12 +459,17 @@ class _Backward(Kernel):
             if self.carried[k]:
                 self.store(value, f"delta_{k}", units, self.leaving, row.place)
         if recurrence.units:
-            done = self._done(row, units)
-            for u, value in enumerate(results):
-                offset = code.times(self.arg["H"], u)
-                total = self.load("d_units", units, offset)
-                value = code.b.select(done, code.zero(), value)
-                self.store(code.b.fadd(total, value), "d_units", units, offset)
+            with code.b.if_then(self.is_wanted("units")):
+                self._add_units(row, units, list(results))
+
+    def _add_units(self, row: Row, units: Units, values: list[Value]) -> None:
+        """To the sums of the unit parameters what one row and vector of units brings."""
+        code, done = self.code, self._done(row, units)
+        for u, value in enumerate(values):
+            offset = code.times(self.arg["H"], u)
+            total = self.load("d_units", units, offset)
+            value = code.b.select(done, code.zero(), value)
+            self.store(code.b.fadd(total, value), "d_units", units, offset)
 
     def _store_errors(self, row: Row, units: Units, errors: list[Value]) -> None:
         """The errors of the drives: for the step before, for the products, or as dx itself."""
@@ -478,7 +484,7 @@ class _Backward(Kernel):
         if self.has_input:
             return
         at, by_row = code.times(self.t, arg["d_x_t"]), code.times(row.number, arg["d_x_n"])
-        with code.b.if_then(self._is_wanted("x")):
+        with code.b.if_then(self.is_wanted("x")):
             for gate, slot in enumerate(self.slots):
                 offset = code.times(arg["H"], gate)
                 self.store(errors[slot], "d_x", units, at, by_row, offset)

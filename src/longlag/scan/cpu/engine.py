@@ -192,7 +192,7 @@ class _Backward:
             # In memory as x is, so that who reads on reads it in order.
             make = torch.empty_like if call.ordered is None else torch.zeros_like
             self.d_x = last_contiguous(make(x))
-        if call.recurrence.units:
+        if wanted.units:
             count = len(call.recurrence.units)
             self.d_units = x.new_zeros((shape.parts, shape.replicas, count, shape.hidden))
 
@@ -281,10 +281,12 @@ class _Backward:
             given += (delta.data_ptr() + half, shape.by_replica)
         given += call.scheduled(first)
         given += (
-            stop - first, x.stride(0), x.stride(-2), self.d_output.stride(0),
-            self.d_output.stride(-2), 0 if d_x is None else d_x.stride(0),
+            stop - first,
+            x.stride(0), x.stride(-2), self.d_output.stride(0), self.d_output.stride(-2),
+            0 if d_x is None else d_x.stride(0),
             0 if d_x is None else d_x.stride(-2), -shape.size if self.turned else shape.size,
-            d_x is not None, sums.input is not None, sums.recurrent is not None,
+            first > 0 or self.wanted.initial, d_units is not None, d_x is not None,
+            sums.input is not None, sums.recurrent is not None,
             shape.send_input() if d_x is not None and shape.has_input else 0,
         )  # fmt: skip
         call.run("backward", shape.backward.parameters(given))

@@ -366,7 +366,11 @@ class Kernel:
     # Tiles
 
     def sums(
-        self, start: Callable[[int, int], Value], terms: Sequence[Term], block: Value
+        self,
+        start: Callable[[int, int], Value],
+        terms: Sequence[Term],
+        block: Value,
+        rows: int | None = None,
     ) -> list[list[Value]]:
         """Sums of products for a tile, by row and vector.
 
@@ -374,9 +378,10 @@ class Kernel:
             start: (row, vector) to what is added to.
             terms: what is added.
             block: number of the block of units.
+            rows: how many; None for those of a tile.
         """
         code, plan = self.code, self.plan
-        tile = Tile(code, plan.rows, plan.vectors, plan.chains)
+        tile = Tile(code, rows or plan.rows, plan.vectors, plan.chains)
         tile.begin(start)
 
         def stretch(term: Term, first: Value, stop: Value) -> None:

@@ -2,9 +2,11 @@
 
 import ctypes
 import functools
+import gc
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -86,12 +88,29 @@ def shape_of(recurrence: Recurrence, key: Key) -> "Shape":
 
 @functools.lru_cache(maxsize=512)
 def _kernel(recurrence: Recurrence, plan: Plan, kind: str) -> Callable[..., None]:
-    if kind == "backward":
-        name, text = backward.NAME, backward.emit(recurrence, plan)
-    else:
-        name, keep, again = forward.NAME, kind != "forward", kind == "again"
-        text = forward.emit(recurrence, plan, keep=keep, again=again)
+    with _no_collection():
+        if kind == "backward":
+            name, text = backward.NAME, backward.emit(recurrence, plan)
+        else:
+            name, keep, again = forward.NAME, kind != "forward", kind == "again"
+            text = forward.emit(recurrence, plan, keep=keep, again=again)
     return compile_functions(text, {name: [ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64]})[name]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python's collector does not run meanwhile.
+
+    Emitting makes some 50,000 small objects, none of them garbage yet, and the collector would look
+    through all that the process has, three times as long as the emitting takes.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Work:

@@ -6,6 +6,9 @@ from longlag.scan.cpu.builder import Code, Value
 
 __all__ = ["Tile"]
 
+LONG = 8
+"""Multiply-adds of a step that is not unrolled."""
+
 
 class Tile:
     """rows x vectors sums of vectors, each in as many chains as hide the latency of fma.
@@ -46,15 +49,23 @@ class Tile:
                 code.b.store(code.fma(vector, number, code.b.load(place)), place)
 
     def stretch(self, first: Value, stop: Value, step: Callable[[Value, int], None]) -> None:
-        """The loop over k from first to stop, unrolled: step(k, chain) adds the terms of k."""
-        code = self.code
-        unroll = max(2, self.chains)
-        whole = code.b.sub(stop, code.b.and_(code.b.sub(stop, first), code.i64(unroll - 1)))
+        """The loop over k from first to stop: step(k, chain) adds the terms of k.
+
+        It is unrolled where a step is short. Of a long one the counting is hidden, and each copy
+        would have to be compiled.
+        """
+        code, unroll = self.code, self.chains
+        if unroll == 1 and len(self.places) * len(self.places[0]) < LONG:
+            unroll = 2
+        whole = stop
+        if unroll > 1:
+            whole = code.b.sub(stop, code.b.and_(code.b.sub(stop, first), code.i64(unroll - 1)))
         with code.loop(first, whole, unroll) as k:
             for offset in range(unroll):
                 step(code.plus(k, offset), offset % self.chains)
-        with code.loop(whole, stop) as k:
-            step(k, 0)
+        if unroll > 1:
+            with code.loop(whole, stop) as k:
+                step(k, 0)
 
     def totals(self) -> list[list[Value]]:
         """The sums, by row and vector."""
