@@ -27,6 +27,25 @@ def test_a_short_call_is_repeated_and_the_time_is_of_one():
     assert 0.0009 < min(samples["a"].seconds) < 0.01
 
 
+def test_the_first_of_several_calls_is_not_counted():
+    """It finds the caches full of what the others have left."""
+    slow, took = [True], Samples()
+
+    def call():
+        time.sleep(0.05 if slow.pop() else 0.0)
+        slow.append(False)
+
+    took.turn(call, 3)
+    assert took.seconds[0] < 0.01
+
+
+def test_a_turn_begins_after_a_rest():
+    samples, begun = Samples(), time.perf_counter()
+    samples.turn(lambda: None, 1, rest=0.02)
+    assert time.perf_counter() - begun >= 0.02
+    assert samples.seconds[0] < 0.02
+
+
 def test_rounds_go_on_while_there_is_time_and_stop_at_the_most():
     effort = Effort(seconds=60.0, rounds=(2, 7), turn=0.0)
     assert len(in_turns({"a": lambda: None}, effort)["a"].seconds) == 7

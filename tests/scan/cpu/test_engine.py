@@ -30,10 +30,7 @@ NAMES = (
 EVERY = pytest.mark.parametrize("cell", [cases.CELLS[name] for name in NAMES], ids=NAMES)
 """Every kind of kernel there is: the others differ from these in their functions alone."""
 
-SIZED = {
-    name: cases.CELLS[name]
-    for name in ("Elman", "Leaky trained", "LSTM with peepholes", "LSTM1997", "GRU", "IndRNN tanh")
-} | {"Mixed": cases.Mixed(), "Clipped": Clipped()}
+SIZED = cases.CELLS | {"Clipped": Clipped()}
 # (R, N, H): below, at and above the width of a vector and of a tile.
 SIZES = [
     (None, 0, 3), (None, 1, 1), (None, 1, 8), (None, 1, 33), (None, 3, 16), (None, 5, 7),
@@ -115,13 +112,15 @@ def assert_equal(ours, theirs):
 )
 def test_it_is_reference_at_any_size(cell, size, steps, inputs, dtype, scheduled, carried, count):
     replicas, batch, hidden = size
+    hidden = cases.hidden_of(cell, hidden)
     front = (batch,) if replicas is None else (replicas, batch)
     dropout = {"recurrent_dropout": 0.4} if scheduled and cell.recurrence.dense_gates else {}
     layer = layer_of(cell, inputs, hidden, replicas, **dropout).to(dtype)
     exact = layer_of(cell, inputs, hidden, replicas, **dropout)
     exact.load_state_dict(layer.state_dict())
     x = cases.random(*front, steps, inputs, seed=3).to(dtype)
-    state = [cases.random(*front, hidden, seed=n + 5).to(dtype) for n in range(len(cell.state))]
+    count_of_states = len(cell.recurrence.states)
+    state = [cases.random(*front, hidden, seed=n + 5).to(dtype) for n in range(count_of_states)]
     schedule = schedule_of(front, steps) if scheduled else {}
     state = state if carried else None
     with threads(count):

@@ -239,6 +239,11 @@ def test_compiling_takes_no_long_time(compiled, kind):
     assert time.perf_counter() - start < 5
 
 
+def test_a_llvmlite_without_some_pass_compiles_by_the_usual_ones(compiled, monkeypatch):
+    monkeypatch.setattr(target, "_PASSES", ("sroa", "of_another_version"))
+    assert value_of(1.5) == 1.5
+
+
 AT_ONCE = """
 import os, sys, time
 import torch

@@ -320,13 +320,8 @@ class _Backward(Kernel):
 
     # The step
 
-    def _sent(
-        self, block: Value, vectors: list[Units], rows: list[Row], end: bool = False
-    ) -> list[list[list[Value]]]:
-        """For each source, what W^T brings to it, by row and vector.
-
-        What arrives from elsewhere is in it already, where there is nothing in between.
-        """
+    def _sent(self, block: Value, vectors: list[Units], rows: list[Row]) -> list[list[list[Value]]]:
+        """For each source, what W^T brings to it, by row and vector."""
         code, arg, plan = self.code, self.arg, self.plan
         found = []
         for source in self.sources:
@@ -347,12 +342,7 @@ class _Backward(Kernel):
                     weights = self.work("at_recurrent", at)
                     terms.append(Term(product.pattern, weights, errors, arg["H"]))
 
-            def start(r: int, v: int, source: int = source) -> Value:
-                if plan.indirect:
-                    return code.zero()
-                return self._elsewhere(source, rows[r], vectors[v], end)
-
-            found.append(self.sums(start, terms, block, len(rows)))
+            found.append(self.sums(lambda r, v: code.zero(), terms, block, len(rows)))
         return found
 
     def _elsewhere(self, state: int, row: Row, units: Units, end: bool) -> Value:
@@ -382,11 +372,11 @@ class _Backward(Kernel):
                 found.append(self._elsewhere(k, row, units, end))
                 continue
             value = sent[self.sources.index(k)]
-            if self.plan.indirect:
-                if self.plan.mask:
-                    value = b.fmul(value, self.load("mask", units, row.place))
-                value = self.select(self.kept_row(self.next, row), value)
-                value = b.fadd(value, self._elsewhere(k, row, units, end))
+            if self.plan.mask:
+                value = b.fmul(value, self.load("mask", units, row.place))
+            value = self.select(self.kept_row(self.next, row), value)
+            # After the sum, which need not wait for an error that comes from far.
+            value = b.fadd(value, self._elsewhere(k, row, units, end))
             found.append(value)
         return found
 
@@ -409,7 +399,7 @@ class _Backward(Kernel):
         code = self.code
         with code.loop(code.i64(0), code.i64(self.plan.rows)) as r:
             here = row(r)
-            values = self._sent(block, vectors, [here], end=True)
+            values = self._sent(block, vectors, [here])
             for v, units in enumerate(vectors):
                 sent = [value[0][v] for value in values]
                 for k, value in enumerate(self._arrived(here, units, sent, end=True)):

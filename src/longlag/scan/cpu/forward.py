@@ -157,7 +157,12 @@ class _Forward(Kernel):
         code, arg = self.code, self.arg
         offset = code.times(arg["H"], gate)
         if self.plan.input == "drive":
-            at = code.b.add(code.times(self.t, arg["x_t"]), code.times(row.number, arg["x_n"]))
+            by_row = code.times(row.number, arg["x_n"])
+            at = code.b.add(code.times(self.t, arg["x_t"]), by_row)
+            # Steps of one sequence often lie apart from those of the next: too many places for the
+            # processor to guess the next ones.
+            ahead = code.b.add(at, code.times(arg["x_t"], 2))
+            code.prefetch(code.at(arg["x"], ahead, offset, units.start))
             return self.load("x", units, at, offset)
         step = code.times(code.b.sub(self.t, self.first), arg["N"])
         width = code.times(arg["H"], self.number_of_gates)
@@ -202,25 +207,24 @@ class _Forward(Kernel):
                 continue
 
             def start(r: int, v: int, drive: Drive = drive) -> Value:
-                if drive.gate is None:
+                if drive.gate is None or plan.input != "folded":
                     return code.zero()
-                if plan.input == "folded":
-                    return self.load("bias", vectors[v], code.times(arg["H"], drive.gate))
-                return self._given(rows[r], vectors[v], drive.gate)
+                return self.load("bias", vectors[v], code.times(arg["H"], drive.gate))
 
             values.append(self.sums(start, terms, block))
             summed.append(number)
         parameters = {id(units): self.unit_parameters(units) for units in vectors}
 
         def body(here: Row, units: Units, totals: list[Value]) -> None:
-            drives = []
             found = dict(zip(summed, totals, strict=True))
+            drives = []
             for number, drive in enumerate(self.drives):
-                if number in found:
-                    drives.append(found[number])
-                else:
-                    assert drive.gate is not None
-                    drives.append(self._given(here, units, drive.gate))
+                value = found.get(number)
+                if drive.gate is not None and plan.input != "folded":
+                    # After the sum, which need not wait for it to come from far.
+                    given = self._given(here, units, drive.gate)
+                    value = given if value is None else code.b.fadd(given, value)
+                drives.append(value)
             self._update(here, units, drives, parameters[id(units)])
 
         self.finish_tile(row, vectors, values, cost_of(self.recurrence.forward), body)
