@@ -32,8 +32,9 @@ __all__ = [
     "shape_of",
 ]
 
-SMALL = 1 << 18
-"""Multiply-adds of a whole call below which a second thread costs more than it brings."""
+SMALL = 1 << 23
+"""Multiply-adds of a whole call below which a second thread costs more than it brings: handing work
+to one takes a tenth of a millisecond."""
 
 COLLECTED = 1 << 18
 """Numbers of errors, states and inputs that are collected for a matrix product: they should stay
