@@ -278,6 +278,19 @@ class Shape:
         plan = self.plan
         return matrix(Matrix(plan.double, plan.lanes, plan.vectors, host().registers))
 
+    def _sizes(self, work: _Work) -> dict[str, int]:
+        """The numbers that both kernels are given."""
+        return {
+            **work.at,
+            "N": self.batch,
+            "H": self.hidden,
+            "C": self.width,
+            "state_t": self.size,
+            "keep_t": self.replicas * self.batch,
+            "kept_t": self.size * self.kept,
+            "work_bytes": work.size * self.item,
+        }
+
     def _forward(self, plan: Plan) -> "Pass":
         hidden, work = self.hidden, _Work()
         packed = plan.blocks(hidden) * plan.units
@@ -290,14 +303,7 @@ class Shape:
         read = len(forward.sources(self.recurrence)) if plan.indirect else 0
         work.add("at_read", read * self.batch * hidden)
         numbers = {
-            **work.at,
-            "N": self.batch,
-            "H": hidden,
-            "C": self.width,
-            "state_t": self.size,
-            "keep_t": self.replicas * self.batch,
-            "kept_t": self.size * self.kept,
-            "work_bytes": work.size * self.item,
+            **self._sizes(work),
             "stretch": max(1, stretch),
             **{name: self._functions()[name] for name in ("pack", "drive")},
         }
@@ -326,15 +332,8 @@ class Shape:
         functions = ("pack_back", "outer", "outer_input", "unpack", "unpack_input")
         dense = len(self.recurrence.dense_gates)
         numbers = {
-            **work.at,
-            "N": self.batch,
-            "H": hidden,
-            "C": self.width,
-            "state_t": self.size,
-            "keep_t": self.replicas * self.batch,
-            "kept_t": self.size * self.kept,
+            **self._sizes(work),
             "error_half": self.size * dense,
-            "work_bytes": work.size * self.item,
             "sums_size": work.size - work.at["at_sums"],
             "rows": rows,
             "entries": self.tables["panels"].numel() // 3,
