@@ -27,7 +27,12 @@ def _choose(backend: str, like: Tensor) -> tuple[str, Engine | None]:
     if backend == "reference":
         return "reference", None
     # Inside torch.func transforms (grad, vmap, jacrev) only plain operations can be followed.
-    if backend == "auto" and torch._C._are_functorch_transforms_active():
+    if torch._C._are_functorch_transforms_active():
+        if backend != "auto":
+            raise ValueError(
+                f"backend: {backend!r} cannot run inside a transform of torch.func, which follows "
+                "plain operations only; use backend='auto' or 'reference'"
+            )
         library.say_once("reference", "it is inside a transform of torch.func")
         return "reference", None
     if backend != "derived":

@@ -109,7 +109,17 @@ def run(
     # Function.apply looks at every argument for the sake of torch.func's transforms.
     node = _PLAIN if not torch._C._are_functorch_transforms_active() else _ScanNode.apply
     output, *final = node(
-        engine, recurrence, schedule, time_first, x, matrix, bias, recurrent, *states, *units
+        engine,
+        recurrence,
+        schedule,
+        time_first,
+        torch.is_grad_enabled(),
+        x,
+        matrix,
+        bias,
+        recurrent,
+        *states,
+        *units,
     )
     return output, final
 
@@ -146,6 +156,7 @@ class _ScanNode(torch.autograd.Function):
         recurrence: Recurrence,
         schedule: Schedule,
         time_first: bool,
+        recording: bool,  # inside forward, grad mode is always off
         x: Tensor,
         matrix: Tensor | None,
         bias: Tensor | None,
@@ -157,7 +168,7 @@ class _ScanNode(torch.autograd.Function):
         units: Any = numbers[states:]
         weights = Weights(recurrent, units, matrix, bias)
         ctx.set_materialize_grads(False)  # what is not used costs nothing
-        backward = any(ctx.needs_input_grad)
+        backward = recording and any(ctx.needs_input_grad)
         turned = x if time_first else to_time_first(x)
         done = engine.forward(recurrence, turned, weights, initial, schedule, backward)
         output = done.states[recurrence.states.index(recurrence.output)][1:]
@@ -176,7 +187,7 @@ class _ScanNode(torch.autograd.Function):
         states, units = len(recurrence.states), len(recurrence.units)
         initial, numbers = rest[:states], tuple(rest[states : states + units])
         weights = Weights(recurrent, numbers, matrix, bias)
-        wanted = ctx.needs_input_grad[4:]
+        wanted = ctx.needs_input_grad[5:]
         if torch.is_grad_enabled():
             found: Sequence[Tensor | None] = _again(
                 recurrence, schedule, ctx.time_first, x, weights, initial, gradients, wanted
@@ -202,7 +213,14 @@ class _ScanNode(torch.autograd.Function):
             of_units = done.units or [None] * units
             found = (d_x, done.input, done.bias, done.recurrent, *begin, *of_units)
         pairs = zip(found, wanted, strict=True)
-        return None, None, None, None, *(gradient if want else None for gradient, want in pairs)
+        return (
+            None,
+            None,
+            None,
+            None,
+            None,
+            *(gradient if want else None for gradient, want in pairs),
+        )
 
 
 _PLAIN: Any = super(torch.autograd.Function, _ScanNode).apply  # type: ignore[misc]
@@ -230,7 +248,12 @@ def _again(
     initial, units = [own_view(state) for state in initial], tuple(map(own_view, weights.units))
     own = (x, matrix, bias, recurrent, *initial, *units)
     weights = Weights(recurrent, units, matrix, bias)
-    drive = drive_of(x if time_first else to_time_first(x), weights)
+    turned, active = x if time_first else to_time_first(x), schedule.active
+    if active is not None:  # what stands in the padding, even NaN, must not come near a derivative
+        turned = turned.masked_fill(~active, 0.0)
+    drive = drive_of(turned, weights)
+    if active is not None:
+        drive = drive.masked_fill(~active, 0.0)
     begin = [
         drive.new_zeros((*drive.shape[1:-1], drive.shape[-1] // len(recurrence.gates)))
         if state is None

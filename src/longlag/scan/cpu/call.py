@@ -114,7 +114,7 @@ class Call:
         replicas, batch, steps = self.shape.replicas, self.shape.batch, self.shape.steps
         lengths = active.sum(0).view(replicas, batch)
         falling, order = lengths.sort(dim=-1, descending=True, stable=True)
-        step = torch.arange(steps + 1)
+        step = torch.arange(steps + 1, device="cpu")
         counts = (falling.unsqueeze(1) > step.view(1, -1, 1)).sum(-1)
         return _Rows(lengths, order, counts)
 

@@ -130,14 +130,35 @@ def backward(
     wanted: node.Wanted,
 ) -> node.Gradients:
     """Send the error back; see :class:`node.Engine`."""
-    if facts is None:
-        facts = find_shape(recurrence, x, weights, None, schedule)
+    # What was saved may have been exchanged meanwhile, through .data or a hook: look again.
+    shape = find_shape(recurrence, x, weights, None, schedule)
+    if facts is not None and facts.path != shape.path:
+        raise ValueError(f"x: had states {facts.path} in the forward pass, has {shape.path} now")
+    states = [_same(path, shape.path, shape) for path in states]
+    if kept is not None:
+        kept = _same(kept, (shape.steps, *shape.state[:-1], shape.kept * shape.hidden), shape)
+    for name, error in zip(("output", *recurrence.states), gradients, strict=True):
+        if error is not None and (error.dtype is not shape.dtype or not error.is_cpu):
+            raise ValueError(
+                f"gradient by {name}: got {error.dtype} on {error.device}, expected {shape.dtype} "
+                "on the CPU, as the tensors that the forward pass saved"
+            )
     if recurrence.patterned:
         weights = _patterned(recurrence, weights)
-    call = Call(recurrence, x, weights, schedule, facts)
-    if facts.empty:
+    call = Call(recurrence, x, weights, schedule, shape)
+    if shape.empty:
         return _nothing(call, gradients[1:], wanted)
     return _Backward(call, states, kept, gradients, wanted).run()
+
+
+def _same(tensor: Tensor, size: tuple[int, ...], shape: Shape) -> Tensor:
+    """What the forward pass saved, as the kernels read it."""
+    if tensor.shape != size or tensor.dtype is not shape.dtype or not tensor.is_cpu:
+        raise ValueError(
+            f"saved states: got {tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}, "
+            f"expected {size} of {shape.dtype} on the CPU, as the forward pass saved them"
+        )
+    return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
 def _nothing(call: Call, final: Sequence[Tensor | None], wanted: node.Wanted) -> node.Gradients:

@@ -164,6 +164,29 @@ class Pass:
         return self._head + self._pack(*given) + self._tail
 
 
+def _check_x(recurrence: Recurrence, key: Key) -> None:
+    """Raise a ValueError for an x, or numbers of rows, that the kernels cannot take."""
+    (*front, width), dtype, on_cpu = key.x
+    if len(front) not in (2, 3) or not on_cpu or dtype not in (torch.float32, torch.float64):
+        came = f"{tuple(key.x[0])} of {dtype}{'' if on_cpu else ' elsewhere'}"
+        raise ValueError(
+            f"x: got {came}, expected (T, N, C) or (T, R, N, C) of float32 or float64 on the CPU"
+        )
+    rows, gates = width if key.input is None else key.input[0][-2], len(recurrence.gates)
+    name = "x" if key.input is None else "input matrix"
+    groups = math.lcm(*(len(pattern) for pattern in patterns(recurrence)))
+    if rows % gates or rows // gates % groups:
+        raise ValueError(
+            f"{name}: got {rows} numbers for the gates, expected a multiple of {gates * groups}: "
+            f"{gates} gates of equal size"
+        )
+    if key.input is not None and (key.input[1], key.input[0][-1]) != (dtype, width):
+        raise ValueError(
+            f"x: got {width} features of {dtype}, but the input matrix: got {tuple(key.input[0])} "
+            f"of {key.input[1]}; they have to fit"
+        )
+
+
 class Shape:
     """Sizes, plan, kernels and work spaces of calls of one shape.
 
@@ -179,6 +202,7 @@ class Shape:
 
     def __init__(self, recurrence: Recurrence, key: Key) -> None:
         self.recurrence = recurrence
+        _check_x(recurrence, key)
         (*front, width), self.dtype, _ = key.x
         self.replicated = len(front) == 3
         self.steps, self.batch, self.width = front[0], front[-1], width
@@ -376,7 +400,10 @@ class Shape:
             found[f"ranges_{number}"] = self._ranges(pattern, back=False)
             found[f"back_ranges_{number}"] = self._ranges(pattern, back=True)
             found[f"panels_{number}"] = self._panels(pattern)
-        return {name: torch.tensor(list(table), dtype=torch.int64) for name, table in found.items()}
+        return {
+            name: torch.tensor(list(table), dtype=torch.int64, device="cpu")
+            for name, table in found.items()
+        }
 
     def _groups(self, vector: int, pattern: Pattern) -> set[int]:
         """The groups of units that a vector of units has a part of."""

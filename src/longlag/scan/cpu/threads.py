@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 __all__ = ["POOL", "Pool"]
 
@@ -22,17 +22,31 @@ class Pool:
         if self.pool is None or self.size < parts:
             self.size = parts
             self.pool = ThreadPoolExecutor(parts, thread_name_prefix="longlag")
-        waiting = [self.pool.submit(task, part, parts) for part in range(1, parts)]
+        waiting: list[Future[object]] = []
         try:
+            for part in range(1, parts):
+                waiting.append(self.pool.submit(task, part, parts))
             task(0, parts)
         finally:  # after an interrupt too: the memory that they write to is freed on return
-            wait(waiting)
+            _wait_for_all(waiting)
         for future in waiting:
             future.result()
 
     def forget(self) -> None:
         """In a forked process the threads are not there."""
         self.pool, self.size = None, 0
+
+
+def _wait_for_all(waiting: "list[Future[object]]") -> None:
+    """Wait, whatever interrupts it; an interrupt is raised when all are done."""
+    interrupt: KeyboardInterrupt | None = None
+    while not all(future.done() for future in waiting):
+        try:
+            wait(waiting)
+        except KeyboardInterrupt as again:
+            interrupt = again
+    if interrupt is not None:
+        raise interrupt
 
 
 POOL = Pool()
