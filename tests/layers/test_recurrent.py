@@ -329,3 +329,21 @@ def test_under_autocast_the_loop_keeps_the_precision_of_the_weights(backend, rep
     output.sum().backward()
     gradient = net.layers[0].weight_hh.grad
     torch.testing.assert_close(gradient, wanted, rtol=0, atol=0.02 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("backend", ["derived", "cpu"])
+def test_a_second_derivative_inside_an_autocast_region_is_not_rounded(backend):
+    layer = ll.LSTM(3, 4, seed=0, backend=backend, dtype=torch.float64)
+    x = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x.requires_grad_()
+    output, _ = layer(x)
+
+    def penalty():
+        (slope,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), layer.weight_hh)[0]
+
+    exact = penalty()
+    output, _ = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = penalty()
+    assert torch.equal(exact, rounded)

@@ -112,7 +112,7 @@ def test_a_result_that_the_loss_leaves_out_sends_nothing_back(cell):
 
 @pytest.mark.parametrize("backend", ["derived", "cpu"])
 def test_it_keeps_the_states_and_not_the_gates(backend):
-    """Numbers kept for the backward pass: drive, matrix and states, nothing of a gate."""
+    """Kept for the backward pass: the drive or as many activations, matrix, states; no gate."""
     n, t, h = 4, 50, 8
     kept = []
 

@@ -221,3 +221,11 @@ def test_repeated_runs_have_the_same_bits(name, backend):
     for _ in range(20):
         again = cases.run(layer, x, backend=backend, **schedule)
         assert all(torch.equal(first[what], again[what]) for what in first)
+
+
+def test_a_dropout_mask_that_wants_a_gradient_is_refused():
+    layer = ll.Elman(2, 3, seed=0)
+    mask = torch.ones(1, 3, requires_grad=True)
+    weights = Weights(layer.weight_hh, (), layer.weight_ih, layer.bias)
+    with pytest.raises(ValueError, match=r"mask: requires a gradient.*mask\.detach"):
+        scan(layer.recurrence, torch.zeros(1, 4, 2), weights, mask=mask)

@@ -84,14 +84,15 @@ class Recurrent(RecurrentModule):
             zero, where a pattern has no block.
         weight_hh_diagonal: (G'' H,), for the gates with diagonal wiring; None without any.
         bias: b, (G H,), one per gate and unit, or None.
-        backend_used: the backend of the latest call.
+        backend_used: the backend of the latest call; inside torch.compile, the one asked for.
 
     Raises:
         DeclarationError: for a cell whose declaration has no meaning.
         ValueError, TypeError: for an argument out of range.
 
     Cost: G H (C + H) multiply-adds per sequence and step forward, about twice that backward;
-    memory in training: the states, N T H numbers per state.
+    memory in training: the states, N T H numbers per state; compiled cells whose derivative reads
+    their activations keep those too, up to 256 MB.
 
     Example:
         >>> import longlag as ll

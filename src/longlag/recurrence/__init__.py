@@ -1,6 +1,6 @@
 """What a recurrence is: declaration, tracing into scalar operations, derivatives, LaTeX."""
 
-from longlag.recurrence.adjoint import Adjoint, derive_adjoint
+from longlag.recurrence.adjoint import derive_adjoint
 from longlag.recurrence.declaration import Cell
 from longlag.recurrence.functions import (
     ACTIVATIONS,
@@ -36,7 +36,6 @@ __all__ = [
     "ACTIVATIONS",
     "ARITY",
     "Absent",
-    "Adjoint",
     "Cell",
     "DeclarationError",
     "Dense",

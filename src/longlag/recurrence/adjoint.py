@@ -1,33 +1,15 @@
 """The backward step of a recurrence as one scalar program, derived by reverse differentiation."""
 
-from dataclasses import dataclass
-
 import sympy
 
 from longlag.recurrence.functions import Expression, relu, step
 from longlag.recurrence.program import Program, compile_program
 from longlag.recurrence.traced import Recurrence, real_symbol
 
-__all__ = ["Adjoint", "derive_adjoint"]
+__all__ = ["derive_adjoint"]
 
 
-@dataclass(frozen=True)
-class Adjoint:
-    """What sends the error through one step of the pointwise update.
-
-    Attributes:
-        program: inputs are drives, old states, unit parameters, new states ``now.NAME``, and
-            errors ``delta.NAME``; outputs are the errors of the drives, of the old states (the
-            pointwise part) and of the unit parameters, in the recurrence's order.
-        needs_drives: whether the drives are read at all. Where the derivative can be had from the
-            new state alone, as 1 - h^2 for tanh, they need not be computed again.
-    """
-
-    program: Program
-    needs_drives: bool
-
-
-def derive_adjoint(recurrence: Recurrence) -> Adjoint:
+def derive_adjoint(recurrence: Recurrence) -> Program:
     r"""Derive the backward step.
 
     With the states in order of dependence, s^m a function of s^k for k < m,
@@ -41,9 +23,15 @@ def derive_adjoint(recurrence: Recurrence) -> Adjoint:
     Args:
         recurrence: a traced declaration.
 
+    Returns:
+        What sends the error through one step of the pointwise update. Inputs are drives, old
+        states, unit parameters, new states ``now.NAME`` and errors ``delta.NAME``; outputs are the
+        errors of the drives, of the old states (the pointwise part) and of the unit parameters, in
+        the recurrence's order.
+
     Example:
         >>> from longlag.cells import Elman
-        >>> print(derive_adjoint(Elman().recurrence).program.outputs)
+        >>> print(derive_adjoint(Elman().recurrence).outputs)
         (8, 9)
     """
     now = {name: real_symbol(f"now.{name}") for name in recurrence.states}
@@ -83,6 +71,4 @@ def derive_adjoint(recurrence: Recurrence) -> Adjoint:
         for by in recurrence.symbols
     ]
     inputs = (*recurrence.symbols, *now.values(), *delta.values())
-    program = compile_program(inputs, outputs)
-    read = set().union(*(output.free_symbols for output in outputs))
-    return Adjoint(program, bool(read & set(recurrence.drive_symbols)))
+    return compile_program(inputs, outputs)

@@ -10,7 +10,8 @@ With delta^k_t = dE/ds^k_t and the partials of the update s_t = phi(a_t, r_t, s_
 
 Only the states are stored by the forward pass. The partials do not depend on delta, so they are
 recomputed for many steps at once, and the loop that must go step by step is left with a few
-products. Every compiled backend follows this scheme.
+products. The compiled backend follows the same equations, but keeps activations, and makes dW from
+some steps at a time.
 
 Source: P. J. Werbos, Backpropagation through time: what it does and how to do it, Proceedings of
 the IEEE 78(10), 1990.

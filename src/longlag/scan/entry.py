@@ -56,7 +56,8 @@ class Scanned(NamedTuple):
     Attributes:
         output: (N, T, H), zero in the padding.
         state: the final states, each (N, H): after the last step that is not padding.
-        backend: the backend that ran.
+        backend: the backend that ran; inside torch.compile, where it is chosen when the graph runs,
+            the one that was asked for.
     """
 
     output: Tensor
@@ -97,7 +98,8 @@ def scan(
         backend: one of :data:`BACKENDS`.
 
     Raises:
-        ValueError: for an unknown backend, or one that cannot run on such tensors.
+        ValueError: for an unknown backend, or one that cannot run on such tensors; for a mask that
+            requires a gradient.
     """
     check_backend(backend)
     active = keep = None
@@ -107,10 +109,13 @@ def scan(
     if resets is not None:
         keep = ~resets.movedim(-1, 0).unsqueeze(-1)
     schedule = FULL
+    if mask is not None and mask.requires_grad:
+        raise ValueError("mask: requires a gradient, and has none; use mask.detach()")
     if active is not None or keep is not None or mask is not None:
         schedule = Schedule(active, keep, mask)
     if torch.compiler.is_compiling() and backend != "reference":
         drive, initial = _unfolded(recurrence, to_time_first(x), weights, initial, active)
+        drive = drive.to(initial[0].dtype)  # under autocast it may have been rounded
         output, final = library.compiled_scan(
             recurrence, backend, drive, weights, tuple(initial), schedule
         )

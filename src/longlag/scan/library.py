@@ -91,7 +91,7 @@ def _(
     mask: Tensor | None,
 ) -> list[Tensor]:
     states = [drive.new_empty((drive.shape[0] + 1, *state.shape)) for state in initial]
-    return [*states, *(torch.empty_like(state) for state in initial)]
+    return [*states, *(state.new_empty(state.shape) for state in initial)]
 
 
 @torch.library.custom_op("longlag::scan_backward", mutates_args=())

@@ -189,9 +189,10 @@ class _ScanNode(torch.autograd.Function):
         weights = Weights(recurrent, numbers, matrix, bias)
         wanted = ctx.needs_input_grad[5:]
         if torch.is_grad_enabled():
-            found: Sequence[Tensor | None] = _again(
-                recurrence, schedule, ctx.time_first, x, weights, initial, gradients, wanted
-            )
+            with torch.autocast(x.device.type, enabled=False):  # the forward pass had it off too
+                found: Sequence[Tensor | None] = _again(
+                    recurrence, schedule, ctx.time_first, x, weights, initial, gradients, wanted
+                )
         else:
             want_x, want_input, want_bias, want_recurrent, *others = wanted
             asked = Wanted(

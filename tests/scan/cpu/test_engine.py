@@ -18,7 +18,7 @@ from tests.scan import cases
 
 import longlag as ll
 from longlag.recurrence import Cell, Dense, tanh
-from longlag.scan import Schedule, Weights, derived, reference, scan
+from longlag.scan import Schedule, Weights, derived, node, reference, scan
 from longlag.scan.cpu import call, engine, scratch, shape
 from longlag.scan.cpu import threads as thread_pool
 from longlag.scan.cpu.kept import kept_of
@@ -514,9 +514,9 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_memory_that_is_not_what_a_kernel_takes_it_for_is_refused(name):
     change, message = WRONG[name]
-    engine.run(**given_to_lstm())
+    node.run(engine.ENGINE, **given_to_lstm())
     with pytest.raises(ValueError, match=message):
-        engine.run(**{**given_to_lstm(), **change})
+        node.run(engine.ENGINE, **{**given_to_lstm(), **change})
 
 
 @EVERY

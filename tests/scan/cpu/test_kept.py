@@ -13,7 +13,7 @@ from longlag.scan.programs import TorchProgram
 def test_the_backward_step_is_the_adjoint(name):
     """From the kept values it gives bit for bit what the adjoint gives from the drives."""
     recurrence = cases.CELLS[name].recurrence
-    kept, adjoint = kept_of(recurrence), derive_adjoint(recurrence).program
+    kept, adjoint = kept_of(recurrence), derive_adjoint(recurrence)
     generator = torch.Generator().manual_seed(0)
     given = [
         torch.rand(5, dtype=torch.float64, generator=generator) + 0.1 for _ in recurrence.symbols

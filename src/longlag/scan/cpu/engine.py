@@ -1,14 +1,15 @@
 """The compiled backend: one kernel a pass, which does all there is to do.
 
 Forward: the kernel packs the weights, then takes all sequences of its thread through all steps,
-with U x + W h in one sum. Backward: the kernel sends the error back, and makes dW, dU, db and dx as
-matrix products over some steps at a time, of what lies in its work space. Only states and results
-are made anew; work space is used again.
+with U x + W h in one sum where several sequences share a step. Backward: the kernel sends the error
+back, and makes dW, dU, db and dx as matrix products over some steps at a time, of what lies in its
+work space. Only states and results are made anew; work space is used again.
 
-Memory law, in numbers: T N H for each state; for each thread about G H^2 for packed weights, as
-much for sums, and a work space that does not depend on T. A cell whose derivative reads its
-activations has K N H T more (K is 4 for LSTM and GRU, 0 for Elman), while that is no more than
-:data:`KEPT` bytes; else the backward pass computes them again from the states, some steps at once.
+Memory law, in numbers: T N H for each state; for each thread about G H (H + C) for packed weights,
+as much for sums, and a work space that does not depend on T; 2 N H for each error on its way. A
+cell whose derivative reads its activations has K N H T more (K is 4 for LSTM and GRU, 0 for Elman),
+while that is no more than :data:`KEPT` bytes; else the backward pass computes them again from the
+states, some steps at once.
 For T steps of one sequence of an Elman network: T H and no more than a few megabytes.
 """
 
@@ -29,7 +30,7 @@ from longlag.scan.cpu.target import host
 from longlag.scan.inputs import Schedule, Weights
 from longlag.scan.step import patterned
 
-__all__ = ["ENGINE", "KEPT", "run", "unsupported"]
+__all__ = ["ENGINE", "KEPT", "unsupported"]
 
 KEPT = 1 << 28
 """Bytes of activations that a forward pass keeps for its backward pass; and that a backward pass
@@ -325,14 +326,3 @@ class _Backward:
 
 
 ENGINE = node.Engine(forward, backward, zero_padding=True)
-
-
-def run(
-    recurrence: Recurrence,
-    x: Tensor,
-    weights: Weights,
-    initial: Sequence[Tensor] | None,
-    schedule: Schedule,
-) -> tuple[Tensor, list[Tensor]]:
-    """Run a recurrence over time; arguments and results as in :func:`reference.run`."""
-    return node.run(ENGINE, recurrence, x, weights, initial, schedule)

@@ -24,7 +24,7 @@ class Kept:
     Attributes:
         values: numbers of the values of the forward program that are kept.
         program: inputs are those, old states, unit parameters, new states, errors of the new
-            states; outputs as of :class:`~longlag.recurrence.Adjoint`.
+            states; outputs as of :func:`~longlag.recurrence.derive_adjoint`.
     """
 
     values: tuple[int, ...]
@@ -49,7 +49,7 @@ class _Numbers:
 @functools.lru_cache(maxsize=256)
 def kept_of(recurrence: Recurrence) -> Kept:
     """Find what is kept, and the backward step that reads it."""
-    forward, adjoint = recurrence.forward, derive_adjoint(recurrence).program
+    forward, adjoint = recurrence.forward, derive_adjoint(recurrence)
     numbers = _Numbers()
     shared = len(recurrence.symbols)
     drives, states = len(recurrence.drive_symbols), len(recurrence.states)
