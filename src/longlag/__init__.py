@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from longlag import cells, recurrence, tasks, training
-    from longlag.gradients import BPTT
+    from longlag.gradients import BPTT, TruncatedBPTT
     from longlag.layers import (
         GRU,
         LSTM,
@@ -48,6 +48,7 @@ __all__ = [
     "Schedule",
     "SequenceModel",
     "Stack",
+    "TruncatedBPTT",
     "UnitParameter",
     "cells",
     "fit",
@@ -63,7 +64,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _PARTS = {
-    "longlag.gradients": ("BPTT",),
+    "longlag.gradients": ("BPTT", "TruncatedBPTT"),
     "longlag.recurrence": ("Cell", "UnitParameter"),
     "longlag.training": ("Checkpoint", "EarlyStopping", "History", "Schedule", "fit"),
     "longlag": ("cells", "recurrence", "tasks", "training"),

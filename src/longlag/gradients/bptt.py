@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from longlag.gradients.method import Accumulated, Backward, Loss, forward
+from longlag.gradients.parts import as_scalar, trained
 
 __all__ = ["BPTT"]
 
@@ -65,9 +66,9 @@ class BPTT:
         Raises:
             ValueError: the loss is not a scalar.
         """
-        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        named = trained(model)
         output = forward(model, x, lengths=lengths, resets=resets, state=state)
-        value = _scalar(loss(output, target))
+        value = as_scalar(loss(output, target))
         if not value.requires_grad:
             return {name: torch.zeros_like(p) for name, p in named.items()}
         found = torch.autograd.grad(
@@ -99,15 +100,6 @@ class BPTT:
             ValueError: the loss is not a scalar.
         """
         output = forward(model, x, lengths=lengths, resets=resets, state=state)
-        value = _scalar(loss(output, target))
+        value = as_scalar(loss(output, target))
         backward(value)
         return Accumulated(value.detach(), output.detach())
-
-
-def _scalar(value: Tensor) -> Tensor:
-    if value.ndim != 0:
-        raise ValueError(
-            f"loss(output, target) has shape {tuple(value.shape)}; expected a scalar, shape (). "
-            "Take its mean or its sum."
-        )
-    return value

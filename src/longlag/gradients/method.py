@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor, nn
 
-__all__ = ["Accumulated", "Backward", "GradientMethod", "Loss", "forward"]
+__all__ = ["Accumulated", "Backward", "GradientMethod", "Loss", "WindowedMethod", "forward"]
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """`loss(output, target)`: a scalar."""
@@ -25,6 +25,9 @@ class Accumulated(NamedTuple):
     """The loss, a scalar."""
     output: Tensor
     """What the model put out, for metrics."""
+    carry: Any = None
+    """What the next window of the same sequences goes on from: nested lists and dictionaries of
+    tensors, so that a checkpoint can hold them. None for methods that take whole sequences."""
 
 
 @runtime_checkable
@@ -66,6 +69,41 @@ class GradientMethod(Protocol):
         state: Any = None,
     ) -> Accumulated:
         """Add the gradient to `.grad` through `backward`, and hand back loss and output."""
+        ...
+
+
+@runtime_checkable
+class WindowedMethod(GradientMethod, Protocol):
+    """A method that can update the weights before a sequence has ended.
+
+    `fit` hands it one window of `window` steps after the other, with what it carried over from the
+    window before, and updates after each. Models that put out one result a sequence have no error
+    before the end: they are given whole sequences, through `accumulate`.
+    """
+
+    @property
+    def window(self) -> int | None:
+        """Steps between two updates; None: one update for whole sequences."""
+        ...
+
+    def accumulate_window(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        target: Tensor,
+        loss: Loss,
+        backward: Backward,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+        carry: Any = None,
+    ) -> Accumulated:
+        """As `accumulate`, for the next steps of sequences that began earlier.
+
+        Args:
+            carry: what the call for the window before handed back; None at the start of all
+                sequences of the batch.
+        """
         ...
 
 

@@ -1,0 +1,205 @@
+"""The error of a whole sequence, found without its graph, and handed out piece by piece in time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from longlag.gradients.method import Loss
+from longlag.gradients.parts import Parts, as_scalar, clipped_lengths, parts_of
+
+__all__ = ["Error", "Reading", "Steps", "Totals"]
+
+
+class Steps(NamedTuple):
+    """Sequences, of which some steps at a time are run.
+
+    Attributes:
+        parts: the model.
+        x, lengths, resets: of the whole sequences.
+    """
+
+    parts: Parts
+    x: Tensor
+    lengths: Tensor | None
+    resets: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        x: Tensor,
+        lengths: Tensor | None,
+        resets: Tensor | None,
+        method: str,
+    ) -> "Steps":
+        """Take the model apart; ``method`` is who asks, for errors.
+
+        Raises:
+            TypeError, ValueError: the model cannot be run piece by piece.
+        """
+        if lengths is not None:
+            lengths = torch.as_tensor(lengths, device=x.device).long()
+        return cls(parts_of(model, method), x, lengths, resets)
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.x.shape[-2]
+
+    def run(self, state: Any, first: int, stop: int) -> tuple[Tensor, Any]:
+        """h (N, stop - first, H) of the steps first .. stop - 1, and the state after them."""
+        x = self.x[..., first:stop, :]
+        resets = None if self.resets is None else self.resets[..., first:stop]
+        lengths = clipped_lengths(self.lengths, first, stop)
+        return self.parts.run(x, state, lengths=lengths, resets=resets)
+
+    def read(self, h: Tensor, first: int, stop: int) -> Tensor:
+        """The outputs for h of some steps, of a model with one output a step."""
+        x = self.x[..., first:stop, :]
+        return self.parts.read(h, x, clipped_lengths(self.lengths, first, stop))
+
+
+class Reading:
+    """What the readout says of a sequence that is run piece by piece, first piece first.
+
+    Of a model with one output a step the outputs are collected; of one with one output a sequence
+    only what is read out, so that h of all steps is never there at once.
+
+    Args:
+        given: the sequences.
+    """
+
+    def __init__(self, given: Steps) -> None:
+        self.given = given
+        self._outputs: list[Tensor] = []
+        self._h: Tensor | None = None
+        self._seen: Tensor | None = None
+
+    def add(self, h: Tensor, first: int, stop: int) -> None:
+        """Take in h of the steps first .. stop - 1."""
+        parts, x = self.given.parts, self.given.x[..., first:stop, :]
+        if parts.reduce is None:
+            self._outputs.append(self.given.read(h, first, stop))
+            return
+        weights = self.weights(first, stop, h)
+        self._h = _add(self._h, (h * weights).sum(-2))
+        if parts.direct:
+            # Padding may hold anything, even NaN.
+            seen = torch.where(weights == 0, 0.0, x * weights)
+            self._seen = _add(self._seen, seen.sum(-2))
+
+    def weights(self, first: int, stop: int, like: Tensor) -> Tensor:
+        """How much the readout sees of each step, (N, stop - first, 1): one output a sequence."""
+        at = torch.arange(first, stop, device=like.device)
+        lengths = self.given.lengths
+        if lengths is None:
+            lengths = torch.full(like.shape[:-2], self.given.steps, device=like.device)
+        ends = lengths.unsqueeze(-1)
+        if self.given.parts.reduce == "last":
+            return (at == ends - 1).unsqueeze(-1).to(like.dtype)
+        count = ends.clamp(min=1).to(like.dtype)
+        return ((at < ends).to(like.dtype) / count).unsqueeze(-1)
+
+    def error(self, loss: Loss, target: Tensor) -> "Error":
+        """The loss of the whole output, and its error.
+
+        Raises:
+            ValueError: the loss is not a scalar.
+        """
+        parts = self.given.parts
+        with torch.enable_grad():
+            if parts.reduce is None:
+                outputs = self._outputs
+                leaf = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -2)
+                self._outputs = []
+                leaf = leaf.detach().requires_grad_()
+                output = leaf
+            else:
+                assert self._h is not None
+                assert parts.readout is not None
+                leaf = self._h.detach().requires_grad_()
+                output = parts.readout(leaf, self._seen)
+            value = as_scalar(loss(output, target))
+        return Error(self, leaf, output, value)
+
+
+@dataclass
+class Error:
+    """The loss of a sequence, and what of its error belongs to each piece.
+
+    Attributes:
+        reading: where it came from.
+        leaf: what the error is had by: the outputs, or what was reduced of h.
+        output, loss: of the model, in a graph that begins at ``leaf``.
+    """
+
+    reading: Reading
+    leaf: Tensor
+    output: Tensor
+    loss: Tensor
+
+    def __post_init__(self) -> None:
+        self._by_leaf: Tensor | None = None
+
+    def start(self, named: Mapping[str, nn.Parameter]) -> "Totals":
+        """Send the error to the readout's result, once, before any :meth:`of_piece`.
+
+        Returns:
+            The gradients so far: those of a readout that is applied once a sequence. Of one that
+            is applied step by step they come with the pieces.
+        """
+        total = Totals(named)
+        if self.loss.requires_grad:
+            asked = [self.leaf, *named.values()]
+            self._by_leaf, *found = torch.autograd.grad(self.loss, asked, allow_unused=True)
+            total.add(found)
+        return total
+
+    def touches(self, first: int, stop: int) -> bool:
+        """Whether error arises in the steps first .. stop - 1."""
+        if self._by_leaf is None:
+            return False
+        if self.reading.given.parts.reduce != "last":
+            return True
+        return bool(self.reading.weights(first, stop, self.leaf.unsqueeze(-2)).any())
+
+    def of_piece(self, h: Tensor, first: int, stop: int) -> tuple[Tensor, Tensor]:
+        """What to send the error back from, and the error, for h of the steps first .. stop - 1.
+
+        They are for pieces that error :meth:`touches`.
+        """
+        assert self._by_leaf is not None
+        given = self.reading.given
+        if given.parts.reduce is not None:
+            return h, self._by_leaf.unsqueeze(-2) * self.reading.weights(first, stop, h)
+        return given.read(h, first, stop), self._by_leaf[..., first:stop, :]
+
+
+class Totals:
+    """Gradients that are summed, in the order in which they come.
+
+    Args:
+        named: the parameters by name.
+    """
+
+    def __init__(self, named: Mapping[str, nn.Parameter]) -> None:
+        self.named = named
+        self.found: list[Tensor | None] = [None] * len(named)
+
+    def add(self, gradients: Sequence[Tensor | None]) -> None:
+        """Add one gradient a parameter, in their order; None for nothing."""
+        for number, gradient in enumerate(gradients):
+            if gradient is not None:
+                self.found[number] = _add(self.found[number], gradient)
+
+    def by_name(self) -> dict[str, Tensor]:
+        """The sums; zeros where nothing came."""
+        pairs = zip(self.named.items(), self.found, strict=True)
+        return {n: torch.zeros_like(p) if total is None else total for (n, p), total in pairs}
+
+
+def _add(total: Tensor | None, part: Tensor) -> Tensor:
+    return part if total is None else total + part
