@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         save,
     )
     from longlag.recurrence import Cell, UnitParameter
-    from longlag.training import Checkpoint, EarlyStopping, History, Schedule, fit
+    from longlag.training import Checkpoint, EarlyStopping, History, Schedule, Streams, fit
 
 __all__ = [
     "BPTT",
@@ -48,6 +48,7 @@ __all__ = [
     "Schedule",
     "SequenceModel",
     "Stack",
+    "Streams",
     "TruncatedBPTT",
     "UnitParameter",
     "cells",
@@ -66,7 +67,7 @@ __version__ = "0.1.0"
 _PARTS = {
     "longlag.gradients": ("BPTT", "TruncatedBPTT"),
     "longlag.recurrence": ("Cell", "UnitParameter"),
-    "longlag.training": ("Checkpoint", "EarlyStopping", "History", "Schedule", "fit"),
+    "longlag.training": ("Checkpoint", "EarlyStopping", "History", "Schedule", "Streams", "fit"),
     "longlag": ("cells", "recurrence", "tasks", "training"),
 }
 _WHERE = {name: part for part, names in _PARTS.items() for name in names}

@@ -19,6 +19,8 @@ __all__ = [
     "as_scalar",
     "clipped_lengths",
     "detached",
+    "join_lengths",
+    "join_resets",
     "map_tensors",
     "parts_of",
     "refuse_dropout",
@@ -139,6 +141,26 @@ def as_scalar(value: Tensor) -> Tensor:
 def clipped_lengths(lengths: Tensor | None, first: int, stop: int) -> Tensor | None:
     """How many of the steps first .. stop - 1 count in each sequence."""
     return None if lengths is None else (lengths - first).clamp(0, stop - first)
+
+
+def join_lengths(before: Tensor | None, now: Tensor | None, steps: int, x: Tensor) -> Tensor | None:
+    """Lengths of `steps` earlier steps and of x (N, T, C) together; None where all steps count."""
+    if before is None and now is None:
+        return None
+    before = torch.full(x.shape[:-2], steps, device=x.device) if before is None else before
+    return before + (x.shape[-2] if now is None else now)
+
+
+def join_resets(before: Tensor | None, now: Tensor | None, steps: int, x: Tensor) -> Tensor | None:
+    """Resets of `steps` earlier steps and of x (N, T, C), one after the other; None for none."""
+    if before is None and now is None:
+        return None
+    shapes = ((*x.shape[:-2], steps), x.shape[:-1])
+    parts = (
+        torch.zeros(shape, dtype=torch.bool, device=x.device) if part is None else part
+        for part, shape in zip((before, now), shapes, strict=True)
+    )
+    return torch.cat(list(parts), -1)
 
 
 def tensors_of(tree: Any) -> Iterator[Tensor]:

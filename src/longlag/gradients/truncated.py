@@ -22,6 +22,8 @@ from longlag.gradients.parts import (
     as_scalar,
     clipped_lengths,
     detached,
+    join_lengths,
+    join_resets,
     refuse_dropout,
     state_tree,
     trained,
@@ -220,9 +222,9 @@ class TruncatedBPTT:
         before, state = 0, None
         if carry is not None:
             before, state = carry["x"].shape[-2], carry["state"]
+            lengths = join_lengths(carry["lengths"], lengths, before, x)
+            resets = join_resets(carry["resets"], resets, before, x)
             x = torch.cat([carry["x"], x], -2)
-            lengths = None if lengths is None else lengths + carry["lengths"]
-            resets = None if resets is None else torch.cat([carry["resets"], resets], -1)
         given = Steps.of(model, x, lengths, resets, "TruncatedBPTT")
         count, held = given.steps, []
         next_start = max(0, count - self._history)
@@ -246,7 +248,7 @@ class TruncatedBPTT:
             "state": state_tree(detached(kept)),
             "x": x[..., next_start:, :].detach(),
             "lengths": clipped_lengths(given.lengths, next_start, count),
-            "resets": None if resets is None else resets[..., next_start:],
+            "resets": None if given.resets is None else given.resets[..., next_start:],
         }
         return Accumulated(value.detach(), output.detach(), rest)
 

@@ -14,6 +14,7 @@ from longlag.training.history import History, Record
 from longlag.training.losses import IGNORED_CLASS, cross_entropy, mae, mse
 from longlag.training.options import Checkpoint, EarlyStopping, Schedule
 from longlag.training.sources import Stream
+from longlag.training.streams import Streams
 
 __all__ = [
     "IGNORED_CLASS",
@@ -30,6 +31,7 @@ __all__ = [
     "Sequences",
     "StopTraining",
     "Stream",
+    "Streams",
     "TrainingInterrupted",
     "cross_entropy",
     "fit",

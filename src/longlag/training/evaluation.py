@@ -1,13 +1,15 @@
 """Loss and metrics over a whole validation set."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from longlag.gradients import Loss, forward
+from longlag.gradients.pieces import Steps
 from longlag.training import randomness
+from longlag.training.batch import Batch
 from longlag.training.losses import due
 from longlag.training.metrics import Meter
 from longlag.training.sources import Source
@@ -51,12 +53,9 @@ class Evaluator:
         self.network.eval()
         try:
             with torch.no_grad(), randomness.isolated(device), self.source.undisturbed():
-                for batch in self.source.batches(0, 0):
+                for batch, output in self._outputs(self.source):
                     if interrupted():
                         return None
-                    output = forward(
-                        self.network, batch.x, lengths=batch.lengths, resets=batch.resets
-                    )
                     count = int(due(batch.target).sum())
                     if count:
                         total += float(self.loss(output, batch.target)) * count
@@ -67,3 +66,16 @@ class Evaluator:
             self.network.train(was_training)
         mean = total / places if places else math.nan
         return mean, {name: meter.compute() for name, meter in self.meters.items()}
+
+    def _outputs(self, source: Source) -> Iterator[tuple[Batch, Tensor]]:
+        """The batches, each with what the model says of it."""
+        if not source.continues:
+            for batch in source.batches(0, 0):
+                options = {"lengths": batch.lengths, "resets": batch.resets}
+                yield batch, forward(self.network, batch.x, **options)
+            return
+        state = None
+        for batch in source.batches(0, 0):
+            given = Steps.of(self.network, batch.x, batch.lengths, batch.resets, "validation")
+            h, state = given.run(state, 0, given.steps)
+            yield batch, given.read(h, 0, given.steps)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from longlag.gradients import BPTT, GradientMethod, Loss
+from longlag.gradients import BPTT, GradientMethod, Loss, WindowedMethod
 from longlag.training import randomness
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     import lightning_fabric
 
 __all__ = ["fit"]
+
+_VALIDATION_WINDOW = 512
+"""Steps of recordings that are read at once for validation, where the method names none."""
 
 _STREAM_RECORD = 100
 """Steps between records of a stream, unless `validate_every` says otherwise."""
@@ -75,6 +78,7 @@ def fit(
         data: one of
             (x, target) or (x, target, lengths), tensors or arrays, x (N, T, C), lengths (N,);
             an object with `x`, `target` and perhaps `lengths` and `resets`;
+            `ll.Streams(x, target)`: recordings that may be longer than memory;
             a stream: `stream.batch(index)` gives such an object, for index = 0, 1, ... without end;
             a torch DataLoader of such tuples or objects.
             Float arrays are cast to the dtype of the model. Where no error is due, a float target
@@ -87,7 +91,9 @@ def fit(
             callable parameters -> optimizer; by default Adam with a learning rate of 0.001.
         scheduler: a torch learning-rate scheduler or a callable optimizer -> scheduler, stepped at
             each record; `Schedule(..., every="step")` steps it at each update.
-        method: how the gradient is computed; see `longlag.gradients`.
+        method: how the gradient is computed; see `longlag.gradients`. With `ll.TruncatedBPTT` and
+            one target a step there is an update after each window of a batch, on the loss of its
+            steps; none where no error is due in it. A step is an update.
         epochs: passes over the data; give this or `steps`.
         steps: updates in all, >= 1, those before an interruption included.
         batch_size: sequences in a batch of arrays; streams and DataLoaders have their own.
@@ -135,6 +141,11 @@ def fit(
     parameters = trainable(model)
     fabric = fabric if fabric is not None else _fabric_for(parameters[0].device)
     precision = _check_fabric(fabric)
+    if precision != "32-true" and not isinstance(method, BPTT):
+        raise ValueError(
+            f"fabric has precision {precision!r}, and {method!r} looks inside the model; expected "
+            "'32-true', or BPTT()"
+        )
     device = fabric.device
     was_training = model.training
     with randomness.isolated(device), Signals() as signals:
@@ -144,6 +155,7 @@ def fit(
         # Plain float32 needs no wrapper, and methods that look inside the model get it as it is.
         network = model if precision == "32-true" else wrapped
         dtype = _dtype_of(parameters)
+        window = method.window if isinstance(method, WindowedMethod) else None
         source = make_source(
             data,
             name="data",
@@ -152,7 +164,13 @@ def fit(
             batch_size=batch_size,
             seed=seed,
             shuffle=shuffle,
+            window=window,
         )
+        if source.continues and getattr(model, "reduce", None) is not None:
+            raise ValueError(
+                f"data is Streams, with a target for each step, and the model has one output a "
+                f"sequence (reduce={model.reduce!r}); expected reduce=None"
+            )
         if source.endless and epochs is not None:
             raise ValueError(
                 f"epochs is {epochs}, and data is a stream without end; expected steps"
@@ -167,6 +185,7 @@ def fit(
                 batch_size=batch_size,
                 seed=seed,
                 shuffle=False,
+                window=window or _VALIDATION_WINDOW,
             )
             if held_out.endless:
                 raise ValueError(

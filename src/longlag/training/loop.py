@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from longlag.gradients import Backward, GradientMethod, Loss
+from longlag.gradients import Accumulated, Backward, GradientMethod, Loss, WindowedMethod
 from longlag.training import randomness
 from longlag.training.batch import Batch
 from longlag.training.checkpoints import CheckpointFile, check_fingerprint
@@ -23,12 +23,14 @@ from longlag.training.errors import (
 )
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History, Record
+from longlag.training.losses import due
 from longlag.training.optimizers import Scheduling, learning_rate
 from longlag.training.options import Checkpoint
 from longlag.training.progress import Reporter
 from longlag.training.signals import Signals
 from longlag.training.sources import Source
 from longlag.training.stopping import Stopper
+from longlag.training.windows import Window, has_steps, windows_of
 
 __all__ = ["Callback", "Limits", "Loop", "Position"]
 
@@ -52,7 +54,9 @@ class Position:
     epoch: int = 0
     """Whole epochs made."""
     batch: int = 0
-    """Batches used of the present epoch."""
+    """Batches used up of the present epoch."""
+    window: int = 0
+    """Windows used of the present batch, where the method updates window by window."""
     step: int = 0
     """Updates made."""
     unrecorded: int = 0
@@ -92,6 +96,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.position = Position()
+        self.carry: Any = None  # what the next window goes on from
         self.history = History()
         self.file = CheckpointFile(self.checkpoint.path) if self.checkpoint else None
         self._has_saved = False
@@ -142,6 +147,7 @@ class Loop:
         if self.history.stopped in ("epochs", "steps"):
             self.history.stopped = ""  # the limit may be higher now
         self.position = Position(**state["position"])
+        self.carry = _moved(state["carry"], self.device)
         self.source.load_state(state["source"])
         randomness.restore(state["random"], self.device)
         self._has_saved = True
@@ -156,6 +162,7 @@ class Loop:
             "stopper": self.stopper.state() if self.stopper else None,
             "history": self.history.to_dict(),
             "position": position,
+            "carry": self.carry,
             "source": self.source.state(),
             "random": randomness.capture(self.device),
         }
@@ -163,35 +170,50 @@ class Loop:
     def _epoch(self) -> None:
         position, checkpoint = self.position, self.checkpoint
         for batch in self.source.batches(position.epoch, position.batch):
-            self._step(batch)
-            if self._record_is_due():
-                self._record()
-            if checkpoint is not None and self._save_is_due(checkpoint):
-                self._save()
-            if self.signals.received is not None:
-                self._interrupt()
-            if self._over():
-                return
+            for window in self._windows(batch):
+                if self._step(window):
+                    if self._record_is_due():
+                        self._record()
+                    if checkpoint is not None and self._save_is_due(checkpoint):
+                        self._save()
+                if self.signals.received is not None:
+                    self._interrupt()
+                if self._over():
+                    return
         if position.batch == 0:
             raise ValueError("data gave no batch in a whole epoch; expected at least one")
         if self.limits.validate_every is None:
             self._record()
         position.epoch += 1
-        position.batch = 0
+        position.batch = position.window = 0
 
-    def _step(self, batch: Batch) -> None:
-        position = self.position
+    def _windows(self, batch: Batch) -> Iterator[Window]:
+        """What a step is made of: a whole batch, or one window after the other."""
+        if self.source.continues:
+            first = self.position.batch == 0
+            return iter((Window(batch, first, last=True),))
+        size = self._window_size(batch)
+        if size is None:
+            return iter((Window(batch, first=True, last=True),))
+        return windows_of(batch, size, self.position.window)
+
+    def _window_size(self, batch: Batch) -> int | None:
+        method = self.method
+        if not isinstance(method, WindowedMethod) or not has_steps(batch):
+            return None
+        # One output a sequence: there is no error before its end.
+        return method.window if getattr(self.model, "reduce", None) is None else None
+
+    def _step(self, window: Window) -> bool:
+        """Whether there was an update: none is made where no error is due in a window."""
+        position, batch = self.position, window.batch
         for parameter in self.parameters:
             parameter.grad = None
-        found = self.method.accumulate(
-            self.network,
-            batch.x,
-            batch.target,
-            self.loss,
-            self.backward,
-            lengths=batch.lengths,
-            resets=batch.resets,
-        )
+        whole = window.first and window.last and not self.source.continues
+        found = self._accumulate(window, whole)
+        self._advance(window)
+        if not whole and not due(batch.target).any():
+            return False
         # The one wait for the device in a step: both numbers must be seen before the update.
         loss, norm = _numbers(found.loss, gradient_norm(self.parameters))
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -213,11 +235,30 @@ class Loop:
         self.history.append(loss, norm)
         count = len(batch.x)
         position.step += 1
-        position.batch += 1
         position.unrecorded += 1
         position.loss_sum += loss * count
         position.sequences += count
         self.reporter.step(position.epoch + 1, position.step, loss)
+        return True
+
+    def _accumulate(self, window: Window, whole: bool) -> Accumulated:
+        batch, method = window.batch, self.method
+        options: dict[str, Any] = {"lengths": batch.lengths, "resets": batch.resets}
+        given = (self.network, batch.x, batch.target, self.loss, self.backward)
+        if whole or not isinstance(method, WindowedMethod):
+            return method.accumulate(*given, **options)
+        carry = None if window.first else self.carry
+        found = method.accumulate_window(*given, **options, carry=carry)
+        self.carry = None if window.last and not self.source.continues else found.carry
+        return found
+
+    def _advance(self, window: Window) -> None:
+        """Note that the window was used."""
+        position = self.position
+        position.window += 1
+        if window.last:
+            position.batch += 1
+            position.window = 0
 
     def _record(self) -> None:
         """Evaluate, then note: an interruption in between leaves the state as before."""
@@ -323,6 +364,8 @@ class Loop:
         limits, per_epoch = self.limits, self.source.batches_per_epoch
         if limits.steps is not None:
             return limits.steps
+        if isinstance(self.method, WindowedMethod) and not self.source.continues:
+            return None  # how many windows a batch has is known when it comes
         return limits.epochs * per_epoch if limits.epochs and per_epoch else None
 
 

@@ -1,4 +1,4 @@
-"""Where batches come from: arrays, an endless stream, or a DataLoader of torch.
+"""Where batches come from: arrays, recordings, an endless stream, or a DataLoader of torch.
 
 Each source can start at any position of any epoch, which is what makes a resumed run equal to one
 that never stopped. For arrays the order of epoch e is a function of (seed, e); for a stream batch i
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from longlag.training import randomness
 from longlag.training.batch import Batch, Sequences, as_batch
+from longlag.training.streams import Streams
 
 __all__ = ["Data", "Source", "Stream", "make_source"]
 
@@ -32,7 +33,7 @@ class Stream(Protocol):
         ...
 
 
-Data: TypeAlias = tuple[Any, ...] | Sequences | Stream | DataLoader[Any]
+Data: TypeAlias = tuple[Any, ...] | Sequences | Stream | Streams | DataLoader[Any]
 
 
 @runtime_checkable
@@ -42,6 +43,8 @@ class Source(Protocol):
     batches_per_epoch: int | None
     """None: unknown, or there is no end."""
     endless: bool
+    continues: bool
+    """Whether each batch is the next window of the sequences of the batch before."""
 
     def describe(self) -> dict[str, Any]:
         """What a checkpoint must agree with."""
@@ -73,6 +76,7 @@ def make_source(
     batch_size: int,
     seed: int,
     shuffle: bool,
+    window: int | None = None,
 ) -> Source:
     """Make the source for whatever data `fit` was given.
 
@@ -83,11 +87,19 @@ def make_source(
         device: where batches go.
         batch_size: sequences in a batch, for arrays.
         seed: the order of the epochs, for arrays.
-        shuffle: whether there is a new order in each epoch, for arrays.
+        shuffle: whether there is a new order in each epoch, for arrays and recordings.
+        window: steps that are read at once, for recordings.
 
     Raises:
         TypeError, ValueError: the data are none of these, or do not fit together.
     """
+    if isinstance(data, Streams):
+        if window is None:
+            raise ValueError(
+                f"{name} is Streams, which are read window by window; expected a method that "
+                "updates so, for example method=ll.TruncatedBPTT(k1=50)"
+            )
+        return _RecordingSource(data, window, dtype, device, batch_size, seed, shuffle)
     if isinstance(data, DataLoader):
         return _LoaderSource(data, name, dtype, device)
     if isinstance(data, tuple | list | Sequences):
@@ -97,7 +109,7 @@ def make_source(
         return _StreamSource(data, name, dtype, device)
     raise TypeError(
         f"{name} is a {type(data).__name__}; expected (x, target), (x, target, lengths), an object "
-        "with x and target, a stream with batch(index), or a torch DataLoader"
+        "with x and target, a stream with batch(index), ll.Streams, or a torch DataLoader"
     )
 
 
@@ -105,6 +117,7 @@ class _ArraySource:
     """All sequences at hand, in a new order in each epoch."""
 
     endless = False
+    continues = False
 
     def __init__(
         self, whole: Batch, device: torch.device, batch_size: int, seed: int, shuffle: bool
@@ -138,8 +151,7 @@ class _ArraySource:
         """The permutation of epoch `epoch`; None: as they lie."""
         if not self.shuffle:
             return None
-        generator = np.random.default_rng([self.seed, epoch])
-        return torch.from_numpy(generator.permutation(self.count))
+        return torch.from_numpy(permutation(self.seed, epoch, self.count))
 
     def state(self) -> None:
         return None
@@ -151,10 +163,64 @@ class _ArraySource:
         return nullcontext()
 
 
+class _RecordingSource:
+    """Recordings, window by window; the next batch goes on where the one before ended."""
+
+    endless = False
+    continues = True
+
+    def __init__(
+        self,
+        streams: Streams,
+        window: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+    ):
+        self.streams, self.window, self.dtype, self.device = streams, window, dtype, device
+        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
+        self.batches_per_epoch: int | None = streams.count(batch_size, window)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            **self.streams.describe(),
+            "window": self.window,
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+        }
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        order = None
+        if self.shuffle:
+            order = permutation(self.seed, epoch, len(self.streams)).tolist()
+        found = self.streams.windows(
+            self.batch_size, self.window, order=order, start=start, dtype=self.dtype
+        )
+        for batch in found:
+            yield Batch(*(_to(part, None, self.device) for part in batch))
+
+    def state(self) -> None:
+        return None
+
+    def load_state(self, state: None) -> None:
+        pass
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def permutation(seed: int, epoch: int, count: int) -> "np.ndarray[Any, Any]":
+    """The order of an epoch: a function of seed and epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
 class _StreamSource:
     """One epoch without end."""
 
     endless = True
+    continues = False
     batches_per_epoch: int | None = None
 
     def __init__(self, stream: Stream, name: str, dtype: torch.dtype, device: torch.device):
@@ -195,6 +261,7 @@ class _LoaderSource:
     """A DataLoader of torch: its order comes from the random state at the start of the epoch."""
 
     endless = False
+    continues = False
 
     def __init__(
         self, loader: "DataLoader[Any]", name: str, dtype: torch.dtype, device: torch.device

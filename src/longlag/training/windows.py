@@ -1,0 +1,52 @@
+"""Batches cut into the windows after which a method updates the weights."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from longlag.training.batch import Batch
+
+__all__ = ["Window", "has_steps", "windows_of"]
+
+
+class Window(NamedTuple):
+    """Some steps of a batch."""
+
+    batch: Batch
+    """The steps, as a batch of their own."""
+    first: bool
+    """Whether the sequences begin here."""
+    last: bool
+    """Whether they end here."""
+
+
+def windows_of(batch: Batch, steps: int, start: int = 0) -> Iterator[Window]:
+    """Cut a batch with one target a step into windows.
+
+    What lies beyond the longest sequence is left out.
+
+    Args:
+        batch: x (N, T, C), target (N, T, ...).
+        steps: of a window, >= 1; the last may be shorter.
+        start: how many windows to leave out.
+
+    >>> import torch
+    >>> whole = Batch(torch.zeros(1, 5, 1), torch.zeros(1, 5, 1))
+    >>> [(tuple(each.batch.x.shape), each.last) for each in windows_of(whole, 2, start=1)]
+    [((1, 2, 1), False), ((1, 1, 1), True)]
+    """
+    total = batch.x.shape[1]
+    if batch.lengths is not None:
+        total = max(1, int(batch.lengths.max()))
+    for first in range(start * steps, max(total, 1), steps):
+        stop = min(first + steps, total)
+        lengths = batch.lengths
+        if lengths is not None:
+            lengths = (lengths - first).clamp(0, stop - first)
+        resets = None if batch.resets is None else batch.resets[:, first:stop]
+        part = Batch(batch.x[:, first:stop], batch.target[:, first:stop], lengths, resets)
+        yield Window(part, first == 0, stop == total)
+
+
+def has_steps(batch: Batch) -> bool:
+    """Whether the batch has one target a step."""
+    return batch.target.ndim >= 2 and batch.target.shape[:2] == batch.x.shape[:2]
