@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from longlag import cells, recurrence, tasks, training
-    from longlag.gradients import BPTT, TruncatedBPTT
+    from longlag.gradients import BPTT, CheckpointedBPTT, TruncatedBPTT
     from longlag.layers import (
         GRU,
         LSTM,
@@ -39,6 +39,7 @@ __all__ = [
     "Bidirectional",
     "Cell",
     "Checkpoint",
+    "CheckpointedBPTT",
     "EarlyStopping",
     "Elman",
     "History",
@@ -65,7 +66,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _PARTS = {
-    "longlag.gradients": ("BPTT", "TruncatedBPTT"),
+    "longlag.gradients": ("BPTT", "CheckpointedBPTT", "TruncatedBPTT"),
     "longlag.recurrence": ("Cell", "UnitParameter"),
     "longlag.training": ("Checkpoint", "EarlyStopping", "History", "Schedule", "Streams", "fit"),
     "longlag": ("cells", "recurrence", "tasks", "training"),

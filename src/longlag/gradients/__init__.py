@@ -1,6 +1,7 @@
 """Gradient methods: small frozen objects that answer alike and differ in their laws."""
 
 from longlag.gradients.bptt import BPTT
+from longlag.gradients.checkpointed import CheckpointedBPTT
 from longlag.gradients.method import (
     Accumulated,
     Backward,
@@ -15,6 +16,7 @@ __all__ = [
     "BPTT",
     "Accumulated",
     "Backward",
+    "CheckpointedBPTT",
     "GradientMethod",
     "Loss",
     "TruncatedBPTT",

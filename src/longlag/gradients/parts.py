@@ -19,6 +19,7 @@ __all__ = [
     "as_scalar",
     "clipped_lengths",
     "detached",
+    "drops_out",
     "join_lengths",
     "join_resets",
     "map_tensors",
@@ -36,14 +37,15 @@ class Parts(NamedTuple):
     Attributes:
         recurrent: called as (x, state, lengths=, resets=), gives (h, state); the state is a tree of
             tensors.
-        readout: (h, x or None) to the output, step by step or for what was reduced; None where h
-            is the output.
+        readout: (h, x or None) to the output, for what was reduced; ``by_step`` for each step,
+            ``sum_over_steps`` for a mean, in stretches of ``stretch(N)`` steps, so that pieces that
+            begin where a stretch does have the bits of the whole. None where h is the output.
         reduce: None (one output a step), "last" or "mean" (one output a sequence).
         direct: whether the readout sees x.
     """
 
     recurrent: nn.Module
-    readout: Callable[[Tensor, Tensor | None], Tensor] | None
+    readout: Any
     reduce: str | None
     direct: bool
 
@@ -66,7 +68,11 @@ class Parts(NamedTuple):
         if seen is not None and lengths is not None:
             steps = torch.arange(x.shape[-2], device=x.device)
             seen = seen.masked_fill((steps >= lengths.unsqueeze(-1)).unsqueeze(-1), 0.0)
-        return self.readout(h, seen)
+        return self.readout.by_step(h, seen)
+
+    def stretch(self, x: Tensor) -> int:
+        """Steps of x (..., N, T, C) that are read out at once; 1 where nothing is."""
+        return 1 if self.readout is None else self.readout.stretch(x.shape[-3])
 
 
 def parts_of(model: nn.Module, method: str) -> Parts:
@@ -192,17 +198,25 @@ def detached(tree: Any) -> Any:
     return map_tensors(tree, Tensor.detach)
 
 
-def refuse_dropout(model: nn.Module, method: str) -> None:
-    """Raise a ValueError where a second pass over the same steps would draw other masks."""
+def drops_out(model: nn.Module) -> str | None:
+    """The name of a part that drops out units now; None where there is none."""
     for name, part in model.named_modules():
         given = [getattr(part, each, 0.0) for each in _DROPOUTS]
         active = isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0
         active |= any(isinstance(p, float) and p > 0 for p in given)
         if part.training and active:
-            raise ValueError(
-                f"model: {name or type(part).__name__} drops out units in training, and {method} "
-                "reads the steps twice, each time with other masks; use model.eval(), or BPTT()"
-            )
+            return name or type(part).__name__
+    return None
+
+
+def refuse_dropout(model: nn.Module, method: str) -> None:
+    """Raise a ValueError where a second pass over the same steps would draw other masks."""
+    name = drops_out(model)
+    if name is not None:
+        raise ValueError(
+            f"model: {name} drops out units in training, and {method} reads the steps twice, each "
+            "time with other masks; use model.eval(), or BPTT()"
+        )
 
 
 _DROPOUTS = ("dropout", "input_dropout", "recurrent_dropout")

@@ -80,28 +80,42 @@ class Reading:
 
     def add(self, h: Tensor, first: int, stop: int) -> None:
         """Take in h of the steps first .. stop - 1."""
-        parts, x = self.given.parts, self.given.x[..., first:stop, :]
+        parts = self.given.parts
         if parts.reduce is None:
             self._outputs.append(self.given.read(h, first, stop))
             return
-        weights = self.weights(first, stop, h)
-        self._h = _add(self._h, (h * weights).sum(-2))
-        if parts.direct:
-            # Padding may hold anything, even NaN.
-            seen = torch.where(weights == 0, 0.0, x * weights)
-            self._seen = _add(self._seen, seen.sum(-2))
+        counts = self.counts(first, stop)
+        self._h = self._sum(self._h, h.masked_fill(~counts, 0.0))
+        if parts.direct:  # padding may hold anything, even NaN
+            x = self.given.x[..., first:stop, :]
+            self._seen = self._sum(self._seen, x.masked_fill(~counts, 0.0))
 
-    def weights(self, first: int, stop: int, like: Tensor) -> Tensor:
-        """How much the readout sees of each step, (N, stop - first, 1): one output a sequence."""
-        at = torch.arange(first, stop, device=like.device)
-        lengths = self.given.lengths
+    def _sum(self, total: Tensor | None, sequence: Tensor) -> Tensor:
+        """In the order in which one sum over all steps is made."""
+        for part in sequence.split(self.given.parts.stretch(sequence), -2):
+            found = part.sum(-2)
+            total = found if total is None else total + found
+        assert total is not None
+        return total
+
+    def counts(self, first: int, stop: int) -> Tensor:
+        """Which steps the readout sees, (N, stop - first, 1): of a model with one output."""
+        at, ends = torch.arange(first, stop, device=self.given.x.device), self._ends()
+        last = self.given.parts.reduce == "last"
+        return (at == ends - 1 if last else at < ends).unsqueeze(-1)
+
+    def _ends(self) -> Tensor:
+        """(N, 1), the lengths."""
+        x, lengths = self.given.x, self.given.lengths
         if lengths is None:
-            lengths = torch.full(like.shape[:-2], self.given.steps, device=like.device)
-        ends = lengths.unsqueeze(-1)
-        if self.given.parts.reduce == "last":
-            return (at == ends - 1).unsqueeze(-1).to(like.dtype)
-        count = ends.clamp(min=1).to(like.dtype)
-        return ((at < ends).to(like.dtype) / count).unsqueeze(-1)
+            lengths = torch.full(x.shape[:-2], self.given.steps, device=x.device)
+        return lengths.unsqueeze(-1)
+
+    def _mean(self, total: Tensor | None) -> Tensor | None:
+        if total is None or self.given.parts.reduce == "last":
+            return total
+        count = self.given.steps if self.given.lengths is None else self._ends()
+        return total / torch.as_tensor(count, device=total.device).clamp(min=1).to(total.dtype)
 
     def error(self, loss: Loss, target: Tensor) -> "Error":
         """The loss of the whole output, and its error.
@@ -121,7 +135,7 @@ class Reading:
                 assert self._h is not None
                 assert parts.readout is not None
                 leaf = self._h.detach().requires_grad_()
-                output = parts.readout(leaf, self._seen)
+                output = parts.readout(self._mean(leaf), self._mean(self._seen))
             value = as_scalar(loss(output, target))
         return Error(self, leaf, output, value)
 
@@ -164,18 +178,37 @@ class Error:
             return False
         if self.reading.given.parts.reduce != "last":
             return True
-        return bool(self.reading.weights(first, stop, self.leaf.unsqueeze(-2)).any())
+        return bool(self.reading.counts(first, stop).any())
 
-    def of_piece(self, h: Tensor, first: int, stop: int) -> tuple[Tensor, Tensor]:
-        """What to send the error back from, and the error, for h of the steps first .. stop - 1.
+    def of_piece(self, h: Tensor, first: int, stop: int, total: "Totals") -> Tensor:
+        """The error of h of the steps first .. stop - 1, for pieces that error :meth:`touches`.
 
-        They are for pieces that error :meth:`touches`.
+        Args:
+            h: (N, stop - first, H).
+            first, stop: where the piece begins and ends.
+            total: what the gradients of a readout that is applied step by step are added to, one
+                stretch after the other, the last first, as one backward pass adds them.
         """
         assert self._by_leaf is not None
         given = self.reading.given
-        if given.parts.reduce is not None:
-            return h, self._by_leaf.unsqueeze(-2) * self.reading.weights(first, stop, h)
-        return given.read(h, first, stop), self._by_leaf[..., first:stop, :]
+        parts = given.parts
+        if parts.reduce is not None:
+            counts = self.reading.counts(first, stop)
+            return torch.where(counts, self._by_leaf.unsqueeze(-2), 0.0)
+        error = self._by_leaf[..., first:stop, :]
+        if parts.readout is None:
+            return error
+        size, weights, found = parts.stretch(h), [*total.named.values()], []
+        for begin in reversed(range(0, stop - first, size)):
+            end = min(begin + size, stop - first)
+            with torch.enable_grad():
+                some = h[..., begin:end, :].detach().requires_grad_()
+                output = given.read(some, first + begin, first + end)
+            slope = error[..., begin:end, :]
+            by_h, *rest = torch.autograd.grad(output, [some, *weights], slope, allow_unused=True)
+            total.add(rest)
+            found.append(by_h)
+        return found[0] if len(found) == 1 else torch.cat(found[::-1], -2)
 
 
 class Totals:

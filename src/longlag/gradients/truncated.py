@@ -181,9 +181,11 @@ class TruncatedBPTT:
         for start, first, stop in windows:
             if error.touches(first, stop):
                 h, _ = given.run(begin[start], start, stop)
-                root, slope = error.of_piece(h[..., first - start :, :], first, stop)
-                weights = [*named.values()]
-                total.add(torch.autograd.grad(root, weights, slope, allow_unused=True))
+                h = h[..., first - start :, :]
+                slope = error.of_piece(h, first, stop, total)
+                if h.requires_grad:
+                    weights = [*named.values()]
+                    total.add(torch.autograd.grad(h, weights, slope, allow_unused=True))
         return total.by_name(), error.loss.detach(), error.output.detach()
 
     def accumulate_window(

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from longlag.layers.init import Initializer, as_generator, initializer
 
-__all__ = ["OUTPUT_ACTIVATIONS", "Readout"]
+__all__ = ["OUTPUT_ACTIVATIONS", "STRETCH", "Readout"]
+
+STRETCH = 1 << 12
+"""Rows, sequences times steps, that are read out at once."""
 
 OUTPUT_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda y: y,
@@ -103,6 +106,31 @@ class Readout(nn.Module):
                 bias = bias.view(self.replicas, *(1,) * (y.dim() - 2), -1)
             y = y + bias
         return OUTPUT_ACTIVATIONS[self.activation](y)
+
+    def stretch(self, batch: int) -> int:
+        """Steps of `batch` sequences that are read out at once, by each replica."""
+        return max(1, STRETCH // max(1, batch))
+
+    def by_step(self, h: Tensor, x: Tensor | None = None) -> Tensor:
+        """Read out each step: h (..., N, T, H) and x (..., N, T, C).
+
+        In stretches of some steps: a sum over all steps would have other bits than one over pieces
+        of the sequence, and gradients by pieces are to be equal to the bit.
+        """
+        steps = self.stretch(h.shape[-3])
+        if h.shape[-2] <= steps:
+            return self(h, x)
+        seen = [None] * len(h.split(steps, -2)) if x is None else x.split(steps, -2)
+        pairs = zip(h.split(steps, -2), seen, strict=True)
+        return torch.cat([self(part, other) for part, other in pairs], -2)
+
+    def sum_over_steps(self, sequence: Tensor) -> Tensor:
+        """(..., N, T, F) to (..., N, F), added up in the same stretches."""
+        first, *rest = sequence.split(self.stretch(sequence.shape[-3]), -2)
+        total = first.sum(-2)
+        for part in rest:
+            total = total + part.sum(-2)
+        return total
 
     def _times(self, h: Tensor, weight: Tensor) -> Tensor:
         if self.replicas is None:

@@ -126,10 +126,10 @@ class SequenceModel(nn.Module):
         if read is not None and lengths is not None:
             steps = torch.arange(x.shape[-2], device=x.device)
             read = read.masked_fill((steps >= lengths.unsqueeze(-1)).unsqueeze(-1), 0.0)
-        if self.reduce is not None:
-            read = None if read is None else self._reduce(read, lengths, take_last)
-            h = self._reduce(h, lengths, self.layer.last)
-        return self.readout(h, read), final
+        if self.reduce is None:
+            return self.readout.by_step(h, read), final
+        read = None if read is None else self._reduce(read, lengths, take_last)
+        return self.readout(self._reduce(h, lengths, self.layer.last), read), final
 
     def _reduce(
         self, sequence: Tensor, lengths: Tensor | None, last: Callable[..., Tensor]
@@ -138,7 +138,7 @@ class SequenceModel(nn.Module):
             return last(sequence, lengths)
         count = sequence.shape[-2] if lengths is None else lengths.unsqueeze(-1)
         count = torch.as_tensor(count, device=sequence.device).clamp(min=1)
-        return sequence.sum(-2) / count.to(sequence.dtype)
+        return self.readout.sum_over_steps(sequence) / count.to(sequence.dtype)
 
     def summary(self) -> Summary:
         """The table of layers, output shapes and parameters, as Keras prints one."""

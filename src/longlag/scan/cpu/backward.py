@@ -77,13 +77,14 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     pointers += [name for name in ("keep", "mask") if getattr(plan, name)]
     numbers = (
         "T", "x_t", "x_n", "output_t", "output_n", "d_x_t", "d_x_n", "delta_half",
-        "want_initial", "want_units", "want_x", "want_input", "want_recurrent", "send",
+        "opens", "closes", "want_initial", "want_units", "want_x", "want_input", "want_recurrent",
+        "send",
     )  # fmt: skip
     constants = (
         "N", "H", "C", "state_t", "keep_t", "kept_t", "error_half", "work_bytes", "unit_bytes",
-        "input_bytes", "bias_bytes", "recurrent_bytes", "at_recurrent", "at_errors", "at_read",
-        "at_inputs", "at_where", "at_sums", "at_input_sums", "sums_size", "rows", "entries",
-        *(f"entries_{number}" for number in range(count)),
+        "input_bytes", "bias_bytes", "recurrent_bytes", "at_recurrent", "at_count", "at_errors",
+        "at_read", "at_inputs", "at_where", "at_sums", "at_input_sums", "sums_size", "rows",
+        "entries", *(f"entries_{number}" for number in range(count)),
         "pack_back", "outer", "outer_input", "unpack", "unpack_input",
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
@@ -103,12 +104,17 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
     read and write in turns, ``delta_half`` apart, beginning with the first: it holds the error of
     the states after the last step. In the end the one with number T + 1 modulo 2 holds the error of
     the states before the first. ``errors`` has the same two, (rows, dense gates, H), for dr.
+
+    Several calls may share the work of one: pieces in time, the last piece first. The first
+    ``opens`` the sums, the last ``closes`` them and writes the gradients of the weights. What was
+    collected and the sums stay in ``work`` in between, so that the bits are those of one call.
     """
     kernel = _Backward(recurrence, plan)
     code, arg = kernel.code, kernel.arg
     kernel.prepare()
     with code.loop(code.plus(arg["T"], -1), code.i64(-1), -1) as t:
         kernel.begin(t)
+        kernel.make_room()
         kernel.collect_input()
         with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.later) as row:
             kernel.tile(block, vectors, row)
@@ -118,11 +124,11 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
         ):
             kernel.first(vectors, row)
         kernel.end()
-    with code.b.if_then(kernel.is_wanted("initial")):
+    with code.b.if_then(kernel.is_set("want_initial")):
         kernel.begin(code.i64(-1))
         with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.later) as row:
             kernel.last(block, vectors, row)
-    kernel.unpack()
+    kernel.close()
     return kernel.finish()
 
 
@@ -139,22 +145,28 @@ class _Backward(Kernel):
         self.reading = forward.sources(recurrence)
         self.wires = sending(recurrence)
         self.sources = sorted({p.source for p in self.products if not p.truncated})
-        self.collected = self.code.variable(I64)
+        self.collected, self.sent = self.code.variable(I64), self.code.variable(I64)
         code = self.code
         panel = code.times(self.arg["rows"], plan.lanes)
         self.panel, self.drive_panels = panel, code.times(panel, self.vectors)
 
     def prepare(self) -> None:
-        """W as it sends errors back; sums that are zero."""
+        """W as it sends errors back; sums that are zero, or go on."""
         code, arg = self.code, self.arg
         if self.wires:
             self.call(
                 "pack_back", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
                 code.i64(len(self.wires)), arg["list_sending"],
             )  # fmt: skip
-        with code.loop(code.i64(0), arg["sums_size"], self.plan.lanes) as index:
-            code.store(code.zero(), self.work("at_sums", index))
-        code.b.store(code.i64(0), self.collected)
+        before = code.b.bitcast(self.work("at_count"), I64.as_pointer())
+        with code.b.if_else(self.is_set("opens")) as (opens, goes_on):
+            with opens:
+                with code.loop(code.i64(0), arg["sums_size"], self.plan.lanes) as index:
+                    code.store(code.zero(), self.work("at_sums", index))
+                code.b.store(code.i64(0), self.collected)
+            with goes_on:
+                code.b.store(code.b.load(before), self.collected)
+        code.b.store(code.b.load(self.collected), self.sent)
 
     def begin(self, t: Value) -> None:
         """Offsets of step t, whose errors dr of step t + 1 are there; -1 comes after all."""
@@ -177,7 +189,6 @@ class _Backward(Kernel):
         else:
             later = self.count_now = arg["N"]
         self.later = code.b.select(inside, later, code.i64(0))
-        self.base = code.b.load(self.collected)
 
     # What is collected
 
@@ -230,22 +241,46 @@ class _Backward(Kernel):
                 code.b.store(value, to, align=code.bytes)
                 code.b.store(code.plus(k, width), place)
 
-    def end(self) -> None:
-        """After a step: the products, where the next step has no room or was the last."""
-        code, arg, b = self.code, self.arg, self.code.b
-        full = b.add(self.base, self.mine(self.count_now))
-        b.store(full, self.collected)
-        before = b.select(
-            b.icmp_signed("==", self.t, code.i64(0)), code.i64(0), code.plus(self.t, -1)
-        )
-        next_full = b.add(full, self.mine(self.count(before)))
-        done = b.or_(
-            b.icmp_signed(">", next_full, arg["rows"]),
-            b.icmp_signed("==", self.t, code.i64(0)),
-        )
-        with b.if_then(done):
-            self._products(full)
+    def make_room(self) -> None:
+        """Before a step: the products, where it has no room."""
+        code, b = self.code, self.code.b
+        rows = b.load(self.collected)
+        need = b.add(rows, self.mine(self.count_now))
+        with b.if_then(b.icmp_signed(">", need, self.arg["rows"])):
+            self._products(rows)
             b.store(code.i64(0), self.collected)
+            b.store(code.i64(0), self.sent)
+        self.base = b.load(self.collected)
+
+    def end(self) -> None:
+        """After a step: its rows are there."""
+        b = self.code.b
+        b.store(b.add(self.base, self.mine(self.count_now)), self.collected)
+
+    def close(self) -> None:
+        """After all steps: the gradients, or what the next piece goes on from."""
+        b = self.code.b
+        rows = b.load(self.collected)
+        with b.if_else(self.is_set("closes")) as (closes, goes_on):
+            with closes:
+                self._products(rows)
+                self._unpack()
+            with goes_on:
+                if self.has_input:
+                    self._send(rows)
+                b.store(rows, b.bitcast(self.work("at_count"), I64.as_pointer()))
+
+    def _send(self, rows: Value) -> None:
+        """dx of the rows that were not sent yet."""
+        code, arg, b = self.code, self.arg, self.code.b
+        with b.if_then(self.is_set("want_x")):
+            first = b.load(self.sent)
+            where = b.bitcast(self.work("at_where"), I64.as_pointer())
+            self.call(
+                "send", self.work("at_errors", code.times(first, self.plan.lanes)), self.panel,
+                b.sub(rows, first), b.gep(where, [first]), arg["d_x"], arg["input"], arg["H"],
+                arg["C"], code.i64(len(self.slots)), arg["list_slots"],
+            )  # fmt: skip
 
     def _products(self, rows: Value) -> None:
         code, arg, b = self.code, self.arg, self.code.b
@@ -254,7 +289,7 @@ class _Backward(Kernel):
         if self.has_input:
             inputs = code.plus(arg["C"], 1)
             width = code.times(code.times(self.vectors, self.plan.lanes), len(self.slots))
-            with b.if_then(self.is_wanted("input")):
+            with b.if_then(self.is_set("want_input")):
                 for gate, slot in enumerate(self.slots):
                     at = code.times(code.times(self.vectors, self.plan.lanes), gate)
                     self.call(
@@ -263,15 +298,10 @@ class _Backward(Kernel):
                         self.work("at_errors", code.times(self.drive_panels, slot)), self.panel,
                         rows, arg["H"],
                     )  # fmt: skip
-            with b.if_then(self.is_wanted("x")):
-                self.call(
-                    "send", self.work("at_errors"), self.panel, rows, self.work("at_where"),
-                    arg["d_x"], arg["input"], arg["H"], arg["C"], code.i64(len(self.slots)),
-                    arg["list_slots"],
-                )  # fmt: skip
+            self._send(rows)
         if not self.products:
             return
-        with b.if_then(self.is_wanted("recurrent")):
+        with b.if_then(self.is_set("want_recurrent")):
             for product in self.products:
                 name = ""
                 if product.pattern is not None:
@@ -292,19 +322,19 @@ class _Backward(Kernel):
         size = self.code.times(self.vectors, self.plan.lanes)
         return self.code.times(size, size)
 
-    def unpack(self) -> None:
+    def _unpack(self) -> None:
         """The sums as gradients."""
         code, arg = self.code, self.arg
         square = code.times(arg["H"], arg["H"])
         for wire in range(len(self.recurrence.wires)):
             sums = self.work("at_sums", code.times(self._wire_sums(), wire))
             target = code.at(arg["d_recurrent"], code.times(square, wire))
-            with code.b.if_then(self.is_wanted("recurrent")):
+            with code.b.if_then(self.is_set("want_recurrent")):
                 self.call("unpack", sums, target, arg["H"])
         if not self.has_input:
             return
         wide = code.times(self.vectors, self.plan.lanes)
-        with code.b.if_then(self.is_wanted("input")):
+        with code.b.if_then(self.is_set("want_input")):
             for gate in range(len(self.slots)):
                 first = code.times(arg["H"], gate)
                 self.call(
@@ -314,9 +344,9 @@ class _Backward(Kernel):
                     code.at(arg["d_bias"], first), arg["H"], arg["C"],
                 )  # fmt: skip
 
-    def is_wanted(self, name: str) -> Value:
-        """Whether a gradient is asked for."""
-        return self.code.b.icmp_signed("!=", self.arg[f"want_{name}"], self.code.i64(0))
+    def is_set(self, name: str) -> Value:
+        """Whether a number among the arguments is not 0."""
+        return self.code.b.icmp_signed("!=", self.arg[name], self.code.i64(0))
 
     # The step
 
@@ -345,16 +375,6 @@ class _Backward(Kernel):
             found.append(self.sums(lambda r, v: code.zero(), terms, block, len(rows)))
         return found
 
-    def _elsewhere(self, state: int, row: Row, units: Units, end: bool) -> Value:
-        """What arrives at a state other than by W: pointwise, and from the output."""
-        code = self.code
-        value = code.zero()
-        if self.carried[state]:
-            value = self.load(f"delta_{state}", units, self.arriving, row.place)
-        if state == self.output and not end:
-            value = code.b.fadd(value, self._output_error(row, units))
-        return value
-
     def _output_error(self, row: Row, units: Units) -> Value:
         code = self.code
         at = code.times(row.number, self.arg["output_n"])
@@ -365,18 +385,22 @@ class _Backward(Kernel):
         return self.load("d_output", units, self.output_t, at)
 
     def _arrived(self, row: Row, units: Units, sent: list[Value], end: bool = False) -> list[Value]:
-        """The errors of all states, from what W^T brought."""
-        b, found = self.code.b, []
+        """The errors of all states: what W^T brought, what comes pointwise, and from the output.
+
+        In this order, in which a piece adds them up too whose final states have the first two.
+        """
+        code, b, found = self.code, self.code.b, []
         for k in self.states:
-            if k not in self.sources:
-                found.append(self._elsewhere(k, row, units, end))
-                continue
-            value = sent[self.sources.index(k)]
-            if self.plan.mask:
-                value = b.fmul(value, self.load("mask", units, row.place))
-            value = self.select(self.kept_row(self.next, row), value)
-            # After the sum, which need not wait for an error that comes from far.
-            value = b.fadd(value, self._elsewhere(k, row, units, end))
+            value = code.zero()
+            if k in self.sources:
+                value = sent[self.sources.index(k)]
+                if self.plan.mask:
+                    value = b.fmul(value, self.load("mask", units, row.place))
+                value = self.select(self.kept_row(self.next, row), value)
+            if self.carried[k]:
+                value = b.fadd(value, self.load(f"delta_{k}", units, self.arriving, row.place))
+            if k == self.output and not end:
+                value = b.fadd(value, self._output_error(row, units))
             found.append(value)
         return found
 
@@ -449,7 +473,7 @@ class _Backward(Kernel):
             if self.carried[k]:
                 self.store(value, f"delta_{k}", units, self.leaving, row.place)
         if recurrence.units:
-            with code.b.if_then(self.is_wanted("units")):
+            with code.b.if_then(self.is_set("want_units")):
                 self._add_units(row, units, list(results))
 
     def _add_units(self, row: Row, units: Units, values: list[Value]) -> None:
@@ -474,7 +498,7 @@ class _Backward(Kernel):
         if self.has_input:
             return
         at, by_row = code.times(self.t, arg["d_x_t"]), code.times(row.number, arg["d_x_n"])
-        with code.b.if_then(self.is_wanted("x")):
+        with code.b.if_then(self.is_set("want_x")):
             for gate, slot in enumerate(self.slots):
                 offset = code.times(arg["H"], gate)
                 self.store(errors[slot], "d_x", units, at, by_row, offset)

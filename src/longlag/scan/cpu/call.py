@@ -16,6 +16,7 @@ from longlag.scan.cpu import shape
 from longlag.scan.cpu.shape import Facts, Key, Shape, shape_of
 from longlag.scan.cpu.threads import POOL
 from longlag.scan.inputs import FULL, Schedule, Weights
+from longlag.scan.pieces import current
 
 __all__ = ["NOWHERE", "Call", "Place", "find_shape", "last_contiguous"]
 
@@ -55,12 +56,13 @@ def find_shape(
         ValueError: the tensors do not fit together; the message names the one.
     """
     recurrent, units, matrix, bias = weights
+    pieces = current()
     active, keep, mask = (None, None, None) if schedule is FULL else map(_facts, schedule)
     key = (
         (x.shape, x.dtype, x.is_cpu), _facts(matrix), _facts(bias), _facts(recurrent),
         tuple([_facts(unit) for unit in units]) if units else (),
         None if initial is None else tuple([_facts(state) for state in initial]),
-        active, keep, mask, torch.get_num_threads(),
+        active, keep, mask, torch.get_num_threads(), x.shape[0] if pieces is None else pieces.steps,
         shape.SMALL, shape.COLLECTED, shape.LEAST_ROWS, shape.STRETCH,
     )  # fmt: skip
     return shape_of(recurrence, Key._make(key))
@@ -113,7 +115,11 @@ class Call:
     def _order(self, active: Tensor) -> _Rows:
         replicas, batch, steps = self.shape.replicas, self.shape.batch, self.shape.steps
         lengths = active.sum(0).view(replicas, batch)
-        falling, order = lengths.sort(dim=-1, descending=True, stable=True)
+        pieces, ranks = current(), lengths
+        if pieces is not None and pieces.lengths is not None:  # as they lie in the whole
+            ranks = pieces.lengths.view(replicas, batch)
+        order = ranks.argsort(dim=-1, descending=True, stable=True)
+        falling = lengths.gather(-1, order)
         step = torch.arange(steps + 1, device="cpu")
         counts = (falling.unsqueeze(1) > step.view(1, -1, 1)).sum(-1)
         return _Rows(lengths, order, counts)

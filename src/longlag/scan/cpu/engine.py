@@ -28,6 +28,7 @@ from longlag.scan.cpu.fresh import fresh
 from longlag.scan.cpu.shape import Shape
 from longlag.scan.cpu.target import host
 from longlag.scan.inputs import Schedule, Weights
+from longlag.scan.pieces import current
 from longlag.scan.step import patterned
 
 __all__ = ["ENGINE", "KEPT", "unsupported"]
@@ -177,7 +178,7 @@ def _nothing(call: Call, final: Sequence[Tensor | None], wanted: node.Wanted) ->
     )  # fmt: skip
 
 
-class _Sums(NamedTuple):
+class _Totals(NamedTuple):
     """The gradients of the weights; those of a single network by thread, where there are several.
 
     They are None where they are not wanted.
@@ -214,9 +215,23 @@ class _Backward:
             # In memory as x is, so that who reads on reads it in order.
             make = torch.empty_like if call.ordered is None else torch.zeros_like
             self.d_x = last_contiguous(make(x))
-        if wanted.units:
+        pieces = current()
+        self.sums = None if pieces is None else pieces.sums()
+        size, self.blocks = shape.backward.size, self._blocks()
+        if self.sums is not None or len(self.blocks) > 1:
+            size *= shape.replicas  # each has sums that go on
+        self.by_replica = 0 if size == shape.backward.size else shape.backward.size * shape.item
+        if self.sums is None:
+            self.work = scratch.take("backward", x, size)
+        elif self.sums.opens:
+            self.work = x.new_empty(size)
+        else:
+            self.work, self.d_units = self.sums.kept
+        if wanted.units and self.d_units is None:
             count = len(call.recurrence.units)
             self.d_units = x.new_zeros((shape.parts, shape.replicas, count, shape.hidden))
+        if self.sums is not None:
+            self.sums.kept = (self.work, self.d_units)
 
     def _begin(self, number: int, error: Tensor | None) -> Tensor:
         """Two halves for the error of a state, of which the first holds that of the final one."""
@@ -231,26 +246,24 @@ class _Backward:
         return delta
 
     def run(self) -> node.Gradients:
-        """All gradients."""
-        call, shape, total = self.call, self.shape, None
-        for first, stop in reversed(self._blocks()):
-            sums = self._block(first, stop)
-            if shape.single_parts > 1:
-                sums = _Sums(*(None if part is None else part.sum(0) for part in sums))
-            if total is not None:
-                for all_before, part in zip(total, sums, strict=True):
-                    if all_before is not None and part is not None:
-                        all_before += part
-            else:
-                total = sums
-        assert total is not None
+        """All gradients; of the weights none, where further pieces will add to them."""
+        call, shape = self.call, self.shape
+        opens, closes = self.sums is None or self.sums.opens, self.sums is None or self.sums.closes
+        total = _Totals(None, None, None)
+        for first, stop in reversed(self.blocks):
+            begins, ends = opens and stop == shape.steps, closes and first == 0
+            total = self._block(first, stop, begins, ends)
+        initial: list[Tensor] = []
+        if self.wanted.initial:
+            initial = [delta[self.turned].clone() for delta in self.deltas]
+        if not closes:
+            return node.Gradients(self.d_x, None, None, None, initial, [])
+        if shape.single_parts > 1:
+            total = _Totals(*(None if part is None else part.sum(0) for part in total))
         recurrent = total.recurrent
         if recurrent is not None and call.recurrence.patterned:
             recurrent = _masked(call.recurrence, recurrent)
         bias = None if call.weights.bias is None else total.bias
-        initial: list[Tensor] = []
-        if self.wanted.initial:
-            initial = [delta[self.turned].clone() for delta in self.deltas]
         return node.Gradients(self.d_x, total.input, bias, recurrent, initial, self._units())
 
     def _blocks(self) -> list[tuple[int, int]]:
@@ -261,7 +274,7 @@ class _Backward:
         size = max(1, KEPT // PIECES // (shape.kept * shape.size * shape.item))
         return [(first, min(first + size, steps)) for first in range(0, steps, size)]
 
-    def _sums(self) -> _Sums:
+    def _totals(self) -> _Totals:
         x, shape, wanted = self.call.x, self.shape, self.wanted
         several = (shape.single_parts,) if shape.single_parts > 1 else ()
         matrix = bias = recurrent = None
@@ -270,24 +283,25 @@ class _Backward:
             bias = x.new_empty((*several, *shape.expected["bias"]))
         if wanted.recurrent and shape.wires:
             recurrent = x.new_empty((*several, *shape.expected["recurrent matrix"]))
-        return _Sums(matrix, bias, recurrent)
+        return _Totals(matrix, bias, recurrent)
 
-    def _block(self, first: int, stop: int) -> _Sums:
+    def _block(self, first: int, stop: int, opens: bool, closes: bool) -> _Totals:
         call, shape, x, kept, d_x = self.call, self.shape, self.call.x, self.kept, self.d_x
         if kept is None and shape.kept:
             width = shape.kept * shape.hidden
             kept = scratch.take("kept", x, stop - first, *shape.state[:-1], width)
             _run_forward(call, self.states, kept, first, stop, "again")
-        sums, item, d_units = self._sums(), shape.item, self.d_units
+        item, d_units, wanted = shape.item, self.d_units, self.wanted
+        totals = self._totals() if closes else _Totals(None, None, None)
         dense = len(call.recurrence.dense_gates)
         errors = scratch.take("errors", x, 2 * shape.size * max(1, dense))
-        work = scratch.take("backward", x, shape.backward.size)
         given = [
             *call.by_step(x, first), *call.input, *call.recurrent, *call.units,
-            *call.by_step(kept, 0), work.data_ptr(), 0, *call.by_step(self.d_output, first),
-            errors.data_ptr(), shape.by_replica * dense, *call.by_step(d_x, first),
+            *call.by_step(kept, 0), self.work.data_ptr(), self.by_replica,
+            *call.by_step(self.d_output, first), errors.data_ptr(), shape.by_replica * dense,
+            *call.by_step(d_x, first),
         ]  # fmt: skip
-        for part in sums:
+        for part in totals:
             if part is None:
                 given += NOWHERE
             else:
@@ -307,13 +321,14 @@ class _Backward:
             x.stride(0), x.stride(-2), self.d_output.stride(0), self.d_output.stride(-2),
             0 if d_x is None else d_x.stride(0),
             0 if d_x is None else d_x.stride(-2), -shape.size if self.turned else shape.size,
-            first > 0 or self.wanted.initial, d_units is not None, d_x is not None,
-            sums.input is not None, sums.recurrent is not None,
+            opens, closes, first > 0 or wanted.initial, d_units is not None, d_x is not None,
+            shape.has_input and (wanted.input or wanted.bias),
+            bool(wanted.recurrent and shape.wires),
             shape.send_input() if d_x is not None and shape.has_input else 0,
         )  # fmt: skip
         call.run("backward", shape.backward.parameters(given))
         self.turned ^= (stop - first + 1) & 1
-        return sums
+        return totals
 
     def _units(self) -> list[Tensor]:
         """The gradients of the unit parameters, each (R, 1, H)."""

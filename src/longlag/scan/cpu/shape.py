@@ -58,6 +58,7 @@ class Key(NamedTuple):
         x, input, bias, recurrent, units, initial: of the call; None where there is none.
         active, keep, mask: of the schedule.
         threads: how many there may be.
+        whole: steps of the sequences of which these are a piece.
         small, collected, least_rows, stretch: the constants of this module.
     """
 
@@ -71,6 +72,7 @@ class Key(NamedTuple):
     keep: Facts | None
     mask: Facts | None
     threads: int
+    whole: int
     small: int
     collected: int
     least_rows: int
@@ -206,6 +208,7 @@ class Shape:
         (*front, width), self.dtype, _ = key.x
         self.replicated = len(front) == 3
         self.steps, self.batch, self.width = front[0], front[-1], width
+        self.whole = key.whole
         self.replicas = front[1] if self.replicated else 1
         self.rows = width if key.input is None else key.input[0][-2]
         self.gates, self.wires = len(recurrence.gates), len(recurrence.wires)
@@ -232,7 +235,7 @@ class Shape:
         self.empty = self.steps == 0 or self.size == 0
         if self.empty:
             return
-        work = self.steps * self.size * (self.wires * hidden + 16)
+        work = self.whole * self.size * (self.wires * hidden + 16)
         threads = 1 if work < key.small else key.threads
         self.plan = plan = choose(
             host(),
@@ -345,7 +348,8 @@ class Shape:
         by_step = math.ceil(tiles / self.single_parts) * plan.rows
         steps = self.collected[0] // ((drives + reading) * wide + inputs) // by_step
         steps = max(steps, -(-self.collected[1] // by_step))
-        rows = by_step * min(steps, self.steps)
+        rows = by_step * min(steps, self.whole)
+        work.add("at_count", 16)
         work.add("at_recurrent", plan.blocks(hidden) * plan.units * hidden * len(self.sending))
         work.add("at_errors", drives * rows * wide)
         work.add("at_read", reading * rows * wide)

@@ -1,0 +1,326 @@
+"""Backpropagation through time in little memory: states are stored here and there, and steps run
+again from these.
+
+References:
+    A. Griewank and A. Walther (2000), "Algorithm 799: revolve", ACM Transactions on Mathematical
+    Software 26(1): the schedule.
+    A. Gruslys, R. Munos, I. Danihelka, M. Lanctot and A. Graves (2016), "Memory-efficient
+    backpropagation through time", NIPS: for recurrent networks.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from longlag.gradients.bptt import BPTT
+from longlag.gradients.method import Accumulated, Backward, Loss
+from longlag.gradients.parts import (
+    add_gradients,
+    detached,
+    drops_out,
+    map_tensors,
+    tensors_of,
+    trained,
+)
+from longlag.gradients.pieces import Error, Reading, Steps
+from longlag.gradients.revolve import advances, reverse, starts
+from longlag.scan.pieces import Pieces
+
+__all__ = ["CheckpointedBPTT", "Plan", "plan"]
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+_CANDIDATES = 256
+"""Lengths of a piece that are tried, at most."""
+
+
+class Plan(NamedTuple):
+    """How a sequence is run with few stored states.
+
+    Attributes:
+        piece: steps of a piece, which is differentiated at once.
+        stored: states that are stored at once, before the first step of as many pieces.
+        forward: steps forward in all: once without a graph, once with, and those run again.
+    """
+
+    piece: int
+    stored: int
+    forward: int
+
+
+def plan(steps: int, budget: float, cost: float = 1.0, stretch: int = 1) -> Plan:
+    """The pieces and stored states for which the fewest steps are run.
+
+    Pieces of b steps have l = ceil(T / b) beginnings, of which c are stored at once by the binomial
+    schedule. b cost + c is at most the budget, and b t(l, c) the least.
+
+    Args:
+        steps: T >= 1.
+        budget: in states of one step.
+        cost: of a step of the piece that is differentiated, in such states.
+        stretch: pieces of at least this many steps are multiples of it.
+
+    Raises:
+        ValueError: the budget is too small for one step and one state.
+
+    >>> plan(10_000, 200)
+    Plan(piece=100, stored=100, forward=20000)
+    >>> plan(10_000, 20).forward / 10_000
+    4.5134
+    """
+    most = int((budget - 1) / cost)
+    if most < 1:
+        raise ValueError(
+            f"budget: got {budget:g} states, expected at least {1 + cost:g}: one, and what a step "
+            "keeps while it is differentiated"
+        )
+    most = min(most, steps)
+    unit = stretch if most >= stretch else 1
+    count = most // unit
+    if count > _CANDIDATES:
+        sizes = {max(1, round(count * k / _CANDIDATES)) for k in range(1, _CANDIDATES + 1)}
+    else:
+        sizes = set(range(1, count + 1))
+    best: Plan | None = None
+    for size in sorted(sizes):
+        piece = size * unit
+        pieces = -(-steps // piece)
+        stored = min(pieces, int(budget - piece * cost))
+        *_, last = starts(pieces, stored)
+        forward = 2 * steps + piece * (advances(pieces, stored) - last)
+        if best is None or forward <= best.forward:
+            best = Plan(piece, stored, forward)
+    assert best is not None
+    return best
+
+
+@dataclass(frozen=True)
+class CheckpointedBPTT:
+    r"""The exact gradient within a budget of memory, by running steps again.
+
+    A sequence is cut into pieces. First all are run without a graph, and the states before some
+    of them are stored. Then the pieces are differentiated, the last first; each is run again from
+    the nearest stored state before it. Which states are stored when follows the binomial schedule,
+    which needs the fewest steps: with c stored states and l pieces of b steps, b t(l, c) more,
+
+    .. math:: t(l, c) = r l - \binom{c + r}{r - 1}, \qquad
+        \binom{c + r - 1}{c} < l \le \binom{c + r}{c}
+
+    and b is chosen so that the sum is least. With 2 sqrt(T) states each step is run twice.
+
+    Exact: bit for bit that of :class:`BPTT` on the compiled backend, where the pieces begin with a
+    stretch of the readout (4,096 rows, sequences times steps; pieces of that size and more do),
+    and to rounding elsewhere. Dropout draws masks for each piece, the same when it is run again.
+    Time: with 2 sqrt(T) states one more forward pass, about a third more than BPTT; more with
+    fewer states. Memory: the budget, and the output of the model, of which h of all steps is not
+    a part.
+
+    Args:
+        budget: states that are stored at once, those of a piece that is differentiated included,
+            >= 2; or bytes, such as ``"200 MB"``, for these and what a piece keeps beside.
+
+    Raises:
+        ValueError, TypeError: the budget is none.
+
+    >>> import longlag as ll
+    >>> model = ll.SequenceModel(ll.LSTM(2, 3, seed=0), 1, reduce=None, seed=1)
+    >>> x, target = torch.ones(64, 640, 2), torch.zeros(64, 640, 1)
+    >>> few = CheckpointedBPTT(130).gradients(model, x, target, nn.functional.mse_loss)
+    >>> exact = BPTT().gradients(model, x, target, nn.functional.mse_loss)
+    >>> all(torch.equal(few[name], exact[name]) for name in exact)
+    True
+    """
+
+    budget: int | str
+
+    def __post_init__(self) -> None:
+        if isinstance(self.budget, str):
+            _bytes(self.budget)
+            return
+        if not isinstance(self.budget, int) or isinstance(self.budget, bool):
+            raise TypeError(
+                f"budget: got {self.budget!r}, expected a number of states, or bytes such as "
+                "'200 MB'"
+            )
+        if self.budget < 2:
+            raise ValueError(
+                f"budget: got {self.budget}, expected at least 2 states: one stored, and one of "
+                "the piece that is differentiated"
+            )
+
+    def gradients(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        target: Tensor,
+        loss: Loss,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+        state: Any = None,
+    ) -> dict[str, Tensor]:
+        """The gradient of `loss(model(x), target)`; arguments and result as of BPTT.
+
+        Raises:
+            TypeError: the model cannot be taken apart into recurrence and readout.
+            ValueError: it reads in both directions; the budget is too small for one step; the loss
+                is not a scalar.
+        """
+        run = self._run(model, x, lengths, resets)
+        if run is None:
+            options = {"lengths": lengths, "resets": resets, "state": state}
+            return BPTT().gradients(model, x, target, loss, **options)
+        return run(state, target, loss)[0]
+
+    def accumulate(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        target: Tensor,
+        loss: Loss,
+        backward: Backward,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+        state: Any = None,
+    ) -> Accumulated:
+        """Add what :meth:`gradients` finds to `.grad`; see :meth:`BPTT.accumulate`."""
+        run = self._run(model, x, lengths, resets)
+        if run is None:
+            options = {"lengths": lengths, "resets": resets, "state": state}
+            return BPTT().accumulate(model, x, target, loss, backward, **options)
+        found, error = run(state, target, loss)
+        add_gradients(model, found, backward)
+        return Accumulated(error.loss.detach(), error.output.detach())
+
+    def plan(self, model: nn.Module, x: Tensor) -> Plan:
+        """The pieces and stored states for a model and x (N, T, C)."""
+        given = Steps.of(model, x, None, None, "CheckpointedBPTT")
+        steps, stretch = max(1, given.steps), given.parts.stretch(x)
+        if isinstance(self.budget, int):
+            return plan(steps, self.budget, stretch=stretch)
+        state, tape = _numbers(given.parts.recurrent)
+        one = state * x.element_size() * max(1, x[..., 0, 0].numel())
+        return plan(steps, _bytes(self.budget) / one, tape / state, stretch)
+
+    def _run(
+        self, model: nn.Module, x: Tensor, lengths: Tensor | None, resets: Tensor | None
+    ) -> "_Run | None":
+        """What runs the pieces; None where one piece is enough."""
+        given = Steps.of(model, x, lengths, resets, "CheckpointedBPTT")
+        found = self.plan(model, x)
+        return None if found.piece >= given.steps else _Run(model, given, found)
+
+
+class _Run:
+    """One sequence after the other piece."""
+
+    def __init__(self, model: nn.Module, given: Steps, schedule: Plan) -> None:
+        self.given, self.piece, self.stored = given, schedule.piece, schedule.stored
+        self.named = trained(model)
+        self.count = -(-given.steps // self.piece)
+        self.drawn: dict[int, Tensor] | None = None if drops_out(model) is None else {}
+        self.pieces = Pieces(given.steps, given.lengths)
+        self.states: dict[int, Any] = {}
+
+    def __call__(self, state: Any, target: Tensor, loss: Loss) -> tuple[dict[str, Tensor], Error]:
+        reading, states = Reading(self.given), self.states
+        store = set(starts(self.count, self.stored))
+        with self.pieces:
+            for number in range(self.count):
+                if number in store:
+                    states[number] = state
+                first, stop = self.bounds(number)
+                with torch.no_grad(), self.masks(number):
+                    h, state = self.given.run(state, first, stop)
+                    reading.add(h, first, stop)
+                    del h
+            self.error = reading.error(loss, target)
+            self.total = self.error.start(self.named)
+            self.delta: list[Tensor] | None = None
+            reverse(self.count, self.stored, states, self.advance, self.back)
+        return self.total.by_name(), self.error
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        return number * self.piece, min((number + 1) * self.piece, self.given.steps)
+
+    @contextmanager
+    def masks(self, number: int) -> Iterator[None]:
+        """Inside, a piece draws what it drew when it was run for the first time."""
+        if self.drawn is None:
+            yield
+            return
+        again = number in self.drawn
+        self.drawn.setdefault(number, torch.get_rng_state())
+        if not again:
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.drawn[number])
+            yield
+
+    def advance(self, state: Any, number: int, until: int) -> Any:
+        """From the state before a piece to that before another."""
+        for each in range(number, until):
+            with torch.no_grad(), self.masks(each):
+                _, state = self.given.run(state, *self.bounds(each))
+        return state
+
+    def back(self, number: int, state: Any) -> None:
+        """Differentiate a piece, whose final states have the errors in ``delta``."""
+        first, stop = self.bounds(number)
+        if self.delta is None and not self.error.touches(first, stop):
+            return
+        begin = state if number == 0 else map_tensors(detached(state), Tensor.requires_grad_)
+        leaves = [] if number == 0 else list(tensors_of(begin))
+        with self.masks(number):
+            h, final = self.given.run(begin, first, stop)
+        slope = torch.zeros_like(h)
+        if self.error.touches(first, stop):
+            slope = self.error.of_piece(h, first, stop, self.total)
+        if not h.requires_grad:
+            return
+        roots, slopes = [h], [slope]
+        if self.delta is not None:
+            roots, slopes = [h, *tensors_of(final)], [slope, *self.delta]
+        weights = [*self.named.values()]
+        with self.pieces.backward(closes=number == 0):
+            found = torch.autograd.grad(roots, [*weights, *leaves], slopes, allow_unused=True)
+        self.total.add(found[: len(weights)])
+        self.delta = [
+            torch.zeros_like(leaf) if error is None else error
+            for leaf, error in zip(leaves, found[len(weights) :], strict=True)
+        ]
+
+
+def _bytes(budget: str) -> int:
+    """Bytes of a text such as "200 MB"."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B)\s*", budget, re.IGNORECASE)
+    if found is None:
+        raise ValueError(
+            f"budget: got {budget!r}, expected bytes such as '200 MB', '1.5 GB' or '64 MiB'"
+        )
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def _numbers(recurrent: nn.Module) -> tuple[int, int]:
+    """Numbers of a state, and about those that a step keeps while it is differentiated: states,
+    activations, output and its error."""
+    state = tape = 0
+    for part in recurrent.modules():
+        recurrence = getattr(part, "recurrence", None)
+        hidden = getattr(part, "hidden_size", 0)
+        if recurrence is not None:
+            state += hidden * len(recurrence.states)
+            tape += hidden * (len(recurrence.states) + len(recurrence.gates) + 3)
+        elif hasattr(part, "mode") and hasattr(part, "num_layers"):
+            layers = int(part.num_layers)  # type: ignore[arg-type]
+            gates = {"LSTM": 4, "GRU": 3}.get(str(part.mode), 1)
+            state += hidden * layers * (2 if part.mode == "LSTM" else 1)
+            tape += hidden * layers * (gates + 4)
+    return max(1, state), max(1, tape)
