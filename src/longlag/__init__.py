@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from longlag import cells, recurrence, tasks, training
-    from longlag.gradients import BPTT, CheckpointedBPTT, TruncatedBPTT
+    from longlag.gradients import (
+        BPTT,
+        CheckpointedBPTT,
+        Omega,
+        TruncatedBPTT,
+        gradient_by_lag,
+        state_errors,
+    )
     from longlag.layers import (
         GRU,
         LSTM,
@@ -45,6 +52,7 @@ __all__ = [
     "History",
     "IndRNN",
     "Leaky",
+    "Omega",
     "Recurrent",
     "Schedule",
     "SequenceModel",
@@ -55,10 +63,12 @@ __all__ = [
     "cells",
     "fit",
     "from_torch",
+    "gradient_by_lag",
     "init",
     "load",
     "recurrence",
     "save",
+    "state_errors",
     "tasks",
     "training",
 ]
@@ -66,7 +76,14 @@ __all__ = [
 __version__ = "0.1.0"
 
 _PARTS = {
-    "longlag.gradients": ("BPTT", "CheckpointedBPTT", "TruncatedBPTT"),
+    "longlag.gradients": (
+        "BPTT",
+        "CheckpointedBPTT",
+        "Omega",
+        "TruncatedBPTT",
+        "gradient_by_lag",
+        "state_errors",
+    ),
     "longlag.recurrence": ("Cell", "UnitParameter"),
     "longlag.training": ("Checkpoint", "EarlyStopping", "History", "Schedule", "Streams", "fit"),
     "longlag": ("cells", "recurrence", "tasks", "training"),

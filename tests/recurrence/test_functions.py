@@ -53,6 +53,7 @@ def test_they_are_real_so_that_an_absolute_value_has_a_slope():
 )
 def test_each_is_written_in_latex(function, written):
     assert sympy.latex(function(X)) == written
+    assert sympy.latex(function(X) ** 2) == rf"\left({written}\right)^{{2}}"
 
 
 def test_activations_by_name():

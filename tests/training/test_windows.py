@@ -122,3 +122,27 @@ def test_a_module_that_cannot_be_cut_is_refused_by_name():
     x, target, _ = given(ragged=False)
     with pytest.raises(TypeError, match="does not know how to with a Sequential"):
         quiet(nn.Sequential(nn.Linear(2, 1)), (x, target), method=ll.TruncatedBPTT(3), epochs=1)
+
+
+def test_omega_is_a_method_whose_weight_decays_by_update():
+    x, target, lengths = given()
+    plain, decayed = net(seed=2), net(seed=2)
+    quiet(plain, (x, target, lengths), method=ll.Omega(0.5), steps=3, batch_size=10, optimizer=sgd)
+    quiet(
+        decayed, (x, target, lengths), method=ll.Omega(0.5, decay="1/t"), steps=3, batch_size=10,
+        optimizer=sgd,
+    )  # fmt: skip
+    by_hand = net(seed=2)
+    optimizer = sgd(by_hand.parameters())
+    data = tuple(torch.as_tensor(part) for part in (x, target, lengths))
+    padding = torch.arange(x.shape[1]) >= data[2][:, None]
+    due = data[1].masked_fill(padding[..., None], float("nan"))
+    for update in (1, 2, 3):
+        optimizer.zero_grad()
+        ll.Omega(0.5 / update).accumulate(
+            by_hand, data[0], due, ll.training.mse, torch.Tensor.backward, lengths=data[2]
+        )
+        optimizer.step()
+    for found, wanted in zip(decayed.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(plain.layer.weight_hh, decayed.layer.weight_hh)

@@ -17,6 +17,7 @@ from longlag.recurrence.functions import (
     stop_gradient,
     tanh,
 )
+from longlag.recurrence.probe import probed
 from longlag.recurrence.program import ARITY, DeclarationError, Operation, Program
 from longlag.recurrence.trace import trace
 from longlag.recurrence.traced import Gate, Recurrence, Wire
@@ -56,6 +57,7 @@ __all__ = [
     "derive_adjoint",
     "exp",
     "log",
+    "probed",
     "relu",
     "saturate",
     "sigmoid",

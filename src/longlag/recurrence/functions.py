@@ -51,8 +51,8 @@ class sigmoid(_Pointwise):
         x = self.args[0]
         return sigmoid(x) * (1 - sigmoid(x))
 
-    def _latex(self, printer: Any) -> str:
-        return rf"\sigma\left({printer._print(self.args[0])}\right)"
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        return _power(rf"\sigma\left({printer._print(self.args[0])}\right)", exp)
 
 
 class step(_Pointwise):
@@ -63,8 +63,8 @@ class step(_Pointwise):
     def fdiff(self, argindex: int = 1) -> Expression:  # noqa: D102
         return sympy.Integer(0)
 
-    def _latex(self, printer: Any) -> str:
-        return rf"\mathbf{{1}}\left[{printer._print(self.args[0])} > 0\right]"
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        return _power(rf"\mathbf{{1}}\left[{printer._print(self.args[0])} > 0\right]", exp)
 
 
 class relu(_Pointwise):
@@ -75,8 +75,8 @@ class relu(_Pointwise):
     def fdiff(self, argindex: int = 1) -> Expression:  # noqa: D102
         return step(self.args[0])
 
-    def _latex(self, printer: Any) -> str:
-        return rf"\operatorname{{relu}}\left({printer._print(self.args[0])}\right)"
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        return _power(rf"\operatorname{{relu}}\left({printer._print(self.args[0])}\right)", exp)
 
 
 class saturate(_Pointwise):
@@ -88,8 +88,8 @@ class saturate(_Pointwise):
         x: Any = self.args[0]
         return step(x) * step(1 - x)
 
-    def _latex(self, printer: Any) -> str:
-        return rf"\operatorname{{sat}}\left({printer._print(self.args[0])}\right)"
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        return _power(rf"\operatorname{{sat}}\left({printer._print(self.args[0])}\right)", exp)
 
 
 class stop_gradient(_Pointwise):
@@ -100,8 +100,13 @@ class stop_gradient(_Pointwise):
     def fdiff(self, argindex: int = 1) -> Expression:  # noqa: D102
         return sympy.Integer(0)
 
-    def _latex(self, printer: Any) -> str:
-        return rf"\operatorname{{sg}}\left({printer._print(self.args[0])}\right)"
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        return _power(rf"\operatorname{{sg}}\left({printer._print(self.args[0])}\right)", exp)
+
+
+def _power(text: str, exponent: str | None) -> str:
+    """A function's LaTeX; SymPy hands over the exponent where it is raised to a power."""
+    return text if exponent is None else rf"\left({text}\right)^{{{exponent}}}"
 
 
 def _identity(x: Any) -> Any:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from longlag.gradients import Accumulated, Backward, GradientMethod, Loss, WindowedMethod
+from longlag.gradients import Accumulated, Backward, GradientMethod, Loss, Omega, WindowedMethod
 from longlag.training import randomness
 from longlag.training.batch import Batch
 from longlag.training.checkpoints import CheckpointFile, check_fingerprint
@@ -245,6 +245,8 @@ class Loop:
         batch, method = window.batch, self.method
         options: dict[str, Any] = {"lengths": batch.lengths, "resets": batch.resets}
         given = (self.network, batch.x, batch.target, self.loss, self.backward)
+        if isinstance(method, Omega):
+            options["update"] = self.position.step + 1
         if whole or not isinstance(method, WindowedMethod):
             return method.accumulate(*given, **options)
         carry = None if window.first else self.carry

@@ -1,0 +1,324 @@
+r"""The gradient, split by how far back in time each part of it was earned.
+
+.. math:: \frac{\partial E_t}{\partial \theta} = \sum_{s \le t}
+    \frac{\partial E_t}{\partial s_t} \frac{\partial s_t}{\partial s_s}
+    \frac{\partial^+ s_s}{\partial \theta}
+
+with the immediate derivative of s_s, in which s_{s-1} is held. The lag of a term is t - s.
+
+Source: R. Pascanu, T. Mikolov and Y. Bengio (2013), "On the difficulty of training recurrent neural
+networks", ICML, equations 3 to 5.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from longlag.gradients.layer_pass import (
+    EVERYTHING,
+    STATES_ONLY,
+    Pass,
+    add_by_name,
+    send_back,
+)
+from longlag.gradients.method import Loss
+from longlag.gradients.model_pass import ModelPass
+from longlag.scan import Schedule
+
+__all__ = ["ByLag", "gradient_by_lag"]
+
+AT_ONCE = 1 << 24
+"""Numbers that the backward passes of several steps, run at once, may take."""
+
+
+@dataclass(frozen=True)
+class ByLag:
+    """The terms of a gradient by lag and name of the parameter.
+
+    Attributes:
+        terms: (lags, *shape of the parameter); entry l is the sum of the terms of lag l.
+        rest: the sum of all terms of greater lags, of the parameter's shape; zeros where none are.
+    """
+
+    terms: dict[str, Tensor]
+    rest: dict[str, Tensor]
+
+    def total(self) -> dict[str, Tensor]:
+        """The gradient: the sum of all terms."""
+        return {name: terms.sum(0) + self.rest[name] for name, terms in self.terms.items()}
+
+    def norms(self) -> dict[str, Tensor]:
+        """The Frobenius norm of each term, (lags,); of all replicas together."""
+        return {
+            name: torch.linalg.vector_norm(terms.flatten(1), dim=1)
+            for name, terms in self.terms.items()
+        }
+
+
+def gradient_by_lag(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    loss: Loss,
+    *,
+    step: int | Literal["all"] | None = None,
+    max_lag: int | None = None,
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+    state: Any = None,
+) -> ByLag:
+    r"""The gradient of the recurrent layers' parameters, as a sum over lags.
+
+    The error of step t is what the loss sends back through the readout's result at t, whatever the
+    loss is: :math:`(\partial E/\partial y_t)\,(\partial y_t/\partial h_t)`. In a stack it goes down
+    through the layers as it goes back in time, and the lag is counted in each layer's own time: the
+    error that reaches a lower layer at step s has lag t - s there, however it came.
+
+    Args:
+        model: a recurrent layer, a stack of such, or a `SequenceModel` around either.
+        x: (N, T, C).
+        target, loss: as for :meth:`BPTT.gradients`.
+        step: whose error. A number t from 0 takes that of step t; a negative one counts from each
+            sequence's own end; sequences without such a step add nothing. ``"all"`` sums over
+            all t the terms of equal lag: the whole gradient. By default the end of each sequence,
+            -1. A model with one output a sequence: with ``reduce="last"`` the error arises at the
+            end, and there is nothing to choose; with ``reduce="mean"`` some arises at every step,
+            and the default is ``"all"``.
+        max_lag: the last lag with a term of its own, >= 0; what is further back is in ``rest``. By
+            default all lags from 0 to that of the first step.
+        lengths: (N,), steps that count; `resets` (N, T), True where the state is set to zero before
+            the step, which no error crosses; `state`, what the layers start from.
+
+    Returns:
+        The terms of each trained parameter of the recurrent layers, by its name in the model.
+
+    Raises:
+        TypeError: the model is none of these, or an argument is of another type.
+        ValueError: an argument is out of range or does not fit; the model reads in both directions,
+            or drops out units; the loss is no scalar.
+
+    Cost: one forward and one backward pass for one step. For ``"all"`` a backward pass for each of
+    the T steps, back to the start, or over max_lag + 1 steps: as many of them at once as fit into
+    128 MB of float64. Memory: lags times the parameters for the result. With ``"all"``, ``rest`` is
+    the whole gradient less the terms, so it is exact to the rounding of the whole.
+
+    Source: see the module.
+
+    >>> import longlag as ll
+    >>> model = ll.SequenceModel(ll.Elman(2, 3, seed=0), 1, reduce="last", seed=1)
+    >>> x, target = torch.ones(4, 50, 2), torch.zeros(4, 1)
+    >>> found = gradient_by_lag(model, x, target, nn.functional.mse_loss, max_lag=20)
+    >>> found.terms["layer.weight_hh"].shape, found.norms()["layer.bias"].shape
+    (torch.Size([21, 3, 3]), torch.Size([21]))
+    """
+    whole = _checked(model, step, max_lag)
+    run = ModelPass(model, x, lengths, resets, state, "gradient_by_lag", joint=True)
+    error = run.explicit(run.read(loss, target))
+    steps = run.given.steps
+    if whole != "all" and steps and not -steps <= whole < steps:
+        raise ValueError(
+            f"step: got {whole}, expected one of the {steps} steps of x: {-steps} to {steps - 1}"
+        )
+    lags = steps if max_lag is None else min(steps, max_lag + 1)
+    sums = _Sums(model, run, error, lags)
+    if whole != "all":
+        at = run.at(whole).unsqueeze(-2)
+        # None of the windows needs to begin before the first step.
+        sums.add(at, int(at.max()) + 1 if at.numel() else 0)
+        return ByLag(sums.terms, sums.rest)
+    front = x.shape[:-2]
+    window, size = lags, sums.copies(lags)
+    for first in range(0, steps, size):
+        at = torch.arange(first, min(first + size, steps), device=x.device)
+        sums.add(at.unsqueeze(-1).expand(*front[:-1], -1, front[-1]), min(window, int(at[-1]) + 1))
+    if lags < steps:
+        total: dict[str, Tensor] = {}
+        run.backward(error, EVERYTHING, total)
+        sums.rest = {name: total[name] - terms.sum(0) for name, terms in sums.terms.items()}
+    return ByLag(sums.terms, sums.rest)
+
+
+def _checked(model: nn.Module, step: Any, max_lag: Any) -> Any:
+    """Which step, after the arguments have been looked at."""
+    if step is not None and step != "all" and (isinstance(step, bool) or not isinstance(step, int)):
+        raise TypeError(f"step: got {step!r}, expected a whole number, 'all' or None")
+    if max_lag is not None and (isinstance(max_lag, bool) or not isinstance(max_lag, int)):
+        raise TypeError(f"max_lag: got {max_lag!r}, expected a whole number >= 0 or None")
+    if max_lag is not None and max_lag < 0:
+        raise ValueError(f"max_lag: got {max_lag}, expected at least 0")
+    reduce = getattr(model, "reduce", None)
+    if reduce == "last":
+        if step not in (None, -1, "all"):
+            raise ValueError(
+                f"step: got {step}, but the model has one output a sequence (reduce='last'), whose "
+                "error arises at the sequence's end; leave step out"
+            )
+        return -1
+    if step is None:
+        return "all" if reduce == "mean" else -1
+    return step
+
+
+class _Sums:
+    """Terms by lag, summed over the steps whose errors are sent back.
+
+    Args:
+        model: the model.
+        run: its forward pass.
+        error: what the readout sends back to the top layer, (T, N, H).
+        lags: how many lags have a term of their own.
+    """
+
+    def __init__(self, model: nn.Module, run: ModelPass, error: Tensor, lags: int) -> None:
+        self.model, self.run, self.error, self.lags = model, run, error, lags
+        self.terms: dict[str, Tensor] = {}
+        self.rest: dict[str, Tensor] = {}
+        names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+        for each in run.layers:
+            for _, parameter in each.layer.named_parameters():
+                if id(parameter) in names:
+                    name = names[id(parameter)]
+                    self.terms[name] = parameter.new_zeros((lags, *parameter.shape))
+                    self.rest[name] = torch.zeros_like(parameter).detach()
+
+    def copies(self, window: int) -> int:
+        """How many steps' errors can be sent back at once, each over a window of steps."""
+        sequences, numbers = self.error[:1, ..., 0].numel(), 0
+        for each in self.run.layers:
+            recurrence = each.layer.recurrence
+            wide = len(recurrence.partials) + 2 * len(recurrence.gates) + 4 * len(recurrence.states)
+            numbers += wide * each.layer.hidden_size + each.layer.input_size
+        return max(1, AT_ONCE // max(1, numbers * sequences * window))
+
+    def add(self, at: Tensor, window: int) -> None:
+        """Add the terms of the errors of some steps.
+
+        Args:
+            at: (B, N), for each of B copies and each sequence the step whose error is sent back;
+                below 0, or in the padding, there is none.
+            window: how many steps it is sent back, the step itself included.
+        """
+        steps = self.run.given.steps
+        if not at.numel() or window < 1:
+            return
+        copies = at.shape[-2]
+        at = at.flatten(-2)  # (M,): a sequence of its own for each copy of each sequence
+        back = torch.arange(window - 1, -1, -1, device=at.device)
+        # The windows end with the step, so that equal lags lie side by side.
+        times = at - back.view(-1, *[1] * at.dim())  # (window, M)
+        there = (times >= 0).unsqueeze(-1)
+        index = _Index(times, steps, copies)
+        layers = [_window(each, index) for each in self.run.layers]
+        d_output = torch.zeros_like(layers[-1].output)
+        d_output[-1] = index.take(self.error)[-1]
+        send_back(layers, d_output, STATES_ONLY)
+        for each in layers:
+            each.deltas = [delta.masked_fill(~there, 0.0) for delta in each.deltas]
+            self._add_layer(each, window)
+
+    def _add_layer(self, each: Pass, window: int) -> None:
+        kept = min(self.lags, window)
+        parts = _immediate(each, slice(window - kept, window))
+        terms: dict[str, Tensor] = {}
+        add_by_name(self.model, each.layer, parts, terms)
+        for name, part in terms.items():
+            self.terms[name][:kept] += part.flip(0)
+        size = max(
+            1, AT_ONCE // max(1, len(each.step.recurrence.partials) * each.drive[:1].numel())
+        )
+        for first in range(0, window - kept, size):
+            block, beyond = slice(first, min(first + size, window - kept)), {}
+            add_by_name(self.model, each.layer, _immediate(each, block, summed=True), beyond)
+            for name, part in beyond.items():
+                self.rest[name] += part.squeeze(0)
+
+
+class _Index:
+    """Which steps of which sequences the windows are made of.
+
+    Args:
+        times: (window, M), or (window, R, M), the step of each place in each window. What is before
+            the first step or after the last is filled with what is there, and means nothing.
+        steps: T.
+        copies: how many windows each sequence has; they come copy by copy.
+    """
+
+    def __init__(self, times: Tensor, steps: int, copies: int) -> None:
+        self.times = times.clamp(0, steps - 1)
+        # The state after a step; it is the one before the next.
+        self.visited = torch.cat([times[:1], times + 1]).clamp(0, steps)
+        batch, device = times.shape[-1] // copies, times.device
+        self.rows: tuple[Tensor, ...] = (torch.arange(batch, device=device).repeat(copies),)
+        if times.dim() == 3:
+            replicas = torch.arange(times.shape[1], device=device).unsqueeze(-1)
+            self.rows = (replicas, *self.rows)
+
+    def take(self, sequence: Tensor) -> Tensor:
+        """(T, N, .) to (window, M, .)."""
+        return sequence[(self.times, *self.rows)]
+
+    def take_states(self, path: Tensor) -> Tensor:
+        """(T + 1, N, .) to (window + 1, M, .): before the window's first step, after each step."""
+        return path[(self.visited, *self.rows)]
+
+
+def _window(each: Pass, index: _Index) -> Pass:
+    """A layer's pass over the windows."""
+    keep = each.schedule.keep
+    return Pass(
+        each.name,
+        each.layer,
+        index.take(each.x),
+        index.take(each.drive),
+        Schedule(None, None if keep is None else index.take(keep), None),
+        [index.take_states(path) for path in each.states],
+        each.listening,
+    )
+
+
+def _immediate(each: Pass, block: slice, summed: bool = False) -> dict[str, Tensor]:
+    r"""The immediate derivatives of some steps times the errors that arrived there.
+
+    Args:
+        each: after its backward pass.
+        block: which steps.
+        summed: whether to add the steps.
+
+    Returns:
+        :math:`\delta_s\, \partial^+ s_s/\partial\theta` summed over the sequences, (steps, *shape),
+        or (1, *shape), by the parameter's name in the layer.
+    """
+    layer, step = each.layer, each.step
+
+    def rows(values: Tensor) -> Tensor:
+        """(steps, N, .) as they are; or all steps as sequences of one step, (1, steps N, .)."""
+        if not summed:
+            return values
+        return values.movedim(0, -3).flatten(-3, -2).unsqueeze(0)
+
+    with torch.no_grad():
+        deltas = [delta[block] for delta in each.deltas]
+        partials = each.partials(block)
+        d_drives = each.by_drives(partials, deltas)
+        d_input = rows(step.by_gate(d_drives))
+        found = {"weight_ih": d_input.mT @ rows(each.x[block])}
+        if layer.bias is not None:
+            found["bias"] = d_input.sum(-2)
+        if layer.weight_hh is not None:
+            before = each.before(block)
+            blocks = [
+                rows(step.reached(d_drives, product.gates)).mT
+                @ rows(step.read(product, before, None))
+                for product in step.products
+            ]
+            like = d_input.new_empty((d_input.shape[0], *layer.weight_hh.shape))
+            by_row = step.by_row(blocks, like)
+            assert by_row is not None
+            found["weight_hh"] = by_row
+        units = [
+            rows(each.by_symbol(partials, deltas, symbol)).sum(-2)
+            for symbol in layer.recurrence.unit_symbols
+        ]
+    return found | each.by_unit(units)

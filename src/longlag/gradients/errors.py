@@ -1,0 +1,118 @@
+r"""The error that arrives at every state of every step and layer.
+
+For E the loss and s_t the state of a layer, :math:`\delta_t = \partial E / \partial s_t`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from longlag.gradients.layer_pass import STATES_ONLY
+from longlag.gradients.method import Loss
+from longlag.gradients.model_pass import ModelPass
+from longlag.scan.node import to_batch_first
+
+__all__ = ["LayerErrors", "ModelErrors", "state_errors"]
+
+
+class LayerErrors(NamedTuple):
+    """States and errors of one recurrent layer, by name of the state.
+
+    R replicas put an R in front of every shape.
+
+    Attributes:
+        layer: where the layer is in the model, as in ``model.named_modules()``; "" is the model.
+        states: s_0 .. s_T, each (N, T + 1, H); zero after a sequence's own end.
+        errors: dE/ds_t for t = 1 .. T, each (N, T, H); zero in the padding.
+        initial: dE/ds_0, each (N, H).
+    """
+
+    layer: str
+    states: dict[str, Tensor]
+    errors: dict[str, Tensor]
+    initial: dict[str, Tensor]
+
+
+class ModelErrors(NamedTuple):
+    """What :func:`state_errors` finds.
+
+    Attributes:
+        loss: E, a scalar.
+        output: what the model put out.
+        layers: one for each recurrent layer, the one that reads x first.
+    """
+
+    loss: Tensor
+    output: Tensor
+    layers: tuple[LayerErrors, ...]
+
+
+def state_errors(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    loss: Loss,
+    *,
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+    state: Any = None,
+    joint: bool = False,
+) -> ModelErrors:
+    r"""The errors :math:`\delta_t = \partial E / \partial s_t` of every state, step and layer.
+
+    All that E depends on s_t by counts: what is read out at t, the steps after t, and in a stack
+    what the layers above send down.
+
+    Args:
+        model: a recurrent layer, a stack of such, or a `SequenceModel` around either.
+        x: (N, T, C).
+        target, loss: as for :meth:`BPTT.gradients`.
+        lengths: (N,), steps that count; `resets` (N, T), True where the state is set to zero before
+            the step; `state`, what the layers start from, as the model takes it.
+        joint: of cells with several states, of which one reads the new value of another
+            (h_t = o_t tanh(c_t)): False counts that path in the error of c_t, as automatic
+            differentiation does. True holds the other states of the same step, as in the Jacobian
+            of the state as one vector: then :math:`\delta_{t-1} = \partial E/\partial s_{t-1} +
+            J_t^\top \delta_t`. See :func:`longlag.recurrence.probe.probed`.
+
+    Returns:
+        The loss, the output, and states and errors by layer. Nothing has a graph.
+
+    Raises:
+        TypeError: the model is none of these; an argument is of another type or dtype.
+        ValueError: a shape or length does not fit; the model reads in both directions, or drops out
+            units; the loss is no scalar.
+
+    Cost: one forward and one backward pass, with one more drive per state and unit. Memory: S H
+    numbers a step beside those of BPTT, for S states.
+
+    Source: P. J. Werbos (1990), "Backpropagation through time: what it does and how to do it".
+
+    >>> import torch
+    >>> import longlag as ll
+    >>> model = ll.SequenceModel(ll.LSTM(2, 3, seed=0), 1, seed=1)
+    >>> x, target = torch.ones(4, 5, 2), torch.zeros(4, 1)
+    >>> found = state_errors(model, x, target, nn.functional.mse_loss)
+    >>> found.layers[0].layer, found.layers[0].errors["c"].shape
+    ('layer', torch.Size([4, 5, 3]))
+    """
+    run = ModelPass(model, x, lengths, resets, state, "state_errors", joint=joint)
+    error = run.read(loss, target)
+    run.backward(run.explicit(error), STATES_ONLY)
+    layers = []
+    for each in run.layers:
+        names = each.layer.recurrence.states
+
+        def named(values: Sequence[Tensor], names: Sequence[str] = names) -> dict[str, Tensor]:
+            return dict(zip(names, values, strict=True))
+
+        layers.append(
+            LayerErrors(
+                each.name,
+                named([to_batch_first(path) for path in each.states]),
+                named([to_batch_first(delta) for delta in each.deltas]),
+                named(each.gradients.initial),
+            )
+        )
+    return ModelErrors(error.loss.detach(), error.output.detach(), tuple(layers))
