@@ -52,6 +52,7 @@ docs: $(STAMP)
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 
 experiments: $(STAMP)
+	$(BIN)/python experiments/chunker/run.py
 	$(BIN)/python experiments/long_lag_2a/run.py
 	$(BIN)/python experiments/sequential_digits/run.py
 

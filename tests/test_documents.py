@@ -46,6 +46,23 @@ def test_the_cell_of_ones_own_learns(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["gradients.md", "chunker.md"])
+def test_the_code_of_a_page_runs(tmp_path, name):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(), re.DOTALL)
+    assert blocks
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks))
+    assert run([str(script)], tmp_path)
+
+
+@pytest.mark.slow
+def test_the_chunker_experiment_runs(tmp_path):
+    shown = run([str(ROOT / "experiments" / "chunker" / "run.py"), "--quick"], tmp_path)
+    assert "chunker      weights (288, 144): 4 of 4 trials" in shown
+    assert "conventional weights (288, 144): 0 of 4 trials" in shown
+
+
+@pytest.mark.slow
 def test_the_long_lag_experiment_runs(tmp_path):
     shown = run([str(ROOT / "experiments" / "long_lag_2a" / "run.py"), "--quick"], tmp_path)
     assert "lstm      154 weights: 2 of 2 trials" in shown

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from longlag import cells, recurrence, tasks, training
+    from longlag import cells, chunker, recurrence, tasks, training
     from longlag.gradients import (
         BPTT,
         CheckpointedBPTT,
@@ -61,6 +61,7 @@ __all__ = [
     "TruncatedBPTT",
     "UnitParameter",
     "cells",
+    "chunker",
     "fit",
     "from_torch",
     "gradient_by_lag",
@@ -86,7 +87,7 @@ _PARTS = {
     ),
     "longlag.recurrence": ("Cell", "UnitParameter"),
     "longlag.training": ("Checkpoint", "EarlyStopping", "History", "Schedule", "Streams", "fit"),
-    "longlag": ("cells", "recurrence", "tasks", "training"),
+    "longlag": ("cells", "chunker", "recurrence", "tasks", "training"),
 }
 _WHERE = {name: part for part, names in _PARTS.items() for name in names}
 
