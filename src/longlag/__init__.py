@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from longlag import cells, chunker, recurrence, tasks, training
     from longlag.gradients import (
         BPTT,
+        RTRL,
         CheckpointedBPTT,
         Omega,
+        SnAp1,
         TruncatedBPTT,
         gradient_by_lag,
         state_errors,
@@ -43,6 +45,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "LSTM1997",
+    "RTRL",
     "Bidirectional",
     "Cell",
     "Checkpoint",
@@ -56,6 +59,7 @@ __all__ = [
     "Recurrent",
     "Schedule",
     "SequenceModel",
+    "SnAp1",
     "Stack",
     "Streams",
     "TruncatedBPTT",
@@ -79,8 +83,10 @@ __version__ = "0.1.0"
 _PARTS = {
     "longlag.gradients": (
         "BPTT",
+        "RTRL",
         "CheckpointedBPTT",
         "Omega",
+        "SnAp1",
         "TruncatedBPTT",
         "gradient_by_lag",
         "state_errors",

@@ -13,10 +13,13 @@ from longlag.gradients.method import (
     forward,
 )
 from longlag.gradients.omega import Omega
+from longlag.gradients.rtrl import RTRL
+from longlag.gradients.snap import SnAp1
 from longlag.gradients.truncated import TruncatedBPTT
 
 __all__ = [
     "BPTT",
+    "RTRL",
     "Accumulated",
     "Backward",
     "ByLag",
@@ -26,6 +29,7 @@ __all__ = [
     "Loss",
     "ModelErrors",
     "Omega",
+    "SnAp1",
     "TruncatedBPTT",
     "WindowedMethod",
     "forward",
