@@ -227,6 +227,8 @@ class _Run:
         self.drawn: dict[int, Tensor] | None = None if drops_out(model) is None else {}
         self.pieces = Pieces(given.steps, given.lengths)
         self.states: dict[int, Any] = {}
+        self.slots: list[list[Tensor]] = []
+        self.taken: dict[int, list[Tensor]] = {}
 
     def __call__(self, state: Any, target: Tensor, loss: Loss) -> tuple[dict[str, Tensor], Error]:
         reading, states = Reading(self.given), self.states
@@ -234,7 +236,7 @@ class _Run:
         with self.pieces:
             for number in range(self.count):
                 if number in store:
-                    states[number] = state
+                    states[number] = self.keep(number, state)
                 first, stop = self.bounds(number)
                 with torch.no_grad(), self.masks(number):
                     h, state = self.given.run(state, first, stop)
@@ -243,8 +245,23 @@ class _Run:
             self.error = reading.error(loss, target)
             self.total = self.error.start(self.named)
             self.delta: list[Tensor] | None = None
-            reverse(self.count, self.stored, states, self.advance, self.back)
+            reverse(self.count, self.stored, states, self.advance, self.done, self.keep)
         return self.total.by_name(), self.error
+
+    def keep(self, number: int, state: Any) -> Any:
+        """A copy of a state, in memory that was made for all of them at once.
+
+        Small tensors that stay, between large ones that come and go, would keep the memory of these
+        from being used again.
+        """
+        if state is None:
+            return None
+        if not self.slots:
+            rooms = [part.new_empty((self.stored, *part.shape)) for part in tensors_of(state)]
+            self.slots = [list(slot) for slot in zip(*rooms, strict=True)]
+        self.taken[number] = self.slots.pop()
+        parts = iter(self.taken[number])
+        return map_tensors(state, lambda part: next(parts).copy_(part))
 
     def bounds(self, number: int) -> tuple[int, int]:
         return number * self.piece, min((number + 1) * self.piece, self.given.steps)
@@ -270,6 +287,12 @@ class _Run:
             with torch.no_grad(), self.masks(each):
                 _, state = self.given.run(state, *self.bounds(each))
         return state
+
+    def done(self, number: int, state: Any) -> None:
+        """Differentiate a piece; its state need not be stored any longer."""
+        self.back(number, state)
+        if number in self.taken:
+            self.slots.append(self.taken.pop(number))
 
     def back(self, number: int, state: Any) -> None:
         """Differentiate a piece, whose final states have the errors in ``delta``."""

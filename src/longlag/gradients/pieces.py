@@ -74,7 +74,7 @@ class Reading:
 
     def __init__(self, given: Steps) -> None:
         self.given = given
-        self._outputs: list[Tensor] = []
+        self._outputs: Tensor | None = None
         self._h: Tensor | None = None
         self._seen: Tensor | None = None
 
@@ -82,7 +82,13 @@ class Reading:
         """Take in h of the steps first .. stop - 1."""
         parts = self.given.parts
         if parts.reduce is None:
-            self._outputs.append(self.given.read(h, first, stop))
+            outputs = self.given.read(h, first, stop)
+            if self._outputs is None:
+                # At once, and not piece by piece: what stays between large pieces of memory that
+                # come and go keeps these from being used again.
+                shape = (*outputs.shape[:-2], self.given.steps, outputs.shape[-1])
+                self._outputs = outputs.new_empty(shape)
+            self._outputs[..., first:stop, :] = outputs
             return
         counts = self.counts(first, stop)
         self._h = self._sum(self._h, h.masked_fill(~counts, 0.0))
@@ -126,10 +132,8 @@ class Reading:
         parts = self.given.parts
         with torch.enable_grad():
             if parts.reduce is None:
-                outputs = self._outputs
-                leaf = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -2)
-                self._outputs = []
-                leaf = leaf.detach().requires_grad_()
+                assert self._outputs is not None
+                leaf = self._outputs.detach().requires_grad_()
                 output = leaf
             else:
                 assert self._h is not None

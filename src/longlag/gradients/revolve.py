@@ -74,6 +74,7 @@ def reverse(
     states: dict[int, State],
     advance: Callable[[State, int, int], State],
     back: Callable[[int, State], None],
+    keep: Callable[[int, State], State] = lambda step, state: state,
 ) -> None:
     """Go through all steps backwards, the last first.
 
@@ -84,6 +85,7 @@ def reverse(
             that of step 0. They are taken out where they are no longer needed.
         advance: (state before step i, i, j) to the state before step j.
         back: called for each step with its number and the state before it.
+        keep: (step, state) to what is stored.
     """
 
     def part(first: int, stop: int, stored: int) -> None:
@@ -94,7 +96,7 @@ def reverse(
                 break
             middle = first + split(stop - first, stored)
             if middle not in states:
-                states[middle] = advance(states[first], first, middle)
+                states[middle] = keep(middle, advance(states[first], first, middle))
             part(middle, stop, stored - 1)
             stop = middle
         back(first, states.pop(first))
