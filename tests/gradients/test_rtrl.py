@@ -116,7 +116,7 @@ def problems(draw):
 
 
 QUIET = settings(
-    max_examples=8,
+    max_examples=6,
     deadline=None,
     derandomize=True,
     database=None,

@@ -38,7 +38,7 @@ class ByLag:
     """The terms of a gradient by lag and name of the parameter.
 
     Attributes:
-        terms: the parameter's shape with the lags in front; entry l is the sum of the terms of lag l.
+        terms: the parameter's shape with the lags in front; entry l is the sum of those of lag l.
         rest: the sum of all terms of greater lags, of the parameter's shape; zeros where none are.
     """
 

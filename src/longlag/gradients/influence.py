@@ -244,17 +244,12 @@ class _Walk:
                 h = pieces[-1].output.movedim(0, -2)
                 slope = self.error.of_piece(h, first, stop, self.total).movedim(-2, 0)
                 if law.trained:
-                    slope = self._counted(slope, pieces[-1].schedule)
                     slope = slope.reshape(stop - first, -1, slope.shape[-1])
                     self.sums.add(law.send(pieces, slope, influence))
             if law.trained and (go_on or number < last):
                 influence = law.advance(pieces, influence)
             states = [piece.run.final for piece in pieces]
         return influence
-
-    @staticmethod
-    def _counted(slope: Tensor, schedule: Schedule) -> Tensor:
-        return slope if schedule.active is None else slope.masked_fill(~schedule.active, 0.0)
 
     def _begin(self, state: Any) -> list[list[Tensor]]:
         """The states of each layer before the first step."""

@@ -325,9 +325,7 @@ class Piece:
         for name, errors in by_name.items():
             slope = scope.slopes[name]  # (R, H)
             slope = slope.repeat_interleave(len(errors[0]) // len(slope), 0).unsqueeze(1)
-            part = (errors.sum(0) * slope)[:, :, None, :, None]
-            stored = scope.stored[name]
-            found[stored] = found[stored] + part if stored in found else part
+            found[scope.stored[name]] = (errors.sum(0) * slope)[:, :, None, :, None]
         if scope.diagonal:
             parts = [drive[..., names.index(f"open.{n}"), :].sum(0) for n in scope.diagonal]
             found["weight_hh_diagonal"] = torch.stack(parts, -2).unsqueeze(-1)

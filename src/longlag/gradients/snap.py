@@ -27,7 +27,8 @@ class SnAp1(ForwardMethod):
     recurrence in which W h sends error back along its diagonal only, so it runs in blocks on the
     same kernels. A parameter of unit i (row i of a matrix, a bias, a unit parameter) influences the
     states of unit i after one step, those of other units later; the latter is left out. The states
-    that hold the past for delays belong to their unit.
+    that hold the past for delays belong to their unit, and a unit parameter that all units share to
+    each of them.
 
     Biased: error from one unit to another is lost, except at the step at which it arises. Exact
     where errors do not go from unit to unit (:class:`~longlag.IndRNN`, leaky units without W), and
