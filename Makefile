@@ -54,6 +54,7 @@ docs: $(STAMP)
 experiments: $(STAMP)
 	$(BIN)/python experiments/chunker/run.py
 	$(BIN)/python experiments/long_lag_2a/run.py
+	$(BIN)/python experiments/long_lag_table/run.py
 	$(BIN)/python experiments/sequential_digits/run.py
 
 clean:

@@ -30,7 +30,7 @@ import longlag as ll
 from longlag.tasks import LongLag
 
 FOLDER = Path(__file__).parent
-LEARNING_RATE, BETAS = 0.01, (0.9, 0.99)
+LEARNING_RATE, BETAS = 0.03, (0.9, 0.99)
 INIT = ll.init.Uniform(-0.2, 0.2)
 CHECK_EVERY = 10
 

@@ -213,6 +213,22 @@ def test_what_cannot_be_cut_into_windows_is_refused():
         method.accumulate_window(last, x, target, mse, torch.Tensor.backward)
 
 
+@pytest.mark.parametrize("method", [ll.TruncatedBPTT(2), ll.CheckpointedBPTT(4), ll.RTRL()])
+def test_lengths_and_resets_that_do_not_fit_are_refused_before_they_are_cut(method):
+    model = make("Elman")
+    x, target, _, _ = problem(model, steps=9)
+    for options, message in [
+        ({"lengths": torch.tensor([9, 9])}, r"lengths: got shape \(2,\), expected \(3,\)"),
+        (
+            {"lengths": torch.tensor([9, 10, 1])},
+            "lengths: got values from 1 to 10, expected 0 to 9",
+        ),
+        ({"resets": torch.zeros(3, 8, dtype=torch.bool)}, r"resets: got shape \(3, 8\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            method.gradients(model, x, target, mse, **options)
+
+
 def test_it_is_a_windowed_method():
     assert isinstance(ll.TruncatedBPTT(3), WindowedMethod)
     assert isinstance(ll.TruncatedBPTT(3), GradientMethod)

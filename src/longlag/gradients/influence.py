@@ -179,7 +179,6 @@ class ForwardMethod(ABC):
         given = Steps.of(model, x, lengths, resets, name)
         layers_of(given.parts.recurrent, name)
         refuse_dropout(model, name)
-        _check_fit(x, given.lengths, given.resets)
         return given
 
     def _walk(
@@ -297,23 +296,3 @@ class _Sums:
 def _any_steps(x: Tensor) -> bool:
     """Whether there are sequences, and steps of them."""
     return 0 not in x.shape[:-1]
-
-
-def _check_fit(x: Tensor, lengths: Tensor | None, resets: Any) -> None:
-    """Lengths and resets are sliced, which would hide a wrong shape."""
-    if lengths is not None:
-        if lengths.shape != x.shape[:-2]:
-            raise ValueError(
-                f"lengths: got shape {tuple(lengths.shape)}, expected {tuple(x.shape[:-2])}: one "
-                "per sequence of x"
-            )
-        if lengths.numel() and not 0 <= int(lengths.min()) <= int(lengths.max()) <= x.shape[-2]:
-            raise ValueError(
-                f"lengths: got values from {int(lengths.min())} to {int(lengths.max())}, expected "
-                f"0 to {x.shape[-2]}, the number of steps of x"
-            )
-    if resets is not None and tuple(resets.shape) != tuple(x.shape[:-1]):
-        raise ValueError(
-            f"resets: got shape {tuple(resets.shape)}, expected {tuple(x.shape[:-1])}: one truth "
-            "value per step of x"
-        )

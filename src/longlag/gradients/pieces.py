@@ -38,11 +38,14 @@ class Steps(NamedTuple):
         """Take the model apart; ``method`` is who asks, for errors.
 
         Raises:
-            TypeError, ValueError: the model cannot be run piece by piece.
+            TypeError, ValueError: the model cannot be run piece by piece; lengths or resets do not
+                fit x.
         """
         if lengths is not None:
             lengths = torch.as_tensor(lengths, device=x.device).long()
-        return cls(parts_of(model, method), x, lengths, resets)
+        parts = parts_of(model, method)
+        _check_fit(x, lengths, resets)
+        return cls(parts, x, lengths, resets)
 
     @property
     def steps(self) -> int:
@@ -240,3 +243,23 @@ class Totals:
 
 def _add(total: Tensor | None, part: Tensor) -> Tensor:
     return part if total is None else total + part
+
+
+def _check_fit(x: Tensor, lengths: Tensor | None, resets: Any) -> None:
+    """Lengths and resets are sliced, which would hide a wrong shape."""
+    if lengths is not None:
+        if lengths.shape != x.shape[:-2]:
+            raise ValueError(
+                f"lengths: got shape {tuple(lengths.shape)}, expected {tuple(x.shape[:-2])}: one "
+                "per sequence of x"
+            )
+        if lengths.numel() and not 0 <= int(lengths.min()) <= int(lengths.max()) <= x.shape[-2]:
+            raise ValueError(
+                f"lengths: got values from {int(lengths.min())} to {int(lengths.max())}, expected "
+                f"0 to {x.shape[-2]}, the number of steps of x"
+            )
+    if resets is not None and tuple(resets.shape) != tuple(x.shape[:-1]):
+        raise ValueError(
+            f"resets: got shape {tuple(resets.shape)}, expected {tuple(x.shape[:-1])}: one truth "
+            "value per step of x"
+        )
