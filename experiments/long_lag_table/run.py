@@ -145,13 +145,14 @@ def figure(rows: list[dict]) -> Figure:
     axes = drawing.subplots()
     for found in rows:
         if found["p"] == 4:
-            steps = [100, *found["sequences"], found["budget"]]
+            steps = [CHECK_EVERY, *found["sequences"], found["budget"]]
             counts = [0, *range(1, found["solved"] + 1), found["solved"]]
             label = f"rate {found['rate']:g}: {found['solved']} of {found['trials']}"
             axes.step(steps, counts, where="post", label=label)
     axes.set(
-        xscale="log", xlim=(1e3, 5e6), ylim=(0, 18.5), xlabel="sequences presented",
-        ylabel="trials that have succeeded", title="Long lag 2a, p = 4: online RTRL, 36 weights",
+        xscale="log", xlim=(5e4, 5e6), ylim=(0, 18.5), yticks=range(0, 19, 3),
+        xlabel="sequences presented", ylabel="trials that have succeeded",
+        title="Long lag 2a, p = 4: online RTRL, 36 weights",
     )  # fmt: skip
     axes.legend(loc="upper left")
     axes.grid(alpha=0.3)
