@@ -89,7 +89,8 @@ def test_accumulate_adds_to_grad_through_the_given_backward(problem):
 
     once = BPTT().gradients(net, x, target, loss)
     for _ in range(2):
-        value, output = BPTT().accumulate(net, x, target, loss, backward)
+        value, output, carry = BPTT().accumulate(net, x, target, loss, backward)
+    assert carry is None
     assert started == [value.item()] * 2 == [loss(net(x), target).item()] * 2
     assert torch.equal(output, net(x))
     assert not value.requires_grad
