@@ -17,14 +17,17 @@ from torch import Tensor, nn
 
 from longlag.gradients.bptt import BPTT
 from longlag.gradients.influence_law import Law
-from longlag.gradients.influence_layer import Influence, Layer, layers_of, states_of
+from longlag.gradients.influence_layer import Influence
+from longlag.gradients.layers import Layer, layers_in
 from longlag.gradients.method import Accumulated, Backward, Loss
 from longlag.gradients.parts import (
     add_gradients,
     clipped_lengths,
     detached,
     refuse_dropout,
+    refuse_reduced,
     state_tree,
+    tensors_of,
     trained,
 )
 from longlag.gradients.pieces import Error, Reading, Steps
@@ -155,11 +158,7 @@ class ForwardMethod(ABC):
         Raises:
             TypeError, ValueError: as for :meth:`gradients`; the model has one output a sequence.
         """
-        if getattr(model, "reduce", None) is not None:
-            raise ValueError(
-                f"model: has one output a sequence (reduce={model.reduce!r}), and no error before "
-                "its end; call accumulate() with whole sequences"
-            )
+        refuse_reduced(model)
         given = self._given(model, x, lengths, resets)
         state, influence = (None, None) if carry is None else (carry["state"], carry["influence"])
         if not _any_steps(x):
@@ -177,7 +176,7 @@ class ForwardMethod(ABC):
     ) -> Steps:
         name = type(self).__name__
         given = Steps.of(model, x, lengths, resets, name)
-        layers_of(given.parts.recurrent, name)
+        list(layers_in(given.parts.recurrent, "", None, name))
         refuse_dropout(model, name)
         return given
 
@@ -192,7 +191,8 @@ class ForwardMethod(ABC):
         go_on: bool,
     ) -> _Found:
         """Through all steps, twice; with ``go_on`` the influence is wanted at the end."""
-        layers = layers_of(given.parts.recurrent, type(self).__name__)
+        found = layers_in(given.parts.recurrent, "", None, type(self).__name__)
+        layers = [layer for _, layer, _ in found]
         law = self._law(layers)
         size = self.block or law.block
         ends = [*range(0, given.steps, size), given.steps]
@@ -253,22 +253,18 @@ class _Walk:
     def _begin(self, state: Any) -> list[list[Tensor]]:
         """The states of each layer before the first step."""
         x, found = self.given.x, []
-        parts = states_of(self.given.parts.recurrent, state)
-        for scope, part in zip(self.law.scopes, parts, strict=True):
+        parts = layers_in(self.given.parts.recurrent, "", state, "")  # looked at before: all known
+        for scope, (_, layer, part) in zip(self.law.scopes, parts, strict=True):
             zero = x.new_zeros((*x.shape[:-2], scope.hidden))
-            states = len(scope.layer.recurrence.states)
-            found.append([zero] * states if part is None else part)
+            begin = [zero] * len(layer.recurrence.states)
+            found.append(begin if part is None else [each.detach() for each in tensors_of(part)])
         return found
 
     def _schedule(self, first: int, stop: int) -> Schedule:
-        active = keep = None
-        lengths = clipped_lengths(self.given.lengths, first, stop)
-        if lengths is not None:
-            at = torch.arange(stop - first, device=lengths.device)
-            active = (at < lengths.unsqueeze(-1)).movedim(-1, 0).unsqueeze(-1)
-        if self.given.resets is not None:
-            keep = ~self.given.resets[..., first:stop].movedim(-1, 0).unsqueeze(-1)
-        return Schedule(active, keep)
+        given = self.given
+        resets = None if given.resets is None else given.resets[..., first:stop]
+        lengths = clipped_lengths(given.lengths, first, stop)
+        return Schedule.of(given.x[..., first:stop, :], lengths, resets)
 
 
 class _Sums:

@@ -18,8 +18,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from longlag.gradients.influence_layer import Influence, Layer, Piece, Scope
+from longlag.gradients.influence_layer import Influence, Piece, Scope
 from longlag.gradients.influence_wires import opened, within_units
+from longlag.gradients.layers import Layer
 from longlag.recurrence import Recurrence
 from longlag.scan import Schedule
 

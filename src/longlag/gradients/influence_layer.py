@@ -5,76 +5,28 @@ errors back through each, a sequence is c rows of the same states side by side: 
 rows, whose products with W are as large as a processor likes them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from longlag.gradients.influence_wires import own_weight
-from longlag.gradients.parts import tensors_of
+from longlag.gradients.layers import Layer
 from longlag.recurrence import Recurrence
-from longlag.scan import Schedule, Weights, derived, library
+from longlag.scan import Schedule, Weights, engine_for
 from longlag.scan.node import Engine, Run, Wanted, drive_of
 from longlag.scan.step import patterned, products
 
-__all__ = ["Errors", "Influence", "Layer", "Piece", "Scope", "layers_of", "states_of"]
+__all__ = ["Errors", "Influence", "Piece", "Scope"]
 
 Influence = dict[str, Tensor]
 """ds/dtheta of one layer's states and parameters, by the parameter's name in the layer: (F, rows,
 K, H, Z). K: gates, wires or 1; H: the unit that a parameter belongs to; Z: C, H or 1."""
 
 WANTED = Wanted(x=True, input=False, bias=False, recurrent=False, initial=True, units=False)
-
-
-class Layer(Protocol):
-    """What a recurrent layer of longlag shows; R replicas put an R in front of every parameter."""
-
-    recurrence: Recurrence
-    input_size: int
-    hidden_size: int
-    replicas: int | None
-    backend: str
-    weight_ih: Tensor
-    weight_hh: Tensor | None
-    bias: Tensor | None
-
-    def unit(self, name: str) -> Tensor:
-        """The value of a unit parameter, (H,)."""
-        ...
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Parameters by name."""
-        ...
-
-
-def layers_of(module: Any, method: str) -> list[Layer]:
-    """The recurrent layers of a module, the one that reads x first.
-
-    Raises:
-        TypeError: there is a module among them whose recurrence cannot be seen.
-    """
-    if hasattr(module, "recurrence") and hasattr(module, "weight_ih"):
-        return [cast(Layer, module)]
-    parts = getattr(module, "layers", None)
-    if not isinstance(parts, nn.ModuleList):
-        raise TypeError(
-            f"model: {method} sees into the recurrence of longlag's layers, and not into that of a "
-            f"{type(module).__name__}; ll.from_torch(...) converts a module of torch.nn"
-        )
-    return [layer for part in parts for layer in layers_of(part, method)]
-
-
-def states_of(module: Any, state: Any) -> list[list[Tensor] | None]:
-    """The states of each recurrent layer, from that of the module; None where it is left out."""
-    parts = getattr(module, "layers", None)
-    if not isinstance(parts, nn.ModuleList):
-        return [None if state is None else [each.detach() for each in tensors_of(state)]]
-    states = [None] * len(parts) if state is None else state
-    pairs = zip(parts, states, strict=True)
-    return [layer for part, each in pairs for layer in states_of(part, each)]
 
 
 class Scope:
@@ -198,20 +150,7 @@ class Piece:
     @cached_property
     def engine(self) -> Engine:
         """What runs the layer: compiled kernels, or the explicit backward pass in PyTorch."""
-        backend = self.scope.layer.backend
-        if backend in ("auto", "cpu"):
-            from longlag.scan.cpu import engine  # brings in llvmlite
-
-            problem = engine.unsupported(self.x)
-            if problem is None:
-                return engine.ENGINE
-            if backend == "cpu":
-                raise ValueError(
-                    f"backend: 'cpu' cannot run this: {problem}; use backend='auto', which takes "
-                    "another where it must"
-                )
-            library.say_once("derived", problem)
-        return derived.ENGINE
+        return engine_for(self.scope.layer.backend, self.x)[1]
 
     @property
     def steps(self) -> int:

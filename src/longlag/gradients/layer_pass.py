@@ -4,24 +4,25 @@ Autograd hands out neither the states of a compiled forward pass nor the errors 
 engines are called as they are, layer by layer, with a probed recurrence.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from longlag.gradients.layers import Layer
+from longlag.gradients.parts import trained
 from longlag.recurrence import Recurrence
 from longlag.recurrence.probe import probed
-from longlag.scan import Schedule, Weights, derived, library
+from longlag.scan import Schedule, Weights, engine_for
 from longlag.scan.node import Engine, Gradients, Run, Wanted, drive_of
 from longlag.scan.step import TorchStep, outer, times, torch_step
 
 __all__ = [
     "EVERYTHING",
     "STATES_ONLY",
-    "Layer",
     "Pass",
     "add_by_name",
     "send_back",
@@ -32,27 +33,6 @@ EVERYTHING = Wanted()
 
 STATES_ONLY = Wanted(x=True, input=False, bias=False, recurrent=False, initial=True, units=False)
 """A backward pass that finds the errors of drives and states, and no gradient of a weight."""
-
-
-class Layer(Protocol):
-    """What a recurrent layer of longlag shows; R replicas put an R in front of every parameter."""
-
-    recurrence: Recurrence
-    input_size: int
-    hidden_size: int
-    replicas: int | None
-    backend: str
-    weight_ih: Tensor
-    weight_hh: Tensor | None
-    bias: Tensor | None
-
-    def unit(self, name: str) -> Tensor:
-        """The value of a unit parameter, (H,)."""
-        ...
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Parameters by name."""
-        ...
 
 
 @dataclass
@@ -116,19 +96,7 @@ class Pass:
     @cached_property
     def engine(self) -> Engine:
         """What runs the layer: the compiled kernels, or the explicit backward pass in PyTorch."""
-        if self.layer.backend in ("auto", "cpu"):
-            from longlag.scan.cpu import engine  # brings in llvmlite
-
-            problem = engine.unsupported(self.x)
-            if problem is None:
-                return engine.ENGINE
-            if self.layer.backend == "cpu":
-                raise ValueError(
-                    f"backend: 'cpu' cannot run {self.name or 'the layer'}: {problem}; use "
-                    "backend='auto', which takes another where it must"
-                )
-            library.say_once("derived", problem)
-        return derived.ENGINE
+        return engine_for(self.layer.backend, self.x, self.name or "the layer")[1]
 
     @cached_property
     def weights(self) -> Weights:
@@ -277,7 +245,7 @@ def add_by_name(
     model: nn.Module, layer: Layer, found: dict[str, Tensor], totals: dict[str, Tensor]
 ) -> None:
     """Add gradients by a layer's names to totals by the model's names, of trained parameters."""
-    names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+    names = {id(p): name for name, p in trained(model).items()}
     for own, parameter in layer.named_parameters():
         name = names.get(id(parameter))
         if name is not None and own in found:

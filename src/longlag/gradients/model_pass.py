@@ -4,16 +4,16 @@ The recurrent layers are run by :mod:`longlag.gradients.layer_pass`; what is rea
 its error, is that of :mod:`longlag.gradients.pieces`.
 """
 
-from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.layer_pass import Layer, Pass, send_back
+from longlag.gradients.layer_pass import Pass, send_back
+from longlag.gradients.layers import Layer, layers_in
 from longlag.gradients.method import Loss
-from longlag.gradients.parts import refuse_dropout
-from longlag.gradients.pieces import Error, Reading, Steps
+from longlag.gradients.parts import refuse_dropout, trained
+from longlag.gradients.pieces import Error, Reading, Steps, check_fit
 from longlag.scan import Schedule
 from longlag.scan.node import Wanted, to_batch_first
 
@@ -47,17 +47,11 @@ class ModelPass:
         self.model = model
         given = Steps.of(model, x, None, None, method)
         prefix = "layer" if given.parts.recurrent is not model else ""
-        found = list(_layers(given.parts.recurrent, prefix, state, method))
+        found = list(layers_in(given.parts.recurrent, prefix, state, method))
         refuse_dropout(model, method)
         lengths, resets = _checked(found[0][1], x, lengths, resets)
         self.given = Steps(given.parts, x, lengths, resets)
-        active = keep = None
-        if lengths is not None:
-            at = torch.arange(x.shape[-2], device=x.device)
-            active = (at < lengths.unsqueeze(-1)).movedim(-1, 0).unsqueeze(-1)
-        if resets is not None:
-            keep = ~resets.movedim(-1, 0).unsqueeze(-1)
-        self.schedule = Schedule(active, keep, None)
+        self.schedule = Schedule.of(x, lengths, resets)
         self.layers: list[Pass] = []
         below = x.detach().movedim(-2, 0)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
@@ -93,9 +87,7 @@ class ModelPass:
             error: from :meth:`read`.
             totals: gets the gradients of the readout's parameters by name, where given.
         """
-        named = dict(self.model.named_parameters()) if totals is not None else {}
-        named = {name: p for name, p in named.items() if p.requires_grad}
-        found = error.start(named)
+        found = error.start({} if totals is None else trained(self.model))
         if self.given.steps and error.touches(0, self.given.steps):
             slope = error.of_piece(self._top, 0, self.given.steps, found)
         else:
@@ -120,27 +112,6 @@ class ModelPass:
         send_back(self.layers, d_output, wanted, None if totals is None else self.model, totals)
 
 
-def _layers(module: Any, name: str, state: Any, method: str) -> Iterator[tuple[str, Layer, Any]]:
-    """The recurrent layers of a module, the one that reads x first: path, layer, its state."""
-    if hasattr(module, "recurrence") and hasattr(module, "weight_ih"):
-        yield name, cast(Layer, module), state
-        return
-    parts = getattr(module, "layers", None)
-    if not isinstance(parts, nn.ModuleList):
-        raise TypeError(
-            f"model: {method} sees into the recurrence of longlag's layers, and not into that of a "
-            f"{type(module).__name__}; ll.from_torch(...) converts a module of torch.nn"
-        )
-    states = [None] * len(parts) if state is None else state
-    if not isinstance(states, tuple | list) or len(states) != len(parts):
-        came = f"{len(state)} parts" if isinstance(state, tuple | list) else type(state).__name__
-        raise ValueError(
-            f"state: got {came}, expected a tuple of {len(parts)}, one state per layer"
-        )
-    for number, (part, each) in enumerate(zip(parts, states, strict=True)):
-        yield from _layers(part, f"{name}.layers.{number}".lstrip("."), each, method)
-
-
 def _checked(
     layer: Layer, x: Any, lengths: Any, resets: Any
 ) -> tuple[Tensor | None, Tensor | None]:
@@ -162,26 +133,12 @@ def _checked(
         lengths = torch.as_tensor(lengths, device=x.device)
         if lengths.is_floating_point() or lengths.dtype == torch.bool:
             raise TypeError(f"lengths: got {lengths.dtype}, expected whole numbers (torch.int64)")
-        if lengths.shape != x.shape[:-2]:
-            raise ValueError(
-                f"lengths: got shape {tuple(lengths.shape)}, expected {tuple(x.shape[:-2])}: one "
-                "per sequence of x"
-            )
-        if lengths.numel() and (lengths.min() < 0 or lengths.max() > x.shape[-2]):
-            raise ValueError(
-                f"lengths: got values from {int(lengths.min())} to {int(lengths.max())}, expected "
-                f"0 to {x.shape[-2]}, the number of steps of x"
-            )
         lengths = lengths.long()
     if resets is not None:
         resets = torch.as_tensor(resets, device=x.device)
         if resets.dtype != torch.bool:
             raise TypeError(f"resets: got {resets.dtype}, expected torch.bool; use resets.bool()")
-        if resets.shape != x.shape[:-1]:
-            raise ValueError(
-                f"resets: got shape {tuple(resets.shape)}, expected {tuple(x.shape[:-1])}: one "
-                "truth value per step of x"
-            )
+    check_fit(x, lengths, resets)
     return lengths, resets
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "map_tensors",
     "parts_of",
     "refuse_dropout",
+    "refuse_reduced",
     "state_tree",
     "tensors_of",
     "trained",
@@ -216,6 +217,16 @@ def refuse_dropout(model: nn.Module, method: str) -> None:
         raise ValueError(
             f"model: {name} drops out units in training, and {method} reads the steps twice, each "
             "time with other masks; use model.eval(), or BPTT()"
+        )
+
+
+def refuse_reduced(model: nn.Module) -> None:
+    """Raise a ValueError where a window has no error, as there is one output a sequence."""
+    reduce = getattr(model, "reduce", None)
+    if reduce is not None:
+        raise ValueError(
+            f"model: has one output a sequence (reduce={reduce!r}), and no error before its end; "
+            "call accumulate() with whole sequences"
         )
 
 

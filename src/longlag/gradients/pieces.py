@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from longlag.gradients.method import Loss
 from longlag.gradients.parts import Parts, as_scalar, clipped_lengths, parts_of
 
-__all__ = ["Error", "Reading", "Steps", "Totals"]
+__all__ = ["Error", "Reading", "Steps", "Totals", "check_fit"]
 
 
 class Steps(NamedTuple):
@@ -44,7 +44,7 @@ class Steps(NamedTuple):
         if lengths is not None:
             lengths = torch.as_tensor(lengths, device=x.device).long()
         parts = parts_of(model, method)
-        _check_fit(x, lengths, resets)
+        check_fit(x, lengths, resets)
         return cls(parts, x, lengths, resets)
 
     @property
@@ -245,7 +245,7 @@ def _add(total: Tensor | None, part: Tensor) -> Tensor:
     return part if total is None else total + part
 
 
-def _check_fit(x: Tensor, lengths: Tensor | None, resets: Any) -> None:
+def check_fit(x: Tensor, lengths: Tensor | None, resets: Any) -> None:
     """Lengths and resets are sliced, which would hide a wrong shape."""
     if lengths is not None:
         if lengths.shape != x.shape[:-2]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from longlag.gradients.influence import ForwardMethod, check_options
 from longlag.gradients.influence_law import Joint, Law, Units
-from longlag.gradients.influence_layer import Layer
 from longlag.gradients.influence_wires import keeps_to_units
+from longlag.gradients.layers import Layer
 
 __all__ = ["RTRL"]
 

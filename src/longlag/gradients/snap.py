@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from longlag.gradients.influence import ForwardMethod, check_options
 from longlag.gradients.influence_law import Law, Units
-from longlag.gradients.influence_layer import Layer
+from longlag.gradients.layers import Layer
 
 __all__ = ["SnAp1"]
 

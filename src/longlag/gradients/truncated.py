@@ -25,6 +25,7 @@ from longlag.gradients.parts import (
     join_lengths,
     join_resets,
     refuse_dropout,
+    refuse_reduced,
     state_tree,
     trained,
 )
@@ -216,11 +217,7 @@ class TruncatedBPTT:
         Raises:
             TypeError, ValueError: as for :meth:`gradients`; the model has one output a sequence.
         """
-        if getattr(model, "reduce", None) is not None:
-            raise ValueError(
-                f"model: has one output a sequence (reduce={model.reduce!r}), and no error before "
-                "its end; call accumulate() with whole sequences"
-            )
+        refuse_reduced(model)
         before, state = 0, None
         if carry is not None:
             before, state = carry["x"].shape[-2], carry["state"]

@@ -1,6 +1,6 @@
 """Running a recurrence over time: the one entry, its backends, lengths, resets, replicas."""
 
-from longlag.scan.entry import BACKENDS, Scanned, check_backend, scan
+from longlag.scan.entry import BACKENDS, Scanned, check_backend, engine_for, scan
 from longlag.scan.inputs import Schedule, Weights
 from longlag.scan.library import BackendWarning, register
 
@@ -11,6 +11,7 @@ __all__ = [
     "Schedule",
     "Weights",
     "check_backend",
+    "engine_for",
     "register",
     "scan",
 ]

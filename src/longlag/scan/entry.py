@@ -10,10 +10,10 @@ from torch import Tensor
 
 from longlag.recurrence import Recurrence
 from longlag.scan import derived, library, node, reference
-from longlag.scan.inputs import FULL, Schedule, Weights
+from longlag.scan.inputs import Schedule, Weights
 from longlag.scan.node import Engine, drive_of, to_batch_first, to_time_first
 
-__all__ = ["BACKENDS", "Scanned", "check_backend", "scan"]
+__all__ = ["BACKENDS", "Scanned", "check_backend", "engine_for", "scan"]
 
 BACKENDS = ("auto", "reference", "derived", "cpu")
 """What ``backend=`` can be: ``"reference"`` is plain PyTorch under autograd, the definition of
@@ -35,7 +35,22 @@ def _choose(backend: str, like: Tensor) -> tuple[str, Engine | None]:
             )
         library.say_once("reference", "it is inside a transform of torch.func")
         return "reference", None
-    if backend != "derived":
+    return engine_for(backend, like)
+
+
+def engine_for(backend: str, like: Tensor, what: str = "this") -> tuple[str, Engine]:
+    """The backend that runs outside autograd's graph, and its engine; ``"derived"`` where the
+    compiled one is not asked for, or ``"auto"`` finds that it cannot run.
+
+    Args:
+        backend: one of :data:`BACKENDS`.
+        like: a tensor of the dtype and on the device of all.
+        what: is run, for errors.
+
+    Raises:
+        ValueError: ``"cpu"`` is asked for, and cannot run.
+    """
+    if backend in ("auto", "cpu"):
         from longlag.scan.cpu import engine  # brings in llvmlite, which nothing else needs
 
         problem = engine.unsupported(like)
@@ -43,7 +58,7 @@ def _choose(backend: str, like: Tensor) -> tuple[str, Engine | None]:
             return "cpu", engine.ENGINE
         if backend == "cpu":
             raise ValueError(
-                f"backend: 'cpu' cannot run this: {problem}; use backend='auto', which takes "
+                f"backend: 'cpu' cannot run {what}: {problem}; use backend='auto', which takes "
                 "another where it must"
             )
         library.say_once("derived", problem)
@@ -102,17 +117,10 @@ def scan(
             requires a gradient.
     """
     check_backend(backend)
-    active = keep = None
-    if lengths is not None:
-        steps = torch.arange(x.shape[-2], device=x.device)
-        active = (steps < lengths.unsqueeze(-1)).movedim(-1, 0).unsqueeze(-1)
-    if resets is not None:
-        keep = ~resets.movedim(-1, 0).unsqueeze(-1)
-    schedule = FULL
     if mask is not None and mask.requires_grad:
         raise ValueError("mask: requires a gradient, and has none; use mask.detach()")
-    if active is not None or keep is not None or mask is not None:
-        schedule = Schedule(active, keep, mask)
+    schedule = Schedule.of(x, lengths, resets, mask)
+    active = schedule.active
     if torch.compiler.is_compiling() and backend != "reference":
         drive, initial = _unfolded(recurrence, to_time_first(x), weights, initial, active)
         drive = drive.to(initial[0].dtype)  # under autocast it may have been rounded

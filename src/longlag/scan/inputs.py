@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -36,6 +37,25 @@ class Schedule(NamedTuple):
     active: Bool[Tensor, "T *R N 1"] | None = None
     keep: Bool[Tensor, "T *R N 1"] | None = None
     mask: Float[Tensor, "*R N H"] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        x: Tensor,
+        lengths: Tensor | None,
+        resets: Tensor | None,
+        mask: Tensor | None = None,
+    ) -> "Schedule":
+        """From what a layer is given, batch first: x (N, T, C), lengths (N,), resets (N, T)."""
+        if lengths is None and resets is None and mask is None:
+            return FULL
+        active = keep = None
+        if lengths is not None:
+            steps = torch.arange(x.shape[-2], device=x.device)
+            active = (steps < lengths.unsqueeze(-1)).movedim(-1, 0).unsqueeze(-1)
+        if resets is not None:
+            keep = ~resets.movedim(-1, 0).unsqueeze(-1)
+        return cls(active, keep, mask)
 
 
 FULL = Schedule()
