@@ -347,3 +347,47 @@ def test_a_second_derivative_inside_an_autocast_region_is_not_rounded(backend):
     with torch.autocast("cpu", torch.bfloat16):
         rounded = penalty()
     assert torch.equal(exact, rounded)
+
+
+class TestAConstantOfTheUnits:
+    """The layer keeps a view of the buffer, and must notice when the buffer is another."""
+
+    def layer(self) -> ll.Recurrent:
+        layer = ll.Leaky(3, 4, seed=0)
+        layer(torch.zeros(1, 2, 3))  # the view is kept from here on
+        return layer
+
+    def expected(self, leak: float, x: torch.Tensor) -> torch.Tensor:
+        layer = ll.Leaky(3, 4, seed=0)
+        layer.leak.fill_(leak)
+        return layer(x)[0]
+
+    @pytest.mark.parametrize("how", ["fill", "data", "copy", "load", "functional", "assign"])
+    def test_is_read_as_it_is_now(self, how):
+        layer, x, new = self.layer(), torch.randn(2, 5, 3), torch.full((4,), 0.9)
+        if how == "fill":
+            layer.leak.fill_(0.9)
+        elif how == "data":
+            layer.leak.data = new
+        elif how == "copy":
+            layer = copy.deepcopy(layer)
+            layer.leak.fill_(0.9)
+        elif how == "load":
+            layer.load_state_dict({**layer.state_dict(), "leak": new}, assign=True)
+        elif how == "assign":
+            layer.leak = new
+        output = (
+            torch.func.functional_call(layer, {"leak": new}, (x,))[0]
+            if how == "functional"
+            else layer(x)[0]
+        )
+        torch.testing.assert_close(output, self.expected(0.9, x), rtol=0, atol=0)
+
+    def test_can_have_a_gradient_and_change_its_dtype(self):
+        layer, x = self.layer(), torch.randn(2, 5, 3)
+        leak = torch.full((4,), 0.9, requires_grad=True)
+        torch.func.functional_call(layer, {"leak": leak}, (x,))[0].sum().backward()
+        assert leak.grad is not None
+        assert leak.grad.abs().min() > 0
+        wide = layer.double()(x.double())[0]
+        torch.testing.assert_close(wide.float(), self.layer()(x)[0])

@@ -150,6 +150,7 @@ class Recurrent(RecurrentModule):
         self._weight_ih_init = initializer("weight_ih_init", weight_ih_init)
         self._weight_hh_init = initializer("weight_hh_init", weight_hh_init)
         self._bias_init = bias_init
+        self._rows: dict[str, tuple[Tensor, Tensor]] = {}
         if bias_init is not None:
             self._check_chrono(bias_init, bias)
 
@@ -294,6 +295,19 @@ class Recurrent(RecurrentModule):
             value = self._stored_unit(name)
         return value.expand(*value.shape[:-1], self.hidden_size)
 
+    def _unit_row(self, name: str) -> Tensor:
+        """The value of a unit parameter as `scan` takes it: (1, H), or (R, 1, H).
+
+        That of a constant is a view of its buffer, made anew only where the buffer has changed.
+        """
+        buffer = self._buffers.get(name)
+        if buffer is None or not _is_plain(buffer):
+            return self.unit(name).unsqueeze(-2)
+        known = self._rows.get(name)
+        if known is None or known[0] is not buffer or known[1].data_ptr() != buffer.data_ptr():
+            known = self._rows[name] = buffer, self.unit(name).unsqueeze(-2)
+        return known[1]
+
     def forward(
         self,
         x: Tensor,
@@ -333,7 +347,7 @@ class Recurrent(RecurrentModule):
             if self.recurrent_dropout and weight_hh is not None:
                 ones = x.new_ones((*x.shape[:-2], self.hidden_size))
                 mask = nn.functional.dropout(ones, self.recurrent_dropout)
-        units = tuple([self.unit(name).unsqueeze(-2) for name in self.recurrence.units])
+        units = tuple([self._unit_row(name) for name in self.recurrence.units])
         result = scan(
             self.recurrence,
             x,
@@ -371,6 +385,16 @@ class Recurrent(RecurrentModule):
         if self.replicas is not None:
             parts.append(f"replicas={self.replicas}")
         return ", ".join(parts)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is numbers in memory, and no stand-in, nor one that leads to a graph."""
+    return not (
+        tensor.requires_grad
+        or type(tensor) is not Tensor
+        or torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+    )
 
 
 def _draw_unit(block: Tensor, generator: torch.Generator | None, declared: UnitParameter) -> None:
