@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from longlag import cells, chunker, recurrence, tasks, training
+    from longlag import cells, chunker, memory, recurrence, tasks, training
     from longlag.gradients import (
         BPTT,
         RTRL,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         load,
         save,
     )
+    from longlag.memory import state_jacobians
     from longlag.recurrence import Cell, UnitParameter
     from longlag.training import Checkpoint, EarlyStopping, History, Schedule, Streams, fit
 
@@ -71,9 +72,11 @@ __all__ = [
     "gradient_by_lag",
     "init",
     "load",
+    "memory",
     "recurrence",
     "save",
     "state_errors",
+    "state_jacobians",
     "tasks",
     "training",
 ]
@@ -93,7 +96,8 @@ _PARTS = {
     ),
     "longlag.recurrence": ("Cell", "UnitParameter"),
     "longlag.training": ("Checkpoint", "EarlyStopping", "History", "Schedule", "Streams", "fit"),
-    "longlag": ("cells", "chunker", "recurrence", "tasks", "training"),
+    "longlag.memory": ("state_jacobians",),
+    "longlag": ("cells", "chunker", "memory", "recurrence", "tasks", "training"),
 }
 _WHERE = {name: part for part, names in _PARTS.items() for name in names}
 

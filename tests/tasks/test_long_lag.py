@@ -115,3 +115,11 @@ def test_no_success_of_a_net_that_guesses_one_key_or_errs_once(task):
 def test_a_delay_too_short_is_named(task, delay):
     with pytest.raises(ValueError, match=r"^delay must be an integer of at least 2, got .*p = 100"):
         task(delay=delay)
+
+
+def test_2b_can_have_error_at_the_end_only():
+    everywhere = LongLagRandom(delay=5).batch(4, seed=0, index=0)
+    at_end = LongLagRandom(delay=5, at_end=True).batch(4, seed=0, index=0)
+    np.testing.assert_array_equal(at_end.x, everywhere.x)
+    np.testing.assert_array_equal(at_end.target[:, -1], everywhere.target[:, -1])
+    assert np.isnan(at_end.target[:, :-1]).all()

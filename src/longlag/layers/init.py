@@ -21,6 +21,7 @@ __all__ = [
     "Initializer",
     "Normal",
     "Orthogonal",
+    "Sparse",
     "SpectralRadius",
     "Uniform",
     "spectral_radius",
@@ -147,6 +148,41 @@ class Normal(Initializer):
 
     def fill_(self, block: Tensor, generator: torch.Generator | None = None) -> None:  # noqa: D102
         block.normal_(0.0, self.std, generator=generator)
+
+
+@dataclass(frozen=True)
+class Sparse(Initializer):
+    """Another initial matrix, of which each unit keeps a few weights, drawn at random.
+
+    Args:
+        connections: non-zero weights of each unit (row), >= 1; all, where it has no more.
+        base: how the matrix is drawn before.
+
+    Raises:
+        ValueError: `connections` is not a whole number of at least 1.
+
+    Source: J. Martens, Deep learning via Hessian-free optimization, ICML 2010.
+
+    Example:
+        >>> block = torch.empty(4, 10)
+        >>> Sparse(3).fill_(block)
+        >>> (block != 0).sum(1)
+        tensor([3, 3, 3, 3])
+    """
+
+    connections: int
+    base: Initializer = Normal(1.0)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.connections, bool) or not isinstance(self.connections, int):
+            raise ValueError(f"connections: got {self.connections!r}, expected a whole number >= 1")
+        if self.connections < 1:
+            raise ValueError(f"connections: got {self.connections}, expected at least 1")
+
+    def fill_(self, block: Tensor, generator: torch.Generator | None = None) -> None:  # noqa: D102
+        self.base.fill_(block, generator)
+        order = torch.rand(block.shape, generator=generator, dtype=torch.float64).argsort(1)
+        block.masked_fill_(order.argsort(1) >= self.connections, 0.0)
 
 
 @dataclass(frozen=True)

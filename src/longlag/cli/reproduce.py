@@ -1,0 +1,290 @@
+"""Run the experiments of the papers again, and print the published numbers beside those found.
+
+Each row of a table is trained many times, side by side. A row that its budget stopped says so. With
+--folder the results, a table and a figure are written after every row, so that nothing is lost when
+the rest is interrupted.
+
+  longlag reproduce long-lag-table --quick
+  longlag reproduce adding --folder results
+  longlag reproduce --list
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from longlag.cli.files import check_folder
+from longlag.cli.options import UsageError, at_least, declared, near_match, option
+
+if TYPE_CHECKING:
+    from longlag.reproduce import Effort, Experiment, Outcome, Row
+
+__all__ = ["USAGE", "Options", "run"]
+
+USAGE = "EXPERIMENT [options]"
+_FILES = ("results.json", "table.md", "figure.png")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that `longlag reproduce` can be told."""
+
+    experiment: str | None = option(
+        None, group="what", positional=True, metavar="EXPERIMENT",
+        help="long-lag-table, long-lag-2b, long-lag-2c, adding, temporal-order, reber, or "
+        "solved-now: the same tasks with the networks of today",
+    )  # fmt: skip
+    rows: str | None = option(
+        None, group="what", metavar="NAMES", shown_default="all rows",
+        help='rows whose name contains one of these, with semicolons between them, such as '
+        '"LSTM;p = 4"; --list shows the names',
+    )  # fmt: skip
+    list: bool = option(False, group="what", help="print experiments and rows, and run none")
+    quick: bool = option(
+        False, group="how much",
+        help="small budgets: minutes; else those of the papers, as far as they are in reach: hours",
+    )  # fmt: skip
+    trials: int | None = option(
+        None, group="how much", range=at_least(1), shown_default="as many as the paper",
+        help="trials of each row",
+    )  # fmt: skip
+    budget: int | None = option(
+        None, group="how much", range=at_least(1), metavar="SEQUENCES",
+        shown_default="that of each row",
+        help="no trial gets more sequences than this",
+    )  # fmt: skip
+    seed: int = option(
+        0, group="how much", range=at_least(0), help="of initial weights and sequences"
+    )
+    threads: int = option(
+        1, group="how much", range=at_least(1),
+        help="processor threads of networks and tensors; the loops of one unit take all cores",
+    )  # fmt: skip
+    folder: str | None = option(
+        None, group="files", metavar="FOLDER",
+        help="write results.json, table.md and figure.png there, after every row",
+    )  # fmt: skip
+    resume: bool = option(
+        False, group="files",
+        help="go on in a folder: the rows that results.json has are not run again",
+    )  # fmt: skip
+    overwrite: bool = option(False, group="files", help="replace these files if they are there")
+
+
+def run(options: Options) -> None:
+    """Run the rows, print the table, write the files.
+
+    Raises:
+        UsageError: the options do not fit; nothing was run.
+    """
+    if options.list:
+        _list(options.experiment)
+        return
+    experiment = _experiment(options.experiment)
+    effort = _effort(options)
+    rows = _rows(experiment, options.rows, effort)
+    folder, outcomes = _folder(options, experiment, effort)
+
+    import torch
+    from rich.console import Console
+
+    from longlag.reproduce import record
+
+    torch.set_num_threads(options.threads)
+    command = shlex.join(["longlag", "reproduce", *_given(options)])
+    console = Console() if sys.stdout.isatty() else Console(width=132)
+    console.print(experiment.about, highlight=False)
+    try:
+        for row in rows:
+            if row.name in outcomes:
+                continue
+            outcomes[row.name] = _run_row(row, effort)
+            if folder is not None:
+                _write(folder, experiment, outcomes, effort, command)
+    finally:
+        if outcomes:
+            console.print(record.table(experiment, outcomes))
+            for name, text in _remarks(experiment, outcomes):
+                console.print(f"{name}: {text}", highlight=False, markup=False)
+            if folder is not None:
+                print(f"written: {folder}/results.json, table.md, figure.png")
+
+
+def _run_row(row: "Row", effort: "Effort") -> "Outcome":
+    """One row, with a bar on standard error while it lasts."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    trials, budget = row.extent(effort)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} sequences, {task.fields[solved]}"),
+        TimeElapsedColumn(),
+    )
+    console = Console(stderr=True)
+    hidden = not console.is_terminal  # then a line for each row
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(row.name, total=budget, solved=f"0 of {trials} solved")
+
+        def progress(presented: int, solved: int) -> None:
+            bar.update(task, completed=presented, solved=f"{solved} of {trials} solved")
+
+        outcome = row.run(trials, budget, effort, progress)
+    if hidden:
+        words = f"{len(outcome.solved)} of {trials} solved, {outcome.seconds:.1f} s"
+        print(f"{row.name}: {words}", file=sys.stderr)
+    return outcome
+
+
+def _write(
+    folder: Path, experiment: "Experiment", outcomes: "dict[str, Outcome]", effort: "Effort",
+    command: str,
+) -> None:  # fmt: skip
+    from longlag.bench.document import write_text
+    from longlag.reproduce import record
+    from longlag.reproduce.figure import draw
+    from longlag.storage import atomic_write
+
+    document = record.as_document(experiment, outcomes, effort, command)
+    results, page, image = (folder / name for name in _FILES)
+    write_text(results, json.dumps(document, indent=1) + "\n")
+    write_text(page, record.markdown(experiment, outcomes))
+    figure = draw(experiment, outcomes)
+    atomic_write(image, lambda file: figure.savefig(file, format="png", dpi=130))
+
+
+def _remarks(
+    experiment: "Experiment", outcomes: "dict[str, Outcome]"
+) -> "Sequence[tuple[str, str]]":
+    """What differs from the paper, and what was noted, by row."""
+    found = []
+    for row in experiment.rows:
+        if row.name not in outcomes:
+            continue
+        if row.differs:
+            found.append((row.name, row.differs))
+        notes = outcomes[row.name].notes
+        for wrong in notes.get("wrong by length", []):
+            if wrong:
+                text = ", ".join(f"{n} at {length}" for length, n in wrong.items())
+                found.append((row.name, f"wrong of {notes['tested on']:,} by length: {text}"))
+    return found
+
+
+def _list(name: str | None) -> None:
+    from longlag.reproduce import EXPERIMENTS
+
+    for experiment in EXPERIMENTS.values() if name is None else [_experiment(name)]:
+        print(f"{experiment.name}: {experiment.title}")
+        print(*(f"    {row.name}" for row in experiment.rows), sep="\n")
+
+
+def _experiment(name: str | None) -> "Experiment":
+    from longlag.reproduce import EXPERIMENTS
+
+    known = ", ".join(EXPERIMENTS)
+    if name is None:
+        raise UsageError(f"EXPERIMENT: missing; expected one of {known}")
+    if name not in EXPERIMENTS:
+        raise UsageError(
+            f"EXPERIMENT: got {name!r}, expected one of {known}{near_match(name, EXPERIMENTS)}"
+        )
+    return EXPERIMENTS[name]
+
+
+def _effort(options: Options) -> "Effort":
+    from longlag.reproduce import Effort
+
+    return Effort(options.trials, options.seed, options.quick, most=options.budget)
+
+
+def _rows(experiment: "Experiment", names: str | None, effort: "Effort") -> "list[Row]":
+    wanted = None if names is None else [each.strip() for each in names.split(";") if each.strip()]
+    rows = [
+        row
+        for row in experiment.rows
+        if (wanted is None or any(name in row.name for name in wanted)) and row.extent(effort)[1]
+    ]
+    if not rows:
+        more = "; some rows are in the full run only, without --quick" if effort.quick else ""
+        raise UsageError(
+            f"--rows {names}: no row of {experiment.name} has such a name; "
+            f"`longlag reproduce {experiment.name} --list` prints them{more}"
+        )
+    if any(row.needs == "numba" for row in rows):
+        try:
+            import numba  # noqa: F401
+        except ImportError as error:
+            raise UsageError(
+                "the rows RTRL, BPTT and CH of one unit are loops that Numba compiles, and it is "
+                "not installed; install it with `pip install 'longlag[reproduce]'`, or leave them "
+                'out, for example with --rows "LSTM"'
+            ) from error
+    return rows
+
+
+def _folder(
+    options: Options, experiment: "Experiment", effort: "Effort"
+) -> "tuple[Path | None, dict[str, Outcome]]":
+    """The folder, which is there then, and the outcomes that it has already."""
+    if options.folder is None:
+        if options.resume:
+            raise UsageError("--resume: there is no folder to go on in; give --folder")
+        return None, {}
+    folder = check_folder("--folder", options.folder)
+    there = [name for name in _FILES if (folder / name).exists()]
+    if options.resume and there:
+        return folder, _outcomes(folder / _FILES[0], experiment, effort)
+    if there and not options.overwrite:
+        raise UsageError(
+            f"--folder {folder}: {', '.join(there)} there already; give --overwrite to replace "
+            "them, --resume to go on with the rows that are missing, or another folder"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--folder {folder}: cannot be made ({error.strerror})") from error
+    return folder, {}
+
+
+def _outcomes(path: Path, experiment: "Experiment", effort: "Effort") -> "dict[str, Outcome]":
+    """Those of an earlier run of the same experiment."""
+    from longlag.reproduce import record
+
+    try:
+        document = json.loads(path.read_text())
+        outcomes = record.outcomes_of(document)
+        came = (document["experiment"], document["seed"], document["quick"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"--resume: {path} is not a result of `longlag reproduce` ({error!r}); give "
+            "--overwrite to begin anew"
+        ) from error
+    expected = (experiment.name, effort.seed, effort.quick)
+    if came != expected:
+        words = "experiment {}, seed {}, quick {}"
+        raise UsageError(
+            f"--resume: {path} is of {words.format(*came)}, this run of {words.format(*expected)}; "
+            "give the same, or another folder"
+        )
+    return outcomes
+
+
+def _given(options: Options) -> list[str]:
+    """What was asked for, as one would type it; not where the files are."""
+    words = []
+    for each in declared(Options):
+        value = getattr(options, each.key)
+        if value == each.default or each.group == "files":
+            continue
+        words += (
+            [str(value)]
+            if each.positional
+            else ([each.flag] if each.type is bool else [each.flag, str(value)])
+        )
+    return words

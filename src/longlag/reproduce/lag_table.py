@@ -1,0 +1,66 @@
+"""The table of 1997: long lag 2a by RTRL, BPTT, the chunker and LSTM."""
+
+from longlag.reproduce import nets
+from longlag.reproduce.experiment import Experiment, Published, Row
+from longlag.reproduce.recipes import adam, one_unit_run, trained
+from longlag.reproduce.trials import Recipe
+from longlag.tasks import LongLag
+
+__all__ = ["EXPERIMENT"]
+
+BUDGET = LongLag.BUDGET
+NEVER = Published(0, None, f"none in {BUDGET:,}")
+ADAM = "Adam, rate 0.03, in place of gradient descent; all weights trained from the start"
+
+
+def _one_unit(
+    method: str, p: int, rate: float, quick: int, published: Published | None, differs: str = ""
+) -> Row:
+    names = {"rtrl": "RTRL", "bptt": "BPTT", "chunker": "CH"}
+    return Row(
+        f"{names[method]}, p = {p}, rate {rate:g}", one_unit_run(method, p, rate),
+        200_000 if method == "chunker" else BUDGET, quick, published=published, differs=differs,
+        needs="numba",
+    )  # fmt: skip
+
+
+EXPERIMENT = Experiment(
+    name="long-lag-table",
+    title="Long lag 2a: the table of 1997",
+    about="Two sequences, x a1 ... x and y a1 ... y: name the last symbol, which is the first, p "
+    "steps later. One hidden unit and direct links from input to output; in the LSTM the unit is a "
+    "memory cell with an input gate.",
+    source="Hochreiter & Schmidhuber 1997, section 5.2, table 2",
+    criterion="no output wrong by 0.25 or more at any step, over 10,000 sequences",
+    rows=(
+        _one_unit("rtrl", 4, 1.0, BUDGET, Published(78, 1_043_000)),
+        _one_unit("rtrl", 4, 4.0, BUDGET, Published(56, 892_000)),
+        _one_unit("rtrl", 4, 10.0, BUDGET, Published(22, 254_000)),
+        _one_unit("rtrl", 4, 40.0, BUDGET, None),
+        _one_unit("rtrl", 10, 1.0, BUDGET, NEVER),
+        _one_unit("rtrl", 10, 10.0, BUDGET, NEVER),
+        _one_unit("rtrl", 100, 1.0, 100_000, NEVER),
+        _one_unit("rtrl", 100, 10.0, 100_000, NEVER),
+        _one_unit("bptt", 100, 1.0, 100_000, NEVER),
+        _one_unit("bptt", 100, 10.0, 100_000, NEVER),
+        _one_unit(
+            "chunker", 100, 1.0, 60_000, Published(33, 32_400),
+            "what the paper leaves open: threshold 0.5, C is never reset, hidden units take part "
+            "from sequence 10,001 on",
+        ),
+        Row(
+            "LSTM, p = 100", trained(
+                LongLag(100),
+                Recipe(nets.lstm_2a, adam(0.03, (0.9, 0.99)), check_every=10),
+            ),
+            20_000, 20_000, published=Published(100, 5_040), differs=ADAM,
+        ),
+        Row(
+            "BPTT, p = 100, Adam", trained(
+                LongLag(100),
+                Recipe(nets.one_unit, adam(0.03, (0.9, 0.99)), check_every=10),
+            ),
+            20_000, 0, differs="the LSTM's training, for the net of RTRL and BPTT",
+        ),
+    ),
+)  # fmt: skip
