@@ -35,8 +35,8 @@ class Options:
 
     experiment: str | None = option(
         None, group="what", positional=True, metavar="EXPERIMENT",
-        help="long-lag-table, long-lag-2b, long-lag-2c, adding, temporal-order, reber, or "
-        "solved-now: the same tasks with the networks of today",
+        help="its name; --list prints all",
+        shown_default="none, which needs --list",
     )  # fmt: skip
     rows: str | None = option(
         None, group="what", metavar="NAMES", shown_default="all rows",
@@ -94,6 +94,7 @@ def run(options: Options) -> None:
 
     from longlag.reproduce import record
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(options.threads)
     command = shlex.join(["longlag", "reproduce", *_given(options)])
     console = Console() if sys.stdout.isatty() else Console(width=132)
@@ -106,6 +107,7 @@ def run(options: Options) -> None:
             if folder is not None:
                 _write(folder, experiment, outcomes, effort, command)
     finally:
+        torch.set_num_threads(threads)
         if outcomes:
             console.print(record.table(experiment, outcomes))
             for name, text in _remarks(experiment, outcomes):

@@ -9,16 +9,60 @@ from longlag.layers import SequenceModel, init
 from longlag.reproduce.trials import Network
 from longlag.tasks import Task
 
-__all__ = ["FAMILIES", "cells_1997", "elman_2013", "family", "lstm_2a", "one_unit"]
+__all__ = [
+    "FAMILIES",
+    "cells_1997",
+    "elman_2013",
+    "family",
+    "latch",
+    "latch_tanh",
+    "lstm_2a",
+    "one_unit",
+]
 
 
 def one_unit(task: Task, replicas: int | None, seed: int) -> SequenceModel:
     """The net of RTRL and BPTT in 1997: one logistic unit that feeds back to itself, direct links,
     no biases; (p + 2)^2 weights on tasks 2a and 2b."""
+    return _one_unit(task, replicas, seed, "sigmoid")
+
+
+def latch(w: float) -> Network:
+    """The same net with other initial weights, from which its unit has two stable states.
+
+    Its own weight is w, and w / 2 is taken from each weight of an input, so that with any symbol
+    the unit is in balance at 1/2: with w > 4 it goes from above to near 1, from below to near 0.
+    """
+
+    def make(task: Task, replicas: int | None, seed: int) -> SequenceModel:
+        model = _one_unit(task, replicas, seed, "sigmoid")
+        assert isinstance(model.layer, ll.Recurrent)
+        with torch.no_grad():
+            assert model.layer.weight_hh is not None
+            model.layer.weight_hh.fill_(w)
+            model.layer.weight_ih.sub_(w / 2)
+        return model
+
+    return make
+
+
+def latch_tanh(w: float) -> Network:
+    """The same net with a tanh unit of own weight w: with w > 1 it has two stable states."""
+
+    def make(task: Task, replicas: int | None, seed: int) -> SequenceModel:
+        return _one_unit(task, replicas, seed, "tanh", w)
+
+    return make
+
+
+def _one_unit(
+    task: Task, replicas: int | None, seed: int, activation: str, w: float | None = None
+) -> SequenceModel:
     uniform = init.Uniform(-0.2, 0.2)
     layer = ll.Elman(
-        task.input_size, 1, activation="sigmoid", bias=False, weight_ih_init=uniform,
-        weight_hh_init=uniform, replicas=replicas, seed=seed + 1,
+        task.input_size, 1, activation=activation, bias=False, weight_ih_init=uniform,
+        weight_hh_init=uniform if w is None else init.Identity(w), replicas=replicas,
+        seed=seed + 1,
     )  # fmt: skip
     return _direct(task, layer, uniform, seed)
 

@@ -209,10 +209,9 @@ class _Group:
         for old, new in pairs:
             state = self.optimizer.state.get(old, {})
             group.optimizer.state[new] = {
-                name: value[places].clone()
-                if isinstance(value, Tensor) and value.shape == old.shape
-                else value
+                name: value[places] if value.shape == old.shape else value.clone()
                 for name, value in state.items()
+                if isinstance(value, Tensor)  # all that SGD, RMSprop and Adam keep
             }
         return group
 
