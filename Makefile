@@ -53,8 +53,9 @@ docs: $(STAMP)
 
 experiments: $(STAMP)
 	$(BIN)/python experiments/chunker/run.py
-	$(BIN)/python experiments/long_lag_2a/run.py
-	$(BIN)/python experiments/long_lag_table/run.py
+	for name in long-lag-table long-lag-2b long-lag-2c adding temporal-order reber solved-now; do \
+		$(BIN)/longlag reproduce $$name --folder experiments/reproduce/$$name --overwrite || exit 1; \
+	done
 	$(BIN)/python experiments/sequential_digits/run.py
 
 clean:

@@ -62,13 +62,6 @@ def test_the_chunker_experiment_runs(tmp_path):
     assert "conventional weights (288, 144): 0 of 4 trials" in shown
 
 
-@pytest.mark.slow
-def test_the_long_lag_experiment_runs(tmp_path):
-    shown = run([str(ROOT / "experiments" / "long_lag_2a" / "run.py"), "--quick"], tmp_path)
-    assert "lstm      154 weights: 2 of 2 trials" in shown
-    assert "elman     144 weights: 0 of 2 trials" in shown
-
-
 def test_documents_name_files_that_are_there():
     for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
