@@ -157,12 +157,14 @@ def elman_2013(start: str, hidden: int = 50) -> Network:
     return make
 
 
-def family(name: str, hidden: int) -> Network:
+def family(name: str, hidden: int, *, symbols: bool = False) -> Network:
     """A network as one would take it now, by family.
 
     Args:
         name: one of `FAMILIES`.
         hidden: units.
+        symbols: with direct links from input to output and logistic outputs, as suits the
+            prediction of the next symbol.
     """
 
     def make(task: Task, replicas: int | None, seed: int) -> SequenceModel:
@@ -182,7 +184,10 @@ def family(name: str, hidden: int) -> Network:
         else:
             gated = {"LSTM": ll.LSTM, "GRU": ll.GRU}[name]
             layer = gated(*sizes, bias_init=init.Chrono(steps), **options)
-        return SequenceModel(layer, task.output_size, reduce=task.reduce, seed=seed + 2)
+        return SequenceModel(
+            layer, task.output_size, reduce=task.reduce, direct=symbols,
+            output_activation="sigmoid" if symbols else "identity", seed=seed + 2,
+        )  # fmt: skip
 
     return make
 
