@@ -64,6 +64,7 @@ def test_an_interrupt_keeps_the_rows_that_are_done(longlag, folder, monkeypatch)
         "--folder", "found",
     )  # fmt: skip
     assert done.status == 130
+    assert "with --resume the others follow" in done.err
     assert "LSTM, q = 50, p = 50" in done.out
     rows = json.loads((folder / "found" / "results.json").read_text())["rows"]
     assert [row["name"] for row in rows] == ["LSTM, q = 50, p = 50"]

@@ -72,6 +72,8 @@ def _interrupted(error: BaseException, argv: Sequence[str]) -> tuple[int, str]:
     else:
         status = getattr(error, "status", 130)
     kept = f"What the checkpoint holds stays. {again}" if given else "Nothing was written."
+    if argv[:1] == ["reproduce"] and any(word.split("=")[0] == "--folder" for word in argv):
+        kept = "The rows that are done are in the folder; with --resume the others follow."
     return status, f"longlag: interrupted. {kept}"
 
 

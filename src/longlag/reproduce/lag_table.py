@@ -66,12 +66,12 @@ EXPERIMENT = Experiment(
         _one_unit("rtrl", 4, 4.0, BUDGET, Published(56, 892_000)),
         _one_unit("rtrl", 4, 10.0, BUDGET, Published(22, 254_000)),
         _one_unit("rtrl", 4, 40.0, BUDGET, None),
-        _one_unit("rtrl", 10, 1.0, BUDGET, NEVER),
-        _one_unit("rtrl", 10, 10.0, BUDGET, NEVER),
-        _one_unit("rtrl", 100, 1.0, 100_000, NEVER),
-        _one_unit("rtrl", 100, 10.0, 100_000, NEVER),
-        _one_unit("bptt", 100, 1.0, 100_000, NEVER),
-        _one_unit("bptt", 100, 10.0, 100_000, NEVER),
+        _one_unit("rtrl", 10, 1.0, 500_000, NEVER),
+        _one_unit("rtrl", 10, 10.0, 500_000, NEVER),
+        _one_unit("rtrl", 100, 1.0, 20_000, NEVER),
+        _one_unit("rtrl", 100, 10.0, 20_000, NEVER),
+        _one_unit("bptt", 100, 1.0, 20_000, NEVER),
+        _one_unit("bptt", 100, 10.0, 20_000, NEVER),
         _one_unit(
             "chunker", 100, 1.0, 60_000, Published(33, 32_400),
             "what the paper leaves open: threshold 0.5, C is never reset, hidden units take part "
