@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 import longlag as ll
-from longlag.reproduce import nets
+from longlag.reproduce import nets, trials
 from longlag.reproduce.lag_table import ALONE, ENDS, ends_first
 from longlag.reproduce.recipes import adam
 from longlag.reproduce.temporal_order import LENGTHS, wrong_by_length
 from longlag.reproduce.trials import Recipe, _Group, clip_each, count_weights, loss_of, train
 from longlag.tasks import (
     Adding1997,
+    Criterion,
     EmbeddedReber,
     LongLag,
     LongLagTrigger,
@@ -52,6 +53,28 @@ def test_trials_succeed_and_are_networks_that_meet_the_criterion():
         assert task.success(predict, sequences=100).success
 
 
+def test_a_trial_that_has_succeeded_keeps_its_count(monkeypatch):
+    """Those that go on beside it do not change when it succeeded, nor its network."""
+    met, tested = [None, 30, None], []
+
+    def look(self, batch):
+        at = 10 * (len(looks) + 1)
+        looks.append(at)
+        return [
+            Criterion(met[k] is not None and at >= met[k], 0, 1, 0.0, 0.0, 0.0, task.rule)
+            for k in self.trials
+        ]
+
+    looks: list[int] = []
+    task = LongLag(3)
+    monkeypatch.setattr(trials._Group, "look", look)
+    monkeypatch.setattr(trials, "_meets", lambda *given: tested.append(given[1]) or True)
+    outcome, models = train(task, EASY, 3, 100)
+    assert outcome.sequences == (None, 30, None)
+    assert len(tested) == 1
+    assert models[1] is tested[0]
+
+
 def test_the_same_seed_gives_the_same_outcome_and_another_another():
     runs = [train(LongLag(3), EASY, 2, 100, seed=seed)[1] for seed in (0, 0, 1)]
     first, again, other = ([p.detach() for p in run[0].parameters()] for run in runs)
@@ -72,7 +95,7 @@ def test_a_trial_in_a_group_is_that_trial_on_its_own():
     """The update of replica k is the one a single network would make of the same sequences."""
     task = LongLagTrigger(q=3, p=2)
     recipe = Recipe(nets.cells_1997(2, 0.2), adam(0.05), batch_size=2, clip_norm=0.01)
-    group = _Group(task, recipe, 3, seed=0)
+    group = _Group.begin(task, recipe, 3, seed=0)
     alone = [group.single(k) for k in range(3)]
     for number in (1, 2):
         batch = task.batch(6, 0, number)
@@ -96,7 +119,7 @@ def test_a_trial_in_a_group_is_that_trial_on_its_own():
 
 def test_a_smaller_group_goes_on_with_weights_and_optimizer():
     task = LongLag(4)
-    group = _Group(task, EASY, 3, seed=0)
+    group = _Group.begin(task, EASY, 3, seed=0)
     for number in range(1, 6):
         group.update(number)
     part = group.only([0, 2])
@@ -112,7 +135,7 @@ def test_a_smaller_group_goes_on_with_weights_and_optimizer():
 
 def test_the_layer_is_left_alone_until_it_is_added():
     recipe = Recipe(nets.one_unit, adam(0.1), alone=3)
-    group = _Group(LongLag(4), recipe, 2, seed=0)
+    group = _Group.begin(LongLag(4), recipe, 2, seed=0)
     before = [p.detach().clone() for p in group.model.layer.parameters()]
     direct = group.model.readout.weight_direct.detach().clone()
     for number in (1, 2, 3):
@@ -193,7 +216,9 @@ def test_every_family_takes_every_task(name, task):
 def test_omega_is_part_of_the_gradient():
     task = TemporalOrder(20)
     make = functools.partial(Recipe, nets.elman_2013("smart tanh", 20), adam(0.01), 2)
-    plain, with_omega = (_Group(task, make(omega=each), 2, 0) for each in (None, ll.Omega(4.0)))
+    plain, with_omega = (
+        _Group.begin(task, make(omega=each), 2, 0) for each in (None, ll.Omega(4.0))
+    )
     for group in (plain, with_omega):
         group.update(1)
     first, second = plain.model.layer, with_omega.model.layer
@@ -231,5 +256,5 @@ def test_batches_are_torch_tensors_of_the_task():
         return batch
 
     recipe = Recipe(nets.lstm_2a, adam(0.1), batch_size=3, curriculum=watch)
-    _Group(LongLag(3), recipe, 4, seed=7).update(5)
+    _Group.begin(LongLag(3), recipe, 4, seed=7).update(5)
     np.testing.assert_array_equal(seen[0].x, LongLag(3).batch(12, 7, 5).x)

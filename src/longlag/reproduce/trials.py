@@ -15,7 +15,7 @@ from longlag.reproduce.outcome import Outcome, Progress, spread
 from longlag.tasks import NOT_DUE, EmbeddedReber, Task, TaskBatch
 from longlag.tasks.criteria import measure
 
-__all__ = ["Network", "Recipe", "alone", "clip_each", "count_weights", "loss_of", "train"]
+__all__ = ["Network", "Recipe", "clip_each", "count_weights", "loss_of", "train"]
 
 Network: TypeAlias = Callable[[Task, int | None, int], SequenceModel]
 """`network(task, replicas, seed)`: as many networks as trials; None for a single one."""
@@ -25,6 +25,7 @@ FEWEST, MOST, AT_ONCE = 8, 200, 1 << 21
 more than make `AT_ONCE` numbers for all trials."""
 
 PART = 500
+"""Test sequences that a trial is held against before all those of the criterion."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def train(
 
     Cost: each update is that of one network with a batch of trials x batch_size sequences.
     """
-    group = _Group(task, recipe, trials, seed)
+    group = _Group.begin(task, recipe, trials, seed)
     numbers = trials * task.steps * (task.input_size + task.output_size)
     probe = task.test_batch(min(MOST, max(FEWEST, AT_ONCE // numbers)), seed + 1, 0)
     done: list[int | None] = [None] * trials
@@ -107,8 +108,8 @@ def train(
         if any(last < point <= update for point in points):
             curve.append((presented, *spread(np.nan_to_num(worst, nan=1e9).tolist())))
             last = update
-        for place, trial in enumerate(list(group.trials)):
-            if not found[place].success or presented < again[trial]:
+        for place, trial in enumerate(group.trials):
+            if done[trial] or not found[place].success or presented < again[trial]:
                 continue
             model = group.single(place)
             if _meets(task, model, seed, sequences):
@@ -139,18 +140,29 @@ def train(
 class _Group:
     """The networks of the trials that are still training, in one model."""
 
-    def __init__(self, task: Task, recipe: Recipe, trials: int, seed: int) -> None:
-        self.task, self.recipe, self.seed = task, recipe, seed
-        self.trials = list(range(trials))
-        self._set(recipe.network(task, trials, seed))
-        # The layer is left out by weights of zero from it to the outputs; what they are to be.
-        self.added_weight = self.model.readout.weight.detach().clone()
-        if recipe.alone:
-            self.model.readout.weight.detach().zero_()
+    def __init__(
+        self,
+        task: Task,
+        recipe: Recipe,
+        seed: int,
+        trials: list[int],
+        model: SequenceModel,
+        added_weight: Tensor,
+    ) -> None:
+        self.task, self.recipe, self.seed, self.trials = task, recipe, seed, trials
+        self.model, self.added_weight = model, added_weight
+        self.loss, self.optimizer = loss_of(task), recipe.optimizer(model.parameters())
 
-    def _set(self, model: SequenceModel) -> None:
-        self.model, self.loss = model, loss_of(self.task)
-        self.optimizer = self.recipe.optimizer(model.parameters())
+    @classmethod
+    def begin(cls, task: Task, recipe: Recipe, trials: int, seed: int) -> "_Group":
+        """All trials, untrained."""
+        model = recipe.network(task, trials, seed)
+        # The layer is left out by weights of zero from it to the outputs; what they are to be.
+        weight = model.readout.weight.detach()
+        added = weight.clone()
+        if recipe.alone:
+            weight.zero_()
+        return cls(task, recipe, seed, list(range(trials)), model, added)
 
     def update(self, number: int) -> None:
         """One update of each."""
@@ -194,19 +206,17 @@ class _Group:
 
     def single(self, place: int) -> SequenceModel:
         """One of the networks on its own."""
-        return alone(self.model, self.recipe.network(self.task, None, self.seed), place)
+        model = self.recipe.network(self.task, None, self.seed)
+        model.load_state_dict({n: part[place] for n, part in self.model.state_dict().items()})
+        return model
 
     def only(self, places: list[int]) -> "_Group":
         """The group of some of the trials, with their weights and their optimizer's state."""
-        group = object.__new__(_Group)
-        group.task, group.recipe, group.seed = self.task, self.recipe, self.seed
-        group.trials = [self.trials[place] for place in places]
-        group.added_weight = self.added_weight[places]
         model = self.recipe.network(self.task, len(places), self.seed)
         model.load_state_dict({n: part[places] for n, part in self.model.state_dict().items()})
-        group._set(model)
-        pairs = zip(self.model.parameters(), model.parameters(), strict=True)
-        for old, new in pairs:
+        trials = [self.trials[place] for place in places]
+        group = _Group(self.task, self.recipe, self.seed, trials, model, self.added_weight[places])
+        for old, new in zip(self.model.parameters(), model.parameters(), strict=True):
             state = self.optimizer.state.get(old, {})
             group.optimizer.state[new] = {
                 name: value[places] if value.shape == old.shape else value.clone()
@@ -214,12 +224,6 @@ class _Group:
                 if isinstance(value, Tensor)  # all that SGD, RMSprop and Adam keep
             }
         return group
-
-
-def alone(model: SequenceModel, single: SequenceModel, place: int) -> SequenceModel:
-    """Fill a single network with the weights of one replica of `model`; hands it back."""
-    single.load_state_dict({name: part[place] for name, part in model.state_dict().items()})
-    return single
 
 
 def count_weights(model: nn.Module) -> int:
