@@ -1,9 +1,10 @@
 """All of a run in one JSON document, and its table in Markdown."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +17,7 @@ from longlag.bench.results import Peaks, Result
 from longlag.bench.table import megabytes, milliseconds, percent, ratio, ratio_only, title
 from longlag.storage import atomic_write
 
-__all__ = ["as_json", "document", "markdown", "write_tables", "write_text"]
+__all__ = ["as_json", "document", "markdown", "versions", "write_tables", "write_text"]
 
 FIRST, LAST = "<!-- results -->", "<!-- end of results -->"
 """The lines of a Markdown file between which the tables go."""
@@ -41,7 +42,7 @@ def document(
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "quick": quick,
         "machine": describe(),
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": versions(_PACKAGES),
         "tolerance": TOLERANCE,
         "step_latency_seconds": LATENCY,
         "peaks": [asdict(each) for each in peaks],
@@ -49,11 +50,13 @@ def document(
     }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """What is installed of some packages; None for one that is not."""
+    found: dict[str, str | None] = dict.fromkeys(packages)
+    for package in found:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def markdown(run: dict[str, Any]) -> str:

@@ -84,8 +84,11 @@ def run(options: Options) -> None:
     if options.list:
         _list(options.experiment)
         return
+
+    from longlag.reproduce import Effort
+
     experiment = _experiment(options.experiment)
-    effort = _effort(options)
+    effort = Effort(options.trials, options.seed, options.quick, most=options.budget)
     rows = _rows(experiment, options.rows, effort)
     folder, outcomes = _folder(options, experiment, effort)
 
@@ -113,7 +116,7 @@ def run(options: Options) -> None:
             for name, text in _remarks(experiment, outcomes):
                 console.print(f"{name}: {text}", highlight=False, markup=False)
             if folder is not None:
-                print(f"written: {folder}/results.json, table.md, figure.png")
+                print(f"written: {folder}/{', '.join(_FILES)}")
 
 
 def _run_row(row: "Row", effort: "Effort") -> "Outcome":
@@ -197,12 +200,6 @@ def _experiment(name: str | None) -> "Experiment":
             f"EXPERIMENT: got {name!r}, expected one of {known}{near_match(name, EXPERIMENTS)}"
         )
     return EXPERIMENTS[name]
-
-
-def _effort(options: Options) -> "Effort":
-    from longlag.reproduce import Effort
-
-    return Effort(options.trials, options.seed, options.quick, most=options.budget)
 
 
 def _rows(experiment: "Experiment", names: str | None, effort: "Effort") -> "list[Row]":

@@ -21,10 +21,14 @@ __all__ = [
 ]
 
 
+UNIFORM = init.Uniform(-0.2, 0.2)
+"""The initial weights of tasks 2a and 2b."""
+
+
 def one_unit(task: Task, replicas: int | None, seed: int) -> SequenceModel:
     """The net of RTRL and BPTT in 1997: one logistic unit that feeds back to itself, direct links,
     no biases; (p + 2)^2 weights on tasks 2a and 2b."""
-    return _one_unit(task, replicas, seed, "sigmoid")
+    return _one_unit(task, replicas, seed, "sigmoid", UNIFORM, UNIFORM)
 
 
 def latch(w: float) -> Network:
@@ -33,15 +37,10 @@ def latch(w: float) -> Network:
     Its own weight is w, and w / 2 is taken from each weight of an input, so that with any symbol
     the unit is in balance at 1/2: with w > 4 it goes from above to near 1, from below to near 0.
     """
+    lower = init.Uniform(UNIFORM.low - w / 2, UNIFORM.high - w / 2)
 
     def make(task: Task, replicas: int | None, seed: int) -> SequenceModel:
-        model = _one_unit(task, replicas, seed, "sigmoid")
-        assert isinstance(model.layer, ll.Recurrent)
-        with torch.no_grad():
-            assert model.layer.weight_hh is not None
-            model.layer.weight_hh.fill_(w)
-            model.layer.weight_ih.sub_(w / 2)
-        return model
+        return _one_unit(task, replicas, seed, "sigmoid", lower, init.Identity(w))
 
     return make
 
@@ -50,38 +49,36 @@ def latch_tanh(w: float) -> Network:
     """The same net with a tanh unit of own weight w: with w > 1 it has two stable states."""
 
     def make(task: Task, replicas: int | None, seed: int) -> SequenceModel:
-        return _one_unit(task, replicas, seed, "tanh", w)
+        return _one_unit(task, replicas, seed, "tanh", UNIFORM, init.Identity(w))
 
     return make
 
 
 def _one_unit(
-    task: Task, replicas: int | None, seed: int, activation: str, w: float | None = None
-) -> SequenceModel:
-    uniform = init.Uniform(-0.2, 0.2)
+    task: Task, replicas: int | None, seed: int, activation: str,
+    weight_ih: init.Initializer, weight_hh: init.Initializer,
+) -> SequenceModel:  # fmt: skip
     layer = ll.Elman(
-        task.input_size, 1, activation=activation, bias=False, weight_ih_init=uniform,
-        weight_hh_init=uniform if w is None else init.Identity(w), replicas=replicas,
-        seed=seed + 1,
+        task.input_size, 1, activation=activation, bias=False, weight_ih_init=weight_ih,
+        weight_hh_init=weight_hh, replicas=replicas, seed=seed + 1,
     )  # fmt: skip
-    return _direct(task, layer, uniform, seed)
+    return _direct(task, layer, seed)
 
 
 def lstm_2a(task: Task, replicas: int | None, seed: int) -> SequenceModel:
     """The LSTM of tasks 2a and 2b: a memory cell with an input gate in place of the unit."""
-    uniform = init.Uniform(-0.2, 0.2)
     layer = ll.LSTM1997(
         task.input_size, 1, output_gate=False, recurrent=False, cell_input="sigmoid",
-        cell_output="identity", bias=False, weight_ih_init=uniform, replicas=replicas,
+        cell_output="identity", bias=False, weight_ih_init=UNIFORM, replicas=replicas,
         seed=seed + 1,
     )  # fmt: skip
-    return _direct(task, layer, uniform, seed)
+    return _direct(task, layer, seed)
 
 
-def _direct(task: Task, layer: ll.Recurrent, uniform: init.Uniform, seed: int) -> SequenceModel:
+def _direct(task: Task, layer: ll.Recurrent, seed: int) -> SequenceModel:
     return SequenceModel(
         layer, task.output_size, reduce=task.reduce, direct=True, bias=False,
-        output_activation="sigmoid", readout_init=uniform, seed=seed + 2,
+        output_activation="sigmoid", readout_init=UNIFORM, seed=seed + 2,
     )  # fmt: skip
 
 

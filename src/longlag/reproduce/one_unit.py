@@ -143,7 +143,7 @@ def run(
         weights=nets.shape[1],
         sequences=tuple(int(each) if each else None for each in done),
         budget=budget,
-        seconds=time.perf_counter() - began,
+        seconds=round(time.perf_counter() - began, 1),
         curve=tuple(curve),
         notes=notes,
     )

@@ -1,13 +1,13 @@
 """The rows that were run: as a table, as a JSON document, as a figure."""
 
 import datetime
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 
+from longlag.bench.document import versions
 from longlag.bench.machine import describe
 from longlag.reproduce.experiment import Effort, Experiment, Published, Row
 from longlag.reproduce.outcome import Outcome
@@ -91,12 +91,6 @@ def as_document(
         effort: how much of it.
         command: what was typed.
     """
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
     return {
         "format": 1,
         "experiment": experiment.name,
@@ -107,7 +101,7 @@ def as_document(
         "seed": effort.seed,
         "quick": effort.quick,
         "machine": describe(),
-        "versions": versions,
+        "versions": versions(_PACKAGES),
         "rows": [
             {
                 "name": row.name,
