@@ -180,3 +180,15 @@ def test_what_is_refused():
 
 def test_docstrings():
     assert not doctest.testmod(spectra).failed
+
+
+def test_weights_that_are_not_finite_make_numbers_that_are_none():
+    layer = ll.Elman(2, 3, seed=0)
+    with torch.no_grad():
+        layer.weight_hh[0, 0] = torch.nan
+    found = spectral_facts(layer)
+    assert found.matrices["candidate"].norm.isnan()
+    assert found.step_bound is not None
+    assert found.step_bound.isnan()
+    assert not found.vanishes
+    assert not found.may_explode

@@ -77,8 +77,9 @@ def exact_norms(chains: Chains, lags: Sequence[int], smallest: bool) -> ChainNor
         if lag:
             product, scale = _rescaled(chains.back(lag, product), scale)
             if smallest:
-                own, info = torch.linalg.inv_ex(chains.back(lag, ones))
-                singular = singular | (info != 0) | _lost(own, chains.back(lag, ones))
+                factor = chains.back(lag, ones)
+                own, info = torch.linalg.inv_ex(factor)
+                singular = singular | (info != 0) | _lost(own, factor)
                 own = own.masked_fill(singular[..., None, None], 0.0)
                 inverse, inverse_scale = _rescaled(own @ inverse, inverse_scale)
         if lag in wanted:

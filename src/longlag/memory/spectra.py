@@ -113,7 +113,10 @@ def spectral_facts(layer: nn.Module) -> SpectralFacts:
     Raises:
         TypeError: it is none; of a stack, take one of ``stack.layers``.
 
-    Cost: a singular value and an eigenvalue decomposition of each matrix.
+    Weights that are not finite make the numbers of their matrix NaN, and the bound with it.
+
+    Cost: a singular value and an eigenvalue decomposition of each matrix, and once more for the
+    bound.
 
     >>> import longlag as ll
     >>> facts = spectral_facts(ll.Elman(3, 8, activation="sigmoid", seed=0))
@@ -148,7 +151,7 @@ def spectral_facts(layer: nn.Module) -> SpectralFacts:
         bound = bound.amax(-1)
     elif gate.matrices and not gate.matrices[0].truncated:
         (matrix,) = _matrices(one).values()
-        bound = bound + torch.linalg.matrix_norm(scale.unsqueeze(-1) * matrix, 2)
+        bound = bound + _facts(scale.unsqueeze(-1) * matrix).norm
     return SpectralFacts(matrices, gamma, bound, "")
 
 
@@ -164,13 +167,9 @@ def _matrices(layer: Layer) -> dict[str, Tensor]:
             assert layer.weight_hh is not None
             rows = layer.weight_hh.detach()[..., row * hidden : (row + 1) * hidden, :].double()
             name = gate.name if len(gate.matrices) == 1 else f"{gate.name}.{number}"
-            found[name] = _patterned(rows, dense)
+            found[name] = patterned(rows, dense.pattern)
             row += 1
     return found
-
-
-def _patterned(rows: Tensor, dense: Dense) -> Tensor:
-    return patterned(rows, dense.pattern)
 
 
 def _facts(matrix: Tensor) -> MatrixFacts:
