@@ -23,6 +23,7 @@ from longlag.gradients.layer_pass import (
     add_by_name,
     send_back,
 )
+from longlag.gradients.layers import names_in
 from longlag.gradients.method import Loss
 from longlag.gradients.model_pass import ModelPass
 from longlag.scan import Schedule
@@ -175,13 +176,11 @@ class _Sums:
         self.model, self.run, self.error, self.lags = model, run, error, lags
         self.terms: dict[str, Tensor] = {}
         self.rest: dict[str, Tensor] = {}
-        names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
         for each in run.layers:
-            for _, parameter in each.layer.named_parameters():
-                if id(parameter) in names:
-                    name = names[id(parameter)]
-                    self.terms[name] = parameter.new_zeros((lags, *parameter.shape))
-                    self.rest[name] = torch.zeros_like(parameter).detach()
+            for name in names_in(model, each.layer).values():
+                parameter = model.get_parameter(name)
+                self.terms[name] = parameter.new_zeros((lags, *parameter.shape))
+                self.rest[name] = torch.zeros_like(parameter).detach()
 
     def copies(self, window: int) -> int:
         """How many steps' errors can be sent back at once, each over a window of steps."""

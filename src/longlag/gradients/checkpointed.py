@@ -17,10 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.bptt import BPTT
-from longlag.gradients.method import Accumulated, Backward, Loss
+from longlag.gradients.method import Loss
 from longlag.gradients.parts import (
-    add_gradients,
     detached,
     drops_out,
     map_tensors,
@@ -28,6 +26,7 @@ from longlag.gradients.parts import (
     trained,
 )
 from longlag.gradients.pieces import Error, Reading, Steps
+from longlag.gradients.piecewise import Found, PiecewiseMethod
 from longlag.gradients.revolve import advances, reverse, starts
 from longlag.scan.pieces import Pieces
 
@@ -100,7 +99,7 @@ def plan(steps: int, budget: float, cost: float = 1.0, stretch: int = 1) -> Plan
 
 
 @dataclass(frozen=True)
-class CheckpointedBPTT:
+class CheckpointedBPTT(PiecewiseMethod):
     r"""The exact gradient within a budget of memory, by running steps again.
 
     A sequence is cut into pieces. First all are run without a graph, and the states before some
@@ -125,13 +124,14 @@ class CheckpointedBPTT:
             >= 2; or bytes, such as ``"200 MB"``, for these and what a piece keeps beside.
 
     Raises:
-        ValueError, TypeError: the budget is none.
+        ValueError, TypeError: the budget is none; in :meth:`gradients` also where it is too small
+            for one step of the model.
 
     >>> import longlag as ll
     >>> model = ll.SequenceModel(ll.LSTM(2, 3, seed=0), 1, reduce=None, seed=1)
     >>> x, target = torch.ones(64, 640, 2), torch.zeros(64, 640, 1)
     >>> few = CheckpointedBPTT(130).gradients(model, x, target, nn.functional.mse_loss)
-    >>> exact = BPTT().gradients(model, x, target, nn.functional.mse_loss)
+    >>> exact = ll.BPTT().gradients(model, x, target, nn.functional.mse_loss)
     >>> all(torch.equal(few[name], exact[name]) for name in exact)
     True
     """
@@ -153,50 +153,22 @@ class CheckpointedBPTT:
                 "the piece that is differentiated"
             )
 
-    def gradients(
+    def _find(
         self,
         model: nn.Module,
         x: Tensor,
         target: Tensor,
         loss: Loss,
-        *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
-    ) -> dict[str, Tensor]:
-        """The gradient of `loss(model(x), target)`; arguments and result as of BPTT.
-
-        Raises:
-            TypeError: the model cannot be taken apart into recurrence and readout.
-            ValueError: it reads in both directions; the budget is too small for one step; the loss
-                is not a scalar.
-        """
-        run = self._run(model, x, lengths, resets)
-        if run is None:
-            options = {"lengths": lengths, "resets": resets, "state": state}
-            return BPTT().gradients(model, x, target, loss, **options)
-        return run(state, target, loss)[0]
-
-    def accumulate(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        target: Tensor,
-        loss: Loss,
-        backward: Backward,
-        *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
-    ) -> Accumulated:
-        """Add what :meth:`gradients` finds to `.grad`; see :meth:`BPTT.accumulate`."""
-        run = self._run(model, x, lengths, resets)
-        if run is None:
-            options = {"lengths": lengths, "resets": resets, "state": state}
-            return BPTT().accumulate(model, x, target, loss, backward, **options)
-        found, error = run(state, target, loss)
-        add_gradients(model, found, backward)
-        return Accumulated(error.loss.detach(), error.output.detach())
+        lengths: Tensor | None,
+        resets: Tensor | None,
+        state: Any,
+    ) -> Found | None:
+        given = Steps.of(model, x, lengths, resets, "CheckpointedBPTT")
+        pieces = self.plan(model, x)
+        if pieces.piece >= given.steps:
+            return None
+        found, error = _Run(model, given, pieces)(state, target, loss)
+        return Found(found, error.loss.detach(), error.output.detach())
 
     def plan(self, model: nn.Module, x: Tensor) -> Plan:
         """The pieces and stored states for a model and x (N, T, C)."""
@@ -207,14 +179,6 @@ class CheckpointedBPTT:
         state, tape = _numbers(given.parts.recurrent)
         one = state * x.element_size() * max(1, x[..., 0, 0].numel())
         return plan(steps, _bytes(self.budget) / one, tape / state, stretch)
-
-    def _run(
-        self, model: nn.Module, x: Tensor, lengths: Tensor | None, resets: Tensor | None
-    ) -> "_Run | None":
-        """What runs the pieces; None where one piece is enough."""
-        given = Steps.of(model, x, lengths, resets, "CheckpointedBPTT")
-        found = self.plan(model, x)
-        return None if found.piece >= given.steps else _Run(model, given, found)
 
 
 class _Run:

@@ -8,17 +8,16 @@ References:
 """
 
 import itertools
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.bptt import BPTT
 from longlag.gradients.influence_law import Law
 from longlag.gradients.influence_layer import Influence
-from longlag.gradients.layers import Layer, layers_in
+from longlag.gradients.layers import Layer, layers_in, names_in
 from longlag.gradients.method import Accumulated, Backward, Loss
 from longlag.gradients.parts import (
     add_gradients,
@@ -31,6 +30,7 @@ from longlag.gradients.parts import (
     trained,
 )
 from longlag.gradients.pieces import Error, Reading, Steps
+from longlag.gradients.piecewise import Found, PiecewiseMethod
 from longlag.scan import Schedule
 
 __all__ = ["ForwardMethod", "check_options"]
@@ -48,25 +48,26 @@ def check_options(online: Any, block: Any) -> None:
         raise ValueError(f"block: got {block}, expected a number of steps >= 1")
 
 
-class _Found(NamedTuple):
+class _Walked(NamedTuple):
     """What a walk over some steps gives.
 
     Attributes:
-        gradients: by parameter name in the model.
-        loss, output: of the steps, without a graph.
+        found: of the steps.
         state: after the steps.
         influence: on that state, by layer.
     """
 
-    gradients: dict[str, Tensor]
-    loss: Tensor
-    output: Tensor
+    found: Found
     state: Any
     influence: list[Influence]
 
 
-class ForwardMethod(ABC):
-    """A method that goes through the steps forward, with the influence of the parameters."""
+class ForwardMethod(PiecewiseMethod):
+    """A method that goes through the steps forward, with the influence of the parameters.
+
+    Of whole sequences the steps are read twice: first the output of all steps is had, and its
+    error; then the influence goes along. Whether it is ``online`` makes no difference there.
+    """
 
     online: bool
     block: int | None
@@ -80,54 +81,20 @@ class ForwardMethod(ABC):
         """Steps between two updates: 1 if ``online``, else None: one update for whole sequences."""
         return 1 if self.online else None
 
-    def gradients(
+    def _find(
         self,
         model: nn.Module,
         x: Tensor,
         target: Tensor,
         loss: Loss,
-        *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
-    ) -> dict[str, Tensor]:
-        """The gradient of `loss(model(x), target)`, the weights being as they are.
-
-        Arguments and result are those of :meth:`BPTT.gradients`; `online` makes no difference. The
-        steps are read twice: first the output of all steps is had, and its error, whatever the loss
-        is; then the influence goes along.
-
-        Raises:
-            TypeError: the model cannot be taken apart into recurrent layers of longlag and readout.
-            ValueError: it reads in both directions, or drops out units; the loss is not a scalar;
-                `lengths` or `resets` do not fit x.
-        """
+        lengths: Tensor | None,
+        resets: Tensor | None,
+        state: Any,
+    ) -> Found | None:
         given = self._given(model, x, lengths, resets)
         if not _any_steps(x):
-            options = {"lengths": lengths, "resets": resets, "state": state}
-            return BPTT().gradients(model, x, target, loss, **options)
-        return self._walk(model, given, target, loss, state, None, False).gradients
-
-    def accumulate(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        target: Tensor,
-        loss: Loss,
-        backward: Backward,
-        *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
-    ) -> Accumulated:
-        """Add what :meth:`gradients` finds to `.grad`; see :meth:`BPTT.accumulate`."""
-        given = self._given(model, x, lengths, resets)
-        if not _any_steps(x):
-            options = {"lengths": lengths, "resets": resets, "state": state}
-            return BPTT().accumulate(model, x, target, loss, backward, **options)
-        found = self._walk(model, given, target, loss, state, None, False)
-        add_gradients(model, found.gradients, backward)
-        return Accumulated(found.loss, found.output)
+            return None
+        return self._walk(model, given, target, loss, state, None, False).found
 
     def accumulate_window(
         self,
@@ -163,12 +130,11 @@ class ForwardMethod(ABC):
         state, influence = (None, None) if carry is None else (carry["state"], carry["influence"])
         if not _any_steps(x):
             options = {"lengths": lengths, "resets": resets, "state": state}
-            return (
-                BPTT().accumulate(model, x, target, loss, backward, **options)._replace(carry=carry)
-            )
-        found = self._walk(model, given, target, loss, state, influence, True)
+            done = self.accumulate(model, x, target, loss, backward, **options)
+            return done._replace(carry=carry)
+        found, after, influence = self._walk(model, given, target, loss, state, influence, True)
         add_gradients(model, found.gradients, backward)
-        rest = {"state": state_tree(detached(found.state)), "influence": found.influence}
+        rest = {"state": state_tree(detached(after)), "influence": influence}
         return Accumulated(found.loss, found.output, rest)
 
     def _given(
@@ -189,10 +155,10 @@ class ForwardMethod(ABC):
         state: Any,
         influence: list[Influence] | None,
         go_on: bool,
-    ) -> _Found:
+    ) -> _Walked:
         """Through all steps, twice; with ``go_on`` the influence is wanted at the end."""
-        found = layers_in(given.parts.recurrent, "", None, type(self).__name__)
-        layers = [layer for _, layer, _ in found]
+        name = type(self).__name__
+        layers = [layer for _, layer, _ in layers_in(given.parts.recurrent, "", None, name)]
         law = self._law(layers)
         size = self.block or law.block
         ends = [*range(0, given.steps, size), given.steps]
@@ -209,10 +175,9 @@ class ForwardMethod(ABC):
             sums = _Sums(model, layers)
             walk = _Walk(law, given, error, total, sums)
             influence = walk(blocks, begin, influence, go_on)
-        return _Found(
-            sums.added_to(total.by_name()), error.loss.detach(), error.output.detach(), state,
-            influence,
-        )  # fmt: skip
+        gradients = sums.added_to(total.by_name())
+        found = Found(gradients, error.loss.detach(), error.output.detach())
+        return _Walked(found, state, influence)
 
 
 class _Walk:
@@ -271,10 +236,7 @@ class _Sums:
     """The gradients of the recurrent layers' parameters, by their names in the model."""
 
     def __init__(self, model: nn.Module, layers: Sequence[Layer]) -> None:
-        names = {id(p): name for name, p in model.named_parameters()}
-        self.names = [
-            {own: names[id(p)] for own, p in layer.named_parameters()} for layer in layers
-        ]
+        self.names = [names_in(model, layer) for layer in layers]
         self.found: dict[str, Tensor] = {}
 
     def add(self, gradients: Sequence[dict[str, Tensor]]) -> None:

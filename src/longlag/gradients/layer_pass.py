@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.layers import Layer
-from longlag.gradients.parts import trained
+from longlag.gradients.layers import Layer, names_in
 from longlag.recurrence import Recurrence
 from longlag.recurrence.probe import probed
 from longlag.scan import Schedule, Weights, engine_for
@@ -245,9 +244,7 @@ def add_by_name(
     model: nn.Module, layer: Layer, found: dict[str, Tensor], totals: dict[str, Tensor]
 ) -> None:
     """Add gradients by a layer's names to totals by the model's names, of trained parameters."""
-    names = {id(p): name for name, p in trained(model).items()}
-    for own, parameter in layer.named_parameters():
-        name = names.get(id(parameter))
-        if name is not None and own in found:
+    for own, name in names_in(model, layer).items():
+        if own in found:
             by = found[own]
             totals[name] = totals[name] + by if name in totals else by

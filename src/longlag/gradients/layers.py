@@ -5,9 +5,10 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
+from longlag.gradients.parts import trained
 from longlag.recurrence import Recurrence
 
-__all__ = ["Layer", "layers_in"]
+__all__ = ["Layer", "layers_in", "names_in"]
 
 
 class Layer(Protocol):
@@ -61,3 +62,15 @@ def layers_in(module: Any, name: str, state: Any, method: str) -> Iterator[tuple
         )
     for number, (part, each) in enumerate(zip(parts, states, strict=True)):
         yield from layers_in(part, f"{name}.layers.{number}".lstrip("."), each, method)
+
+
+def names_in(model: nn.Module, layer: Layer) -> dict[str, str]:
+    """From the name of a parameter in a layer of the model to that in the model, of the trained.
+
+    >>> import longlag as ll
+    >>> model = ll.SequenceModel(ll.Elman(2, 3, bias=False), 1)
+    >>> names_in(model, model.layer)
+    {'weight_ih': 'layer.weight_ih', 'weight_hh': 'layer.weight_hh'}
+    """
+    names = {id(p): name for name, p in trained(model).items()}
+    return {own: names[id(p)] for own, p in layer.named_parameters() if id(p) in names}

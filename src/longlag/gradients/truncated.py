@@ -15,10 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.bptt import BPTT
 from longlag.gradients.method import Accumulated, Backward, Loss
 from longlag.gradients.parts import (
-    add_gradients,
     as_scalar,
     clipped_lengths,
     detached,
@@ -30,6 +28,7 @@ from longlag.gradients.parts import (
     trained,
 )
 from longlag.gradients.pieces import Reading, Steps
+from longlag.gradients.piecewise import Found, PiecewiseMethod
 
 __all__ = ["TruncatedBPTT"]
 
@@ -43,7 +42,7 @@ class _Window(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TruncatedBPTT:
+class TruncatedBPTT(PiecewiseMethod):
     r"""Every k1 steps, the errors of these steps are sent back up to k2 steps.
 
     With windows [a, b) of k1 steps, of which the last may be shorter,
@@ -59,7 +58,9 @@ class TruncatedBPTT:
 
     Biased: what is further back than k2 steps gets no credit. With k2 >= T it is BPTT, bit for bit.
     Time: k2 / k1 times that of BPTT if k2 > k1, and one more forward pass in :meth:`gradients`.
-    Memory: the states of k2 steps, and the output.
+    Memory: the states of k2 steps, and the output. In :meth:`gradients` the errors are those of the
+    loss of the whole output; what the windows send back is summed. It reads the steps twice, so the
+    model may not drop out units.
 
     In ``fit`` the weights are updated after each window, with the loss of its steps alone, and a
     stream (:class:`longlag.Streams`) may be longer than memory. A model that puts out one result a
@@ -77,7 +78,7 @@ class TruncatedBPTT:
     >>> model = ll.SequenceModel(ll.Elman(2, 3, seed=0), 1, reduce=None, seed=1)
     >>> x, target = torch.ones(4, 50, 2), torch.zeros(4, 50, 1)
     >>> short = TruncatedBPTT(5, 10).gradients(model, x, target, nn.functional.mse_loss)
-    >>> exact = BPTT().gradients(model, x, target, nn.functional.mse_loss)
+    >>> exact = ll.BPTT().gradients(model, x, target, nn.functional.mse_loss)
     >>> whole = TruncatedBPTT(5, 50).gradients(model, x, target, nn.functional.mse_loss)
     >>> name = "layer.weight_hh"
     >>> torch.equal(short[name], exact[name]), torch.equal(whole[name], exact[name])
@@ -110,54 +111,21 @@ class TruncatedBPTT:
         """Steps before a window that its errors are sent back to."""
         return max(0, self._back - self.k1)
 
-    def gradients(
+    def _find(
         self,
         model: nn.Module,
         x: Tensor,
         target: Tensor,
         loss: Loss,
-        *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
-    ) -> dict[str, Tensor]:
-        """The truncated gradient of `loss(model(x), target)`, the weights being as they are.
-
-        Arguments and result are those of :meth:`BPTT.gradients`. The errors are those of the loss
-        of the whole output; what the windows send back is summed.
-
-        Raises:
-            TypeError: the model cannot be taken apart into recurrence and readout.
-            ValueError: it reads in both directions, or drops out units; the loss is not a scalar.
-        """
+        lengths: Tensor | None,
+        resets: Tensor | None,
+        state: Any,
+    ) -> Found | None:
         given = Steps.of(model, x, lengths, resets, "TruncatedBPTT")
         windows = list(self._windows(given.steps))
         if windows == [(0, 0, given.steps)]:
-            options = {"lengths": lengths, "resets": resets, "state": state}
-            return BPTT().gradients(model, x, target, loss, **options)
-        return self._walk(model, given, windows, state, target, loss)[0]
-
-    def accumulate(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        target: Tensor,
-        loss: Loss,
-        backward: Backward,
-        *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
-    ) -> Accumulated:
-        """Add what :meth:`gradients` finds to `.grad`; see :meth:`BPTT.accumulate`."""
-        given = Steps.of(model, x, lengths, resets, "TruncatedBPTT")
-        windows = list(self._windows(given.steps))
-        if windows == [(0, 0, given.steps)]:
-            options = {"lengths": lengths, "resets": resets, "state": state}
-            return BPTT().accumulate(model, x, target, loss, backward, **options)
-        found, value, output = self._walk(model, given, windows, state, target, loss)
-        add_gradients(model, found, backward)
-        return Accumulated(value, output)
+            return None
+        return self._walk(model, given, windows, state, target, loss)
 
     def _walk(
         self,
@@ -167,8 +135,8 @@ class TruncatedBPTT:
         state: Any,
         target: Tensor,
         loss: Loss,
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Gradients, loss and output: once through without a graph, then window by window."""
+    ) -> Found:
+        """Once through without a graph, then window by window."""
         refuse_dropout(model, "TruncatedBPTT")
         ends = {0, given.steps, *(at for window in windows for at in (window.start, window.stop))}
         reading, begin = Reading(given), {}
@@ -187,7 +155,7 @@ class TruncatedBPTT:
                 if h.requires_grad:
                     weights = [*named.values()]
                     total.add(torch.autograd.grad(h, weights, slope, allow_unused=True))
-        return total.by_name(), error.loss.detach(), error.output.detach()
+        return Found(total.by_name(), error.loss.detach(), error.output.detach())
 
     def accumulate_window(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from longlag.gradients import gradient_by_lag
 from longlag.gradients.layer_pass import STATES_ONLY, Pass
+from longlag.gradients.layers import names_in
 from longlag.gradients.method import Loss
 from longlag.gradients.model_pass import ModelPass
 from longlag.memory.directions import Reading, both_ways, recurrent_of
@@ -261,23 +262,15 @@ def _of_one(
         found = gradient_by_lag(model, x, target, loss, step="all", lengths=lengths, resets=resets,
                                 state=state)  # fmt: skip
         terms = found.norms()
-    prefixes = {each.name: _names(model, each) for each in run.layers}
     layers = []
     for each in run.layers:
-        names = prefixes[each.name]
+        names = names_in(model, each.layer)
         if weights and at is not None:
             own = {names[n]: by for n, by in _term_norms(each, at).items() if n in names}
         else:
             own = {name: terms[name] for name in names.values() if name in terms}
         layers.append(_layer_flow(each, at, own))
     return ErrorFlow(error.loss.detach(), step, tuple(layers))
-
-
-def _names(model: nn.Module, each: Pass) -> dict[str, str]:
-    """From a trained parameter's name in the layer to that in the model."""
-    names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
-    own = each.layer.named_parameters()
-    return {name: names[id(p)] for name, p in own if id(p) in names}
 
 
 def _layer_flow(each: Pass, at: Tensor | None, weights: dict[str, Tensor]) -> LayerFlow:
