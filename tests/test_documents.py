@@ -46,7 +46,7 @@ def test_the_cell_of_ones_own_learns(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gradients.md", "chunker.md"])
+@pytest.mark.parametrize("name", ["gradients.md", "chunker.md", "memory.md"])
 def test_the_code_of_a_page_runs(tmp_path, name):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(), re.DOTALL)
     assert blocks

@@ -9,7 +9,7 @@ from tests.scan.cases import CELLS, hidden_of, layer_of, random
 from torch import nn
 
 import longlag as ll
-from longlag.gradients import errors
+from longlag.gradients import errors, layers
 from longlag.gradients.errors import state_errors
 
 mse = nn.functional.mse_loss
@@ -309,7 +309,8 @@ def test_a_loss_that_is_no_scalar_is_refused():
         state_errors(model, x, target, lambda output, target: output - target)
 
 
-def test_docstring_examples_run():
-    result = doctest.testmod(errors)
+@pytest.mark.parametrize("module", [errors, layers], ids=["errors", "layers"])
+def test_docstring_examples_run(module):
+    result = doctest.testmod(module)
     assert result.attempted > 0
     assert result.failed == 0

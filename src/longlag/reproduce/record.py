@@ -45,7 +45,7 @@ def _time(seconds: float) -> str:
     """Seconds, as one would say them.
 
     >>> _time(3.21), _time(75), _time(4000)
-    ('3.2 s', '1 min 15 s', '1 h 7 min')
+    ('3.2 s', '1 min 15 s', '1 h 6 min')
     """
     if seconds < 60:
         return f"{seconds:.1f} s"
