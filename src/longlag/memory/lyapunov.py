@@ -50,7 +50,7 @@ class LyapunovSpectrum:
 
     @property
     def total(self) -> Tensor:
-        """The sum of the exponents; with all S of them, the mean of log |det J_t|."""
+        """The sum of the exponents; with all S of them, the mean of ``log |det J_t|``."""
         return self.exponents.sum(-1)
 
     @property

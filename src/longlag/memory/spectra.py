@@ -58,7 +58,7 @@ class SpectralFacts:
     Attributes:
         matrices: by gate, and ``GATE.NUMBER`` where it has several, the facts of its recurrent
             matrix; a diagonal one counts as such. Empty where the layer has none.
-        gamma: the greatest slope of the activation, sup |phi'|; None where there is no one
+        gamma: the greatest slope of the activation, ``sup |phi'|``; None where there is no one
             activation, or it has no greatest slope.
         critical: 1 / gamma, the norm of W at which an Elman network may cease to forget.
         step_bound: the number that no ||J_t||_2 exceeds, whatever the input; None without a bound.
