@@ -7,6 +7,7 @@ its own, which the tests read.
 from collections.abc import Iterator
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
 install_import_hook("longlag.scan", "beartype.beartype")
@@ -29,3 +30,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LONGLAG_CACHE", str(folder / "cache"))
         yield
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small matrices, and the same bits whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -26,14 +26,6 @@ from longlag.tasks import (
 EASY = Recipe(nets.lstm_2a, adam(0.1, (0.9, 0.99)), check_every=10)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_trials_succeed_and_are_networks_that_meet_the_criterion():
     task, told = LongLag(3), []
     outcome, models = train(
