@@ -1,5 +1,6 @@
 """Training: `fit`, its options, its history and the ways it can end."""
 
+from longlag.gradients.losses import IGNORED_CLASS, cross_entropy, mae, mse
 from longlag.training.batch import Batch, Sequences
 from longlag.training.errors import (
     CheckpointMismatchError,
@@ -11,7 +12,6 @@ from longlag.training.errors import (
 )
 from longlag.training.fit import fit
 from longlag.training.history import History, Record
-from longlag.training.losses import IGNORED_CLASS, cross_entropy, mae, mse
 from longlag.training.options import Checkpoint, EarlyStopping, Schedule
 from longlag.training.sources import Stream
 from longlag.training.streams import Streams

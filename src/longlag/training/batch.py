@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longlag.training.losses import IGNORED_CLASS
+from longlag.gradients.losses import IGNORED_CLASS
 
 __all__ = ["Batch", "Sequences", "as_batch"]
 

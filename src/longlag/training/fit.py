@@ -10,11 +10,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from longlag.gradients import BPTT, GradientMethod, Loss, WindowedMethod
+from longlag.gradients.losses import resolve_loss
 from longlag.training import randomness
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History
-from longlag.training.loop import Callback, Limits, Loop
-from longlag.training.losses import resolve_loss
+from longlag.training.loop import Callback, Limits, Loop, UpdateCallback
 from longlag.training.metrics import Metrics, make_meters
 from longlag.training.optimizers import (
     OptimizerLike,
@@ -110,7 +110,10 @@ def fit(
             as before when `fit` returns.
         progress: a bar on a terminal, lines elsewhere, on standard error.
         fabric: a `lightning_fabric.Fabric` for another device or precision; one process.
-        callbacks: each is called as callback(record, model) after each record; it may raise
+        callbacks: each is called as callback(record, model) after each record. One with a method
+            `after_update(step, model)`, such as `ll.MemoryRecorder`, has it called after each
+            update, with the number of updates made so far; a resumed run goes on counting. At that
+            time the gradient, clipped, is still in `.grad`. One may have either or both, and raise
             `StopTraining`.
 
     Returns:
@@ -138,6 +141,7 @@ def fit(
     """
     _check_limits(epochs=epochs, steps=steps, batch_size=batch_size, clip_norm=clip_norm)
     _check_choices(model, method, resume, seed, validate_every, checkpoint)
+    _check_callbacks(callbacks)
     parameters = trainable(model)
     fabric = fabric if fabric is not None else _fabric_for(parameters[0].device)
     precision = _check_fabric(fabric)
@@ -302,6 +306,25 @@ def _check_choices(
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise ValueError(f"seed is {seed!r}; expected an integer, 0 <= seed < 2**63")
     _require_count("validate_every", validate_every)
+
+
+def _check_callbacks(callbacks: object) -> None:
+    if not isinstance(callbacks, Sequence):
+        raise TypeError(
+            f"callbacks is a {type(callbacks).__name__}; expected a sequence of callbacks, such as "
+            "[callback]"
+        )
+    for number, each in enumerate(callbacks):
+        if isinstance(each, type) and isinstance(each, UpdateCallback):
+            raise TypeError(
+                f"callbacks[{number}] is the class {each.__name__}; expected an object of it: "
+                f"{each.__name__}(...)"
+            )
+        if not (callable(each) or isinstance(each, UpdateCallback)):
+            raise TypeError(
+                f"callbacks[{number}] is a {type(each).__name__}; expected a "
+                "callable(record, model), or an object with a method after_update(step, model)"
+            )
 
 
 def _require_count(name: str, value: int | None) -> None:

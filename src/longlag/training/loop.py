@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from longlag.gradients import Accumulated, Backward, GradientMethod, Loss, Omega, WindowedMethod
+from longlag.gradients.losses import due
 from longlag.training import randomness
 from longlag.training.batch import Batch
 from longlag.training.checkpoints import CheckpointFile, check_fingerprint
@@ -23,7 +24,6 @@ from longlag.training.errors import (
 )
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History, Record
-from longlag.training.losses import due
 from longlag.training.optimizers import Scheduling, learning_rate
 from longlag.training.options import Checkpoint
 from longlag.training.progress import Reporter
@@ -32,9 +32,19 @@ from longlag.training.sources import Source
 from longlag.training.stopping import Stopper
 from longlag.training.windows import Window, has_steps, windows_of
 
-__all__ = ["Callback", "Limits", "Loop", "Position"]
+__all__ = ["Callback", "Limits", "Loop", "Position", "UpdateCallback"]
 
-Callback: TypeAlias = Callable[[Record, nn.Module], None]
+
+@runtime_checkable
+class UpdateCallback(Protocol):
+    """A callback that sees each update."""
+
+    def after_update(self, step: int, model: nn.Module) -> None:
+        """Called after each update; `step` is the number of updates made so far."""
+        ...
+
+
+Callback: TypeAlias = Callable[[Record, nn.Module], None] | UpdateCallback
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,8 @@ class Loop:
         self.history = History()
         self.file = CheckpointFile(self.checkpoint.path) if self.checkpoint else None
         self._has_saved = False
+        self._on_record = [each for each in self.callbacks if callable(each)]
+        self._on_update = [each for each in self.callbacks if isinstance(each, UpdateCallback)]
         # Constants such as a mask of -inf are as they should be.
         self._infinite = {n for n, w in self._weights() if not (w.requires_grad or _is_finite(w))}
         self._started = self._saved_at = time.perf_counter()
@@ -172,6 +184,7 @@ class Loop:
         for batch in self.source.batches(position.epoch, position.batch):
             for window in self._windows(batch):
                 if self._step(window):
+                    self._tell_of_update()
                     if self._record_is_due():
                         self._record()
                     if checkpoint is not None and self._save_is_due(checkpoint):
@@ -288,9 +301,16 @@ class Loop:
         if self.scheduling is not None:
             self.scheduling.after_record(record)
         self.reporter.record(record)
-        for callback in self.callbacks:
+        for callback in self._on_record:
             try:
                 callback(record, self.model)
+            except StopTraining:
+                self.history.stopped = "callback"
+
+    def _tell_of_update(self) -> None:
+        for callback in self._on_update:
+            try:
+                callback.after_update(self.position.step, self.model)
             except StopTraining:
                 self.history.stopped = "callback"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
-from longlag.training.losses import due, name_of
+from longlag.gradients.losses import due, name_of
 
 if TYPE_CHECKING:
     import torchmetrics

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, Protocol, TypeAlias
 import numpy as np
 import torch
 
+from longlag.gradients.losses import IGNORED_CLASS
 from longlag.training.batch import Batch
-from longlag.training.losses import IGNORED_CLASS
 
 __all__ = ["Recording", "Recordings", "Streams"]
 

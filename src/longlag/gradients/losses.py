@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from longlag.gradients import Loss
+from longlag.gradients.method import Loss
 
 __all__ = ["IGNORED_CLASS", "cross_entropy", "due", "mae", "mse", "resolve_loss"]
 
