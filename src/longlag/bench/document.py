@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from longlag.bench.check import TOLERANCE
 from longlag.bench.limits import LATENCY
@@ -15,9 +15,9 @@ from longlag.bench.machine import describe
 from longlag.bench.peers import OURS
 from longlag.bench.results import Peaks, Result
 from longlag.bench.table import megabytes, milliseconds, percent, ratio, ratio_only, title
-from longlag.storage import atomic_write
+from longlag.storage import atomic_write_text
 
-__all__ = ["as_json", "document", "markdown", "versions", "write_tables", "write_text"]
+__all__ = ["as_json", "document", "markdown", "versions", "write_tables"]
 
 FIRST, LAST = "<!-- results -->", "<!-- end of results -->"
 """The lines of a Markdown file between which the tables go."""
@@ -115,19 +115,6 @@ def _table(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    atomic_write(path, write)
-
-
 def write_tables(path: Path, tables: str) -> None:
     """Put the tables into a file: between its two marked lines, or as its whole content.
 
@@ -138,7 +125,7 @@ def write_tables(path: Path, tables: str) -> None:
     before, first, rest = text.partition(FIRST)
     _, last, after = rest.partition(LAST)
     marked = f"{before}{first}\n{tables}{last}{after}" if first and last else tables
-    write_text(path, marked)
+    atomic_write_text(path, marked)
 
 
 def as_json(run: dict[str, Any]) -> str:

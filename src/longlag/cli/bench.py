@@ -97,6 +97,7 @@ def run(options: Options) -> None:
 
     from longlag.bench import document
     from longlag.bench.table import table
+    from longlag.storage import atomic_write_text
 
     console = Console(width=100)
     results, peaks = _measure(works)
@@ -109,7 +110,7 @@ def run(options: Options) -> None:
     for reason in sorted({f"{n}: {why}" for each in results for n, why in each.skipped.items()}):
         console.print(f"not measured everywhere: {reason}", highlight=False, markup=False)
     if "json" in files:
-        document.write_text(files["json"], document.as_json(done))
+        atomic_write_text(files["json"], document.as_json(done))
     if "markdown" in files:
         document.write_tables(files["markdown"], document.markdown(done))
     if "figure" in files:

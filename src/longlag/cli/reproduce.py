@@ -150,15 +150,14 @@ def _write(
     folder: Path, experiment: "Experiment", outcomes: "dict[str, Outcome]", effort: "Effort",
     command: str,
 ) -> None:  # fmt: skip
-    from longlag.bench.document import write_text
     from longlag.reproduce import record
     from longlag.reproduce.figure import draw
-    from longlag.storage import atomic_write
+    from longlag.storage import atomic_write, atomic_write_text
 
     document = record.as_document(experiment, outcomes, effort, command)
     results, page, image = (folder / name for name in _FILES)
-    write_text(results, json.dumps(document, indent=1) + "\n")
-    write_text(page, record.markdown(experiment, outcomes))
+    atomic_write_text(results, json.dumps(document, indent=1) + "\n")
+    atomic_write_text(page, record.markdown(experiment, outcomes))
     figure = draw(experiment, outcomes)
     atomic_write(image, lambda file: figure.savefig(file, format="png", dpi=130))
 

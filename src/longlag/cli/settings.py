@@ -4,14 +4,14 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
 
 from longlag.cli.options import UsageError
-from longlag.storage import atomic_write
+from longlag.storage import atomic_write_text
 from longlag.training import Checkpoint, Schedule
 from longlag.training.checkpoints import CheckpointFile
 
@@ -80,8 +80,4 @@ def agree(folder: Path, settings: dict[str, Any]) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-
-    def write(file: BinaryIO) -> None:
-        file.write(json.dumps(settings, indent=2).encode() + b"\n")
-
-    atomic_write(path, write)
+    atomic_write_text(path, json.dumps(settings, indent=2) + "\n")

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_write", "previous_path", "remove_leftovers"]
+__all__ = ["atomic_write", "atomic_write_text", "previous_path", "remove_leftovers"]
 
 
 def previous_path(path: Path) -> Path:
@@ -82,6 +82,23 @@ def remove_leftovers(path: Path) -> None:
     """
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):
         leftover.unlink(missing_ok=True)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """The same for a text, in UTF-8; errors as for `atomic_write`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "answer"
+    ...     atomic_write_text(path, "42")
+    ...     path.read_text(encoding="utf-8")
+    '42'
+    """
+
+    def write(file: BinaryIO) -> None:
+        file.write(text.encode())
+
+    atomic_write(path, write)
 
 
 def _temporary_path(path: Path) -> Path:
