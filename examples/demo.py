@@ -1,6 +1,7 @@
 """The demo: an LSTM and an Elman network on digits read pixel by pixel, and on a long time lag.
 
-Prints one table and writes a figure of the learning curves. Run it with ``make demo``, or
+Prints one table, writes a figure of the learning curves, and ends with a report: how far back do
+the two networks of the long time lag remember? Run it with ``make demo``, or
 
     python examples/demo.py --folder demo
 """
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import longlag as ll
+from longlag.memory import html
 from longlag.training import StopTraining
 
 EPOCHS = 60
@@ -84,6 +86,16 @@ def long_lag(kind: str, seed: int) -> tuple[str, ll.SequenceModel, ll.History]:
     return f"{verdict}, {found.wrong / found.sequences:.0%} wrong", model, history
 
 
+def memory(models: dict[str, ll.SequenceModel]) -> dict[str, ll.MemoryReport]:
+    """How far back each network of the long lag remembers, when it says the last symbol."""
+    task = ll.tasks.LongLag(delay=LAG)
+    batch = task.test_batch(32, seed=0, index=0)
+    x, target = torch.from_numpy(batch.x), torch.from_numpy(batch.target)
+    return {
+        net: ll.memory_report(model, x, target, lag=LAG, name=net) for net, model in models.items()
+    }
+
+
 def curves(runs: list[tuple[str, str, ll.History]]) -> Figure:
     """Training loss against steps, one panel a task."""
     drawing = Figure(figsize=(9, 3.6), layout="constrained")
@@ -112,7 +124,7 @@ def main() -> None:
     for name, side in (("Task", "left"), ("Net", "left"), ("Weights", "right"),
                        ("Result", "left"), ("Steps", "right"), ("Seconds", "right")):  # fmt: skip
         table.add_column(name, justify=side)
-    runs = []
+    runs, models = [], {}
     for title, train in (
         ("Digits by pixel", digits),
         (f"Long lag, p = {LAG}", long_lag),
@@ -125,11 +137,18 @@ def main() -> None:
             weights = f"{model.summary().parameters:,}"
             table.add_row(title, net, weights, result, f"{len(history):,}", f"{seconds:.1f}")
             runs.append((title, net, history))
+            models[net] = model  # in the end those of the long lag
     arguments.folder.mkdir(parents=True, exist_ok=True)
     path = arguments.folder / "learning_curves.png"
     curves(runs).savefig(path, dpi=150)
     console.print(table)
     console.print(f"Learning curves: {path}")
+    reports = memory(models)
+    page = arguments.folder / "memory.html"
+    html.write(reports, page)
+    for report in reports.values():
+        console.print(f"\n{report}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"\nBoth side by side: {page}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import longlag as ll
+
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -46,13 +48,29 @@ def test_the_cell_of_ones_own_learns(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gradients.md", "chunker.md", "memory.md"])
+@pytest.mark.parametrize("name", ["gradients.md", "chunker.md", "memory.md", "vanishing.md"])
 def test_the_code_of_a_page_runs(tmp_path, name):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(), re.DOTALL)
     assert blocks
     script = tmp_path / "page.py"
     script.write_text("\n".join(blocks))
     assert run([str(script)], tmp_path)
+
+
+def test_the_derivation_is_what_the_cells_print():
+    page = (ROOT / "docs" / "vanishing.md").read_text()
+    for part in ("update", "bptt", "jacobian"):
+        assert ll.cells.Elman().latex(part) in page
+    of_memory = ll.cells.LSTM().latex("jacobian").splitlines()[-2]
+    assert "c_{t-1}" in of_memory
+    assert of_memory in page
+
+
+@pytest.mark.slow
+def test_the_advice_experiment_runs(tmp_path):
+    shown = run([str(ROOT / "experiments" / "advice" / "run.py"), "--quick"], tmp_path)
+    assert shown.count("then 5 of 5 solved") == 2
+    assert shown.count(": 0 of 5 solved") == 2
 
 
 @pytest.mark.slow

@@ -37,7 +37,13 @@ if TYPE_CHECKING:
         load,
         save,
     )
-    from longlag.memory import state_jacobians
+    from longlag.memory import (
+        MemoryRecorder,
+        MemoryReport,
+        memory_report,
+        state_jacobians,
+        watch,
+    )
     from longlag.recurrence import Cell, UnitParameter
     from longlag.training import Checkpoint, EarlyStopping, History, Schedule, Streams, fit
 
@@ -56,6 +62,8 @@ __all__ = [
     "History",
     "IndRNN",
     "Leaky",
+    "MemoryRecorder",
+    "MemoryReport",
     "Omega",
     "Recurrent",
     "Schedule",
@@ -73,12 +81,14 @@ __all__ = [
     "init",
     "load",
     "memory",
+    "memory_report",
     "recurrence",
     "save",
     "state_errors",
     "state_jacobians",
     "tasks",
     "training",
+    "watch",
 ]
 
 __version__ = "0.1.0"
@@ -96,7 +106,13 @@ _PARTS = {
     ),
     "longlag.recurrence": ("Cell", "UnitParameter"),
     "longlag.training": ("Checkpoint", "EarlyStopping", "History", "Schedule", "Streams", "fit"),
-    "longlag.memory": ("state_jacobians",),
+    "longlag.memory": (
+        "MemoryRecorder",
+        "MemoryReport",
+        "memory_report",
+        "state_jacobians",
+        "watch",
+    ),
     "longlag": ("cells", "chunker", "memory", "recurrence", "tasks", "training"),
 }
 _WHERE = {name: part for part, names in _PARTS.items() for name in names}

@@ -8,6 +8,11 @@ from typing import Any
 __all__ = ["describe"]
 
 _ASK = "or say which column is what with Columns(series=, time=, features=, target=)"
+_TRAINED = {
+    _ASK: "for the model knows its columns by their names in training",
+    "use Columns(time=None)": "train with --columns.time null",
+    "give the column another role with Columns": "drop the row",
+}
 _IN_FLAGS = {
     "train": {
         _ASK: "or say which column is what with --columns.series, --columns.time, "
@@ -20,11 +25,8 @@ _IN_FLAGS = {
         "Use a smaller fraction, or stratify=False": "Use a smaller --validation",
         "or resume='never' to start anew and overwrite it": "or delete this one to start anew",
     },
-    "predict": {
-        _ASK: "for the model knows its columns by their names in training",
-        "use Columns(time=None)": "train with --columns.time null",
-        "give the column another role with Columns": "drop the row",
-    },
+    "predict": _TRAINED,
+    "report": _TRAINED,
 }
 """The fixes that the library names for Python, and the same for the command line."""
 

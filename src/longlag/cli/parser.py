@@ -15,7 +15,7 @@ from longlag.cli.options import Declared, UsageError, build, declared, near_matc
 
 __all__ = ["COMMANDS", "parse"]
 
-COMMANDS = ("train", "predict", "bench", "reproduce")
+COMMANDS = ("train", "predict", "report", "bench", "reproduce")
 """The modules of `longlag.cli` that are commands, in the order of `--help`."""
 
 _COMMON = {

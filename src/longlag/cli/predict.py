@@ -9,13 +9,13 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from longlag.cli.files import check_output
 from longlag.cli.options import UsageError, at_least, option
 
 if TYPE_CHECKING:
-    from longlag.data import Predictions, Preparation, SequenceData
+    from longlag.data import Predictions, SequenceData
 
 __all__ = ["USAGE", "Options", "run"]
 
@@ -83,11 +83,10 @@ def _predict(model_path: Path, path: Path, output: Path | None, batch_size: int)
 
     from longlag.cli import dataset, scores
     from longlag.cli.network import run_model
+    from longlag.cli.trained import load_trained
     from longlag.data import read
-    from longlag.layers import load_with_metadata
 
-    model, metadata = load_with_metadata(model_path)
-    preparation, baseline = _unpack(model_path, model, metadata)
+    model, preparation, baseline = load_trained(model_path)
     data = read(path, task=preparation.task, columns=preparation.columns, require_target=False)
     prepared = dataset.prepare(preparation, data, path)
     outputs = run_model(model, prepared, batch_size)
@@ -105,28 +104,6 @@ def _predict(model_path: Path, path: Path, output: Path | None, batch_size: int)
         if preparation.task == "forecasting":
             what = "forecasts within the file, from every step on,"
         scores.show(console, f"Score of {result.places} {what} in {path}", result)
-
-
-def _unpack(path: Path, model: Any, metadata: dict[str, Any]) -> "tuple[Preparation, Any]":
-    from longlag.data import DataError, Preparation
-    from longlag.layers import SequenceModel
-
-    if "preparation" not in metadata or not isinstance(model, SequenceModel):
-        raise UsageError(
-            f"{path}: it holds a {type(model).__name__} without the preparation of its data; "
-            "expected a file that `longlag train` saved"
-        )
-    try:
-        preparation = Preparation.from_dict(metadata["preparation"])
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    sizes = (model.input_size, model.output_size)
-    if sizes != (preparation.input_size, preparation.output_size):
-        raise UsageError(
-            f"{path}: the network takes {sizes[0]} features and gives {sizes[1]} numbers, its "
-            f"preparation {preparation.input_size} and {preparation.output_size}; train it again"
-        )
-    return preparation, metadata.get("baseline")
 
 
 def _write(path: Path, data: "SequenceData", predictions: "Predictions") -> None:

@@ -170,6 +170,10 @@ class Options:
         group="files", metavar="FIGURE",
         help=f"draw the learning curves to this file: {', '.join(_FIGURES)}",
     )  # fmt: skip
+    report: str | None = option(
+        group="files", metavar="PAGE",
+        help="write a page on how far back the network remembers, a .html; see `longlag report`",
+    )  # fmt: skip
 
 
 def run(options: Options) -> None:
@@ -191,6 +195,15 @@ def run(options: Options) -> None:
             suffixes=_FIGURES,
             inputs=(*inputs, options.output),
         )
+    page = None
+    if options.report is not None:
+        page = check_output(
+            "--report",
+            options.report,
+            overwrite=options.overwrite,
+            suffixes=(".html", ".htm"),
+            inputs=(*inputs, options.output, options.history),
+        )
     if options.checkpoint is not None:
         check_folder("--checkpoint", options.checkpoint)
 
@@ -199,7 +212,7 @@ def run(options: Options) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(options.threads)
     try:
-        _train(options, output, figure)
+        _train(options, output, figure, page)
     finally:
         torch.set_num_threads(before)
 
@@ -219,6 +232,11 @@ def _check(options: Options) -> None:
         raise UsageError(
             f"--dropout: got {options.dropout}, but it acts between layers and there is one; give "
             "--layers 2, or use --input_dropout or --recurrent_dropout"
+        )
+    if options.report is not None and options.bidirectional and options.layers > 1:
+        raise UsageError(
+            "--report: of several layers that read in both directions no layer above the first has "
+            "a past to measure; give --layers 1, or leave --report out"
         )
     if options.chrono is not None and options.cell not in ("gru", "lstm"):
         raise UsageError(
@@ -254,17 +272,26 @@ def _names(given: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 def _settings(options: Options) -> dict[str, Any]:
     """What a run that is taken up again must agree in."""
-    free = ("data", "validation_data", "output", "overwrite", "checkpoint", "history", "threads")
+    free = (
+        "data",
+        "validation_data",
+        "output",
+        "overwrite",
+        "checkpoint",
+        "history",
+        "report",
+        "threads",
+    )
     given = {key: value for key, value in asdict(options).items() if key not in free}
     if options.scheduler in ("none", "plateau"):
         del given["epochs"]  # the others spread over all epochs
     return given
 
 
-def _train(options: Options, output: Path, figure: Path | None) -> None:
+def _train(options: Options, output: Path, figure: Path | None, page: Path | None) -> None:
     from rich.console import Console
 
-    from longlag.cli import dataset, reporting, scores, settings
+    from longlag.cli import dataset, report, reporting, scores, settings
     from longlag.cli.network import build_model, run_model
     from longlag.layers import save
     from longlag.training import Checkpoint, EarlyStopping, fit
@@ -335,6 +362,13 @@ def _train(options: Options, output: Path, figure: Path | None) -> None:
         reporting.draw(history, figure)
     reporting.ended(console, history, parts, result)
     saved = f"{output} (network and preparation)"
-    scores.line(console, f"saved: {saved}" + ("" if figure is None else f", {figure} (curves)"))
+    if figure is not None:
+        saved += f", {figure} (curves)"
+    if page is not None:
+        found = report.measure(model, preparation, held_out, lag=None, name=output.stem)
+        found.to_html(page)
+        report.show(console, found)
+        saved += f", {page} (memory)"
+    scores.line(console, f"saved: {saved}")
     new = f"new{Path(options.data).suffix}"
     scores.line(console, f"next: longlag predict {quote(str(output))} {new}")

@@ -83,13 +83,13 @@ def exact_norms(chains: Chains, lags: Sequence[int], smallest: bool) -> ChainNor
                 own = own.masked_fill(singular[..., None, None], 0.0)
                 inverse, inverse_scale = _rescaled(own @ inverse, inverse_scale)
         if lag in wanted:
-            values = torch.linalg.svdvals(product).double()
+            values = _singular_values(product).double()
             largest.append(values[..., 0].log() + scale)
             frobenius.append(torch.linalg.vector_norm(values, dim=-1).log() + scale)
             if smallest:
-                values = torch.linalg.matrix_norm(inverse.double(), 2)
-                found = -(values.log() + inverse_scale)
-                least.append(found.masked_fill(singular, -math.inf))
+                most = _singular_values(inverse.double())[..., 0]
+                found = -(most.log() + inverse_scale).masked_fill(singular, math.inf)
+                least.append(found.masked_fill(values[..., 0].isnan(), math.nan))
     empty = scale.new_zeros((*front, 0))
     norms = torch.stack(largest, -1) if largest else empty
     zero = torch.zeros_like(norms)
@@ -100,6 +100,15 @@ def exact_norms(chains: Chains, lags: Sequence[int], smallest: bool) -> ChainNor
         zero,
         zero,
     )
+
+
+def _singular_values(matrices: Tensor) -> Tensor:
+    """The same as svdvals, but NaN for a matrix that is not finite, where that raises an error."""
+    finite = matrices.isfinite().all(-1).all(-1)
+    if bool(finite.all()):
+        return torch.linalg.svdvals(matrices)
+    values = torch.linalg.svdvals(matrices.masked_fill(~finite[..., None, None], 0.0))
+    return values.masked_fill(~finite.unsqueeze(-1), torch.nan)
 
 
 def _lost(inverse: Tensor, matrix: Tensor) -> Tensor:

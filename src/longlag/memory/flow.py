@@ -19,7 +19,7 @@ from longlag.memory.directions import Reading, both_ways, recurrent_of
 from longlag.memory.horizon import horizon, horizons
 from longlag.scan.node import to_batch_first
 
-__all__ = ["ErrorFlow", "LayerFlow", "error_flow"]
+__all__ = ["ErrorFlow", "LayerFlow", "entrances", "error_flow"]
 
 AT_ONCE = 1 << 22
 """Numbers of partials that are taken at once."""
@@ -116,6 +116,19 @@ class ErrorFlow:
     def horizons(self, fraction: float = 0.01) -> dict[str, int | None]:
         """The horizon of each layer by its name."""
         return {each.layer: each.horizon(fraction) for each in self.layers}
+
+
+def entrances(flow: ErrorFlow) -> list[LayerFlow]:
+    """Of each direction the layer that reads x: all that is remembered of x goes through it.
+
+    A direction that the error does not reach is left out: it has no horizon.
+    """
+    first: dict[str, LayerFlow] = {}
+    for each in flow.layers:
+        way = next((w for w in ("forward_layer", "backward_layer") if w in each.layer), "")
+        first.setdefault(way, each)
+    found = list(first.values())
+    return [e for e in found if e.by_lag is None or bool((e.by_lag[..., 0] != 0).any())] or found
 
 
 @torch.no_grad()

@@ -234,10 +234,24 @@ def _of_one(
         if method == "exact":
             found.append(exact_norms(chains, chosen, smallest))
         else:
-            found.append(vector_norms(chains, chosen, generator))
+            found.append(_vector_norms(chains, chosen, generator))
     at = torch.tensor(chosen, dtype=torch.int64, device=x.device)
     there = at <= reach.unsqueeze(-1)
     return _joined(found, at, there, method, sequences, ends, size)
+
+
+def _vector_norms(chains: Chains, lags: Sequence[int], generator: torch.Generator) -> ChainNorms:
+    """The same as `vector_norms`, but NaN where weights or states are not finite."""
+    try:
+        return vector_norms(chains, lags, generator)
+    except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+        weights = [w for each in chains.passes for _, w in each.layer.named_parameters()]
+        parts = (*(each.drive for each in chains.passes), *weights)
+        if all(bool(each.isfinite().all()) for each in parts):
+            raise
+    nothing = torch.full((*chains.front, len(lags)), torch.nan, dtype=torch.float64)
+    nothing = nothing.to(chains.ends.device)
+    return ChainNorms(nothing, nothing, None, nothing, nothing)
 
 
 def _numbers(each: Pass) -> int:

@@ -1,0 +1,222 @@
+"""Measure how far back a trained network remembers, and say what to do about it.
+
+MODEL is a file that `longlag train` saved, DATA a file with the same features. Prints the verdict,
+and writes a page with all figures that opens in any browser.
+
+  longlag report model.longlag data.csv --lag 100
+  longlag report elman.longlag data.csv --beside lstm.longlag
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from longlag.cli.files import check_output
+from longlag.cli.options import UsageError, at_least, option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from longlag.data import Preparation, Prepared
+    from longlag.layers import SequenceModel
+    from longlag.memory import MemoryReport
+
+__all__ = ["USAGE", "Options", "measure", "run"]
+
+USAGE = "MODEL DATA [options]"
+SEQUENCES, STEPS = 32, 1000
+"""As many are looked at where nothing is said."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that `longlag report` can be told."""
+
+    model: str | None = option(
+        group="data", positional=True, required=True, metavar="MODEL",
+        help="the file that `longlag train` saved",
+    )  # fmt: skip
+    data: str | None = option(
+        group="data", positional=True, required=True, metavar="DATA",
+        help="sequences to look at: .csv, .npz or .ts; the target may be absent",
+    )  # fmt: skip
+    beside: str | None = option(
+        group="data", metavar="MODEL", help="another trained network, to stand beside the first",
+    )  # fmt: skip
+    lag: int | None = option(
+        group="what", range=at_least(1), metavar="STEPS", shown_default="the whole sequence",
+        help="how far back the task needs to see; the verdict compares with it",
+    )  # fmt: skip
+    sequences: int = option(
+        SEQUENCES, group="what", range=at_least(1), metavar="COUNT",
+        help="at the most so many series, evenly spread over the file",
+    )  # fmt: skip
+    steps: int = option(
+        STEPS, group="what", range=at_least(2), metavar="COUNT",
+        help="at the most so many last steps of each",
+    )  # fmt: skip
+    seed: int = option(0, group="what", range=at_least(0), help="of what is drawn at random")
+    output: str = option(
+        "report.html", group="files", metavar="FILE", help="the page, a .html",
+    )  # fmt: skip
+    json: str | None = option(
+        group="files", metavar="FILE", help="all numbers, a .json",
+    )  # fmt: skip
+    overwrite: bool = option(False, group="files", help="replace these files if they are there")
+    threads: int = option(
+        1, group="running", range=at_least(1), metavar="COUNT", help="processor threads",
+    )  # fmt: skip
+
+
+def run(options: Options) -> None:
+    """Measure, print the verdict, write the page.
+
+    Raises:
+        UsageError, DataError, ArchiveError: the options or a file do not fit; nothing was written.
+    """
+    assert options.model is not None
+    assert options.data is not None
+    given = (options.model, options.beside, options.data)
+    output = check_output(
+        "--output", options.output, overwrite=options.overwrite, suffixes=(".html", ".htm"),
+        inputs=given,
+    )  # fmt: skip
+    numbers = None
+    if options.json is not None:
+        numbers = check_output(
+            "--json", options.json, overwrite=options.overwrite, suffixes=(".json",),
+            inputs=(*given, options.output),
+        )  # fmt: skip
+    paths = [Path(each) for each in (options.model, options.beside) if each is not None]
+    for path in paths:
+        if not path.is_file():
+            raise UsageError(f"MODEL {path}: there is no such file")
+    if len(paths) == 2 and paths[0].resolve() == paths[1].resolve():
+        raise UsageError(f"--beside {paths[1]}: it is MODEL itself; give another file")
+
+    import torch  # from here on: it takes seconds to import
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
+    try:
+        _report(options, paths, output, numbers)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _report(options: Options, paths: list[Path], output: Path, numbers: Path | None) -> None:
+    import json
+
+    from rich.console import Console
+
+    from longlag.cli import dataset
+    from longlag.cli.trained import load_trained
+    from longlag.data import read
+    from longlag.memory import html
+    from longlag.storage import atomic_write_text
+
+    assert options.data is not None
+    data = Path(options.data)
+    reports = {}
+    for path, name in zip(paths, _names(paths), strict=True):
+        model, preparation, _ = load_trained(path)
+        if _both_ways_inside(model):
+            raise UsageError(
+                f"MODEL {path}: its layers on one another read in both directions, so that no "
+                "layer above the first has a past to measure; train with --layers 1"
+            )
+        series = read(
+            data, task=preparation.task, columns=preparation.columns, require_target=False
+        )
+        prepared = dataset.prepare(preparation, series, data)
+        reports[name] = measure(
+            model, preparation, prepared, lag=options.lag, sequences=options.sequences,
+            steps=options.steps, seed=options.seed, name=name,
+        )  # fmt: skip
+    html.write(reports, output)
+    if numbers is not None:
+        document = {name: report.to_dict() for name, report in reports.items()}
+        atomic_write_text(numbers, json.dumps(document, indent=1) + "\n")
+    console = Console(highlight=False)
+    for report in reports.values():
+        show(console, report)
+    written = f"{output}" + ("" if numbers is None else f", {numbers} (numbers)")
+    console.print(f"written: {written}", markup=False, soft_wrap=True)
+
+
+def _both_ways_inside(model: "SequenceModel") -> bool:
+    """Whether a module inside the stack is bidirectional, of which there is no report."""
+    layer = model.layer
+    return any(hasattr(each, "backward_layer") for each in layer.modules() if each is not layer)
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """What the page calls the networks: their files, with the folders where these are alike."""
+    names = [path.stem for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def measure(
+    model: "SequenceModel", preparation: "Preparation", prepared: "Prepared", *, lag: int | None,
+    sequences: int = SEQUENCES, steps: int = STEPS, seed: int = 0, name: str,
+) -> "MemoryReport":  # fmt: skip
+    """The report of a trained network on some of the series of a file.
+
+    Args:
+        model: the network.
+        preparation: of its data.
+        prepared: the series.
+        lag: of the task; None: not known.
+        sequences, steps: how many series, and how many last steps of each.
+        seed: for what is drawn.
+        name: for titles.
+
+    Raises:
+        UsageError: no series has a step.
+    """
+    import numpy as np
+    import torch
+
+    from longlag.memory import memory_report
+
+    there = np.flatnonzero(prepared.lengths > 0)
+    if not len(there):
+        raise UsageError("DATA: no series has a step to look at")
+    chosen = there[np.linspace(0, len(there) - 1, min(sequences, len(there))).astype(int)]
+    ends = prepared.lengths[chosen]
+    begins = np.maximum(ends - steps, 0)
+    lengths = ends - begins
+    at = np.minimum(begins[:, None] + np.arange(lengths.max()), prepared.x.shape[1] - 1)
+    x = np.where(
+        (np.arange(lengths.max()) < lengths[:, None])[..., None],
+        prepared.x[chosen[:, None], at], 0.0,
+    ).astype(prepared.x.dtype)  # fmt: skip
+    target = prepared.target
+    if target is not None:
+        by_step = preparation.reduce is None
+        target = target[chosen[:, None], at] if by_step else target[chosen]
+        nothing = np.nan if target.dtype.kind == "f" else -100
+        if by_step:
+            target[np.arange(lengths.max()) >= lengths[:, None]] = nothing
+    return memory_report(
+        model, torch.from_numpy(x), None if target is None else torch.from_numpy(target),
+        lengths=torch.from_numpy(lengths), lag=lag, seed=seed, name=name,
+    )  # fmt: skip
+
+
+def show(console: "Console", report: "MemoryReport") -> None:
+    """Print the verdict."""
+    colour = "green" if report.verdict.kind in ("remembers", "holds") else "red"
+    console.print(
+        f"[bold]{_plain(report.name)}[/bold]: {_plain(report.description)}", soft_wrap=True
+    )
+    headline, _, rest = str(report.verdict).partition("\n")
+    console.print(f"[{colour}]{_plain(headline)}[/{colour}]", soft_wrap=True)
+    if rest:
+        console.print(rest, markup=False, soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

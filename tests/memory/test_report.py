@@ -1,0 +1,372 @@
+"""memory_report: what it measures, what it leaves as it was, what it refuses."""
+
+import copy
+import doctest
+import json
+import math
+import sys
+
+import pytest
+import torch
+from tests.gradients.models import CELLS, make
+from tests.memory.brute import made
+from tests.scan.cases import random
+from torch import nn
+
+import longlag as ll
+from longlag.memory import error_flow, horizon, html, jacobian_norms, memory_report, plots
+from longlag.training import cross_entropy, mse
+
+DOUBLE = {"dtype": torch.float64}
+NAN = math.nan
+
+
+def linear(factor, hidden=4, **options):
+    """h_t = factor h_{t-1} + U x_t."""
+    start = ll.init.Identity(factor)
+    given = {"activation": "identity", "bias": False, "weight_hh_init": start, "seed": 0}
+    return ll.Elman(2, hidden, **given, **DOUBLE, **options)
+
+
+def elman(reduce=None, outputs=2, steps=30):
+    layer = ll.Elman(2, 5, seed=1, **DOUBLE)
+    return ll.SequenceModel(layer, outputs, reduce=reduce, seed=2), random(3, steps, 2)
+
+
+def shown(report):
+    """All that a report can show, without a warning; its JSON data."""
+    assert report.name in html.page({report.name: report})
+    assert str(report).startswith(f"{report.name}: {report.description}\nMemory horizon")
+    return json.loads(json.dumps(report.to_dict(), allow_nan=False))
+
+
+def by_autograd(model, x, target, loss):
+    """Norms of dE/dh_{T-k}, k = 0 .. T, of an Elman model that is read at the end."""
+    layer, h = model.layer, torch.zeros(len(x), model.layer.hidden_size, **DOUBLE)
+    states = [h.requires_grad_()]
+    for t in range(x.shape[1]):
+        pre = x[:, t] @ layer.weight_ih.T + states[-1] @ layer.weight_hh.T + layer.bias
+        states.append(pre.tanh())
+    output = states[-1] @ model.readout.weight.T + model.readout.bias
+    errors = torch.autograd.grad(loss(output, target), states)
+    return torch.stack([each.norm() for each in errors]).flip(0)
+
+
+def test_the_horizon_is_that_of_automatic_differentiation():
+    model, x = elman("last")
+    target = random(3, 2, seed=5)
+    report = memory_report(model, x, target, lag=25)
+    curve = by_autograd(model, x, target, nn.functional.mse_loss)
+    (found,) = report.flow.layers
+    torch.testing.assert_close(found.by_lag, curve, rtol=1e-9, atol=0)
+    for fraction in (0.5, 0.01, 1e-3):
+        again = memory_report(model, x, target, fraction=fraction, exponents=0)
+        assert again.horizon == horizon(curve, fraction)
+    assert 3 < report.horizon < 25
+    assert report.of_loss
+    assert report.flow.loss.item() == pytest.approx(mse(model(x), target).item())
+    data = shown(report)
+    assert (data["horizon"], data["lag"], data["steps"], data["sequences"]) == (
+        report.horizon, 25, 30, 3,
+    )  # fmt: skip
+    assert data["error"][0]["by_lag"] == pytest.approx(curve.tolist())
+
+
+def test_the_parts_are_those_of_their_own_functions():
+    model, x = elman()
+    target, lengths = random(3, 30, 2, seed=5), torch.tensor([30, 17, 8])
+    report = memory_report(model, x, target, lengths=lengths, seed=3, exponents=2)
+    norms = jacobian_norms(model, x, lengths=lengths, seed=3)
+    torch.testing.assert_close(report.jacobian_norms.largest.values, norms.largest.values,
+                               equal_nan=True)  # fmt: skip
+    (flow,) = error_flow(model, x, target, mse, lengths=lengths).layers
+    torch.testing.assert_close(report.flow.layers[0].by_lag, flow.by_lag)
+    assert list(report.facts) == [""]
+    assert len(report.lyapunov.exponents) == 2
+    assert report.states.norms.isnan().sum() == 13 + 22
+    assert report.plot().axes
+
+
+@pytest.mark.parametrize("kind", ["tags", "numbers"])
+def test_the_last_step_with_an_error_due_is_followed(kind):
+    """Counted from each sequence's own end; the last two steps of each have no target."""
+    model, x = elman(outputs=3)
+    lengths = torch.tensor([30, 21, 9])
+    at = torch.arange(30)
+    due = (at % 4 == 0) & (at < lengths[:, None] - 2)
+    if kind == "tags":
+        target, loss = torch.where(due, 2, -100), cross_entropy
+    else:
+        target, loss = torch.where(due[..., None], random(3, 30, 3, seed=4), NAN), mse
+    report = memory_report(model, x, target, lengths=lengths, exponents=0)
+    # The last due ones are 24, 16 and 4: 6, 5 and 5 before the ends.
+    expected = error_flow(model, x, target, loss, step=-5, lengths=lengths).layers[0]
+    torch.testing.assert_close(report.flow.layers[0].by_lag, expected.by_lag)
+    assert report.flow.step == -5
+    assert report.horizon == expected.horizon()
+    assert report.of_loss
+
+
+def test_of_a_target_with_many_numbers_one_is_enough():
+    model, x = elman()
+    target = torch.full((3, 30, 2), NAN, **DOUBLE)
+    target[1, 11, 1] = 1.0
+    report = memory_report(model, x, target, exponents=0)
+    assert report.flow.step == -19
+    assert report.flow.layers[0].by_step[1, 13:].eq(0).all()
+    assert report.flow.layers[0].by_step[0].eq(0).all()
+
+
+def test_a_step_that_is_asked_for_is_followed():
+    model, x = elman()
+    target = random(3, 30, 2, seed=5)
+    report = memory_report(model, x, target, step=12, exponents=0)
+    (expected,) = error_flow(model, x, target, mse, step=12).layers
+    torch.testing.assert_close(report.flow.layers[0].by_lag, expected.by_lag)
+
+
+@pytest.mark.parametrize("why", ["no target", "none due", "no error"])
+def test_without_an_error_of_the_loss_there_is_a_random_one(why):
+    model, x = elman()
+    targets = {
+        "no target": None,
+        "none due": torch.full((3, 30, 2), NAN, **DOUBLE),
+        "no error": model(x).detach(),
+    }
+    report = memory_report(model, x, targets[why], seed=1, exponents=0)
+    assert not report.of_loss
+    assert report.verdict.evidence[-1].startswith("the error is a random one at the output")
+    again = memory_report(model, x, seed=1, exponents=0)
+    torch.testing.assert_close(report.flow.layers[0].by_lag, again.flow.layers[0].by_lag)
+    other = memory_report(model, x, seed=2, exponents=0)
+    assert not torch.equal(report.flow.layers[0].by_lag, other.flow.layers[0].by_lag)
+    assert not shown(report)["error_of_loss"]
+
+
+@pytest.mark.parametrize("kind", [*CELLS, "own", "stack"])
+def test_every_cell_has_its_report(kind):
+    model = make(kind, reduce="last")
+    x, target = random(3, 24, 3), random(3, 2, seed=1)
+    report = memory_report(model, x, target, lag=8)
+    flow = error_flow(model, x, target, mse)
+    assert report.horizon == flow.layers[0].horizon()
+    assert len(report.facts) == len(flow.layers)
+    data = shown(report) if kind in ("LSTM1997", "own", "stack") else report.to_dict()
+    assert [each["layer"] for each in data["error"]] == [each.layer for each in flow.layers]
+    for name in plots.PANELS:
+        if plots.PANELS[name].there(report):
+            assert plots.draw(report, name).axes[0].has_data() or name == "unrolled"
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_modules_of_torch_are_read_as_those_of_longlag(kind):
+    module = kind(2, 4, num_layers=2, batch_first=True, dropout=0.5, **DOUBLE)
+    x, target = random(3, 21, 2), random(3, 21, 4, seed=1)
+    report = memory_report(module, x, target)
+    mine = memory_report(ll.from_torch(module), x, target)
+    assert report.horizon == mine.horizon
+    torch.testing.assert_close(report.flow.layers[1].by_lag, mine.flow.layers[1].by_lag)
+    assert report.name == "Stack"
+    assert module.training
+
+
+def test_both_directions_have_their_own():
+    layer = ll.Bidirectional(made("LSTM"), ll.Stack(made("GRU")))
+    model = ll.SequenceModel(layer, 2, reduce=None, seed=0)
+    x, lengths = random(3, 24, 2), torch.tensor([24, 20, 0])
+    report = memory_report(model, x, random(3, 24, 2, seed=1), lengths=lengths)
+    found = [each.horizon() for each in report.flow.layers]
+    assert report.horizon == max(found)
+    assert list(report.facts) == ["forward_layer", "backward_layer.layers.0"]
+    data = shown(report)
+    assert list(data["lyapunov"]) == list(data["jacobian_norms"]) == ["forward", "backward"]
+    assert any(line.startswith("horizon by layer:") for line in report.verdict.evidence)
+
+
+def test_a_direction_that_no_error_reaches_does_not_count():
+    """The backward reading ends at the first step, where here no error is due."""
+    layer = ll.Bidirectional(linear(0.5), linear(0.5))
+    model = ll.SequenceModel(layer, 1, reduce=None, seed=0)
+    target = torch.full((2, 30, 1), NAN, **DOUBLE)
+    target[:, -1] = 1.0
+    report = memory_report(model, random(2, 30, 2), target)
+    assert report.flow.layers[1].by_lag.eq(0).all()
+    assert report.horizon == 7
+    assert report.verdict.kind == "vanishes"
+    shown(report)
+
+
+def test_resets_and_a_state_that_is_given():
+    model, x = elman()
+    target = random(3, 30, 2, seed=5)
+    resets = torch.zeros(3, 30, dtype=torch.bool)
+    resets[:, 20] = True
+    report = memory_report(model, x, target, resets=resets, exponents=4)
+    assert report.horizon == 10  # nothing comes through a reset
+    assert report.lyapunov is None
+    state = ll.Elman(2, 5, **DOUBLE)(x)[1]
+    changed = tuple(3 * part for part in state)
+    begun = memory_report(model, x, target, state=type(state)(*changed))
+    plain = memory_report(model, x, target)
+    assert not torch.equal(begun.flow.layers[0].by_lag, plain.flow.layers[0].by_lag)
+    assert not torch.equal(begun.states.norms, plain.states.norms)
+    shown(begun)
+
+
+def test_a_half_keeps_to_its_promise():
+    """0.5^7 is the first power below 1 %: W = I / 2 without squashing."""
+    report = memory_report(linear(0.5), random(3, 40, 2))
+    assert report.horizon == 7
+    assert report.verdict.kind == "vanishes"
+    assert report.verdict.headline.startswith("Memory horizon: 7 steps. Gradients vanish")
+    (theory,) = [line for line in report.verdict.evidence if "||W||" in line]
+    assert "||W|| = 0.50" in theory
+    assert "sufficient for vanishing" in theory
+    assert "by a factor of 0.50 a step" in report.verdict.evidence[0]
+    assert float(report.lyapunov.exponents[0]) == pytest.approx(math.log(0.5))
+
+
+def test_what_grows_explodes():
+    report = memory_report(linear(1.5), random(3, 30, 2), lag=20)
+    assert report.verdict.kind == "explodes"
+    assert report.horizon is None
+    grown = 30 * math.log10(1.5)
+    assert f"the error grows by 10^{grown:.1f}" in "\n".join(report.verdict.evidence)
+    assert report.verdict.advice[-1].name == "clip"
+
+
+def test_what_grows_beyond_the_numbers_is_still_shown():
+    model = ll.SequenceModel(linear(30.0).float(), 1, reduce=None, seed=0)
+    report = memory_report(model, random(3, 60, 2).float())
+    assert report.verdict.kind in ("explodes", "not finite")
+    assert "inf" not in str(report.verdict).replace("influence", "").replace("infinite", "")
+    json.dumps(report.to_dict(), allow_nan=False)
+    for name in ("flow", "growth", "norms", "unrolled"):
+        plots.draw(report, name)
+
+
+@pytest.mark.parametrize("bad", [NAN, math.inf])
+def test_weights_that_are_not_finite_have_a_page_too(bad):
+    model, x = elman()
+    with torch.no_grad():
+        model.layer.weight_hh[0, 0] = bad
+    report = memory_report(model, x, random(3, 30, 2, seed=5), lag=10)
+    assert report.verdict.kind == "not finite"
+    assert report.verdict.headline.startswith("Weights or states are not finite")
+    assert report.verdict.evidence == ()
+    assert [each.name for each in report.verdict.advice] == ["restart"]
+    assert "not finite" in html.page({"broken": report})
+    data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert data["horizon"] is None
+
+
+def test_of_weights_that_are_not_finite_vectors_find_nothing():
+    layer = ll.LSTM(2, 5, seed=0)
+    with torch.no_grad():
+        layer.weight_hh[0, 0] = NAN
+    found = jacobian_norms(layer, random(2, 9, 2).float(), method="vectors")
+    assert found.largest.values[:, 1:].isnan().all()
+
+
+def test_nothing_is_changed():
+    inner = ll.Stack(ll.LSTM(2, 3, seed=0), ll.Elman(3, 3, seed=1), dropout=0.5)
+    model = ll.SequenceModel(inner, 2, reduce=None, seed=1)
+    model.train()
+    model.readout.eval()  # as where a part is frozen
+    modes = [each.training for each in model.modules()]
+    x, target = random(3, 24, 2).float(), random(3, 24, 2, seed=1).float()
+    mse(model(x), target).backward()
+    before = copy.deepcopy(model)
+    grads = [each.grad.clone() for each in model.parameters()]
+    drawn = torch.get_rng_state()
+    first = memory_report(model, x, target)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert [each.training for each in model.modules()] == modes
+    for mine, old, grad in zip(model.parameters(), before.parameters(), grads, strict=True):
+        assert torch.equal(mine, old)
+        assert torch.equal(mine.grad, grad)
+        assert mine.requires_grad
+    again = memory_report(model.eval(), x, target)  # without dropout in either mode
+    assert torch.equal(again.flow.layers[0].by_lag, first.flow.layers[0].by_lag)
+    assert not inner._forward_hooks
+
+
+def test_a_failure_leaves_the_mode_too():
+    model, x = elman()
+    model.train()
+    with pytest.raises(ValueError, match="mse"):
+        memory_report(model, x, random(3, 30, 7))
+    assert model.training
+
+
+def test_it_says_of_itself():
+    model, x = elman()
+    report = memory_report(model, x, name="mine", exponents=0)
+    assert repr(report) == f"<MemoryReport of mine: {report.verdict.headline}>"
+    assert report.description.startswith("Elman(2, 5, activation='tanh'), 2 outputs at every step")
+    assert report.description.endswith("52 weights")  # 5 (2 + 5 + 1) + 2 (5 + 1)
+    assert memory_report(model, x, exponents=0).name == "Elman"
+
+
+def test_few_steps_have_no_exponents():
+    model, x = elman(steps=6)
+    report = memory_report(model, x)
+    assert report.lyapunov is None
+    assert "lyapunov" not in [n for n, panel in plots.PANELS.items() if panel.there(report)]
+    with pytest.raises(ValueError, match="name: got 'lyapunov', expected one of unrolled, flow"):
+        plots.draw(report, "lyapunov")
+    shown(memory_report(model, x[:1, :1]))
+
+
+def refusals():
+    model, x = elman()
+    target = random(3, 30, 2)
+    holder = nn.Sequential(nn.LSTM(2, 3))
+    deep = ll.Stack(
+        ll.Bidirectional(ll.GRU(2, 3), ll.GRU(2, 3)), ll.Bidirectional(ll.GRU(6, 3), ll.GRU(6, 3))
+    )
+    many = ll.SequenceModel(ll.GRU(2, 3, replicas=2), 1)
+    good = {"model": model, "x": x}
+    return [
+        ({"model": holder}, TypeError, r"got Sequential, which holds .* ll\.watch\(model\)"),
+        ({"model": nn.Linear(2, 3)}, TypeError, "model: got Linear, expected a recurrent module"),
+        ({"model": "LSTM"}, TypeError, "model: got str, expected a recurrent module"),
+        ({"model": many}, ValueError, "model: has 2 replicas, .* replicas=None"),
+        ({"model": deep.double()}, ValueError, "model: a module inside its stack reads in both"),
+        ({"x": x.numpy()}, TypeError, "x: got ndarray, expected a torch.Tensor"),
+        ({"x": x[0]}, ValueError, r"x: got shape \(30, 2\), expected \(N, T, C\)"),
+        ({"x": x[:0]}, ValueError, r"x: got shape \(0, 30, 2\), .* N, T >= 1"),
+        ({"x": x[:, :0]}, ValueError, r"x: got shape \(3, 0, 2\), .* N, T >= 1"),
+        ({"x": x[..., :1]}, ValueError, "x: .*2"),
+        ({"lengths": [0, 0, 0]}, ValueError, "lengths: all are 0"),
+        ({"lengths": [31, 1, 1]}, ValueError, "lengths"),
+        ({"lag": 0}, ValueError, "lag: got 0, expected a whole number >= 1, or None"),
+        ({"lag": 2.5}, ValueError, r"lag: got 2\.5"),
+        ({"lag": True}, ValueError, "lag: got True"),
+        ({"exponents": -1}, ValueError, "exponents: got -1, expected a whole number >= 0"),
+        ({"fraction": 0}, ValueError, "fraction: got 0, expected a number between 0 and 1"),
+        ({"fraction": 1.0}, ValueError, r"fraction: got 1\.0"),
+        ({"fraction": NAN}, ValueError, "fraction: got nan"),
+        ({"fraction": "1 %"}, ValueError, "fraction: got '1 %'"),
+        ({"step": "all"}, TypeError, "step: got 'all', expected a whole number, or None"),
+        ({"step": 30}, ValueError, "step: got 30, expected one of the 30 steps"),
+        ({"sample": 0}, ValueError, "sample: got 0"),
+        ({"loss": "mse"}, ValueError, "target: got None, and a loss; expected both, or neither"),
+        ({"target": target, "loss": "cross_entropy"}, ValueError, "loss 'cross_entropy' takes"),
+        ({"target": target, "loss": "mes"}, ValueError, "loss is 'mes'; expected one of"),
+        ({"target": target[..., :1]}, ValueError, "mse: the model's output has shape"),
+    ], good  # fmt: skip
+
+
+CASES, GOOD = refusals()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[2][:30])
+def test_what_is_refused(case):
+    given, error, message = case
+    with pytest.raises(error, match=message):
+        memory_report(**{**GOOD, **given})
+
+
+def test_docstrings():
+    assert not doctest.testmod(sys.modules[memory_report.__module__]).failed
