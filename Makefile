@@ -52,12 +52,14 @@ docs: $(STAMP)
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 
 experiments: $(STAMP)
+	$(BIN)/python experiments/advice/run.py
 	$(BIN)/python experiments/chunker/run.py
 	$(BIN)/python experiments/memory_horizon/run.py
 	for name in long-lag-table long-lag-2b long-lag-2c adding temporal-order reber solved-now; do \
 		$(BIN)/longlag reproduce $$name --folder experiments/reproduce/$$name --overwrite || exit 1; \
 	done
 	$(BIN)/python experiments/sequential_digits/run.py
+	$(BIN)/python experiments/vanishing/run.py
 
 clean:
 	rm -rf $(VENV) demo dist build docs/_build

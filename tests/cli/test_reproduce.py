@@ -6,6 +6,7 @@ import json
 import pytest
 
 QUICK = ("reproduce", "long-lag-2c", "--rows", "LSTM, q = 50,", "--trials", 2, "--budget", 100)
+TWO = "LSTM, q = 50,;LSTM, q = 100,"
 
 
 def test_it_runs_prints_and_writes(longlag, folder):
@@ -35,7 +36,7 @@ def test_it_goes_on_where_it_stopped_and_replaces_nothing_unasked(longlag, folde
     assert "--resume" in refused.err
     assert (folder / "found" / "results.json").read_text() == before
     again = longlag(
-        "reproduce", "long-lag-2c", "--rows", "LSTM, q = 50,;LSTM, q = 100,", "--trials", 2, "--budget", 100,
+        "reproduce", "long-lag-2c", "--rows", TWO, "--trials", 2, "--budget", 100,
         "--folder", "found", "--resume",
     )  # fmt: skip
     assert again.status == 0, again.err
@@ -60,7 +61,7 @@ def test_an_interrupt_keeps_the_rows_that_are_done(longlag, folder, monkeypatch)
 
     monkeypatch.setitem(second.__dict__, "run", interrupted)
     done = longlag(
-        "reproduce", "long-lag-2c", "--rows", "LSTM, q = 50,;LSTM, q = 100,", "--trials", 1, "--budget", 50,
+        "reproduce", "long-lag-2c", "--rows", TWO, "--trials", 1, "--budget", 50,
         "--folder", "found",
     )  # fmt: skip
     assert done.status == 130

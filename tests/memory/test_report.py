@@ -140,7 +140,7 @@ def test_without_an_error_of_the_loss_there_is_a_random_one(why):
     torch.testing.assert_close(report.flow.layers[0].by_lag, again.flow.layers[0].by_lag)
     other = memory_report(model, x, seed=2, exponents=0)
     assert not torch.equal(report.flow.layers[0].by_lag, other.flow.layers[0].by_lag)
-    assert not shown(report)["error_of_loss"]
+    assert not report.to_dict()["error_of_loss"]
 
 
 @pytest.mark.parametrize("kind", [*CELLS, "own", "stack"])
@@ -151,7 +151,7 @@ def test_every_cell_has_its_report(kind):
     flow = error_flow(model, x, target, mse)
     assert report.horizon == flow.layers[0].horizon()
     assert len(report.facts) == len(flow.layers)
-    data = shown(report) if kind in ("LSTM1997", "own", "stack") else report.to_dict()
+    data = shown(report) if kind in ("own", "stack") else report.to_dict()
     assert [each["layer"] for each in data["error"]] == [each.layer for each in flow.layers]
     for name in plots.PANELS:
         if plots.PANELS[name].there(report):
@@ -210,7 +210,6 @@ def test_resets_and_a_state_that_is_given():
     plain = memory_report(model, x, target)
     assert not torch.equal(begun.flow.layers[0].by_lag, plain.flow.layers[0].by_lag)
     assert not torch.equal(begun.states.norms, plain.states.norms)
-    shown(begun)
 
 
 def test_a_half_keeps_to_its_promise():

@@ -94,3 +94,15 @@ def test_an_outcome_counts():
     outcome = Outcome(1, (4, None, 2), 9, 0.0)
     assert (outcome.trials, outcome.solved, outcome.mean) == (3, [2, 4], 3)
     assert outcome.percent == pytest.approx(200 / 3)
+
+
+def test_networks_by_tasks_are_drawn_as_a_table():
+    from longlag.reproduce.now import EXPERIMENT
+
+    solved = Outcome(10, (1000, 2000), 4000, 1.0, (), "largest error")
+    stopped = Outcome(10, (None, None), 4000, 1.0, (), "largest error")
+    drawing = draw(EXPERIMENT, {"2a, p = 100: LSTM": solved, "2b, p = 100: Elman": stopped})
+    (axes,) = drawing.axes
+    assert [text.get_text() for text in axes.texts] == ["2 of 2\n1,500", "0 of 2\nin 4,000"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["LSTM", "Elman"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["2a, p = 100", "2b, p = 100"]

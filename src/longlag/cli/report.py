@@ -88,9 +88,9 @@ def run(options: Options) -> None:
             inputs=(*given, options.output),
         )  # fmt: skip
     paths = [Path(each) for each in (options.model, options.beside) if each is not None]
-    for path in paths:
+    for flag, path in zip(("MODEL", "--beside"), paths, strict=False):
         if not path.is_file():
-            raise UsageError(f"MODEL {path}: there is no such file")
+            raise UsageError(f"{flag} {path}: there is no such file")
     if len(paths) == 2 and paths[0].resolve() == paths[1].resolve():
         raise UsageError(f"--beside {paths[1]}: it is MODEL itself; give another file")
 

@@ -124,7 +124,7 @@ class MemoryRecorder:
     on the next is made as soon as the time spent, and that of one more as long as the last, are
     within `share` of the time since then. So at each update at most so much has been spent, but
     for what one measurement took longer than the one before it: training takes at most
-    1 / (1 - share) of its time, 1.042 times for 0.04. A run that is too short for one measurement
+    1 / (1 - share) of its time, 1.031 times for 0.03. A run that is too short for one measurement
     has the first record only; :meth:`measure` adds one, for instance at the end. At this rate no
     more than 512 records are kept: then every second one goes, and they come half as often.
 
@@ -153,7 +153,7 @@ class MemoryRecorder:
         *,
         lengths: Any = None,
         every: int | None = None,
-        share: float = 0.04,
+        share: float = 0.03,
         lags: Sequence[int] | None = None,
         sequences: int | None = 4,
         writer: Writer | str | Path | None = None,
@@ -282,7 +282,7 @@ def _check(every: Any, share: Any, lags: Any, sequences: Any) -> None:
         if value is not None and not _is_count(value):
             raise ValueError(f"{name}: got {value!r}, expected a whole number >= 1, or None")
     if not isinstance(share, int | float) or not 0 < share <= 1:
-        raise ValueError(f"share: got {share!r}, expected a number in (0, 1], such as 0.04")
+        raise ValueError(f"share: got {share!r}, expected a number in (0, 1], such as 0.03")
     if lags is not None and not (lags and all(_is_count(lag) for lag in lags)):
         raise ValueError(f"lags: got {lags!r}, expected whole numbers >= 1, or None")
 

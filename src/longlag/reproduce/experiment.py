@@ -91,6 +91,8 @@ class Experiment:
         source: the paper.
         criterion: when a trial has succeeded.
         rows: of the table.
+        crossed: whether rows are named ``"TASK: NETWORK"``, each network on each task; the figure
+            is a table of these then.
     """
 
     name: str
@@ -99,3 +101,4 @@ class Experiment:
     source: str
     criterion: str
     rows: tuple[Row, ...]
+    crossed: bool = False

@@ -1,5 +1,6 @@
 """The figure of an experiment: how many trials have succeeded, and how far the others are."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ def draw(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> "Figure":
     """Two panels over the sequences presented, on a logarithmic axis; a colour each row.
 
     Left the share of trials that have succeeded; where a budget ended a row, a cross. Right what
-    the trials are looked at by: median and range over those still training.
+    the trials are looked at by: median and range over those still training. Of an experiment that
+    is crossed, a table of networks by tasks instead.
 
     Args:
         experiment: gives the title.
@@ -26,6 +28,8 @@ def draw(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> "Figure":
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
+    if experiment.crossed:
+        return _crossed(experiment, outcomes)
     rows = [(row, outcomes[row.name]) for row in experiment.rows if row.name in outcomes]
     several = len({outcome.measure for _, outcome in rows}) > 1
     height = max(4.2, 0.9 + 0.24 * len(rows))
@@ -60,3 +64,41 @@ def _succeeded(axes: "Axes", outcome: Outcome, colour: object, label: str) -> No
         steps, shares = [*steps, last], [*shares, shares[-1]]
         axes.plot(last, shares[-1], "x", color=colour, clip_on=False)
     axes.step(steps, shares, where="post", color=colour, label=label)
+
+
+def _crossed(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> "Figure":
+    """Tasks below one another, networks side by side; the darker, the fewer sequences it took."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    names = [row.name.split(": ", 1) for row in experiment.rows if row.name in outcomes]
+    tasks = list(dict.fromkeys(task for task, _ in names))
+    networks = list(dict.fromkeys(network for _, network in names))
+    drawing = Figure(figsize=(2.2 + 1.35 * len(networks), 1.4 + 0.62 * len(tasks)),
+                     layout="constrained")  # fmt: skip
+    axes = drawing.subplots()
+    for task, network in names:
+        outcome = outcomes[f"{task}: {network}"]
+        share = len(outcome.solved) / outcome.trials
+        mean = outcome.mean
+        # From 1,000 sequences, dark, to 1,000,000, light; nothing solved: white.
+        speed = 0.0 if mean is None else max(0.0, min(1.0, (6 - math.log10(mean)) / 3))
+        colour = colormaps["Blues"](0.75 * speed * share) if share else "white"
+        x, y = networks.index(network), tasks.index(task)
+        axes.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="0.7"))
+        told = f"{len(outcome.solved)} of {outcome.trials}"
+        told += f"\n{mean:,.0f}" if mean is not None else f"\nin {outcome.budget:,}"
+        axes.text(x + 0.5, y + 0.5, told, ha="center", va="center", fontsize=9,
+                  color="black" if share else "0.5")  # fmt: skip
+    axes.set(xlim=(0, len(networks)), ylim=(len(tasks), 0), title=experiment.title)
+    axes.set_xticks([k + 0.5 for k in range(len(networks))], networks)
+    axes.set_yticks([k + 0.5 for k in range(len(tasks))], tasks)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.set_xlabel(
+        "trials that succeeded, and their mean number of sequences; gray: the budget of each"
+    )
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return drawing

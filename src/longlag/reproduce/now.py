@@ -72,4 +72,5 @@ EXPERIMENT = Experiment(
     source="tasks of Hochreiter & Schmidhuber 1997",
     criterion="that of each task",
     rows=tuple(_row(*task, *family) for task in TASKS for family in FAMILIES),
+    crossed=True,
 )
