@@ -42,7 +42,8 @@ def both(model, budget, steps, batch=3, seed=0, **options):
 def assert_equal(found, wanted):
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
-        assert torch.equal(found[name], gradient), name
+        # Equal to the bit; NaN is NaN: the test's own cell squares, and can leave the numbers.
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -369,3 +369,10 @@ def test_what_is_refused(case):
 
 def test_docstrings():
     assert not doctest.testmod(sys.modules[memory_report.__module__]).failed
+
+
+def test_a_report_of_a_torch_module_draws_nothing():
+    module, x = torch.nn.GRU(2, 4, batch_first=True), torch.ones(3, 30, 2)
+    before = torch.random.get_rng_state()
+    ll.memory_report(module, x)
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from longlag.gradients.layers import layers_in
 from longlag.gradients.losses import due, resolve_loss
 from longlag.gradients.method import Loss
-from longlag.layers import RecurrentModule, SequenceModel, from_torch
+from longlag.layers import RecurrentModule, SequenceModel
+from longlag.memory.calls import reader_of
 from longlag.memory.directions import Directions, both_ways, recurrent_of
 from longlag.memory.exchange import PastEffects, past_effects, spread
 from longlag.memory.flow import ErrorFlow, LayerFlow, entrances, error_flow
@@ -257,7 +258,7 @@ def _check_there(x: Any, lengths: Any) -> None:
 
 def _taken(model: nn.Module) -> nn.Module:
     if isinstance(model, nn.RNNBase):
-        return from_torch(model)
+        return reader_of("model", model)  # a copy; what it draws leaves the global generator alone
     if isinstance(model, SequenceModel | RecurrentModule):
         return model
     if isinstance(model, nn.Module) and any(
