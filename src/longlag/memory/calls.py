@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from longlag.gradients.parts import detached, map_tensors, tensors_of
 from longlag.layers import Bidirectional, Recurrent, Stack, from_torch
 from longlag.layers.base import RecurrentModule
-from longlag.memory.flow import ErrorFlow, LayerFlow, error_flow
+from longlag.memory.flow import ErrorFlow, LayerFlow, error_flow, product
 from longlag.memory.spectra import SpectralFacts, spectral_facts
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "flow_of",
     "last_with_error",
     "parts_of",
-    "product",
     "reader_of",
     "recurrent_modules",
     "stands_in",
@@ -324,11 +323,6 @@ def _renamed(flow: LayerFlow, name: str) -> LayerFlow:
         return flow
     weights = {f"{name}.{own}": norms for own, norms in flow.weights.items()}
     return dataclasses.replace(flow, layer=f"{name}.{flow.layer}".rstrip("."), weights=weights)
-
-
-def product(output: Tensor, target: Tensor) -> Tensor:
-    """A loss whose gradient by the output is the target."""
-    return (output * target).sum()
 
 
 def stands_in(tensor: Tensor) -> bool:

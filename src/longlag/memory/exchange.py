@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longlag.gradients.parts import map_tensors
 from longlag.layers import RecurrentModule, SequenceModel
 from longlag.memory.directions import recurrent_of
+from longlag.memory.horizon import spread
 
-__all__ = ["PastEffects", "past_effects", "spread"]
+__all__ = ["PastEffects", "past_effects"]
 
 LAGS = 12
 """Lags that are looked at where nothing is said, from 1 on, each so many times the one before."""
@@ -112,20 +114,13 @@ def past_effects(
     if lengths is not None:
         ends = torch.as_tensor(lengths, device=x.device).long()
     longest = int(ends.max())
-    wanted = spread(longest - 1) if lags is None else sorted(set(lags))
+    wanted = spread(longest - 1, LAGS) if lags is None else sorted(set(lags))
     chosen = [int(lag) for lag in wanted if 1 <= lag < longest]
     if not chosen:
         raise ValueError(f"lags: got {lags!r}, expected some from 1 to {longest - 1}")
     found = [_changed(model, layer, x, ends, state, lag) for lag in (0, *chosen)]
     effects = torch.tensor(found, dtype=torch.float64)
     return PastEffects((0, *chosen), effects / _distance(model, layer, x, ends, state))
-
-
-def spread(longest: int) -> list[int]:
-    """Lags from 1 to the longest by equal factors."""
-    if longest < 1:
-        return []
-    return sorted({round(longest ** (k / (LAGS - 1))) for k in range(LAGS)})
 
 
 def _changed(
@@ -136,7 +131,7 @@ def _changed(
     if len(rows) < 2:
         return float("nan")
     x, ends = x[rows], ends[rows]
-    output, at_cut = layer(x, _map(state, lambda part: part[rows]), lengths=ends - lag)
+    output, at_cut = layer(x, map_tensors(state, lambda part: part[rows]), lengths=ends - lag)
     last = layer.last(output, ends - lag)
     tail = x.gather(1, (ends.unsqueeze(-1) - lag + torch.arange(lag, device=x.device))
                     .unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # fmt: skip
@@ -145,7 +140,7 @@ def _changed(
     def run(places: Tensor) -> Tensor:
         if lag == 0:
             return _read(model, last[places], final)
-        output, _ = layer(tail, _map(at_cut, lambda part: part[places]))
+        output, _ = layer(tail, map_tensors(at_cut, lambda part: part[places]))
         return _read(model, output[:, -1], final)
 
     own = torch.arange(len(x), device=x.device)
@@ -173,12 +168,3 @@ def _read(model: nn.Module, h: Tensor, x: Tensor) -> Tensor:
     if not isinstance(model, SequenceModel) or model.reduce == "mean":
         return h
     return model.readout(h, x if model.direct else None)
-
-
-def _map(state: Any, change: Any) -> Any:
-    if state is None:
-        return None
-    if isinstance(state, Tensor):
-        return change(state)
-    parts = [_map(each, change) for each in state]
-    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)

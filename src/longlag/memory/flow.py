@@ -19,7 +19,7 @@ from longlag.memory.directions import Reading, both_ways, recurrent_of
 from longlag.memory.horizon import horizon, horizons
 from longlag.scan.node import to_batch_first
 
-__all__ = ["ErrorFlow", "LayerFlow", "entrances", "error_flow"]
+__all__ = ["ErrorFlow", "LayerFlow", "entrances", "error_flow", "product"]
 
 AT_ONCE = 1 << 22
 """Numbers of partials that are taken at once."""
@@ -116,6 +116,11 @@ class ErrorFlow:
     def horizons(self, fraction: float = 0.01) -> dict[str, int | None]:
         """The horizon of each layer by its name."""
         return {each.layer: each.horizon(fraction) for each in self.layers}
+
+
+def product(output: Tensor, target: Tensor) -> Tensor:
+    """A loss whose error at the output is the target."""
+    return (output * target).sum()
 
 
 def entrances(flow: ErrorFlow) -> list[LayerFlow]:
@@ -236,9 +241,6 @@ def _of_direction(
     """One direction, for the error of what it puts out, in the order of x."""
     index = reading.order.unsqueeze(-1).expand(error.shape)
     error = error.gather(-2, index)
-
-    def product(output: Tensor, target: Tensor) -> Tensor:
-        return (output * target).sum()
 
     flow = _of_one(reading.layer, reading.x, error, product, step, reading.lengths,
                    reading.resets, reading.state, weights)  # fmt: skip

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["horizon", "horizons"]
+__all__ = ["horizon", "horizons", "spread"]
 
 
 def horizon(curve: Tensor, fraction: float = 0.01, *, logarithmic: bool = False) -> int | None:
@@ -65,3 +65,14 @@ def horizons(curves: Tensor, fraction: float = 0.01, *, logarithmic: bool = Fals
     lags = lags.view(-1, *[1] * (curves.dim() - 1))
     found = torch.where(below, 0.0, lags).amax(0)  # the lag after the last that is not below
     return found.masked_fill(found == len(curves), math.inf)
+
+
+def spread(longest: int, count: int) -> list[int]:
+    """About so many lags from 1 to the longest, each the same factor longer than the one before.
+
+    >>> spread(100, 16)
+    [1, 2, 3, 5, 6, 9, 12, 16, 22, 29, 40, 54, 74, 100]
+    """
+    if longest < 1:
+        return []
+    return sorted({round(longest ** (k / (count - 1))) for k in range(count)})

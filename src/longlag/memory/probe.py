@@ -27,6 +27,7 @@ from longlag.memory.calls import (
     without_hooks,
 )
 from longlag.memory.directions import Directions, recurrent_of
+from longlag.memory.horizon import spread
 from longlag.memory.norms import JacobianNorms, jacobian_norms
 
 __all__ = ["FRACTION", "Found", "Probe", "gradient_norm"]
@@ -108,7 +109,7 @@ class Probe:
         found = Found()
         parts = list(self._parts(found))
         steps = max(part.reading.x.shape[-2] for _, part in parts)
-        found.lags = _geometric(steps) if self._lags is None else self._lags
+        found.lags = tuple(spread(steps, LAGS)) if self._lags is None else self._lags
         if found.lags and found.lags[-1] > steps:
             raise ValueError(
                 f"lags: got {found.lags[-1]}, expected at most {steps}, the steps of the sequences"
@@ -229,17 +230,6 @@ def _apart_from_training(device: torch.device) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
-
-
-def _geometric(steps: int) -> tuple[int, ...]:
-    """About 16 lags from 1 to T, each a factor longer than the one before.
-
-    >>> _geometric(100)
-    (1, 2, 3, 5, 6, 9, 12, 16, 22, 29, 40, 54, 74, 100)
-    """
-    if not steps:
-        return ()
-    return tuple(sorted({round(steps ** (at / (LAGS - 1))) for at in range(LAGS)}))
 
 
 def _curves(part: Part, lags: Sequence[int], seed: int) -> dict[str, list[float]]:

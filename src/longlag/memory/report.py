@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from longlag.gradients.layers import layers_in
 from longlag.gradients.losses import due, resolve_loss
 from longlag.gradients.method import Loss
+from longlag.gradients.parts import map_tensors
 from longlag.layers import RecurrentModule, SequenceModel
 from longlag.memory.calls import reader_of
 from longlag.memory.directions import Directions, both_ways, recurrent_of
-from longlag.memory.exchange import PastEffects, past_effects, spread
-from longlag.memory.flow import ErrorFlow, LayerFlow, entrances, error_flow
+from longlag.memory.exchange import PastEffects, past_effects
+from longlag.memory.flow import ErrorFlow, LayerFlow, entrances, error_flow, product
 from longlag.memory.growth import StateNorms, state_norms
-from longlag.memory.horizon import horizon
+from longlag.memory.horizon import horizon, spread
 from longlag.memory.lyapunov import LyapunovSpectrum, lyapunov_exponents
 from longlag.memory.norms import JacobianNorms, jacobian_norms
 from longlag.memory.spectra import SpectralFacts, spectral_facts
@@ -36,6 +37,9 @@ EXPONENTS = 8
 
 HELD = 0.1
 """What exchanging the past has to change where it is held, of the distance of two outputs."""
+
+EXCHANGES = 12
+"""Lags at which they are exchanged, beside the task's own."""
 
 EXCHANGED = 16
 """Sequences between which pasts are exchanged."""
@@ -321,10 +325,6 @@ def _random_error(
     output = output[0] if isinstance(output, tuple) else output
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(output.shape, generator=generator, dtype=torch.float64)
-
-    def product(output: Tensor, target: Tensor) -> Tensor:
-        return (output * target).sum()
-
     return product, drawn.to(output)
 
 
@@ -368,7 +368,7 @@ def _exchange(
     longest = x.shape[-2] if lengths is None or not len(lengths) else int(lengths.max())
     if len(x) < 2 or longest < 2:
         return None
-    lags = spread(longest - 1)
+    lags = spread(longest - 1, EXCHANGES)
     if lag is not None and lag < longest:
         lags.append(lag)
     return past_effects(model, x, lengths=lengths, state=state, lags=lags)
@@ -391,12 +391,7 @@ def _exponents(
 
 def _some(state: Any, rows: slice) -> Any:
     """The state of some of the sequences."""
-    if state is None:
-        return None
-    if isinstance(state, Tensor):
-        return state[rows]
-    parts = [_some(each, rows) for each in state]
-    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    return map_tensors(state, lambda part: part[rows])
 
 
 def _longest(horizons: list[int | None]) -> int | None:

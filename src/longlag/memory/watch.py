@@ -23,13 +23,12 @@ from longlag.memory.calls import (
     flow_of,
     last_with_error,
     parts_of,
-    product,
     reader_of,
     recurrent_modules,
     stands_in,
 )
 from longlag.memory.directions import Directions
-from longlag.memory.flow import ErrorFlow
+from longlag.memory.flow import ErrorFlow, product
 from longlag.memory.jacobians import state_jacobians
 from longlag.memory.norms import JacobianNorms, jacobian_norms
 from longlag.memory.spectra import SpectralFacts
