@@ -113,6 +113,7 @@ def _report(options: Options, paths: list[Path], output: Path, numbers: Path | N
     from longlag.cli.trained import load_trained
     from longlag.data import read
     from longlag.memory import html
+    from longlag.memory.directions import reads_back_inside
     from longlag.storage import atomic_write_text
 
     assert options.data is not None
@@ -120,7 +121,7 @@ def _report(options: Options, paths: list[Path], output: Path, numbers: Path | N
     reports = {}
     for path, name in zip(paths, _names(paths), strict=True):
         model, preparation, _ = load_trained(path)
-        if _both_ways_inside(model):
+        if reads_back_inside(model.layer):
             raise UsageError(
                 f"MODEL {path}: its layers on one another read in both directions, so that no "
                 "layer above the first has a past to measure; train with --layers 1"
@@ -142,12 +143,6 @@ def _report(options: Options, paths: list[Path], output: Path, numbers: Path | N
         show(console, report)
     written = f"{output}" + ("" if numbers is None else f", {numbers} (numbers)")
     console.print(f"written: {written}", markup=False, soft_wrap=True)
-
-
-def _both_ways_inside(model: "SequenceModel") -> bool:
-    """Whether a module inside the stack is bidirectional, of which there is no report."""
-    layer = model.layer
-    return any(hasattr(each, "backward_layer") for each in layer.modules() if each is not layer)
 
 
 def _names(paths: list[Path]) -> list[str]:
@@ -186,18 +181,11 @@ def measure(
     ends = prepared.lengths[chosen]
     begins = np.maximum(ends - steps, 0)
     lengths = ends - begins
-    at = np.minimum(begins[:, None] + np.arange(lengths.max()), prepared.x.shape[1] - 1)
-    x = np.where(
-        (np.arange(lengths.max()) < lengths[:, None])[..., None],
-        prepared.x[chosen[:, None], at], 0.0,
-    ).astype(prepared.x.dtype)  # fmt: skip
-    target = prepared.target
+    # A series shorter than the others begins at 0, and has its own padding there.
+    places = chosen[:, None], begins[:, None] + np.arange(lengths.max())
+    x, target = prepared.x[places], prepared.target
     if target is not None:
-        by_step = preparation.reduce is None
-        target = target[chosen[:, None], at] if by_step else target[chosen]
-        nothing = np.nan if target.dtype.kind == "f" else -100
-        if by_step:
-            target[np.arange(lengths.max()) >= lengths[:, None]] = nothing
+        target = target[places if preparation.reduce is None else chosen]
     return memory_report(
         model, torch.from_numpy(x), None if target is None else torch.from_numpy(target),
         lengths=torch.from_numpy(lengths), lag=lag, seed=seed, name=name,

@@ -12,7 +12,7 @@ from longlag.layers import GRU, LSTM, Elman, IndRNN, Leaky, Recurrent, init
 if TYPE_CHECKING:
     from longlag.memory.verdict import Kind, Numbers
 
-__all__ = ["Advice", "advise"]
+__all__ = ["Advice", "advise", "grown"]
 
 SHORT = 15
 """Lags up to this one an Elman network with an orthogonal W learns reliably
@@ -182,6 +182,11 @@ def _indrnn(layer: Recurrent, n: "Numbers") -> Advice:
     )  # fmt: skip
 
 
+def _clip(why: str) -> Advice:
+    code = "ll.fit(model, data, clip_norm=1.0, ...)"
+    return Advice("clip", "clip gradients to a norm of 1", why, code, 1.0)
+
+
 def _like(layer: Recurrent) -> dict[str, Any]:
     return {"device": layer.weight_ih.device, "dtype": layer.weight_ih.dtype}
 
@@ -205,11 +210,9 @@ def _longer(layer: Recurrent, n: "Numbers") -> tuple[Advice, ...]:
 
 
 def _calmer(layer: Recurrent, n: "Numbers") -> tuple[Advice, ...]:
-    clip = Advice(
-        "clip", "clip gradients to a norm of 1",
-        f"on the way back the error grows {grown(n)}; one step along it throws weights far away",
-        "ll.fit(model, data, clip_norm=1.0, ...)", 1.0,
-    )  # fmt: skip
+    clip = _clip(
+        f"on the way back the error grows {grown(n)}; one step along it throws weights far away"
+    )
     radius = max(
         (float(each.radius) for facts in n.facts.values() for each in facts.matrices.values()),
         default=0.0,
@@ -227,11 +230,7 @@ def _of_many(kind: "Kind", n: "Numbers") -> tuple[Advice, ...]:
     """Of stacks and both directions: in words alone."""
     reach = _reach(n)
     if kind == "explodes":
-        return (
-            Advice("clip", "clip gradients to a norm of 1",
-                   f"on the way back the error grows {grown(n)}",
-                   "ll.fit(model, data, clip_norm=1.0, ...)", 1.0),
-        )  # fmt: skip
+        return (_clip(f"on the way back the error grows {grown(n)}"),)
     return (
         Advice(
             "lstm-chrono",

@@ -5,7 +5,15 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Directions", "Reading", "both_ways", "in_order_of_x", "recurrent_of"]
+__all__ = [
+    "Directions",
+    "Reading",
+    "both_ways",
+    "by_way",
+    "in_order_of_x",
+    "reads_back_inside",
+    "recurrent_of",
+]
 
 T = TypeVar("T")
 
@@ -20,6 +28,11 @@ class Directions(NamedTuple, Generic[T]):
 
     forward: T
     backward: T
+
+
+def by_way(found: T | Directions[T]) -> dict[str, T]:
+    """What was found by the name of the direction; "" where there is one only."""
+    return found._asdict() if isinstance(found, Directions) else {"": found}
 
 
 class Reading(NamedTuple):
@@ -44,6 +57,14 @@ def recurrent_of(model: nn.Module) -> nn.Module:
     if hasattr(model, "readout") and isinstance(getattr(model, "layer", None), nn.Module):
         return getattr(model, "layer")  # noqa: B009 (the type of an attribute of nn.Module)
     return model
+
+
+def reads_back_inside(module: nn.Module) -> bool:
+    """Whether a module inside a recurrent one is bidirectional, so that none above it has a past.
+
+    A bidirectional module itself does not count, but where it stands in another.
+    """
+    return any(hasattr(each, "backward_layer") for each in module.modules() if each is not module)
 
 
 def both_ways(

@@ -59,7 +59,7 @@ def _render(reports: "Mapping[str, MemoryReport]", *, whole: bool) -> str:
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     shown = [_shown(name, report) for name, report in reports.items()]
-    together = _svg(plots.overlay(dict(reports)), "together") if len(reports) > 1 else None
+    together = _svg(plots.overlay(reports), "together") if len(reports) > 1 else None
     return environment.get_template(TEMPLATE).render(
         whole=whole, reports=shown, together=together, version=metadata.version("longlag")
     )

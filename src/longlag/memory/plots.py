@@ -1,12 +1,12 @@
 """The figures of a report. Each is a function of a report and axes; `PANELS` names them all."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from longlag.memory.directions import Directions
+from longlag.memory.directions import by_way
 from longlag.memory.flow import LayerFlow, entrances
 from longlag.memory.lyapunov import LyapunovSpectrum
 from longlag.memory.norms import JacobianNorms
@@ -28,7 +28,6 @@ FLOOR = -4.0
 
 DECADES = 30.0
 """Curves are cut off so many powers of ten below their top: they would flatten all else."""
-
 
 WIDEST = 60
 """Characters of a name that a figure shows."""
@@ -87,7 +86,7 @@ def sheet(report: "MemoryReport") -> "Figure":
     return figure
 
 
-def overlay(reports: "dict[str, MemoryReport]") -> "Figure":
+def overlay(reports: "Mapping[str, MemoryReport]") -> "Figure":
     """The error by lag of several networks in one figure."""
     from matplotlib.figure import Figure
 
@@ -98,7 +97,7 @@ def overlay(reports: "dict[str, MemoryReport]") -> "Figure":
         each = _entrance(report)
         tops.append(_decay(axes, each, _words(name), SERIES[number % len(SERIES)]))
     first = next(iter(reports.values()))
-    _marks(axes, first, first.fraction)
+    _marks(axes, first)
     axes.set(xlabel="lag, steps", ylabel="error, of that at lag 0")
     _finish(axes, np.concatenate(tops))
     return figure
@@ -118,8 +117,7 @@ def _entrance(report: "MemoryReport") -> LayerFlow:
 
 
 def _norms(report: "MemoryReport", axes: "Axes") -> None:
-    readings = report.jacobian_norms
-    named = readings._asdict() if isinstance(readings, Directions) else {"": readings}
+    named = by_way(report.jacobian_norms)
     shown = []
     for number, (name, norms) in enumerate(named.items()):
         of = f"{name}: " if name else ""
@@ -136,7 +134,7 @@ def _norms(report: "MemoryReport", axes: "Axes") -> None:
             # Of the bound only what lies near the measured curve.
             top = max(np.nanmax(shown[0]), 0.0)
             shown.append(np.clip(decades, -DECADES, top + 6))
-    _marks(axes, report, report.fraction, logarithmic=True)
+    _marks(axes, report, logarithmic=True)
     axes.set(xlabel="lag k, steps", ylabel=r"$\log_{10} \Vert\partial s_t/\partial s_{t-k}\Vert$")
     _finish(axes, np.concatenate(shown), logarithmic=True)
 
@@ -166,7 +164,7 @@ def _flow(report: "MemoryReport", axes: "Axes") -> None:
         name = each.layer or "layer"
         shown.append(_decay(axes, each, name, SERIES[number % len(SERIES)]))
     shown.append(_exchanged(axes, report, SERIES[len(report.flow.layers) % len(SERIES)]))
-    _marks(axes, report, report.fraction)
+    _marks(axes, report)
     axes.axhline(report.flow.layers[0].precision, color=FAINT, linewidth=1, linestyle=":")
     axes.set(xlabel="lag, steps", ylabel="error, of that at lag 0")
     _finish(axes, np.concatenate(shown))
@@ -214,7 +212,7 @@ def _shares(report: "MemoryReport", axes: "Axes") -> None:
     if report.lag is not None:
         _lag(axes, report.lag)
     _plain(axes)
-    axes.legend(fontsize="x-small", frameon=False, labelcolor=INK)
+    _legend(axes)
 
 
 def _units(report: "MemoryReport", axes: "Axes") -> None:
@@ -235,14 +233,11 @@ def _units(report: "MemoryReport", axes: "Axes") -> None:
     axes.set_xlim(left=0)
     _plain(axes)
     if len(report.flow.layers) > 1:
-        axes.legend(fontsize="x-small", frameon=False, labelcolor=INK)
+        _legend(axes)
 
 
 def _spectra(report: "MemoryReport") -> dict[str, LyapunovSpectrum]:
-    found = report.lyapunov
-    if found is None:
-        return {}
-    return found._asdict() if isinstance(found, Directions) else {"": found}
+    return {} if report.lyapunov is None else by_way(report.lyapunov)
 
 
 def _lyapunov(report: "MemoryReport", axes: "Axes") -> None:
@@ -259,7 +254,7 @@ def _lyapunov(report: "MemoryReport", axes: "Axes") -> None:
     axes.set_xticks(range(1, 1 + max(len(s.exponents) for s in _spectra(report).values())))
     _plain(axes)
     if len(_spectra(report)) > 1:
-        axes.legend(fontsize="x-small", frameon=False, labelcolor=INK)
+        _legend(axes)
 
 
 def _growth(report: "MemoryReport", axes: "Axes") -> None:
@@ -286,7 +281,7 @@ def _growth(report: "MemoryReport", axes: "Axes") -> None:
     axes.set(xlabel="step t", ylabel=r"$\Vert h_t\Vert$, median")
     _plain(axes)
     if report.states.linear is not None:
-        axes.legend(fontsize="x-small", frameon=False, labelcolor=INK)
+        _legend(axes)
 
 
 def _unrolled(report: "MemoryReport", axes: "Axes") -> None:
@@ -361,10 +356,9 @@ def _scale(axes: "Axes", colours: Any) -> None:
         spine.set_visible(False)
 
 
-def _marks(
-    axes: "Axes", report: "MemoryReport", fraction: float, *, logarithmic: bool = False
-) -> None:
+def _marks(axes: "Axes", report: "MemoryReport", *, logarithmic: bool = False) -> None:
     """The fraction of the horizon, and the task's lag."""
+    fraction = report.fraction
     level = math.log10(fraction) if logarithmic else fraction
     axes.axhline(level, color=FAINT, linewidth=1)
     axes.annotate(
@@ -383,9 +377,7 @@ def _lag(axes: "Axes", lag: int) -> None:
     )  # fmt: skip
 
 
-def _finish(
-    axes: "Axes", values: np.ndarray, *, logarithmic: bool = False, legend: bool = True
-) -> None:
+def _finish(axes: "Axes", values: np.ndarray, *, logarithmic: bool = False) -> None:
     """Limits that no curve on its way to nothing can blow up; grid, colours, legend."""
     decades = values if logarithmic else np.log10(np.where(values > 0, values, np.nan))
     known = decades[np.isfinite(decades)]
@@ -396,8 +388,11 @@ def _finish(
     axes.set_ylim((low, top) if logarithmic else (10.0**low, 10.0**top))
     axes.set_xlim(left=0)
     _plain(axes)
-    if legend:
-        axes.legend(fontsize="x-small", frameon=False, labelcolor=INK)
+    _legend(axes)
+
+
+def _legend(axes: "Axes") -> None:
+    axes.legend(fontsize="x-small", frameon=False, labelcolor=INK)
 
 
 def _plain(axes: "Axes") -> None:

@@ -2,13 +2,11 @@
 
 import functools
 import math
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +27,7 @@ from longlag.memory.calls import (
 from longlag.memory.directions import Directions, recurrent_of
 from longlag.memory.horizon import spread
 from longlag.memory.norms import JacobianNorms, jacobian_norms
+from longlag.randomness import isolated
 
 __all__ = ["FRACTION", "Found", "Probe", "gradient_norm"]
 
@@ -214,22 +213,17 @@ def _as(tensor: Tensor, like: Tensor) -> Tensor:
 @contextmanager
 def _apart_from_training(device: torch.device) -> Iterator[None]:
     """Whatever is drawn, and whatever mode the caller is in, neither touches the other."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     on_gpu = device.type == "cuda"
     # cuDNN has no way back through a network that is in evaluation mode.
     native = torch.backends.cudnn.flags(enabled=False) if on_gpu else nullcontext()
-    try:
-        with (
-            torch.random.fork_rng(devices=[device] if on_gpu else []),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.autocast(device.type, enabled=False),
-            native,
-        ):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+    with (
+        isolated(device),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        native,
+    ):
+        yield
 
 
 def _curves(part: Part, lags: Sequence[int], seed: int) -> dict[str, list[float]]:

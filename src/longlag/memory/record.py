@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from longlag.memory.directions import Directions
+from longlag.memory.directions import by_way
 from longlag.memory.flow import LayerFlow
 from longlag.memory.lyapunov import LyapunovSpectrum
 from longlag.memory.norms import JacobianNorms, LogStatistics
@@ -14,7 +14,7 @@ from longlag.memory.spectra import SpectralFacts
 if TYPE_CHECKING:
     from longlag.memory.report import MemoryReport
 
-__all__ = ["VERSION", "numbers", "record"]
+__all__ = ["VERSION", "numbers", "plain", "record"]
 
 VERSION = 1
 """Of the form; a change that old readers cannot take makes it one more."""
@@ -42,7 +42,7 @@ def record(report: "MemoryReport") -> dict[str, Any]:
                 for each in verdict.advice
             ],
         },
-        "loss": float(report.flow.loss) if math.isfinite(float(report.flow.loss)) else None,
+        "loss": numbers(report.flow.loss),
         "error_of_loss": report.of_loss,
         "error": [_flow(each, report.fraction) for each in report.flow.layers],
         "jacobian_norms": _each_way(report.jacobian_norms, _norms),
@@ -60,21 +60,23 @@ def record(report: "MemoryReport") -> dict[str, Any]:
 
 def numbers(values: Tensor) -> Any:
     """Nested lists of a tensor; None for what is infinite or not a number."""
-    return _finite(values.tolist())
+    return plain(values.tolist())
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return value if not isinstance(value, float) or math.isfinite(value) else None
+def plain(tree: Any) -> Any:
+    """A tree of dicts, lists, tuples and numbers as JSON data; None for what is not finite."""
+    if isinstance(tree, dict):
+        return {key: plain(each) for key, each in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [plain(each) for each in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def _each_way(found: Any, one: Any) -> Any:
     if found is None:
         return None
-    if isinstance(found, Directions):
-        return {way: one(each) for way, each in found._asdict().items()}
-    return one(found)
+    each_way = {way: one(each) for way, each in by_way(found).items()}
+    return each_way.get("", each_way)
 
 
 def _flow(each: LayerFlow, fraction: float) -> dict[str, Any]:

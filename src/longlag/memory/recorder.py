@@ -20,6 +20,7 @@ from typing_extensions import Self
 
 from longlag.gradients.method import Loss
 from longlag.memory.probe import FRACTION, Probe, gradient_norm
+from longlag.memory.record import plain
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -76,7 +77,7 @@ class MemoryRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data: dicts, lists and numbers, with None for what is no finite number."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
 
 class MemoryRecorder:
@@ -289,14 +290,6 @@ def _check(every: Any, share: Any, lags: Any, sequences: Any) -> None:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _plain(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _plain(each) for key, each in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_plain(each) for each in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def _writer(given: Any) -> tuple[Any, bool]:

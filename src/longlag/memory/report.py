@@ -16,7 +16,13 @@ from longlag.gradients.method import Loss
 from longlag.gradients.parts import map_tensors
 from longlag.layers import RecurrentModule, SequenceModel
 from longlag.memory.calls import reader_of
-from longlag.memory.directions import Directions, both_ways, recurrent_of
+from longlag.memory.directions import (
+    Directions,
+    both_ways,
+    by_way,
+    reads_back_inside,
+    recurrent_of,
+)
 from longlag.memory.exchange import PastEffects, past_effects
 from longlag.memory.flow import ErrorFlow, LayerFlow, entrances, error_flow, product
 from longlag.memory.growth import StateNorms, state_norms
@@ -205,9 +211,7 @@ def memory_report(
             f"model: has {recurrent.replicas} replicas, and a report is of one network; "
             "build the same model with replicas=None and copy one replica's weights into it"
         )
-    if any(
-        hasattr(each, "backward_layer") for each in recurrent.modules() if each is not recurrent
-    ):
+    if reads_back_inside(recurrent):
         raise ValueError(
             "model: a module inside its stack reads in both directions, so that no layer above it "
             "has a past; expected one ll.Bidirectional around two stacks"
@@ -416,11 +420,8 @@ def _numbers(
         rate = math.log(fraction) / found if not math.isfinite(rate) else rate
     growth = max((float(each) for each in logs if not math.isnan(each)), default=0.0)
     units, carriers = _carriers(found_at, steps if lag is None else lag)
-    spectra = lyapunov if isinstance(lyapunov, Directions) else [lyapunov]
-    leading = max(
-        ((float(s.exponents[0]), float(s.error[0])) for s in spectra if s is not None),
-        default=None,
-    )
+    spectra = [] if lyapunov is None else by_way(lyapunov).values()
+    leading = max(((float(s.exponents[0]), float(s.error[0])) for s in spectra), default=None)
     if leading is not None and not math.isfinite(leading[0]):
         leading = None
     return Numbers(
@@ -429,7 +430,7 @@ def _numbers(
         by_layer={each.layer or "layer": each.horizon(fraction) for each in flow.layers},
         rate=rate, growth=growth, facts=facts, half=_half(flow), units=units, carriers=carriers,
         held=None if exchange is None else exchange.reach(HELD),
-        exponent=None if leading is None else (leading[0], leading[1]), finite=finite,
+        exponent=leading, finite=finite,
         of_loss=of_loss,
     )  # fmt: skip
 

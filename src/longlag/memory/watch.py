@@ -196,9 +196,7 @@ class Watched:
         """
         from longlag.memory import memory_report
 
-        graded = self._graded
-        if (gradient and graded is None) or gradient is False:
-            graded = None
+        graded = None if gradient is False else self._graded
         if gradient and graded is None:
             raise ValueError(
                 f"{self._called}: gradient=True, and none has been seen; call loss.backward() "

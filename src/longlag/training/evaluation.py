@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from longlag import randomness
 from longlag.gradients import Loss, forward
 from longlag.gradients.losses import due
 from longlag.gradients.pieces import Steps
-from longlag.training import randomness
 from longlag.training.batch import Batch
 from longlag.training.metrics import Meter
 from longlag.training.sources import Source

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from longlag import randomness
 from longlag.gradients import BPTT, GradientMethod, Loss, WindowedMethod
 from longlag.gradients.losses import resolve_loss
-from longlag.training import randomness
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History
 from longlag.training.loop import Callback, Limits, Loop, UpdateCallback

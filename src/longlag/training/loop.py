@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from longlag import randomness
 from longlag.gradients import Accumulated, Backward, GradientMethod, Loss, Omega, WindowedMethod
 from longlag.gradients.losses import due
-from longlag.training import randomness
 from longlag.training.batch import Batch
 from longlag.training.checkpoints import CheckpointFile, check_fingerprint
 from longlag.training.errors import (

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from longlag.training import randomness
+from longlag import randomness
 from longlag.training.batch import Batch, Sequences, as_batch
 from longlag.training.streams import Streams
 
