@@ -17,6 +17,7 @@ gradients. A loop over the Jacobians is timed over --part of the steps, first on
 multiplied up: each step takes the same work. The script first checks that both find the same norms.
 longlag's largest singular values are the lower bounds of its method of vectors, and its Frobenius
 norms estimates, where the loop is exact; the check says how far apart they lie.
+Beside that, how long a whole `memory_report` takes, all lags, without its page.
 """
 
 import argparse
@@ -189,6 +190,10 @@ def main() -> None:
         lags = range(2, 2 + arguments.part)
         each = statistics.mean(timed(lambda lag=lag, run=run: run(lag)) for lag in lags)
         loops[name] = each * arguments.steps + errors
+    report = statistics.median(
+        timed(lambda: ll.memory_report(model, x, target, mse, lag=arguments.steps))
+        for _ in range(3)
+    )
     result = {
         "date": date.today().isoformat(),
         "machine": platform.processor() or platform.machine(),
@@ -199,6 +204,7 @@ def main() -> None:
         "chains": norms.ends.numel(),
         "method": norms.method,
         "seconds": {**seconds, "together": total},
+        "memory_report, seconds": report,
         "loop, seconds, extrapolated": loops,
         "loop, of which dE/ds": errors,
         "steps timed": arguments.part,

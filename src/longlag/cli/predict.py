@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from longlag.cli.files import check_output
 from longlag.cli.options import UsageError, at_least, option
+from longlag.cli.threads import threads
 
 if TYPE_CHECKING:
     from longlag.data import Predictions, SequenceData
@@ -68,14 +69,8 @@ def run(options: Options) -> None:
     if not Path(options.model).is_file():
         raise UsageError(f"MODEL {options.model}: there is no such file")
 
-    import torch  # from here on: it takes seconds to import
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(options.threads)
-    try:
+    with threads(options.threads):
         _predict(Path(options.model), Path(options.data), output, options.batch_size)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _predict(model_path: Path, path: Path, output: Path | None, batch_size: int) -> None:

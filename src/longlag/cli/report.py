@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from longlag.cli.files import check_output
 from longlag.cli.options import UsageError, at_least, option
+from longlag.cli.threads import threads
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,14 +95,8 @@ def run(options: Options) -> None:
     if len(paths) == 2 and paths[0].resolve() == paths[1].resolve():
         raise UsageError(f"--beside {paths[1]}: it is MODEL itself; give another file")
 
-    import torch  # from here on: it takes seconds to import
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(options.threads)
-    try:
+    with threads(options.threads):
         _report(options, paths, output, numbers)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _report(options: Options, paths: list[Path], output: Path, numbers: Path | None) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from longlag.cli.files import check_folder
 from longlag.cli.options import UsageError, at_least, declared, near_match, option
+from longlag.cli.threads import threads
 
 if TYPE_CHECKING:
     from longlag.reproduce import Effort, Experiment, Outcome, Row
@@ -92,25 +93,22 @@ def run(options: Options) -> None:
     rows = _rows(experiment, options.rows, effort)
     folder, outcomes = _folder(options, experiment, effort)
 
-    import torch
     from rich.console import Console
 
     from longlag.reproduce import record
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(options.threads)
     command = shlex.join(["longlag", "reproduce", *_given(options)])
     console = Console() if sys.stdout.isatty() else Console(width=132)
     console.print(experiment.about, highlight=False)
     try:
-        for row in rows:
-            if row.name in outcomes:
-                continue
-            outcomes[row.name] = _run_row(row, effort)
-            if folder is not None:
-                _write(folder, experiment, outcomes, effort, command)
+        with threads(options.threads):
+            for row in rows:
+                if row.name in outcomes:
+                    continue
+                outcomes[row.name] = _run_row(row, effort)
+                if folder is not None:
+                    _write(folder, experiment, outcomes, effort, command)
     finally:
-        torch.set_num_threads(threads)
         if outcomes:
             console.print(record.table(experiment, outcomes))
             for name, text in _remarks(experiment, outcomes):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from longlag.cli.files import check_folder, check_output
 from longlag.cli.options import UsageError, above, at_least, between, option
+from longlag.cli.threads import threads
 
 if TYPE_CHECKING:
     from longlag.data import Columns
@@ -207,14 +208,8 @@ def run(options: Options) -> None:
     if options.checkpoint is not None:
         check_folder("--checkpoint", options.checkpoint)
 
-    import torch  # from here on: it takes seconds to import
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(options.threads)
-    try:
+    with threads(options.threads):
         _train(options, output, figure, page)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _check(options: Options) -> None:

@@ -1,0 +1,19 @@
+"""How many processor threads a command uses."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["threads"]
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let PyTorch use so many threads inside, and as many as before afterwards."""
+    import torch  # here: it takes seconds to import
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
