@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import longlag as ll
-from longlag.memory import html
+from longlag.memory.report import html
 from longlag.training import StopTraining
 
 EPOCHS = 60

@@ -24,9 +24,9 @@ from pathlib import Path
 import torch
 
 import longlag as ll
+from longlag.lab.reproduce.recipes import adam
+from longlag.lab.reproduce.trials import Network, Recipe, train
 from longlag.memory import Advice, MemoryReport
-from longlag.reproduce.recipes import adam
-from longlag.reproduce.trials import Network, Recipe, train
 from longlag.tasks import LongLagRandom, Task
 
 FOLDER = Path(__file__).parent

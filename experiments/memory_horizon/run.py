@@ -25,10 +25,10 @@ import torch
 from matplotlib.figure import Figure
 
 import longlag as ll
+from longlag.lab.reproduce.nets import family
+from longlag.lab.reproduce.recipes import adam
+from longlag.lab.reproduce.trials import Recipe, train
 from longlag.memory import error_flow
-from longlag.reproduce.nets import family
-from longlag.reproduce.recipes import adam
-from longlag.reproduce.trials import Recipe, train
 from longlag.tasks import LongLagRandom, Task
 
 FOLDER = Path(__file__).parent

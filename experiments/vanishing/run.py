@@ -17,9 +17,9 @@ import torch
 from matplotlib.figure import Figure
 
 import longlag as ll
+from longlag.lab.reproduce.recipes import adam
+from longlag.lab.reproduce.trials import Recipe, train
 from longlag.memory import jacobian_norms, spectral_facts, state_norms
-from longlag.reproduce.recipes import adam
-from longlag.reproduce.trials import Recipe, train
 from longlag.tasks import LongLagRandom, Task
 
 FOLDER = Path(__file__).parent

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from tests.bench.samples import peaks, results
+from tests.lab.bench.samples import peaks, results
 
-from longlag.bench import processes
-from longlag.bench.rows import ROWS
+from longlag.lab.bench import processes
+from longlag.lab.bench.rows import ROWS
 
 
 def test_one_quick_row_with_all_its_files(longlag, folder):

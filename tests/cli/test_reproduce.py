@@ -52,7 +52,7 @@ def test_it_goes_on_where_it_stopped_and_replaces_nothing_unasked(longlag, folde
 
 
 def test_an_interrupt_keeps_the_rows_that_are_done(longlag, folder, monkeypatch):
-    from longlag.reproduce import EXPERIMENTS
+    from longlag.lab.reproduce import EXPERIMENTS
 
     second = EXPERIMENTS["long-lag-2c"].rows[1]
 

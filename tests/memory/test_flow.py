@@ -10,7 +10,8 @@ from tests.scan.cases import CELLS, hidden_of, layer_of, random
 from torch import nn
 
 import longlag as ll
-from longlag.memory import error_flow, flow, horizons, jacobian_norms, state_jacobians
+from longlag.memory import error_flow, horizons, jacobian_norms, state_jacobians
+from longlag.memory.measures import flow
 
 mse = nn.functional.mse_loss
 

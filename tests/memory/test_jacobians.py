@@ -8,7 +8,8 @@ from tests.memory.brute import ALL, STEPS, assert_relative, batch, made, stacked
 from tests.scan.cases import random
 
 import longlag as ll
-from longlag.memory import Directions, directions, jacobians, state_jacobians
+from longlag.memory import Directions, state_jacobians
+from longlag.memory.measures import directions, jacobians
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -9,7 +9,8 @@ from tests.memory.brute import ALL, batch, made, stacked
 from tests.scan.cases import random
 
 import longlag as ll
-from longlag.memory import lyapunov, lyapunov_exponents, lyapunov_of, state_jacobians
+from longlag.memory import lyapunov_exponents, lyapunov_of, state_jacobians
+from longlag.memory.measures import lyapunov
 from longlag.recurrence import Absent, Cell
 
 

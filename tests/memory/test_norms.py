@@ -9,7 +9,8 @@ from tests.memory.brute import ALL, assert_relative, batch, made, stacked, step_
 from tests.scan.cases import random
 
 import longlag as ll
-from longlag.memory import chain_norms, jacobian_norms, norms, spectral_facts, state_jacobians
+from longlag.memory import jacobian_norms, spectral_facts, state_jacobians
+from longlag.memory.measures import chain_norms, norms
 
 
 def by_hand(jacobians, n, end, lag, resets=None):
@@ -238,7 +239,7 @@ def test_chains_a_few_at_a_time_and_steps_in_blocks(monkeypatch):
     given = {"lengths": lengths, "resets": resets, "sample": "all", "method": "exact"}
     whole = jacobian_norms(layer, x, **given)
     monkeypatch.setattr(chain_norms, "AT_ONCE", 1)
-    monkeypatch.setattr("longlag.memory.linear.AT_ONCE", 1)
+    monkeypatch.setattr("longlag.memory.measures.linear.AT_ONCE", 1)
     parts = jacobian_norms(layer, x, **given)
     torch.testing.assert_close(parts.largest.values, whole.largest.values, equal_nan=True)
     torch.testing.assert_close(parts.smallest.values, whole.smallest.values, equal_nan=True)

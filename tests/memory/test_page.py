@@ -14,8 +14,9 @@ import torch
 from tests.scan.cases import random
 
 import longlag as ll
-from longlag.memory import html, memory_report, plots
-from longlag.memory.record import numbers
+from longlag.memory import memory_report
+from longlag.memory.report import html, plots
+from longlag.memory.report.record import numbers
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 AWKWARD = '<b>a & "b" $x$'
@@ -158,7 +159,7 @@ def test_the_page_says_what_the_verdict_says(reports, pages):
 
 
 def test_the_template_is_part_of_the_package():
-    found = importlib.resources.files("longlag.memory").joinpath(html.TEMPLATE)
+    found = importlib.resources.files("longlag.memory.report").joinpath(html.TEMPLATE)
     assert found.is_file()
     assert html.TEMPLATE == "report.html.j2"
 

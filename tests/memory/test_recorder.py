@@ -246,13 +246,13 @@ class Clock:
         monkeypatch.setattr(recorder_module, "_clock", lambda: self.now)
 
 
-recorder_module = sys.modules["longlag.memory.recorder"]
+recorder_module = sys.modules["longlag.memory.watch.recorder"]
 
 
 def measured(monkeypatch, costs):
     """A recorder whose measurements take the given times, then the last of them again."""
     clock, costs = Clock(monkeypatch), list(costs)
-    found = sys.modules["longlag.memory.probe"].Found(
+    found = sys.modules["longlag.memory.watch.probe"].Found(
         lags=(1,), log_norms={"a": (0.0,)}, horizon={"a": 1}
     )
 
@@ -467,5 +467,5 @@ def test_models_that_do_not_fit_are_named():
 
 
 def test_docstrings():
-    for name in ("longlag.memory.recorder", "longlag.memory.probe"):
+    for name in ("longlag.memory.watch.recorder", "longlag.memory.watch.probe"):
         assert not doctest.testmod(sys.modules[name]).failed

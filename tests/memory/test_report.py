@@ -14,7 +14,8 @@ from tests.scan.cases import random
 from torch import nn
 
 import longlag as ll
-from longlag.memory import error_flow, horizon, html, jacobian_norms, memory_report, plots
+from longlag.memory import error_flow, horizon, jacobian_norms, memory_report
+from longlag.memory.report import html, plots
 from longlag.training import cross_entropy, mse
 
 DOUBLE = {"dtype": torch.float64}

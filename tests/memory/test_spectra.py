@@ -7,7 +7,8 @@ import torch
 from tests.scan.cases import Blocks, Delayed, Mixed, layer_of
 
 import longlag as ll
-from longlag.memory import spectra, spectral_facts
+from longlag.memory import spectral_facts
+from longlag.memory.measures import spectra
 from longlag.recurrence import Absent, Cell, Dense, UnitParameter, exp, relu, sin, tanh
 
 DOUBLE = {"dtype": torch.float64}

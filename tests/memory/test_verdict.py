@@ -8,7 +8,7 @@ import torch
 
 import longlag as ll
 from longlag.memory import spectral_facts
-from longlag.memory.verdict import EXPLODES, Numbers, judge
+from longlag.memory.report.verdict import EXPLODES, Numbers, judge
 
 LSTM, GRU, LEAKY, ORTHOGONAL = "lstm-chrono", "gru-chrono", "leaky", "orthogonal"
 

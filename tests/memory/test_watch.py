@@ -15,7 +15,8 @@ from torch.autograd.functional import jacobian
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 import longlag as ll
-from longlag.memory import calls, jacobian_norms, spectral_facts
+from longlag.memory import jacobian_norms, spectral_facts
+from longlag.memory.measures import calls
 
 KINDS = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
 DOUBLE = {"dtype": torch.float64}
@@ -525,5 +526,5 @@ def test_lengths_can_be_given_where_the_model_had_none():
 
 
 def test_docstrings():
-    for name in ("longlag.memory.watch", "longlag.memory.calls"):
+    for name in ("longlag.memory.watch.watch", "longlag.memory.measures.calls"):
         assert not doctest.testmod(sys.modules[name]).failed

@@ -17,7 +17,7 @@ from longlag.cli.files import check_output
 from longlag.cli.options import UsageError, above, declared, near_match, option
 
 if TYPE_CHECKING:
-    from longlag.bench.processes import Work
+    from longlag.lab.bench.processes import Work
 
 __all__ = ["USAGE", "Options", "run"]
 
@@ -85,7 +85,7 @@ def run(options: Options) -> None:
         UsageError: the options do not fit; nothing was measured.
         SystemExit: with status 1 where a result differs from the reference.
     """
-    from longlag.bench.rows import ROWS
+    from longlag.lab.bench.rows import ROWS
 
     if options.list:
         print(*(row.name for row in ROWS), sep="\n")
@@ -95,8 +95,8 @@ def run(options: Options) -> None:
 
     from rich.console import Console
 
-    from longlag.bench import document
-    from longlag.bench.table import table
+    from longlag.lab.bench import document
+    from longlag.lab.bench.table import table
     from longlag.storage import atomic_write_text
 
     console = Console(width=100)
@@ -114,7 +114,7 @@ def run(options: Options) -> None:
     if "markdown" in files:
         document.write_tables(files["markdown"], document.markdown(done))
     if "figure" in files:
-        from longlag.bench.figure import write_figure
+        from longlag.lab.bench.figure import write_figure
 
         write_figure(files["figure"], results)
     differing = [f"{each.row.name} ({name})" for each in results for name in each.differs]
@@ -128,8 +128,8 @@ def _measure(works: "Sequence[Work]") -> tuple[Any, Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from longlag.bench import processes
-    from longlag.bench.results import Result
+    from longlag.lab.bench import processes
+    from longlag.lab.bench.results import Result
 
     results, peaks = [], []
     total = sum(len(work.rows) * len(work.passes) for work in works)
@@ -165,10 +165,10 @@ def _works(options: Options) -> "list[Work]":
     Raises:
         UsageError: a name is not known, or nothing is left.
     """
-    from longlag.bench.peers import PEERS
-    from longlag.bench.processes import Work
-    from longlag.bench.rows import CELLS, PASSES, ROWS, quick, select
-    from longlag.bench.timing import Effort
+    from longlag.lab.bench.peers import PEERS
+    from longlag.lab.bench.processes import Work
+    from longlag.lab.bench.rows import CELLS, PASSES, ROWS, quick, select
+    from longlag.lab.bench.timing import Effort
 
     cells = _names("cells", options.cells, CELLS)
     names = _split(options.rows)

@@ -107,8 +107,8 @@ def _report(options: Options, paths: list[Path], output: Path, numbers: Path | N
     from longlag.cli import dataset
     from longlag.cli.trained import load_trained
     from longlag.data import read
-    from longlag.memory import html
-    from longlag.memory.directions import reads_back_inside
+    from longlag.memory.measures.directions import reads_back_inside
+    from longlag.memory.report import html
     from longlag.storage import atomic_write_text
 
     assert options.data is not None

@@ -22,7 +22,7 @@ from longlag.cli.options import UsageError, at_least, declared, near_match, opti
 from longlag.cli.threads import threads
 
 if TYPE_CHECKING:
-    from longlag.reproduce import Effort, Experiment, Outcome, Row
+    from longlag.lab.reproduce import Effort, Experiment, Outcome, Row
 
 __all__ = ["USAGE", "Options", "run"]
 
@@ -86,7 +86,7 @@ def run(options: Options) -> None:
         _list(options.experiment)
         return
 
-    from longlag.reproduce import Effort
+    from longlag.lab.reproduce import Effort
 
     experiment = _experiment(options.experiment)
     effort = Effort(options.trials, options.seed, options.quick, most=options.budget)
@@ -95,7 +95,7 @@ def run(options: Options) -> None:
 
     from rich.console import Console
 
-    from longlag.reproduce import record
+    from longlag.lab.reproduce import record
 
     command = shlex.join(["longlag", "reproduce", *_given(options)])
     console = Console() if sys.stdout.isatty() else Console(width=132)
@@ -148,8 +148,8 @@ def _write(
     folder: Path, experiment: "Experiment", outcomes: "dict[str, Outcome]", effort: "Effort",
     command: str,
 ) -> None:  # fmt: skip
-    from longlag.reproduce import record
-    from longlag.reproduce.figure import draw
+    from longlag.lab.reproduce import record
+    from longlag.lab.reproduce.figure import draw
     from longlag.storage import atomic_write, atomic_write_text
 
     document = record.as_document(experiment, outcomes, effort, command)
@@ -179,7 +179,7 @@ def _remarks(
 
 
 def _list(name: str | None) -> None:
-    from longlag.reproduce import EXPERIMENTS
+    from longlag.lab.reproduce import EXPERIMENTS
 
     for experiment in EXPERIMENTS.values() if name is None else [_experiment(name)]:
         print(f"{experiment.name}: {experiment.title}")
@@ -187,7 +187,7 @@ def _list(name: str | None) -> None:
 
 
 def _experiment(name: str | None) -> "Experiment":
-    from longlag.reproduce import EXPERIMENTS
+    from longlag.lab.reproduce import EXPERIMENTS
 
     known = ", ".join(EXPERIMENTS)
     if name is None:
@@ -250,7 +250,7 @@ def _folder(
 
 def _outcomes(path: Path, experiment: "Experiment", effort: "Effort") -> "dict[str, Outcome]":
     """Those of an earlier run of the same experiment."""
-    from longlag.reproduce import record
+    from longlag.lab.reproduce import record
 
     try:
         document = json.loads(path.read_text())

@@ -1,0 +1,2 @@
+"""The evidence: benchmarks beside peers and the experiments of the papers; only the command line
+imports it."""

@@ -1,0 +1,133 @@
+"""All of a run in one JSON document, and its table in Markdown."""
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from longlag.lab.bench.check import TOLERANCE
+from longlag.lab.bench.limits import LATENCY
+from longlag.lab.bench.machine import describe
+from longlag.lab.bench.peers import OURS
+from longlag.lab.bench.results import Peaks, Result
+from longlag.lab.bench.table import megabytes, milliseconds, percent, ratio, ratio_only, title
+from longlag.storage import atomic_write_text
+
+__all__ = ["as_json", "document", "markdown", "versions", "write_tables"]
+
+FIRST, LAST = "<!-- results -->", "<!-- end of results -->"
+"""The lines of a Markdown file between which the tables go."""
+
+_PACKAGES = ("longlag", "torch", "llvmlite", "numpy", "jax", "jaxlib")
+
+
+def document(
+    results: Sequence[Result], peaks: Sequence[Peaks], command: str, quick: bool
+) -> dict[str, Any]:
+    """A run as JSON has it.
+
+    Args:
+        results: all rows.
+        peaks: of the processor, by number of threads.
+        command: the command that was typed.
+        quick: whether it was only to show that all works.
+    """
+    return {
+        "format": 1,
+        "command": command,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "quick": quick,
+        "machine": describe(),
+        "versions": versions(_PACKAGES),
+        "tolerance": TOLERANCE,
+        "step_latency_seconds": LATENCY,
+        "peaks": [asdict(each) for each in peaks],
+        "results": [each.to_dict() for each in results],
+    }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """What is installed of some packages; None for one that is not."""
+    found: dict[str, str | None] = dict.fromkeys(packages)
+    for package in found:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def markdown(run: dict[str, Any]) -> str:
+    """The results as tables for benchmarks/README.md, with machine and versions above them."""
+    results = [Result.from_dict(each) for each in run["results"]]
+    machine, versions = run["machine"], run["versions"]
+    known = ", ".join(f"{name} {value}" for name, value in versions.items() if value)
+    lines = [
+        f"`{run['command']}`, {run['date'][:10]}, on {machine['processor']} "
+        f"({machine['cores']} cores, vectors of {machine['vector_bits']} bits, "
+        f"{machine['system']}); Python {machine['python']}, {known}.",
+        "",
+    ]
+    if run["quick"]:
+        lines += ["A quick run: it shows that all works, its times mean nothing.", ""]
+    for each in run["peaks"]:
+        rates = ", ".join(
+            f"{rate / 1e9:.0f} GB/s from {int(size) >> 10} KB"
+            for size, rate in each["bandwidth"].items()
+        )
+        flops = "unknown" if each["flops"] is None else f"{each['flops'] / 1e9:.1f} GFLOP/s"
+        lines += [f"{each['threads']} thread(s): peak {flops}; one thread reads {rates}.", ""]
+    groups = dict.fromkeys((each.threads, each.pass_name) for each in results)
+    for threads, pass_name in groups:
+        chosen = [
+            each for each in results if (each.threads, each.pass_name) == (threads, pass_name)
+        ]
+        lines += [f"### {title(pass_name, threads)}", "", *_table(chosen), ""]
+    return "\n".join(lines)
+
+
+def _table(results: Sequence[Result]) -> list[str]:
+    peers = list(dict.fromkeys(name for each in results for name in each.timings if name != OURS))
+    peers += [n for each in results for n in each.differs if n != OURS and n not in peers]
+    head = ["cell", "N, T, C, H", "longlag, ms", "of limit", "scan of peak", "MB", *peers]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
+    for each in results:
+        ours = each.timings.get(OURS)
+        differs = {name: f"differs by {d.value:.1e}" for name, d in each.differs.items()}
+        cells = [
+            each.row.cell,
+            each.row.sizes,
+            differs.get(OURS, "") if ours is None else milliseconds(ours),
+            percent(each.of_limit),
+            percent(each.scan_of_peak),
+            "" if ours is None else megabytes(ours),
+        ]
+        for name in peers:
+            timing = each.timings.get(name)
+            cells.append(
+                differs.get(name, "")
+                if timing is None
+                else f"{milliseconds(timing)}, {ratio_only(timing)} ({ratio(timing)})"
+            )
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def write_tables(path: Path, tables: str) -> None:
+    """Put the tables into a file: between its two marked lines, or as its whole content.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    before, first, rest = text.partition(FIRST)
+    _, last, after = rest.partition(LAST)
+    marked = f"{before}{first}\n{tables}{last}{after}" if first and last else tables
+    atomic_write_text(path, marked)
+
+
+def as_json(run: dict[str, Any]) -> str:
+    """The document as text."""
+    return json.dumps(run, indent=1) + "\n"

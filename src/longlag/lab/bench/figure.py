@@ -1,0 +1,114 @@
+"""The figure of a run: how many times longlag's time the best peer takes."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from longlag.lab.bench.results import Result
+from longlag.lab.bench.table import title
+from longlag.storage import atomic_write
+
+__all__ = ["draw", "write_figure"]
+
+_COLOURS = {
+    "torch.nn": "#d55e00",
+    "jax": "#0072b2",
+    "packed": "#cc79a7",
+    "padded": "#999999",
+    "elman": "#56b4e9",
+    "loop": "#e69f00",
+    "compile": "#f0e442",
+}
+_OURS = ("elman", "padded")
+"""Peers that are longlag too."""
+
+
+def draw(results: Sequence[Result]) -> Figure:
+    """A column for each pass, a panel below the other for each number of threads, a bar a row.
+
+    A bar is the time of the fastest peer over that of longlag, with its quartiles, on a logarithmic
+    axis; its colour says which peer that is. longlag's own Elman layer and padded batch are left
+    out where there is another peer.
+    """
+    shown = [each for each in results if each.peers]
+    passes = list(dict.fromkeys(each.pass_name for each in shown)) or [""]
+    threads = list(dict.fromkeys(each.threads for each in shown)) or [0]
+    groups = {
+        (t, p): [each for each in shown if (each.threads, each.pass_name) == (t, p)]
+        for t in threads
+        for p in passes
+    }
+    height = 1.3 + 0.26 * max(map(len, groups.values()))
+    size = (7.5 * len(passes), 0.6 + height * len(threads))
+    figure = Figure(figsize=size, layout="constrained")
+    panels: Any = figure.subplots(len(threads), len(passes), squeeze=False)
+    for panel, group in zip(panels.flat, groups.values(), strict=True):
+        if group:
+            _bars(panel, group)
+    seen = {_best(each) for each in shown}
+    handles = [Patch(color=colour, label=name) for name, colour in _COLOURS.items() if name in seen]
+    if handles:
+        figure.legend(
+            handles=handles, title="fastest peer", loc="outside lower center", ncols=len(handles)
+        )
+    return figure
+
+
+def _best(each: Result) -> str:
+    names = [name for name in each.peers if name not in _OURS]
+    return (names or list(each.peers))[0]
+
+
+def _bars(panel: Any, group: Sequence[Result]) -> None:
+    best = [_best(each) for each in group]
+    ratios = [each.timings[name].ratio for each, name in zip(group, best, strict=True)]
+    places = range(len(group))
+    medians = [each.median for each in ratios]
+    panel.barh(
+        places,
+        [each - 1 for each in medians],
+        left=1,
+        color=[_COLOURS.get(name, "0.5") for name in best],
+        xerr=[
+            [each.median - each.low for each in ratios],
+            [each.high - each.median for each in ratios],
+        ],
+        error_kw={"linewidth": 1},
+    )
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.set_xlim(0.8 * min(1, *(each.low for each in ratios)), 2.2 * max(2, *medians))
+    for place, each in zip(places, ratios, strict=True):
+        panel.annotate(
+            f"{each.median:.3g}",
+            (max(each.high, 1), place), xytext=(4, 0), textcoords="offset points",
+            va="center", fontsize=8,
+        )  # fmt: skip
+    panel.set_yticks(places, [f"{each.row.cell}  {each.row.sizes}" for each in group], fontsize=8)
+    panel.invert_yaxis()
+    panel.axvline(1, color="0.3", linewidth=1)
+    panel.set_xlabel("time of the fastest peer / time of longlag")
+    panel.set_ylabel("cell  N, T, C, H")
+    panel.set_title(title(group[0].pass_name, group[0].threads))
+
+
+def write_figure(path: Path, results: Sequence[Result]) -> None:
+    """Write the figure, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    image = io.BytesIO()
+    draw(results).savefig(image, format=path.suffix[1:].lower(), dpi=150)
+
+    def write(file: BinaryIO) -> None:
+        file.write(image.getvalue())
+
+    atomic_write(path, write)

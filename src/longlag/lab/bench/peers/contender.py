@@ -1,0 +1,79 @@
+"""What every contender is: a call to time, and its result in the names of longlag's layer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longlag.lab.bench.problem import Problem
+
+__all__ = ["Contender", "NotApplicable", "Unavailable", "torch_contender"]
+
+Renamed = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+
+class NotApplicable(Exception):
+    """There is nothing to compare: the peer is not for rows of this kind."""
+
+
+class Unavailable(Exception):
+    """A peer should be measured here and cannot be; the message is the reason, for the results."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do a row.
+
+    Attributes:
+        problem: what it does; its result is checked against this problem's reference.
+        call: what is timed.
+        result: from what `call` gives to the output (N, T, H), zero in the padding, and the
+            gradients by parameter of longlag's layer; the output alone for a forward pass.
+    """
+
+    problem: Problem
+    call: Callable[[], Any]
+    result: Callable[[Any], dict[str, Tensor]]
+
+
+def torch_contender(
+    problem: Problem,
+    pass_name: str,
+    forward: Callable[[], Tensor],
+    parameters: Mapping[str, Tensor],
+    renamed: Renamed = dict,
+) -> Contender:
+    """A contender of PyTorch operations.
+
+    Args:
+        problem: what it does.
+        pass_name: "forward", without autograd, or "forward+backward", which pulls the problem's
+            error back.
+        forward: gives the output (N, T, H); what it has in the padding does not count.
+        parameters: by name, what gradients are taken for.
+        renamed: from gradients by those names to those by the names of longlag's layer.
+    """
+    names, tensors = tuple(parameters), tuple(parameters.values())
+
+    def inference() -> Tensor:
+        with torch.no_grad():
+            return forward()
+
+    def output_only(output: Tensor) -> dict[str, Tensor]:
+        return {"output": problem.masked(output)}
+
+    def everything(found: tuple[Tensor, tuple[Tensor, ...]]) -> dict[str, Tensor]:
+        gradients = renamed(dict(zip(names, found[1], strict=True)))
+        return {**output_only(found[0].detach()), **gradients}
+
+    if pass_name == "forward":
+        return Contender(problem, inference, output_only)
+    error = problem.error
+
+    def training() -> tuple[Tensor, tuple[Tensor, ...]]:
+        output = forward()
+        return output, torch.autograd.grad(output, tensors, error)
+
+    return Contender(problem, training, everything)

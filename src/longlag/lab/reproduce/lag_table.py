@@ -1,0 +1,97 @@
+"""The table of 1997: long lag 2a by RTRL, BPTT, the chunker and LSTM."""
+
+import numpy as np
+
+from longlag.lab.reproduce import nets
+from longlag.lab.reproduce.experiment import Experiment, Published, Row
+from longlag.lab.reproduce.recipes import adam, one_unit_run, trained
+from longlag.lab.reproduce.trials import Network, Recipe
+from longlag.tasks import LongLag, TaskBatch
+
+__all__ = ["EXPERIMENT", "ends_first"]
+
+BUDGET = LongLag.BUDGET
+NEVER = Published(0, None, f"none in {BUDGET:,}")
+ALONE, ENDS = 1_000, 2_000
+"""Updates of `ends_first`."""
+ADAM = "Adam, rate 0.03, in place of gradient descent; all weights trained from the start"
+
+
+def _one_unit(
+    method: str, p: int, rate: float, quick: int, published: Published | None, differs: str = ""
+) -> Row:
+    names = {"rtrl": "RTRL", "bptt": "BPTT", "chunker": "CH"}
+    return Row(
+        f"{names[method]}, p = {p}, rate {rate:g}", one_unit_run(method, p, rate),
+        200_000 if method == "chunker" else BUDGET, quick, published=published, differs=differs,
+        needs="numba",
+    )  # fmt: skip
+
+
+def ends_first(batch: TaskBatch, update: int) -> TaskBatch:
+    """A curriculum: whole sequences while the direct links learn alone, then their ends only.
+
+    For updates `ALONE + 1` to `ENDS` a sequence is its first and its last step, which lie next to
+    each other: the error has one step to go back. What the first step is followed by is then not
+    what it is followed by in the task, and counts for nothing.
+    """
+    if not ALONE < update <= ENDS:
+        return batch
+    target = batch.target[:, [0, -1]]
+    target[:, 0] = np.nan
+    return TaskBatch(batch.x[:, [0, -1]], target, batch.lengths)
+
+
+def _broken(name: str, network: Network, start: str) -> Row:
+    recipe = Recipe(
+        network, adam(0.03, (0.9, 0.99)), check_every=10, alone=ALONE, curriculum=ends_first
+    )
+    return Row(
+        f"BPTT, p = 100, {name}", trained(LongLag(100), recipe), 5_040, 5_040,
+        differs=f"{start}; Adam, rate 0.03; the direct links alone for {ALONE:,} sequences, then "
+        f"the first and the last step only until {ENDS:,}, then whole sequences",
+    )  # fmt: skip
+
+
+EXPERIMENT = Experiment(
+    name="long-lag-table",
+    title="Long lag 2a: the table of 1997",
+    about="Two sequences, x a1 ... x and y a1 ... y: name the last symbol, which is the first, p "
+    "steps later. One hidden unit and direct links from input to output; in the LSTM the unit is a "
+    "memory cell with an input gate.",
+    source="Hochreiter & Schmidhuber 1997, section 5.2, table 2",
+    criterion="no output wrong by 0.25 or more at any step, over 10,000 sequences",
+    rows=(
+        _one_unit("rtrl", 4, 1.0, BUDGET, Published(78, 1_043_000)),
+        _one_unit("rtrl", 4, 4.0, BUDGET, Published(56, 892_000)),
+        _one_unit("rtrl", 4, 10.0, BUDGET, Published(22, 254_000)),
+        _one_unit("rtrl", 4, 40.0, BUDGET, None),
+        _one_unit("rtrl", 10, 1.0, 500_000, NEVER),
+        _one_unit("rtrl", 10, 10.0, 500_000, NEVER),
+        _one_unit("rtrl", 100, 1.0, 20_000, NEVER),
+        _one_unit("rtrl", 100, 10.0, 20_000, NEVER),
+        _one_unit("bptt", 100, 1.0, 20_000, NEVER),
+        _one_unit("bptt", 100, 10.0, 20_000, NEVER),
+        _one_unit(
+            "chunker", 100, 1.0, 60_000, Published(33, 32_400),
+            "what the paper leaves open: threshold 0.5, C is never reset, hidden units take part "
+            "from sequence 10,001 on",
+        ),
+        Row(
+            "LSTM, p = 100", trained(
+                LongLag(100),
+                Recipe(nets.lstm_2a, adam(0.03, (0.9, 0.99)), check_every=10),
+            ),
+            20_000, 20_000, published=Published(100, 5_040), differs=ADAM,
+        ),
+        Row(
+            "BPTT, p = 100, Adam", trained(
+                LongLag(100),
+                Recipe(nets.one_unit, adam(0.03, (0.9, 0.99)), check_every=10),
+            ),
+            20_000, 0, differs="the LSTM's training, for the net of RTRL and BPTT",
+        ),
+        _broken("latch", nets.latch(6.0), "own weight 6, 3 less on each input's weight"),
+        _broken("latch, tanh", nets.latch_tanh(2.0), "a tanh unit, own weight 2"),
+    ),
+)  # fmt: skip

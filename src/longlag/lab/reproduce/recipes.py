@@ -1,0 +1,62 @@
+"""How the rows are trained: optimizers, and the runs made of them."""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import nn
+
+from longlag.lab.reproduce.experiment import Effort, Run
+from longlag.lab.reproduce.outcome import Outcome, Progress
+from longlag.lab.reproduce.trials import Recipe, train
+from longlag.layers import SequenceModel
+from longlag.tasks import Task
+
+__all__ = ["adam", "descent", "one_unit_run", "trained"]
+
+After = Callable[[Sequence[SequenceModel], Outcome, Effort], Outcome]
+
+
+def adam(
+    rate: float, betas: tuple[float, float] = (0.9, 0.999)
+) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+    """Adam with a learning rate."""
+    return functools.partial(torch.optim.Adam, lr=rate, betas=betas)
+
+
+def descent(rate: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+    """Plain gradient descent with a learning rate."""
+    return functools.partial(torch.optim.SGD, lr=rate)
+
+
+def trained(task: Task, recipe: Recipe, after: After | None = None) -> Run:
+    """Train the trials of a row side by side.
+
+    Args:
+        task: the task.
+        recipe: network and training.
+        after: what is done with the trained networks, and added to the outcome.
+    """
+
+    def run(trials: int, budget: int, effort: Effort, progress: Progress | None) -> Outcome:
+        outcome, models = train(
+            task, recipe, trials, budget, seed=effort.seed, sequences=effort.sequences,
+            progress=progress,
+        )  # fmt: skip
+        return outcome if after is None else after(models, outcome, effort)
+
+    return run
+
+
+def one_unit_run(method: str, p: int, rate: float, *, random_middle: bool = False) -> Run:
+    """The compiled loops of the one-unit nets; needs Numba."""
+
+    def run(trials: int, budget: int, effort: Effort, progress: Progress | None) -> Outcome:
+        from longlag.lab.reproduce import one_unit
+
+        return one_unit.run(
+            method, p, rate, budget, trials, effort.seed, random_middle=random_middle,
+            progress=progress,
+        )  # fmt: skip
+
+    return run

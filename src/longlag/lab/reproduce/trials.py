@@ -1,0 +1,299 @@
+"""Trials of a network on a task, side by side: trial k is replica k of one network."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from longlag.gradients import BPTT, Omega
+from longlag.lab.reproduce.outcome import Outcome, Progress, spread
+from longlag.layers import SequenceModel
+from longlag.tasks import NOT_DUE, EmbeddedReber, Task, TaskBatch
+from longlag.tasks.criteria import measure
+
+__all__ = ["Network", "Recipe", "clip_each", "count_weights", "loss_of", "train"]
+
+Network: TypeAlias = Callable[[Task, int | None, int], SequenceModel]
+"""`network(task, replicas, seed)`: as many networks as trials; None for a single one."""
+
+FEWEST, MOST, AT_ONCE = 8, 200, 1 << 21
+"""Test sequences on which all trials are looked at before one is held against the criterion: no
+more than make `AT_ONCE` numbers for all trials."""
+
+PART = 500
+"""Test sequences that a trial is held against before all those of the criterion."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the networks of one row are made and trained.
+
+    Args:
+        network: makes them.
+        optimizer: of their parameters, which have the trials as first axis; it must treat every
+            number for itself, as SGD, RMSprop and Adam do.
+        batch_size: sequences to an update.
+        clip_norm: what the norm of the gradient of one network is cut to; None: it is not.
+        omega: the regulariser of Pascanu et al.; None: none.
+        check_every: updates between two looks at the test sequences.
+        alone: updates for which the direct links from input to output learn alone, before the
+            recurrent layer is added, as the LSTM of task 2a was; 0: all learn from the start.
+        curriculum: `curriculum(batch, update)`, the batch that is trained on in place of the
+            task's; None: no such thing.
+    """
+
+    network: Network
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    batch_size: int = 1
+    clip_norm: float | None = None
+    omega: Omega | None = None
+    check_every: int = 50
+    alone: int = 0
+    curriculum: Callable[[TaskBatch, int], TaskBatch] | None = None
+
+
+def train(
+    task: Task,
+    recipe: Recipe,
+    trials: int,
+    budget: int,
+    *,
+    seed: int = 0,
+    sequences: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Outcome, list[SequenceModel]]:
+    """Train until each trial meets the criterion of the task or has had its sequences.
+
+    All trials that are still training take one update at a time, each with sequences of its own.
+    A trial that gets a few test sequences right is held against the task's criterion; so the
+    number of sequences until success is known to `recipe.check_every` updates.
+
+    Args:
+        task: gives sequences and criterion.
+        recipe: network and training.
+        trials: how many.
+        budget: training sequences for each trial.
+        seed: of weights and sequences.
+        sequences: on which the criterion is tested; None: as many as its paper says.
+        progress: is told how far it has come, at every look.
+
+    Returns:
+        What came of it, and the network of each trial, as it was when it succeeded or at the end.
+
+    Cost: each update is that of one network with a batch of trials x batch_size sequences.
+    """
+    group = _Group.begin(task, recipe, trials, seed)
+    numbers = trials * task.steps * (task.input_size + task.output_size)
+    probe = task.test_batch(min(MOST, max(FEWEST, AT_ONCE // numbers)), seed + 1, 0)
+    done: list[int | None] = [None] * trials
+    kept: list[SequenceModel | None] = [None] * trials
+    again = [0] * trials  # sequences before which a trial that just failed is not tested again
+    curve, began = [], time.perf_counter()
+    # Where an error is right or wrong, the largest one says little.
+    classes = task.kind == "classification" or isinstance(task, EmbeddedReber)
+    updates = max(1, budget // recipe.batch_size)
+    points = {round(updates ** (k / 80)) for k in range(81)}
+    last = 0
+    for update in range(1, updates + 1):
+        group.update(update)
+        if update % recipe.check_every and update != updates:
+            continue
+        presented = update * recipe.batch_size
+        found = group.look(probe)
+        worst = [each.wrong / each.sequences if classes else each.largest_error for each in found]
+        if any(last < point <= update for point in points):
+            curve.append((presented, *spread(np.nan_to_num(worst, nan=1e9).tolist())))
+            last = update
+        for place, trial in enumerate(group.trials):
+            if done[trial] or not found[place].success or presented < again[trial]:
+                continue
+            model = group.single(place)
+            if _meets(task, model, seed, sequences):
+                done[trial], kept[trial] = presented, model
+            else:
+                again[trial] = round(1.05 * presented)
+        open_trials = [place for place, trial in enumerate(group.trials) if done[trial] is None]
+        if progress is not None:
+            progress(presented, trials - len(open_trials))
+        if not open_trials:
+            break
+        if 2 * len(open_trials) <= len(group.trials):
+            group = group.only(open_trials)
+    for place, trial in enumerate(group.trials):
+        kept[trial] = kept[trial] or group.single(place)
+    models = [model for model in kept if model is not None]
+    outcome = Outcome(
+        weights=count_weights(models[0]),
+        sequences=tuple(done),
+        budget=updates * recipe.batch_size,
+        seconds=round(time.perf_counter() - began, 1),
+        curve=tuple(curve),
+        measure="share of wrong sequences" if classes else "largest error",
+    )
+    return outcome, models
+
+
+class _Group:
+    """The networks of the trials that are still training, in one model."""
+
+    def __init__(
+        self,
+        task: Task,
+        recipe: Recipe,
+        seed: int,
+        trials: list[int],
+        model: SequenceModel,
+        added_weight: Tensor,
+    ) -> None:
+        self.task, self.recipe, self.seed, self.trials = task, recipe, seed, trials
+        self.model, self.added_weight = model, added_weight
+        self.loss, self.optimizer = loss_of(task), recipe.optimizer(model.parameters())
+
+    @classmethod
+    def begin(cls, task: Task, recipe: Recipe, trials: int, seed: int) -> "_Group":
+        """All trials, untrained."""
+        model = recipe.network(task, trials, seed)
+        # The layer is left out by weights of zero from it to the outputs; what they are to be.
+        weight = model.readout.weight.detach()
+        added = weight.clone()
+        if recipe.alone:
+            weight.zero_()
+        return cls(task, recipe, seed, list(range(trials)), model, added)
+
+    def update(self, number: int) -> None:
+        """One update of each."""
+        recipe, count = self.recipe, len(self.trials)
+        if recipe.alone and number == recipe.alone + 1:
+            self.model.readout.weight.detach().copy_(self.added_weight)
+        batch = self.task.batch(count * recipe.batch_size, self.seed, number)
+        if recipe.curriculum is not None:
+            batch = recipe.curriculum(batch, number)
+        x, target, lengths = (
+            None if each is None
+            else torch.from_numpy(each).view(count, recipe.batch_size, *each.shape[1:])
+            for each in batch
+        )  # fmt: skip
+        assert x is not None
+        assert target is not None
+        self.optimizer.zero_grad()
+        method: Any = recipe.omega or BPTT()
+        extra = {} if recipe.omega is None else {"update": number}
+        method.accumulate(
+            self.model, x, target, self.loss, torch.Tensor.backward, lengths=lengths, **extra
+        )
+        if number <= recipe.alone:
+            for weight in (*self.model.layer.parameters(), self.model.readout.weight):
+                weight.grad = None
+        if recipe.clip_norm is not None:
+            clip_each(self.model.parameters(), recipe.clip_norm)
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def look(self, batch: TaskBatch) -> list[Any]:
+        """What each reaches on the same sequences, held against the task's rule."""
+        x, _, lengths = batch
+        count = len(self.trials)
+        given = torch.from_numpy(x).expand(count, *x.shape)
+        long = None
+        if lengths is not None:
+            long = torch.from_numpy(lengths).expand(count, *lengths.shape)
+        output = self.model(given, lengths=long).numpy()
+        return [measure([self.task.errors(each, batch.target)], self.task.rule) for each in output]
+
+    def single(self, place: int) -> SequenceModel:
+        """One of the networks on its own."""
+        model = self.recipe.network(self.task, None, self.seed)
+        model.load_state_dict({n: part[place] for n, part in self.model.state_dict().items()})
+        return model
+
+    def only(self, places: list[int]) -> "_Group":
+        """The group of some of the trials, with their weights and their optimizer's state."""
+        model = self.recipe.network(self.task, len(places), self.seed)
+        model.load_state_dict({n: part[places] for n, part in self.model.state_dict().items()})
+        trials = [self.trials[place] for place in places]
+        group = _Group(self.task, self.recipe, self.seed, trials, model, self.added_weight[places])
+        for old, new in zip(self.model.parameters(), model.parameters(), strict=True):
+            state = self.optimizer.state.get(old, {})
+            group.optimizer.state[new] = {
+                name: value[places] if value.shape == old.shape else value.clone()
+                for name, value in state.items()
+                if isinstance(value, Tensor)  # all that SGD, RMSprop and Adam keep
+            }
+        return group
+
+
+def count_weights(model: nn.Module) -> int:
+    """How many numbers of a single network are trained."""
+    return sum(each.numel() for each in model.parameters() if each.requires_grad)
+
+
+@torch.no_grad()
+def clip_each(parameters: Iterable[nn.Parameter], norm: float) -> None:
+    r"""Cut the gradient of every replica to a norm: :math:`g \leftarrow g \min(1, c / \|g\|)`.
+
+    The gradient of a replica that is not finite becomes zero: there is nothing to be learned from.
+
+    Args:
+        parameters: with gradients, replicas first.
+        norm: c.
+
+    >>> weight = nn.Parameter(torch.zeros(2, 3))
+    >>> weight.grad = torch.tensor([[3.0, 0.0, 4.0], [0.3, 0.0, 0.4]])
+    >>> clip_each([weight], 1.0)
+    >>> weight.grad.norm(dim=1)
+    tensor([1.0000, 0.5000])
+    """
+    gradients = [each.grad for each in parameters if each.grad is not None]
+    total = torch.stack([each.flatten(1).square().sum(1) for each in gradients]).sum(0).sqrt()
+    finite = torch.isfinite(total)
+    scale = (norm / total.clamp(min=1e-30)).clamp(max=1.0)
+    for gradient in gradients:
+        shape = (-1, *[1] * (gradient.dim() - 1))
+        gradient.mul_(torch.where(finite, scale, 0.0).view(shape))
+        if not finite.all():
+            gradient.masked_fill_(~finite.view(shape), 0.0)
+
+
+def loss_of(task: Task) -> Callable[[Tensor, Tensor], Tensor]:
+    """The error of a task, summed over outputs, steps and trials, on average over sequences.
+
+    Half the squared error where one is due, as in 1997; of classes the cross-entropy.
+    """
+    if task.kind == "classification":
+
+        def of_classes(output: Tensor, target: Tensor) -> Tensor:
+            flat = output.reshape(-1, output.shape[-1])
+            total = nn.functional.cross_entropy(
+                flat, target.reshape(-1), ignore_index=NOT_DUE, reduction="sum"
+            )
+            return total / target.shape[1]
+
+        return of_classes
+
+    def of_numbers(output: Tensor, target: Tensor) -> Tensor:
+        error = (output - target).masked_fill(target.isnan(), 0.0)
+        return 0.5 * error.square().sum() / target.shape[1]
+
+    return of_numbers
+
+
+def _meets(task: Task, model: SequenceModel, seed: int, sequences: int | None) -> bool:
+    """Whether a network meets the criterion; looks at a part first, which most that fail fail."""
+    predict = _predictor(model)
+    count = task.rule.sequences if sequences is None else sequences
+    if count >= 10 * PART and not task.success(predict, seed + 1, PART).success:
+        return False
+    return task.success(predict, seed, sequences).success
+
+
+def _predictor(model: SequenceModel) -> Callable[..., np.ndarray]:
+    @torch.no_grad()
+    def predict(x: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
+        long = None if lengths is None else torch.from_numpy(lengths)
+        return model(torch.from_numpy(x), lengths=long).numpy()
+
+    return predict

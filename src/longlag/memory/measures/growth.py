@@ -1,0 +1,102 @@
+r"""How large the state becomes on its way forward, and what it would be without squashing.
+
+In :math:`h_t = W h_{t-1} + U x_t + b` the state grows as :math:`\lVert W^k \rVert`: without end
+where the spectral radius of W is above 1. Squashed by tanh it stays within :math:`\sqrt H`; what
+explodes then is the gradient.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from longlag.layers import Recurrent
+from longlag.memory.measures.directions import recurrent_of
+
+__all__ = ["StateNorms", "state_norms"]
+
+
+@dataclass(frozen=True)
+class StateNorms:
+    """What :func:`state_norms` finds.
+
+    Attributes:
+        norms: ||h_t|| of what the module puts out, (N, T); NaN in the padding; R replicas put an
+            R in front.
+        linear: the same where every activation is the identity; None where the cell has none to
+            exchange, or the module is more than one layer.
+    """
+
+    norms: Tensor
+    linear: Tensor | None
+
+
+@torch.no_grad()
+def state_norms(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+    state: Any = None,
+) -> StateNorms:
+    r"""The norm :math:`\lVert h_t \rVert_2` of the output of every step, squashed and linear.
+
+    Args:
+        model: a recurrent module of longlag, or a `SequenceModel` around one.
+        x: (N, T, C); `lengths`, `resets`, `state` as the module takes them.
+
+    Returns:
+        The norms; of a single layer whose cell has an ``activation`` (Elman, Leaky, IndRNN) also
+        those of the same weights with ``activation="identity"``. Where that exceeds the range of
+        the numbers it is inf.
+
+    Raises:
+        TypeError, ValueError: as the module's forward method.
+
+    Cost: two forward passes.
+
+    >>> import longlag as ll
+    >>> layer = ll.Elman(1, 2, bias=False, weight_hh_init=ll.init.Identity(1.1), seed=0)
+    >>> found = state_norms(layer, torch.ones(1, 100, 1))
+    >>> bool(found.norms.max() < 2**0.5), bool(found.linear[0, -1] > 1000)
+    (True, True)
+    """
+    layer = recurrent_of(model)
+    modes = {each: each.training for each in layer.modules()}
+    layer.eval()
+    try:
+        found = _norms(layer, x, state, lengths, resets)
+        twin = _linear_twin(layer)
+        linear = None if twin is None else _norms(twin, x, state, lengths, resets)
+    finally:
+        for each, mode in modes.items():
+            each.training = mode
+    return StateNorms(found, linear)
+
+
+def _norms(layer: nn.Module, x: Tensor, state: Any, lengths: Any, resets: Any) -> Tensor:
+    output, _ = layer(x, state, lengths=lengths, resets=resets)
+    norms = torch.linalg.vector_norm(output.double(), dim=-1).nan_to_num(nan=torch.inf)
+    if lengths is not None:
+        ends = torch.as_tensor(lengths, device=x.device).unsqueeze(-1)
+        norms = norms.masked_fill(torch.arange(x.shape[-2], device=x.device) >= ends, torch.nan)
+    return norms
+
+
+def _linear_twin(layer: nn.Module) -> Recurrent | None:
+    """The same weights in a cell without squashing."""
+    if not isinstance(layer, Recurrent):
+        return None
+    cell: Any = layer.cell
+    if "activation" not in getattr(cell, "__dataclass_fields__", ()):
+        return None
+    twin = Recurrent(
+        dataclasses.replace(cell, activation="identity"), layer.input_size, layer.hidden_size,
+        bias=layer.bias is not None, replicas=layer.replicas, backend=layer.backend,
+        device=layer.weight_ih.device, dtype=layer.weight_ih.dtype, seed=0,
+    )  # fmt: skip
+    twin.load_state_dict(layer.state_dict())
+    return twin.eval()

@@ -1,0 +1,111 @@
+"""The state-to-state Jacobian of every step."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from longlag.gradients.layer_pass import Pass
+from longlag.gradients.model_pass import ModelPass
+from longlag.memory.measures.directions import Directions, both_ways, in_order_of_x, recurrent_of
+from longlag.memory.measures.linear import Linear, apart_from_padding, joint_size
+
+__all__ = ["state_jacobians"]
+
+AT_ONCE = 1 << 22
+"""Numbers of partials that are taken at once."""
+
+
+def state_jacobians(
+    layer: nn.Module,
+    x: Tensor,
+    *,
+    state: Any = None,
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+) -> Tensor | Directions[Tensor]:
+    r"""The Jacobian :math:`J_t = \partial s_t / \partial s_{t-1}` of every step, exact.
+
+    s_t holds the states of the layer side by side, in the order of ``layer.recurrence.states``:
+    (h, c) for an LSTM, and (h, h_1, ...) where past states are kept for delays. With the partials
+    of the update by its pre-activations, states and unit parameters, which are derived from the
+    cell's equations,
+
+    .. math:: J_t = \frac{\partial\phi}{\partial s}
+        + \sum_g \operatorname{diag}\!\left(\frac{\partial\phi}{\partial r_g}\right) W_g
+
+    Where the cell truncates the error (``LSTM1997``, ``stop_gradient``), so does J_t: it is what
+    the gradient is made of. At a reset J_t = 0, since s_{t-1} is forgotten; in the padding there
+    is no step, and J_t = 0 likewise.
+
+    Args:
+        layer: a recurrent layer, a stack or a bidirectional module of longlag, or a
+            `SequenceModel` around one. In a stack the states of all layers stand side by side, the
+            layer that reads x first, and J_t is block lower triangular.
+        x: (N, T, C).
+        state: what the module starts from, as it takes it; zeros by default.
+        lengths: (N,), steps that count.
+        resets: (N, T), True where the state is set to zero before the step.
+
+    Returns:
+        (N, T, S, S) with S the numbers of all states, R replicas in front; row i, column j is
+        ds_t[i] / ds_{t-1}[j]. Of a bidirectional module one such for each direction; at step t of
+        x that of the backward one is ds_t/ds_{t+1}.
+
+    Raises:
+        TypeError: the module is none of these; an argument is of another type or dtype.
+        ValueError: a shape or length does not fit; a module inside a stack reads in both
+            directions; units are dropped out.
+
+    Cost: one forward pass, and N T S S numbers: for each state and matrix one pass over them; in a
+    stack also one product of the upper layer's input matrix with the rows below. For long
+    sequences of large layers see :func:`longlag.memory.jacobian_norms`, which keeps no matrices.
+
+    >>> import torch
+    >>> import longlag as ll
+    >>> layer = ll.LSTM(3, 4, seed=0)
+    >>> state_jacobians(layer, torch.ones(2, 5, 3)).shape
+    torch.Size([2, 5, 8, 8])
+    """
+    layer = recurrent_of(layer)
+    readings = both_ways(layer, x, lengths, resets, state)
+    if readings is not None:
+        found = []
+        for each in readings:
+            one = _of_one(each.layer, each.x, each.lengths, each.resets, each.state)
+            found.append(in_order_of_x(one, each.order))
+        return Directions(*found)
+    return _of_one(layer, x, lengths, resets, state)
+
+
+@torch.no_grad()
+def _of_one(layer: nn.Module, x: Tensor, lengths: Any, resets: Any, state: Any) -> Tensor:
+    run = ModelPass(layer, x, lengths, resets, state, "state_jacobians", joint=True)
+    steps, size = run.given.steps, joint_size(run.layers)
+    found = x.new_zeros((steps, *x.shape[:-2], size, size))
+    wide = max(each.drive[:1].numel() * (2 + len(each.states)) for each in run.layers)
+    block = max(1, AT_ONCE // max(1, wide))
+    for first in range(0, steps, block):
+        some = slice(first, min(first + block, steps))
+        found[some] = _joint(run.layers, some)
+    return found.movedim(0, x.dim() - 2)
+
+
+def _joint(passes: Sequence[Pass], block: slice) -> Tensor:
+    """J of the joint state at some steps, (B, N, S, S)."""
+    size, begin = joint_size(passes), 0
+    like = passes[0].drive[block]
+    found = like.new_zeros((*like.shape[:-1], size, size))
+    below: slice | None = None
+    for each in passes:
+        linear = Linear(each, each.drive[block], each.before(block))
+        stop = begin + linear.count * each.layer.hidden_size
+        found[..., begin:stop, begin:stop] = linear.matrices()
+        if below is not None:
+            rows = found[..., below, :begin]
+            found[..., begin:stop, :begin] = linear.input_matrices() @ rows
+        first = begin + each.step.output * each.layer.hidden_size
+        below, begin = slice(first, first + each.layer.hidden_size), stop
+    there = apart_from_padding(passes[0], block)
+    return found if there is None else found.masked_fill(~there.unsqueeze(-1), 0.0)

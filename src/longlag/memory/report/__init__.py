@@ -1,0 +1,1 @@
+"""What is said of the measures: a verdict, advice, figures, one page."""

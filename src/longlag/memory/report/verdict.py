@@ -1,0 +1,229 @@
+"""What the numbers of a report mean, in plain words, with the evidence for each."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import nn
+
+from longlag.memory.measures.spectra import SpectralFacts
+from longlag.memory.report.advice import Advice, advise, grown
+
+__all__ = ["Kind", "Numbers", "Verdict", "judge"]
+
+Kind = Literal["remembers", "holds", "vanishes", "explodes", "not finite"]
+
+EXPLODES = math.log(100.0)
+"""The error is said to explode where at some lag it is so much larger than at lag 0."""
+
+
+class Numbers(NamedTuple):
+    """What a verdict follows from.
+
+    Attributes:
+        layer: the recurrent module.
+        steps: T, the longest sequence.
+        lag: of the task, in steps; None where it is not known.
+        fraction: of the value at lag 0 that the horizon asks for.
+        horizon, noise: lags at which the error is below the fraction, and below the rounding; None
+            for not within the steps seen.
+        by_layer: the horizon of each layer or direction by its name.
+        rate: the mean logarithm of the error's factor a step, up to the horizon; NaN without one.
+        growth: the logarithm of the error's largest value over that at lag 0.
+        facts: of each layer by name.
+        half: the lag within which half of the gradient of the recurrent weights arises; None where
+            it is not known.
+        units, carriers: how many units there are, and the fewest that hold half of the squared
+            error that is left at the lag, or after T steps; 0 where none is left.
+        held: the greatest lag up to which exchanging the past changes the output by a tenth of the
+            distance between two outputs; None for none, or not found.
+        exponent: the largest Lyapunov exponent and its standard error; None where not found.
+        finite: whether weights and states are finite.
+        of_loss: whether the error is that of a loss, not a random one.
+    """
+
+    layer: nn.Module
+    steps: int
+    lag: int | None
+    fraction: float
+    horizon: int | None
+    noise: int | None
+    by_layer: dict[str, int | None]
+    rate: float
+    growth: float
+    facts: dict[str, SpectralFacts]
+    half: int | None
+    units: int
+    carriers: int
+    held: int | None
+    exponent: tuple[float, float] | None
+    finite: bool
+    of_loss: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A report in words; prints as text.
+
+    Attributes:
+        kind: "remembers": the error comes as far back as it should; "holds": it does not, but the
+            output depends on what lies so far back, which is held in stable states; "vanishes",
+            "explodes", "not finite".
+        headline: the horizon, and whether it is enough.
+        evidence: sentences with the numbers that it rests on.
+        advice: what to try, the most promising first; empty where there is nothing to mend.
+    """
+
+    kind: Kind
+    headline: str
+    evidence: tuple[str, ...]
+    advice: tuple[Advice, ...]
+
+    def __str__(self) -> str:
+        lines = [self.headline, *(f"  - {each}" for each in self.evidence)]
+        if self.advice:
+            lines.append("Try:")
+        for number, each in enumerate(self.advice, 1):
+            lines.append(f"  {number}. {each.text}")
+            lines.append(f"     {each.why}")
+            lines += [f"     {line}" for line in each.code.splitlines()]
+        return "\n".join(lines)
+
+
+def judge(numbers: Numbers) -> Verdict:
+    """The verdict that follows from the numbers; the rules are in docs/memory.md."""
+    kind = _kind(numbers)
+    return Verdict(kind, _headline(kind, numbers), tuple(_evidence(numbers)), advise(kind, numbers))
+
+
+def _kind(n: Numbers) -> Kind:
+    if not n.finite:
+        return "not finite"
+    if n.growth > EXPLODES:
+        return "explodes"
+    enough = n.horizon is None or (n.lag is not None and n.horizon > n.lag)
+    if enough:
+        return "remembers"
+    # The state one step after the first is the earliest that two pasts can differ in.
+    return "holds" if n.held is not None and n.held >= _far(n) - 1 else "vanishes"
+
+
+def _far(n: Numbers) -> int:
+    """How far back the network should see: the task's lag, or all steps."""
+    return n.steps if n.lag is None else min(n.lag, n.steps)
+
+
+def _headline(kind: Kind, n: Numbers) -> str:
+    if kind == "not finite":
+        return "Weights or states are not finite: nothing can be measured."
+    if n.horizon is None:
+        horizon = f"Memory horizon: beyond the {_count(n.steps, 'step')} seen"
+    else:
+        horizon = f"Memory horizon: {_count(n.horizon, 'step')}"
+    task = "" if n.lag is None else f"; the task's lag is {n.lag}"
+    end = {
+        "remembers": "The error reaches back far enough."
+        if n.lag is not None
+        else "The error reaches back to the beginning.",
+        "holds": "Gradients vanish, and what was read is held all the same, in stable states.",
+        "vanishes": "Gradients vanish before they reach the lag."
+        if n.lag is not None
+        else "Gradients vanish before they reach the beginning.",
+        "explodes": "Gradients explode on the way back.",
+    }[kind]
+    return f"{horizon}{task}. {end}"
+
+
+def _evidence(n: Numbers) -> Sequence[str]:
+    if not n.finite:
+        return []
+    found = [_decay(n)]
+    if n.growth > EXPLODES:
+        found.append(f"on the way back the error grows {grown(n)}")
+    if n.noise is not None:
+        found.append(
+            f"from lag {n.noise} on it is below the rounding of the numbers: no training can use it"
+        )
+    if len(n.by_layer) > 1:
+        each = ", ".join(f"{name} {_horizon(h, n.steps)}" for name, h in n.by_layer.items())
+        found.append(f"horizon by layer: {each}")
+    for name, facts in n.facts.items():
+        found += _theory(name if len(n.facts) > 1 else "", facts, n)
+    if n.half is not None:
+        found.append(
+            f"half of what the recurrent weights are told comes from the last "
+            f"{_count(n.half + 1, 'step')}"
+        )
+    far = _far(n)
+    if n.carriers:
+        found.append(
+            f"half of the squared error that is left at lag {far} lies in {n.carriers} of "
+            f"{_count(n.units, 'unit')}"
+        )
+    if n.held is not None:
+        found.append(
+            f"a state exchanged with that of another sequence {_count(n.held, 'step')} before the "
+            "end still changes the output by a tenth or more of the distance between two outputs"
+        )
+    if n.exponent is not None:
+        value, error = n.exponent
+        sign = "chaotic: near states part" if value > 0 else "near states come together"
+        if abs(value) <= 2 * error:
+            sign = "near the edge of chaos"
+        found.append(f"the largest Lyapunov exponent is {value:+.3f} a step; {sign}")
+    if n.lag is None and n.horizon is not None:
+        found.append(f"no lag of the task was given: it is compared with all {n.steps} steps")
+    if not n.of_loss:
+        found.append("the error is a random one at the output: no target was given, or none is due")
+    return found
+
+
+def _decay(n: Numbers) -> str:
+    what = "the error of the last step" if n.of_loss else "a random error at the last step"
+    if math.isnan(n.rate):
+        return f"{what} does not fall below {_percent(n)} of itself within {n.steps} steps back"
+    lag = n.horizon if n.horizon is not None else n.steps
+    return (
+        f"{what} falls to {_percent(n)} within {_count(lag, 'step')}, by a factor of "
+        f"{math.exp(n.rate):.2f} a step"
+    )
+
+
+def _percent(n: Numbers) -> str:
+    return f"{100 * n.fraction:.3g}%"
+
+
+def _theory(name: str, facts: SpectralFacts, n: Numbers) -> list[str]:
+    of = f"{name}: " if name else ""
+    if facts.gamma is None or facts.step_bound is None:
+        return [f"{of}no bound follows from the weights alone: {facts.reason}"]
+    bound, critical = float(facts.step_bound), 1 / facts.gamma
+    if len(facts.matrices) != 1 or not math.isfinite(bound):
+        return []
+    (matrix,) = facts.matrices.values()
+    norm, radius = float(matrix.norm), float(matrix.radius)
+    told = f"{of}||W|| = {norm:.2f}, spectral radius {radius:.2f}, 1/gamma = {critical:g}"
+    if facts.vanishes:
+        return [
+            f"{told}: sufficient for vanishing; whatever the input, a step keeps no more than "
+            f"{bound:.2f} of the influence of the past"
+        ]
+    if bound <= 1 + 1e-6:
+        return [f"{told}: no step makes the influence of the past larger"]
+    if not math.isnan(n.rate) and n.rate < 0 and radius < critical:
+        return [f"{told}: the norm does not settle it; but the radius is small, and W^k fades too"]
+    if not math.isnan(n.rate) and n.rate < 0:
+        return [
+            f"{told}: the weights alone do not settle it; what they let through the slopes of the "
+            "activation take"
+        ]
+    return [f"{told}: the condition that is necessary for exploding holds"]
+
+
+def _horizon(lag: int | None, steps: int) -> str:
+    return f"over {steps}" if lag is None else str(lag)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' if number != 1 else ''}"

@@ -1,0 +1,1 @@
+"""Measuring any model while it runs or trains."""

@@ -1,7 +1,0 @@
-"""The experiments of the papers, run again: what was published beside what comes out here."""
-
-from longlag.reproduce.experiment import Effort, Experiment, Published, Row
-from longlag.reproduce.outcome import Outcome
-from longlag.reproduce.registry import EXPERIMENTS
-
-__all__ = ["EXPERIMENTS", "Effort", "Experiment", "Outcome", "Published", "Row"]
