@@ -19,12 +19,12 @@ def imported(path):
             yield node.module
 
 
-def test_a_recurrence_is_mathematics_and_needs_sympy_alone():
+def test_a_recurrence_is_mathematics_and_needs_sympy_and_numpy_alone():
     modules = {name.split(".")[0] for path in FILES for name in imported(path)}
     standard = {"abc", "collections", "dataclasses", "difflib", "functools", "hashlib", "keyword"}
-    standard |= {"typing"}
+    standard |= {"fractions", "typing"}
     assert "sympy" in modules
-    assert modules <= standard | {"sympy", "longlag"}
+    assert modules <= standard | {"sympy", "numpy", "longlag"}
 
 
 def test_it_knows_no_other_part_of_longlag():

@@ -9,6 +9,7 @@ from tests.scan.cases import CELLS, hidden_of, layer_of, random
 from longlag.recurrence import Cell, Dense, probe, sigmoid, tanh
 from longlag.recurrence.probe import probed
 from longlag.scan import Weights, scan
+from longlag.scan.programs import run_program
 from longlag.scan.step import torch_step
 
 
@@ -43,7 +44,9 @@ def steps_of(layer, drive, joint):
     states = [drive.new_zeros(shape).requires_grad_() for _ in recurrence.states]
     visited, outputs = [], []
     for a in drive.unbind(1):
-        new = step.run_update([*step.drives(a, states, blocks, None), *states, *units])
+        new = run_program(
+            recurrence.forward, [*step.drives(a, states, blocks, None), *states, *units]
+        )
         states, seen = list(new), []
         for name in recurrence.dependency_order:
             place = recurrence.states.index(name)

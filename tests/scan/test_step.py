@@ -7,7 +7,8 @@ from tests.scan import cases
 from longlag import cells
 from longlag.recurrence import block_diagonal, block_triangular
 from longlag.scan import Weights
-from longlag.scan.step import Product, outer, patterned, products, times, torch_step
+from longlag.recurrence.lowered import Product, lower
+from longlag.scan.step import outer, patterned, times, torch_step
 
 
 def test_one_product_serves_the_gates_that_read_alike():
@@ -30,14 +31,14 @@ def test_a_product_has_one_source_one_way_and_one_pattern():
     triangle, cross, heads = block_triangular(3), ((0, 1), (1, 0)), block_diagonal(3)
     wired = cases.Wired().recurrence
     assert wired.states == ("h", "c", "h_1", "h_2", "h_3", "c_1")
-    assert products(wired) == (
+    assert lower(wired).products == (
         Product(0, False, triangle, (0, 2), (0, 6)),
         Product(5, False, None, (0, 1), (1, 3)),
         Product(4, True, None, (0,), (2,)),
         Product(5, False, cross, (1,), (4,)),
         Product(3, False, heads, (2,), (5,)),
     )
-    assert products(cases.Delayed().recurrence) == (
+    assert lower(cases.Delayed().recurrence).products == (
         Product(0, False, None, (0,), (0,)),
         Product(2, False, None, (0,), (1,)),
     )

@@ -16,9 +16,10 @@ from torch import Tensor
 from longlag.gradients.influence_wires import own_weight
 from longlag.gradients.layers import Layer
 from longlag.recurrence import Recurrence
+from longlag.recurrence.lowered import lower
 from longlag.scan import Schedule, Weights, engine_for
 from longlag.scan.node import Engine, Run, Wanted, drive_of
-from longlag.scan.step import patterned, products
+from longlag.scan.step import patterned
 
 __all__ = ["Errors", "Influence", "Piece", "Scope"]
 
@@ -285,7 +286,7 @@ class Piece:
             names.index(f"open.{gate.name}" if gate.split else gate.name)
             for gate in recurrence.dense_gates
         ]
-        groups, found = products(recurrence), []
+        groups, found = lower(recurrence).products, []
         for product in groups:
             chosen = [numbers[gate] for gate in product.gates]
             whole = chosen == list(range(drive.shape[-2]))

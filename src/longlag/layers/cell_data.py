@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
-import torch
+import numpy as np
 
 from longlag import cells as built_in
 from longlag.recurrence import Cell
-from longlag.scan.step import torch_step
+from longlag.recurrence.arithmetic import NUMPY
 
 __all__ = ["build", "describe"]
 
@@ -85,9 +85,7 @@ def _wires(cell: Cell) -> list[list[Any]]:
 
 def _values(cell: Cell) -> list[float]:
     """New states at one fixed point: equal equations give equal numbers, however they print."""
-    step = torch_step(cell.recurrence)
-    count = len(cell.recurrence.symbols)
-    inputs = [
-        torch.tensor(0.2 + 0.7 * (0.618 * k % 1.0), dtype=torch.float64) for k in range(count)
-    ]
-    return [float(value) for value in step.run_update(inputs)]
+    forward = cell.recurrence.forward
+    inputs = [0.2 + 0.7 * (0.618 * k % 1.0) for k in range(len(forward.inputs))]
+    with np.errstate(all="ignore"):  # it may be no point that the equations are defined at
+        return [float(value) for value in forward.evaluate(NUMPY, inputs)]

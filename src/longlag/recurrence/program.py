@@ -5,7 +5,7 @@ numbered: first the inputs, then one value per operation. Equal operations are o
 common subexpressions are shared, between outputs too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,44 @@ class Program:
             names.append(f"v{number}")
             lines.append(f"v{number} = {operation.name}({text})")
         return "\n".join([*lines, "return " + ", ".join(names[index] for index in self.outputs)])
+
+    def values(self, table: Mapping[str, Callable[..., Any]], inputs: Sequence[Any]) -> list[Any]:
+        """All values of the program: the inputs, then the result of each operation.
+
+        Args:
+            table: by the name of an operation of :data:`ARITY`, what does it; ``"constant"`` is
+                given the number, every other its arguments. What numbers are (tensors, arrays,
+                fractions, vectors of a kernel, nodes of a graph) is the table's affair.
+            inputs: one value for each of the program's inputs, in order.
+
+        Raises:
+            KeyError: the program has an operation that is not in the table.
+        """
+        values = list(inputs)
+        for operation in self.operations:
+            if operation.name == "constant":
+                value = table["constant"](operation.value)
+            else:
+                value = table[operation.name](*[values[index] for index in operation.arguments])
+            values.append(value)
+        return values
+
+    def evaluate(self, table: Mapping[str, Callable[..., Any]], inputs: Sequence[Any]) -> list[Any]:
+        """The outputs of the program, in order; see :meth:`values`.
+
+        >>> from fractions import Fraction
+        >>> from longlag.recurrence.arithmetic import EXACT
+        >>> x = sympy.Symbol("x", real=True)
+        >>> compile_program([x], [functions.saturate(x / 4)]).evaluate(EXACT, [Fraction(1, 3)])
+        [Fraction(1, 12)]
+        """
+        values = self.values(table, inputs)
+        return [values[index] for index in self.outputs]
+
+    def is_zero(self, value: int) -> bool:
+        """Whether a value, by its number, is the constant 0."""
+        first = len(self.inputs)
+        return value >= first and self.operations[value - first] == Operation("constant")
 
 
 class _Builder:

@@ -1,48 +1,17 @@
 """One step of a recurrence in PyTorch, and its linearisation for many steps at once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import sympy
 import torch
 from torch import Tensor
 
 from longlag.recurrence import Pattern, Recurrence
+from longlag.recurrence.lowered import Product, lower
 from longlag.scan.inputs import Weights
-from longlag.scan.programs import TorchProgram
+from longlag.scan.programs import run_program
 
-__all__ = ["Product", "TorchStep", "patterned", "products", "torch_step"]
-
-
-@dataclass(frozen=True)
-class Product:
-    """Wires that read one state in one way, so that one matrix product serves them.
-
-    Attributes:
-        source: number of the state that is read.
-        truncated: whether error is kept from flowing back through the product.
-        pattern: which blocks of its matrices are there; None where all are.
-        gates: by wire, the number of its gate among the dense gates.
-        wires: their numbers: which H rows of the recurrent matrix each has.
-    """
-
-    source: int
-    truncated: bool
-    pattern: Pattern | None
-    gates: tuple[int, ...]
-    wires: tuple[int, ...]
-
-
-def products(recurrence: Recurrence) -> tuple[Product, ...]:
-    """The matrix products of a recurrence: its wires by what they read, and how."""
-    groups: dict[tuple[int, bool, Pattern | None], list[int]] = {}
-    for number, wire in enumerate(recurrence.wires):
-        groups.setdefault((wire.source, wire.truncated, wire.pattern), []).append(number)
-    return tuple(
-        Product(*key, tuple(recurrence.wires[number].gate for number in numbers), tuple(numbers))
-        for key, numbers in groups.items()
-    )
+__all__ = ["TorchStep", "patterned", "torch_step"]
 
 
 def patterned(rows: Tensor, pattern: Pattern | None) -> Tensor:
@@ -65,21 +34,15 @@ class TorchStep:
 
     def __init__(self, recurrence: Recurrence) -> None:
         self.recurrence = recurrence
-        self.output = recurrence.states.index(recurrence.output)
-        self.apart = len(recurrence.drive_symbols) - len(recurrence.dense_gates)
-        self.run_update = TorchProgram(recurrence.forward)
-        self.products = products(recurrence)
+        lowered = lower(recurrence)
+        self.output, self.apart = lowered.output, lowered.apart
+        self.products, self.drive_of_gate = lowered.products, lowered.drive_of_gate
         # One product has one wire of each of its gates, in order: all rows as they are.
         self.fused = (
             len(self.products) == 1
             and self.products[0].pattern is None
             and all(gate.dense and not gate.split for gate in recurrence.gates)
         )
-
-    @cached_property
-    def run_linearisation(self) -> TorchProgram:
-        """The program that gives the pointwise partials."""
-        return TorchProgram(self.recurrence.linearisation)
 
     def blocks(self, weights: Weights) -> list[Tensor]:
         """For each product, the rows (W'' H, H) of its wires; zero where a pattern has no block."""
@@ -142,7 +105,8 @@ class TorchStep:
         mask: Tensor | None,
     ) -> list[Tensor]:
         """The new states of one step."""
-        new = self.run_update([*self.drives(a, states, blocks, mask), *states, *units])
+        inputs = [*self.drives(a, states, blocks, mask), *states, *units]
+        new = run_program(self.recurrence.forward, inputs)
         return [state.expand(old.shape) for state, old in zip(new, states, strict=True)]
 
     def partials(
@@ -158,7 +122,7 @@ class TorchStep:
         Those that are not there are zero. Each broadcasts to the shape of a state.
         """
         drives = self.drives(a, states, blocks, mask)
-        values = self.run_linearisation([*drives, *states, *units])
+        values = run_program(self.recurrence.linearisation, [*drives, *states, *units])
         numbers = {name: number for number, name in enumerate(self.recurrence.states)}
         return {
             (numbers[state], symbol): value
@@ -183,9 +147,7 @@ class TorchStep:
     def by_gate(self, d_drives: Tensor) -> Tensor:
         """From the order of ``drive_symbols`` to that of the gates, side by side: (..., G H)."""
         if self.apart:
-            symbols = self.recurrence.drive_symbols
-            order = [symbols.index(gate.from_input) for gate in self.recurrence.gates]
-            d_drives = d_drives[..., order, :]
+            d_drives = d_drives[..., list(self.drive_of_gate), :]
         return d_drives.flatten(-2)
 
     def by_row(self, d_blocks: Sequence[Tensor], like: Tensor | None) -> Tensor | None:

@@ -21,7 +21,7 @@ from longlag.recurrence import Cell, Dense, tanh
 from longlag.scan import Schedule, Weights, derived, node, reference, scan
 from longlag.scan.cpu import call, engine, scratch, shape
 from longlag.scan.cpu import threads as thread_pool
-from longlag.scan.cpu.kept import kept_of
+from longlag.recurrence.lowered import lower
 
 NAMES = (
     "Elman", "Leaky shared", "Leaky without W", "LSTM with peepholes", "LSTM1997", "GRU", "IndRNN",
@@ -167,7 +167,7 @@ def test_what_is_kept_or_computed_again_is_the_same(cell, front, scheduled, monk
     problem = problem_of(cell, front, steps=11, hidden=4)
     if not scheduled:
         problem = (*problem[:3], {})
-    kept = len(kept_of(cell.recurrence).values)
+    kept = len(lower(cell.recurrence).residuals.values)
     by_step = kept * problem[1][..., 0, 0].numel() * 4 * 8
     with kinds_of_kernels() as kinds:
         whole = run(problem)
@@ -219,7 +219,7 @@ def test_no_other_backend_runs_in_its_place(cell, monkeypatch):
         monkeypatch.setattr(derived, name, never)
     with kinds_of_kernels() as kinds:
         cases.assert_same(run(problem, "auto"), expected)
-    assert kinds == ["keep" if kept_of(cell.recurrence).values else "forward", "backward"]
+    assert kinds == ["keep" if lower(cell.recurrence).residuals.values else "forward", "backward"]
     assert problem[0].backend_used == "cpu"
 
 

@@ -16,7 +16,7 @@ from longlag.scan.cpu import math
 from longlag.scan.cpu.math_circular import CIRCULARS
 from longlag.scan.cpu.math_exponential import EXPONENTIALS
 from longlag.scan.cpu.math_logarithm import LOGARITHMS
-from longlag.scan.programs import TorchProgram
+from longlag.scan.programs import run_program
 
 NAMES = [name for name in ARITY if name != "constant"]
 ELEMENTS = {np.float32: ir.FloatType(), np.float64: ir.DoubleType()}
@@ -95,7 +95,7 @@ def by_torch(name, *arrays):
     """The same operation as the reference backend runs it."""
     numbers = tuple(range(len(arrays)))
     program = Program(("a", "b")[: len(arrays)], (Operation(name, numbers),), (len(arrays),))
-    return TorchProgram(program)([torch.from_numpy(each) for each in arrays])[0].numpy()
+    return run_program(program, [torch.from_numpy(each) for each in arrays])[0].numpy()
 
 
 def place(x):

@@ -8,8 +8,8 @@ import llvmlite.binding as llvm
 import pytest
 from tests.scan import cases
 
+from longlag.recurrence.lowered import lower
 from longlag.scan.cpu import backward, forward, matrix, plan, target
-from longlag.scan.step import products as products_of
 
 HOSTS = {
     "AVX2": ("x86_64-unknown-linux-gnu", target.Host("haswell", "", 32, 16, True)),
@@ -141,7 +141,7 @@ def test_kernels_for_other_processors(name, cell, double, schedule, kind, monkey
         # Through a register or a place in memory, to itself, or to a place within.
         allowed = r"\*|x\d+$|\.L|longlag|mem(cpy|set|move)"
         assert [call for call in calls if not re.match(allowed, call)] == []
-        if dense and (kind is forward or any(not p.truncated for p in products_of(recurrence))):
+        if dense and (kind is forward or lower(recurrence).propagating):
             assert len(re.findall(MULTIPLY_ADD[name], text)) >= chosen.rows
 
 

@@ -28,7 +28,7 @@ from longlag.recurrence import Recurrence
 from longlag.recurrence.functions import Expression
 from longlag.recurrence.program import compile_program
 from longlag.recurrence.wiring import Absent, Dense, Diagonal
-from longlag.scan.programs import TorchProgram
+from longlag.scan.programs import run_program
 from longlag.scan.step import patterned
 
 __all__ = ["MatrixFacts", "SpectralFacts", "spectral_facts"]
@@ -229,10 +229,10 @@ def _many(count: int, what: str) -> str:
 
 def _steepest(slope: Expression, z: sympy.Symbol) -> float | None:
     """The greatest absolute value of a slope; None where it grows on and on."""
-    run = TorchProgram(compile_program((z,), [slope.replace(sympy.DiracDelta, lambda *_: 0)]))
+    program = compile_program((z,), [slope.replace(sympy.DiracDelta, lambda *_: 0)])
 
     def at(points: Tensor) -> Tensor:
-        return run([points])[0].abs().nan_to_num(0.0)
+        return run_program(program, [points])[0].abs().nan_to_num(0.0)
 
     points = torch.linspace(-REACH, REACH, 20001, dtype=torch.float64)
     values = at(points)
@@ -256,5 +256,5 @@ def _of_units(expression: Expression, units: Mapping[str, Tensor], layer: Any) -
     ones = torch.ones((*front, layer.hidden_size), dtype=torch.float64,
                       device=layer.weight_ih.device)  # fmt: skip
     one = sympy.Symbol("one", real=True)
-    run = TorchProgram(compile_program((one, *symbols), [expression * one]))
-    return run([ones, *units.values()])[0].expand_as(ones)
+    program = compile_program((one, *symbols), [expression * one])
+    return run_program(program, [ones, *units.values()])[0].expand_as(ones)

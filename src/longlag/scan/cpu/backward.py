@@ -10,64 +10,24 @@ work space that stays in a cache, until there are enough rows for dW, dU, db and
 products.
 """
 
-import functools
 from collections.abc import Callable
 
 from llvmlite import ir
 
 from longlag.recurrence import Recurrence
-from longlag.scan.cpu import forward
+from longlag.recurrence.lowered import lower
 from longlag.scan.cpu.builder import I64, Value
-from longlag.scan.cpu.kept import kept_of
-from longlag.scan.cpu.kernel import (
-    Arguments,
-    Kernel,
-    Row,
-    Term,
-    Units,
-    cost_of,
-    patterns,
-    run_program,
-)
+from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Term, Units, cost_of
 from longlag.scan.cpu.plan import Plan
-from longlag.scan.step import products
 
-__all__ = ["NAME", "arguments", "carried", "emit", "input_slots", "sending"]
+__all__ = ["NAME", "arguments", "emit"]
 
 NAME = "longlag_backward"
 
 
-@functools.lru_cache(maxsize=256)
-def carried(recurrence: Recurrence) -> tuple[bool, ...]:
-    """By state, whether any error reaches it pointwise, from the states after it."""
-    program = kept_of(recurrence).program
-    first, drives = len(program.inputs), len(recurrence.drive_symbols)
-
-    def nonzero(value: int) -> bool:
-        if value < first:
-            return True
-        operation = program.operations[value - first]
-        return operation.name != "constant" or operation.value != 0.0
-
-    outputs = program.outputs[drives : drives + len(recurrence.states)]
-    return tuple(nonzero(value) for value in outputs)
-
-
-def sending(recurrence: Recurrence) -> list[int]:
-    """Numbers of W's blocks of rows through which error flows back."""
-    found = [p for p in products(recurrence) if not p.truncated]
-    return sorted(wire for product in found for wire in product.wires)
-
-
-def input_slots(recurrence: Recurrence) -> tuple[int, ...]:
-    """By gate, the number of the drive that has its U x + b."""
-    symbols = recurrence.drive_symbols
-    return tuple(symbols.index(gate.from_input) for gate in recurrence.gates)
-
-
 def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     """What the kernel is given, in order. Numbers that begin with ``at_`` are parts of ``work``."""
-    states, count = range(len(recurrence.states)), len(patterns(recurrence))
+    states, count = range(len(recurrence.states)), len(lower(recurrence).patterns)
     tables = ["list_sending", "list_slots", "panels"]
     tables += [f"{name}_{number}" for number in range(count) for name in ("ranges", "panels")]
     pointers = ["x", "input", "recurrent", "units", "kept", "work", "d_output", "errors"]
@@ -135,16 +95,15 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
 class _Backward(Kernel):
     def __init__(self, recurrence: Recurrence, plan: Plan) -> None:
         super().__init__(recurrence, plan, NAME, arguments(recurrence, plan), _BY_THREAD)
-        self.kept = kept_of(recurrence)
+        lowered = self.lowered
+        self.kept = lowered.residuals
         self.has_input = plan.input != "drive"
-        self.slots = input_slots(recurrence)
-        self.dense = len(recurrence.dense_gates)
-        self.apart = len(self.drives) - self.dense
-        self.carried = carried(recurrence)
-        self.output = recurrence.states.index(recurrence.output)
-        self.reading = forward.sources(recurrence)
-        self.wires = sending(recurrence)
-        self.sources = sorted({p.source for p in self.products if not p.truncated})
+        self.slots = lowered.drive_of_gate
+        self.dense, self.apart = len(recurrence.dense_gates), lowered.apart
+        self.carried, self.output = lowered.carried, lowered.output
+        self.reading = lowered.sources
+        self.wires = lowered.propagating_wires
+        self.sources = sorted({product.source for product in lowered.propagating})
         self.collected, self.sent = self.code.variable(I64), self.code.variable(I64)
         code = self.code
         panel = code.times(self.arg["rows"], plan.lanes)
@@ -356,8 +315,8 @@ class _Backward(Kernel):
         found = []
         for source in self.sources:
             terms = []
-            for product in self.products:
-                if product.truncated or product.source != source:
+            for product in self.lowered.propagating:
+                if product.source != source:
                     continue
                 for gate, wire in zip(product.gates, product.wires, strict=True):
                     place = code.plus(code.times(block, len(self.wires)), self.wires.index(wire))
@@ -459,7 +418,7 @@ class _Backward(Kernel):
         kept = self.kept_row(self.t, row)
         held = [self.select(kept, state) for state in before]
         parameters = self.unit_parameters(units)
-        found = run_program(code, program, [*values, *held, *parameters, *after, *delta])
+        found = program.values(self.arithmetic, [*values, *held, *parameters, *after, *delta])
         results = iter([found[output] for output in program.outputs])
         errors = [next(results) for _ in self.drives]
         self._store_errors(row, units, errors)

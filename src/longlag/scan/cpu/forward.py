@@ -3,35 +3,19 @@
 from collections.abc import Callable
 
 from longlag.recurrence import Recurrence
+from longlag.recurrence.lowered import Drive, Product, lower
 from longlag.scan.cpu.builder import Value
-from longlag.scan.cpu.kept import kept_of
-from longlag.scan.cpu.kernel import (
-    Arguments,
-    Drive,
-    Kernel,
-    Row,
-    Term,
-    Units,
-    cost_of,
-    patterns,
-    run_program,
-)
+from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Term, Units, cost_of
 from longlag.scan.cpu.plan import Plan
-from longlag.scan.step import Product, products
 
-__all__ = ["NAME", "arguments", "emit", "sources"]
+__all__ = ["NAME", "arguments", "emit"]
 
 NAME = "longlag_forward"
 
 
-def sources(recurrence: Recurrence) -> list[int]:
-    """Numbers of the states that the recurrent matrix reads."""
-    return sorted({product.source for product in products(recurrence)})
-
-
 def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     """What the kernel is given, in order. Numbers that begin with ``at_`` are parts of ``work``."""
-    tables = ["list", *(f"ranges_{number}" for number in range(len(patterns(recurrence))))]
+    tables = ["list", *(f"ranges_{number}" for number in range(len(lower(recurrence).patterns)))]
     pointers = ["x", "input", "bias", "recurrent", "units", "kept", "work"]
     pointers += [f"state_{k}" for k in range(len(recurrence.states))]
     pointers += ["order", "counts"] if plan.ordered else []
@@ -74,8 +58,8 @@ class _Forward(Kernel):
         given = arguments(recurrence, plan)
         super().__init__(recurrence, plan, NAME, given, {"work": "work_bytes"})
         self.keep, self.again = keep, again
-        self.kept = kept_of(recurrence).values
-        self.sources = sources(recurrence)
+        self.kept = self.lowered.residuals.values
+        self.sources = self.lowered.sources
         self.number_of_wires = len(recurrence.wires)
         self.number_of_gates = len(recurrence.gates)
 
@@ -231,11 +215,11 @@ class _Forward(Kernel):
 
     def _update(self, row: Row, units: Units, drives: list[Value], parameters: list[Value]) -> None:
         """The new states of one row and vector of units."""
-        code, program = self.code, self.recurrence.forward
+        code, program = self.code, self.lowered.forward
         before = [self.load(f"state_{k}", units, self.old, row.place) for k in self.states]
         kept = self.kept_row(self.t, row)
         held = [self.select(kept, state) for state in before]
-        values = run_program(code, program, [*drives, *held, *parameters])
+        values = program.values(self.arithmetic, [*drives, *held, *parameters])
         if not self.again:
             for k, output in enumerate(program.outputs):
                 self.store(values[output], f"state_{k}", units, self.new, row.place)

@@ -14,6 +14,7 @@ No load or store is masked. Past the last row or unit a tile does the last ones 
 nothing that it has written, so doing a thing twice is doing it once.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,15 +22,14 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from longlag.recurrence import Pattern, Program, Recurrence
+from longlag.recurrence import ARITY, Pattern, Program, Recurrence
+from longlag.recurrence.lowered import lower
 from longlag.scan.cpu import math
 from longlag.scan.cpu.builder import I8, I64, Code, Value
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.tile import Tile
-from longlag.scan.step import products
 
-__all__ = ["Arguments", "Drive", "Kernel", "Row", "Term", "Units", "cost_of", "drives_of",
-           "patterns", "run_program"]  # fmt: skip
+__all__ = ["Arguments", "Kernel", "Row", "Term", "Units", "cost_of"]
 
 UNROLLED = 330
 """Instructions up to which the pointwise programs of a tile stand one after the other."""
@@ -37,46 +37,10 @@ UNROLLED = 330
 _COSTS = {"tanh": 19, "sigmoid": 20, "exp": 19, "log": 25, "sin": 25, "cos": 25, "constant": 0}
 
 
-def patterns(recurrence: Recurrence) -> tuple[Pattern, ...]:
-    """The block patterns that occur in the recurrent matrix, each once."""
-    found = dict.fromkeys(product.pattern for product in products(recurrence))
-    return tuple(pattern for pattern in found if pattern is not None)
-
-
-class Drive(NamedTuple):
-    """One drive of the update, in the order of ``drive_symbols``.
-
-    Attributes:
-        gate: number of the gate whose a = U x + b is in it; None where it is r alone.
-        dense: number, among the dense gates, of the one whose r is in it; None where it is a alone.
-    """
-
-    gate: int | None
-    dense: int | None
-
-
-def drives_of(recurrence: Recurrence) -> tuple[Drive, ...]:
-    """The drives of a recurrence."""
-    numbers = {gate.name: number for number, gate in enumerate(recurrence.gates)}
-    apart = [Drive(numbers[g.name], None) for g in recurrence.gates if g.split or not g.dense]
-    dense = [
-        Drive(None if gate.split else numbers[gate.name], number)
-        for number, gate in enumerate(recurrence.dense_gates)
-    ]
-    return (*apart, *dense)
-
-
-def run_program(code: Code, program: Program, inputs: Sequence[Value]) -> list[Value]:
-    """All values of a scalar program on vectors: the inputs, then a result for each operation."""
-    values = list(inputs)
-    for operation in program.operations:
-        if operation.name == "constant":
-            value = math.constant(code.vector, operation.value)
-        else:
-            arguments = (values[index] for index in operation.arguments)
-            value = math.emit(code.b, operation.name, *arguments)
-        values.append(value)
-    return values
+def vector_arithmetic(code: Code) -> dict[str, Callable[..., Value]]:
+    """What the operations of a program are on vectors of a kernel, as instructions put there."""
+    operations = {name: functools.partial(math.emit, code.b, name) for name in ARITY}
+    return {**operations, "constant": functools.partial(math.constant, code.vector)}
 
 
 def cost_of(program: Program) -> int:
@@ -190,9 +154,10 @@ class Kernel:
         self.code = Code(inner, plan.double, plan.lanes)
         names = (*addresses, *numbers)
         self.arg: dict[str, Value] = dict(zip(names, inner.args, strict=True))
-        self.products = products(recurrence)
-        self.patterns = patterns(recurrence)
-        self.drives = drives_of(recurrence)
+        self.arithmetic = vector_arithmetic(self.code)
+        self.lowered = lowered = lower(recurrence)
+        self.products, self.patterns = lowered.products, lowered.patterns
+        self.drives = lowered.drives
         self.states = range(len(recurrence.states))
         b, code = self.code.b, self.code
         self.vectors = b.sdiv(code.plus(self.arg["H"], plan.lanes - 1), code.i64(plan.lanes))

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from longlag.recurrence import Pattern, Recurrence
+from longlag.recurrence.lowered import lower
 from longlag.scan.cpu import backward, forward
-from longlag.scan.cpu.kept import kept_of
-from longlag.scan.cpu.kernel import Arguments, patterns
+from longlag.scan.cpu.kernel import Arguments
 from longlag.scan.cpu.matrix import Matrix, matrix, send
 from longlag.scan.cpu.plan import Plan, choose
 from longlag.scan.cpu.target import compile_functions, host
@@ -176,7 +176,7 @@ def _check_x(recurrence: Recurrence, key: Key) -> None:
         )
     rows, gates = width if key.input is None else key.input[0][-2], len(recurrence.gates)
     name = "x" if key.input is None else "input matrix"
-    groups = math.lcm(*(len(pattern) for pattern in patterns(recurrence)))
+    groups = math.lcm(*(len(pattern) for pattern in lower(recurrence).patterns))
     if rows % gates or rows // gates % groups:
         raise ValueError(
             f"{name}: got {rows} numbers for the gates, expected a multiple of {gates * groups}: "
@@ -213,8 +213,8 @@ class Shape:
         self.rows = width if key.input is None else key.input[0][-2]
         self.gates, self.wires = len(recurrence.gates), len(recurrence.wires)
         self.hidden = hidden = self.rows // self.gates
-        self.kept = len(kept_of(recurrence).values)
-        self.patterns: tuple[Pattern, ...] = patterns(recurrence)
+        self.lowered = lowered = lower(recurrence)
+        self.kept, self.patterns = len(lowered.residuals.values), lowered.patterns
         self.item = self.dtype.itemsize
         batch = self.batch
         self.size = self.replicas * batch * hidden
@@ -252,8 +252,7 @@ class Shape:
         tiles = -(-batch // plan.rows)
         self.parts = min(threads, tiles if self.replicas == 1 else self.replicas)
         self.vectors = -(-hidden // plan.lanes)
-        self.sending = backward.sending(recurrence)
-        self.slots = backward.input_slots(recurrence)
+        self.sending, self.slots = lowered.propagating_wires, lowered.drive_of_gate
         self.single_parts = self.parts if self.replicas == 1 else 1
         self.tables = self._tables()
         self.forward = self._forward(plan)
@@ -327,7 +326,7 @@ class Shape:
         if plan.input == "apart":
             stretch = min(self.steps, max(8, self.stretch // (self.batch * self.rows)))
         work.add("at_drive", stretch * self.batch * self.rows)
-        read = len(forward.sources(self.recurrence)) if plan.indirect else 0
+        read = len(self.lowered.sources) if plan.indirect else 0
         work.add("at_read", read * self.batch * hidden)
         numbers = {
             **self._sizes(work),
@@ -339,8 +338,7 @@ class Shape:
 
     def _backward(self, plan: Plan) -> "Pass":
         hidden, work = self.hidden, _Work()
-        drives = len(self.recurrence.drive_symbols)
-        reading = len(forward.sources(self.recurrence))
+        drives, reading = len(self.lowered.drives), len(self.lowered.sources)
         wide = self.vectors * plan.lanes
         inputs = self.width + 1 if self.has_input else 0
         # Rows that are collected: those of some steps, and at least of one.

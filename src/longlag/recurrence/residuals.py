@@ -1,4 +1,4 @@
-"""Which numbers of the forward pass the backward pass reads again: activations, not drives.
+"""The residuals of a step: which numbers of the forward pass the backward pass reads again.
 
 The adjoint, as it is derived, begins from the drives: it computes the gates' activations once
 more, and they are the dear part of a step. So what the forward pass stores, beside the states, is
@@ -7,22 +7,22 @@ it is: for an LSTM the four activations in place of the four drives. A function 
 alone, as tanh(c), is computed again: it needs no memory.
 """
 
-import functools
 from dataclasses import dataclass
 
-from longlag.recurrence import Operation, Program, Recurrence, derive_adjoint
+from longlag.recurrence.program import Operation, Program
+from longlag.recurrence.traced import Recurrence
 
-__all__ = ["Kept", "kept_of"]
+__all__ = ["Residuals", "find_residuals"]
 
 _DEAR = frozenset(("tanh", "sigmoid", "exp", "log", "sqrt", "sin", "cos"))
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The backward step with what the forward step keeps for it.
+class Residuals:
+    """The backward step with what the forward step stores for it.
 
     Attributes:
-        values: numbers of the values of the forward program that are kept.
+        values: numbers of the values of the forward program that are stored.
         program: inputs are those, old states, unit parameters, new states, errors of the new
             states; outputs as of :func:`~longlag.recurrence.derive_adjoint`.
     """
@@ -46,10 +46,14 @@ class _Numbers:
         return self.of((operation.name, operation.value, *arguments))
 
 
-@functools.lru_cache(maxsize=256)
-def kept_of(recurrence: Recurrence) -> Kept:
-    """Find what is kept, and the backward step that reads it."""
-    forward, adjoint = recurrence.forward, derive_adjoint(recurrence)
+def find_residuals(recurrence: Recurrence, adjoint: Program) -> Residuals:
+    """Find what is stored, and the backward step that reads it.
+
+    Args:
+        recurrence: a traced declaration.
+        adjoint: its :func:`~longlag.recurrence.derive_adjoint`.
+    """
+    forward = recurrence.forward
     numbers = _Numbers()
     shared = len(recurrence.symbols)
     drives, states = len(recurrence.drive_symbols), len(recurrence.states)
@@ -74,8 +78,8 @@ def kept_of(recurrence: Recurrence) -> Kept:
         free.append(number in at_hand or all(free[n] for n in operation.arguments))
     where = {number: index for index, number in reversed(list(enumerate(before)))}
 
-    kept: dict[int, int] = {}  # by number, its place among the kept
-    rest = shared - drives + 2 * states  # inputs beside the kept
+    stored: dict[int, int] = {}  # by number, its place among the residuals
+    rest = shared - drives + 2 * states  # inputs beside the residuals
     operations: list[Operation] = []
     made: dict[int, tuple[str, int]] = {}  # by number, where the new program has it
 
@@ -84,27 +88,27 @@ def kept_of(recurrence: Recurrence) -> Kept:
         if number in made:
             return made[number]
         if number in at_hand:
-            found = "rest", at_hand[number] - drives
+            place = "rest", at_hand[number] - drives
         elif index < drives or (
             adjoint.operations[index - len(names)].name in _DEAR
             and not free[index]
             and number in where
         ):
-            found = "kept", kept.setdefault(number, len(kept))
+            place = "residual", stored.setdefault(number, len(stored))
         else:
             operation = adjoint.operations[index - len(names)]
             arguments = [visit(argument) for argument in operation.arguments]
             made_of.append(arguments)
             operations.append(operation)
-            found = "operation", len(operations) - 1
-        made[number] = found
-        return found
+            place = "operation", len(operations) - 1
+        made[number] = place
+        return place
 
     made_of: list[list[tuple[str, int]]] = []
     outputs = [visit(output) for output in adjoint.outputs]
-    offsets = {"kept": 0, "rest": len(kept), "operation": len(kept) + rest}
+    offsets = {"residual": 0, "rest": len(stored), "operation": len(stored) + rest}
     program = Program(
-        (*(f"kept.{place}" for place in range(len(kept))), *adjoint.inputs[drives:]),
+        (*(f"residual.{index}" for index in range(len(stored))), *adjoint.inputs[drives:]),
         tuple(
             Operation(operation.name, tuple(offsets[kind] + n for kind, n in arguments),
                       operation.value)
@@ -112,4 +116,4 @@ def kept_of(recurrence: Recurrence) -> Kept:
         ),
         tuple(offsets[kind] + number for kind, number in outputs),
     )  # fmt: skip
-    return Kept(tuple(where[number] for number in kept), program)
+    return Residuals(tuple(where[number] for number in stored), program)

@@ -1,0 +1,141 @@
+"""A recurrence lowered: all that a backend must know of it, and nothing of a processor.
+
+The matrix products of a step, what fills each drive of the update, the update itself, and the
+backward step with the residuals that it reads. A backend adds where numbers lie and how they are
+multiplied.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from longlag.recurrence.adjoint import derive_adjoint
+from longlag.recurrence.program import Program
+from longlag.recurrence.residuals import Residuals, find_residuals
+from longlag.recurrence.traced import Recurrence
+from longlag.recurrence.wiring import Pattern
+
+__all__ = ["Drive", "Lowered", "Product", "lower"]
+
+
+class Drive(NamedTuple):
+    """One drive of the update, in the order of ``drive_symbols``.
+
+    Attributes:
+        gate: number of the gate whose a = U x + b is in it; None where it is r alone.
+        dense: number, among the dense gates, of the one whose r is in it; None where it is a alone.
+    """
+
+    gate: int | None
+    dense: int | None
+
+
+@dataclass(frozen=True)
+class Product:
+    """Wires that read one state in one way, so that one matrix product serves them.
+
+    Attributes:
+        source: number of the state that is read.
+        truncated: whether error is kept from flowing back through the product.
+        pattern: which blocks of its matrices are there; None where all are.
+        gates: by wire, the number of its gate among the dense gates.
+        wires: their numbers: which H rows of the recurrent matrix each has.
+    """
+
+    source: int
+    truncated: bool
+    pattern: Pattern | None
+    gates: tuple[int, ...]
+    wires: tuple[int, ...]
+
+
+class Lowered:
+    """See the module; :func:`lower` makes it once for each recurrence.
+
+    Attributes:
+        recurrence: the traced cell.
+        forward: the update; inputs are drives, states at t - 1 and unit parameters, outputs the
+            new states.
+        output: number of the state that is put out.
+    """
+
+    def __init__(self, recurrence: Recurrence) -> None:
+        self.recurrence = recurrence
+        self.forward: Program = recurrence.forward
+        self.output = recurrence.states.index(recurrence.output)
+
+    @cached_property
+    def drives(self) -> tuple[Drive, ...]:
+        """What fills each drive: those that no recurrent product reaches first."""
+        gates, dense_gates = self.recurrence.gates, self.recurrence.dense_gates
+        numbers = {gate.name: number for number, gate in enumerate(gates)}
+        apart = [Drive(numbers[gate.name], None) for gate in gates if gate.split or not gate.dense]
+        dense = [
+            Drive(None if gate.split else numbers[gate.name], number)
+            for number, gate in enumerate(dense_gates)
+        ]
+        return (*apart, *dense)
+
+    @cached_property
+    def apart(self) -> int:
+        """How many drives no recurrent product reaches."""
+        return len(self.drives) - len(self.recurrence.dense_gates)
+
+    @cached_property
+    def drive_of_gate(self) -> tuple[int, ...]:
+        """By gate, the number of the drive that has its U x + b."""
+        symbols = self.recurrence.drive_symbols
+        return tuple(symbols.index(gate.from_input) for gate in self.recurrence.gates)
+
+    @cached_property
+    def products(self) -> tuple[Product, ...]:
+        """The matrix products: wires by what they read, and how."""
+        wires = self.recurrence.wires
+        groups: dict[tuple[int, bool, Pattern | None], list[int]] = {}
+        for number, wire in enumerate(wires):
+            groups.setdefault((wire.source, wire.truncated, wire.pattern), []).append(number)
+        return tuple(
+            Product(*key, tuple(wires[number].gate for number in numbers), tuple(numbers))
+            for key, numbers in groups.items()
+        )
+
+    @cached_property
+    def patterns(self) -> tuple[Pattern, ...]:
+        """The block patterns that occur in the recurrent matrix, each once."""
+        patterns = dict.fromkeys(product.pattern for product in self.products)
+        return tuple(pattern for pattern in patterns if pattern is not None)
+
+    @cached_property
+    def sources(self) -> tuple[int, ...]:
+        """Numbers of the states that the recurrent matrix reads."""
+        return tuple(sorted({product.source for product in self.products}))
+
+    @cached_property
+    def propagating(self) -> tuple[Product, ...]:
+        """The products through which error flows back."""
+        return tuple(product for product in self.products if not product.truncated)
+
+    @cached_property
+    def propagating_wires(self) -> tuple[int, ...]:
+        """Numbers of W's blocks of rows through which error flows back."""
+        return tuple(sorted(wire for product in self.propagating for wire in product.wires))
+
+    @cached_property
+    def residuals(self) -> Residuals:
+        """What the forward step stores for the backward step, and the backward step itself."""
+        return find_residuals(self.recurrence, derive_adjoint(self.recurrence))
+
+    @cached_property
+    def carried(self) -> tuple[bool, ...]:
+        """By state, whether any error reaches it pointwise, from the states after it."""
+        program, drives = self.residuals.program, len(self.drives)
+        outputs = program.outputs[drives : drives + len(self.recurrence.states)]
+        return tuple(not program.is_zero(value) for value in outputs)
+
+
+def lower(recurrence: Recurrence) -> Lowered:
+    """The recurrence as backends want it: made at its first use, and kept with it."""
+    lowered = recurrence.__dict__.get("_lowered")
+    if lowered is None:
+        lowered = recurrence.__dict__["_lowered"] = Lowered(recurrence)
+    return lowered
