@@ -6,7 +6,8 @@ import torch
 from tests.scan import cases
 
 import longlag as ll
-from longlag.scan import BACKENDS, BackendWarning, Weights, check_backend, library, scan
+from longlag.scan import BACKENDS, BackendWarning, Weights, check_backend, scan
+from longlag.scan import backend as module
 
 RECURRENCE = ll.cells.LSTM().recurrence
 
@@ -76,7 +77,7 @@ def test_auto_takes_kernels_where_there_are_any(dtype, ran):
 
 
 def test_auto_says_once_that_it_takes_a_slow_backend(monkeypatch):
-    monkeypatch.setattr(library, "_SAID", set())
+    monkeypatch.setattr(module, "_SAID", set())
     layer = ll.LSTM(2, 3, dtype=torch.bfloat16)
     message = "'auto' takes 'derived', .*: it has float32 and float64, not torch.bfloat16"
     with pytest.warns(BackendWarning, match=message):

@@ -6,8 +6,8 @@ from tests.scan import cases
 
 from longlag import cells
 from longlag.recurrence import block_diagonal, block_triangular
-from longlag.scan import Weights
 from longlag.recurrence.lowered import Product, lower
+from longlag.scan import Weights
 from longlag.scan.step import outer, patterned, times, torch_step
 
 

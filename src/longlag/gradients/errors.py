@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from longlag.gradients.layer_pass import STATES_ONLY
 from longlag.gradients.method import Loss
 from longlag.gradients.model_pass import ModelPass
-from longlag.scan.node import to_batch_first
+from longlag.scan.inputs import to_batch_first
 
 __all__ = ["LayerErrors", "ModelErrors", "state_errors"]
 

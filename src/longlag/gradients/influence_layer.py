@@ -17,8 +17,9 @@ from longlag.gradients.influence_wires import own_weight
 from longlag.gradients.layers import Layer
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import lower
-from longlag.scan import Schedule, Weights, engine_for
-from longlag.scan.node import Engine, Run, Wanted, drive_of
+from longlag.scan import Schedule, Weights, choose
+from longlag.scan.backend import Backend, Run, Wanted
+from longlag.scan.inputs import drive_of
 from longlag.scan.step import patterned
 
 __all__ = ["Errors", "Influence", "Piece", "Scope"]
@@ -135,12 +136,12 @@ class Piece:
             zeros = drive.new_zeros((*drive.shape[:-1], further * scope.hidden))
             drive = torch.cat([drive, zeros], -1)
         self.drive = drive
-        self.run: Run = self.engine.forward(
+        self.run: Run = self.backend.forward(
             recurrence, drive, scope.weights, list(state), schedule, True
         )
         self.output_number = recurrence.states.index(recurrence.output)
         self.output = self.run.states[self.output_number][1:]
-        if not self.engine.zero_padding:
+        if not self.backend.zero_padding:
             self.output = self._full(self.output)
 
     def _full(self, sequence: Tensor) -> Tensor:
@@ -149,9 +150,9 @@ class Piece:
         return sequence if active is None else sequence.masked_fill(~active, 0.0)
 
     @cached_property
-    def engine(self) -> Engine:
+    def backend(self) -> Backend:
         """What runs the layer: compiled kernels, or the explicit backward pass in PyTorch."""
-        return engine_for(self.scope.layer.backend, self.x)[1]
+        return choose(self.scope.layer.backend, self.x, plain=False)
 
     @property
     def steps(self) -> int:
@@ -190,10 +191,9 @@ class Piece:
             errors[0] = d_output.reshape(self.steps, *rows, hidden)
         if d_final is not None:
             errors[1:] = [part.reshape(*rows, hidden).contiguous() for part in d_final.unbind(-2)]
-        found = self.engine.backward(
-            scope.recurrence, repeated(self.drive), scope.weights, run.states, run.kept, run.facts,
-            schedule, errors, WANTED,
-        )  # fmt: skip
+        found = self.backend.backward(
+            scope.recurrence, repeated(self.drive), scope.weights, run, schedule, errors, WANTED
+        )
         gates = len(scope.recurrence.gates)
         total = front.numel()
         initial = torch.stack(found.initial, -2).view(total, count, states, hidden)
@@ -221,8 +221,8 @@ class Piece:
         states = [torch.cat([apart(path[:-1]), apart(path[1:])]) for path in self.run.states]
         schedule = Schedule(apart(self.schedule.active), apart(self.schedule.keep))
         error = apart(d_output.reshape(self.steps, *front, scope.hidden))
-        found = self.engine.backward(
-            scope.recurrence, apart(self.drive), scope.weights, states, None, None, schedule,
+        found = self.backend.backward(
+            scope.recurrence, apart(self.drive), scope.weights, Run(states, []), schedule,
             [error, *[None] * len(states)], WANTED._replace(initial=False),
         )  # fmt: skip
         assert found.x is not None

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from longlag.gradients.layers import Layer, names_in
 from longlag.recurrence import Recurrence
 from longlag.recurrence.probe import probed
-from longlag.scan import Schedule, Weights, engine_for
-from longlag.scan.node import Engine, Gradients, Run, Wanted, drive_of
+from longlag.scan import Schedule, Weights, choose
+from longlag.scan.backend import Backend, Gradients, Run, Wanted
+from longlag.scan.inputs import drive_of
 from longlag.scan.step import TorchStep, outer, times, torch_step
 
 __all__ = [
@@ -83,19 +84,19 @@ class Pass:
             zero = x.new_zeros((*x.shape[1:-1], layer.hidden_size))
             state = [zero] * len(layer.recurrence.states)
         found = cls(name, layer, x, drive, schedule, [], probed(layer.recurrence, joint))
-        run = found.engine.forward(
+        run = found.backend.forward(
             found.listening, found._probed_drive, found.weights, list(state), schedule, True
         )
         found.run, found.states = run, run.states
-        if schedule.active is not None and not found.engine.zero_padding:
+        if schedule.active is not None and not found.backend.zero_padding:
             gone = torch.cat([torch.zeros_like(schedule.active[:1]), ~schedule.active])
             found.states = [path.masked_fill(gone, 0.0) for path in run.states]
         return found
 
     @cached_property
-    def engine(self) -> Engine:
+    def backend(self) -> Backend:
         """What runs the layer: the compiled kernels, or the explicit backward pass in PyTorch."""
-        return engine_for(self.layer.backend, self.x, self.name or "the layer")[1]
+        return choose(self.layer.backend, self.x, self.name or "the layer", plain=False)
 
     @cached_property
     def weights(self) -> Weights:
@@ -129,16 +130,15 @@ class Pass:
             wanted: of the matrices and unit parameters, which gradients to find.
         """
         recurrence, hidden, run = self.layer.recurrence, self.layer.hidden_size, self.run
-        visited, kept, facts = self.states, None, None
-        if run is not None:
-            visited, kept, facts = run.states, run.kept, run.facts
+        if run is None:
+            run = Run(self.states, [])
         nothing = [None] * len(recurrence.states)
         wanted = wanted._replace(
             recurrent=wanted.recurrent and self.weights.recurrent is not None,
             units=wanted.units and bool(self.weights.units),
         )
-        found: Gradients = self.engine.backward(
-            self.listening, self._probed_drive, self.weights, visited, kept, facts, self.schedule,
+        found: Gradients = self.backend.backward(
+            self.listening, self._probed_drive, self.weights, run, self.schedule,
             (d_output, *nothing), wanted,
         )  # fmt: skip
         assert found.x is not None

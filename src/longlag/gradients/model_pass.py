@@ -15,7 +15,8 @@ from longlag.gradients.method import Loss
 from longlag.gradients.parts import refuse_dropout, trained
 from longlag.gradients.pieces import Error, Reading, Steps, check_fit
 from longlag.scan import Schedule
-from longlag.scan.node import Wanted, to_batch_first
+from longlag.scan.backend import Wanted
+from longlag.scan.inputs import to_batch_first
 
 __all__ = ["ModelPass"]
 

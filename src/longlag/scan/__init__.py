@@ -1,8 +1,9 @@
 """Running a recurrence over time: the one entry, its backends, lengths, resets, replicas."""
 
-from longlag.scan.entry import BACKENDS, Scanned, check_backend, engine_for, scan
+from longlag.scan.backend import BACKENDS, BackendWarning, check_backend, choose
+from longlag.scan.entry import Scanned, scan
 from longlag.scan.inputs import Schedule, Weights
-from longlag.scan.library import BackendWarning, register
+from longlag.scan.library import register
 
 __all__ = [
     "BACKENDS",
@@ -11,7 +12,7 @@ __all__ = [
     "Schedule",
     "Weights",
     "check_backend",
-    "engine_for",
+    "choose",
     "register",
     "scan",
 ]

@@ -20,60 +20,18 @@ the IEEE 78(10), 1990.
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
-from longlag.scan import node
-from longlag.scan.inputs import Schedule, Weights
+from longlag.scan.backend import Backend, Gradients, Run, Wanted
+from longlag.scan.inputs import Schedule, Weights, unfolded
+from longlag.scan.reference import run_steps
 from longlag.scan.step import TorchStep, outer, times, torch_step
 
-__all__ = ["run"]
+__all__ = ["Derived"]
 
 BLOCK = 1 << 22
 """Numbers of pre-activations that are linearised at once: it bounds the scratch memory."""
-
-
-def run(
-    recurrence: Recurrence,
-    drive: Float[Tensor, "T *R N GH"],
-    weights: Weights,
-    initial: Sequence[Tensor],
-    schedule: Schedule,
-) -> tuple[Tensor, list[Tensor]]:
-    """Run a recurrence over time; arguments and results as in :func:`reference.run`.
-
-    Time: the forward loop once forward, and about as much again backward. Memory: the states.
-    A second derivative is taken through the reference backend.
-    """
-    return node.run(ENGINE, recurrence, drive, weights, initial, schedule)
-
-
-def forward(
-    recurrence: Recurrence,
-    drive: Tensor,
-    weights: Weights,
-    initial: Sequence[Tensor],
-    schedule: Schedule,
-    backward: bool,
-) -> node.Run:
-    """Run all steps; see :class:`node.Engine`."""
-    step = torch_step(recurrence)
-    blocks = step.blocks(weights)
-    visited = [[state] for state in initial]
-    states = list(initial)
-    for t in range(drive.shape[0]):
-        before = states
-        if schedule.keep is not None:
-            before = [state.masked_fill(~schedule.keep[t], 0.0) for state in states]
-        after = step.update(drive[t], before, blocks, weights.units, schedule.mask)
-        if schedule.active is not None:
-            active = schedule.active[t]
-            after = [torch.where(active, *pair) for pair in zip(after, states, strict=True)]
-        states = after
-        for path, state in zip(visited, states, strict=True):
-            path.append(state)
-    return node.Run([torch.stack(path) for path in visited], [state.clone() for state in states])
 
 
 class _Backward:
@@ -94,7 +52,7 @@ class _Backward:
         self.replicated = drive.dim() == 4
         self.hidden = trajectory[0].shape[-1]
 
-    def __call__(self, gradients: Sequence[Tensor], with_units: bool) -> node.Gradients:
+    def __call__(self, gradients: Sequence[Tensor], with_units: bool) -> Gradients:
         """Gradients by drive, recurrent matrix, initial states and unit parameters."""
         d_output, *delta = gradients
         if self.schedule.active is not None:
@@ -111,7 +69,7 @@ class _Backward:
             delta = self._block(block, d_output, delta, d_drives, d_blocks, d_units, with_units)
         recurrent = self.step.by_row(d_blocks, self.weights.recurrent)
         d_drive = self.step.by_gate(d_drives)
-        return node.Gradients(d_drive, None, None, recurrent, list(delta), d_units)
+        return Gradients(d_drive, None, None, recurrent, list(delta), d_units)
 
     def _block(
         self,
@@ -223,27 +181,55 @@ class _Backward:
                     d_units[unit] += (delta * partial).sum((0, -2)).unsqueeze(-2)
 
 
-def backward(
-    recurrence: Recurrence,
-    drive: Tensor,
-    weights: Weights,
-    visited: Sequence[Tensor],
-    kept: None,
-    facts: None,
-    schedule: Schedule,
-    gradients: Sequence[Tensor | None],
-    wanted: node.Wanted,
-) -> node.Gradients:
-    """Send the error back; see :class:`node.Engine`."""
-    d_output, *final = gradients
-    if d_output is None:
-        d_output = torch.zeros_like(visited[0][1:])
-    final = [
-        torch.zeros_like(path[0]) if error is None else error
-        for error, path in zip(final, visited, strict=True)
-    ]
-    run_backward = _Backward(recurrence, drive, weights, visited, schedule)
-    return run_backward((d_output, *final), wanted.units)
+class Derived(Backend):
+    """The forward loop of the reference, outside autograd's graph, with a backward pass of its own.
 
+    Time: the forward loop once forward, and about as much again backward. Memory: the states.
+    """
 
-ENGINE = node.Engine(forward, backward)
+    name = "derived"
+
+    def unsupported(self, like: Tensor) -> None:  # noqa: D102
+        return None
+
+    def forward(  # noqa: D102
+        self,
+        recurrence: Recurrence,
+        x: Tensor,
+        weights: Weights,
+        initial: Sequence[Tensor] | None,
+        schedule: Schedule,
+        backward: bool,
+    ) -> Run:
+        return run_steps(recurrence, x, weights, initial, schedule)
+
+    def backward(  # noqa: D102
+        self,
+        recurrence: Recurrence,
+        x: Tensor,
+        weights: Weights,
+        run: Run,
+        schedule: Schedule,
+        gradients: Sequence[Tensor | None],
+        wanted: Wanted,
+    ) -> Gradients:
+        visited, (d_output, *final) = run.states, gradients
+        if d_output is None:
+            d_output = torch.zeros_like(visited[0][1:])
+        final = [
+            torch.zeros_like(path[0]) if error is None else error
+            for error, path in zip(final, visited, strict=True)
+        ]
+        initial = [path[0] for path in visited]
+        x, drive, _ = unfolded(recurrence, x, weights, initial, schedule)
+        run_backward = _Backward(recurrence, drive, weights, visited, schedule)
+        found = run_backward((d_output, *final), wanted.units)
+        matrix, d_drive = weights.input, found.x
+        if matrix is None:
+            return found
+        assert d_drive is not None
+        return found._replace(
+            x=times(d_drive, matrix) if wanted.x else None,
+            input=outer(d_drive, x, drive.dim() == 4) if wanted.input else None,
+            bias=d_drive.sum((0, -2)) if wanted.bias and weights.bias is not None else None,
+        )

@@ -1,12 +1,23 @@
-"""What a scan reads beside its input: weights and schedule, with time first."""
+"""What a scan reads: x, with weights and schedule, time first; and the drive that they make."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["FULL", "Schedule", "Weights"]
+from longlag.recurrence import Recurrence
+
+__all__ = [
+    "FULL",
+    "Schedule",
+    "Weights",
+    "drive_of",
+    "to_batch_first",
+    "to_time_first",
+    "unfolded",
+]
 
 
 class Weights(NamedTuple):
@@ -60,3 +71,49 @@ class Schedule(NamedTuple):
 
 FULL = Schedule()
 """Every step counts."""
+
+
+def to_time_first(tensor: Tensor) -> Tensor:
+    """From (*R, N, T, .) to (T, *R, N, .)."""
+    return tensor.transpose(0, 1) if tensor.dim() == 3 else tensor.movedim(-2, 0)
+
+
+def to_batch_first(tensor: Tensor) -> Tensor:
+    """From (T, *R, N, .) to (*R, N, T, .)."""
+    return tensor.transpose(0, 1) if tensor.dim() == 3 else tensor.movedim(0, -2)
+
+
+def drive_of(x: Tensor, weights: Weights) -> Tensor:
+    """a = U x + b for all steps at once, (T, *R, N, G H), from x with time first."""
+    matrix, bias = weights.input, weights.bias
+    if matrix is None:
+        return x
+    if x.dim() == 3:
+        return torch.nn.functional.linear(x, matrix, bias)
+    steps, replicas, batch, _ = x.shape
+    drive = x.transpose(0, 1).reshape(replicas, steps * batch, x.shape[-1]) @ matrix.mT
+    if bias is not None:
+        drive = drive + bias.unsqueeze(-2)
+    return drive.view(replicas, steps, batch, matrix.shape[-2]).transpose(0, 1)
+
+
+def unfolded(
+    recurrence: Recurrence,
+    x: Tensor,
+    weights: Weights,
+    initial: Sequence[Tensor] | None,
+    schedule: Schedule,
+) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+    """For what runs step by step: x and its drive, zero in the padding, and the initial states."""
+    active = schedule.active
+    if active is not None:
+        x = x.masked_fill(~active, 0.0)
+    drive = drive_of(x, weights)
+    if active is not None:
+        drive = drive.masked_fill(~active, 0.0)
+    if initial is None:
+        hidden = drive.shape[-1] // len(recurrence.gates)
+        like = x if weights.input is None else weights.input
+        zero = like.new_zeros((*drive.shape[1:-1], hidden))
+        initial = (zero,) * len(recurrence.states)
+    return x, drive, initial

@@ -3,17 +3,16 @@
 Eager PyTorch does not need it, and goes through :mod:`longlag.scan.node`, which costs less a call.
 """
 
-import warnings
 import weakref
 
 import torch
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
+from longlag.scan.backend import Run, Wanted, choose
 from longlag.scan.inputs import Schedule, Weights
-from longlag.scan.node import Engine, Wanted
 
-__all__ = ["BackendWarning", "compiled_scan", "register", "say_once"]
+__all__ = ["compiled_scan", "register"]
 
 _KNOWN: "weakref.WeakValueDictionary[str, Recurrence]" = weakref.WeakValueDictionary()
 
@@ -21,42 +20,6 @@ _KNOWN: "weakref.WeakValueDictionary[str, Recurrence]" = weakref.WeakValueDictio
 def register(recurrence: Recurrence) -> str:
     """Make a recurrence known to the operator; returns the key that names it in a graph."""
     return _KNOWN.setdefault(recurrence.key, recurrence).key
-
-
-class BackendWarning(UserWarning):
-    """``backend="auto"`` runs without compiled kernels; said once for each reason."""
-
-
-_SAID: set[tuple[str, str]] = set()
-
-
-def say_once(backend: str, problem: str) -> None:
-    """Warn that ``auto`` had to take a slow backend, once for each reason.
-
-    Args:
-        backend: the one that runs.
-        problem: why the kernels cannot.
-    """
-    if (backend, problem) not in _SAID:
-        _SAID.add((backend, problem))
-        warnings.warn(
-            f"backend: 'auto' takes {backend!r}, a loop of PyTorch operations over the steps, and "
-            f"not the compiled kernels: {problem}; layer.backend_used tells which ran",
-            BackendWarning,
-            stacklevel=2,
-        )
-
-
-def _engine(backend: str, drive: Tensor) -> Engine:
-    from longlag.scan import derived
-    from longlag.scan.cpu import engine
-
-    problem = None if backend == "derived" else engine.unsupported(drive)
-    if problem is not None:
-        if backend == "cpu":
-            raise ValueError(f"backend: 'cpu' cannot run this: {problem}; use backend='auto'")
-        say_once("derived", problem)
-    return derived.ENGINE if backend == "derived" or problem is not None else engine.ENGINE
 
 
 @torch.library.custom_op("longlag::scan", mutates_args=())
@@ -73,8 +36,8 @@ def _scan(
 ) -> list[Tensor]:
     """All states s_0 .. s_T, each (T + 1, N, H), then the final ones."""
     weights, schedule = Weights(recurrent, tuple(units)), Schedule(active, keep, mask)
-    engine = _engine(backend, drive)
-    done = engine.forward(_KNOWN[key], drive, weights, initial, schedule, False)
+    chosen = choose(backend, drive, plain=False)
+    done = chosen.forward(_KNOWN[key], drive, weights, initial, schedule, False)
     return [*done.states, *done.final]
 
 
@@ -110,10 +73,9 @@ def _scan_backward(
 ) -> list[Tensor]:
     """Gradients by drive, recurrent matrix where there is one, initial states, units."""
     weights, schedule = Weights(recurrent, tuple(units)), Schedule(active, keep, mask)
-    found = _engine(backend, drive).backward(
-        _KNOWN[key], drive, weights, trajectory, None, None, schedule, (d_output, *d_final),
-        Wanted(),
-    )  # fmt: skip
+    found = choose(backend, drive, plain=False).backward(
+        _KNOWN[key], drive, weights, Run(trajectory, []), schedule, (d_output, *d_final), Wanted()
+    )
     assert found.x is not None
     middle = [] if found.recurrent is None else [found.recurrent]
     results = [found.x, *middle, *found.initial, *found.units]
@@ -180,7 +142,7 @@ def compiled_scan(
     initial: tuple[Tensor, ...],
     schedule: Schedule,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Run a recurrence over time inside a graph; results as in :func:`reference.run`."""
+    """Run a recurrence over time inside a graph; results as in :func:`node.run`."""
     given = _scan(
         recurrence.key, backend, drive, weights.recurrent, list(initial), list(weights.units),
         schedule.active, schedule.keep, schedule.mask,

@@ -6,53 +6,123 @@ those of a Python loop; the other backends are for speed.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
-from longlag.scan.inputs import Schedule, Weights
+from longlag.scan.backend import Backend, Gradients, Run, Wanted
+from longlag.scan.inputs import Schedule, Weights, unfolded
 from longlag.scan.step import torch_step
 
-__all__ = ["run"]
+__all__ = ["Reference", "run_steps"]
 
 
-def run(
+def run_steps(
     recurrence: Recurrence,
-    drive: Float[Tensor, "T *R N GH"],
+    x: Tensor,
     weights: Weights,
-    initial: Sequence[Tensor],
+    initial: Sequence[Tensor] | None,
     schedule: Schedule,
-) -> tuple[Tensor, list[Tensor]]:
-    """Run a recurrence over time.
+) -> Run:
+    """All states, step by step in PyTorch; arguments as in :meth:`Backend.forward`."""
+    _, drive, initial = unfolded(recurrence, x, weights, initial, schedule)
+    visited = [initial, *torch_step(recurrence).run(drive, weights, initial, schedule)]
+    paths = [torch.stack(path) for path in zip(*visited, strict=True)]
+    return Run(paths, [state.clone() for state in visited[-1]])
 
-    Args:
-        recurrence: the traced cell.
-        drive: a_t = U x_t + b of every gate, time first, zero in the padding.
-        weights: recurrent matrix and unit parameters.
-        initial: the states before the first step, each (N, H).
-        schedule: padding, resets and dropout mask.
 
-    Returns:
-        The output (T, N, H) and the final states, each (N, H).
-    """
-    step = torch_step(recurrence)
-    blocks = step.blocks(weights)
-    states, outputs = list(initial), []
-    # Unbound once: indexing would give each step a gradient as large as the whole drive.
-    for t, a in enumerate(drive.unbind(0)):
-        before = states
-        if schedule.keep is not None:
-            before = [state.masked_fill(~schedule.keep[t], 0.0) for state in states]
-        after = step.update(a, before, blocks, weights.units, schedule.mask)
-        output = after[step.output]
-        if schedule.active is not None:
-            active = schedule.active[t]
-            output = output.masked_fill(~active, 0.0)
-            after = [torch.where(active, *pair) for pair in zip(after, states, strict=True)]
-        outputs.append(output)
-        states = after
-    if not outputs:  # empty, and still a part of autograd's graph
-        return drive[..., : initial[step.output].shape[-1]], states
-    return torch.stack(outputs), states
+class Reference(Backend):
+    """See the module."""
+
+    name = "reference"
+    plain = True
+
+    def unsupported(self, like: Tensor) -> None:  # noqa: D102
+        return None
+
+    def run(
+        self,
+        recurrence: Recurrence,
+        x: Tensor,
+        weights: Weights,
+        initial: Sequence[Tensor] | None,
+        schedule: Schedule,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The output (T, N, H) and the final states, each (N, H), in autograd's graph."""
+        _, drive, initial = unfolded(recurrence, x, weights, initial, schedule)
+        step = torch_step(recurrence)
+        states, outputs = list(initial), []
+        for t, states in enumerate(step.run(drive, weights, initial, schedule)):
+            output = states[step.output]
+            if schedule.active is not None:
+                output = output.masked_fill(~schedule.active[t], 0.0)
+            outputs.append(output)
+        if not outputs:  # empty, and still a part of autograd's graph
+            return drive[..., : initial[step.output].shape[-1]], states
+        return torch.stack(outputs), states
+
+    def forward(  # noqa: D102
+        self,
+        recurrence: Recurrence,
+        x: Tensor,
+        weights: Weights,
+        initial: Sequence[Tensor] | None,
+        schedule: Schedule,
+        backward: bool,
+    ) -> Run:
+        return run_steps(recurrence, x, weights, initial, schedule)
+
+    def backward(
+        self,
+        recurrence: Recurrence,
+        x: Tensor,
+        weights: Weights,
+        run: Run,
+        schedule: Schedule,
+        gradients: Sequence[Tensor | None],
+        wanted: Wanted,
+    ) -> Gradients:
+        """The gradients by autograd, through a forward pass that is run again.
+
+        Where gradients are recorded, they are differentiable expressions themselves. Of ``run``,
+        the initial states are read; without states they are zero.
+        """
+        again = torch.is_grad_enabled()
+
+        # Views of their own: one tensor may be given twice, and an initial state may depend on the
+        # weights through an earlier window; neither may add to the gradient of another argument.
+        def own(tensor: Any) -> Any:
+            if tensor is None:
+                return None
+            return tensor.view_as(tensor) if again else tensor.detach().requires_grad_()
+
+        recurrent, units, matrix, bias = weights
+        with torch.enable_grad():
+            x, matrix, bias, recurrent = map(own, (x, matrix, bias, recurrent))
+            initial, units = [own(path[0]) for path in run.states], tuple(map(own, units))
+            weights = Weights(recurrent, units, matrix, bias)
+            output, final = self.run(recurrence, x, weights, initial or None, schedule)
+        pairs = [
+            (result, gradient)
+            for result, gradient in zip((output, *final), gradients, strict=True)
+            if result.requires_grad and gradient is not None
+        ]
+        single = zip((x, matrix, bias, recurrent), wanted[:4], strict=True)
+        asked = [tensor if want else None for tensor, want in single]
+        asked += [state if wanted.initial else None for state in initial]
+        asked += [unit if wanted.units else None for unit in units]
+        by = torch.autograd.grad(
+            [result for result, _ in pairs],
+            [tensor for tensor in asked if tensor is not None and tensor.requires_grad],
+            [gradient for _, gradient in pairs],
+            create_graph=again,
+            materialize_grads=True,
+        )
+        each = iter(by)
+        found: list[Any] = [
+            next(each) if tensor is not None and tensor.requires_grad else None for tensor in asked
+        ]
+        states = len(initial)
+        return Gradients(*found[:4], found[4 : 4 + states], found[4 + states :])

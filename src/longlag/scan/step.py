@@ -1,6 +1,6 @@
 """One step of a recurrence in PyTorch, and its linearisation for many steps at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import sympy
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longlag.recurrence import Pattern, Recurrence
 from longlag.recurrence.lowered import Product, lower
-from longlag.scan.inputs import Weights
+from longlag.scan.inputs import Schedule, Weights
 from longlag.scan.programs import run_program
 
 __all__ = ["TorchStep", "patterned", "torch_step"]
@@ -108,6 +108,35 @@ class TorchStep:
         inputs = [*self.drives(a, states, blocks, mask), *states, *units]
         new = run_program(self.recurrence.forward, inputs)
         return [state.expand(old.shape) for state, old in zip(new, states, strict=True)]
+
+    def run(
+        self,
+        drive: Tensor,
+        weights: Weights,
+        initial: Sequence[Tensor],
+        schedule: Schedule,
+    ) -> Iterator[list[Tensor]]:
+        """The states after each step, one step after the other.
+
+        Args:
+            drive: a_t = U x_t + b of every gate, (T, N, G H), zero in the padding.
+            weights: recurrent matrix and unit parameters.
+            initial: the states before the first step, each (N, H).
+            schedule: padding, where the states stay; resets; dropout mask.
+        """
+        blocks = self.blocks(weights)
+        states = list(initial)
+        # Unbound once: indexing would give each step a gradient as large as the whole drive.
+        for t, a in enumerate(drive.unbind(0)):
+            before = states
+            if schedule.keep is not None:
+                before = [state.masked_fill(~schedule.keep[t], 0.0) for state in states]
+            after = self.update(a, before, blocks, weights.units, schedule.mask)
+            if schedule.active is not None:
+                active = schedule.active[t]
+                after = [torch.where(active, *pair) for pair in zip(after, states, strict=True)]
+            states = after
+            yield states
 
     def partials(
         self,

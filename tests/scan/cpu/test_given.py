@@ -6,11 +6,11 @@ from threading import Event
 import pytest
 import torch
 from tests.scan import cases
-from tests.scan.cpu.test_engine import kinds_of_kernels
+from tests.scan.cpu.test_backend import kinds_of_kernels
 
 import longlag as ll
 from longlag.scan import Weights, node, scan
-from longlag.scan.cpu import engine, shape
+from longlag.scan.cpu import backend, shape
 from longlag.scan.cpu import threads as thread_pool
 from longlag.scan.inputs import FULL
 
@@ -37,7 +37,7 @@ def weights_of(gates=1, hidden=3, width=2, rows=None):
 )
 def test_an_x_that_the_kernels_cannot_take_is_refused(recurrence, x, weights, message):
     with pytest.raises(ValueError, match=message):
-        node.run(engine.ENGINE, recurrence, x, weights, None, FULL, False)
+        node.run(backend.Cpu(), recurrence, x, weights, None, FULL, False)
 
 
 def test_another_default_device_changes_nothing():
@@ -83,7 +83,7 @@ def test_without_gradients_no_activation_is_kept():
         with torch.no_grad():
             layer(x)
         layer(x)
-    assert kinds == ["forward", "keep"]
+    assert kinds == ["forward", "store"]
 
 
 @pytest.mark.parametrize("backend", cases.BACKENDS)
@@ -104,7 +104,9 @@ def test_padding_does_not_reach_a_gradient_of_which_another_may_be_taken(backend
 @pytest.mark.parametrize("backend", ["cpu", "derived"])
 def test_a_transform_of_torch_func_is_refused(backend):
     layer = ll.Elman(2, 3, backend=backend)
-    with pytest.raises(ValueError, match=r"cannot run inside a transform of torch\.func"):
+    with pytest.raises(
+        ValueError, match=r"cannot run this: it is inside a transform of torch\.func"
+    ):
         torch.func.vmap(lambda x: layer(x)[0])(torch.ones(5, 1, 4, 2))
 
 

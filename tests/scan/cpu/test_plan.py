@@ -110,7 +110,7 @@ INPUTS = ("drive", "folded", "apart")
 
 def emitted(kind, recurrence, chosen):
     if kind is forward:
-        return forward.emit(recurrence, chosen, keep=True)
+        return forward.emit(recurrence, chosen, store=True)
     return backward.emit(recurrence, chosen)
 
 

@@ -18,8 +18,8 @@ posix = pytest.mark.skipif(os.name != "posix", reason="modes and fork are POSIX"
 
 
 KINDS = {
-    "forward": lambda *given: forward.emit(*given, keep=False),
-    "keep": lambda *given: forward.emit(*given, keep=True),
+    "forward": lambda *given: forward.emit(*given, store=False),
+    "store": lambda *given: forward.emit(*given, store=True),
     "backward": backward.emit,
 }
 """What emits each kind of kernel."""

@@ -17,7 +17,7 @@ from longlag.gradients.method import Loss
 from longlag.gradients.model_pass import ModelPass
 from longlag.memory.measures.directions import Reading, both_ways, recurrent_of
 from longlag.memory.measures.horizon import horizon, horizons
-from longlag.scan.node import to_batch_first
+from longlag.scan.inputs import to_batch_first
 
 __all__ = ["ErrorFlow", "LayerFlow", "entrances", "error_flow", "product"]
 

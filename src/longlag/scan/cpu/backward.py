@@ -30,7 +30,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     states, count = range(len(recurrence.states)), len(lower(recurrence).patterns)
     tables = ["list_sending", "list_slots", "panels"]
     tables += [f"{name}_{number}" for number in range(count) for name in ("ranges", "panels")]
-    pointers = ["x", "input", "recurrent", "units", "kept", "work", "d_output", "errors"]
+    pointers = ["x", "input", "recurrent", "units", "residuals", "work", "d_output", "errors"]
     pointers += ["d_x", "d_input", "d_bias", "d_recurrent", "d_units"]
     pointers += [f"{name}_{k}" for k in states for name in ("state", "delta")]
     pointers += ["order", "counts"] if plan.ordered else []
@@ -41,7 +41,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
         "send",
     )  # fmt: skip
     constants = (
-        "N", "H", "C", "state_t", "keep_t", "kept_t", "error_half", "work_bytes", "unit_bytes",
+        "N", "H", "C", "state_t", "keep_t", "residuals_t", "error_half", "work_bytes", "unit_bytes",
         "input_bytes", "bias_bytes", "recurrent_bytes", "at_recurrent", "at_count", "at_errors",
         "at_read", "at_inputs", "at_where", "at_sums", "at_input_sums", "sums_size", "rows",
         "entries", *(f"entries_{number}" for number in range(count)),
@@ -96,7 +96,7 @@ class _Backward(Kernel):
     def __init__(self, recurrence: Recurrence, plan: Plan) -> None:
         super().__init__(recurrence, plan, NAME, arguments(recurrence, plan), _BY_THREAD)
         lowered = self.lowered
-        self.kept = lowered.residuals
+        self.residuals = lowered.residuals
         self.has_input = plan.input != "drive"
         self.slots = lowered.drive_of_gate
         self.dense, self.apart = len(recurrence.dense_gates), lowered.apart
@@ -355,7 +355,7 @@ class _Backward(Kernel):
                 value = sent[self.sources.index(k)]
                 if self.plan.mask:
                     value = b.fmul(value, self.load("mask", units, row.place))
-                value = self.select(self.kept_row(self.next, row), value)
+                value = self.select(self.unreset(self.next, row), value)
             if self.carried[k]:
                 value = b.fadd(value, self.load(f"delta_{k}", units, self.arriving, row.place))
             if k == self.output and not end:
@@ -372,7 +372,7 @@ class _Backward(Kernel):
         def body(here: Row, units: Units, sent: list[Value]) -> None:
             self._adjoint(here, units, self._arrived(here, units, sent))
 
-        self.finish_tile(row, vectors, values, cost_of(self.kept.program), body)
+        self.finish_tile(row, vectors, values, cost_of(self.residuals.program), body)
 
     def last(self, block: Value, vectors: list[Units], row: Callable[[Value], Row]) -> None:
         """One tile of what comes after all steps: the error of the states before the first.
@@ -403,20 +403,20 @@ class _Backward(Kernel):
 
     def _adjoint(self, row: Row, units: Units, delta: list[Value]) -> None:
         """The pointwise adjoint of one row and vector of units."""
-        code, recurrence, program = self.code, self.recurrence, self.kept.program
-        at = code.times(self.t, self.arg["kept_t"])
-        place = code.times(row.place, len(self.kept.values))
+        code, recurrence, program = self.code, self.recurrence, self.residuals.program
+        at = code.times(self.t, self.arg["residuals_t"])
+        place = code.times(row.place, len(self.residuals.values))
         values = [
-            self.load("kept", units, at, place, code.times(self.arg["H"], number))
-            for number in range(len(self.kept.values))
+            self.load("residuals", units, at, place, code.times(self.arg["H"], number))
+            for number in range(len(self.residuals.values))
         ]
         ahead = code.b.sub(self.old, self.arg["state_t"])
         for k in self.states:
             code.prefetch(code.at(self.arg[f"state_{k}"], ahead, row.place, units.start))
         before = [self.load(f"state_{k}", units, self.old, row.place) for k in self.states]
         after = [self.load(f"state_{k}", units, self.new, row.place) for k in self.states]
-        kept = self.kept_row(self.t, row)
-        held = [self.select(kept, state) for state in before]
+        unreset = self.unreset(self.t, row)
+        held = [self.select(unreset, state) for state in before]
         parameters = self.unit_parameters(units)
         found = program.values(self.arithmetic, [*values, *held, *parameters, *after, *delta])
         results = iter([found[output] for output in program.outputs])
@@ -428,7 +428,7 @@ class _Backward(Kernel):
                 value = code.b.fmul(value, self.load("mask", units, row.place))
             code.store(value, self._panel("at_read", source, row, units))
         for k in self.states:
-            value = self.select(kept, next(results))
+            value = self.select(unreset, next(results))
             if self.carried[k]:
                 self.store(value, f"delta_{k}", units, self.leaving, row.place)
         if recurrence.units:

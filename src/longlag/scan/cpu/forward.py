@@ -16,28 +16,28 @@ NAME = "longlag_forward"
 def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     """What the kernel is given, in order. Numbers that begin with ``at_`` are parts of ``work``."""
     tables = ["list", *(f"ranges_{number}" for number in range(len(lower(recurrence).patterns)))]
-    pointers = ["x", "input", "bias", "recurrent", "units", "kept", "work"]
+    pointers = ["x", "input", "bias", "recurrent", "units", "residuals", "work"]
     pointers += [f"state_{k}" for k in range(len(recurrence.states))]
     pointers += ["order", "counts"] if plan.ordered else []
     pointers += [name for name in ("keep", "mask") if getattr(plan, name)]
     numbers = ("T", "x_t", "x_n")
     constants = (
-        "N", "H", "C", "state_t", "keep_t", "kept_t", "work_bytes", "at_recurrent", "at_input",
+        "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
         "at_drive", "at_read", "stretch", "pack", "drive",
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
 
-def emit(recurrence: Recurrence, plan: Plan, *, keep: bool, again: bool = False) -> str:
+def emit(recurrence: Recurrence, plan: Plan, *, store: bool, recompute: bool = False) -> str:
     """The kernel as LLVM IR: T steps of all sequences.
 
     Args:
         recurrence: the traced cell.
         plan: what it is compiled for.
-        keep: whether it stores what the backward pass reads; see :mod:`longlag.scan.cpu.kept`.
-        again: the states are all there, and are only read: what is kept is computed again.
+        store: whether it stores the residuals; see :mod:`longlag.recurrence.residuals`.
+        recompute: the states are all there, and are only read: the residuals are computed again.
     """
-    kernel = _Forward(recurrence, plan, keep, again)
+    kernel = _Forward(recurrence, plan, store, recompute)
     code, arg = kernel.code, kernel.arg
     kernel.pack()
     zero = code.i64(0)
@@ -54,11 +54,11 @@ def emit(recurrence: Recurrence, plan: Plan, *, keep: bool, again: bool = False)
 
 
 class _Forward(Kernel):
-    def __init__(self, recurrence: Recurrence, plan: Plan, keep: bool, again: bool) -> None:
+    def __init__(self, recurrence: Recurrence, plan: Plan, storing: bool, recompute: bool) -> None:
         given = arguments(recurrence, plan)
         super().__init__(recurrence, plan, NAME, given, {"work": "work_bytes"})
-        self.keep, self.again = keep, again
-        self.kept = self.lowered.residuals.values
+        self.storing, self.recompute = storing, recompute
+        self.residuals = self.lowered.residuals.values
         self.sources = self.lowered.sources
         self.number_of_wires = len(recurrence.wires)
         self.number_of_gates = len(recurrence.gates)
@@ -109,7 +109,7 @@ class _Forward(Kernel):
                         self._prepare(here, units)
         with self.unit_blocks() as (block, vectors), self.tiles(rows) as row:
             self._tile(block, vectors, row)
-        if plan.ordered and not self.again:
+        if plan.ordered and not self.recompute:
             self._pad(rows)
 
     def _pad(self, rows: Value) -> None:
@@ -128,13 +128,13 @@ class _Forward(Kernel):
 
     def _prepare(self, row: Row, units: Units) -> None:
         """The states as W reads them at this step."""
-        kept = self.kept_row(self.t, row)
+        unreset = self.unreset(self.t, row)
         for source in self.sources:
             value = self.load(f"state_{source}", units, self.old, row.place)
             if self.plan.mask:
                 value = self.code.b.fmul(value, self.load("mask", units, row.place))
             to = self.work("at_read", self._at_read(source, row), units.start)
-            self.code.store(self.select(kept, value), to)
+            self.code.store(self.select(unreset, value), to)
 
     def _given(self, row: Row, units: Units, gate: int) -> Value:
         """a of a gate, where it is at hand."""
@@ -217,15 +217,15 @@ class _Forward(Kernel):
         """The new states of one row and vector of units."""
         code, program = self.code, self.lowered.forward
         before = [self.load(f"state_{k}", units, self.old, row.place) for k in self.states]
-        kept = self.kept_row(self.t, row)
-        held = [self.select(kept, state) for state in before]
+        unreset = self.unreset(self.t, row)
+        held = [self.select(unreset, state) for state in before]
         values = program.values(self.arithmetic, [*drives, *held, *parameters])
-        if not self.again:
+        if not self.recompute:
             for k, output in enumerate(program.outputs):
                 self.store(values[output], f"state_{k}", units, self.new, row.place)
-        if self.keep:
-            at = code.times(self.t, self.arg["kept_t"])
-            place = code.times(row.place, len(self.kept))
-            for number, value in enumerate(self.kept):
+        if self.storing:
+            at = code.times(self.t, self.arg["residuals_t"])
+            place = code.times(row.place, len(self.residuals))
+            for number, value in enumerate(self.residuals):
                 offset = code.times(self.arg["H"], number)
-                self.store(values[value], "kept", units, at, place, offset)
+                self.store(values[value], "residuals", units, at, place, offset)

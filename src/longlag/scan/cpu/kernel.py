@@ -6,9 +6,8 @@ thread never waits for another. A tile is a product in registers and then, befor
 to be read again, the pointwise program of its units.
 
 Shapes in memory, in numbers: states (T + 1, rows, H); input (T, rows, C), or the drive
-(T, rows, G H) in the order of the gates, with any strides; what is kept for the backward pass
-(T, rows, kept, H). What a thread needs beside lies in a work space of its own, at offsets that are
-among the numbers.
+(T, rows, G H) in the order of the gates, with any strides; the residuals (T, rows, K, H).
+What a thread needs beside lies in a work space of its own, at offsets that are among the numbers.
 
 No load or store is masked. Past the last row or unit a tile does the last ones again: it reads
 nothing that it has written, so doing a thing twice is doing it once.
@@ -314,7 +313,7 @@ class Kernel:
         code, count = self.code, len(self.recurrence.units)
         return [self.load("units", units, code.times(self.arg["H"], u)) for u in range(count)]
 
-    def kept_row(self, t: Value, row: Row) -> Value | None:
+    def unreset(self, t: Value, row: Row) -> Value | None:
         """Whether the row keeps its state before step t, as a mask; None where all do."""
         if not self.plan.keep:
             return None

@@ -95,8 +95,8 @@ def _kernel(recurrence: Recurrence, plan: Plan, kind: str) -> Callable[..., None
         if kind == "backward":
             name, text = backward.NAME, backward.emit(recurrence, plan)
         else:
-            name, keep, again = forward.NAME, kind != "forward", kind == "again"
-            text = forward.emit(recurrence, plan, keep=keep, again=again)
+            name, recompute = forward.NAME, kind == "recompute"
+            text = forward.emit(recurrence, plan, store=kind != "forward", recompute=recompute)
     return compile_functions(text, {name: [ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64]})[name]
 
 
@@ -193,11 +193,12 @@ class Shape:
     """Sizes, plan, kernels and work spaces of calls of one shape.
 
     Attributes:
-        hidden, gates, kept: H, how many gates there are, and how many numbers of each unit and
-            step are kept for the backward pass.
+        hidden, gates, stored: H, how many gates there are, and how many numbers of each unit and
+            step are stored for the backward pass.
         parts: how many threads share a kernel.
         expected: by name, the shapes of weights and states.
         size: numbers of a state, R N H.
+        stored_state, stored_bytes: the shape of the residuals of a step, and their bytes.
         by_replica: bytes from a replica's states to the next one's.
         forward, backward: what each pass needs.
     """
@@ -214,13 +215,15 @@ class Shape:
         self.gates, self.wires = len(recurrence.gates), len(recurrence.wires)
         self.hidden = hidden = self.rows // self.gates
         self.lowered = lowered = lower(recurrence)
-        self.kept, self.patterns = len(lowered.residuals.values), lowered.patterns
+        self.stored, self.patterns = len(lowered.residuals.values), lowered.patterns
         self.item = self.dtype.itemsize
         batch = self.batch
         self.size = self.replicas * batch * hidden
+        self.stored_bytes = self.stored * self.size * self.item
         self.by_replica = batch * hidden * self.item if self.replicated else 0
         self.state = (*front[1:], hidden)
         self.path = (self.steps + 1, *self.state)
+        self.stored_state = (*front[1:], self.stored * hidden)
         before = front[1:-1]
         self.expected = {
             "input matrix": (*before, self.rows, width),
@@ -293,7 +296,7 @@ class Shape:
                 raise ValueError(f"{name}: got {came}, expected {shape} of {dtype} on the CPU")
 
     def kernel(self, kind: str) -> Callable[..., None]:
-        """The compiled kernel: "forward", "keep" or "again" (see :func:`forward.emit`), or
+        """The compiled kernel: "forward", "store" or "recompute" (see :func:`forward.emit`), or
         "backward"."""
         found = self._kernels.get(kind)
         if found is None:
@@ -313,7 +316,7 @@ class Shape:
             "C": self.width,
             "state_t": self.size,
             "keep_t": self.replicas * self.batch,
-            "kept_t": self.size * self.kept,
+            "residuals_t": self.size * self.stored,
             "work_bytes": work.size * self.item,
         }
 

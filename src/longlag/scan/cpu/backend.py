@@ -7,9 +7,9 @@ work space. Only states and results are made anew; work space is used again.
 
 Memory law, in numbers: T N H for each state; for each thread about G H (H + C) for packed weights,
 as much for sums, and a work space that does not depend on T; 2 N H for each error on its way. A
-cell whose derivative reads its activations has K N H T more (K is 4 for LSTM and GRU, 0 for Elman),
-while that is no more than :data:`KEPT` bytes; else the backward pass computes them again from the
-states, some steps at once.
+cell whose derivative reads its activations stores these residuals too, K N H T numbers (K is 4 for
+LSTM and GRU, 0 for Elman), while that is no more than :data:`RESIDUALS` bytes; else the backward
+pass computes them again from the states, some steps at once.
 For T steps of one sequence of an Elman network: T H and no more than a few megabytes.
 """
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
-from longlag.scan import node
+from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.cpu import scratch
 from longlag.scan.cpu.call import NOWHERE, Call, find_shape, last_contiguous
 from longlag.scan.cpu.fresh import fresh
@@ -31,60 +31,98 @@ from longlag.scan.inputs import Schedule, Weights
 from longlag.scan.pieces import current
 from longlag.scan.step import patterned
 
-__all__ = ["ENGINE", "KEPT", "unsupported"]
+__all__ = ["RESIDUALS", "Cpu"]
 
-KEPT = 1 << 28
-"""Bytes of activations that a forward pass keeps for its backward pass; and that a backward pass
+RESIDUALS = 1 << 28
+"""Bytes of residuals that a forward pass stores for its backward pass; and that a backward pass
 has at hand at once where it computes them again, divided by :data:`PIECES`."""
 
 PIECES = 16
 
 
-def unsupported(like: Tensor) -> str | None:
-    """Why the kernels cannot take tensors like this one; None where they can."""
-    if like.device.type != "cpu":
-        return f"the tensors are on {like.device}, not on the CPU"
-    if like.dtype not in (torch.float32, torch.float64):
-        return f"it has float32 and float64, not {like.dtype}"
-    if not host().fma:
-        return "this processor has no fused multiply-add"
-    return None
+class Cpu(Backend):
+    """See the module."""
 
+    name = "cpu"
+    compiled = True
+    zero_padding = True
 
-def forward(
-    recurrence: Recurrence,
-    x: Tensor,
-    weights: Weights,
-    initial: Sequence[Tensor] | None,
-    schedule: Schedule,
-    backward: bool,
-) -> node.Run:
-    """Run all steps; see :class:`node.Engine`."""
-    shape = find_shape(recurrence, x, weights, initial, schedule)
-    if recurrence.patterned:
-        weights = _patterned(recurrence, weights)
-    call = Call(recurrence, x, weights, schedule, shape)
-    states, first = [], shape.size * shape.item
-    for k in range(len(recurrence.states)):
-        path = fresh(x, shape.path)
-        if initial is not None:
-            path[0] = initial[k]
-        elif first:
-            ctypes.memset(path.data_ptr(), 0, first)
-        states.append(path)
-    if shape.empty:
-        return node.Run(states, [path[0].clone() for path in states], facts=shape)
-    steps, kept, kind = shape.steps, None, "forward"
-    if backward and shape.kept and steps * shape.kept * shape.size * shape.item <= KEPT:
-        kept, kind = fresh(x, (steps, *shape.state[:-1], shape.kept * shape.hidden)), "keep"
-    _run_forward(call, states, kept, 0, steps, kind)
-    return node.Run(states, [_final(call, path) for path in states], kept, shape)
+    def unsupported(self, like: Tensor) -> str | None:  # noqa: D102
+        if like.device.type != "cpu":
+            return f"the tensors are on {like.device}, not on the CPU"
+        if like.dtype not in (torch.float32, torch.float64):
+            return f"it has float32 and float64, not {like.dtype}"
+        if not host().fma:
+            return "this processor has no fused multiply-add"
+        return None
+
+    def forward(  # noqa: D102
+        self,
+        recurrence: Recurrence,
+        x: Tensor,
+        weights: Weights,
+        initial: Sequence[Tensor] | None,
+        schedule: Schedule,
+        backward: bool,
+    ) -> Run:
+        shape = find_shape(recurrence, x, weights, initial, schedule)
+        if recurrence.patterned:
+            weights = _patterned(recurrence, weights)
+        call = Call(recurrence, x, weights, schedule, shape)
+        states, first = [], shape.size * shape.item
+        for k in range(len(recurrence.states)):
+            path = fresh(x, shape.path)
+            if initial is not None:
+                path[0] = initial[k]
+            elif first:
+                ctypes.memset(path.data_ptr(), 0, first)
+            states.append(path)
+        if shape.empty:
+            return Run(states, [path[0].clone() for path in states], context=shape)
+        steps, residuals, kind = shape.steps, None, "forward"
+        if backward and shape.stored and steps * shape.stored_bytes <= RESIDUALS:
+            residuals, kind = fresh(x, (steps, *shape.stored_state)), "store"
+        _run_forward(call, states, residuals, 0, steps, kind)
+        return Run(states, [_final(call, path) for path in states], residuals, shape)
+
+    def backward(  # noqa: D102
+        self,
+        recurrence: Recurrence,
+        x: Tensor,
+        weights: Weights,
+        run: Run,
+        schedule: Schedule,
+        gradients: Sequence[Tensor | None],
+        wanted: Wanted,
+    ) -> Gradients:
+        # What was saved may have been exchanged meanwhile, through .data or a hook: look again.
+        shape = find_shape(recurrence, x, weights, None, schedule)
+        if run.context is not None and run.context.path != shape.path:
+            raise ValueError(
+                f"x: had states {run.context.path} in the forward pass, has {shape.path} now"
+            )
+        states = [_same(path, shape.path, shape) for path in run.states]
+        residuals = run.residuals
+        if residuals is not None:
+            residuals = _same(residuals, (shape.steps, *shape.stored_state), shape)
+        for name, error in zip(("output", *recurrence.states), gradients, strict=True):
+            if error is not None and (error.dtype is not shape.dtype or not error.is_cpu):
+                raise ValueError(
+                    f"gradient by {name}: got {error.dtype} on {error.device}, expected "
+                    f"{shape.dtype} on the CPU, as the tensors that the forward pass saved"
+                )
+        if recurrence.patterned:
+            weights = _patterned(recurrence, weights)
+        call = Call(recurrence, x, weights, schedule, shape)
+        if shape.empty:
+            return _nothing(call, gradients[1:], wanted)
+        return _Backward(call, states, residuals, gradients, wanted).run()
 
 
 def _run_forward(
-    call: Call, states: Sequence[Tensor], kept: Tensor | None, first: int, stop: int, kind: str
+    call: Call, states: Sequence[Tensor], residuals: Tensor | None, first: int, stop: int, kind: str
 ) -> None:
-    """Run a forward kernel on the steps first .. stop - 1; ``kept`` begins with the first."""
+    """Run a forward kernel on the steps first .. stop - 1; ``residuals`` begins with the first."""
     x, bias, shape = call.x, call.weights.bias, call.shape
     if bias is None and shape.has_input:
         bias = x.new_zeros(shape.expected["bias"])
@@ -92,7 +130,7 @@ def _run_forward(
     work = scratch.take("forward", x, shape.forward.size)
     given = [
         *call.by_step(x, first), *call.input, *call.place(bias), *call.recurrent, *call.units,
-        *call.by_step(kept, 0), work.data_ptr(), 0,
+        *call.by_step(residuals, 0), work.data_ptr(), 0,
     ]  # fmt: skip
     for path in states:
         given += call.by_step(path, first)
@@ -120,39 +158,6 @@ def _final(call: Call, path: Tensor) -> Tensor:
     return path.gather(0, last).squeeze(0)
 
 
-def backward(
-    recurrence: Recurrence,
-    x: Tensor,
-    weights: Weights,
-    states: Sequence[Tensor],
-    kept: Tensor | None,
-    facts: Shape | None,
-    schedule: Schedule,
-    gradients: Sequence[Tensor | None],
-    wanted: node.Wanted,
-) -> node.Gradients:
-    """Send the error back; see :class:`node.Engine`."""
-    # What was saved may have been exchanged meanwhile, through .data or a hook: look again.
-    shape = find_shape(recurrence, x, weights, None, schedule)
-    if facts is not None and facts.path != shape.path:
-        raise ValueError(f"x: had states {facts.path} in the forward pass, has {shape.path} now")
-    states = [_same(path, shape.path, shape) for path in states]
-    if kept is not None:
-        kept = _same(kept, (shape.steps, *shape.state[:-1], shape.kept * shape.hidden), shape)
-    for name, error in zip(("output", *recurrence.states), gradients, strict=True):
-        if error is not None and (error.dtype is not shape.dtype or not error.is_cpu):
-            raise ValueError(
-                f"gradient by {name}: got {error.dtype} on {error.device}, expected {shape.dtype} "
-                "on the CPU, as the tensors that the forward pass saved"
-            )
-    if recurrence.patterned:
-        weights = _patterned(recurrence, weights)
-    call = Call(recurrence, x, weights, schedule, shape)
-    if shape.empty:
-        return _nothing(call, gradients[1:], wanted)
-    return _Backward(call, states, kept, gradients, wanted).run()
-
-
 def _same(tensor: Tensor, size: tuple[int, ...], shape: Shape) -> Tensor:
     """What the forward pass saved, as the kernels read it."""
     if tensor.shape != size or tensor.dtype is not shape.dtype or not tensor.is_cpu:
@@ -163,7 +168,7 @@ def _same(tensor: Tensor, size: tuple[int, ...], shape: Shape) -> Tensor:
     return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
-def _nothing(call: Call, final: Sequence[Tensor | None], wanted: node.Wanted) -> node.Gradients:
+def _nothing(call: Call, final: Sequence[Tensor | None], wanted: Wanted) -> Gradients:
     """The gradients of no steps, or no sequences."""
     weights, zero = call.weights, call.x.new_zeros(call.shape.state)
     initial = [zero if error is None else error.resolve_neg().clone() for error in final]
@@ -171,7 +176,7 @@ def _nothing(call: Call, final: Sequence[Tensor | None], wanted: node.Wanted) ->
     def zeros(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else torch.zeros_like(tensor)
 
-    return node.Gradients(
+    return Gradients(
         torch.zeros_like(call.x) if wanted.x else None,
         zeros(weights.input), zeros(weights.bias), zeros(weights.recurrent),
         initial, [torch.zeros_like(unit) for unit in weights.units],
@@ -196,11 +201,11 @@ class _Backward:
         self,
         call: Call,
         states: Sequence[Tensor],
-        kept: Tensor | None,
+        residuals: Tensor | None,
         gradients: Sequence[Tensor | None],
-        wanted: node.Wanted,
+        wanted: Wanted,
     ) -> None:
-        self.call, self.shape, self.states, self.kept = call, call.shape, states, kept
+        self.call, self.shape, self.states, self.residuals = call, call.shape, states, residuals
         self.wanted = wanted
         x, shape = call.x, call.shape
         d_output, *final = gradients
@@ -245,7 +250,7 @@ class _Backward:
             delta[:halves] = error
         return delta
 
-    def run(self) -> node.Gradients:
+    def run(self) -> Gradients:
         """All gradients; of the weights none, where further pieces will add to them."""
         call, shape = self.call, self.shape
         opens, closes = self.sums is None or self.sums.opens, self.sums is None or self.sums.closes
@@ -257,21 +262,21 @@ class _Backward:
         if self.wanted.initial:
             initial = [delta[self.turned].clone() for delta in self.deltas]
         if not closes:
-            return node.Gradients(self.d_x, None, None, None, initial, [])
+            return Gradients(self.d_x, None, None, None, initial, [])
         if shape.single_parts > 1:
             total = _Totals(*(None if part is None else part.sum(0) for part in total))
         recurrent = total.recurrent
         if recurrent is not None and call.recurrence.patterned:
             recurrent = _masked(call.recurrence, recurrent)
         bias = None if call.weights.bias is None else total.bias
-        return node.Gradients(self.d_x, total.input, bias, recurrent, initial, self._units())
+        return Gradients(self.d_x, total.input, bias, recurrent, initial, self._units())
 
     def _blocks(self) -> list[tuple[int, int]]:
-        """The steps that a kernel takes at once: all, where what is kept is there."""
+        """The steps that a kernel takes at once: all, where the residuals are there."""
         steps, shape = self.shape.steps, self.shape
-        if self.kept is not None or not shape.kept:
+        if self.residuals is not None or not shape.stored:
             return [(0, steps)]
-        size = max(1, KEPT // PIECES // (shape.kept * shape.size * shape.item))
+        size = max(1, RESIDUALS // PIECES // shape.stored_bytes)
         return [(first, min(first + size, steps)) for first in range(0, steps, size)]
 
     def _totals(self) -> _Totals:
@@ -286,18 +291,18 @@ class _Backward:
         return _Totals(matrix, bias, recurrent)
 
     def _block(self, first: int, stop: int, opens: bool, closes: bool) -> _Totals:
-        call, shape, x, kept, d_x = self.call, self.shape, self.call.x, self.kept, self.d_x
-        if kept is None and shape.kept:
-            width = shape.kept * shape.hidden
-            kept = scratch.take("kept", x, stop - first, *shape.state[:-1], width)
-            _run_forward(call, self.states, kept, first, stop, "again")
+        call, shape, x, d_x = self.call, self.shape, self.call.x, self.d_x
+        residuals = self.residuals
+        if residuals is None and shape.stored:
+            residuals = scratch.take("residuals", x, stop - first, *shape.stored_state)
+            _run_forward(call, self.states, residuals, first, stop, "recompute")
         item, d_units, wanted = shape.item, self.d_units, self.wanted
         totals = self._totals() if closes else _Totals(None, None, None)
         dense = len(call.recurrence.dense_gates)
         errors = scratch.take("errors", x, 2 * shape.size * max(1, dense))
         given = [
             *call.by_step(x, first), *call.input, *call.recurrent, *call.units,
-            *call.by_step(kept, 0), self.work.data_ptr(), self.by_replica,
+            *call.by_step(residuals, 0), self.work.data_ptr(), self.by_replica,
             *call.by_step(self.d_output, first), errors.data_ptr(), shape.by_replica * dense,
             *call.by_step(d_x, first),
         ]  # fmt: skip
@@ -338,6 +343,3 @@ class _Backward:
         total = d_units[0] if d_units.shape[0] == 1 else d_units.sum(0)  # (R, P, H)
         units = list(total.unsqueeze(-2).unbind(1))
         return units if self.call.replicated else [unit.squeeze(0) for unit in units]
-
-
-ENGINE = node.Engine(forward, backward, zero_padding=True)

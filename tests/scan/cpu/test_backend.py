@@ -18,10 +18,11 @@ from tests.scan import cases
 
 import longlag as ll
 from longlag.recurrence import Cell, Dense, tanh
-from longlag.scan import Schedule, Weights, derived, node, reference, scan
-from longlag.scan.cpu import call, engine, scratch, shape
-from longlag.scan.cpu import threads as thread_pool
 from longlag.recurrence.lowered import lower
+from longlag.scan import Schedule, Weights, derived, node, reference, scan
+from longlag.scan.cpu import backend as cpu
+from longlag.scan.cpu import call, scratch, shape
+from longlag.scan.cpu import threads as thread_pool
 
 NAMES = (
     "Elman", "Leaky shared", "Leaky without W", "LSTM with peepholes", "LSTM1997", "GRU", "IndRNN",
@@ -140,10 +141,10 @@ def test_a_long_sequence(monkeypatch):
     layer = layer_of(ll.cells.LSTM(), 2, 8)  # whose activations are kept, or computed again
     whole = cases.run(layer, x, backend="cpu")
     assert all(torch.isfinite(result).all() for result in whole.values())
-    monkeypatch.setattr(engine, "KEPT", 999 * 4 * 8 * 8 * engine.PIECES)
+    monkeypatch.setattr(cpu, "RESIDUALS", 999 * 4 * 8 * 8 * cpu.PIECES)
     with kinds_of_kernels() as kinds:
         cases.assert_same(cases.run(layer, x, backend="cpu"), whole)
-    assert kinds == ["forward", *["again", "backward"] * 21]
+    assert kinds == ["forward", *["recompute", "backward"] * 21]
 
 
 @contextlib.contextmanager
@@ -171,13 +172,13 @@ def test_what_is_kept_or_computed_again_is_the_same(cell, front, scheduled, monk
     by_step = kept * problem[1][..., 0, 0].numel() * 4 * 8
     with kinds_of_kernels() as kinds:
         whole = run(problem)
-    assert kinds == ["keep" if kept else "forward", "backward"]
-    monkeypatch.setattr(engine, "PIECES", 1)
+    assert kinds == ["store" if kept else "forward", "backward"]
+    monkeypatch.setattr(backend, "PIECES", 1)
     for steps, blocks in ((1, 11), (3, 4), (10, 2)):
-        monkeypatch.setattr(engine, "KEPT", steps * by_step)
+        monkeypatch.setattr(cpu, "RESIDUALS", steps * by_step)
         with kinds_of_kernels() as kinds:
             cases.assert_same(run(problem), whole)
-        again = ["again", "backward"] * blocks if kept else ["backward"]
+        again = ["recompute", "backward"] * blocks if kept else ["backward"]
         assert kinds == ["forward", *again]
 
 
@@ -219,7 +220,7 @@ def test_no_other_backend_runs_in_its_place(cell, monkeypatch):
         monkeypatch.setattr(derived, name, never)
     with kinds_of_kernels() as kinds:
         cases.assert_same(run(problem, "auto"), expected)
-    assert kinds == ["keep" if lower(cell.recurrence).residuals.values else "forward", "backward"]
+    assert kinds == ["store" if lower(cell.recurrence).residuals.values else "forward", "backward"]
     assert problem[0].backend_used == "cpu"
 
 
@@ -280,7 +281,8 @@ import ctypes, mmap, os
 import pytest
 import torch
 from tests.scan import cases
-from longlag.scan.cpu import call, engine, scratch, shape
+from longlag.scan.cpu import backend as cpu
+from longlag.scan.cpu import call, scratch, shape
 
 PAGE = mmap.PAGESIZE
 libc = ctypes.CDLL(None, use_errno=True)
@@ -354,7 +356,7 @@ for name in CELLS:
                 patch.setattr(call.Call, "_order", order_moved)
                 patch.setattr(call.Call, "place", place_moved)
                 patch.setattr(shape.Shape, "_tables", tables_moved)
-                for module in (call, engine):
+                for module in (call, backend):
                     patch.setattr(module, "last_contiguous", lambda tensor: moved(last(tensor)))
                 patch.setattr(
                     scratch, "take", lambda name, like, *shape: at_the_edge(shape, like.dtype)
@@ -514,9 +516,9 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_memory_that_is_not_what_a_kernel_takes_it_for_is_refused(name):
     change, message = WRONG[name]
-    node.run(engine.ENGINE, **given_to_lstm())
+    node.run(cpu.Cpu(), **given_to_lstm())
     with pytest.raises(ValueError, match=message):
-        node.run(engine.ENGINE, **{**given_to_lstm(), **change})
+        node.run(cpu.Cpu(), **{**given_to_lstm(), **change})
 
 
 @EVERY

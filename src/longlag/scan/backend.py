@@ -1,0 +1,214 @@
+"""What a backend is, and which there are.
+
+A backend runs a recurrence over time, forward and backward. All are asked alike, and given alike:
+everything with time first; x with an input matrix, or the drive a = U x + b itself; initial states,
+or None for zeros. To add one is to write a :class:`Backend` in a folder of its own, and a line in
+the table here.
+"""
+
+import functools
+import importlib
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from longlag.recurrence import Recurrence
+from longlag.scan.inputs import Schedule, Weights
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "BackendWarning",
+    "Gradients",
+    "Run",
+    "Wanted",
+    "check_backend",
+    "choose",
+]
+
+_TABLE = {
+    "reference": "longlag.scan.reference:Reference",
+    "derived": "longlag.scan.derived:Derived",
+    "cpu": "longlag.scan.cpu.backend:Cpu",
+}
+"""Where each backend is: it is imported when it is first asked. Each is faster than those before
+it, so ``"auto"`` takes the last that can do the work."""
+
+BACKENDS = ("auto", *_TABLE)
+"""What ``backend=`` can be: ``"reference"`` is plain PyTorch under autograd, the definition of
+correct; ``"derived"`` the same forward loop with explicit back-propagation through time; ``"cpu"``
+kernels compiled for this processor, for float32 and float64; and ``"auto"`` takes ``"cpu"`` where
+it can do the work, else ``"derived"``; inside the transforms of torch.func, ``"reference"``."""
+
+
+class Run(NamedTuple):
+    """What a forward pass gives.
+
+    Attributes:
+        states: all states s_0 .. s_T, each (T + 1, N, H).
+        final: the final states, each (N, H), that share no memory with ``states``.
+        residuals: numbers that the backward pass reads beside; None for nothing.
+        context: what else the backward pass is given; the backend's own.
+    """
+
+    states: list[Tensor]
+    final: list[Tensor]
+    residuals: Tensor | None = None
+    context: Any = None
+
+
+class Wanted(NamedTuple):
+    """Which gradients are asked for."""
+
+    x: bool = True
+    input: bool = True
+    bias: bool = True
+    recurrent: bool = True
+    initial: bool = True
+    units: bool = True
+
+
+class Gradients(NamedTuple):
+    """What a backward pass gives: by x, weights, initial states, unit parameters.
+
+    Those of x and the weights may be None where they are not wanted, ``initial`` and ``units``
+    empty.
+    """
+
+    x: Tensor | None
+    input: Tensor | None
+    bias: Tensor | None
+    recurrent: Tensor | None
+    initial: list[Tensor]
+    units: list[Tensor]
+
+
+class Backend(ABC):
+    """A way to run a recurrence.
+
+    Attributes:
+        name: as ``backend=`` takes it.
+        plain: whether its forward pass is plain operations, which autograd and the transforms of
+            torch.func follow; any other becomes one node of autograd's graph.
+        compiled: whether it runs no loop of PyTorch operations over the steps.
+        zero_padding: whether the states that it stores are zero in the padding.
+    """
+
+    name: ClassVar[str]
+    plain: ClassVar[bool] = False
+    compiled: ClassVar[bool] = False
+    zero_padding: ClassVar[bool] = False
+
+    @abstractmethod
+    def unsupported(self, like: Tensor) -> str | None:
+        """Why it cannot take tensors of this one's dtype and device; None where it can."""
+
+    @abstractmethod
+    def forward(
+        self,
+        recurrence: Recurrence,
+        x: Tensor,
+        weights: Weights,
+        initial: Sequence[Tensor] | None,
+        schedule: Schedule,
+        backward: bool,
+    ) -> Run:
+        """Run all steps.
+
+        Args:
+            recurrence: the traced cell.
+            x: (T, N, C), or (T, R, N, C); the drive (..., G H) where there is no input matrix.
+            weights: matrices, bias and unit parameters.
+            initial: the states before the first step, each (N, H); None for zeros.
+            schedule: padding, whose content, even NaN, changes nothing; resets; dropout mask.
+            backward: whether a backward pass may follow.
+        """
+
+    @abstractmethod
+    def backward(
+        self,
+        recurrence: Recurrence,
+        x: Tensor,
+        weights: Weights,
+        run: Run,
+        schedule: Schedule,
+        gradients: Sequence[Tensor | None],
+        wanted: Wanted,
+    ) -> Gradients:
+        """Back-propagation through time.
+
+        Args:
+            recurrence, x, weights, schedule: as in :meth:`forward`.
+            run: what that gave; its ``final`` is not read.
+            gradients: of the output (T, N, H), then of each final state; None for zeros.
+            wanted: which gradients to find.
+        """
+
+
+class BackendWarning(UserWarning):
+    """``backend="auto"`` runs without compiled kernels; said once for each reason."""
+
+
+_SAID: set[tuple[str, str]] = set()
+
+
+def _say_once(backend: str, problem: str) -> None:
+    if (backend, problem) not in _SAID:
+        _SAID.add((backend, problem))
+        warnings.warn(
+            f"backend: 'auto' takes {backend!r}, a loop of PyTorch operations over the steps, and "
+            f"not the compiled kernels: {problem}; layer.backend_used tells which ran",
+            BackendWarning,
+            stacklevel=2,
+        )
+
+
+@functools.cache
+def _load(name: str) -> Backend:
+    module, kind = _TABLE[name].split(":")
+    return getattr(importlib.import_module(module), kind)()
+
+
+def check_backend(backend: str) -> None:
+    """Raise a ValueError where ``backend`` is none that there is."""
+    if backend not in BACKENDS:
+        known = ", ".join(repr(name) for name in BACKENDS)
+        raise ValueError(f"backend: got {backend!r}, expected one of {known}")
+
+
+_FUNCTORCH = "it is inside a transform of torch.func, which follows plain operations only"
+
+
+def choose(backend: str, like: Tensor, what: str = "this", *, plain: bool = True) -> Backend:
+    """The backend that runs.
+
+    Args:
+        backend: one of :data:`BACKENDS`.
+        like: a tensor of the dtype and on the device of all.
+        what: is run, for errors.
+        plain: whether a plain one will do; else ``"derived"`` stands in for ``"reference"``.
+
+    Raises:
+        ValueError: the one that is asked for cannot run; the message says why.
+    """
+    transformed = plain and torch._C._are_functorch_transforms_active()
+    reason = ""
+    for name in reversed(_TABLE) if backend == "auto" else (backend,):
+        candidate = _load(name)
+        if candidate.plain and not plain:
+            candidate = _load("derived")
+        follows = candidate.plain or not transformed
+        problem = candidate.unsupported(like) if follows else _FUNCTORCH
+        if problem is None:
+            if reason and not candidate.compiled:
+                _say_once(candidate.name, reason)
+            return candidate
+        reason = reason or problem
+    raise ValueError(
+        f"backend: {backend!r} cannot run {what}: {reason}; use backend='auto', which takes "
+        "another where it must"
+    )
