@@ -1,5 +1,11 @@
 """Configuration of the documentation pages: ``make docs``."""
 
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from longlag import cells
+
 project = "longlag"
 author = "the longlag developers"
 copyright = "the longlag developers"
@@ -18,3 +24,19 @@ html_title = "longlag"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 suppress_warnings = ["myst.xref_missing"]
+
+
+class BuiltIn(SphinxDirective):
+    """``.. built-in:: PACKAGE``: each name in the table of cells, as that package has it."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """What ``autoclass`` makes of all of them."""
+        classes = [f".. autoclass:: {self.arguments[0]}.{name}" for name in cells.__all__]
+        return self.parse_text_to_nodes("\n".join(classes))
+
+
+def setup(app: Sphinx) -> None:
+    """Add the directive."""
+    app.add_directive("built-in", BuiltIn)

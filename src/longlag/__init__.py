@@ -9,8 +9,10 @@ Parts are imported when they are first used, so that ``longlag --help`` does not
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from longlag import cells
+
 if TYPE_CHECKING:
-    from longlag import cells, chunker, memory, recurrence, tasks, training
+    from longlag import chunker, memory, recurrence, tasks, training
     from longlag.gradients import (
         BPTT,
         RTRL,
@@ -22,13 +24,7 @@ if TYPE_CHECKING:
         state_errors,
     )
     from longlag.layers import (
-        GRU,
-        LSTM,
-        LSTM1997,
         Bidirectional,
-        Elman,
-        IndRNN,
-        Leaky,
         Recurrent,
         SequenceModel,
         Stack,
@@ -37,6 +33,7 @@ if TYPE_CHECKING:
         load,
         save,
     )
+    from longlag.layers.built_in import *  # noqa: F403
     from longlag.memory import (
         MemoryRecorder,
         MemoryReport,
@@ -49,19 +46,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BPTT",
-    "GRU",
-    "LSTM",
-    "LSTM1997",
     "RTRL",
     "Bidirectional",
     "Cell",
     "Checkpoint",
     "CheckpointedBPTT",
     "EarlyStopping",
-    "Elman",
     "History",
-    "IndRNN",
-    "Leaky",
     "MemoryRecorder",
     "MemoryReport",
     "Omega",
@@ -90,6 +81,7 @@ __all__ = [
     "training",
     "watch",
 ]
+__all__ += cells.__all__
 
 __version__ = "0.1.0"
 
@@ -113,7 +105,7 @@ _PARTS = {
         "state_jacobians",
         "watch",
     ),
-    "longlag": ("cells", "chunker", "memory", "recurrence", "tasks", "training"),
+    "longlag": ("chunker", "memory", "recurrence", "tasks", "training"),
 }
 _WHERE = {name: part for part, names in _PARTS.items() for name in names}
 

@@ -8,6 +8,7 @@ and nothing of longlag has a part in it. `stop` is the identity that drops the i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from longlag.layers import Recurrent
-from longlag.recurrence import Cell
+from longlag.recurrence import Cell, Dense, Diagonal
 
 HIDDEN, INPUTS, STEPS, DROPOUT = 3, 2, 6, 0.4
 LENGTHS = (6, 3, 0, 5)
@@ -46,10 +47,13 @@ PHI = {
 
 @dataclass(frozen=True)
 class Parameters:
-    """By gate name, U, W, b and the diagonal w; by its own name, each unit parameter."""
+    """By gate name, U, W, b and the diagonal w; by its own name, each unit parameter.
+
+    A gate with several matrices has them as a tuple.
+    """
 
     U: Numbers
-    W: Numbers
+    W: dict[str, Any]
     b: Numbers
     w: Numbers
     unit: Numbers
@@ -79,11 +83,11 @@ def problem(cell: Cell, seed: int = 3) -> Problem:
     resets[0, 3] = resets[1, 0] = resets[3, 2] = resets[1, 4] = resets[2, 1] = True
     return Problem(
         x=rng.normal(size=(count, STEPS, INPUTS)),
-        state={name: rng.normal(size=(count, HIDDEN)) for name in cell.state},
+        state={name: rng.normal(size=(count, HIDDEN)) for name in cell.recurrence.states},
         lengths=np.array(LENGTHS),
         resets=resets,
         of_output=rng.normal(size=(count, STEPS, HIDDEN)),
-        of_state={name: rng.normal(size=(count, HIDDEN)) for name in cell.state},
+        of_state={name: rng.normal(size=(count, HIDDEN)) for name in cell.recurrence.states},
     )
 
 
@@ -153,7 +157,7 @@ def answer_of_equations(equations: Equations, layer: Recurrent, given: Problem) 
 
     def run(values: Numbers) -> tuple[np.ndarray, Numbers, complex]:
         p = _parameters(layer, values | constants, mask)
-        states = {name: values[f"state.{name}"] for name in layer.cell.state}
+        states = {name: values[f"state.{name}"] for name in given.state}
         output = []
         for t in range(STEPS):
             reset, active = given.resets[:, t, None], (t < given.lengths)[:, None]
@@ -181,14 +185,25 @@ def answer_of_equations(equations: Equations, layer: Recurrent, given: Problem) 
 
 def _parameters(layer: Recurrent, values: Numbers, mask: np.ndarray | None) -> Parameters:
     gates = layer.cell.gates
-    wiring = [type(layer.cell.wiring.get(gate)).__name__ for gate in gates]
-    dense = [g for g, wire in zip(gates, wiring, strict=True) if wire in ("NoneType", "Dense")]
-    diagonal = [g for g, wire in zip(gates, wiring, strict=True) if wire == "Diagonal"]
+    wiring = {gate: layer.cell.wiring.get(gate, Dense()) for gate in gates}
+    matrices = {
+        gate: len(wire) if isinstance(wire, tuple) else 1
+        for gate, wire in wiring.items()
+        if isinstance(wire, (Dense, tuple))
+    }
+    diagonal = [gate for gate, wire in wiring.items() if isinstance(wire, Diagonal)]
 
     def split(name: str, names: list[str]) -> Numbers:
         if name not in values:
             return {gate: np.zeros(HIDDEN) for gate in names}
         return dict(zip(names, np.split(values[name], len(names)), strict=True))
+
+    W = {}
+    if matrices:
+        blocks = iter(np.split(values["weight_hh"], sum(matrices.values())))
+        for gate, count in matrices.items():
+            several = tuple(itertools.islice(blocks, count))
+            W[gate] = several if count > 1 else several[0]
 
     unit = {}
     for name, declared in layer.cell.unit_parameters.items():
@@ -199,7 +214,7 @@ def _parameters(layer: Recurrent, values: Numbers, mask: np.ndarray | None) -> P
         unit[name] = value
     return Parameters(
         U=split("weight_ih", list(gates)),
-        W=split("weight_hh", dense) if dense else {},
+        W=W,
         b=split("bias", list(gates)),
         w=split("weight_hh_diagonal", diagonal) if diagonal else {},
         unit=unit,

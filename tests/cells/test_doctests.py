@@ -3,8 +3,10 @@ import importlib
 
 import pytest
 
+from longlag.cells import CELLS
 
-@pytest.mark.parametrize("name", ["elman", "gru", "indrnn", "leaky", "lstm", "lstm1997"])
+
+@pytest.mark.parametrize("name", CELLS)
 def test_docstring_examples_run(name):
     result = doctest.testmod(importlib.import_module(f"longlag.cells.{name}"))
     assert result.attempted > 0

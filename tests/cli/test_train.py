@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import longlag as ll
+from longlag.cells import CELLS
 from longlag.cli.dataset import read_parts, stretches
-from longlag.cli.network import CELLS, build_model, run_model
+from longlag.cli.network import build_model, run_model
 from longlag.data import Prepared
 from longlag.layers import load_with_metadata
 
@@ -240,7 +241,7 @@ def test_every_cell_trains(longlag, folder, walks_csv, small, cell):
     done = longlag("train", walks_csv, *small, "--cell", cell)
     assert done.status == 0, done.err
     model = ll.load("model.longlag")
-    assert type(model.layer) is CELLS[cell]
+    assert type(model.layer) is getattr(ll, CELLS[cell])
     assert type(model.layer).__name__.lower() == cell
 
 

@@ -5,14 +5,7 @@ from tests.conformance.test_own_cells import Clipped
 
 import longlag as ll
 
-CELLS = {
-    "Elman": ll.Elman,
-    "LSTM": ll.LSTM,
-    "GRU": ll.GRU,
-    "Leaky": ll.Leaky,
-    "IndRNN": ll.IndRNN,
-    "LSTM1997": ll.LSTM1997,
-}
+CELLS = {name: getattr(ll, name) for name in ll.cells.__all__}
 
 MODELS = (*CELLS, "own", "stack", "replicas")
 

@@ -4,7 +4,7 @@ import importlib
 import pytest
 
 MODULES = (
-    "base", "bidirectional", "convert", "families", "init", "readout", "recurrent", "saving",
+    "base", "bidirectional", "convert", "built_in", "init", "readout", "recurrent", "saving",
     "sequence_model", "stack",
 )  # fmt: skip
 

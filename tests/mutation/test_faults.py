@@ -8,21 +8,14 @@ a cell has at least 20, and the comparison must find all.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import sympy
 import torch
-from tests.cells import (
-    oracle,
-    test_elman,
-    test_gru,
-    test_indrnn,
-    test_leaky,
-    test_lstm,
-    test_lstm1997,
-)
+from tests.cells import oracle
 
 from longlag import cells
 from longlag.layers import Recurrent
@@ -34,15 +27,13 @@ from longlag.scan.step import TorchStep
 Fault = Callable[[Recurrent, pytest.MonkeyPatch], None]
 
 CELLS = {
-    "elman": (cells.Elman(), test_elman.equations),
-    "leaky": (cells.Leaky(leak=(0.8, 0.3, 0.1), train_leak=True), test_leaky.equations),
-    "leaky without W": (cells.Leaky(0.3, True, recurrent=False), test_leaky.equations),
-    "lstm": (cells.LSTM(), test_lstm.equations),
-    "lstm with peepholes": (cells.LSTM(peepholes=True), test_lstm.equations),
-    "lstm1997": (cells.LSTM1997(), test_lstm1997.equations),
-    "gru": (cells.GRU(), test_gru.equations),
-    "indrnn": (cells.IndRNN("tanh"), test_indrnn.equations),
+    **{file: getattr(cells, name)() for file, name in cells.CELLS.items()},
+    "leaky": cells.Leaky(leak=(0.8, 0.3, 0.1), train_leak=True),
+    "leaky without W": cells.Leaky(0.3, True, recurrent=False),
+    "lstm with peepholes": cells.LSTM(peepholes=True),
+    "indrnn": cells.IndRNN("tanh"),
 }
+"""By the file of the cell, and what tells this variant of it."""
 
 
 def symbol(name: str) -> sympy.Symbol:
@@ -207,6 +198,19 @@ def mask_on_states(old, step, a, states, blocks, units, mask):
     return old(step, a, [state * mask for state in states], blocks, units, None)
 
 
+def error_at_matrices(truncated: bool) -> Fault:
+    """The error flows back through no recurrent matrix, or through all."""
+
+    def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
+        gates = []
+        for gate in layer.recurrence.gates:
+            wires = tuple(dataclasses.replace(wire, truncated=truncated) for wire in gate.matrices)
+            gates.append(dataclasses.replace(gate, wiring=wires) if wires else gate)
+        layer.recurrence = dataclasses.replace(layer.recurrence, gates=tuple(gates))
+
+    return inject
+
+
 # Every cell
 
 EVERY: dict[str, Fault] = {
@@ -263,6 +267,7 @@ SENT: dict[str, Fault] = {
         lambda old, x, w: old(x, torch.cat([b.T for b in w.split(oracle.HIDDEN)]).contiguous()),
     ),
     "W^T twice": backward("times", lambda old, x, w: 2 * old(x, w)),
+    "error truncated at W": error_at_matrices(True),
 }
 
 # Where h is read by W alone, a mask on h is a mask on what W reads.
@@ -391,22 +396,6 @@ LSTM1997: dict[str, Fault] = {
 }
 
 
-def not_truncated(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
-    gates = tuple(
-        dataclasses.replace(gate, wiring=dataclasses.replace(gate.wiring, truncated=False))
-        for gate in layer.recurrence.gates
-    )
-    layer.recurrence = dataclasses.replace(layer.recurrence, gates=gates)
-
-
-def truncated(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
-    gates = tuple(
-        dataclasses.replace(gate, wiring=dataclasses.replace(gate.wiring, truncated=True))
-        for gate in layer.recurrence.gates
-    )
-    layer.recurrence = dataclasses.replace(layer.recurrence, gates=gates)
-
-
 def gru_new(a: Any, w: Any, b: Any, r: Any) -> Any:
     return tanh(a + r * (w + b))
 
@@ -510,34 +499,48 @@ ROWS: dict[str, Fault] = {
     ),
 }
 
-TRUNCATED = {"error truncated at W": truncated}
-FAULTS: dict[str, dict[str, Fault]] = {
-    "elman": {**EVERY, **MATRIX, **SENT, **ELMAN, **TRUNCATED},
-    "leaky": {**EVERY, **MASK, **MATRIX, **SENT, **UNITS, **LEAKY, **TRUNCATED},
-    "leaky without W": {**EVERY, **UNITS, **LEAKY_WITHOUT_W},
-    "lstm": {
-        **EVERY, **MASK, **MATRIX, **SENT, **ROWS, **MEMORY, **LSTM, **PLAIN_LSTM, **TRUNCATED,
-    },
-    "lstm with peepholes": {
-        **EVERY, **MASK, **MATRIX, **SENT, **ROWS, **UNITS, **MEMORY, **LSTM, **PEEPHOLES,
-        **TRUNCATED,
-    },
-    "lstm1997": {
-        **EVERY, **MASK, **MATRIX, **ROWS, **MEMORY, **LSTM1997,
-        "error not truncated": not_truncated,
-    },
-    "gru": {**EVERY, **MASK, **MATRIX, **SENT, **ROWS, **UNITS, **GRU, **TRUNCATED},
-    "indrnn": {**EVERY, **UNITS, **INDRNN},
-}  # fmt: skip
-# h of 1997 is read by truncated gates alone: no error comes back to h0 that could be cut off.
-del FAULTS["lstm1997"]["h0 cut off"]
+OWN: dict[str, dict[str, Fault]] = {
+    "elman": ELMAN,
+    "leaky": LEAKY,
+    "leaky without W": LEAKY_WITHOUT_W,
+    "lstm": LSTM | PLAIN_LSTM,
+    "lstm with peepholes": LSTM | PEEPHOLES,
+    "lstm1997": LSTM1997,
+    "gru": GRU,
+    "indrnn": INDRNN,
+}
+"""The faults that only one cell can have."""
+
+
+def faults_of(name: str) -> dict[str, Fault]:
+    """Every fault that changes what this cell does."""
+    recurrence = CELLS[name].recurrence
+    read = {by for _, by in recurrence.partials}
+    sent = any(not wire.truncated for wire in recurrence.wires)
+    faults = dict(EVERY)
+    if not sent and symbol("state.h") not in read:
+        del faults["h0 cut off"]  # no error comes back to h0
+    if recurrence.wires:
+        faults |= MATRIX | ({} if read.isdisjoint(recurrence.state_symbols) else MASK)
+        faults |= SENT if sent else {"error not truncated": error_at_matrices(False)}
+    if any(parameter.trained for parameter in recurrence.unit_parameters.values()):
+        faults |= UNITS
+    if len(recurrence.dense_gates) > 1:
+        faults |= ROWS
+    if "c" in recurrence.states:
+        faults |= MEMORY
+    return faults | OWN.get(name, {})
+
+
+FAULTS = {name: faults_of(name) for name in CELLS}
 
 
 @pytest.fixture(scope="module")
 def expected():
     """What the equations say of each cell: layer, problem and answer, worked out once."""
     found = {}
-    for name, (cell, equations) in CELLS.items():
+    for name, cell in CELLS.items():
+        equations = importlib.import_module(f"tests.cells.test_{name.split()[0]}").equations
         layer, problem = oracle.layer_of(cell, backend="derived"), oracle.problem(cell)
         found[name] = problem, oracle.answer_of_equations(equations, layer, problem)
     return found
@@ -546,7 +549,7 @@ def expected():
 def matches(name: str, expected: Any, fault: Fault | None = None) -> bool:
     """The verdict of the comparison that the cell's own test makes."""
     problem, answer = expected[name]
-    layer = oracle.layer_of(CELLS[name][0], backend="derived")
+    layer = oracle.layer_of(CELLS[name], backend="derived")
     with pytest.MonkeyPatch.context() as monkeypatch:
         if fault is not None:
             fault(layer, monkeypatch)

@@ -42,18 +42,13 @@ class Mixed(Cell):
 
 
 CELLS = {
-    "Elman": cells.Elman(),
+    **{name: getattr(cells, name)() for name in cells.__all__},
     "Elman relu": cells.Elman("relu"),
     "Elman saturated": cells.Elman("saturated"),
-    "Leaky": cells.Leaky(),
     "Leaky, trained": cells.Leaky(train_leak=True),
     "Leaky without W": cells.Leaky(recurrent=False),
-    "LSTM": cells.LSTM(),
     "LSTM with peepholes": cells.LSTM(peepholes=True),
-    "LSTM1997": cells.LSTM1997(),
     "LSTM1997 without output gate": cells.LSTM1997(output_gate=False, recurrent=False),
-    "GRU": cells.GRU(),
-    "IndRNN": cells.IndRNN(),
     "of one's own": Mixed(),
     **{name: cases.CELLS[name] for name in ("Delayed", "Blocks", "Wired")},
 }

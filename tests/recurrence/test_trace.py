@@ -26,19 +26,14 @@ from longlag.recurrence import (
 )
 
 CELLS = {
-    "Elman": cells.Elman(),
+    **{name: getattr(cells, name)() for name in cells.__all__},
     "Elman sigmoid": cells.Elman("sigmoid"),
     "Elman relu": cells.Elman("relu"),
     "Elman saturated": cells.Elman("saturated"),
-    "Leaky": cells.Leaky(),
     "Leaky without W": cells.Leaky(recurrent=False),
-    "LSTM": cells.LSTM(),
     "LSTM with peepholes": cells.LSTM(peepholes=True),
-    "LSTM1997": cells.LSTM1997(),
     "LSTM1997 without output gate": cells.LSTM1997(output_gate=False, recurrent=False),
-    "GRU": cells.GRU(),
     "GRU without b_hn": cells.GRU(recurrent_bias=False),
-    "IndRNN": cells.IndRNN(),
     "IndRNN tanh": cells.IndRNN("tanh"),
 }
 

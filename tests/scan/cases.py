@@ -110,7 +110,7 @@ class Wired(Cell):
 
 
 CELLS: dict[str, Cell] = {
-    "Elman": cells.Elman(),
+    **{name: getattr(cells, name)() for name in cells.__all__},
     "Elman sigmoid": cells.Elman("sigmoid"),
     "Elman relu": cells.Elman("relu"),
     "Elman saturated": cells.Elman("saturated"),
@@ -119,13 +119,9 @@ CELLS: dict[str, Cell] = {
     "Leaky trained": cells.Leaky(leak=0.3, train_leak=True),
     "Leaky shared": cells.Leaky(leak=0.3, train_leak=True, shared_leak=True),
     "Leaky without W": cells.Leaky(leak=0.3, recurrent=False),
-    "LSTM": cells.LSTM(),
     "LSTM with peepholes": cells.LSTM(peepholes=True),
-    "LSTM1997": cells.LSTM1997(),
     "LSTM1997 of 2a": cells.LSTM1997(False, False, "sigmoid", "identity"),
-    "GRU": cells.GRU(),
     "GRU without b_hn": cells.GRU(recurrent_bias=False),
-    "IndRNN": cells.IndRNN(),
     "IndRNN tanh": cells.IndRNN("tanh"),
     "Mixed": Mixed(),
     "Lone": Lone(),

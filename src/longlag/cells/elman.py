@@ -24,11 +24,14 @@ class Elman(Cell):
     Source: J. L. Elman, Finding structure in time, Cognitive Science 14, 1990.
 
     Example:
-        >>> print(Elman().latex("update"))
+        >>> import longlag as ll
+        >>> print(ll.cells.Elman().latex("update"))
         \begin{align*}
         a_t &= U x_t + W h_{t-1} + b \\
         h_t &= \tanh{\left(a_t \right)}
         \end{align*}
+        >>> sum(parameter.numel() for parameter in ll.Elman(15, 16).parameters())
+        512
     """
 
     activation: str = "tanh"

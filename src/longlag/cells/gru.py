@@ -1,6 +1,6 @@
 """The gated recurrent unit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from longlag.recurrence import Cell, UnitParameter, sigmoid, tanh
 
@@ -20,17 +20,20 @@ class GRU(Cell):
     Gate order as in PyTorch: r, z, n. The reset needs a second bias, b_hn, for n.
 
     Args:
-        recurrent_bias: whether there is a b_hn.
+        recurrent_bias: whether there is a b_hn; in a layer, by default, as ``bias``.
 
     Source: K. Cho et al., Learning phrase representations using RNN encoder-decoder, EMNLP 2014;
     the form with the reset after the product is that of cuDNN, PyTorch and Keras.
 
     Example:
-        >>> GRU().recurrence.units
+        >>> import longlag as ll
+        >>> ll.cells.GRU().recurrence.units
         ('bias_hn',)
+        >>> ll.GRU(3, 4).bias_hn.shape
+        torch.Size([4])
     """
 
-    recurrent_bias: bool = True
+    recurrent_bias: bool = field(default=True, metadata={"as_option": "bias"})
 
     state = ("h",)
     gates = ("reset", "update", "new")

@@ -29,8 +29,11 @@ class IndRNN(Cell):
     (IndRNN), CVPR 2018.
 
     Example:
-        >>> IndRNN().recurrence.equations["h"]
+        >>> import longlag as ll
+        >>> ll.cells.IndRNN().recurrence.equations["h"]
         relu(pre.candidate + state.h*unit.diagonal.candidate)
+        >>> ll.IndRNN(3, 4).weight_hh_diagonal.shape
+        torch.Size([4])
     """
 
     activation: str = "relu"

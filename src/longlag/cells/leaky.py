@@ -1,5 +1,6 @@
 """Leaky units."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longlag.recurrence import Absent, Cell, Dense, UnitParameter, activation
@@ -31,11 +32,14 @@ class Leaky(Cell):
     Optimization and applications of echo state networks with leaky-integrator neurons, 2007.
 
     Example:
-        >>> Leaky(leak=0.1, recurrent=False).recurrence.equations["h"]
+        >>> import longlag as ll
+        >>> ll.cells.Leaky(leak=0.1, recurrent=False).recurrence.equations["h"]
         state.h*(1 - unit.leak) + unit.leak*tanh(pre.candidate)
+        >>> ll.Leaky(3, 4, leak=(0.5, 0.1, 0.02, 0.004)).unit("leak")
+        tensor([0.5000, 0.1000, 0.0200, 0.0040])
     """
 
-    leak: float | tuple[float, ...] = 0.1
+    leak: float | Sequence[float] = 0.1
     train_leak: bool = False
     shared_leak: bool = False
     recurrent: bool = True
@@ -47,10 +51,10 @@ class Leaky(Cell):
 
     def __post_init__(self) -> None:
         activation(self.activation)
-        if not isinstance(self.leak, (int, float)):
-            object.__setattr__(self, "leak", tuple(float(value) for value in self.leak))
-        values = self.leak if isinstance(self.leak, tuple) else (self.leak,)
-        for value in values:
+        given = self.leak
+        leak = float(given) if isinstance(given, (int, float)) else tuple(map(float, given))
+        object.__setattr__(self, "leak", leak)
+        for value in leak if isinstance(leak, tuple) else (leak,):
             if not 0 < value <= 1 or (self.train_leak and value == 1):
                 inside = "0 < leak < 1 for a trained leak" if self.train_leak else "0 < leak <= 1"
                 raise ValueError(f"leak: got {value}, expected {inside}")
@@ -58,8 +62,8 @@ class Leaky(Cell):
     @property
     def unit_parameters(self):  # noqa: D102
         interval = (0.0, 1.0) if self.train_leak else None
-        leak = UnitParameter(self.leak, self.train_leak, self.shared_leak, interval)
-        return {"leak": leak}
+        initial = self.leak if isinstance(self.leak, (int, float)) else tuple(self.leak)
+        return {"leak": UnitParameter(initial, self.train_leak, self.shared_leak, interval)}
 
     @property
     def wiring(self):  # noqa: D102

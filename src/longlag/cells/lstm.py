@@ -32,8 +32,12 @@ class LSTM(Cell):
     architectures, ICML 2015 (forget bias 1).
 
     Example:
-        >>> LSTM().recurrence.states
+        >>> import torch, longlag as ll
+        >>> ll.cells.LSTM().recurrence.states
         ('h', 'c')
+        >>> output, state = ll.LSTM(3, 4)(torch.zeros(2, 5, 3))
+        >>> output.shape, state.c.shape
+        (torch.Size([2, 5, 4]), torch.Size([2, 4]))
     """
 
     forget_bias: float = 1.0

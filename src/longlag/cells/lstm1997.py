@@ -37,8 +37,12 @@ class LSTM1997(Cell):
     1997, section 4 and appendix A.1.
 
     Example:
-        >>> LSTM1997(output_gate=False).gates
+        >>> import longlag as ll
+        >>> ll.cells.LSTM1997(output_gate=False).gates
         ('input', 'candidate')
+        >>> net = ll.LSTM1997(101, 1, output_gate=False, recurrent=False, bias=False)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        202
     """
 
     output_gate: bool = True

@@ -1,39 +1,17 @@
 """From options to a model, and from a model to outputs, batch by batch."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import nn
 
+from longlag.cells import CELLS
 from longlag.data import Prepared
-from longlag.layers import (
-    GRU,
-    LSTM,
-    LSTM1997,
-    Bidirectional,
-    Elman,
-    IndRNN,
-    Leaky,
-    Recurrent,
-    RecurrentModule,
-    SequenceModel,
-    Stack,
-)
+from longlag.layers import Bidirectional, Recurrent, RecurrentModule, SequenceModel, Stack
+from longlag.layers.built_in import LAYERS
 from longlag.layers.init import Chrono
 
-__all__ = ["CELLS", "build_model", "run_model"]
-
-CELLS: dict[str, Callable[..., Recurrent]] = {
-    "lstm": LSTM,
-    "gru": GRU,
-    "elman": Elman,
-    "leaky": Leaky,
-    "indrnn": IndRNN,
-    "lstm1997": LSTM1997,
-}
-"""The cells by the names of the option `--cell`."""
+__all__ = ["build_model", "run_model"]
 
 
 def build_model(
@@ -55,7 +33,7 @@ def build_model(
     """A model as `longlag train` makes it.
 
     Args:
-        cell: a key of `CELLS`.
+        cell: a key of `longlag.cells.CELLS`.
         input_size: C.
         hidden: H, units of each layer and direction.
         output_size: K.
@@ -73,7 +51,7 @@ def build_model(
 
     def layer(size: int, input_dropout: float) -> RecurrentModule:
         def one_way() -> Recurrent:
-            return CELLS[cell](
+            return LAYERS[CELLS[cell]](
                 size,
                 hidden,
                 input_dropout=input_dropout,

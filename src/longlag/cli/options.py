@@ -58,6 +58,7 @@ def option(
     help: str,
     group: str,
     range: Range | None = None,
+    choices: tuple[str, ...] = (),
     metavar: str | None = None,
     positional: bool = False,
     required: bool = False,
@@ -70,6 +71,7 @@ def option(
         help: what it does, with its unit.
         group: the heading in `--help`.
         range: which numbers it takes.
+        choices: the words it takes, where its type does not say them.
         metavar: the word for its value in `--help`.
         positional: it stands without a flag; a config file names it all the same.
         required: it must be given.
@@ -79,6 +81,7 @@ def option(
         "help": help,
         "group": group,
         "range": range,
+        "words": choices,
         "metavar": metavar,
         "positional": positional,
         "required": required,
@@ -97,6 +100,7 @@ class Declared:
     help: str
     group: str
     range: Range | None
+    words: tuple[str, ...]
     metavar: str | None
     positional: bool
     required: bool
@@ -113,7 +117,7 @@ class Declared:
         for member in _members(self.type):
             if get_origin(member) is Literal:
                 return get_args(member)
-        return ()
+        return self.words
 
     @property
     def expected(self) -> str:
@@ -154,6 +158,8 @@ class Declared:
                 raise UsageError(f"{self.flag} is missing: {self.help}{wanted}")
             return
         if self.range is not None and not self.range.holds(value):
+            raise self.refuse(value)
+        if self.choices and value not in self.choices:
             raise self.refuse(value)
 
     def refuse(self, value: Any) -> UsageError:

@@ -9,6 +9,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
 
+from longlag.cells import CELLS
 from longlag.cli.files import check_folder, check_output
 from longlag.cli.options import UsageError, above, at_least, between, option
 from longlag.cli.threads import threads
@@ -87,8 +88,8 @@ class Options:
     )  # fmt: skip
     columns: ColumnNames = ColumnNames()
 
-    cell: Literal["lstm", "gru", "elman", "leaky", "indrnn", "lstm1997"] = option(
-        "gru", group="network", help="the recurrent cell",
+    cell: str = option(
+        "gru", group="network", choices=tuple(CELLS), help="the recurrent cell",
     )  # fmt: skip
     hidden: int = option(
         64, group="network", range=at_least(1), metavar="UNITS",

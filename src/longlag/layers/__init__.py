@@ -1,9 +1,10 @@
 """torch.nn modules: recurrent layers, stacks, both directions, sequence models, converters."""
 
+from longlag.layers import built_in
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
+from longlag.layers.built_in import *  # noqa: F403
 from longlag.layers.convert import from_torch, to_torch
-from longlag.layers.families import GRU, LSTM, LSTM1997, Elman, IndRNN, Leaky
 from longlag.layers.readout import Readout
 from longlag.layers.recurrent import Options, Recurrent
 from longlag.layers.saving import load, load_with_metadata, save
@@ -12,13 +13,7 @@ from longlag.layers.stack import Stack
 from longlag.layers.summary import Summary
 
 __all__ = [
-    "GRU",
-    "LSTM",
-    "LSTM1997",
     "Bidirectional",
-    "Elman",
-    "IndRNN",
-    "Leaky",
     "Options",
     "Readout",
     "Recurrent",
@@ -32,3 +27,4 @@ __all__ = [
     "save",
     "to_torch",
 ]
+__all__ += built_in.__all__

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
-from longlag.layers.families import GRU, LSTM, Elman
+from longlag.layers.built_in import GRU, LSTM, Elman
 from longlag.layers.recurrent import Options, Recurrent
 from longlag.layers.stack import Stack
 

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from longlag.layers import cell_data, families
+from longlag.layers import cell_data
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
+from longlag.layers.built_in import LAYERS
 from longlag.layers.recurrent import Recurrent
 from longlag.layers.sequence_model import SequenceModel
 from longlag.layers.stack import Stack
@@ -18,10 +19,7 @@ from longlag.storage import ArchiveError, read_archive, write_archive
 
 __all__ = ["load", "load_with_metadata", "save"]
 
-_LAYERS: Mapping[str, type[Recurrent]] = {
-    name: getattr(families, name) for name in families.__all__
-}
-_KNOWN = (SequenceModel, Stack, Bidirectional, Recurrent, *_LAYERS.values())
+_KNOWN = (SequenceModel, Stack, Bidirectional, Recurrent, *LAYERS.values())
 
 
 def save(
@@ -133,6 +131,6 @@ class _Builder:
             return Bidirectional(*(self.layer(given.pop(n)) for n in ("layer", "backward_layer")))
         if kind == "Recurrent":
             return Recurrent(cell_data.build(given.pop("cell"), self.cells), **given)
-        if kind not in _LAYERS:
-            raise ValueError(f"it names the layer {kind!r}; known: {', '.join(_LAYERS)}")
-        return _LAYERS[kind](**given)
+        if kind not in LAYERS:
+            raise ValueError(f"it names the layer {kind!r}; known: {', '.join(LAYERS)}")
+        return LAYERS[kind](**given)

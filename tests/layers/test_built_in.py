@@ -1,14 +1,19 @@
+import copy
 import inspect
+import re
+import runpy
+import types
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import longlag as ll
 from longlag import cells
-from longlag.layers import families
 
-NAMES = families.__all__
+NAMES = cells.__all__
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,3 +78,64 @@ def test_every_argument_reaches_the_cell(make, cell):
 )
 def test_one_bias_a_gate(layer, count):
     assert sum(p.numel() for p in layer().parameters()) == count
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_signature_and_docstring_are_those_of_cell_and_layer(name):
+    family, cell = getattr(ll, name), getattr(cells, name)
+    signature = inspect.signature(family)
+    options = [
+        parameter.name
+        for parameter in inspect.signature(ll.Recurrent).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    own = [field.name for field in fields(cell)]
+    assert list(signature.parameters) == ["input_size", "hidden_size", *own, *options]
+    keyword = list(signature.parameters.values())[2:]
+    assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in keyword)
+    assert all(
+        isinstance(p.annotation, (type, types.UnionType)) or p.annotation is Any for p in keyword
+    )
+    head = inspect.getdoc(cell).split("Args:")[0].rstrip()
+    assert inspect.getdoc(family).startswith(head)
+    for argument in signature.parameters:
+        assert re.search(
+            rf"^    (\w+, )*{argument}(, \w+)*: ", inspect.getdoc(family), re.MULTILINE
+        )
+    assert f"{name}({', '.join(own)}" not in inspect.getdoc(family)
+
+
+def test_wrong_arguments_are_refused_as_by_any_class():
+    with pytest.raises(
+        TypeError, match=r"LSTM.__init__\(\) missing 1 required positional argument"
+    ):
+        ll.LSTM(2)
+    with pytest.raises(TypeError, match=r"LSTM.__init__\(\) takes 3 positional arguments but 4"):
+        ll.LSTM(2, 3, 1.0)
+    with pytest.raises(TypeError, match="got an unexpected keyword argument 'forgot_bias'"):
+        ll.LSTM(2, 3, forgot_bias=1.0)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_second_bias_of_a_gru_is_there_as_the_first_unless_told(bias):
+    assert ("bias_hn" in ll.GRU(2, 3, bias=bias).recurrence.units) == bias
+    other = ll.GRU(2, 3, bias=bias, recurrent_bias=not bias)
+    assert ("bias_hn" in other.recurrence.units) != bias
+
+
+def test_it_can_be_derived_from_and_copied():
+    class Deep(ll.Elman):
+        def __init__(self, size):
+            super().__init__(size, size, activation="relu", seed=0)
+
+    layer = Deep(3)
+    assert isinstance(layer, ll.Elman)
+    assert isinstance(layer, ll.Recurrent)
+    assert not isinstance(layer, ll.LSTM)
+    assert repr(copy.deepcopy(layer)) == "Deep(3, 3, activation='relu')"
+
+
+def test_what_type_checkers_read_is_in_step():
+    script = Path(__file__).parents[2] / "tools" / "stubs.py"
+    for file, text in runpy.run_path(str(script))["stubs"]().items():
+        assert file.read_text("utf-8") == text, "run: python tools/stubs.py"

@@ -1,0 +1,373 @@
+# Written by tools/stubs.py from the table in cells/__init__.py.
+
+from collections.abc import Callable, Mapping, Sequence
+
+from typing_extensions import Unpack
+
+from longlag.layers.recurrent import Options, Recurrent
+
+LAYERS: Mapping[str, Callable[..., Recurrent]]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "LSTM1997",
+    "Elman",
+    "IndRNN",
+    "Leaky",
+]
+
+class GRU(Recurrent):
+    r"""Gated recurrent unit, reset after the matrix product.
+
+    .. math::
+        r_t &= \sigma(U_r x_t + W_r h_{t-1} + b_r) \\
+        z_t &= \sigma(U_z x_t + W_z h_{t-1} + b_z) \\
+        n_t &= \tanh(U_n x_t + b_n + r_t \odot (W_n h_{t-1} + b_{hn})) \\
+        h_t &= (1 - z_t) \odot n_t + z_t \odot h_{t-1}
+
+    Gate order as in PyTorch: r, z, n. The reset needs a second bias, b_hn, for n.
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step.
+        hidden_size: H, units.
+        recurrent_bias: whether there is a b_hn; in a layer, by default, as ``bias``.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Source: K. Cho et al., Learning phrase representations using RNN encoder-decoder, EMNLP 2014;
+    the form with the reset after the product is that of cuDNN, PyTorch and Keras.
+
+    Example:
+        >>> import longlag as ll
+        >>> ll.cells.GRU().recurrence.units
+        ('bias_hn',)
+        >>> ll.GRU(3, 4).bias_hn.shape
+        torch.Size([4])
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        recurrent_bias: bool | None = None,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class LSTM(Recurrent):
+    r"""Long short-term memory with a forget gate, and peepholes if wanted.
+
+    .. math::
+        i_t &= \sigma(U_i x_t + W_i h_{t-1} + b_i + p_i \odot c_{t-1}) \\
+        f_t &= \sigma(U_f x_t + W_f h_{t-1} + b_f + p_f \odot c_{t-1}) \\
+        g_t &= \tanh(U_g x_t + W_g h_{t-1} + b_g) \\
+        c_t &= f_t \odot c_{t-1} + i_t \odot g_t \\
+        o_t &= \sigma(U_o x_t + W_o h_{t-1} + b_o + p_o \odot c_t) \\
+        h_t &= o_t \odot \tanh(c_t)
+
+    The terms with p are there with ``peepholes=True`` only. Gate order as in PyTorch: i, f, g, o.
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step.
+        hidden_size: H, units.
+        forget_bias: initial b_f. With 1 the memory is open at the start of training.
+        peepholes: whether the gates see the memory c; the p start at 0.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Source: S. Hochreiter and J. Schmidhuber, Long short-term memory, Neural Computation 9(8),
+    1997; F. A. Gers, J. Schmidhuber and F. Cummins, Learning to forget, 2000 (forget gate);
+    F. A. Gers et al., Learning precise timing with LSTM recurrent networks, JMLR 3, 2002
+    (peepholes); R. Jozefowicz et al., An empirical exploration of recurrent network
+    architectures, ICML 2015 (forget bias 1).
+
+    Example:
+        >>> import torch, longlag as ll
+        >>> ll.cells.LSTM().recurrence.states
+        ('h', 'c')
+        >>> output, state = ll.LSTM(3, 4)(torch.zeros(2, 5, 3))
+        >>> output.shape, state.c.shape
+        (torch.Size([2, 5, 4]), torch.Size([2, 4]))
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        forget_bias: float = 1.0,
+        peepholes: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class Elman(Recurrent):
+    r"""Elman network, the simple recurrent network.
+
+    .. math:: h_t = \phi(U x_t + W h_{t-1} + b)
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step.
+        hidden_size: H, units.
+        activation: phi: ``"tanh"``, ``"sigmoid"``, ``"relu"``, ``"identity"`` (a linear network),
+            ``"saturated"``, min(1, max(0, .)), the network of Siegelmann and Sontag;
+            ``"bipolar"``, 2 sigma - 1, or ``"double_bipolar"``, 4 sigma - 2.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Raises:
+        ValueError: for an unknown activation.
+
+    Source: J. L. Elman, Finding structure in time, Cognitive Science 14, 1990.
+
+    Example:
+        >>> import longlag as ll
+        >>> print(ll.cells.Elman().latex("update"))
+        \begin{align*}
+        a_t &= U x_t + W h_{t-1} + b \\
+        h_t &= \tanh{\left(a_t \right)}
+        \end{align*}
+        >>> sum(parameter.numel() for parameter in ll.Elman(15, 16).parameters())
+        512
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        activation: str = "tanh",
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class Leaky(Recurrent):
+    r"""Leaky units: each unit keeps a part of its state and moves by the rest.
+
+    .. math:: h_t = (1 - a) \odot h_{t-1} + a \odot \phi(U x_t + W h_{t-1} + b)
+
+    A unit with leak a forgets with the time constant of about 1/a steps. With
+    ``recurrent=False`` there is no W: :math:`h_t = (1-a) h_{t-1} + a\,\phi(U x_t + b)`.
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step.
+        hidden_size: H, units.
+        leak: a, in (0, 1]: one number, or one for each unit (multiple time scales). A trained
+            leak starts strictly inside (0, 1) and stays there.
+        train_leak: whether a is trained.
+        shared_leak: one a for all units instead of one per unit.
+        recurrent: whether there is a matrix W.
+        activation: phi, as for :class:`~longlag.cells.Elman`.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Raises:
+        ValueError: for a leak outside its range, or an unknown activation.
+
+    Source: M. C. Mozer, Induction of multiscale temporal structure, NIPS 1991; H. Jaeger et al.,
+    Optimization and applications of echo state networks with leaky-integrator neurons, 2007.
+
+    Example:
+        >>> import longlag as ll
+        >>> ll.cells.Leaky(leak=0.1, recurrent=False).recurrence.equations["h"]
+        state.h*(1 - unit.leak) + unit.leak*tanh(pre.candidate)
+        >>> ll.Leaky(3, 4, leak=(0.5, 0.1, 0.02, 0.004)).unit("leak")
+        tensor([0.5000, 0.1000, 0.0200, 0.0040])
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        leak: float | Sequence[float] = 0.1,
+        train_leak: bool = False,
+        shared_leak: bool = False,
+        recurrent: bool = True,
+        activation: str = "tanh",
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class IndRNN(Recurrent):
+    r"""Independently recurrent network: each unit sees only its own past.
+
+    .. math:: h_t = \phi(U x_t + w \odot h_{t-1} + b)
+
+    The state-to-state Jacobian is diagonal, so the memory of unit i over k steps is
+    :math:`|w_i|^k` at the most for an activation of slope 1.
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step.
+        hidden_size: H, units.
+        activation: phi, as for :class:`~longlag.cells.Elman`; the paper's is ``"relu"``.
+        initial_low: w starts uniform in [initial_low, initial_high).
+        initial_high: see ``initial_low``. For a memory of T steps the paper keeps
+            :math:`|w_i| \le 2^{1/T}`, and starts the last layer near 1.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Raises:
+        ValueError: for an unknown activation, or bounds out of order.
+
+    Source: S. Li, W. Li, C. Cook, C. Zhu and Y. Gao, Independently recurrent neural network
+    (IndRNN), CVPR 2018.
+
+    Example:
+        >>> import longlag as ll
+        >>> ll.cells.IndRNN().recurrence.equations["h"]
+        relu(pre.candidate + state.h*unit.diagonal.candidate)
+        >>> ll.IndRNN(3, 4).weight_hh_diagonal.shape
+        torch.Size([4])
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        activation: str = "relu",
+        initial_low: float = 0.0,
+        initial_high: float = 1.0,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class LSTM1997(Recurrent):
+    r"""Long short-term memory of 1997: no forget gate, the error truncated.
+
+    .. math::
+        i_t &= \sigma(U_i x_t + W_i \operatorname{sg}(h_{t-1}) + b_i) \\
+        g_t &= g(U_g x_t + W_g \operatorname{sg}(h_{t-1}) + b_g) \\
+        c_t &= c_{t-1} + i_t \odot g_t \\
+        o_t &= \sigma(U_o x_t + W_o \operatorname{sg}(h_{t-1}) + b_o) \\
+        h_t &= o_t \odot h(c_t)
+
+    sg is the identity in the forward direction and stops the error in the backward direction:
+    error that has entered a gate or the cell's input does not flow further back in time, only
+    that inside the memory c does, and there it flows unchanged (the constant error carousel).
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step.
+        hidden_size: H, units.
+        output_gate: whether there is an output gate o; without it h_t = h(c_t).
+        recurrent: whether cell and gates read h_{t-1} at all.
+        cell_input: g, an activation by name; the paper's is ``"double_bipolar"``,
+            4 sigma - 2 in [-2, 2], and ``"sigmoid"`` for its experiment 2a.
+        cell_output: h, by name; the paper's is ``"bipolar"``, 2 sigma - 1 in [-1, 1], and
+            ``"identity"`` for its experiment 2a.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Raises:
+        ValueError: for an unknown activation.
+
+    Source: S. Hochreiter and J. Schmidhuber, Long short-term memory, Neural Computation 9(8),
+    1997, section 4 and appendix A.1.
+
+    Example:
+        >>> import longlag as ll
+        >>> ll.cells.LSTM1997(output_gate=False).gates
+        ('input', 'candidate')
+        >>> net = ll.LSTM1997(101, 1, output_gate=False, recurrent=False, bias=False)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        202
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        output_gate: bool = True,
+        recurrent: bool = True,
+        cell_input: str = "double_bipolar",
+        cell_output: str = "bipolar",
+        **options: Unpack[Options],
+    ) -> None: ...
