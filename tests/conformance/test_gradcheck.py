@@ -47,7 +47,7 @@ def function_of(cell, schedule, backend):
         initial, units = numbers[:states], numbers[states : states + len(recurrence.units)]
         weights = Weights(numbers[-1] if wires else None, units)
         result = scan(recurrence, drive, weights, initial, backend=backend, **schedule)
-        return (result.output, *result.state)
+        return (result.output, *(result.state[number] for number in cases.with_error(recurrence)))
 
     return function, tuple(tensor.requires_grad_() for tensor in inputs)
 

@@ -32,6 +32,8 @@ CELLS = {
     "leaky without W": cells.Leaky(0.3, True, recurrent=False),
     "lstm with peepholes": cells.LSTM(peepholes=True),
     "indrnn": cells.IndRNN("tanh"),
+    "skip": cells.Skip((1, 3)),
+    "clockwork": cells.Clockwork((1, 2, 4)),
 }
 """By the file of the cell, and what tells this variant of it."""
 
@@ -488,6 +490,63 @@ INDRNN: dict[str, Fault] = {
     "derivative by w without the state": at("h", "unit.diagonal.candidate", lambda p: p / h),
     "derivative by the state missing": without("h", "state.h"),
 }
+SKIP: dict[str, Fault] = {
+    "matrices of the delays swapped": matrix(gates(lambda parts: parts[::-1])),
+    "long delay a step short": equation(lambda e: {"h_2": h}),
+    "long delay reads the step before": equation(lambda e: {"h_1": e["h"], "h_2": e["h"]}),
+    "the past fades": scaled("h_1", 0.999),
+    "partial of the past missing": without("h_1", "state.h"),
+    "partial of the older past missing": without("h_2", "state.h_1"),
+    "older past ignored": state(2, torch.zeros_like),
+    "older past cut off": state(1, torch.Tensor.detach),
+}
+wait, period = symbol("state.wait"), symbol("unit.period")
+rests = functions.step(wait)
+
+
+def pattern(new: Any) -> Fault:
+    """Other blocks of the recurrent matrix."""
+
+    def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
+        (gate,) = layer.recurrence.gates
+        wire = dataclasses.replace(gate.wiring, pattern=new)
+        layer.recurrence = dataclasses.replace(
+            layer.recurrence, gates=(dataclasses.replace(gate, wiring=wire),)
+        )
+
+    return inject
+
+
+CLOCKWORK: dict[str, Fault] = {
+    "no clock": equation(lambda e: {"h": tanh(symbol("pre.candidate"))}),
+    "rest and tick swapped": put("state.wait", lambda w: 1 - w),
+    "a tick while one step is left": put("state.wait", lambda w: w - 1),
+    "a resting unit forgets": equation(
+        lambda e: {"h": (1 - rests) * tanh(symbol("pre.candidate"))}
+    ),
+    "a resting unit is added to": equation(
+        lambda e: {"h": tanh(symbol("pre.candidate")) + rests * h}
+    ),
+    "a tick adds to the state": equation(
+        lambda e: {"h": (1 - rests) * tanh(symbol("pre.candidate")) + h}
+    ),
+    "period of the next unit": unit(0, lambda periods: periods.roll(1, -1)),
+    "period a step longer": unit(0, lambda periods: periods + 1),
+    "clock stands": equation(lambda e: {"wait": functions.stop_gradient(wait)}),
+    "clock starts anew at each step": equation(lambda e: {"wait": functions.stop_gradient(period)}),
+    "clock ignored at the start": state(1, torch.zeros_like),
+    "clock of the next row": state(1, lambda waits: waits.roll(1, 0)),
+    "states given back swapped": results(lambda r: r._replace(state=r.state[::-1])),
+    "faster groups move slower ones": pattern(((1, 0, 0), (1, 1, 0), (1, 1, 1))),
+    "every group reads every other": pattern(None),
+    "groups read themselves alone": pattern(((1, 0, 0), (0, 1, 0), (0, 0, 1))),
+    "partial by the state missing": without("h", "state.h"),
+    "error of a resting unit doubled": at("h", "state.h", lambda p: 2 * p),
+    "partial by the candidate at rest too": at(
+        "h", "pre.candidate", lambda p: 1 - tanh(symbol("pre.candidate")) ** 2
+    ),
+    "sigmoid for tanh": function(tanh, sigmoid),
+}
 ROWS: dict[str, Fault] = {
     "gates of W in another order": matrix(gates(lambda parts: [*parts[1:], parts[0]])),
     "first two gates of W swapped": matrix(gates(lambda p: [p[1], p[0], *p[2:]])),
@@ -508,6 +567,8 @@ OWN: dict[str, dict[str, Fault]] = {
     "lstm1997": LSTM1997,
     "gru": GRU,
     "indrnn": INDRNN,
+    "skip": ELMAN | SKIP,
+    "clockwork": CLOCKWORK,
 }
 """The faults that only one cell can have."""
 

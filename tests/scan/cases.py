@@ -16,12 +16,14 @@ from longlag.recurrence import (
     Cell,
     Dense,
     Diagonal,
+    Recurrence,
     Uniform,
     UnitParameter,
     block_diagonal,
     block_triangular,
     sigmoid,
     sin,
+    stop_gradient,
     tanh,
 )
 
@@ -119,6 +121,8 @@ CELLS: dict[str, Cell] = {
     "Leaky trained": cells.Leaky(leak=0.3, train_leak=True),
     "Leaky shared": cells.Leaky(leak=0.3, train_leak=True, shared_leak=True),
     "Leaky without W": cells.Leaky(leak=0.3, recurrent=False),
+    "Skip": cells.Skip((3, 2)),
+    "Clockwork": cells.Clockwork((1, 3)),
     "LSTM with peepholes": cells.LSTM(peepholes=True),
     "LSTM1997 of 2a": cells.LSTM1997(False, False, "sigmoid", "identity"),
     "GRU without b_hn": cells.GRU(recurrent_bias=False),
@@ -133,6 +137,12 @@ CELLS: dict[str, Cell] = {
 
 PAIRS = [(name, backend) for name in CELLS for backend in BACKENDS]
 """Names of cells, each with every backend."""
+
+
+def with_error(recurrence: Recurrence) -> list[int]:
+    """Numbers of the states whose new value sends error back: all but those of a clock."""
+    stopped = [isinstance(recurrence.equations[s], stop_gradient) for s in recurrence.states]
+    return [number for number, stop in enumerate(stopped) if not stop]
 
 
 def hidden_of(cell: Cell, least: int) -> int:

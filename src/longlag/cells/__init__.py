@@ -11,6 +11,8 @@ CELLS = {
     "lstm": "LSTM",
     "elman": "Elman",
     "leaky": "Leaky",
+    "skip": "Skip",
+    "clockwork": "Clockwork",
     "indrnn": "IndRNN",
     "lstm1997": "LSTM1997",
 }

@@ -1,18 +1,22 @@
 # Written by tools/stubs.py from the table in cells/__init__.py.
 
+from longlag.cells.clockwork import Clockwork as Clockwork
 from longlag.cells.elman import Elman as Elman
 from longlag.cells.gru import GRU as GRU
 from longlag.cells.indrnn import IndRNN as IndRNN
 from longlag.cells.leaky import Leaky as Leaky
 from longlag.cells.lstm import LSTM as LSTM
 from longlag.cells.lstm1997 import LSTM1997 as LSTM1997
+from longlag.cells.skip import Skip as Skip
 
 CELLS: dict[str, str]
 __all__ = [
     "GRU",
     "LSTM",
     "LSTM1997",
+    "Clockwork",
     "Elman",
     "IndRNN",
     "Leaky",
+    "Skip",
 ]

@@ -11,9 +11,11 @@ __all__ = [
     "GRU",
     "LSTM",
     "LSTM1997",
+    "Clockwork",
     "Elman",
     "IndRNN",
     "Leaky",
+    "Skip",
 ]
 
 class GRU(Recurrent):
@@ -242,6 +244,133 @@ class Leaky(Recurrent):
         train_leak: bool = False,
         shared_leak: bool = False,
         recurrent: bool = True,
+        activation: str = "tanh",
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class Skip(Recurrent):
+    r"""Elman network with skip connections: it also reads what it was several steps before.
+
+    .. math:: h_t = \phi\Bigl(U x_t + \sum_{d \in \text{delays}} W_d h_{t-d} + b\Bigr)
+
+    Error goes back d steps through one :math:`W_d`, so over a lag of k steps it meets some
+    k / max(delays) factors where it would meet k, and vanishes or explodes that much later. For
+    lags that are roughly known, of some times the longest delay; the state is max(delays) steps
+    deep. Without a delay of 1 the short connections give way to long ones, as in a dilated network.
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step.
+        hidden_size: H, units.
+        delays: the d, how many steps back h is read; different whole numbers, at least 1.
+        activation: phi, as for :class:`~longlag.cells.Elman`.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Raises:
+        ValueError: for an unknown activation, or delays that are none.
+
+    Source: T. Lin, B. G. Horne, P. Tino and C. L. Giles, Learning long-term dependencies in NARX
+    recurrent neural networks, IEEE Transactions on Neural Networks 7(6), 1996, where the outputs
+    are read with delays; S. Chang et al., Dilated recurrent neural networks, NIPS 2017.
+
+    Example:
+        >>> import longlag as ll
+        >>> print(ll.cells.Skip((1, 5)).latex("update"))
+        \begin{align*}
+        a_t &= U x_t + W^{(1)} h_{t-1} + W^{(5)} h_{t-5} + b \\
+        h_t &= \tanh{\left(a_t \right)}
+        \end{align*}
+        >>> ll.Skip(3, 4, delays=(1, 10)).weight_hh.shape
+        torch.Size([8, 4])
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        delays: Sequence[int] = (1, 10),
+        activation: str = "tanh",
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class Clockwork(Recurrent):
+    r"""Clockwork network: groups of units, each with a clock, rest between the ticks of it.
+
+    .. math::
+        h^g_t = \begin{cases}
+            \phi\bigl(U_g x_t + \sum_{j \ge g} W_{gj} h^j_{t-1} + b_g\bigr) & t \bmod T_g = 0 \\
+            h^g_{t-1} & \text{otherwise}
+        \end{cases}
+
+    The units are divided into as many equal groups as there are periods :math:`T_g`, from the
+    fastest to the slowest; a group reads itself and the slower ones. t counts from 0 at the start
+    of a sequence and after a reset, so all groups take in the first step. In a group that rests
+    error flows back unchanged: over a lag of k steps it meets :math:`k / T_g` factors. For inputs
+    that have several time scales, where the slow ones are to be kept for long.
+
+    The state is (h, wait): wait is the number of steps for which a unit will rest. No error flows
+    through it.
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step.
+        hidden_size: H, units.
+        periods: the T_g, whole numbers from 1, each greater than the one before. H is a multiple
+            of their number.
+        activation: phi, as for :class:`~longlag.cells.Elman`.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Raises:
+        ValueError: for an unknown activation, or periods that are none.
+
+    Source: J. Koutnik, K. Greff, F. Gomez and J. Schmidhuber, A clockwork RNN, ICML 2014, where
+    the periods are the powers of 2.
+
+    Example:
+        >>> import torch, longlag as ll
+        >>> layer = ll.Clockwork(3, 8, periods=(1, 2, 4, 8), seed=0)
+        >>> output, _ = layer(torch.ones(1, 9, 3))
+        >>> [int((output[0, t] != output[0, t - 1]).sum()) for t in range(1, 9)]
+        [2, 4, 2, 6, 2, 4, 2, 8]
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        periods: Sequence[int] = (1, 2, 4, 8),
         activation: str = "tanh",
         **options: Unpack[Options],
     ) -> None: ...

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longlag.recurrence import Recurrence
+from longlag.recurrence import Groups, Recurrence
 
 __all__ = [
     "check_groups",
@@ -39,8 +39,11 @@ def probability(argument: str, value: float) -> float:
 
 
 def check_groups(recurrence: Recurrence, hidden_size: int) -> None:
-    """The units divide into the equal groups of every pattern."""
-    sizes = sorted({len(wire.pattern) for wire in recurrence.wires if wire.pattern})
+    """The units divide into the equal groups of every pattern and unit parameter."""
+    groups = [wire.pattern for wire in recurrence.wires if wire.pattern]
+    initial = [declared.initial for declared in recurrence.unit_parameters.values()]
+    groups += [each.values for each in initial if isinstance(each, Groups)]
+    sizes = sorted(set(map(len, groups)))
     multiple = math.lcm(*sizes)
     if hidden_size % multiple:
         below = hidden_size // multiple * multiple

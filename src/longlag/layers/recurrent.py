@@ -22,7 +22,7 @@ from longlag.layers.checks import (
 )
 from longlag.layers.init import Chrono, Initializer, as_generator, initializer
 from longlag.recurrence import Cell, DeclarationError, UnitParameter
-from longlag.recurrence.wiring import Uniform
+from longlag.recurrence.wiring import Groups, Uniform
 from longlag.scan import Weights, check_backend, register, scan
 from longlag.scan.step import patterned
 
@@ -400,6 +400,9 @@ def _is_plain(tensor: Tensor) -> bool:
 def _draw_unit(block: Tensor, generator: torch.Generator | None, declared: UnitParameter) -> None:
     if isinstance(declared.initial, Uniform):
         block.uniform_(declared.initial.low, declared.initial.high, generator=generator)
+    elif isinstance(declared.initial, Groups):
+        values = torch.tensor(declared.initial.values, dtype=torch.float64)
+        block.copy_(values.repeat_interleave(block.numel() // len(values)))
     elif isinstance(declared.initial, tuple):
         block.copy_(torch.tensor(declared.initial, dtype=torch.float64).expand(block.shape))
     else:

@@ -9,6 +9,7 @@ __all__ = [
     "Absent",
     "Dense",
     "Diagonal",
+    "Groups",
     "Initial",
     "Pattern",
     "Uniform",
@@ -16,6 +17,7 @@ __all__ = [
     "Wiring",
     "block_diagonal",
     "block_triangular",
+    "numbers_of_steps",
 ]
 
 
@@ -37,8 +39,19 @@ class Uniform:
             )
 
 
-Initial: TypeAlias = "float | tuple[float, ...] | Uniform"
-"""A number for all units, a number for each, or a distribution."""
+@dataclass(frozen=True)
+class Groups:
+    """One initial value for each of B equal groups of units, of which H is a multiple.
+
+    >>> Groups((1.0, 2.0, 4.0)).values
+    (1.0, 2.0, 4.0)
+    """
+
+    values: tuple[float, ...]
+
+
+Initial: TypeAlias = "float | tuple[float, ...] | Uniform | Groups"
+"""A number for all units, a number for each or for each group of them, or a distribution."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,8 @@ class UnitParameter:
     """One number per unit that an update reads as ``unit.NAME``.
 
     Args:
-        initial: its initial value: a number, one number per unit, or a distribution.
+        initial: its initial value: a number, one number per unit or per group of units
+            (:class:`Groups`), or a distribution.
         trained: a trained parameter, or a constant kept with the model.
         shared: one number for all units of the layer instead of one per unit.
         interval: open interval to which training confines the value. The layer then trains
@@ -63,9 +77,10 @@ class UnitParameter:
     interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.shared and isinstance(self.initial, tuple) and len(self.initial) != 1:
+        initial = self.initial.values if isinstance(self.initial, Groups) else self.initial
+        if self.shared and isinstance(initial, tuple) and len(initial) != 1:
             raise ValueError(
-                f"UnitParameter: got shared=True with {len(self.initial)} initial values, "
+                f"UnitParameter: got shared=True with {len(initial)} initial values, "
                 "expected one; give a number, or shared=False"
             )
         if self.interval is None:
@@ -76,6 +91,8 @@ class UnitParameter:
         match self.initial:
             case Uniform(low=first, high=last):
                 values = (first, last)
+            case Groups(values=values):
+                pass
             case tuple() as values:
                 pass
             case number:
@@ -131,6 +148,25 @@ def _blocks(function: str, blocks: Any) -> int:
             f"{function}: got blocks = {blocks!r}, expected a whole number of groups, at least 1"
         )
     return blocks
+
+
+def numbers_of_steps(argument: str, given: Any) -> tuple[int, ...]:
+    """What a cell takes as delays or periods: different whole numbers, at least 1.
+
+    Raises:
+        ValueError: for anything else, naming the argument.
+
+    >>> numbers_of_steps("delays", [1, 10])
+    (1, 10)
+    """
+    steps = tuple(given) if isinstance(given, (tuple, list)) else ()
+    whole = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
+    if not steps or not whole or min(steps) < 1 or len(set(steps)) < len(steps):
+        raise ValueError(
+            f"{argument}: got {given!r}, expected different whole numbers of steps, each at least "
+            "1, such as (1, 10)"
+        )
+    return steps
 
 
 def _pattern(given: Any) -> Pattern | None:
