@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import longlag as ll
-from longlag.layers.convert import from_torch, to_torch
+from longlag.layers import from_torch, to_torch
 
 KINDS = {
     "tanh": (nn.RNN, {"nonlinearity": "tanh"}),

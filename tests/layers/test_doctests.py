@@ -4,8 +4,8 @@ import importlib
 import pytest
 
 MODULES = (
-    "base", "bidirectional", "convert", "built_in", "init", "readout", "recurrent", "saving",
-    "sequence_model", "stack",
+    "base", "bidirectional", "from_torch_nn", "to_torch_nn", "built_in", "init", "readout",
+    "recurrent", "saving", "sequence_model", "stack",
 )  # fmt: skip
 
 

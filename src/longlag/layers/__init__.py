@@ -4,13 +4,14 @@ from longlag.layers import built_in
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.built_in import *  # noqa: F403
-from longlag.layers.convert import from_torch, to_torch
+from longlag.layers.from_torch_nn import from_torch
 from longlag.layers.readout import Readout
 from longlag.layers.recurrent import Options, Recurrent
 from longlag.layers.saving import load, load_with_metadata, save
 from longlag.layers.sequence_model import SequenceModel
 from longlag.layers.stack import Stack
 from longlag.layers.summary import Summary
+from longlag.layers.to_torch_nn import to_torch
 
 __all__ = [
     "Bidirectional",

@@ -6,6 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longlag.layers.to_torch_nn import to_torch
+from longlag.recurrence import Cell
+
 __all__ = ["RecurrentModule", "take_last"]
 
 
@@ -16,11 +19,15 @@ class RecurrentModule(nn.Module, ABC):
         input_size: C.
         output_size: width of the output.
         replicas: R, or None.
+        cell: the cell of a plain layer; None for what is made of several layers.
+        dropout: probability with which a number passed between layers is dropped.
     """
 
     input_size: int
     output_size: int
     replicas: int | None
+    cell: Cell | None = None
+    dropout: float = 0.0
 
     @abstractmethod
     def forward(
@@ -44,10 +51,12 @@ class RecurrentModule(nn.Module, ABC):
         """What the module says of the whole sequence: (N, T, H) to (N, H)."""
         return take_last(output, lengths)
 
+    def rows(self) -> "list[list[RecurrentModule]]":
+        """The layers that lie on one another, from below to above, each as its directions."""
+        return [[self]]
+
     def to_torch(self) -> nn.Module:
         """The same network as a torch.nn module; see :func:`longlag.layers.to_torch`."""
-        from longlag.layers.convert import to_torch
-
         return to_torch(self)
 
 

@@ -102,6 +102,7 @@ class Recurrent(RecurrentModule):
         (torch.Size([2, 7, 5]), torch.Size([2, 5]))
     """
 
+    cell: Cell
     weight_ih: nn.Parameter
     weight_hh: nn.Parameter | None
     weight_hh_diagonal: nn.Parameter | None

@@ -94,6 +94,11 @@ class Stack(RecurrentModule):
         assert isinstance(top, RecurrentModule)
         return top.last(output, lengths)
 
+    def rows(self) -> list[list[RecurrentModule]]:  # noqa: D102
+        layers = [layer for layer in self.layers if isinstance(layer, RecurrentModule)]
+        of_each = [(layer, layer.rows()) for layer in layers]
+        return [rows[0] if len(rows) == 1 else [layer] for layer, rows in of_each]
+
     def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:  # noqa: D102
         generator = as_generator(seed, "stack")
         for layer in self.layers:
