@@ -3,16 +3,17 @@
 from longlag.memory.measures.directions import Directions
 from longlag.memory.measures.exchange import PastEffects, past_effects
 from longlag.memory.measures.flow import ErrorFlow, LayerFlow, error_flow
-from longlag.memory.measures.growth import StateNorms, state_norms
 from longlag.memory.measures.horizon import horizon, horizons
 from longlag.memory.measures.jacobians import state_jacobians
 from longlag.memory.measures.lyapunov import LyapunovSpectrum, lyapunov_exponents, lyapunov_of
 from longlag.memory.measures.norms import JacobianNorms, LogStatistics, jacobian_norms
 from longlag.memory.measures.spectra import MatrixFacts, SpectralFacts, spectral_facts
+from longlag.memory.measures.state_norms import StateNorms, state_norms
 from longlag.memory.report.advice import Advice
 from longlag.memory.report.report import MemoryReport, memory_report
 from longlag.memory.report.verdict import Verdict
-from longlag.memory.watch.recorder import MemoryRecord, MemoryRecorder
+from longlag.memory.watch.record import MemoryRecord
+from longlag.memory.watch.recorder import MemoryRecorder
 from longlag.memory.watch.watch import Watch, Watched, watch
 
 __all__ = [

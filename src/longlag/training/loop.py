@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from longlag import randomness
 from longlag.gradients import Accumulated, Backward, GradientMethod, Loss, Omega, WindowedMethod
 from longlag.gradients.losses import due
+from longlag.gradients.norm import gradient_norm
 from longlag.training.batch import Batch
 from longlag.training.checkpoints import CheckpointFile, check_fingerprint
 from longlag.training.errors import (
@@ -389,18 +390,6 @@ class Loop:
         if isinstance(self.method, WindowedMethod) and not self.source.continues:
             return None  # how many windows a batch has is known when it comes
         return limits.epochs * per_epoch if limits.epochs and per_epoch else None
-
-
-def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
-    """The Euclidean norm of all gradients together; 0 if there is none.
-
-    >>> parameter = nn.Parameter(torch.zeros(2))
-    >>> parameter.grad = torch.tensor([3.0, 4.0])
-    >>> gradient_norm([parameter])
-    tensor(5.)
-    """
-    norms = [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 
 
 def _numbers(loss: Tensor, norm: Tensor) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from longlag.memory.measures.linear import Chains
+from longlag.memory.measures.chains import Chains
 
 __all__ = ["ChainNorms", "exact_norms", "vector_norms", "vectors_for"]
 
@@ -53,6 +53,11 @@ class ChainNorms:
     largest_error: Tensor
     frobenius_error: Tensor
 
+    @staticmethod
+    def same(norms: Tensor) -> "ChainNorms":
+        """The same numbers for all, where there is nothing to tell them apart."""
+        return ChainNorms(norms, norms, None, norms, norms)
+
 
 def exact_norms(chains: Chains, lags: Sequence[int], smallest: bool) -> ChainNorms:
     r"""From the whole matrix P_k, and a singular value decomposition at each lag.
@@ -88,18 +93,15 @@ def exact_norms(chains: Chains, lags: Sequence[int], smallest: bool) -> ChainNor
             frobenius.append(torch.linalg.vector_norm(values, dim=-1).log() + scale)
             if smallest:
                 most = _singular_values(inverse.double())[..., 0]
-                found = -(most.log() + inverse_scale).masked_fill(singular, math.inf)
-                least.append(found.masked_fill(values[..., 0].isnan(), math.nan))
-    empty = scale.new_zeros((*front, 0))
-    norms = torch.stack(largest, -1) if largest else empty
+                logs = -(most.log() + inverse_scale).masked_fill(singular, math.inf)
+                least.append(logs.masked_fill(values[..., 0].isnan(), math.nan))
+
+    def by_lag(logs: list[Tensor]) -> Tensor:
+        return torch.stack(logs, -1) if logs else scale.new_zeros((*front, 0))
+
+    norms = by_lag(largest)
     zero = torch.zeros_like(norms)
-    return ChainNorms(
-        norms,
-        torch.stack(frobenius, -1) if frobenius else empty,
-        (torch.stack(least, -1) if least else empty) if smallest else None,
-        zero,
-        zero,
-    )
+    return ChainNorms(norms, by_lag(frobenius), by_lag(least) if smallest else None, zero, zero)
 
 
 def _singular_values(matrices: Tensor) -> Tensor:
@@ -163,8 +165,7 @@ def vector_norms(chains: Chains, lags: Sequence[int], generator: torch.Generator
             left.append(vectors[..., count:, :].square().sum(-1))
             scales.append(scale)
     if not grams or not scale.numel():
-        empty = scale.new_zeros((*chains.front, len(grams)))
-        return ChainNorms(empty, empty, None, empty, empty)
+        return ChainNorms.same(scale.new_zeros((*chains.front, len(grams))))
     gram = torch.stack(grams, -3).double()
     values = torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0)
     rest, scale = torch.stack(left, -2).double(), torch.stack(scales, -1)
@@ -182,27 +183,26 @@ def vector_norms(chains: Chains, lags: Sequence[int], generator: torch.Generator
 
 def _anchors(longest: int) -> list[int]:
     """Lags at which singular vectors are found: all powers of sqrt(2), later of 2, and the end."""
-    found = [1, 2, 3, 4, 6, 8, 11, 16, 23, SHORT]
-    while found[-1] < longest:
-        found.append(2 * found[-1])
-    return sorted({min(lag, longest) for lag in found if longest})
+    lags = [1, 2, 3, 4, 6, 8, 11, 16, 23, SHORT]
+    while lags[-1] < longest:
+        lags.append(2 * lags[-1])
+    return sorted({min(lag, longest) for lag in lags if longest})
 
 
 def _random(chains: Chains, count: int, generator: torch.Generator) -> Tensor:
-    like = chains.passes[0].drive
     drawn = torch.randn((*chains.front, count, chains.size), generator=generator)
-    return drawn.to(like.device, like.dtype)
+    return drawn.to(chains.passes[0].drive)
 
 
 def _basis(chains: Chains, longest: int, generator: torch.Generator) -> Tensor:
     """Orthonormal rows (M, K, S) that hold the leading left singular vectors of all lags."""
     anchors = _anchors(longest)
-    found = [_random(chains, 1, generator)]
+    vectors = [_random(chains, 1, generator)]
     for lag in (lag for lag in anchors if lag <= SHORT):
-        found.append(_golub_kahan(chains, lag, generator))
+        vectors.append(_golub_kahan(chains, lag, generator))
     if anchors and anchors[-1] > SHORT:
-        found += _sweep(chains, [lag for lag in anchors if lag > SHORT], generator)
-    rows = torch.cat(found, -2)[..., : chains.size, :]
+        vectors += _sweep(chains, [lag for lag in anchors if lag > SHORT], generator)
+    rows = torch.cat(vectors, -2)[..., : chains.size, :]
     return torch.linalg.qr(rows.mT).Q.mT.contiguous()
 
 
@@ -213,10 +213,10 @@ def _golub_kahan(chains: Chains, lag: int, generator: torch.Generator) -> Tensor
     left = [u]
     for _ in range(steps - 1):
         v = u
-        for each in range(1, lag + 1):
-            v = _unit(chains.back(each, v))
-        for each in range(lag, 0, -1):
-            v = _unit(chains.ahead(each, v))
+        for step in range(1, lag + 1):
+            v = _unit(chains.back(step, v))
+        for step in range(lag, 0, -1):
+            v = _unit(chains.ahead(step, v))
         for _ in range(2):  # once is not enough where rounding has spoiled the first
             basis = torch.cat(left, -2)
             v = _unit(v - (v @ basis.mT) @ basis)
@@ -224,8 +224,8 @@ def _golub_kahan(chains: Chains, lag: int, generator: torch.Generator) -> Tensor
         left.append(u)
     basis = torch.cat(left, -2)
     sent = basis
-    for each in range(1, lag + 1):
-        sent, _ = _rescaled(chains.back(each, sent), None)
+    for step in range(1, lag + 1):
+        sent, _ = _rescaled(chains.back(step, sent), None)
     _, vectors = torch.linalg.eigh((sent @ sent.mT).double())
     chosen = vectors[..., -RANK:].to(basis.dtype)
     return chosen.mT @ basis

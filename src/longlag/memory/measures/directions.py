@@ -1,15 +1,19 @@
 """The two directions of a bidirectional module, each as a module that reads forward."""
 
+from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from longlag.memory.measures.inputs import Inputs
+
 __all__ = [
+    "Direction",
     "Directions",
-    "Reading",
-    "both_ways",
-    "by_way",
+    "by_direction",
+    "directions_of",
+    "each_direction",
     "in_order_of_x",
     "reads_back_inside",
     "recurrent_of",
@@ -30,26 +34,24 @@ class Directions(NamedTuple, Generic[T]):
     backward: T
 
 
-def by_way(found: T | Directions[T]) -> dict[str, T]:
-    """What was found by the name of the direction; "" where there is one only."""
-    return found._asdict() if isinstance(found, Directions) else {"": found}
+def by_direction(result: T | Directions[T]) -> dict[str, T]:
+    """A result by the name of the direction; "" where there is one only."""
+    return result._asdict() if isinstance(result, Directions) else {"": result}
 
 
-class Reading(NamedTuple):
+class Direction(NamedTuple):
     """One direction: a module, and what it reads in the order in which it reads it.
 
     Attributes:
         layer: the module of this direction.
-        x: (N, T, C); lengths (N,) or None; resets (N, T) or None; state, what it starts from.
-        order: (N, T), the steps of x in the order of reading; padding stays in place.
+        inputs: what it reads.
+        order: (N, T), the steps of x in the order of reading; padding stays in place. None for a
+            module that is not bidirectional, which reads x as it is.
     """
 
     layer: nn.Module
-    x: Tensor
-    lengths: Tensor | None
-    resets: Tensor | None
-    state: Any
-    order: Tensor
+    inputs: Inputs
+    order: Tensor | None = None
 
 
 def recurrent_of(model: nn.Module) -> nn.Module:
@@ -67,20 +69,27 @@ def reads_back_inside(module: nn.Module) -> bool:
     return any(hasattr(each, "backward_layer") for each in module.modules() if each is not module)
 
 
-def both_ways(
-    layer: Any, x: Tensor, lengths: Any, resets: Any, state: Any
-) -> Directions[Reading] | None:
-    """The two readings of a bidirectional module; None for any other module.
+def each_direction(
+    layer: nn.Module, inputs: Inputs, measure: Callable[[Direction], T]
+) -> T | Directions[T]:
+    """Measure a module, or each of the two directions of a bidirectional one.
 
-    Args:
-        layer: the module.
-        x, lengths, resets: as its forward method takes them; state, a pair or None.
+    Raises:
+        ValueError: as :func:`directions_of`.
+    """
+    both = directions_of(layer, inputs)
+    return measure(Direction(layer, inputs)) if both is None else Directions(*map(measure, both))
+
+
+def directions_of(layer: Any, inputs: Inputs) -> Directions[Direction] | None:
+    """The two directions of a bidirectional module; None for any other module.
 
     Raises:
         ValueError: the state is no pair, or x has too few axes.
     """
     if not hasattr(layer, "backward_layer"):
         return None
+    x, lengths, resets, state = inputs
     if not isinstance(x, Tensor) or x.dim() < 3:
         came = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"x: got {came}, expected a torch.Tensor (N, T, {layer.input_size})")
@@ -88,21 +97,18 @@ def both_ways(
     if not isinstance(state, tuple | list) or len(state) != 2:
         raise ValueError(f"state: got {type(state).__name__}, expected a pair: (forward, backward)")
     steps = torch.arange(x.shape[-2], device=x.device).expand(x.shape[:-1])
-    ends = torch.full_like(steps[..., :1], x.shape[-2])
-    if lengths is not None:
-        lengths = torch.as_tensor(lengths, device=x.device)
-        ends = lengths.unsqueeze(-1)
-    order = torch.where(steps < ends, ends - 1 - steps, steps)
+    remaining = inputs.remaining
+    order = torch.where(remaining >= 0, remaining, steps)
     turned = None
     if resets is not None:
         resets = torch.as_tensor(resets, device=x.device)
         # Read backward, a segment is entered at its last step: the one before a reset.
         turned = torch.cat([resets[..., 1:], torch.zeros_like(resets[..., :1])], -1)
-        turned = (turned & (steps < ends - 1)).gather(-1, order)
-    flipped = in_order_of_x(x, order)
+        turned = (turned & (remaining > 0)).gather(-1, order)
+    flipped = Inputs(in_order_of_x(x, order), lengths, turned, state[1])
     return Directions(
-        Reading(layer.forward_layer, x, lengths, resets, state[0], steps),
-        Reading(layer.backward_layer, flipped, lengths, turned, state[1], order),
+        Direction(layer.forward_layer, Inputs(x, lengths, resets, state[0]), steps),
+        Direction(layer.backward_layer, flipped, order),
     )
 
 

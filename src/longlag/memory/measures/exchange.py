@@ -21,6 +21,7 @@ from longlag.gradients.parts import map_tensors
 from longlag.layers import RecurrentModule, SequenceModel
 from longlag.memory.measures.directions import recurrent_of
 from longlag.memory.measures.horizon import spread
+from longlag.memory.measures.inputs import Inputs
 
 __all__ = ["PastEffects", "past_effects"]
 
@@ -53,12 +54,12 @@ class PastEffects:
 
         None where it is less already at the first lag after 0.
         """
-        found = None
+        reached = None
         for lag, effect in zip(self.lags[1:], self.effects[1:].tolist(), strict=True):
             if not effect >= fraction:
-                return found
-            found = lag
-        return found
+                break
+            reached = lag
+        return reached
 
 
 @torch.no_grad()
@@ -98,8 +99,8 @@ def past_effects(
     >>> import longlag as ll
     >>> x = torch.randn(8, 60, 2, generator=torch.manual_seed(0))
     >>> short = ll.Elman(2, 16, weight_hh_init=ll.init.SpectralRadius(0.5), seed=0)
-    >>> found = past_effects(short, x, lags=[1, 10, 50])
-    >>> bool(found.effects[1] > 0.05), bool(found.effects[2] < 0.01), found.reach(0.01)
+    >>> past = past_effects(short, x, lags=[1, 10, 50])
+    >>> bool(past.effects[1] > 0.05), bool(past.effects[2] < 0.01), past.reach(0.01)
     (True, True, 1)
     """
     layer = recurrent_of(model)
@@ -107,31 +108,27 @@ def past_effects(
         raise TypeError(f"model: got {type(model).__name__}, expected a recurrent module")
     if any(hasattr(each, "backward_layer") for each in layer.modules()):
         raise ValueError("model: reads in both directions, and so has no past; expected one")
-    batch, steps = x.shape[-3], x.shape[-2]
-    if batch < 2 or x.dim() != 3:
+    if x.shape[-3] < 2 or x.dim() != 3:
         raise ValueError(f"x: got shape {tuple(x.shape)}, expected (N, T, C) with N >= 2")
-    ends = torch.full((batch,), steps, device=x.device)
-    if lengths is not None:
-        ends = torch.as_tensor(lengths, device=x.device).long()
-    longest = int(ends.max())
+    inputs = Inputs(x, lengths, None, state)
+    longest = int(inputs.ends.max())
     wanted = spread(longest - 1, LAGS) if lags is None else sorted(set(lags))
     chosen = [int(lag) for lag in wanted if 1 <= lag < longest]
     if not chosen:
         raise ValueError(f"lags: got {lags!r}, expected some from 1 to {longest - 1}")
-    found = [_changed(model, layer, x, ends, state, lag) for lag in (0, *chosen)]
-    effects = torch.tensor(found, dtype=torch.float64)
-    return PastEffects((0, *chosen), effects / _distance(model, layer, x, ends, state))
+    changes = [_mean_change(model, layer, inputs, lag) for lag in (0, *chosen)]
+    effects = torch.tensor(changes, dtype=torch.float64)
+    return PastEffects((0, *chosen), effects / _mean_distance(model, inputs))
 
 
-def _changed(
-    model: nn.Module, layer: RecurrentModule, x: Tensor, ends: Tensor, state: Any, lag: int
-) -> float:
+def _mean_change(model: nn.Module, layer: RecurrentModule, inputs: Inputs, lag: int) -> float:
     """The mean change of the output where the state is exchanged at a lag; NaN for none."""
-    rows = (ends > lag).nonzero().squeeze(-1)
+    rows = (inputs.ends > lag).nonzero().squeeze(-1)
     if len(rows) < 2:
         return float("nan")
-    x, ends = x[rows], ends[rows]
-    output, at_cut = layer(x, map_tensors(state, lambda part: part[rows]), lengths=ends - lag)
+    x, ends = inputs.x[rows], inputs.ends[rows]
+    state = map_tensors(inputs.state, lambda part: part[rows])
+    output, at_cut = layer(x, state, lengths=ends - lag)
     last = layer.last(output, ends - lag)
     tail = x.gather(1, (ends.unsqueeze(-1) - lag + torch.arange(lag, device=x.device))
                     .unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # fmt: skip
@@ -152,12 +149,10 @@ def _changed(
     return float(torch.stack(changes).mean())
 
 
-def _distance(
-    model: nn.Module, layer: RecurrentModule, x: Tensor, ends: Tensor, state: Any
-) -> float:
+def _mean_distance(model: nn.Module, inputs: Inputs) -> float:
     """The mean distance between the outputs at two places."""
-    output, _ = layer(x, state, lengths=ends)
-    there = torch.arange(x.shape[-2], device=x.device) < ends.unsqueeze(-1)
+    x, output = inputs.x, inputs.output_of(recurrent_of(model))
+    there = inputs.remaining >= 0
     outputs = _read(model, output[there], x[there]).double()
     generator = torch.Generator().manual_seed(0)
     first, second = torch.randint(len(outputs), (2, PAIRS), generator=generator).to(x.device)

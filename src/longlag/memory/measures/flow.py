@@ -4,6 +4,8 @@ For the error that arises at step t and the states s of a layer,
 :math:`\partial E_t / \partial s_{t-l}` by lag l.
 """
 
+import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,14 +17,18 @@ from longlag.gradients.layer_pass import STATES_ONLY, Pass
 from longlag.gradients.layers import names_in
 from longlag.gradients.method import Loss
 from longlag.gradients.model_pass import ModelPass
-from longlag.memory.measures.directions import Reading, both_ways, recurrent_of
+from longlag.memory.measures.directions import (
+    Direction,
+    directions_of,
+    in_order_of_x,
+    recurrent_of,
+)
 from longlag.memory.measures.horizon import horizon, horizons
+from longlag.memory.measures.inputs import Inputs
+from longlag.memory.measures.term_norms import term_norms
 from longlag.scan.inputs import to_batch_first
 
-__all__ = ["ErrorFlow", "LayerFlow", "entrances", "error_flow", "product"]
-
-AT_ONCE = 1 << 22
-"""Numbers of partials that are taken at once."""
+__all__ = ["ErrorFlow", "LayerFlow", "entrances", "error_flow", "product", "renamed"]
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,11 @@ class LayerFlow:
         The terms can cancel, so this is not their part in the gradient itself. Zeros where the
         gradient is zero.
         """
-        found = {}
-        for name, norms in self.weights.items():
-            total = norms.sum(-1, keepdim=True)
-            found[name] = norms / torch.where(total == 0, 1.0, total)
-        return found
+        totals = {name: norms.sum(-1, keepdim=True) for name, norms in self.weights.items()}
+        return {
+            name: norms / torch.where(totals[name] == 0, 1.0, totals[name])
+            for name, norms in self.weights.items()
+        }
 
     def horizon(self, fraction: float = 0.01) -> int | None:
         """The lag from which on the error is below a fraction of that at lag 0, for good.
@@ -123,17 +129,26 @@ def product(output: Tensor, target: Tensor) -> Tensor:
     return (output * target).sum()
 
 
+def renamed(flow: LayerFlow, path: str) -> LayerFlow:
+    """The same, with names for a model in which the module of the layer stands at a path."""
+    if not path:
+        return flow
+    weights = {f"{path}.{name}": norms for name, norms in flow.weights.items()}
+    return dataclasses.replace(flow, layer=f"{path}.{flow.layer}".rstrip("."), weights=weights)
+
+
 def entrances(flow: ErrorFlow) -> list[LayerFlow]:
     """Of each direction the layer that reads x: all that is remembered of x goes through it.
 
     A direction that the error does not reach is left out: it has no horizon.
     """
     first: dict[str, LayerFlow] = {}
-    for each in flow.layers:
-        way = next((w for w in ("forward_layer", "backward_layer") if w in each.layer), "")
-        first.setdefault(way, each)
-    found = list(first.values())
-    return [e for e in found if e.by_lag is None or bool((e.by_lag[..., 0] != 0).any())] or found
+    for layer in flow.layers:
+        names = (name for name in ("forward_layer", "backward_layer") if name in layer.layer)
+        first.setdefault(next(names, ""), layer)
+    reading_x = list(first.values())
+    reached = [e for e in reading_x if e.by_lag is None or bool((e.by_lag[..., 0] != 0).any())]
+    return reached or reading_x
 
 
 @torch.no_grad()
@@ -194,71 +209,57 @@ def error_flow(
     """
     if step != "all" and (isinstance(step, bool) or not isinstance(step, int)):
         raise TypeError(f"step: got {step!r}, expected a whole number or 'all'")
-    recurrent = recurrent_of(model)
-    readings = both_ways(recurrent, x, lengths, resets, state)
-    if readings is None:
-        return _of_one(model, x, target, loss, step, lengths, resets, state, weights)
-    value, error = _at_output(model, recurrent, x, target, loss, lengths, resets, state)
-    layers: list[LayerFlow] = []
-    width = getattr(recurrent.forward_layer, "output_size")  # noqa: B009 (of an nn.Module)
-    parts = (error[..., :width], error[..., width:])
+    recurrent, inputs = recurrent_of(model), Inputs(x, lengths, resets, state)
+    both = directions_of(recurrent, inputs)
+    if both is None:
+        return _of_one(model, inputs, target, loss, step, weights)
+    value, error = _at_output(model, recurrent, inputs, target, loss)
+    width = getattr(both.forward.layer, "output_size")  # noqa: B009 (of an nn.Module)
+    errors = (error[..., :width], error[..., width:])
     prefix = "" if recurrent is model else "layer."
-    for name, reading, part in zip(readings._fields, readings, parts, strict=True):
-        layers += _of_direction(reading, part, f"{prefix}{name}_layer", step, weights)
+    layers = [
+        renamed(layer, f"{prefix}{name}_layer")
+        for name, direction, own in zip(both._fields, both, errors, strict=True)
+        for layer in _of_direction(direction, own, step, weights).layers
+    ]
     return ErrorFlow(value, step, tuple(layers))
 
 
 def _at_output(
-    model: nn.Module, recurrent: nn.Module, x: Tensor, target: Tensor, loss: Loss, lengths: Any,
-    resets: Any, state: Any,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    model: nn.Module, recurrent: nn.Module, inputs: Inputs, target: Tensor, loss: Loss
+) -> tuple[Tensor, Tensor]:
     """The loss, and its error at what a module in the model puts out, (N, T, H)."""
-    found: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def cut(_: nn.Module, __: Any, result: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
-        found.append(result[0].detach().requires_grad_())
-        return found[0], result[1]
+        outputs.append(result[0].detach().requires_grad_())
+        return outputs[0], result[1]
 
     handle = recurrent.register_forward_hook(cut)
     try:
         with torch.enable_grad():
-            output = model(x, state, lengths=lengths, resets=resets)
-            output = output[0] if isinstance(output, tuple) else output
-            value = loss(output, target)
+            value = loss(inputs.output_of(model), target)
     finally:
         handle.remove()
     if value.dim():
         raise ValueError(f"loss: got shape {tuple(value.shape)}, expected a scalar")
     if not value.requires_grad:
-        return value, torch.zeros_like(found[0])
-    (error,) = torch.autograd.grad(value, found, materialize_grads=True)
+        return value, torch.zeros_like(outputs[0])
+    (error,) = torch.autograd.grad(value, outputs, materialize_grads=True)
     return value.detach(), error
 
 
-def _of_direction(
-    reading: Reading, error: Tensor, name: str, step: int | str, weights: bool
-) -> tuple[LayerFlow, ...]:
-    """One direction, for the error of what it puts out, in the order of x."""
-    index = reading.order.unsqueeze(-1).expand(error.shape)
-    error = error.gather(-2, index)
-
-    flow = _of_one(reading.layer, reading.x, error, product, step, reading.lengths,
-                   reading.resets, reading.state, weights)  # fmt: skip
-    found = []
-    for each in flow.layers:
-        path = f"{name}.{each.layer}".rstrip(".")
-        terms = {f"{name}.{own}": norms for own, norms in each.weights.items()}
-        found.append(
-            LayerFlow(path, each.by_step, each.by_lag, each.by_unit, terms, each.precision)
-        )
-    return tuple(found)
+def _of_direction(direction: Direction, error: Tensor, step: int | str, weights: bool) -> ErrorFlow:
+    """One of two directions, for the error of what it puts out, in the order of x."""
+    assert direction.order is not None
+    error = in_order_of_x(error, direction.order)
+    return _of_one(direction.layer, direction.inputs, error, product, step, weights)
 
 
 def _of_one(
-    model: nn.Module, x: Tensor, target: Tensor, loss: Loss, step: int | str, lengths: Any,
-    resets: Any, state: Any, weights: bool,
-) -> ErrorFlow:  # fmt: skip
-    run = ModelPass(model, x, lengths, resets, state, "error_flow", joint=True)
+    model: nn.Module, inputs: Inputs, target: Tensor, loss: Loss, step: int | str, weights: bool
+) -> ErrorFlow:
+    run = ModelPass(model, *inputs, "error_flow", joint=True)
     steps = run.given.steps
     if isinstance(step, int) and steps and not -steps <= step < steps:
         raise ValueError(
@@ -269,43 +270,40 @@ def _of_one(
     at = None
     if isinstance(step, int):
         at = run.at(step)
-        times = torch.arange(steps, device=x.device).view(-1, *[1] * at.dim())
+        times = torch.arange(steps, device=at.device).view(-1, *[1] * at.dim())
         slope = slope.masked_fill((times != at).unsqueeze(-1), 0.0)
     run.backward(slope, STATES_ONLY)
     terms: dict[str, Tensor] = {}
     if weights and at is None:
-        found = gradient_by_lag(model, x, target, loss, step="all", lengths=lengths, resets=resets,
-                                state=state)  # fmt: skip
-        terms = found.norms()
+        gradient = gradient_by_lag(model, inputs.x, target, loss, step="all", **inputs.options)
+        terms = gradient.norms()
     layers = []
     for each in run.layers:
         names = names_in(model, each.layer)
         if weights and at is not None:
-            own = {names[n]: by for n, by in _term_norms(each, at).items() if n in names}
+            own = {names[n]: norms for n, norms in term_norms(each, at).items() if n in names}
         else:
             own = {name: terms[name] for name in names.values() if name in terms}
         layers.append(_layer_flow(each, at, own))
     return ErrorFlow(error.loss.detach(), step, tuple(layers))
 
 
-def _layer_flow(each: Pass, at: Tensor | None, weights: dict[str, Tensor]) -> LayerFlow:
-    squares = None
-    for delta, first in zip(each.deltas, each.gradients.initial, strict=True):
-        path = torch.cat([first.unsqueeze(0), delta])  # s = 0 .. T
-        # The norm of two numbers, and not the root of their squares, which could underflow.
-        squares = path.abs() if squares is None else torch.hypot(squares, path)
-    assert squares is not None
-    norms = torch.linalg.vector_norm(squares, dim=-1)  # (T + 1, N)
+def _layer_flow(run: Pass, at: Tensor | None, weights: dict[str, Tensor]) -> LayerFlow:
+    by_state = zip(run.gradients.initial, run.deltas, strict=True)
+    paths = [torch.cat([first.unsqueeze(0), delta]) for first, delta in by_state]  # s = 0 .. T
+    # The norm of two numbers, and not the root of their squares, which could underflow.
+    units = functools.reduce(torch.hypot, paths[1:], paths[0].abs())
+    norms = torch.linalg.vector_norm(units, dim=-1)  # (T + 1, N)
     by_lag = by_unit = None
     if at is not None:
-        aligned = _by_lag(squares, at + 1)
+        aligned = _by_lag(units, at + 1)
         by_unit = torch.linalg.vector_norm(aligned, dim=-2)
         by_lag = torch.linalg.vector_norm(by_unit, dim=-1)
         if by_lag.dim() == 2:
             by_lag, by_unit = by_lag.movedim(0, -1), by_unit.movedim(0, -2)
     precision = torch.finfo(norms.dtype).eps
     by_step = to_batch_first(norms.unsqueeze(-1)).squeeze(-1)
-    return LayerFlow(each.name, by_step, by_lag, by_unit, weights, precision)
+    return LayerFlow(run.name, by_step, by_lag, by_unit, weights, precision)
 
 
 def _by_lag(path: Tensor, at: Tensor) -> Tensor:
@@ -315,89 +313,3 @@ def _by_lag(path: Tensor, at: Tensor) -> Tensor:
     index = times.clamp(0, len(path) - 1).unsqueeze(-1).expand(path.shape)
     there = (times >= 0) & (at < len(path)) & (at >= 0)
     return path.gather(0, index).masked_fill(~there.unsqueeze(-1), 0.0)
-
-
-def _term_norms(each: Pass, at: Tensor) -> dict[str, Tensor]:
-    """The Frobenius norm of the term of each lag in the gradients, (T,), by the layer's names."""
-    steps = each.x.shape[0]
-    if not each.drive.numel():
-        zero = torch.zeros(steps, dtype=torch.float64, device=at.device)
-        return {name: zero for name, _ in each.layer.named_parameters()}
-    found: dict[str, list[Tensor]] = {}
-    wide = each.drive[:1].numel() * (2 + len(each.states))
-    block = max(1, AT_ONCE // max(1, wide))
-    for first in range(0, steps, block):
-        lags = slice(first, min(first + block, steps))
-        for name, by in _squares(each, at, lags).items():
-            found.setdefault(name, []).append(by)
-    return {name: torch.cat(parts).sqrt() for name, parts in found.items()}
-
-
-def _squares(each: Pass, at: Tensor, lags: slice) -> dict[str, Tensor]:
-    """The squares of these norms for some lags, of all replicas together, in float64."""
-    layer, step, weights = each.layer, each.step, each.weights
-    count = torch.arange(lags.start, lags.stop, device=at.device)
-    times = at - count.view(-1, *[1] * at.dim())  # (L, N)
-    there = ((times >= 0) & (at < len(each.drive))).unsqueeze(-1)
-    index = times.clamp(0, len(each.drive) - 1).unsqueeze(-1)
-
-    def take(path: Tensor) -> Tensor:
-        return path.gather(0, index.expand(*index.shape[:-1], path.shape[-1]))
-
-    before = [take(states[:-1]) for states in each.states]
-    if each.schedule.keep is not None:
-        keep = take(each.schedule.keep)
-        before = [state.masked_fill(~keep, 0.0) for state in before]
-    deltas = [take(delta).masked_fill(~there, 0.0) for delta in each.deltas]
-    partials = step.partials(take(each.drive), before, step.blocks(weights), weights.units, None)
-    drives = each.by_drives(partials, deltas)
-    gates = step.by_gate(drives)
-    found = {"weight_ih": _outer_square(gates, take(each.x))}
-    if layer.bias is not None:
-        found["bias"] = _total(gates.sum(-2))
-    if layer.weight_hh is not None:
-        # Patterned blocks are left out of the gradient; their terms are made block by block.
-        found["weight_hh"] = torch.stack(
-            [_product_square(step, product, drives, before) for product in step.products]
-        ).sum(0)
-    units = [
-        each.by_symbol(partials, deltas, symbol).sum(-2) for symbol in layer.recurrence.unit_symbols
-    ]
-    return found | {name: _total(by) for name, by in each.by_unit(units).items()}
-
-
-def _product_square(step: Any, product: Any, drives: Tensor, before: Any) -> Tensor:
-    reached, read = step.reached(drives, product.gates), step.read(product, before, None)
-    if product.pattern is None:
-        return _outer_square(reached, read)
-    groups = len(product.pattern)
-    rows, columns = reached.unflatten(-1, (len(product.gates), groups, -1)), read.unflatten(
-        -1, (groups, -1)
-    )  # fmt: skip
-    found = [
-        _outer_square(rows[..., i, :].flatten(-2), columns[..., j, :])
-        for i, row in enumerate(product.pattern)
-        for j, kept in enumerate(row)
-        if kept
-    ]
-    return torch.stack(found).sum(0)
-
-
-def _outer_square(errors: Tensor, read: Tensor) -> Tensor:
-    """|| sum_n errors_n read_n^T ||^2 by lag, (L,): from (L, N, K) and (L, N, Z)."""
-    errors, scale = _scaled(errors)
-    gram = (errors @ errors.mT).double() * (read @ read.mT).double()
-    found = gram.sum((-2, -1)).clamp(min=0) * scale
-    return found.flatten(1).sum(1) if found.dim() > 1 else found
-
-
-def _scaled(errors: Tensor) -> tuple[Tensor, Tensor]:
-    """Errors with their greatest number 1, (L, ...), so that their squares do not underflow."""
-    most = errors.abs().amax((-2, -1), keepdim=True)
-    most = torch.where(most == 0, 1.0, most)
-    return errors / most, most.double().square().squeeze(-1).squeeze(-1)
-
-
-def _total(by: Tensor) -> Tensor:
-    """The sum of squares but for the first axis, in float64."""
-    return by.double().flatten(1).square().sum(1)

@@ -8,13 +8,17 @@ from torch import Tensor, nn
 
 from longlag.gradients.layer_pass import Pass
 from longlag.gradients.model_pass import ModelPass
-from longlag.memory.measures.directions import Directions, both_ways, in_order_of_x, recurrent_of
-from longlag.memory.measures.linear import Linear, apart_from_padding, joint_size
+from longlag.memory.measures.directions import (
+    Direction,
+    Directions,
+    each_direction,
+    in_order_of_x,
+    recurrent_of,
+)
+from longlag.memory.measures.inputs import Inputs
+from longlag.memory.measures.linear import Linear, apart_from_padding, joint_size, stretches
 
 __all__ = ["state_jacobians"]
-
-AT_ONCE = 1 << 22
-"""Numbers of partials that are taken at once."""
 
 
 def state_jacobians(
@@ -68,44 +72,35 @@ def state_jacobians(
     >>> state_jacobians(layer, torch.ones(2, 5, 3)).shape
     torch.Size([2, 5, 8, 8])
     """
-    layer = recurrent_of(layer)
-    readings = both_ways(layer, x, lengths, resets, state)
-    if readings is not None:
-        found = []
-        for each in readings:
-            one = _of_one(each.layer, each.x, each.lengths, each.resets, each.state)
-            found.append(in_order_of_x(one, each.order))
-        return Directions(*found)
-    return _of_one(layer, x, lengths, resets, state)
+    return each_direction(recurrent_of(layer), Inputs(x, lengths, resets, state), _of_direction)
 
 
 @torch.no_grad()
-def _of_one(layer: nn.Module, x: Tensor, lengths: Any, resets: Any, state: Any) -> Tensor:
-    run = ModelPass(layer, x, lengths, resets, state, "state_jacobians", joint=True)
+def _of_direction(direction: Direction) -> Tensor:
+    x = direction.inputs.x
+    run = ModelPass(direction.layer, *direction.inputs, "state_jacobians", joint=True)
     steps, size = run.given.steps, joint_size(run.layers)
-    found = x.new_zeros((steps, *x.shape[:-2], size, size))
-    wide = max(each.drive[:1].numel() * (2 + len(each.states)) for each in run.layers)
-    block = max(1, AT_ONCE // max(1, wide))
-    for first in range(0, steps, block):
-        some = slice(first, min(first + block, steps))
-        found[some] = _joint(run.layers, some)
-    return found.movedim(0, x.dim() - 2)
+    jacobians = x.new_zeros((steps, *x.shape[:-2], size, size))
+    for stretch in stretches(run.layers):
+        jacobians[stretch] = _joint(run.layers, stretch)
+    jacobians = jacobians.movedim(0, x.dim() - 2)
+    return jacobians if direction.order is None else in_order_of_x(jacobians, direction.order)
 
 
-def _joint(passes: Sequence[Pass], block: slice) -> Tensor:
+def _joint(passes: Sequence[Pass], stretch: slice) -> Tensor:
     """J of the joint state at some steps, (B, N, S, S)."""
     size, begin = joint_size(passes), 0
-    like = passes[0].drive[block]
-    found = like.new_zeros((*like.shape[:-1], size, size))
+    drive = passes[0].drive[stretch]
+    jacobians = drive.new_zeros((*drive.shape[:-1], size, size))
     below: slice | None = None
     for each in passes:
-        linear = Linear(each, each.drive[block], each.before(block))
+        linear = Linear(each, each.drive[stretch], each.before(stretch))
         stop = begin + linear.count * each.layer.hidden_size
-        found[..., begin:stop, begin:stop] = linear.matrices()
+        jacobians[..., begin:stop, begin:stop] = linear.matrices()
         if below is not None:
-            rows = found[..., below, :begin]
-            found[..., begin:stop, :begin] = linear.input_matrices() @ rows
+            rows = jacobians[..., below, :begin]
+            jacobians[..., begin:stop, :begin] = linear.input_matrices() @ rows
         first = begin + each.step.output * each.layer.hidden_size
         below, begin = slice(first, first + each.layer.hidden_size), stop
-    there = apart_from_padding(passes[0], block)
-    return found if there is None else found.masked_fill(~there.unsqueeze(-1), 0.0)
+    there = apart_from_padding(passes[0], stretch)
+    return jacobians if there is None else jacobians.masked_fill(~there.unsqueeze(-1), 0.0)

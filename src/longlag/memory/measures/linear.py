@@ -17,6 +17,7 @@ below puts out at the same step,
 which is block lower triangular.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,10 +26,10 @@ from torch import Tensor
 
 from longlag.gradients.layer_pass import Pass
 
-__all__ = ["Chains", "Linear", "apart_from_padding", "joint_size"]
+__all__ = ["Linear", "apart_from_padding", "joint_size", "stretches"]
 
-AT_ONCE = 1 << 25
-"""Numbers that the partials of some steps may take: 128 MB in float32."""
+AT_ONCE = 1 << 22
+"""Numbers of partials that are taken at once."""
 
 
 def joint_size(passes: Sequence[Pass]) -> int:
@@ -36,13 +37,19 @@ def joint_size(passes: Sequence[Pass]) -> int:
     return sum(len(each.states) * each.layer.hidden_size for each in passes)
 
 
-def apart_from_padding(each: Pass, block: slice) -> Tensor | None:
+def stretches(passes: Sequence[Pass]) -> list[slice]:
+    """The steps in stretches, as long as the partials of any layer may be taken at once."""
+    steps = len(passes[0].drive)
+    numbers = max(each.drive[:1].numel() * (2 + len(each.states)) for each in passes)
+    length = max(1, AT_ONCE // max(1, numbers))
+    return [slice(first, min(first + length, steps)) for first in range(0, steps, length)]
+
+
+def apart_from_padding(each: Pass, stretch: slice) -> Tensor | None:
     """Where J_t is not zero by definition, (B, N, 1): no padding, no reset; None for everywhere."""
-    there = None
-    for part in (each.schedule.active, each.schedule.keep):
-        if part is not None:
-            there = part[block] if there is None else there & part[block]
-    return there
+    masks = (each.schedule.active, each.schedule.keep)
+    parts = [mask[stretch] for mask in masks if mask is not None]
+    return functools.reduce(torch.logical_and, parts) if parts else None
 
 
 class Linear:
@@ -62,7 +69,7 @@ class Linear:
         self.count, shape = len(before), before[0].shape
         partials = self.step.partials(drive, before, self.blocks, weights.units, None)
         recurrence = self.layer.recurrence
-        zero = torch.zeros_like(before[0][:1]).expand(shape)
+        self.zero = zero = torch.zeros_like(before[0][:1]).expand(shape)
         symbols = recurrence.drive_symbols
         self.by_drives = [
             torch.stack([partials.get((k, s), zero).expand(shape) for s in symbols], -2)
@@ -90,9 +97,9 @@ class Linear:
             below: whether the second is wanted.
         """
         d_drives = None
-        for error, by in zip(errors, self.by_drives, strict=True):
-            if by is not None:
-                slope, error = by[at].unsqueeze(-3), error.unsqueeze(-2)
+        for error, partial in zip(errors, self.by_drives, strict=True):
+            if partial is not None:
+                slope, error = partial[at].unsqueeze(-3), error.unsqueeze(-2)
                 if d_drives is None:
                     d_drives = error * slope
                 else:
@@ -109,8 +116,7 @@ class Linear:
             if below:
                 d_gates = self.step.by_gate(d_drives)
                 d_input = _rows_times(d_gates, self.layer.weight_ih.detach())
-        sent = [torch.zeros_like(errors[0]) if each is None else each for each in sent]
-        return sent, d_input
+        return [torch.zeros_like(errors[0]) if d is None else d for d in sent], d_input
 
     def ahead(
         self, at: int, tangents: Sequence[Tensor], d_input: Tensor | None = None
@@ -135,141 +141,46 @@ class Linear:
             for number, part in zip(self.inputs, parts.chunk(len(self.inputs), -1), strict=True):
                 drives[number] = _add(drives[number], part)
         after: list[Any] = [None] * self.count
-        for k, by in enumerate(self.by_drives):
-            if by is not None:
+        for k, partial in enumerate(self.by_drives):
+            if partial is not None:
                 for number, drive in enumerate(drives):
                     if drive is not None:
-                        term = drive * by[at, ..., number, :].unsqueeze(-2)
+                        term = drive * partial[at, ..., number, :].unsqueeze(-2)
                         after[k] = _add(after[k], term)
         for k, n, partial in self.by_states:
             after[k] = _add(after[k], tangents[n] * partial[at].unsqueeze(-2))
-        return [torch.zeros_like(tangents[0]) if each is None else each for each in after]
+        return [torch.zeros_like(tangents[0]) if d is None else d for d in after]
 
     def matrices(self) -> Tensor:
         """J of all steps: (B, M, S, S)."""
-        hidden, like = self.layer.hidden_size, self._like()
-        found = like.new_zeros((*like.shape[:-1], self.count, hidden, self.count, hidden))
+        hidden = self.layer.hidden_size
+        jacobians = self._zeros(hidden, self.count, hidden)
         for k, n, partial in self.by_states:
-            found[..., k, :, n, :].diagonal(dim1=-2, dim2=-1).add_(partial)
+            jacobians[..., k, :, n, :].diagonal(dim1=-2, dim2=-1).add_(partial)
         for product, block in zip(self.step.products, self.blocks, strict=True):
             if product.truncated:
                 continue
             for gate, rows in zip(product.gates, block.split(hidden, -2), strict=True):
                 rows = rows.unsqueeze(-3)
-                for k, by in enumerate(self.by_drives):
-                    if by is not None:
-                        slope = by[..., self.step.apart + gate, :].unsqueeze(-1)
-                        found[..., k, :, product.source, :].addcmul_(slope, rows)
-        return found.flatten(-4, -3).flatten(-2)
+                for k, partial in enumerate(self.by_drives):
+                    if partial is not None:
+                        slope = partial[..., self.step.apart + gate, :].unsqueeze(-1)
+                        jacobians[..., k, :, product.source, :].addcmul_(slope, rows)
+        return jacobians.flatten(-4, -3).flatten(-2)
 
     def input_matrices(self) -> Tensor:
         """ds_t/dx_t of all steps: (B, M, S, C)."""
-        like, matrix = self._like(), self.layer.weight_ih.detach().unsqueeze(-3)
-        hidden = self.layer.hidden_size
-        found = like.new_zeros((*like.shape[:-1], self.count, hidden, matrix.shape[-1]))
+        hidden, matrix = self.layer.hidden_size, self.layer.weight_ih.detach().unsqueeze(-3)
+        jacobians = self._zeros(hidden, matrix.shape[-1])
         for number, rows in zip(self.inputs, matrix.split(hidden, -2), strict=True):
-            for k, by in enumerate(self.by_drives):
-                if by is not None:
-                    found[..., k, :, :].addcmul_(by[..., number, :].unsqueeze(-1), rows)
-        return found.flatten(-3, -2)
+            for k, partial in enumerate(self.by_drives):
+                if partial is not None:
+                    jacobians[..., k, :, :].addcmul_(partial[..., number, :].unsqueeze(-1), rows)
+        return jacobians.flatten(-3, -2)
 
-    def _like(self) -> Tensor:
-        for by in self.by_drives:
-            if by is not None:
-                return by[..., 0, :]
-        return self.by_states[0][2]
-
-
-class Chains:
-    """Products of Jacobians back from chosen steps, as they act on vectors.
-
-    The chain of sequence n that ends at step t is J_t J_{t-1} ... ; its factor at lag k is
-    J_{t-k+1}. Beyond the chain's reach, where the sequence begins or was reset, the factors are
-    taken to be the identity, so that chains of different reach go side by side.
-
-    Args:
-        passes: the layers, the one that reads x first.
-        sequences, ends: (M,), with R replicas (R, M): n from 0, and t from 1 to T.
-        reach: likewise, how many factors each chain has.
-    """
-
-    def __init__(
-        self, passes: Sequence[Pass], sequences: Tensor, ends: Tensor, reach: Tensor
-    ) -> None:
-        self.passes, self.sequences, self.ends, self.reach = passes, sequences, ends, reach
-        self.size = joint_size(passes)
-        self.sizes = [each.layer.hidden_size for each in passes for _ in each.states]
-        self.longest = int(reach.max()) if reach.numel() else 0
-        self.shortest = int(reach.min()) if reach.numel() else 0
-        numbers = 1
-        for each in passes:
-            recurrence = each.layer.recurrence
-            wide = (len(recurrence.states) + 2) * (len(recurrence.drive_symbols) + 2)
-            numbers += wide * each.layer.hidden_size * sequences.numel()
-        self.block = max(1, AT_ONCE // numbers)
-        self._first = -1
-        self._linear: list[Linear] = []
-
-    @property
-    def front(self) -> torch.Size:
-        """(M,) or (R, M)."""
-        return self.sequences.shape
-
-    def back(self, lag: int, vectors: Tensor) -> Tensor:
-        """(M, K, S): each row v of a chain becomes v J, for its factor J at a lag from 1."""
-        if lag > self.longest:
-            return vectors
-        linear, at = self._at(lag)
-        parts, found = list(vectors.split(self.sizes, -1)), []
-        down: Tensor | None = None
-        stop = len(parts)
-        for number in reversed(range(len(linear))):
-            each = linear[number]
-            own = parts[stop - each.count : stop]
-            stop -= each.count
-            if down is not None:
-                own[each.step.output] = own[each.step.output] + down
-            sent, down = each.back(at, own, number > 0)
-            found = sent + found
-        return self._masked(lag, torch.cat(found, -1), vectors)
-
-    def ahead(self, lag: int, vectors: Tensor) -> Tensor:
-        """(M, K, S): each row v of a chain becomes J v, for its factor J at a lag from 1."""
-        if lag > self.longest:
-            return vectors
-        linear, at = self._at(lag)
-        parts, found, first = vectors.split(self.sizes, -1), [], 0
-        below: Tensor | None = None
-        for each in linear:
-            after = each.ahead(at, parts[first : first + each.count], below)
-            first += each.count
-            below = after[each.step.output]
-            found += after
-        return self._masked(lag, torch.cat(found, -1), vectors)
-
-    def _masked(self, lag: int, new: Tensor, old: Tensor) -> Tensor:
-        if lag <= self.shortest:
-            return new
-        return torch.where((lag <= self.reach)[..., None, None], new, old)
-
-    def _at(self, lag: int) -> tuple[list[Linear], int]:
-        """The linearised layers of the block that holds a lag, and its place there."""
-        first = (lag - 1) // self.block * self.block
-        if first != self._first:
-            self._linear = []  # the old block goes before the new one comes
-            stop = min(first + self.block, self.longest)
-            lags = torch.arange(first + 1, stop + 1, device=self.ends.device)
-            times = (self.ends - lags.view(-1, *[1] * self.ends.dim())).clamp(min=0)
-            rows: tuple[Tensor, ...] = (self.sequences,)
-            if self.sequences.dim() == 2:
-                replicas = torch.arange(len(self.sequences), device=self.ends.device)
-                rows = (replicas.unsqueeze(-1), self.sequences)
-            self._linear = [
-                Linear(each, each.drive[(times, *rows)], [p[(times, *rows)] for p in each.states])
-                for each in self.passes
-            ]
-            self._first = first
-        return self._linear, lag - 1 - first
+    def _zeros(self, *shape: int) -> Tensor:
+        """(B, M, K, *shape) for K states."""
+        return self.zero.new_zeros((*self.zero.shape[:-1], self.count, *shape))
 
 
 def _add(total: Tensor | None, part: Tensor) -> Tensor:

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from longlag.gradients.model_pass import ModelPass
-from longlag.memory.measures.linear import Chains, joint_size
+from longlag.memory.measures.chains import Chains
+from longlag.memory.measures.inputs import Inputs
+from longlag.memory.measures.linear import joint_size
 
 __all__ = ["LyapunovSpectrum", "lyapunov_exponents", "lyapunov_of"]
 
@@ -64,18 +66,18 @@ class LyapunovSpectrum:
         stays so for all S.
         """
         flat = self.exponents.reshape(-1, self.exponents.shape[-1]).tolist()
-        found = [_dimension(each, self.size) for each in flat]
-        return self.exponents.new_tensor(found).view(self.exponents.shape[:-1])
+        dimensions = [_dimension(spectrum, self.size) for spectrum in flat]
+        return self.exponents.new_tensor(dimensions).view(self.exponents.shape[:-1])
 
 
 def _dimension(exponents: list[float], size: int) -> float:
     total = 0.0
-    for number, each in enumerate(exponents):
-        if math.isnan(each):
+    for number, exponent in enumerate(exponents):
+        if math.isnan(exponent):
             return math.nan
-        if total + each < 0:
-            return number + total / -each
-        total += each
+        if total + exponent < 0:
+            return number + total / -exponent
+        total += exponent
     return float(size) if len(exponents) == size else math.nan
 
 
@@ -123,11 +125,12 @@ def lyapunov_exponents(
     >>> import longlag as ll
     >>> layer = ll.Elman(1, 2, activation="identity", bias=False, dtype=torch.float64)
     >>> _ = layer.weight_hh.data.copy_(torch.tensor([[0.5, 0.0], [0.3, -0.25]]))
-    >>> found = lyapunov_exponents(layer, torch.zeros(1, 200, 1, dtype=torch.float64))
-    >>> [round(float(each), 3) for each in found.exponents.exp()]
+    >>> spectrum = lyapunov_exponents(layer, torch.zeros(1, 200, 1, dtype=torch.float64))
+    >>> [round(float(factor), 3) for factor in spectrum.exponents.exp()]
     [0.5, 0.25]
     """
-    run = ModelPass(layer, x, lengths, None, state, "lyapunov_exponents", joint=True)
+    inputs = Inputs(x, lengths, None, state)
+    run = ModelPass(layer, *inputs, "lyapunov_exponents", joint=True)
     steps, size = run.given.steps, joint_size(run.layers)
     discard = steps // 10 if discard is None else discard
     count = _checked(size, steps, count, discard, every)
@@ -136,12 +139,11 @@ def lyapunov_exponents(
     ends = torch.full(front, steps, device=x.device)
     # A factor past a sequence's own end is that of a zero state; it is not counted.
     chains = Chains(run.layers, sequences, ends, ends)
-    own = ends if run.given.lengths is None else run.given.lengths
     begin = _begin(size, count, x.dtype, x.device).expand(*front, size, count)
     logs, times = _walk(
         lambda t, q: chains.ahead(steps - t, q.mT.contiguous()).mT, steps, begin, discard, every
     )
-    return _spectrum(logs, times, own, discard, size)
+    return _spectrum(logs, times, inputs.ends, discard, size)
 
 
 def lyapunov_of(
@@ -160,33 +162,34 @@ def lyapunov_of(
         ValueError: the shape is another; an argument is out of range.
 
     >>> turn = torch.tensor([[0.0, -2.0], [2.0, 0.0]]).double()
-    >>> found = lyapunov_of(turn.expand(50, 2, 2)).exponents
-    >>> [round(float(each), 6) for each in found.exp()]
+    >>> exponents = lyapunov_of(turn.expand(50, 2, 2)).exponents
+    >>> [round(float(factor), 6) for factor in exponents.exp()]
     [2.0, 2.0]
     """
     if jacobians.dim() not in (3, 4) or jacobians.shape[-1] != jacobians.shape[-2]:
         raise ValueError(
             f"jacobians: got shape {tuple(jacobians.shape)}, expected (T, S, S) or (N, T, S, S)"
         )
-    given = jacobians if jacobians.dim() == 4 else jacobians.unsqueeze(0)
-    batch, steps, size, _ = given.shape
+    batched = jacobians if jacobians.dim() == 4 else jacobians.unsqueeze(0)
+    batch, steps, size, _ = batched.shape
     count = _checked(size, steps, count, discard, every)
-    begin = _begin(size, count, given.dtype, given.device).expand(batch, size, count)
-    logs, times = _walk(lambda t, q: given[:, t] @ q, steps, begin, discard, every)
-    own = torch.full((batch,), steps, device=given.device)
+    begin = _begin(size, count, batched.dtype, batched.device).expand(batch, size, count)
+    logs, times = _walk(lambda t, q: batched[:, t] @ q, steps, begin, discard, every)
+    own = torch.full((batch,), steps, device=batched.device)
     return _spectrum(logs, times, own, discard, size)
 
 
 def _checked(size: int, steps: int, count: Any, discard: Any, every: Any) -> int:
-    given = {"count": (size if count is None else count, 1, size), "every": (every, 1, None),
-             "discard": (discard, 0, max(0, steps - 1))}  # fmt: skip
-    for name, (value, low, high) in given.items():
+    count = size if count is None else count
+    ranges = {"count": (count, 1, size), "every": (every, 1, None),
+              "discard": (discard, 0, max(0, steps - 1))}  # fmt: skip
+    for name, (value, low, high) in ranges.items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{name}: got {value!r}, expected a whole number")
         if value < low or (high is not None and value > high):
             most = "" if high is None else f" and at most {high}"
             raise ValueError(f"{name}: got {value}, expected at least {low}{most}")
-    return given["count"][0]
+    return count
 
 
 def _begin(size: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -217,12 +220,10 @@ def _spectrum(
     logs: Tensor, times: list[int], own: Tensor, discard: int, size: int
 ) -> LyapunovSpectrum:
     """The mean over the steps that count, discard < t <= each sequence's own length."""
-    after = torch.tensor(times, dtype=torch.int64, device=logs.device)
-    counted = (after > discard).view(-1, *[1] * own.dim()) & (
-        after.view(-1, *[1] * own.dim()) <= own
-    )
-    before = torch.cat([after.new_zeros(1), after])[:-1]
-    spans = ((after - before).view(-1, *[1] * own.dim()) * counted).double()  # (D, *, N)
+    after = torch.tensor(times, dtype=torch.int64, device=logs.device).view(-1, *[1] * own.dim())
+    counted = (after > discard) & (after <= own)
+    before = torch.cat([torch.zeros_like(after[:1]), after])[: len(after)]
+    spans = ((after - before) * counted).double()  # (D, *, N)
     kept = logs.masked_fill(~counted.unsqueeze(-1), 0.0)
     length = spans.sum(0).unsqueeze(-1)  # (*, N, 1)
     by_sequence = kept.sum(0) / length  # 0 / 0: a sequence of which nothing counts is NaN

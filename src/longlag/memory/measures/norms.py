@@ -23,8 +23,15 @@ from longlag.memory.measures.chain_norms import (
     vector_norms,
     vectors_for,
 )
-from longlag.memory.measures.directions import Directions, both_ways, recurrent_of
-from longlag.memory.measures.linear import Chains, joint_size
+from longlag.memory.measures.chains import Chains, draw_chains, reach_of
+from longlag.memory.measures.directions import (
+    Direction,
+    Directions,
+    each_direction,
+    recurrent_of,
+)
+from longlag.memory.measures.inputs import Inputs
+from longlag.memory.measures.linear import joint_size
 
 __all__ = ["JacobianNorms", "LogStatistics", "jacobian_norms"]
 
@@ -64,8 +71,8 @@ class LogStatistics:
         # Between two values of -inf there is no number to interpolate.
         finite = self.values.nan_to_num(nan=torch.nan, posinf=torch.inf, neginf=-1e300)
         levels = torch.tensor(QUANTILES, dtype=finite.dtype, device=finite.device)
-        found = torch.nanquantile(finite, levels, -2)
-        return found.masked_fill(found < -1e290, -torch.inf)
+        quantiles = torch.nanquantile(finite, levels, -2)
+        return quantiles.masked_fill(quantiles < -1e290, -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -169,26 +176,23 @@ def jacobian_norms(
 
     >>> import longlag as ll
     >>> layer = ll.Elman(2, 8, seed=0)
-    >>> found = jacobian_norms(layer, torch.ones(4, 30, 2))
-    >>> found.largest.mean.shape, found.method
+    >>> norms = jacobian_norms(layer, torch.ones(4, 30, 2))
+    >>> norms.largest.mean.shape, norms.method
     (torch.Size([31]), 'exact')
-    >>> bool(found.largest.mean[30] < found.largest.mean[10] < 0)  # the memory fades
+    >>> bool(norms.largest.mean[30] < norms.largest.mean[10] < 0)  # the memory fades
     True
     """
     _check(lags, sample, method, smallest)
-    recurrent = recurrent_of(model)
-    options = (lags, sample, seed, method, smallest)
-    readings = both_ways(recurrent, x, lengths, resets, state)
-    if readings is not None:
-        return Directions(
-            *(_of_one(r.layer, r.x, r.lengths, r.resets, r.state, *options) for r in readings)
-        )
-    return _of_one(recurrent, x, lengths, resets, state, *options)
+
+    def of(direction: Direction) -> JacobianNorms:
+        return _of_direction(direction, lags, sample, seed, method, smallest)
+
+    return each_direction(recurrent_of(model), Inputs(x, lengths, resets, state), of)
 
 
 def _check(lags: Any, sample: Any, method: Any, smallest: Any) -> None:
-    given = [lags] if isinstance(lags, int) else list(lags or [])
-    if any(isinstance(lag, bool) or not isinstance(lag, int) or lag < 0 for lag in given):
+    numbers = [lags] if isinstance(lags, int) else list(lags or [])
+    if any(isinstance(lag, bool) or not isinstance(lag, int) or lag < 0 for lag in numbers):
         raise ValueError(f"lags: got {lags!r}, expected whole numbers >= 0, or None for all")
     whole = isinstance(sample, int) and not isinstance(sample, bool) and sample >= 1
     if not (sample is None or sample in ("all", "ends") or whole):
@@ -203,47 +207,45 @@ def _check(lags: Any, sample: Any, method: Any, smallest: Any) -> None:
 
 
 @torch.no_grad()
-def _of_one(
-    layer: nn.Module,
-    x: Tensor,
-    lengths: Any,
-    resets: Any,
-    state: Any,
-    lags: int | Sequence[int] | None,
-    sample: int | str | None,
-    seed: int,
-    method: str,
-    smallest: bool | None,
-) -> JacobianNorms:
-    run = ModelPass(layer, x, lengths, resets, state, "jacobian_norms", joint=True)
-    lengths, resets = run.given.lengths, run.given.resets
+def _of_direction(
+    direction: Direction, lags: int | Sequence[int] | None, sample: int | str | None, seed: int,
+    method: str, smallest: bool | None,
+) -> JacobianNorms:  # fmt: skip
+    run = ModelPass(direction.layer, *direction.inputs, "jacobian_norms", joint=True)
     steps, size = run.given.steps, joint_size(run.layers)
-    chosen = list(range(steps + 1)) if lags is None else lags
-    chosen = list(range(min(lags, steps) + 1)) if isinstance(lags, int) else chosen
-    assert not isinstance(chosen, int)
-    chosen = sorted({lag for lag in chosen if lag <= steps})
+    wanted = steps if lags is None else lags
+    wanted = range(wanted + 1) if isinstance(wanted, int) else wanted
+    chosen = sorted({lag for lag in wanted if lag <= steps})
     longest = chosen[-1] if chosen else 0
     weights = 2.0 * sum(_numbers(each) for each in run.layers)
     generator = torch.Generator().manual_seed(seed)
     one = longest * weights * vectors_for(size, longest)
     count = max(2, min(CHAINS, int(BUDGET / max(1.0, one)))) if sample is None else sample
-    sequences, ends = _chains(x, lengths, count, generator)
-    reach = _reach(sequences, ends, resets)
+    sequences, ends = draw_chains(direction.inputs.ends, steps, count, generator)
+    reach = reach_of(sequences, ends, run.given.resets)
     if method == "auto":
         cost = ends.numel() * (longest * weights * size + len(chosen) * 10.0 * size**3)
         method = "exact" if smallest or cost <= EXACT else "vectors"
     smallest = method == "exact" if smallest is None else smallest
-    found = []
+    parts = []
     for part in chunks(ends.shape[-1], _at_once(run.layers, method, longest)):
         chains = Chains(run.layers, sequences[..., part], ends[..., part],
                         reach[..., part].clamp(max=longest))  # fmt: skip
         if method == "exact":
-            found.append(exact_norms(chains, chosen, smallest))
+            parts.append(exact_norms(chains, chosen, smallest))
         else:
-            found.append(_vector_norms(chains, chosen, generator))
-    at = torch.tensor(chosen, dtype=torch.int64, device=x.device)
-    there = at <= reach.unsqueeze(-1)
-    return _joined(found, at, there, method, sequences, ends, size)
+            parts.append(_vector_norms(chains, chosen, generator))
+    at = torch.tensor(chosen, dtype=torch.int64, device=ends.device)
+    beyond = at > reach.unsqueeze(-1)
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts], -2).masked_fill(beyond, torch.nan)
+
+    return JacobianNorms(
+        at, LogStatistics(joined("largest")), LogStatistics(joined("frobenius")),
+        LogStatistics(joined("smallest")) if smallest else None, method, sequences, ends,
+        joined("largest_error").nanmean(-2), joined("frobenius_error").nanmean(-2), size,
+    )  # fmt: skip
 
 
 def _vector_norms(chains: Chains, lags: Sequence[int], generator: torch.Generator) -> ChainNorms:
@@ -256,16 +258,14 @@ def _vector_norms(chains: Chains, lags: Sequence[int], generator: torch.Generato
         if all(bool(each.isfinite().all()) for each in parts):
             raise
     nothing = torch.full((*chains.front, len(lags)), torch.nan, dtype=torch.float64)
-    nothing = nothing.to(chains.ends.device)
-    return ChainNorms(nothing, nothing, None, nothing, nothing)
+    return ChainNorms.same(nothing.to(chains.ends.device))
 
 
 def _numbers(each: Pass) -> int:
     """Numbers in the matrices that a vector meets at each step of one network."""
-    matrix, replicas = each.layer.weight_hh, each.layer.replicas or 1
-    return each.layer.weight_ih.numel() // replicas + (
-        0 if matrix is None else matrix.numel() // replicas
-    )
+    matrices = (each.layer.weight_ih, each.layer.weight_hh)
+    numbers = sum(matrix.numel() for matrix in matrices if matrix is not None)
+    return numbers // (each.layer.replicas or 1)
 
 
 def _at_once(passes: Sequence[Pass], method: str, longest: int) -> int:
@@ -274,78 +274,3 @@ def _at_once(passes: Sequence[Pass], method: str, longest: int) -> int:
     replicas = passes[0].layer.replicas or 1
     rows = size if method == "exact" else vectors_for(size, longest)
     return max(1, chain_norms.AT_ONCE // (replicas * rows * (size + drives)))
-
-
-def _chains(
-    x: Tensor, lengths: Tensor | None, count: int | str, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Sequences and end times, (M,), or (R, M): the same places of the draw for each replica."""
-    front, steps = x.shape[:-2], x.shape[-2]
-    if lengths is None:
-        lengths = torch.full(front, steps, device=x.device)
-    batch = front[-1]
-    if count == "all":
-        at = torch.arange(steps, device=x.device)
-        sequences = torch.arange(batch, device=x.device).repeat_interleave(steps)
-        ends = (at + 1).repeat(batch)
-    elif count == "ends":
-        sequences = torch.arange(batch, device=x.device)
-        ends = torch.full_like(sequences, steps)
-    else:
-        assert not isinstance(count, str)
-        order = torch.randperm(batch, generator=generator) if batch else torch.zeros(0).long()
-        turns = -(-count // max(1, batch))
-        sequences = order.repeat(turns)[:count].to(x.device)
-        part = torch.rand(len(sequences), generator=generator, dtype=torch.float64)
-        part[::2] = 1.0
-        last = lengths[..., sequences]
-        drawn = (part.to(x.device) * last).ceil().long()
-        return sequences.expand(drawn.shape).contiguous(), drawn
-    sequences = sequences.expand(*front[:-1], -1).contiguous()
-    last = lengths.gather(-1, sequences)
-    return sequences, torch.minimum(ends.expand(last.shape), last)
-
-
-def _reach(sequences: Tensor, ends: Tensor, resets: Tensor | None) -> Tensor:
-    """How far back each chain goes: to the state before the first step, or to the last reset."""
-    if resets is None:
-        return ends
-    at = torch.arange(resets.shape[-1], device=resets.device)
-    last = torch.where(resets, at, -1).cummax(-1).values  # (N, T): the last reset up to each step
-    index = sequences.unsqueeze(-1).expand(*sequences.shape, resets.shape[-1])
-    of_chain = last.gather(-2, index)
-    there = ends > 0
-    at_end = of_chain.gather(-1, (ends - 1).clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    return torch.where(there, ends - 1 - at_end, 0)
-
-
-def _joined(
-    found: Sequence[ChainNorms],
-    lags: Tensor,
-    there: Tensor,
-    method: str,
-    sequences: Tensor,
-    ends: Tensor,
-    size: int,
-) -> JacobianNorms:
-    """One result of the chains of all chunks."""
-
-    def together(name: str) -> Tensor:
-        parts = [getattr(each, name) for each in found]
-        return torch.cat(parts, -2).masked_fill(~there, torch.nan)
-
-    smallest = None
-    if found[0].smallest is not None:
-        smallest = LogStatistics(together("smallest"))
-    return JacobianNorms(
-        lags,
-        LogStatistics(together("largest")),
-        LogStatistics(together("frobenius")),
-        smallest,
-        method,
-        sequences,
-        ends,
-        together("largest_error").nanmean(-2),
-        together("frobenius_error").nanmean(-2),
-        size,
-    )

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from longlag.gradients.layers import Layer, layers_in
+from longlag.layers import Recurrent
 from longlag.recurrence import Recurrence
 from longlag.recurrence.functions import Expression
 from longlag.recurrence.program import compile_program
@@ -31,7 +32,7 @@ from longlag.recurrence.wiring import Absent, Dense, Diagonal
 from longlag.scan.programs import run_program
 from longlag.scan.step import patterned
 
-__all__ = ["MatrixFacts", "SpectralFacts", "spectral_facts"]
+__all__ = ["MatrixFacts", "SpectralFacts", "facts_by_layer", "spectral_facts"]
 
 REACH = 50.0
 """Pre-activations between -50 and 50 are looked at for the steepest slope."""
@@ -125,13 +126,12 @@ def spectral_facts(layer: nn.Module) -> SpectralFacts:
     >>> spectral_facts(ll.LSTM(3, 8)).reason
     'LSTM has 2 states and 4 gates; the bound is for one of each'
     """
-    found = list(layers_in(layer, "", None, "spectral_facts"))
-    if len(found) != 1 or found[0][1] is not layer:
+    ((_, one, _), *others) = layers_in(layer, "", None, "spectral_facts")
+    if others or one is not layer:
         raise TypeError(
             f"layer: got {type(layer).__name__}, expected one recurrent layer; of a stack take one "
             "of stack.layers"
         )
-    one = found[0][1]
     matrices = {name: _facts(matrix) for name, matrix in _matrices(one).items()}
     form = _form(one.recurrence)
     if isinstance(form, str):
@@ -153,6 +153,15 @@ def spectral_facts(layer: nn.Module) -> SpectralFacts:
         (matrix,) = _matrices(one).values()
         bound = bound + _facts(scale.unsqueeze(-1) * matrix).norm
     return SpectralFacts(matrices, gamma, bound, "")
+
+
+def facts_by_layer(module: nn.Module) -> dict[str, SpectralFacts]:
+    """The :func:`spectral_facts` of each recurrent layer of a module by path; "" for itself."""
+    return {
+        name: spectral_facts(layer)
+        for name, layer in module.named_modules()
+        if isinstance(layer, Recurrent)
+    }
 
 
 def _matrices(layer: Layer) -> dict[str, Tensor]:

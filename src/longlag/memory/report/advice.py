@@ -3,14 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from longlag.layers import GRU, LSTM, Elman, IndRNN, Leaky, Recurrent, init
-
-if TYPE_CHECKING:
-    from longlag.memory.report.verdict import Kind, Numbers
+from longlag.memory.report.numbers import Kind, Numbers
 
 __all__ = ["Advice", "advise", "grown"]
 
@@ -64,7 +62,7 @@ class Advice:
         return self._make({"seed": seed, **options})
 
 
-def advise(kind: "Kind", numbers: "Numbers") -> tuple[Advice, ...]:
+def advise(kind: Kind, numbers: Numbers) -> tuple[Advice, ...]:
     """What to try, the most promising first."""
     if kind in ("remembers", "holds"):
         return ()
@@ -86,7 +84,7 @@ def advise(kind: "Kind", numbers: "Numbers") -> tuple[Advice, ...]:
     return _longer(layer, numbers)
 
 
-def _reach(n: "Numbers") -> int:
+def _reach(n: Numbers) -> int:
     """How far back the network should see."""
     return max(3, n.steps if n.lag is None else n.lag)
 
@@ -95,14 +93,14 @@ def _sizes(layer: Recurrent) -> str:
     return f"{layer.input_size}, {layer.hidden_size}"
 
 
-def grown(n: "Numbers") -> str:
+def grown(n: Numbers) -> str:
     """How much larger the error becomes on its way back."""
     if math.isinf(n.growth):
         return "beyond the range of the numbers"
     return f"by 10^{n.growth / math.log(10):.1f}"
 
 
-def _has(n: "Numbers", kind: "Kind" = "vanishes") -> str:
+def _has(n: Numbers, kind: Kind = "vanishes") -> str:
     if kind == "explodes":
         return f"the error grows {grown(n)} on the way back"
     seen = f"beyond {n.steps}" if n.horizon is None else str(n.horizon)
@@ -110,7 +108,7 @@ def _has(n: "Numbers", kind: "Kind" = "vanishes") -> str:
 
 
 def _chrono(
-    layer: Recurrent, n: "Numbers", kind: type[LSTM] | type[GRU], found: "Kind" = "vanishes"
+    layer: Recurrent, n: Numbers, kind: type[LSTM] | type[GRU], found: Kind = "vanishes"
 ) -> Advice:
     longest, name = _reach(n), kind.__name__
     same = isinstance(layer, kind)
@@ -138,7 +136,7 @@ def _article(name: str) -> str:
     return f"an {name}" if name[0] in "LEI" else f"a {name}"
 
 
-def _leaks(layer: Recurrent, n: "Numbers") -> Advice:
+def _leaks(layer: Recurrent, n: Numbers) -> Advice:
     """Leaks from 1/2 to 1/lag, evenly spaced by their logarithms."""
     reach, hidden = _reach(n), layer.hidden_size
     leaks = [
@@ -153,7 +151,7 @@ def _leaks(layer: Recurrent, n: "Numbers") -> Advice:
     )  # fmt: skip
 
 
-def _orthogonal(layer: Recurrent, n: "Numbers", why: str) -> Advice:
+def _orthogonal(layer: Recurrent, n: Numbers, why: str) -> Advice:
     return Advice(
         "orthogonal",
         "take tanh units, start from an orthogonal W, and clip gradients to a norm of 1",
@@ -167,7 +165,7 @@ def _orthogonal(layer: Recurrent, n: "Numbers", why: str) -> Advice:
     )  # fmt: skip
 
 
-def _indrnn(layer: Recurrent, n: "Numbers") -> Advice:
+def _indrnn(layer: Recurrent, n: Numbers) -> Advice:
     reach = _reach(n)
     low = 0.5 ** (1 / reach)
     return Advice(
@@ -191,7 +189,7 @@ def _like(layer: Recurrent) -> dict[str, Any]:
     return {"device": layer.weight_ih.device, "dtype": layer.weight_ih.dtype}
 
 
-def _longer(layer: Recurrent, n: "Numbers") -> tuple[Advice, ...]:
+def _longer(layer: Recurrent, n: Numbers) -> tuple[Advice, ...]:
     if isinstance(layer, LSTM | GRU):
         own, other = (LSTM, GRU) if isinstance(layer, LSTM) else (GRU, LSTM)
         return (_chrono(layer, n, own), _chrono(layer, n, other), _leaks(layer, n))
@@ -209,7 +207,7 @@ def _longer(layer: Recurrent, n: "Numbers") -> tuple[Advice, ...]:
     return (*first, _indrnn(layer, n)) if isinstance(layer, IndRNN) else first
 
 
-def _calmer(layer: Recurrent, n: "Numbers") -> tuple[Advice, ...]:
+def _calmer(layer: Recurrent, n: Numbers) -> tuple[Advice, ...]:
     clip = _clip(
         f"on the way back the error grows {grown(n)}; one step along it throws weights far away"
     )
@@ -226,7 +224,7 @@ def _calmer(layer: Recurrent, n: "Numbers") -> tuple[Advice, ...]:
     return (calm, *gates, clip) if _reach(n) <= SHORT else (*gates, calm, clip)
 
 
-def _of_many(kind: "Kind", n: "Numbers") -> tuple[Advice, ...]:
+def _of_many(kind: Kind, n: Numbers) -> tuple[Advice, ...]:
     """Of stacks and both directions: in words alone."""
     reach = _reach(n)
     if kind == "explodes":

@@ -12,20 +12,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longlag.memory.report import plots
+from longlag.memory.report import axes, plots
+from longlag.memory.report.data import ReportData
 from longlag.storage.atomic import atomic_write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from longlag.memory.report.report import MemoryReport
 
 __all__ = ["fragment", "page", "write"]
 
 TEMPLATE = "report.html.j2"
 
 
-def write(reports: "Mapping[str, MemoryReport]", path: str | Path) -> None:
+def write(reports: Mapping[str, ReportData], path: str | Path) -> None:
     """Write the page of one report, or of several side by side.
 
     Args:
@@ -39,17 +38,17 @@ def write(reports: "Mapping[str, MemoryReport]", path: str | Path) -> None:
     atomic_write_text(Path(path), page(reports))
 
 
-def page(reports: "Mapping[str, MemoryReport]") -> str:
+def page(reports: Mapping[str, ReportData]) -> str:
     """The whole page as text; arguments and errors as for :func:`write`."""
     return _render(reports, whole=True)
 
 
-def fragment(reports: "Mapping[str, MemoryReport]") -> str:
+def fragment(reports: Mapping[str, ReportData]) -> str:
     """The same for a notebook: what stands within the page's body, with its own style."""
     return _render(reports, whole=False)
 
 
-def _render(reports: "Mapping[str, MemoryReport]", *, whole: bool) -> str:
+def _render(reports: Mapping[str, ReportData], *, whole: bool) -> str:
     if not reports:
         raise ValueError("reports: got none, expected at least one report by its name")
     import jinja2
@@ -65,7 +64,7 @@ def _render(reports: "Mapping[str, MemoryReport]", *, whole: bool) -> str:
     )
 
 
-def _shown(name: str, report: "MemoryReport") -> dict[str, Any]:
+def _shown(name: str, report: ReportData) -> dict[str, Any]:
     figures = [
         {
             "name": each,
@@ -101,7 +100,7 @@ def _svg(figure: "Figure", salt: str) -> Any:
     assert width is not None
     assert height is not None
     text = text.replace(width[0], "", 1).replace(height[0], "", 1)
-    for ink, name in ((plots.INK, "ink"), (plots.GRID, "grid"), (plots.FAINT, "faint")):
+    for ink, name in ((axes.INK, "ink"), (axes.GRID, "grid"), (axes.FAINT, "faint")):
         text = text.replace(ink, f"var(--{name})")
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
     return Markup(text)

@@ -3,63 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
-
-from torch import nn
 
 from longlag.memory.measures.spectra import SpectralFacts
 from longlag.memory.report.advice import Advice, advise, grown
+from longlag.memory.report.numbers import Kind, Numbers
 
-__all__ = ["Kind", "Numbers", "Verdict", "judge"]
-
-Kind = Literal["remembers", "holds", "vanishes", "explodes", "not finite"]
+__all__ = ["Verdict", "judge"]
 
 EXPLODES = math.log(100.0)
 """The error is said to explode where at some lag it is so much larger than at lag 0."""
-
-
-class Numbers(NamedTuple):
-    """What a verdict follows from.
-
-    Attributes:
-        layer: the recurrent module.
-        steps: T, the longest sequence.
-        lag: of the task, in steps; None where it is not known.
-        fraction: of the value at lag 0 that the horizon asks for.
-        horizon, noise: lags at which the error is below the fraction, and below the rounding; None
-            for not within the steps seen.
-        by_layer: the horizon of each layer or direction by its name.
-        rate: the mean logarithm of the error's factor a step, up to the horizon; NaN without one.
-        growth: the logarithm of the error's largest value over that at lag 0.
-        facts: of each layer by name.
-        half: the lag within which half of the gradient of the recurrent weights arises; None where
-            it is not known.
-        units, carriers: how many units there are, and the fewest that hold half of the squared
-            error that is left at the lag, or after T steps; 0 where none is left.
-        held: the greatest lag up to which exchanging the past changes the output by a tenth of the
-            distance between two outputs; None for none, or not found.
-        exponent: the largest Lyapunov exponent and its standard error; None where not found.
-        finite: whether weights and states are finite.
-        of_loss: whether the error is that of a loss, not a random one.
-    """
-
-    layer: nn.Module
-    steps: int
-    lag: int | None
-    fraction: float
-    horizon: int | None
-    noise: int | None
-    by_layer: dict[str, int | None]
-    rate: float
-    growth: float
-    facts: dict[str, SpectralFacts]
-    half: int | None
-    units: int
-    carriers: int
-    held: int | None
-    exponent: tuple[float, float] | None
-    finite: bool
-    of_loss: bool
 
 
 @dataclass(frozen=True)

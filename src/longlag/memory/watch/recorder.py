@@ -5,27 +5,26 @@ On a few fixed sequences the recorder finds, now and then, the norms of
 recurrent matrix. Training goes on as if it had not looked, bit for bit.
 """
 
-import importlib
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 from typing_extensions import Self
 
 from longlag.gradients.method import Loss
-from longlag.memory.report.record import plain
-from longlag.memory.watch.probe import FRACTION, Probe, gradient_norm
+from longlag.gradients.norm import gradient_norm
+from longlag.memory.watch.fixed_sequences import FixedSequences
+from longlag.memory.watch.listeners import Writer, lightning_callback, make_writer, write
+from longlag.memory.watch.record import MemoryRecord
+from longlag.memory.watch.recorder_plot import plot_records
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
-__all__ = ["MemoryRecord", "MemoryRecorder", "Writer"]
+__all__ = ["MemoryRecorder"]
 
 MOST = 512
 """Records that are kept at the default rate; then every second one goes."""
@@ -34,50 +33,6 @@ COMPILING = 3.0
 """Seconds that kernels may take to compile, so that the first measurement tells little."""
 
 _clock = time.perf_counter
-
-
-class Writer(Protocol):
-    """What takes numbers, such as a SummaryWriter of TensorBoard."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int, /) -> Any:
-        """Take one number."""
-        ...
-
-
-@dataclass(frozen=True)
-class MemoryRecord:
-    """One measurement. Names are paths in the model; of R replicas the numbers are means.
-
-    Attributes:
-        step: updates made so far.
-        seconds: since the first update; 0 before.
-        cost: seconds that the measurement took.
-        horizon: by layer, in steps, the lag from which on the error of the loss is below 1 % of
-            that at lag 0, for good; None where it is not within the sequences. Of replicas the
-            median. Without a target of the norms, by recurrent module: between the lags looked at,
-            the logarithm is taken as a straight line.
-        lags: those that were looked at.
-        log_norms: by recurrent module, the natural logarithm of the largest singular value of
-            ds_t/ds_{t-k} at each lag k, t being the end of a sequence; the mean over sequences.
-            NaN where weights or states are not finite or a module has fewer steps, -inf for zero.
-        norms: by recurrent matrix, its largest singular value.
-        radii: by recurrent matrix, its spectral radius.
-        gradient_norm: of all gradients in `.grad` together; None where there is none.
-    """
-
-    step: int
-    seconds: float
-    cost: float
-    horizon: dict[str, int | None]
-    lags: tuple[int, ...]
-    log_norms: dict[str, tuple[float, ...]]
-    norms: dict[str, float]
-    radii: dict[str, float]
-    gradient_norm: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON data: dicts, lists and numbers, with None for what is no finite number."""
-        return plain(asdict(self))
 
 
 class MemoryRecorder:
@@ -163,16 +118,16 @@ class MemoryRecorder:
         _check(every, share, lags, sequences)
         if target is None and loss is not None:
             raise ValueError("target: got None, and a loss; expected both, or neither")
-        self._probe = Probe(
+        self._fixed = FixedSequences(
             model, x, target, loss, lengths=lengths, lags=lags, sequences=sequences, seed=seed
         )
-        self.model = self._probe.model
+        self.model = self._fixed.model
         self.every, self.share = every, share
         self.records: list[MemoryRecord] = []
         self.updates, self.spent = 0, 0.0
         self._began: float | None = None
         self._cost = self._measured_at = self._apart = 0.0
-        self._writer, self._own_writer = _writer(writer)
+        self._writer, self._own_writer = make_writer(writer)
         record = self._record()
         if record.cost < COMPILING:
             record = self._record()
@@ -210,7 +165,7 @@ class MemoryRecorder:
         Raises:
             ImportError: neither `lightning` nor `pytorch_lightning` is installed.
         """
-        return _lightning_callback(self)
+        return lightning_callback(self)
 
     def to_dict(self) -> dict[str, Any]:
         """All records as JSON data: dicts, lists and numbers; None for what is not finite."""
@@ -218,7 +173,7 @@ class MemoryRecorder:
             "every": self.every,
             "share": self.share,
             "spent": self.spent,
-            "records": [each.to_dict() for each in self.records],
+            "records": [record.to_dict() for record in self.records],
         }
 
     def plot(self) -> "matplotlib.figure.Figure":
@@ -227,7 +182,7 @@ class MemoryRecorder:
         Returns:
             A matplotlib figure; ``figure.savefig(path)`` writes it.
         """
-        return _plot(self.records)
+        return plot_records(self.records)
 
     def close(self) -> None:
         """Close the writer, where the recorder has made it of a folder."""
@@ -255,18 +210,19 @@ class MemoryRecorder:
         )
 
     def _record(self) -> MemoryRecord:
-        device = self._probe.device
+        device = self._fixed.device
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # what it waits for is the training's time
         started = _clock()
-        found = self._probe.measure()
-        gradient = gradient_norm(self.model)
+        result = self._fixed.measure()
+        gradient = None
+        if any(parameter.grad is not None for parameter in self.model.parameters()):
+            gradient = gradient_norm(self.model.parameters()).item()
         ended = _clock()
         since = 0.0 if self._began is None else ended - self._began
         return MemoryRecord(
-            self.updates, since, ended - started, found.horizon, found.lags, found.log_norms,
-            found.norms, found.radii, gradient,
-        )  # fmt: skip
+            self.updates, since, ended - started, **vars(result), gradient_norm=gradient
+        )
 
     def _keep(self, record: MemoryRecord) -> None:
         self._cost, self._measured_at = record.cost, record.seconds
@@ -275,7 +231,7 @@ class MemoryRecorder:
             del self.records[1::2]
             self._apart = 2 * record.seconds / MOST
         if self._writer is not None:
-            _write(self._writer, record)
+            write(self._writer, record)
 
 
 def _check(every: Any, share: Any, lags: Any, sequences: Any) -> None:
@@ -290,107 +246,3 @@ def _check(every: Any, share: Any, lags: Any, sequences: Any) -> None:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _writer(given: Any) -> tuple[Any, bool]:
-    """The writer, and whether it was made here."""
-    if given is None or callable(getattr(given, "add_scalar", None)):
-        return given, False
-    if not isinstance(given, str | Path):
-        raise TypeError(
-            f"writer: got {type(given).__name__}, expected a folder, or an object with a method "
-            "add_scalar(tag, value, step)"
-        )
-    try:
-        from torch.utils.tensorboard.writer import SummaryWriter
-    except ImportError as error:
-        raise ImportError(
-            f"writer: got the folder {str(given)!r}, and TensorBoard is not installed; "
-            'pip install "longlag[tensorboard]"'
-        ) from error
-    return SummaryWriter(str(given)), True
-
-
-def _write(writer: Writer, record: MemoryRecord) -> None:
-    def add(tag: str, value: float | None) -> None:
-        if value is not None:
-            writer.add_scalar(f"memory/{tag}", value, record.step)
-
-    for name, lag in record.horizon.items():
-        add(f"horizon/{name}", lag)
-    for name, curve in record.log_norms.items():
-        front = "" if len(record.log_norms) == 1 else f"{name}/"
-        for lag, value in zip(record.lags, curve, strict=True):
-            add(f"log_norm/{front}lag_{lag}", value)
-    for kind, numbers in (("norm", record.norms), ("radius", record.radii)):
-        for name, value in numbers.items():
-            add(f"{kind}/{name}", value)
-    add("gradient_norm", record.gradient_norm)
-
-
-def _lightning_callback(recorder: MemoryRecorder) -> Any:
-    for name in ("lightning.pytorch", "pytorch_lightning"):
-        try:
-            base: Any = importlib.import_module(name).Callback
-        except ImportError:
-            continue
-        break
-    else:
-        raise ImportError(
-            "lightning: neither lightning nor pytorch_lightning is installed; pip install lightning"
-        )
-
-    class MemoryCallback(base):
-        """Tells the recorder of each update; of several processes, in the first."""
-
-        def on_train_batch_end(self, trainer: Any, *_: Any, **__: Any) -> None:
-            """Where gradients are accumulated, a batch may end without an update."""
-            if trainer.is_global_zero and trainer.global_step != recorder.updates:
-                recorder.after_update(trainer.global_step)
-
-    return MemoryCallback()
-
-
-def _plot(records: Sequence[MemoryRecord]) -> "matplotlib.figure.Figure":
-    from matplotlib.cm import ScalarMappable  # here: matplotlib is slow to import
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
-
-    names = list(records[-1].log_norms)
-    figure = Figure(figsize=(7.0, 2.8 * (1 + len(names))), layout="constrained")
-    panels: Any = figure.subplots(1 + len(names), 1)
-    colours = ScalarMappable(Normalize(records[0].step, max(1, records[-1].step)), "viridis")
-    # More curves than this are a blot.
-    shown = [records[round(at)] for at in np.linspace(0, len(records) - 1, min(40, len(records)))]
-    longest = max(records[-1].lags, default=1)
-    for name, axes in zip(names, panels, strict=False):
-        for record in shown:
-            curve = np.array(record.log_norms[name]) / math.log(10)
-            axes.plot(record.lags, curve, color=colours.to_rgba(record.step), linewidth=1)
-        axes.axhline(math.log10(FRACTION), color="0.5", linestyle=":", linewidth=1, label="1 %")
-        axes.set_xscale("log")
-        axes.set_xlabel("lag k (steps)")
-        axes.set_ylabel("log10 of the norm\nof $ds_t/ds_{t-k}$")
-        axes.set_title(name, fontsize="medium")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small", frameon=False)
-        figure.colorbar(colours, ax=axes, label="updates")
-    axes = panels[-1]
-    steps = np.array([record.step for record in records])
-    for number, name in enumerate(records[-1].horizon):
-        seen = [record.horizon[name] for record in records]
-        lags = np.array([math.nan if lag is None else lag for lag in seen])
-        axes.plot(steps, lags, marker=".", color=f"C{number}", label=name)
-        beyond = steps[np.isnan(lags)]
-        # Each name a little higher, so that none hides another.
-        axes.plot(
-            beyond, np.full(len(beyond), longest * 1.06**number), "^", color=f"C{number}",
-            markerfacecolor="none",
-        )  # fmt: skip
-    axes.set_yscale("log")
-    axes.set_ylim(0.8, longest * 2)
-    axes.set_xlabel("updates")
-    axes.set_ylabel("horizon (steps)\n(△: none within the sequences)")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", frameon=False)
-    return figure

@@ -16,22 +16,15 @@ from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
 from longlag.layers.base import RecurrentModule
-from longlag.memory.measures.calls import (
-    Call,
-    Part,
-    facts_of,
-    flow_of,
-    last_with_error,
-    parts_of,
-    reader_of,
-    recurrent_modules,
-    stands_in,
-)
 from longlag.memory.measures.directions import Directions
 from longlag.memory.measures.flow import ErrorFlow, product
 from longlag.memory.measures.jacobians import state_jacobians
+from longlag.memory.measures.modules import reader_of, recurrent_modules
 from longlag.memory.measures.norms import JacobianNorms, jacobian_norms
-from longlag.memory.measures.spectra import SpectralFacts
+from longlag.memory.measures.spectra import SpectralFacts, facts_by_layer
+from longlag.memory.report.report import memory_report
+from longlag.memory.watch.calls import Call, stands_in
+from longlag.memory.watch.parts import Part, flow_of, last_step_with_error, parts_of
 
 __all__ = ["Watch", "Watched", "watch"]
 
@@ -46,11 +39,11 @@ class Watch(Mapping[str, "Watched"]):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        found = recurrent_modules(model)
-        self._watched = {name: Watched(name, module) for name, module in found.items()}
+        modules = recurrent_modules(model)
+        self._watched = {name: Watched(name, module) for name, module in modules.items()}
         handles = [
-            found[name].register_forward_hook(_Hook(each), with_kwargs=True)
-            for name, each in self._watched.items()
+            modules[name].register_forward_hook(_Hook(watched), with_kwargs=True)
+            for name, watched in self._watched.items()
         ]
         self._finalizer = weakref.finalize(self, _remove, handles, tuple(self._watched.values()))
         self._finalizer.atexit = False
@@ -132,7 +125,7 @@ class Watched:
         """
 
         def of(part: Part) -> JacobianNorms | Directions[JacobianNorms]:
-            return jacobian_norms(part.layer, **part.given(options))
+            return jacobian_norms(part.layer, **part.arguments(options))
 
         return _by_part(self._parts(self._latest(), None), of)
 
@@ -140,7 +133,7 @@ class Watched:
         """:func:`~longlag.memory.state_jacobians` of the last pass; as :meth:`norms`."""
 
         def of(part: Part) -> Tensor | Directions[Tensor]:
-            return state_jacobians(part.layer, **part.given(options))
+            return state_jacobians(part.layer, **part.arguments(options))
 
         return _by_part(self._parts(self._latest(), None), of)
 
@@ -179,7 +172,7 @@ class Watched:
 
     def facts(self) -> dict[str, SpectralFacts]:
         """:func:`~longlag.memory.spectral_facts` by layer; "" for a module of one layer."""
-        return facts_of(self._both()[1])
+        return facts_by_layer(self._both()[1])
 
     def report(self, *, gradient: bool | None = None, **options: Any) -> Any:
         """:func:`longlag.memory.memory_report` of the module; as :meth:`norms`.
@@ -194,8 +187,6 @@ class Watched:
         Raises:
             ValueError: as :meth:`norms`, and as :meth:`flow` where a gradient is taken.
         """
-        from longlag.memory import memory_report
-
         graded = None if gradient is False else self._graded
         if gradient and graded is None:
             raise ValueError(
@@ -206,24 +197,24 @@ class Watched:
         error = None if graded is None else self._error(graded)
 
         def of(part: Part) -> Any:
-            given, own = part.given(options), {}
+            arguments, error = part.arguments(options), {}
             if part.error is not None:
-                step = last_with_error(part, given["lengths"])
-                own = {"target": part.error, "loss": product, "step": step}
+                step = last_step_with_error(part, arguments["lengths"])
+                error = {"target": part.error, "loss": product, "step": step}
             path = f"{self.name}.{part.name}".strip(".") or None
-            return memory_report(part.layer, **{"name": path, **own, **given})
+            return memory_report(part.layer, **{"name": path, **error, **arguments})
 
         return _by_part(self._parts(call, error), of)
 
     @property
     def x(self) -> Tensor:
         """What the module last read, (N, T, C) whatever its own layout; ValueError before."""
-        return self._latest().reading(*self._both()).x
+        return self._latest().inputs(*self._both()).x
 
     @property
     def lengths(self) -> Tensor | None:
         """The steps that counted, (N,), of a PackedSequence or as given; None for all."""
-        return self._latest().reading(*self._both()).lengths
+        return self._latest().inputs(*self._both()).lengths
 
     @property
     def gradient(self) -> Tensor | None:
@@ -254,7 +245,7 @@ class Watched:
     def _parts(self, call: Call, error: Tensor | None) -> list[Part]:
         call.check_unchanged(self._called)
         module, reader = self._both()
-        return parts_of(reader, call.reading(module, reader), error)
+        return parts_of(reader, call.inputs(module, reader), error)
 
     def _error(self, call: Call) -> Tensor:
         call.check_unchanged(self._called)
@@ -346,11 +337,11 @@ class _Hook:
         return _Hook, ()
 
 
-def _remove(handles: list[RemovableHandle], watched: tuple[Watched, ...]) -> None:
+def _remove(handles: list[RemovableHandle], modules: tuple[Watched, ...]) -> None:
     for handle in handles:
         handle.remove()
-    for each in watched:
-        each._open = False
+    for watched in modules:
+        watched._open = False
 
 
 def _by_part(parts: list[Part], measured: Callable[[Part], T]) -> "T | dict[str, T]":

@@ -15,8 +15,9 @@ from tests.scan.cases import random
 
 import longlag as ll
 from longlag.memory import memory_report
+from longlag.memory.report import axes as style
 from longlag.memory.report import html, plots
-from longlag.memory.report.record import numbers
+from longlag.memory.report.json_data import plain
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 AWKWARD = '<b>a & "b" $x$'
@@ -179,7 +180,7 @@ def test_json_is_strict_and_whole(reports, tmp_path):
         assert len(read["error"][0]["by_lag"]) == 25
     exponents = reports["Elman"].to_dict()["lyapunov"]["exponents"]
     assert exponents == pytest.approx(reports["Elman"].lyapunov.exponents.tolist())
-    assert numbers(torch.tensor([[math.inf, math.nan, 2.0]])) == [[None, None, 2.0]]
+    assert plain(torch.tensor([[math.inf, math.nan, 2.0]])) == [[None, None, 2.0]]
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(reports, pages, tmp_path, monkeypatch):
@@ -231,7 +232,7 @@ def test_the_arrows_have_the_colour_of_what_is_left(reports):
         return [each.get_facecolor()[:3] for each in sorted(found, key=lambda c: -c.center[0])]
 
     fading, lasting = fills(reports["Elman"]), fills(reports[AWKWARD])
-    assert fading[0] == pytest.approx(to_rgb(plots.SERIES[1]))
+    assert fading[0] == pytest.approx(to_rgb(style.SERIES[1]))
     assert all(colour == pytest.approx(fading[0]) for colour in lasting)
     assert len(set(fading)) > 4
     assert fading[-1] != pytest.approx(fading[0], abs=0.2)

@@ -239,7 +239,7 @@ def test_chains_a_few_at_a_time_and_steps_in_blocks(monkeypatch):
     given = {"lengths": lengths, "resets": resets, "sample": "all", "method": "exact"}
     whole = jacobian_norms(layer, x, **given)
     monkeypatch.setattr(chain_norms, "AT_ONCE", 1)
-    monkeypatch.setattr("longlag.memory.measures.linear.AT_ONCE", 1)
+    monkeypatch.setattr("longlag.memory.measures.chains.AT_ONCE", 1)
     parts = jacobian_norms(layer, x, **given)
     torch.testing.assert_close(parts.largest.values, whole.largest.values, equal_nan=True)
     torch.testing.assert_close(parts.smallest.values, whole.smallest.values, equal_nan=True)

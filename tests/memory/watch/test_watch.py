@@ -16,7 +16,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_s
 
 import longlag as ll
 from longlag.memory import jacobian_norms, spectral_facts
-from longlag.memory.measures import calls
+from longlag.memory.measures.flow import product
+from longlag.memory.measures.inputs import Inputs
+from longlag.memory.watch import parts, torch_layout
 
 KINDS = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
 DOUBLE = {"dtype": torch.float64}
@@ -141,9 +143,13 @@ def test_any_layout_is_read_alike(kind, layout):
             assert_relative(flow.layers[1].by_step[n, s], delta[count * H :].norm())
             delta = delta @ expected[s - 1] if s else delta
         reader = ll.from_torch(module)
-        begin_n = calls._nested(begin_of(kind, begin, n), module) if state is not None else None
+        begin_n = (
+            torch_layout.nested_state(begin_of(kind, begin, n), module)
+            if state is not None
+            else None
+        )
         alone = ll.memory.error_flow(
-            reader, x[n : n + 1, :length], error[n : n + 1, :length], calls.product, state=begin_n
+            reader, x[n : n + 1, :length], error[n : n + 1, :length], product, state=begin_n
         )
         assert_relative(flow.layers[0].by_step[n, : length + 1], alone.layers[0].by_step[0])
 
@@ -231,8 +237,8 @@ def test_several_layers_in_both_directions_each_for_itself():
     assert [each.layer for each in flow.layers] == [
         f"layers.{n}.{way}_layer" for n in (0, 1) for way in ("forward", "backward")
     ]
-    lower = calls.Part("", low, calls.Reading(x, lengths, None, (hx[0], hx[1])), middle.grad)
-    expected = calls.flow_of(lower, -1).layers
+    lower = parts.Part("", low, Inputs(x, lengths, None, (hx[0], hx[1])), middle.grad)
+    expected = parts.flow_of(lower, -1).layers
     torch.testing.assert_close(flow.layers[0].by_step, expected[0].by_step)
     torch.testing.assert_close(flow.layers[1].by_lag, expected[1].by_lag)
 
@@ -526,5 +532,5 @@ def test_lengths_can_be_given_where_the_model_had_none():
 
 
 def test_docstrings():
-    for name in ("longlag.memory.watch.watch", "longlag.memory.measures.calls"):
+    for name in ("longlag.memory.watch.watch", "longlag.memory.measures.modules"):
         assert not doctest.testmod(sys.modules[name]).failed

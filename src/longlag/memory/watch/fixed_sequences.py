@@ -14,22 +14,16 @@ from longlag.gradients.losses import resolve_loss
 from longlag.gradients.method import Loss
 from longlag.gradients.parts import as_scalar
 from longlag.layers.base import RecurrentModule
-from longlag.memory.measures.calls import (
-    Call,
-    Part,
-    facts_of,
-    flow_of,
-    parts_of,
-    reader_of,
-    recurrent_modules,
-    without_hooks,
-)
 from longlag.memory.measures.directions import Directions, recurrent_of
 from longlag.memory.measures.horizon import spread
+from longlag.memory.measures.modules import reader_of, recurrent_modules, without_hooks
 from longlag.memory.measures.norms import JacobianNorms, jacobian_norms
+from longlag.memory.measures.spectra import facts_by_layer
+from longlag.memory.watch.calls import Call
+from longlag.memory.watch.parts import Part, flow_of, parts_of
 from longlag.randomness import isolated
 
-__all__ = ["FRACTION", "Found", "Probe", "gradient_norm"]
+__all__ = ["FRACTION", "FixedSequences", "Measurement"]
 
 FRACTION = 0.01
 """The horizon is where a curve is below so much of its value at lag 0."""
@@ -39,26 +33,26 @@ LAGS = 16
 
 
 @dataclass
-class Found:
-    """What a measurement finds; see `MemoryRecord`."""
+class Measurement:
+    """What a measurement gives; see `MemoryRecord`."""
 
-    lags: tuple[int, ...] = ()
     horizon: dict[str, int | None] = field(default_factory=dict)
+    lags: tuple[int, ...] = ()
     log_norms: dict[str, tuple[float, ...]] = field(default_factory=dict)
     norms: dict[str, float] = field(default_factory=dict)
     radii: dict[str, float] = field(default_factory=dict)
 
 
-class Probe:
+class FixedSequences:
     """Measures a model on sequences that stay the same, and leaves nothing behind.
 
     Args:
         model, x, target, loss, lengths, lags, sequences, seed: as for `MemoryRecorder`.
 
     >>> import longlag as ll
-    >>> probe = Probe(nn.GRU(2, 4, batch_first=True), torch.ones(1, 9, 2), lags=(1, 9))
-    >>> found = probe.measure()
-    >>> list(found.log_norms), len(found.log_norms["GRU"]), list(found.norms)[:2]
+    >>> fixed = FixedSequences(nn.GRU(2, 4, batch_first=True), torch.ones(1, 9, 2), lags=(1, 9))
+    >>> result = fixed.measure()
+    >>> list(result.log_norms), len(result.log_norms["GRU"]), list(result.norms)[:2]
     (['GRU'], 2, ['GRU.reset', 'GRU.update'])
     """
 
@@ -94,95 +88,93 @@ class Probe:
         """Where the model is now."""
         return next(self.model.parameters()).device
 
-    def measure(self) -> Found:
-        """Find all that a record holds, of the present weights.
+    def measure(self) -> Measurement:
+        """All that a record holds, of the present weights.
 
         Raises:
             ValueError: a lag is longer than the sequences; the model does not run its recurrent
                 modules; the loss reads a final state that is not an output.
         """
         with _apart_from_training(self.device):
-            return self._found()
+            return self._measurement()
 
-    def _found(self) -> "Found":
-        found = Found()
-        parts = list(self._parts(found))
-        steps = max(part.reading.x.shape[-2] for _, part in parts)
-        found.lags = tuple(spread(steps, LAGS)) if self._lags is None else self._lags
-        if found.lags and found.lags[-1] > steps:
+    def _measurement(self) -> Measurement:
+        clone, result = without_hooks(self.model), Measurement()
+        modules = recurrent_modules(clone)
+        parts: list[tuple[str, Part]] = []
+        for name, call in self._calls(clone, modules).items():
+            module, called = modules[name], self._name(name)
+            reader = reader_of(called, module)
+            self._add_facts(result, name, reader)
+            error = None if self._target is None else call.error(called, module, reader)
+            inputs = call.inputs(module, reader)
+            parts += [(name, part) for part in parts_of(reader, inputs, error)]
+        steps = max(part.inputs.x.shape[-2] for _, part in parts)
+        result.lags = tuple(spread(steps, LAGS)) if self._lags is None else self._lags
+        if result.lags and result.lags[-1] > steps:
             raise ValueError(
-                f"lags: got {found.lags[-1]}, expected at most {steps}, the steps of the sequences"
+                f"lags: got {result.lags[-1]}, expected at most {steps}, the steps of the sequences"
             )
         for name, part in parts:
-            curves = _curves(part, found.lags, self._seed)
-            named = {self._name(name, part.name, way): by for way, by in curves.items()}
-            found.log_norms |= {key: tuple(by) for key, by in named.items()}
-            if part.error is None:
-                found.horizon |= {key: _horizon(found.lags, by) for key, by in named.items()}
-                continue
-            for layer in flow_of(part, None, weights=False).layers:
-                lag = float(layer.horizons(FRACTION).median())
-                key = self._name(name, layer.layer)
-                found.horizon[key] = int(lag) if math.isfinite(lag) else None
-        return found
+            self._add_norms(result, name, part)
+        return result
 
-    def _parts(self, found: "Found") -> Iterator[tuple[str, Part]]:
-        """What is measured for itself, with the name of its module; facts of the weights."""
-        clone = without_hooks(self.model)
-        modules = recurrent_modules(clone)
-        calls = self._calls(clone, modules)
-        for name, call in calls.items():
-            reader = reader_of(self._name(name), modules[name])
-            self._facts(found, name, reader)
-            error = None
-            if self._target is not None:
-                error = call.error(self._name(name), modules[name], reader)
-            for part in parts_of(reader, call.reading(modules[name], reader), error):
-                yield name, part
+    def _add_norms(self, result: Measurement, name: str, part: Part) -> None:
+        curves = {
+            self._name(name, part.name, direction): curve
+            for direction, curve in _curves(part, result.lags, self._seed).items()
+        }
+        result.log_norms |= curves
+        if part.error is None:
+            result.horizon |= {key: _horizon(result.lags, curve) for key, curve in curves.items()}
+            return
+        for layer in flow_of(part, None, weights=False).layers:
+            lag = float(layer.horizons(FRACTION).median())
+            result.horizon[self._name(name, layer.layer)] = int(lag) if math.isfinite(lag) else None
 
     def _calls(self, clone: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, Call]:
         """A pass of the model, as each recurrent module has seen it; with gradients, if wanted."""
         calls: dict[str, Call] = {}
-        leaves: dict[str, dict[int, Tensor]] = {}
+        outputs: dict[str, dict[int, Tensor]] = {}
 
         def see(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             call = Call.of(module, args, kwargs)
             if call is not None:
-                calls[name], leaves[name] = call, dict(Call.outputs(output))
-                for tensor in leaves[name].values() if torch.is_grad_enabled() else ():
+                calls[name], outputs[name] = call, dict(Call.outputs(output))
+                for tensor in outputs[name].values() if torch.is_grad_enabled() else ():
                     if not tensor.requires_grad:  # of frozen weights
                         tensor.requires_grad_()
 
         for name, module in modules.items():
             module.register_forward_hook(functools.partial(see, name), with_kwargs=True)
         like = next(self.model.parameters())
-        given = {} if self._lengths is None else {"lengths": self._lengths.to(like.device)}
+        options = {} if self._lengths is None else {"lengths": self._lengths.to(like.device)}
         with torch.set_grad_enabled(self._target is not None):
-            output = clone(_as(self._x, like), **given)
+            output = clone(_as(self._x, like), **options)
             output = output[0] if isinstance(output, tuple) else output
             if not calls:
                 raise ValueError(
                     "model: called as model(x), it ran none of its recurrent modules, or another "
                     "than its submodules"
                 )
-            if self._loss is not None and self._target is not None:
-                value = as_scalar(self._loss(output, _as(self._target, like)))
-                flat = [(n, k, each) for n, by in leaves.items() for k, each in by.items()]
-                slopes: Sequence[Tensor | None] = [None] * len(flat)
-                if value.requires_grad:
-                    tensors = [each for _, _, each in flat]
-                    slopes = torch.autograd.grad(value, tensors, allow_unused=True)
-                for (name, slot, _), slope in zip(flat, slopes, strict=True):
-                    if slope is not None:
-                        calls[name].gradients[slot] = slope
+            if self._loss is None or self._target is None:
+                return calls
+            value = as_scalar(self._loss(output, _as(self._target, like)))
+            if value.requires_grad:
+                slots = [(name, slot) for name, tensors in outputs.items() for slot in tensors]
+                tensors = [outputs[name][slot] for name, slot in slots]
+                gradients = torch.autograd.grad(value, tensors, allow_unused=True)
+                for (name, slot), gradient in zip(slots, gradients, strict=True):
+                    if gradient is not None:
+                        calls[name].gradients[slot] = gradient
         return calls
 
-    def _facts(self, found: "Found", name: str, reader: RecurrentModule) -> None:
-        for path, facts in facts_of(reader).items():
+    def _add_facts(self, result: Measurement, name: str, reader: RecurrentModule) -> None:
+        for path, facts in facts_by_layer(reader).items():
             for gate, numbers in facts.matrices.items():
                 key = f"{self._name(name, path)}.{gate}"
-                found.norms[key] = float(numbers.norm.mean())
-                found.radii[key] = float(numbers.radius.mean())
+                result.norms[key] = float(numbers.norm.mean())
+                result.radii[key] = float(numbers.radius.mean())
 
     def _name(self, *paths: str) -> str:
         return ".".join(path for path in paths if path) or type(self.model).__name__
@@ -226,28 +218,28 @@ def _apart_from_training(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _curves(part: Part, lags: Sequence[int], seed: int) -> dict[str, list[float]]:
+def _curves(part: Part, lags: Sequence[int], seed: int) -> dict[str, tuple[float, ...]]:
     """The mean logarithm by lag, NaN for lags beyond the steps; by direction, "" for only one."""
     both = hasattr(part.layer, "backward_layer")
-    ways: tuple[str, ...] = ("forward_layer", "backward_layer") if both else ("",)
-    nothing: dict[str, list[float]] = {way: [math.nan] * len(lags) for way in ways}
-    if not all(bool(each.isfinite().all()) for each in part.layer.parameters()):
+    names = ("forward_layer", "backward_layer") if both else ("",)
+    nothing = dict.fromkeys(names, (math.nan,) * len(lags))
+    if not all(bool(parameter.isfinite().all()) for parameter in part.layer.parameters()):
         return nothing
-
-    def values(found: JacobianNorms) -> list[float]:
-        mean = found.largest.mean
-        by_lag = dict(zip(found.lags.tolist(), mean.view(-1, mean.shape[-1]).mean(0).tolist(),
-                          strict=True))  # fmt: skip
-        return [by_lag.get(lag, math.nan) for lag in lags]
-
     try:
-        found = jacobian_norms(
-            part.layer, lags=lags, sample="ends", seed=seed, smallest=False, **part.given({})
+        norms = jacobian_norms(
+            part.layer, lags=lags, sample="ends", seed=seed, smallest=False, **part.arguments({})
         )
     except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage] - states of NaN
         return nothing
-    directions = found if isinstance(found, Directions) else (found,)
-    return {way: values(each) for way, each in zip(ways, directions, strict=True)}
+    directions = norms if isinstance(norms, Directions) else (norms,)
+    return {name: _mean_curve(own, lags) for name, own in zip(names, directions, strict=True)}
+
+
+def _mean_curve(norms: JacobianNorms, lags: Sequence[int]) -> tuple[float, ...]:
+    mean = norms.largest.mean
+    mean = mean.view(-1, mean.shape[-1]).mean(0)  # of replicas
+    by_lag = dict(zip(norms.lags.tolist(), mean.tolist(), strict=True))
+    return tuple(by_lag.get(lag, math.nan) for lag in lags)
 
 
 def _horizon(lags: Sequence[int], curve: Sequence[float]) -> int | None:
@@ -265,13 +257,3 @@ def _horizon(lags: Sequence[int], curve: Sequence[float]) -> int | None:
     if not math.isfinite(high) or low == -math.inf:
         return end if not math.isfinite(high) else begin + 1
     return min(end, begin + max(1, math.ceil((end - begin) * (high - limit) / (high - low))))
-
-
-def gradient_norm(model: nn.Module) -> float | None:
-    """Of all gradients in `.grad` together; None where there is none."""
-    found = [each.grad for each in model.parameters() if each.grad is not None]
-    dense = [each.coalesce().values() if each.is_sparse else each for each in found]
-    if not dense:
-        return None
-    norms = [torch.linalg.vector_norm(each.detach()).float().cpu() for each in dense]
-    return float(torch.linalg.vector_norm(torch.stack(norms)))

@@ -8,7 +8,8 @@ import torch
 
 import longlag as ll
 from longlag.memory import spectral_facts
-from longlag.memory.report.verdict import EXPLODES, Numbers, judge
+from longlag.memory.report.numbers import Numbers
+from longlag.memory.report.verdict import EXPLODES, judge
 
 LSTM, GRU, LEAKY, ORTHOGONAL = "lstm-chrono", "gru-chrono", "leaky", "orthogonal"
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import longlag as ll
 from longlag.memory import error_flow, horizons, jacobian_norms, state_jacobians
-from longlag.memory.measures import flow
+from longlag.memory.measures import flow, linear
 
 mse = nn.functional.mse_loss
 
@@ -197,7 +197,7 @@ def test_blocks_of_lags_are_one(monkeypatch):
     x, target, lengths, resets = problem(model, 6)
     given = {"lengths": lengths, "resets": resets}
     whole = error_flow(model, x, target, mse, **given)
-    monkeypatch.setattr(flow, "AT_ONCE", 1)
+    monkeypatch.setattr(linear, "AT_ONCE", 1)
     parts = error_flow(model, x, target, mse, **given)
     for mine, theirs in zip(parts.layers, whole.layers, strict=True):
         for name, norms in mine.weights.items():

@@ -252,7 +252,7 @@ recorder_module = sys.modules["longlag.memory.watch.recorder"]
 def measured(monkeypatch, costs):
     """A recorder whose measurements take the given times, then the last of them again."""
     clock, costs = Clock(monkeypatch), list(costs)
-    found = sys.modules["longlag.memory.watch.probe"].Found(
+    found = sys.modules["longlag.memory.watch.fixed_sequences"].Measurement(
         lags=(1,), log_norms={"a": (0.0,)}, horizon={"a": 1}
     )
 
@@ -260,7 +260,7 @@ def measured(monkeypatch, costs):
         clock.now += costs.pop(0) if len(costs) > 1 else costs[0]
         return found
 
-    monkeypatch.setattr(recorder_module.Probe, "measure", measure)
+    monkeypatch.setattr(recorder_module.FixedSequences, "measure", measure)
     return clock
 
 
@@ -467,5 +467,5 @@ def test_models_that_do_not_fit_are_named():
 
 
 def test_docstrings():
-    for name in ("longlag.memory.watch.recorder", "longlag.memory.watch.probe"):
+    for name in ("longlag.memory.watch.recorder", "longlag.memory.watch.fixed_sequences"):
         assert not doctest.testmod(sys.modules[name]).failed

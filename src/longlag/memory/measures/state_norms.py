@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from longlag.layers import Recurrent
 from longlag.memory.measures.directions import recurrent_of
+from longlag.memory.measures.inputs import Inputs, evaluation_mode
 
 __all__ = ["StateNorms", "state_norms"]
 
@@ -64,26 +65,16 @@ def state_norms(
     >>> bool(found.norms.max() < 2**0.5), bool(found.linear[0, -1] > 1000)
     (True, True)
     """
-    layer = recurrent_of(model)
-    modes = {each: each.training for each in layer.modules()}
-    layer.eval()
-    try:
-        found = _norms(layer, x, state, lengths, resets)
+    layer, inputs = recurrent_of(model), Inputs(x, lengths, resets, state)
+    with evaluation_mode(layer):
         twin = _linear_twin(layer)
-        linear = None if twin is None else _norms(twin, x, state, lengths, resets)
-    finally:
-        for each, mode in modes.items():
-            each.training = mode
-    return StateNorms(found, linear)
+        return StateNorms(_norms(layer, inputs), None if twin is None else _norms(twin, inputs))
 
 
-def _norms(layer: nn.Module, x: Tensor, state: Any, lengths: Any, resets: Any) -> Tensor:
-    output, _ = layer(x, state, lengths=lengths, resets=resets)
+def _norms(layer: nn.Module, inputs: Inputs) -> Tensor:
+    output = inputs.output_of(layer)
     norms = torch.linalg.vector_norm(output.double(), dim=-1).nan_to_num(nan=torch.inf)
-    if lengths is not None:
-        ends = torch.as_tensor(lengths, device=x.device).unsqueeze(-1)
-        norms = norms.masked_fill(torch.arange(x.shape[-2], device=x.device) >= ends, torch.nan)
-    return norms
+    return norms.masked_fill(inputs.remaining < 0, torch.nan)
 
 
 def _linear_twin(layer: nn.Module) -> Recurrent | None:

@@ -9,7 +9,7 @@ from tests.scan.cases import random
 
 import longlag as ll
 from longlag.memory import Directions, state_jacobians
-from longlag.memory.measures import directions, jacobians
+from longlag.memory.measures import directions, jacobians, linear
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -102,7 +102,7 @@ def test_replicas_stand_in_front():
 def test_many_blocks_of_steps_are_one(monkeypatch):
     x, lengths, resets = batch()
     whole = state_jacobians(stacked(), x, lengths=lengths, resets=resets)
-    monkeypatch.setattr(jacobians, "AT_ONCE", 1)
+    monkeypatch.setattr(linear, "AT_ONCE", 1)
     found = state_jacobians(stacked(), x, lengths=lengths, resets=resets)
     torch.testing.assert_close(found, whole)
 

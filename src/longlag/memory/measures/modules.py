@@ -1,0 +1,100 @@
+"""The recurrent modules of any model, each as a module of longlag with the same weights."""
+
+import copy
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import nn
+
+from longlag.layers import Bidirectional, Recurrent, Stack, from_torch
+from longlag.layers.base import RecurrentModule
+
+__all__ = ["TORCH_MODULES", "reader_of", "recurrent_modules", "without_hooks"]
+
+TORCH_MODULES = (nn.RNN, nn.LSTM, nn.GRU)
+_OURS = (Recurrent, Stack, Bidirectional)
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+def recurrent_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The recurrent modules of a model by path, the outermost only.
+
+    Raises:
+        TypeError, ValueError: as :func:`watch`.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: got {type(model).__name__}, expected a torch.nn.Module")
+    by_path: dict[str, nn.Module] = {}
+    inside: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if module not in inside and isinstance(module, TORCH_MODULES + _OURS):
+            by_path[name] = module
+            inside |= set(module.modules())
+    if not by_path:
+        kinds = sorted({type(module).__name__ for module in model.modules()} - {"Sequential"})
+        raise ValueError(
+            f"model: found no recurrent module in {type(model).__name__}, which is made of "
+            f"{', '.join(kinds)}; expected torch.nn.RNN, LSTM or GRU, or a layer, Stack or "
+            "Bidirectional of longlag"
+        )
+    if all(getattr(module, "proj_size", 0) for module in by_path.values()):
+        name, module = next(iter(by_path.items()))
+        _refuse_projection(name or type(module).__name__, module)
+    return by_path
+
+
+def _refuse_projection(name: str, module: nn.Module) -> None:
+    if size := getattr(module, "proj_size", 0):
+        raise ValueError(
+            f"{name}: got an LSTM with proj_size={size}, expected 0; longlag's LSTM has no "
+            "projection, so that its memory cannot be measured"
+        )
+
+
+def reader_of(name: str, module: nn.Module) -> RecurrentModule:
+    """A module of longlag with the weights of a recurrent module, without dropout or hooks.
+
+    Of torch.nn it is a copy, of longlag it shares the weights; half precision becomes float32.
+
+    Raises:
+        ValueError: an LSTM has a projection; `name` is who.
+    """
+    if isinstance(module, TORCH_MODULES):
+        _refuse_projection(name, module)
+        # Its initial weights are drawn, and then overwritten: the model's own draws stay as is.
+        with torch.random.fork_rng(devices=[]):
+            reader = from_torch(module).eval()
+    else:
+        reader: Any = without_hooks(module)
+    if next(reader.parameters()).dtype in (torch.float16, torch.bfloat16):
+        reader = copy.deepcopy(reader).float()
+    return reader
+
+
+def without_hooks(module: nn.Module, known: dict[int, nn.Module] | None = None) -> Any:
+    """The same module, in evaluation mode and without hooks; parameters and buffers are shared.
+
+    What it sets as its attributes stays its own: the original is not touched by its passes.
+    """
+    known = {} if known is None else known
+    if id(module) not in known:
+        clone = known[id(module)] = object.__new__(type(module))
+        clone.__dict__.update(module.__dict__)
+        clone.__dict__.update({name: OrderedDict() for name in _HOOKS if name in clone.__dict__})
+        clone.__dict__.update(training=False, _compiled_call_impl=None)
+        clone.__dict__["_buffers"] = dict(module._buffers)
+        clone.__dict__["_modules"] = {
+            name: child if child is None else without_hooks(child, known)
+            for name, child in module._modules.items()
+        }
+    return known[id(module)]

@@ -1,0 +1,202 @@
+"""The curves of a report, each a function of a report and axes."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longlag.memory.measures.directions import by_direction
+from longlag.memory.measures.flow import LayerFlow, entrances
+from longlag.memory.measures.lyapunov import LyapunovSpectrum
+from longlag.memory.measures.norms import JacobianNorms
+from longlag.memory.report.axes import (
+    DECADES,
+    FAINT,
+    INK,
+    SERIES,
+    colour,
+    finish,
+    limit,
+    mark_lag,
+    mark_level,
+)
+from longlag.memory.report.data import ReportData
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "decades_of", "draw_exponents", "draw_flow", "draw_norms", "draw_shares", "draw_states",
+    "draw_units", "entrance", "relative_error", "spectra_of",
+]  # fmt: skip
+
+
+def entrance(report: ReportData) -> LayerFlow:
+    """The layer that reads x, of both directions the one that sees further."""
+    return max(entrances(report.flow), key=lambda layer: layer.horizon(report.fraction) or math.inf)
+
+
+def draw_norms(report: ReportData, axes: "Axes") -> None:
+    """Singular values of the products of Jacobians by lag, and the bound."""
+    by_name = by_direction(report.jacobian_norms)
+    shown = []
+    for number, (name, norms) in enumerate(by_name.items()):
+        shown.append(_singular_values(axes, norms, f"{name}: " if name else "", colour(2 * number)))
+    facts = list(report.facts.values())
+    if len(facts) == 1 and facts[0].step_bound is not None:
+        (norms,) = by_name.values()
+        lags = norms.lags.double()
+        bound = facts[0].log_bound(lags)
+        if bound is not None and bool(bound.isfinite().all()):
+            label = r"bound $(\gamma\,\Vert W\Vert)^k$" if len(facts[0].matrices) == 1 else "bound"
+            decades = bound.numpy() / math.log(10)
+            axes.plot(lags, decades, "--", color=SERIES[1], linewidth=1.2, label=label)
+            # Of the bound only what lies near the measured curve.
+            top = max(np.nanmax(shown[0]), 0.0)
+            shown.append(np.clip(decades, -DECADES, top + 6))
+    mark_level(axes, report.fraction, logarithmic=True)
+    mark_lag(axes, report.lag)
+    axes.set(xlabel="lag k, steps", ylabel=r"$\log_{10} \Vert\partial s_t/\partial s_{t-k}\Vert$")
+    limit(axes, np.concatenate(shown), logarithmic=True)
+    finish(axes)
+
+
+def _singular_values(axes: "Axes", norms: JacobianNorms, of: str, ink: str) -> np.ndarray:
+    lags = norms.lags.double().numpy()
+    low, middle, high = decades_of(norms.largest.quantiles.numpy())
+    axes.fill_between(lags, low, high, color=ink, alpha=0.18, linewidth=0)
+    label = f"{of}largest singular value" + ("" if norms.exact else " (at least)")
+    axes.plot(lags, middle, color=ink, linewidth=1.6, label=label)
+    if norms.smallest is not None:
+        least = decades_of(norms.smallest.quantiles.numpy())[1]
+        if np.isfinite(least[1:]).any():
+            axes.plot(lags, least, ":", color=ink, linewidth=1.2, label=f"{of}smallest")
+    return np.concatenate([middle, high])
+
+
+def decades_of(logs: np.ndarray) -> np.ndarray:
+    """From natural logarithms to those of base 10; what is zero is left out."""
+    return np.where(np.isfinite(logs), logs, np.nan) / math.log(10)
+
+
+def draw_flow(report: ReportData, axes: "Axes") -> None:
+    """The error of each layer by lag, and what exchanging the past changes."""
+    layers = report.flow.layers
+    shown = [
+        draw_decay(axes, layer, layer.layer or "layer", colour(number))
+        for number, layer in enumerate(layers)
+    ]
+    if report.exchange is not None:
+        effects = report.exchange.effects.numpy()
+        effects = np.where(effects > 0, effects, np.nan)
+        axes.plot(
+            report.exchange.lags, effects, "o", color=colour(len(layers)), markersize=4,
+            label="past exchanged",
+        )  # fmt: skip
+        shown.append(effects)
+    mark_level(axes, report.fraction)
+    mark_lag(axes, report.lag)
+    axes.axhline(layers[0].precision, color=FAINT, linewidth=1, linestyle=":")
+    axes.set(xlabel="lag, steps", ylabel="error, of that at lag 0")
+    limit(axes, np.concatenate(shown))
+    finish(axes)
+
+
+def draw_decay(axes: "Axes", layer: LayerFlow, name: str, ink: str) -> np.ndarray:
+    """The error of one layer by lag; what was drawn."""
+    curve = relative_error(layer)
+    curve = np.where((curve > 0) & np.isfinite(curve), curve, np.nan)
+    # `limit` follows; a logarithmic axis could find no limits where no number is finite.
+    axes.set_ylim(1e-3, 1.0)
+    axes.semilogy(np.arange(len(curve)), curve, color=ink, linewidth=1.6, label=name)
+    return curve
+
+
+def relative_error(layer: LayerFlow) -> np.ndarray:
+    """The error by lag, over that at lag 0."""
+    assert layer.by_lag is not None
+    curve = layer.by_lag.double().numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return curve / curve[0]
+
+
+def draw_shares(report: ReportData, axes: "Axes") -> None:
+    """How much of the gradient of each parameter arises up to a lag."""
+    shares = [
+        (name.removeprefix("layer."), share)
+        for layer in entrances(report.flow)
+        for name, share in layer.shares().items()
+        if float(share.sum()) > 0
+    ]
+    for number, (name, share) in enumerate(shares):
+        total = share.double().cumsum(-1).numpy()
+        axes.plot(np.arange(len(total)), total, color=colour(number), label=name)
+    axes.set(
+        xlabel="up to lag, steps", ylabel="share of the gradient", xlim=(0, None), ylim=(0, 1.1)
+    )
+    axes.set_yticks(np.arange(0, 1.1, 0.2))
+    mark_lag(axes, report.lag)
+    finish(axes)
+
+
+def draw_units(report: ReportData, axes: "Axes") -> None:
+    """The share of the units whose horizon lies beyond a lag."""
+    layers = report.flow.layers
+    for number, layer in enumerate(layers):
+        horizons = np.sort(layer.unit_horizons(report.fraction).numpy())[::-1]
+        seen = np.where(np.isfinite(horizons), horizons, report.steps)
+        share = np.arange(1, len(seen) + 1) / len(seen)
+        ink = colour(number)
+        axes.step(seen, share, where="post", color=ink, label=layer.layer or "layer")
+        beyond = int(np.isinf(horizons).sum())
+        if beyond:
+            axes.plot(report.steps, beyond / len(seen), ">", color=ink)
+    mark_lag(axes, report.lag)
+    axes.set(xlabel="horizon, steps", ylabel="share of units that reach it", ylim=(0, 1.05))
+    axes.set_xlim(left=0)
+    finish(axes, legend=len(layers) > 1)
+
+
+def spectra_of(report: ReportData) -> dict[str, LyapunovSpectrum]:
+    """The Lyapunov spectra by direction; empty where there is none."""
+    return {} if report.lyapunov is None else by_direction(report.lyapunov)
+
+
+def draw_exponents(report: ReportData, axes: "Axes") -> None:
+    """The largest Lyapunov exponents, with two standard errors."""
+    spectra = spectra_of(report)
+    for number, (name, spectrum) in enumerate(spectra.items()):
+        values, error = spectrum.exponents.numpy(), spectrum.error.numpy()
+        values = np.where(np.isfinite(values), values, np.nan)
+        at = np.arange(1, len(values) + 1) + 0.12 * number
+        axes.errorbar(
+            at, values, yerr=np.nan_to_num(2 * error), fmt="o", markersize=5, capsize=3,
+            color=SERIES[number], label=name or None,
+        )  # fmt: skip
+    axes.axhline(0.0, color=INK, linewidth=0.8)
+    axes.set(xlabel="exponent", ylabel="per step")
+    axes.set_xticks(range(1, 1 + max(len(spectrum.exponents) for spectrum in spectra.values())))
+    finish(axes, legend=len(spectra) > 1)
+
+
+def draw_states(report: ReportData, axes: "Axes") -> None:
+    """The norm of the state by step, as it is and without squashing."""
+    steps = np.arange(1, report.steps + 1)
+    kinds = (("as it is", report.states.norms, SERIES[0], "-"),
+             ("without squashing", report.states.linear, SERIES[1], "--"))  # fmt: skip
+    known = np.zeros(0)
+    for label, norms, ink, style in kinds:
+        if norms is None:
+            continue
+        middle = norms.double().nanmedian(-2).values.numpy()
+        # Beyond the figure, but not so far that its scale overflows.
+        middle = np.where(np.isfinite(middle), np.minimum(middle, 1e40), np.nan)
+        axes.plot(steps, middle, style, color=ink, linewidth=1.4, label=label)
+        known = np.concatenate([known, middle[np.isfinite(middle)]])
+    if len(known) and known.min() > 0 and known.max() / known.min() > 50:
+        axes.set_yscale("log")
+        axes.set_ylim(top=min(known.max() * 2, 1e30))
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set(xlabel="step t", ylabel=r"$\Vert h_t\Vert$, median")
+    finish(axes, legend=report.states.linear is not None)
