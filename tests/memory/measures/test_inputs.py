@@ -39,9 +39,14 @@ def test_the_last_marked_step_is_the_nearest_to_an_end():
 
 def test_each_module_gets_its_own_mode_back_after_a_failure_too():
     model = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5).eval())
-    with pytest.raises(RuntimeError, match="within"), evaluation_mode(model):
-        assert not any(module.training for module in model.modules())
-        raise RuntimeError("within")
+
+    def failing():
+        with evaluation_mode(model):
+            assert not any(module.training for module in model.modules())
+            raise RuntimeError("within")
+
+    with pytest.raises(RuntimeError, match="within"):
+        failing()
     assert [module.training for module in model.modules()] == [True, True, False]
 
 

@@ -15,8 +15,7 @@ from tests.scan.cases import random
 
 import longlag as ll
 from longlag.memory import memory_report
-from longlag.memory.report import axes as style
-from longlag.memory.report import html, plots
+from longlag.memory.report import html, plots, style
 from longlag.memory.report.json_data import plain
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")

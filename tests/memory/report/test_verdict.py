@@ -84,7 +84,7 @@ def test_the_evidence_has_the_numbers():
         "horizon by layer: a 14, b over 120",
         "comes from the last 1 step\n",
         "left at lag 120 lies in 1 of 1 unit\n",
-        "exponent is -0.200 a step; near states come together",
+        "exponent is -0.200 a step; nearby states converge",
         "compared with all 120 steps",
         "the error is a random one at the output",
     ):
@@ -97,7 +97,7 @@ def test_the_evidence_has_the_numbers():
         ((0.3, 0.1), "chaotic"),
         ((0.1, 0.1), "near the edge of chaos"),
         ((-0.1, 0.1), "near the edge of chaos"),
-        ((-0.3, 0.1), "come together"),
+        ((-0.3, 0.1), "nearby states converge"),
         ((0.3, math.nan), "chaotic"),  # of one short sequence there is no error
     ],
 )
@@ -146,7 +146,7 @@ def test_a_norm_of_one_makes_nothing_larger():
 def test_where_the_radius_is_small_the_slopes_are_not_to_blame():
     """Without squashing all slopes are 1; W is not normal, and its powers vanish."""
     said = theory(elman([[0.5, 9.0], [0.0, 0.5]], activation="identity"))
-    assert "W^k fades too" in said
+    assert "the radius is small: W^k vanishes" in said
     assert "activation take" not in said
 
 
@@ -297,7 +297,7 @@ def test_a_verdict_prints_as_text():
     text = str(judge(numbers(half=3)))
     lines = text.splitlines()
     assert lines[0].startswith("Memory horizon: 14 steps")
-    assert "  - half of what the recurrent weights are told comes from the last 4 steps" in lines
+    assert "  - half of the gradient of the recurrent weights comes from the last 4 steps" in lines
     at = lines.index("Try:")
     assert lines[at + 1].startswith("  1. take an LSTM with biases for lags to 100")
     assert lines[at + 3] == "     ll.LSTM(3, 8, bias_init=ll.init.Chrono(100))"

@@ -1,7 +1,6 @@
 """What to try, by the numbers of a report; each suggestion can be followed by a call."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,14 +36,13 @@ class Advice:
     why: str
     code: str
     clip_norm: float | None = None
-    _make: Callable[[dict[str, Any]], Recurrent] | None = field(
-        default=None, repr=False, compare=False
-    )
+    _layer: type[Recurrent] | None = field(default=None, repr=False, compare=False)
+    _options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def builds(self) -> bool:
         """Whether the suggestion is a layer in place of the one looked at."""
-        return self._make is not None
+        return self._layer is not None
 
     def build(self, seed: int | torch.Generator | None = None, **options: Any) -> Recurrent:
         """The layer that the suggestion asks for, with fresh weights.
@@ -57,9 +55,9 @@ class Advice:
         Raises:
             ValueError: the suggestion is not about the layer.
         """
-        if self._make is None:
+        if self._layer is None:
             raise ValueError(f"{self.name}: it asks for another training, and not for a layer")
-        return self._make({"seed": seed, **options})
+        return self._layer(**self._options | {"seed": seed} | options)
 
 
 def advise(kind: Kind, numbers: Numbers) -> tuple[Advice, ...]:
@@ -89,10 +87,6 @@ def _reach(n: Numbers) -> int:
     return max(3, n.steps if n.lag is None else n.lag)
 
 
-def _sizes(layer: Recurrent) -> str:
-    return f"{layer.input_size}, {layer.hidden_size}"
-
-
 def grown(n: Numbers) -> str:
     """How much larger the error becomes on its way back."""
     if math.isinf(n.growth):
@@ -107,28 +101,29 @@ def _has(n: Numbers, kind: Kind = "vanishes") -> str:
     return f"the horizon is {seen} and should be {_reach(n)}"
 
 
+def _replacement(
+    name: str, text: str, why: str, layer: Recurrent, kind: type[Recurrent], code: str,
+    **options: Any,
+) -> Advice:  # fmt: skip
+    """Advice to put a layer of a kind in place of one; `code` is the options as Python."""
+    sizes = {"input_size": layer.input_size, "hidden_size": layer.hidden_size}
+    like = {"device": layer.weight_ih.device, "dtype": layer.weight_ih.dtype}
+    line = f"ll.{kind.__name__}({layer.input_size}, {layer.hidden_size}, {code})"
+    return Advice(name, text, why, line, 1.0, kind, sizes | like | options)
+
+
 def _chrono(
-    layer: Recurrent, n: Numbers, kind: type[LSTM] | type[GRU], found: Kind = "vanishes"
+    layer: Recurrent, n: Numbers, kind: type[LSTM] | type[GRU], verdict: Kind = "vanishes"
 ) -> Advice:
-    longest, name = _reach(n), kind.__name__
-    same = isinstance(layer, kind)
-    text = (
-        f"give its gates biases for lags to {longest} (chrono initialisation)"
-        if same
-        else f"take {_article(name)} with biases for lags to {longest} (chrono initialisation)"
-    )
-    why = (
-        f"{_has(n)}; a gate that starts at 1 - 1/k keeps what it holds for k steps"
-        if same
-        else f"{_has(n, found)}; its memory is passed on by a gate, not through W and a squashing"
-    )
-    return Advice(
-        f"{name.lower()}-chrono", text, why,
-        f"ll.{name}({_sizes(layer)}, bias_init=ll.init.Chrono({longest}))", 1.0,
-        lambda given: kind(
-            layer.input_size, layer.hidden_size, bias_init=init.Chrono(longest),
-            **(_like(layer) | given),
-        ),
+    reach, name = _reach(n), kind.__name__
+    text = f"take {_article(name)} with biases for lags to {reach} (chrono initialisation)"
+    why = f"{_has(n, verdict)}; its memory is passed on by a gate, not through W and a squashing"
+    if isinstance(layer, kind):
+        text = f"give its gates biases for lags to {reach} (chrono initialisation)"
+        why = f"{_has(n)}; a gate that starts at 1 - 1/k keeps what it holds for k steps"
+    return _replacement(
+        f"{name.lower()}-chrono", text, why, layer, kind, f"bias_init=ll.init.Chrono({reach})",
+        bias_init=init.Chrono(reach),
     )  # fmt: skip
 
 
@@ -139,54 +134,37 @@ def _article(name: str) -> str:
 def _leaks(layer: Recurrent, n: Numbers) -> Advice:
     """Leaks from 1/2 to 1/lag, evenly spaced by their logarithms."""
     reach, hidden = _reach(n), layer.hidden_size
-    leaks = [
-        0.5 * (2 / reach) ** (number / max(1, hidden - 1)) for number in range(hidden)
-    ]  # from 1/2 to 1/reach
-    return Advice(
+    return _replacement(
         "leaky", f"take leaky units with leaks from 1/2 to 1/{reach}",
         f"{_has(n)}; a unit with a leak of 1/k forgets in about k steps, whatever W does",
-        f"ll.Leaky({_sizes(layer)}, leak=[0.5 * (2 / {reach}) ** (k / {max(1, hidden - 1)}) "
-        f"for k in range({hidden})])",
-        1.0, lambda given: Leaky(layer.input_size, hidden, leak=leaks, **(_like(layer) | given)),
+        layer, Leaky,
+        f"leak=[0.5 * (2 / {reach}) ** (k / {max(1, hidden - 1)}) for k in range({hidden})]",
+        leak=[0.5 * (2 / reach) ** (k / max(1, hidden - 1)) for k in range(hidden)],
     )  # fmt: skip
 
 
-def _orthogonal(layer: Recurrent, n: Numbers, why: str) -> Advice:
-    return Advice(
+def _orthogonal(layer: Recurrent, why: str) -> Advice:
+    return _replacement(
         "orthogonal",
         "take tanh units, start from an orthogonal W, and clip gradients to a norm of 1",
-        why,
-        f"ll.Elman({_sizes(layer)}, weight_hh_init=ll.init.Orthogonal())",
-        1.0,
-        lambda given: Elman(
-            layer.input_size, layer.hidden_size, weight_hh_init=init.Orthogonal(),
-            **(_like(layer) | given),
-        ),
+        why, layer, Elman, "weight_hh_init=ll.init.Orthogonal()",
+        weight_hh_init=init.Orthogonal(),
     )  # fmt: skip
 
 
 def _indrnn(layer: Recurrent, n: Numbers) -> Advice:
     reach = _reach(n)
-    low = 0.5 ** (1 / reach)
-    return Advice(
-        "indrnn", f"start its own weights between 2^(-1/{reach}) and 1",
+    return _replacement(
+        "indrnn", f"start its recurrent weights between 2^(-1/{reach}) and 1",
         f"{_has(n)}; then no unit keeps less than half over {reach} steps",
-        f"ll.IndRNN({_sizes(layer)}, initial_low=0.5 ** (1 / {reach}), initial_high=1.0)",
-        1.0,
-        lambda given: IndRNN(
-            layer.input_size, layer.hidden_size, initial_low=low, initial_high=1.0,
-            **(_like(layer) | given),
-        ),
+        layer, IndRNN, f"initial_low=0.5 ** (1 / {reach}), initial_high=1.0",
+        initial_low=0.5 ** (1 / reach), initial_high=1.0,
     )  # fmt: skip
 
 
 def _clip(why: str) -> Advice:
     code = "ll.fit(model, data, clip_norm=1.0, ...)"
     return Advice("clip", "clip gradients to a norm of 1", why, code, 1.0)
-
-
-def _like(layer: Recurrent) -> dict[str, Any]:
-    return {"device": layer.weight_ih.device, "dtype": layer.weight_ih.dtype}
 
 
 def _longer(layer: Recurrent, n: Numbers) -> tuple[Advice, ...]:
@@ -200,7 +178,7 @@ def _longer(layer: Recurrent, n: Numbers) -> tuple[Advice, ...]:
     gates = (_chrono(layer, n, LSTM), _chrono(layer, n, GRU))
     if isinstance(layer, Leaky):
         return (_leaks(layer, n), *gates)
-    orthogonal = _orthogonal(layer, n, why)
+    orthogonal = _orthogonal(layer, why)
     first = (orthogonal, *gates)
     if _reach(n) > SHORT:
         first = (*gates, _leaks(layer, n), orthogonal)
@@ -209,16 +187,16 @@ def _longer(layer: Recurrent, n: Numbers) -> tuple[Advice, ...]:
 
 def _calmer(layer: Recurrent, n: Numbers) -> tuple[Advice, ...]:
     clip = _clip(
-        f"on the way back the error grows {grown(n)}; one step along it throws weights far away"
+        f"on the way back the error grows {grown(n)}; one update along it throws weights far away"
     )
     radius = max(
-        (float(each.radius) for facts in n.facts.values() for each in facts.matrices.values()),
+        (float(matrix.radius) for facts in n.facts.values() for matrix in facts.matrices.values()),
         default=0.0,
     )
     if isinstance(layer, LSTM | GRU) or radius <= WILD:
         return (clip,)
     calm = _orthogonal(
-        layer, n, f"the spectral radius of W is {radius:.2f}; at 1 the error neither grows nor dies"
+        layer, f"the spectral radius of W is {radius:.2f}; at 1 the error neither grows nor dies"
     )
     gates = (_chrono(layer, n, LSTM, "explodes"), _chrono(layer, n, GRU, "explodes"))
     return (calm, *gates, clip) if _reach(n) <= SHORT else (*gates, calm, clip)

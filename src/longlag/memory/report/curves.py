@@ -4,30 +4,30 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from longlag.memory.measures.directions import by_direction
 from longlag.memory.measures.flow import LayerFlow, entrances
 from longlag.memory.measures.lyapunov import LyapunovSpectrum
 from longlag.memory.measures.norms import JacobianNorms
-from longlag.memory.report.axes import (
-    DECADES,
-    FAINT,
-    INK,
-    SERIES,
-    colour,
-    finish,
-    limit,
-    mark_lag,
-    mark_level,
-)
+from longlag.memory.report import style
 from longlag.memory.report.data import ReportData
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "decades_of", "draw_exponents", "draw_flow", "draw_norms", "draw_shares", "draw_states",
-    "draw_units", "entrance", "relative_error", "spectra_of",
+    "draw_decay",
+    "draw_exponents",
+    "draw_flow",
+    "draw_norms",
+    "draw_shares",
+    "draw_states",
+    "draw_units",
+    "entrance",
+    "relative_error",
+    "shares_of",
+    "spectra_of",
 ]  # fmt: skip
 
 
@@ -41,7 +41,9 @@ def draw_norms(report: ReportData, axes: "Axes") -> None:
     by_name = by_direction(report.jacobian_norms)
     shown = []
     for number, (name, norms) in enumerate(by_name.items()):
-        shown.append(_singular_values(axes, norms, f"{name}: " if name else "", colour(2 * number)))
+        shown.append(
+            _singular_values(axes, norms, f"{name}: " if name else "", style.colour(2 * number))
+        )
     facts = list(report.facts.values())
     if len(facts) == 1 and facts[0].step_bound is not None:
         (norms,) = by_name.values()
@@ -50,31 +52,31 @@ def draw_norms(report: ReportData, axes: "Axes") -> None:
         if bound is not None and bool(bound.isfinite().all()):
             label = r"bound $(\gamma\,\Vert W\Vert)^k$" if len(facts[0].matrices) == 1 else "bound"
             decades = bound.numpy() / math.log(10)
-            axes.plot(lags, decades, "--", color=SERIES[1], linewidth=1.2, label=label)
+            axes.plot(lags, decades, "--", color=style.SERIES[1], linewidth=1.2, label=label)
             # Of the bound only what lies near the measured curve.
             top = max(np.nanmax(shown[0]), 0.0)
-            shown.append(np.clip(decades, -DECADES, top + 6))
-    mark_level(axes, report.fraction, logarithmic=True)
-    mark_lag(axes, report.lag)
+            shown.append(np.clip(decades, -style.DECADES, top + 6))
+    style.mark_level(axes, report.fraction, logarithmic=True)
+    style.mark_lag(axes, report.lag)
     axes.set(xlabel="lag k, steps", ylabel=r"$\log_{10} \Vert\partial s_t/\partial s_{t-k}\Vert$")
-    limit(axes, np.concatenate(shown), logarithmic=True)
-    finish(axes)
+    style.limit(axes, np.concatenate(shown), logarithmic=True)
+    style.finish(axes)
 
 
 def _singular_values(axes: "Axes", norms: JacobianNorms, of: str, ink: str) -> np.ndarray:
     lags = norms.lags.double().numpy()
-    low, middle, high = decades_of(norms.largest.quantiles.numpy())
+    low, middle, high = _decades(norms.largest.quantiles.numpy())
     axes.fill_between(lags, low, high, color=ink, alpha=0.18, linewidth=0)
     label = f"{of}largest singular value" + ("" if norms.exact else " (at least)")
     axes.plot(lags, middle, color=ink, linewidth=1.6, label=label)
     if norms.smallest is not None:
-        least = decades_of(norms.smallest.quantiles.numpy())[1]
+        least = _decades(norms.smallest.quantiles.numpy())[1]
         if np.isfinite(least[1:]).any():
             axes.plot(lags, least, ":", color=ink, linewidth=1.2, label=f"{of}smallest")
     return np.concatenate([middle, high])
 
 
-def decades_of(logs: np.ndarray) -> np.ndarray:
+def _decades(logs: np.ndarray) -> np.ndarray:
     """From natural logarithms to those of base 10; what is zero is left out."""
     return np.where(np.isfinite(logs), logs, np.nan) / math.log(10)
 
@@ -83,23 +85,23 @@ def draw_flow(report: ReportData, axes: "Axes") -> None:
     """The error of each layer by lag, and what exchanging the past changes."""
     layers = report.flow.layers
     shown = [
-        draw_decay(axes, layer, layer.layer or "layer", colour(number))
+        draw_decay(axes, layer, layer.layer or "layer", style.colour(number))
         for number, layer in enumerate(layers)
     ]
     if report.exchange is not None:
         effects = report.exchange.effects.numpy()
         effects = np.where(effects > 0, effects, np.nan)
         axes.plot(
-            report.exchange.lags, effects, "o", color=colour(len(layers)), markersize=4,
+            report.exchange.lags, effects, "o", color=style.colour(len(layers)), markersize=4,
             label="past exchanged",
         )  # fmt: skip
         shown.append(effects)
-    mark_level(axes, report.fraction)
-    mark_lag(axes, report.lag)
-    axes.axhline(layers[0].precision, color=FAINT, linewidth=1, linestyle=":")
+    style.mark_level(axes, report.fraction)
+    style.mark_lag(axes, report.lag)
+    axes.axhline(layers[0].precision, color=style.FAINT, linewidth=1, linestyle=":")
     axes.set(xlabel="lag, steps", ylabel="error, of that at lag 0")
-    limit(axes, np.concatenate(shown))
-    finish(axes)
+    style.limit(axes, np.concatenate(shown))
+    style.finish(axes)
 
 
 def draw_decay(axes: "Axes", layer: LayerFlow, name: str, ink: str) -> np.ndarray:
@@ -120,23 +122,27 @@ def relative_error(layer: LayerFlow) -> np.ndarray:
         return curve / curve[0]
 
 
-def draw_shares(report: ReportData, axes: "Axes") -> None:
-    """How much of the gradient of each parameter arises up to a lag."""
-    shares = [
+def shares_of(report: ReportData) -> list[tuple[str, Tensor]]:
+    """Each parameter that has a gradient, and the share of every lag in it."""
+    return [
         (name.removeprefix("layer."), share)
         for layer in entrances(report.flow)
         for name, share in layer.shares().items()
         if float(share.sum()) > 0
     ]
-    for number, (name, share) in enumerate(shares):
+
+
+def draw_shares(report: ReportData, axes: "Axes") -> None:
+    """How much of the gradient of each parameter arises up to a lag."""
+    for number, (name, share) in enumerate(shares_of(report)):
         total = share.double().cumsum(-1).numpy()
-        axes.plot(np.arange(len(total)), total, color=colour(number), label=name)
+        axes.plot(np.arange(len(total)), total, color=style.colour(number), label=name)
     axes.set(
         xlabel="up to lag, steps", ylabel="share of the gradient", xlim=(0, None), ylim=(0, 1.1)
     )
     axes.set_yticks(np.arange(0, 1.1, 0.2))
-    mark_lag(axes, report.lag)
-    finish(axes)
+    style.mark_lag(axes, report.lag)
+    style.finish(axes)
 
 
 def draw_units(report: ReportData, axes: "Axes") -> None:
@@ -146,15 +152,15 @@ def draw_units(report: ReportData, axes: "Axes") -> None:
         horizons = np.sort(layer.unit_horizons(report.fraction).numpy())[::-1]
         seen = np.where(np.isfinite(horizons), horizons, report.steps)
         share = np.arange(1, len(seen) + 1) / len(seen)
-        ink = colour(number)
+        ink = style.colour(number)
         axes.step(seen, share, where="post", color=ink, label=layer.layer or "layer")
         beyond = int(np.isinf(horizons).sum())
         if beyond:
             axes.plot(report.steps, beyond / len(seen), ">", color=ink)
-    mark_lag(axes, report.lag)
+    style.mark_lag(axes, report.lag)
     axes.set(xlabel="horizon, steps", ylabel="share of units that reach it", ylim=(0, 1.05))
     axes.set_xlim(left=0)
-    finish(axes, legend=len(layers) > 1)
+    style.finish(axes, legend=len(layers) > 1)
 
 
 def spectra_of(report: ReportData) -> dict[str, LyapunovSpectrum]:
@@ -171,27 +177,27 @@ def draw_exponents(report: ReportData, axes: "Axes") -> None:
         at = np.arange(1, len(values) + 1) + 0.12 * number
         axes.errorbar(
             at, values, yerr=np.nan_to_num(2 * error), fmt="o", markersize=5, capsize=3,
-            color=SERIES[number], label=name or None,
+            color=style.SERIES[number], label=name or None,
         )  # fmt: skip
-    axes.axhline(0.0, color=INK, linewidth=0.8)
+    axes.axhline(0.0, color=style.INK, linewidth=0.8)
     axes.set(xlabel="exponent", ylabel="per step")
     axes.set_xticks(range(1, 1 + max(len(spectrum.exponents) for spectrum in spectra.values())))
-    finish(axes, legend=len(spectra) > 1)
+    style.finish(axes, legend=len(spectra) > 1)
 
 
 def draw_states(report: ReportData, axes: "Axes") -> None:
-    """The norm of the state by step, as it is and without squashing."""
+    """The norm of the state by step, as it is and without the nonlinearity."""
     steps = np.arange(1, report.steps + 1)
-    kinds = (("as it is", report.states.norms, SERIES[0], "-"),
-             ("without squashing", report.states.linear, SERIES[1], "--"))  # fmt: skip
+    kinds = (("as it is", report.states.norms, style.SERIES[0], "-"),
+             ("without the nonlinearity", report.states.linear, style.SERIES[1], "--"))  # fmt: skip
     known = np.zeros(0)
-    for label, norms, ink, style in kinds:
+    for label, norms, ink, line in kinds:
         if norms is None:
             continue
         middle = norms.double().nanmedian(-2).values.numpy()
         # Beyond the figure, but not so far that its scale overflows.
         middle = np.where(np.isfinite(middle), np.minimum(middle, 1e40), np.nan)
-        axes.plot(steps, middle, style, color=ink, linewidth=1.4, label=label)
+        axes.plot(steps, middle, line, color=ink, linewidth=1.4, label=label)
         known = np.concatenate([known, middle[np.isfinite(middle)]])
     if len(known) and known.min() > 0 and known.max() / known.min() > 50:
         axes.set_yscale("log")
@@ -199,4 +205,4 @@ def draw_states(report: ReportData, axes: "Axes") -> None:
     else:
         axes.set_ylim(bottom=0)
     axes.set(xlabel="step t", ylabel=r"$\Vert h_t\Vert$, median")
-    finish(axes, legend=report.states.linear is not None)
+    style.finish(axes, legend=report.states.linear is not None)

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longlag.memory.report import axes, plots
+from longlag.memory.report import plots, style
 from longlag.memory.report.data import ReportData
 from longlag.storage.atomic import atomic_write_text
 
@@ -100,7 +100,7 @@ def _svg(figure: "Figure", salt: str) -> Any:
     assert width is not None
     assert height is not None
     text = text.replace(width[0], "", 1).replace(height[0], "", 1)
-    for ink, name in ((axes.INK, "ink"), (axes.GRID, "grid"), (axes.FAINT, "faint")):
+    for ink, name in ((style.INK, "ink"), (style.GRID, "grid"), (style.FAINT, "faint")):
         text = text.replace(ink, f"var(--{name})")
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
     return Markup(text)

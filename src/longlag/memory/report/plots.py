@@ -5,21 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from longlag.memory.measures.flow import entrances
-from longlag.memory.report.axes import INK, colour, finish, limit, mark_lag, mark_level, shown_name
-from longlag.memory.report.curves import (
-    draw_decay,
-    draw_exponents,
-    draw_flow,
-    draw_norms,
-    draw_shares,
-    draw_states,
-    draw_units,
-    entrance,
-    spectra_of,
-)
+from longlag.memory.report import curves, style, unrolled
 from longlag.memory.report.data import ReportData
-from longlag.memory.report.unrolled import draw_unrolled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,8 +62,8 @@ def sheet(report: ReportData) -> "Figure":
     for number, name in enumerate(names):
         axes = figure.add_subplot(grid[1 + number // 2, number % 2])
         PANELS[name].draw(report, axes)
-        axes.set_title(PANELS[name].title, fontsize="medium", color=INK)
-    figure.suptitle(f"{shown_name(report.name)}: {report.verdict.headline}", color=INK)
+        axes.set_title(PANELS[name].title, fontsize="medium", color=style.INK)
+    figure.suptitle(f"{style.shown_name(report.name)}: {report.verdict.headline}", color=style.INK)
     return figure
 
 
@@ -87,15 +74,17 @@ def overlay(reports: Mapping[str, ReportData]) -> "Figure":
     figure = Figure(figsize=(8.6, 3.8), layout="constrained")
     axes = figure.subplots()
     shown = [
-        draw_decay(axes, entrance(report), shown_name(name), colour(number))
+        curves.draw_decay(
+            axes, curves.entrance(report), style.shown_name(name), style.colour(number)
+        )
         for number, (name, report) in enumerate(reports.items())
     ]
     first = next(iter(reports.values()))
-    mark_level(axes, first.fraction)
-    mark_lag(axes, first.lag)
+    style.mark_level(axes, first.fraction)
+    style.mark_lag(axes, first.lag)
     axes.set(xlabel="lag, steps", ylabel="error, of that at lag 0")
-    limit(axes, np.concatenate(shown))
-    finish(axes)
+    style.limit(axes, np.concatenate(shown))
+    style.finish(axes)
     return figure
 
 
@@ -104,46 +93,42 @@ PANELS = {
         "The unrolled network",
         "The error enters at the newest state and goes back in time. The colour of an arrow is how "
         "much of it is left.",
-        draw_unrolled, lambda _: True, (11.0, 2.7),
+        unrolled.draw_unrolled, lambda _: True, (11.0, 2.7),
     ),
     "flow": Panel(
         "Where the error goes",
         "Norm of dE/ds by lag, over that at lag 0. Points: how much the output changes where the "
-        "past is exchanged with that of another sequence. Dotted: the rounding of the numbers.",
-        draw_flow, lambda _: True,
+        "past is exchanged with that of another sequence. Dotted: rounding error.",
+        curves.draw_flow, lambda _: True,
     ),
     "norms": Panel(
         "How much a state depends on an earlier one",
         "Singular values of the product of Jacobians by lag: median over chains, band from 10 % to "
         "90 %; the bound holds whatever the input.",
-        draw_norms, lambda _: True,
+        curves.draw_norms, lambda _: True,
     ),
     "shares": Panel(
-        "What the weights are told",
+        "Where the gradient of the weights comes from",
         "How much of the gradient arises within a lag: norms of the terms of dE/dW, summed up.",
-        draw_shares,
-        lambda report: any(
-            float(share.sum()) > 0
-            for layer in entrances(report.flow)
-            for share in layer.shares().values()
-        ),
+        curves.draw_shares,
+        lambda report: bool(curves.shares_of(report)),
     ),
     "units": Panel(
-        "Which units carry it",
+        "Which units carry the memory",
         "Share of the units whose own error reaches a lag; the triangle counts those that reach "
         "beyond the steps seen.",
-        draw_units, lambda _: True,
+        curves.draw_units, lambda _: True,
     ),
     "lyapunov": Panel(
         "Lyapunov exponents",
         "Growth of small disturbances along the sequences, with two standard errors; above 0 is "
         "chaos.",
-        draw_exponents, lambda report: bool(spectra_of(report)),
+        curves.draw_exponents, lambda report: bool(curves.spectra_of(report)),
     ),
     "growth": Panel(
         "The state on its way forward",
-        "Norm of h by step; dashed the same weights without squashing.",
-        draw_states, lambda _: True,
+        "Norm of h by step; dashed, the same weights without the nonlinearity.",
+        curves.draw_states, lambda _: True,
     ),
 }  # fmt: skip
 """The figures by name, in the order of the page."""

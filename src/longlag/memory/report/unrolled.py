@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longlag.memory.report.axes import FAINT, INK, SERIES
+from longlag.memory.report import style
 from longlag.memory.report.curves import entrance, relative_error
 from longlag.memory.report.data import ReportData
 
@@ -27,7 +27,7 @@ def draw_unrolled(report: ReportData, axes: "Axes") -> None:
         decades = np.log10(curve)
     decades = np.where(np.isfinite(decades), decades, FLOOR).clip(FLOOR, 0.0)
     strength = 1 - decades / FLOOR
-    colours = LinearSegmentedColormap.from_list("", [FAINT, SERIES[0], SERIES[1]])
+    colours = LinearSegmentedColormap.from_list("", [style.FAINT, style.SERIES[0], style.SERIES[1]])
     lags = _shown_lags(len(curve) - 1, report.lag)
     at = {lag: -float(number) for number, lag in enumerate(lags)}
 
@@ -42,13 +42,15 @@ def draw_unrolled(report: ReportData, axes: "Axes") -> None:
         )  # fmt: skip
 
     def write(x: float, y: float, text: str, size: int = 8) -> None:
-        axes.text(x, y, text, ha="center", va="center", fontsize=size, color=INK)
+        axes.text(x, y, text, ha="center", va="center", fontsize=size, color=style.INK)
 
     for number, lag in enumerate(lags):
         x = at[lag]
         power = float(strength[lag])
         axes.add_patch(
-            Circle((x, 0), 0.2, facecolor=colours(power), edgecolor=INK, linewidth=0.8, alpha=0.9)
+            Circle(
+                (x, 0), 0.2, facecolor=colours(power), edgecolor=style.INK, linewidth=0.8, alpha=0.9
+            )
         )
         write(x, -0.42, "h(t)" if lag == 0 else f"h(t−{lag})")
         arrow((x, -0.6), (x, -0.95), power)
@@ -84,6 +86,6 @@ def _scale(axes: "Axes", colours: Any) -> None:
     inset.imshow(np.linspace(0, 1, 64)[None], aspect="auto", cmap=colours, extent=(FLOOR, 0, 0, 1))
     inset.set_yticks([])
     inset.set_xticks([FLOOR, FLOOR / 2, 0], ["$10^{-4}$ or less", "1 %", "1"])
-    inset.tick_params(labelsize=7, colors=INK, length=2)
+    inset.tick_params(labelsize=7, colors=style.INK, length=2)
     for spine in inset.spines.values():
         spine.set_visible(False)

@@ -33,13 +33,11 @@ class Verdict:
     advice: tuple[Advice, ...]
 
     def __str__(self) -> str:
-        lines = [self.headline, *(f"  - {each}" for each in self.evidence)]
+        lines = [self.headline, *(f"  - {sentence}" for sentence in self.evidence)]
         if self.advice:
             lines.append("Try:")
-        for number, each in enumerate(self.advice, 1):
-            lines.append(f"  {number}. {each.text}")
-            lines.append(f"     {each.why}")
-            lines += [f"     {line}" for line in each.code.splitlines()]
+        for number, advice in enumerate(self.advice, 1):
+            lines += [f"  {number}. {advice.text}", f"     {advice.why}", f"     {advice.code}"]
         return "\n".join(lines)
 
 
@@ -90,45 +88,46 @@ def _headline(kind: Kind, n: Numbers) -> str:
 def _evidence(n: Numbers) -> Sequence[str]:
     if not n.finite:
         return []
-    found = [_decay(n)]
+    lines = [_decay(n)]
     if n.growth > EXPLODES:
-        found.append(f"on the way back the error grows {grown(n)}")
+        lines.append(f"on the way back the error grows {grown(n)}")
     if n.noise is not None:
-        found.append(
-            f"from lag {n.noise} on it is below the rounding of the numbers: no training can use it"
+        lines.append(
+            f"from lag {n.noise} on it is below the rounding error: training cannot use it"
         )
     if len(n.by_layer) > 1:
-        each = ", ".join(f"{name} {_horizon(h, n.steps)}" for name, h in n.by_layer.items())
-        found.append(f"horizon by layer: {each}")
+        horizons = ", ".join(f"{name} {_horizon(h, n.steps)}" for name, h in n.by_layer.items())
+        lines.append(f"horizon by layer: {horizons}")
     for name, facts in n.facts.items():
-        found += _theory(name if len(n.facts) > 1 else "", facts, n)
+        lines += _theory(name if len(n.facts) > 1 else "", facts, n)
     if n.half is not None:
-        found.append(
-            f"half of what the recurrent weights are told comes from the last "
+        lines.append(
+            f"half of the gradient of the recurrent weights comes from the last "
             f"{_count(n.half + 1, 'step')}"
         )
     far = _far(n)
     if n.carriers:
-        found.append(
+        lines.append(
             f"half of the squared error that is left at lag {far} lies in {n.carriers} of "
             f"{_count(n.units, 'unit')}"
         )
     if n.held is not None:
-        found.append(
-            f"a state exchanged with that of another sequence {_count(n.held, 'step')} before the "
-            "end still changes the output by a tenth or more of the distance between two outputs"
+        lines.append(
+            f"exchanging the state with that of another sequence {_count(n.held, 'step')} before "
+            "the end still changes the output by a tenth or more of the distance between two "
+            "outputs"
         )
     if n.exponent is not None:
         value, error = n.exponent
-        sign = "chaotic: near states part" if value > 0 else "near states come together"
+        means = "chaotic: nearby states diverge" if value > 0 else "nearby states converge"
         if abs(value) <= 2 * error:
-            sign = "near the edge of chaos"
-        found.append(f"the largest Lyapunov exponent is {value:+.3f} a step; {sign}")
+            means = "near the edge of chaos"
+        lines.append(f"the largest Lyapunov exponent is {value:+.3f} a step; {means}")
     if n.lag is None and n.horizon is not None:
-        found.append(f"no lag of the task was given: it is compared with all {n.steps} steps")
+        lines.append(f"no lag of the task was given: it is compared with all {n.steps} steps")
     if not n.of_loss:
-        found.append("the error is a random one at the output: no target was given, or none is due")
-    return found
+        lines.append("the error is a random one at the output: no target was given, or none is due")
+    return lines
 
 
 def _decay(n: Numbers) -> str:
@@ -155,22 +154,22 @@ def _theory(name: str, facts: SpectralFacts, n: Numbers) -> list[str]:
         return []
     (matrix,) = facts.matrices.values()
     norm, radius = float(matrix.norm), float(matrix.radius)
-    told = f"{of}||W|| = {norm:.2f}, spectral radius {radius:.2f}, 1/gamma = {critical:g}"
+    said = f"{of}||W|| = {norm:.2f}, spectral radius {radius:.2f}, 1/gamma = {critical:g}"
     if facts.vanishes:
         return [
-            f"{told}: sufficient for vanishing; whatever the input, a step keeps no more than "
+            f"{said}: sufficient for vanishing; whatever the input, a step keeps no more than "
             f"{bound:.2f} of the influence of the past"
         ]
     if bound <= 1 + 1e-6:
-        return [f"{told}: no step makes the influence of the past larger"]
+        return [f"{said}: no step makes the influence of the past larger"]
     if not math.isnan(n.rate) and n.rate < 0 and radius < critical:
-        return [f"{told}: the norm does not settle it; but the radius is small, and W^k fades too"]
+        return [f"{said}: the norm alone does not decide it, but the radius is small: W^k vanishes"]
     if not math.isnan(n.rate) and n.rate < 0:
         return [
-            f"{told}: the weights alone do not settle it; what they let through the slopes of the "
-            "activation take"
+            f"{said}: the weights alone do not decide it: the slopes of the activation take away "
+            "what they amplify"
         ]
-    return [f"{told}: the condition that is necessary for exploding holds"]
+    return [f"{said}: the condition that is necessary for exploding holds"]
 
 
 def _horizon(lag: int | None, steps: int) -> str:

@@ -221,7 +221,7 @@ def _apart_from_training(device: torch.device) -> Iterator[None]:
 def _curves(part: Part, lags: Sequence[int], seed: int) -> dict[str, tuple[float, ...]]:
     """The mean logarithm by lag, NaN for lags beyond the steps; by direction, "" for only one."""
     both = hasattr(part.layer, "backward_layer")
-    names = ("forward_layer", "backward_layer") if both else ("",)
+    names: tuple[str, ...] = ("forward_layer", "backward_layer") if both else ("",)
     nothing = dict.fromkeys(names, (math.nan,) * len(lags))
     if not all(bool(parameter.isfinite().all()) for parameter in part.layer.parameters()):
         return nothing
