@@ -32,14 +32,14 @@ class Chains:
     ) -> None:
         self.passes, self.sequences, self.ends, self.reach = passes, sequences, ends, reach
         self.size = joint_size(passes)
-        self.sizes = [each.layer.hidden_size for each in passes for _ in each.states]
+        self.sizes = [run.layer.hidden_size for run in passes for _ in run.states]
         self.longest = int(reach.max()) if reach.numel() else 0
         self.shortest = int(reach.min()) if reach.numel() else 0
         numbers = 1
-        for each in passes:
-            recurrence = each.layer.recurrence
+        for run in passes:
+            recurrence = run.layer.recurrence
             partials = (len(recurrence.states) + 2) * (len(recurrence.drive_symbols) + 2)
-            numbers += partials * each.layer.hidden_size * sequences.numel()
+            numbers += partials * run.layer.hidden_size * sequences.numel()
         self.block = max(1, AT_ONCE // numbers)
         self._first = -1
         self._linear: list[Linear] = []
@@ -99,8 +99,8 @@ class Chains:
                 replicas = torch.arange(len(self.sequences), device=self.ends.device)
                 rows = (replicas.unsqueeze(-1), self.sequences)
             self._linear = [
-                Linear(each, each.drive[(times, *rows)], [p[(times, *rows)] for p in each.states])
-                for each in self.passes
+                Linear(run, run.drive[(times, *rows)], [p[(times, *rows)] for p in run.states])
+                for run in self.passes
             ]
             self._first = first
         return self._linear, lag - 1 - first

@@ -66,7 +66,8 @@ def reads_back_inside(module: nn.Module) -> bool:
 
     A bidirectional module itself does not count, but where it stands in another.
     """
-    return any(hasattr(each, "backward_layer") for each in module.modules() if each is not module)
+    inside = (part for part in module.modules() if part is not module)
+    return any(hasattr(part, "backward_layer") for part in inside)
 
 
 def each_direction(

@@ -106,7 +106,7 @@ def past_effects(
     layer = recurrent_of(model)
     if not isinstance(layer, RecurrentModule):
         raise TypeError(f"model: got {type(model).__name__}, expected a recurrent module")
-    if any(hasattr(each, "backward_layer") for each in layer.modules()):
+    if any(hasattr(module, "backward_layer") for module in layer.modules()):
         raise ValueError("model: reads in both directions, and so has no past; expected one")
     if x.shape[-3] < 2 or x.dim() != 3:
         raise ValueError(f"x: got shape {tuple(x.shape)}, expected (N, T, C) with N >= 2")

@@ -121,7 +121,7 @@ class ErrorFlow:
 
     def horizons(self, fraction: float = 0.01) -> dict[str, int | None]:
         """The horizon of each layer by its name."""
-        return {each.layer: each.horizon(fraction) for each in self.layers}
+        return {flow.layer: flow.horizon(fraction) for flow in self.layers}
 
 
 def product(output: Tensor, target: Tensor) -> Tensor:
@@ -278,13 +278,14 @@ def _of_one(
         gradient = gradient_by_lag(model, inputs.x, target, loss, step="all", **inputs.options)
         terms = gradient.norms()
     layers = []
-    for each in run.layers:
-        names = names_in(model, each.layer)
+    for layer_run in run.layers:
+        names = names_in(model, layer_run.layer)
         if weights and at is not None:
-            own = {names[n]: norms for n, norms in term_norms(each, at).items() if n in names}
+            by_name = term_norms(layer_run, at)
+            own = {names[n]: norms for n, norms in by_name.items() if n in names}
         else:
             own = {name: terms[name] for name in names.values() if name in terms}
-        layers.append(_layer_flow(each, at, own))
+        layers.append(_layer_flow(layer_run, at, own))
     return ErrorFlow(error.loss.detach(), step, tuple(layers))
 
 

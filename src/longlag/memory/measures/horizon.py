@@ -35,8 +35,8 @@ def horizon(curve: Tensor, fraction: float = 0.01, *, logarithmic: bool = False)
     """
     if curve.dim() != 1 or not len(curve):
         raise ValueError(f"curve: got shape {tuple(curve.shape)}, expected (L,), L >= 1")
-    found = float(horizons(curve.unsqueeze(-1), fraction, logarithmic=logarithmic))
-    return int(found) if math.isfinite(found) else None
+    lag = float(horizons(curve.unsqueeze(-1), fraction, logarithmic=logarithmic))
+    return int(lag) if math.isfinite(lag) else None
 
 
 def horizons(curves: Tensor, fraction: float = 0.01, *, logarithmic: bool = False) -> Tensor:
@@ -63,8 +63,8 @@ def horizons(curves: Tensor, fraction: float = 0.01, *, logarithmic: bool = Fals
     below = curves.double() < limit
     lags = torch.arange(1, len(curves) + 1, device=curves.device, dtype=torch.float64)
     lags = lags.view(-1, *[1] * (curves.dim() - 1))
-    found = torch.where(below, 0.0, lags).amax(0)  # the lag after the last that is not below
-    return found.masked_fill(found == len(curves), math.inf)
+    first = torch.where(below, 0.0, lags).amax(0)  # the lag after the last that is not below
+    return first.masked_fill(first == len(curves), math.inf)
 
 
 def spread(longest: int, count: int) -> list[int]:

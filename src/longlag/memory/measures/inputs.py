@@ -79,10 +79,10 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     >>> layer.training, layer[1].training
     (True, False)
     """
-    modes = {each: each.training for each in module.modules()}
+    modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
         yield
     finally:
-        for each, mode in modes.items():
-            each.training = mode
+        for part, mode in modes.items():
+            part.training = mode

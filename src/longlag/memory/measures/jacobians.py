@@ -93,14 +93,14 @@ def _joint(passes: Sequence[Pass], stretch: slice) -> Tensor:
     drive = passes[0].drive[stretch]
     jacobians = drive.new_zeros((*drive.shape[:-1], size, size))
     below: slice | None = None
-    for each in passes:
-        linear = Linear(each, each.drive[stretch], each.before(stretch))
-        stop = begin + linear.count * each.layer.hidden_size
+    for run in passes:
+        linear = Linear(run, run.drive[stretch], run.before(stretch))
+        stop = begin + linear.count * run.layer.hidden_size
         jacobians[..., begin:stop, begin:stop] = linear.matrices()
         if below is not None:
             rows = jacobians[..., below, :begin]
             jacobians[..., begin:stop, :begin] = linear.input_matrices() @ rows
-        first = begin + each.step.output * each.layer.hidden_size
-        below, begin = slice(first, first + each.layer.hidden_size), stop
+        first = begin + run.step.output * run.layer.hidden_size
+        below, begin = slice(first, first + run.layer.hidden_size), stop
     there = apart_from_padding(passes[0], stretch)
     return jacobians if there is None else jacobians.masked_fill(~there.unsqueeze(-1), 0.0)

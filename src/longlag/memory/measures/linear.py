@@ -34,20 +34,20 @@ AT_ONCE = 1 << 22
 
 def joint_size(passes: Sequence[Pass]) -> int:
     """S, the numbers of the states of all layers together."""
-    return sum(len(each.states) * each.layer.hidden_size for each in passes)
+    return sum(len(run.states) * run.layer.hidden_size for run in passes)
 
 
 def stretches(passes: Sequence[Pass]) -> list[slice]:
     """The steps in stretches, as long as the partials of any layer may be taken at once."""
     steps = len(passes[0].drive)
-    numbers = max(each.drive[:1].numel() * (2 + len(each.states)) for each in passes)
+    numbers = max(run.drive[:1].numel() * (2 + len(run.states)) for run in passes)
     length = max(1, AT_ONCE // max(1, numbers))
     return [slice(first, min(first + length, steps)) for first in range(0, steps, length)]
 
 
-def apart_from_padding(each: Pass, stretch: slice) -> Tensor | None:
+def apart_from_padding(run: Pass, stretch: slice) -> Tensor | None:
     """Where J_t is not zero by definition, (B, N, 1): no padding, no reset; None for everywhere."""
-    masks = (each.schedule.active, each.schedule.keep)
+    masks = (run.schedule.active, run.schedule.keep)
     parts = [mask[stretch] for mask in masks if mask is not None]
     return functools.reduce(torch.logical_and, parts) if parts else None
 
@@ -58,13 +58,13 @@ class Linear:
     R replicas put an R before M. Vectors at one step are (M, K, H), one such for each state.
 
     Args:
-        each: the layer's pass, for its weights.
+        run: the layer's pass, for its weights.
         drive: (B, M, G H), a of these steps.
         before: s_{t-1} of these steps, each (B, M, H).
     """
 
-    def __init__(self, each: Pass, drive: Tensor, before: Sequence[Tensor]) -> None:
-        self.step, self.layer, weights = each.step, each.layer, each.weights
+    def __init__(self, run: Pass, drive: Tensor, before: Sequence[Tensor]) -> None:
+        self.step, self.layer, weights = run.step, run.layer, run.weights
         self.blocks = self.step.blocks(weights)
         self.count, shape = len(before), before[0].shape
         partials = self.step.partials(drive, before, self.blocks, weights.units, None)
@@ -84,7 +84,6 @@ class Linear:
             for n, symbol in enumerate(recurrence.state_symbols)
             if (k, symbol) in partials
         ]
-        self.inputs = [symbols.index(gate.from_input) for gate in recurrence.gates]
 
     def back(
         self, at: int, errors: Sequence[Tensor], below: bool
@@ -138,7 +137,9 @@ class Linear:
                 drives[number] = _add(drives[number], part)
         if d_input is not None:
             parts = _rows_times(d_input, self.layer.weight_ih.detach().mT)
-            for number, part in zip(self.inputs, parts.chunk(len(self.inputs), -1), strict=True):
+            for number, part in zip(
+                self.step.drive_of_gate, parts.chunk(len(self.step.drive_of_gate), -1), strict=True
+            ):
                 drives[number] = _add(drives[number], part)
         after: list[Any] = [None] * self.count
         for k, partial in enumerate(self.by_drives):
@@ -172,7 +173,7 @@ class Linear:
         """ds_t/dx_t of all steps: (B, M, S, C)."""
         hidden, matrix = self.layer.hidden_size, self.layer.weight_ih.detach().unsqueeze(-3)
         jacobians = self._zeros(hidden, matrix.shape[-1])
-        for number, rows in zip(self.inputs, matrix.split(hidden, -2), strict=True):
+        for number, rows in zip(self.step.drive_of_gate, matrix.split(hidden, -2), strict=True):
             for k, partial in enumerate(self.by_drives):
                 if partial is not None:
                     jacobians[..., k, :, :].addcmul_(partial[..., number, :].unsqueeze(-1), rows)

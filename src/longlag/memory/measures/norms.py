@@ -217,7 +217,7 @@ def _of_direction(
     wanted = range(wanted + 1) if isinstance(wanted, int) else wanted
     chosen = sorted({lag for lag in wanted if lag <= steps})
     longest = chosen[-1] if chosen else 0
-    weights = 2.0 * sum(_numbers(each) for each in run.layers)
+    weights = 2.0 * sum(_numbers(layer) for layer in run.layers)
     generator = torch.Generator().manual_seed(seed)
     one = longest * weights * vectors_for(size, longest)
     count = max(2, min(CHAINS, int(BUDGET / max(1.0, one)))) if sample is None else sample
@@ -253,24 +253,24 @@ def _vector_norms(chains: Chains, lags: Sequence[int], generator: torch.Generato
     try:
         return vector_norms(chains, lags, generator)
     except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
-        weights = [w for each in chains.passes for _, w in each.layer.named_parameters()]
-        parts = (*(each.drive for each in chains.passes), *weights)
-        if all(bool(each.isfinite().all()) for each in parts):
+        weights = [w for run in chains.passes for _, w in run.layer.named_parameters()]
+        drives = [run.drive for run in chains.passes]
+        if all(bool(tensor.isfinite().all()) for tensor in (*drives, *weights)):
             raise
     nothing = torch.full((*chains.front, len(lags)), torch.nan, dtype=torch.float64)
     return ChainNorms.same(nothing.to(chains.ends.device))
 
 
-def _numbers(each: Pass) -> int:
+def _numbers(run: Pass) -> int:
     """Numbers in the matrices that a vector meets at each step of one network."""
-    matrices = (each.layer.weight_ih, each.layer.weight_hh)
+    matrices = (run.layer.weight_ih, run.layer.weight_hh)
     numbers = sum(matrix.numel() for matrix in matrices if matrix is not None)
-    return numbers // (each.layer.replicas or 1)
+    return numbers // (run.layer.replicas or 1)
 
 
 def _at_once(passes: Sequence[Pass], method: str, longest: int) -> int:
     """How many chains are followed side by side."""
-    size, drives = joint_size(passes), sum(each.drive.shape[-1] for each in passes)
+    size, drives = joint_size(passes), sum(run.drive.shape[-1] for run in passes)
     replicas = passes[0].layer.replicas or 1
     rows = size if method == "exact" else vectors_for(size, longest)
     return max(1, chain_norms.AT_ONCE // (replicas * rows * (size + drives)))

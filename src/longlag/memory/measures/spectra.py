@@ -94,8 +94,8 @@ class SpectralFacts:
         if self.step_bound is None:
             return None
         lags = lags.to(self.step_bound)
-        found = lags * self.step_bound.log().unsqueeze(-1)
-        return found.masked_fill(lags == 0, 0.0)  # 0 times -inf
+        logs = lags * self.step_bound.log().unsqueeze(-1)
+        return logs.masked_fill(lags == 0, 0.0)  # 0 times -inf
 
 
 @torch.no_grad()
@@ -166,19 +166,19 @@ def facts_by_layer(module: nn.Module) -> dict[str, SpectralFacts]:
 
 def _matrices(layer: Layer) -> dict[str, Tensor]:
     """The recurrent matrices by gate, in float64; diagonal ones as matrices."""
-    found, row = {}, 0
+    matrices, row = {}, 0
     hidden = layer.hidden_size
     for gate in layer.recurrence.gates:
         if isinstance(gate.wiring, Diagonal):
             weight = layer.unit(f"diagonal.{gate.name}").detach().double()
-            found[gate.name] = torch.diag_embed(weight)
+            matrices[gate.name] = torch.diag_embed(weight)
         for number, dense in enumerate(gate.matrices):
             assert layer.weight_hh is not None
             rows = layer.weight_hh.detach()[..., row * hidden : (row + 1) * hidden, :].double()
             name = gate.name if len(gate.matrices) == 1 else f"{gate.name}.{number}"
-            found[name] = patterned(rows, dense.pattern)
+            matrices[name] = patterned(rows, dense.pattern)
             row += 1
-    return found
+    return matrices
 
 
 def _facts(matrix: Tensor) -> MatrixFacts:

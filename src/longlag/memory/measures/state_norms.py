@@ -1,4 +1,4 @@
-r"""How large the state becomes on its way forward, and what it would be without squashing.
+r"""How large the state becomes over the steps, and how large without the nonlinearity.
 
 In :math:`h_t = W h_{t-1} + U x_t + b` the state grows as :math:`\lVert W^k \rVert`: without end
 where the spectral radius of W is above 1. Squashed by tanh it stays within :math:`\sqrt H`; what
@@ -61,8 +61,8 @@ def state_norms(
 
     >>> import longlag as ll
     >>> layer = ll.Elman(1, 2, bias=False, weight_hh_init=ll.init.Identity(1.1), seed=0)
-    >>> found = state_norms(layer, torch.ones(1, 100, 1))
-    >>> bool(found.norms.max() < 2**0.5), bool(found.linear[0, -1] > 1000)
+    >>> states = state_norms(layer, torch.ones(1, 100, 1))
+    >>> bool(states.norms.max() < 2**0.5), bool(states.linear[0, -1] > 1000)
     (True, True)
     """
     layer, inputs = recurrent_of(model), Inputs(x, lengths, resets, state)
@@ -78,7 +78,7 @@ def _norms(layer: nn.Module, inputs: Inputs) -> Tensor:
 
 
 def _linear_twin(layer: nn.Module) -> Recurrent | None:
-    """The same weights in a cell without squashing."""
+    """The same weights in a cell without the nonlinearity."""
     if not isinstance(layer, Recurrent):
         return None
     cell: Any = layer.cell

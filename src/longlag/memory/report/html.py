@@ -67,13 +67,13 @@ def _render(reports: Mapping[str, ReportData], *, whole: bool) -> str:
 def _shown(name: str, report: ReportData) -> dict[str, Any]:
     figures = [
         {
-            "name": each,
+            "name": panel_name,
             "title": panel.title,
             "caption": panel.caption,
-            "wide": each == "unrolled",
-            "svg": _svg(plots.draw(report, each), f"{name}-{each}"),
+            "wide": panel_name == "unrolled",
+            "svg": _svg(plots.draw(report, panel_name), f"{name}-{panel_name}"),
         }
-        for each, panel in plots.PANELS.items()
+        for panel_name, panel in plots.PANELS.items()
         if panel.there(report)
     ]
     return {"name": name, "report": report, "verdict": report.verdict, "figures": figures}

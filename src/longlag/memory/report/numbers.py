@@ -114,7 +114,7 @@ def _exponent(
     """The largest exponent of all directions and its error; None where none is finite."""
     spectra = {} if lyapunov is None else by_direction(lyapunov)
     leading = max(
-        ((float(each.exponents[0]), float(each.error[0])) for each in spectra.values()),
+        ((float(one.exponents[0]), float(one.error[0])) for one in spectra.values()),
         default=None,
     )
     return leading if leading is not None and math.isfinite(leading[0]) else None

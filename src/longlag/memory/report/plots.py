@@ -40,8 +40,8 @@ def draw(report: ReportData, name: str) -> "Figure":
         ValueError: there is none of that name, or the report has not what it needs.
     """
     if name not in PANELS or not PANELS[name].there(report):
-        there = [each for each, panel in PANELS.items() if panel.there(report)]
-        raise ValueError(f"name: got {name!r}, expected one of {', '.join(there)}")
+        names = [name for name, panel in PANELS.items() if panel.there(report)]
+        raise ValueError(f"name: got {name!r}, expected one of {', '.join(names)}")
     from matplotlib.figure import Figure
 
     panel = PANELS[name]

@@ -46,7 +46,7 @@ class MemoryReport(ReportData):
             where there are too few steps, or resets.
         exchange: what the output owes to the past, found by exchanging it between sequences; None
             for both directions, with resets, and where there are no two sequences.
-        states: norms of the output by step, as it is and without squashing.
+        states: norms of the output by step, as it is and without the nonlinearity.
         verdict: all that in words, with advice.
     """
 
@@ -207,7 +207,7 @@ def _taken(model: nn.Module) -> nn.Module:
     if isinstance(model, SequenceModel | RecurrentModule):
         return model
     if isinstance(model, nn.Module) and any(
-        isinstance(each, nn.RNNBase | RecurrentModule) for each in model.modules()
+        isinstance(module, nn.RNNBase | RecurrentModule) for module in model.modules()
     ):
         raise TypeError(
             f"model: got {type(model).__name__}, which holds recurrent modules among others; use "
@@ -221,15 +221,15 @@ def _taken(model: nn.Module) -> nn.Module:
 
 def _describe(model: nn.Module) -> str:
     layer = recurrent_of(model)
-    count = sum(each.numel() for each in model.parameters())
+    count = sum(parameter.numel() for parameter in model.parameters())
     parts = [type(layer).__name__]
     if hasattr(layer, "extra_repr") and layer.extra_repr():
         parts = [f"{parts[0]}({layer.extra_repr()})"]
     elif len(list(layer.children())) > 1:
         inner = ", ".join(
-            f"{type(each).__name__}({each.extra_repr()})"
-            for each in layer.modules()
-            if hasattr(each, "recurrence")
+            f"{type(part).__name__}({part.extra_repr()})"
+            for part in layer.modules()
+            if hasattr(part, "recurrence")
         )
         parts = [f"{parts[0]} of {inner}"]
     if isinstance(model, SequenceModel):

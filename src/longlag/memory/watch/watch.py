@@ -16,11 +16,10 @@ from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
 from longlag.layers.base import RecurrentModule
-from longlag.memory.measures.directions import Directions
 from longlag.memory.measures.flow import ErrorFlow, product
 from longlag.memory.measures.jacobians import state_jacobians
 from longlag.memory.measures.modules import reader_of, recurrent_modules
-from longlag.memory.measures.norms import JacobianNorms, jacobian_norms
+from longlag.memory.measures.norms import jacobian_norms
 from longlag.memory.measures.spectra import SpectralFacts, facts_by_layer
 from longlag.memory.report.report import memory_report
 from longlag.memory.watch.calls import Call, stands_in
@@ -123,19 +122,11 @@ class Watched:
 
         Cost: as there, and a copy of the weights of a module of torch.nn.
         """
-
-        def of(part: Part) -> JacobianNorms | Directions[JacobianNorms]:
-            return jacobian_norms(part.layer, **part.arguments(options))
-
-        return _by_part(self._parts(self._latest(), None), of)
+        return self._measured(jacobian_norms, options)
 
     def jacobians(self, **options: Any) -> Any:
         """:func:`~longlag.memory.state_jacobians` of the last pass; as :meth:`norms`."""
-
-        def of(part: Part) -> Tensor | Directions[Tensor]:
-            return state_jacobians(part.layer, **part.arguments(options))
-
-        return _by_part(self._parts(self._latest(), None), of)
+        return self._measured(state_jacobians, options)
 
     def flow(self, *, step: int | Literal["all"] | None = None, **options: Any) -> ErrorFlow:
         r"""Where the error of the last backward pass goes, back in time.
@@ -241,6 +232,11 @@ class Watched:
                 "seen: run the model once without"
             )
         return self._last
+
+    def _measured(self, measure: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+        """A measure of the last pass, or by layer for several."""
+        parts = self._parts(self._latest(), None)
+        return _by_part(parts, lambda part: measure(part.layer, **part.arguments(options)))
 
     def _parts(self, call: Call, error: Tensor | None) -> list[Part]:
         call.check_unchanged(self._called)
