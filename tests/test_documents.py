@@ -1,5 +1,6 @@
 """What the README and the examples show is run."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,16 @@ import pytest
 import longlag as ll
 
 ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"\]\(([^)#]+)\)")
+PAGES = [
+    "chunker.md",
+    "choosing.md",
+    "coming_from.md",
+    "gradients.md",
+    "kernels.md",
+    "memory.md",
+    "vanishing.md",
+]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -28,14 +39,130 @@ def run(code: list[str], folder: Path) -> str:
     return done.stdout
 
 
+def code_of(document: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+
+
+def documents() -> list[Path]:
+    folders = ("docs", "benchmarks", "experiments", "src")
+    within = (path for name in folders for path in (ROOT / name).rglob("*.md"))
+    return [*ROOT.glob("*.md"), *within]
+
+
+def without_numbers(text: str) -> str:
+    return re.sub(r"\d+", "#", text)
+
+
 def test_the_readme_runs_in_order(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 2
-    shown = run(["-c", "\n".join(blocks)], tmp_path)
+    first, *others = code_of("README.md")
+    assert len([line for line in first.splitlines() if line]) == 6
+    assert len(others) >= 2
+    seeded = "import torch\ntorch.manual_seed(0)\n"
+    shown = run(["-c", seeded + "\n".join([first, *others])], tmp_path)
     assert "512" not in shown  # that is Elman's; this is an LSTM with 4 gates
     assert "2,048 + 136 = 2,184 parameters" in shown
     assert r"\begin{align*}" in shown
     assert (tmp_path / "model.longlag").exists()
+    assert (tmp_path / "report.html").exists()
+
+    # The verdict of a network that has drawn other numbers has another horizon, and the same words.
+    verdict = re.search(r"^Memory horizon: (\d+) steps; the task's lag is 59\..*$", shown, re.M)
+    assert verdict is not None, shown
+    assert 20 <= int(verdict[1]) < 59
+    printed = [without_numbers(line) for line in shown.splitlines()]
+    (block,) = re.findall(
+        r"```\n(Memory horizon.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    for line in block.splitlines():
+        assert without_numbers(line) in printed
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.es.md"])
+def test_the_speed_in_the_readme_is_the_kept_one(readme):
+    kept = json.loads((ROOT / "benchmarks" / "results.json").read_text())["results"]
+    (timings,) = (
+        result["timings"]
+        for result in kept
+        if result["row"]["name"] == "lstm-32x784x1x128"
+        and (result["pass_name"], result["threads"]) == ("forward+backward", 1)
+    )
+    text = (ROOT / readme).read_text().replace("2,16", "2.16")
+    for contender in ("longlag", "torch.nn"):
+        assert f"{timings[contender]['seconds']['median'] * 1000:.0f} ms" in text
+    assert f" {timings['torch.nn']['ratio']['median']:.2f} " in text
+
+
+def test_both_readmes_show_the_same():
+    english, spanish = (ROOT / name for name in ("README.md", "README.es.md"))
+
+    def shown(path: Path) -> list[str]:
+        blocks = re.findall(r"```\w*\n(.*?)```", path.read_text(), re.DOTALL)
+        return [re.sub(r" *#.*|\"{3}.*?\"{3}", "", block) for block in blocks]
+
+    def links(path: Path) -> set[str]:
+        return {link for link in LINK.findall(path.read_text()) if not link.startswith("README")}
+
+    assert shown(english) == shown(spanish)
+    assert links(english) == links(spanish)
+
+
+def test_every_claim_has_its_command_and_its_kept_result():
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in (ROOT / "docs" / "claims.md").read_text().splitlines()
+        if line.startswith("| ") and not line.startswith("| claim")
+    ]
+    assert len(rows) >= 15
+    for claim, result, command, kept in rows:
+        assert claim
+        assert re.search(r"\d", result), claim
+        program, where, *_ = command.strip("`").split()
+        assert program in ("python", "pytest", "longlag"), claim
+        if program == "longlag":
+            assert where in ("bench", "reproduce"), claim
+        else:
+            assert (ROOT / where).exists(), claim
+        assert LINK.search(kept), claim
+
+
+def test_claims_say_what_the_kept_results_say():
+    claims = (ROOT / "docs" / "claims.md").read_text()
+
+    def kept(path: str):
+        return json.loads((ROOT / path).read_text())
+
+    digits = kept("experiments/sequential_digits/results.json")["runs"]
+    accuracies = ", ".join(f"{run['test_accuracy']:.1%}".rstrip("%") for run in digits)
+    assert f"{accuracies} %" in claims
+    horizon = kept("experiments/memory_horizon/results.json")
+    assert f"right about {horizon['right']} of {horizon['networks']}" in claims
+    checkpointed = kept("benchmarks/checkpointed.json")
+    assert f"{checkpointed['memory_of_nn_over_ours']:.0f} times less memory" in claims
+    megabytes = checkpointed["contenders"]["CheckpointedBPTT"]["megabytes"]
+    assert f"{megabytes:.0f} MB in place of" in claims
+    streams = kept("benchmarks/streams.json")
+    assert f"{streams['disk_speed_of_memory']:.2f} of the speed" in claims
+    jacobians = kept("benchmarks/jacobians.json")
+    assert f"{jacobians['memory_report, seconds']:.1f} s on one thread" in claims
+    assert f"{jacobians['times as fast']['functional']:.0f} times as fast" in claims
+    assert f"{jacobians['times as fast']['func']:.0f} times as fast" in claims
+    worst = kept("benchmarks/recorder.json")["worst_ratio"] - 1
+    assert f"to {worst:.1%}".replace("%", " %") in claims
+
+
+def test_the_table_of_cells_is_that_of_the_experiment():
+    folder = ROOT / "experiments" / "reproduce" / "solved-now"
+    trials: dict[str, list[str]] = {}
+    for line in (folder / "table.md").read_text().splitlines()[2:]:
+        row, _, _, solved, sequences, *_ = line.strip("| ").split(" | ")
+        count = solved.split(" of 5")[0]
+        trials.setdefault(row.split(": ")[1], []).append(
+            count if count == "0" else f"{count}: {sequences}"
+        )
+    page = (ROOT / "docs" / "choosing.md").read_text()
+    assert len(trials) == 6
+    for cell, cells in trials.items():
+        assert f"| {cell} | {' | '.join(cells)} |" in page
 
 
 @pytest.mark.slow
@@ -48,9 +175,9 @@ def test_the_cell_of_ones_own_learns(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gradients.md", "chunker.md", "memory.md", "vanishing.md"])
+@pytest.mark.parametrize("name", PAGES)
 def test_the_code_of_a_page_runs(tmp_path, name):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(), re.DOTALL)
+    blocks = code_of(f"docs/{name}")
     assert blocks
     script = tmp_path / "page.py"
     script.write_text("\n".join(blocks))
@@ -81,7 +208,35 @@ def test_the_chunker_experiment_runs(tmp_path):
 
 
 def test_documents_name_files_that_are_there():
-    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
-        for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+    assert ROOT / "README.es.md" in documents()
+    for document in documents():
+        for link in LINK.findall(document.read_text()):
             if "://" not in link:
                 assert (document.parent / link).exists(), f"{document.name} names {link}"
+
+
+def test_every_page_is_in_its_index():
+    docs = ROOT / "docs"
+    for folder, index in (
+        (docs, docs / "index.md"),
+        (docs / "decisions", docs / "decisions" / "README.md"),
+    ):
+        linked = set(LINK.findall(index.read_text()))
+        pages = {page.name for page in folder.glob("*.md")} - {index.name}
+        assert pages <= linked, f"{index} does not link {pages - linked}"
+
+
+def test_documents_name_what_longlag_has():
+    for document in documents():
+        for name in re.findall(r"\bll\.((?:\w+\.)*\w+)", document.read_text()):
+            part = ll
+            for word in name.split("."):
+                assert hasattr(part, word), f"{document.name} names ll.{name}"
+                part = getattr(part, word)
+
+
+def test_the_glossary_gives_each_word_one_meaning():
+    words = re.findall(r"^\| ([^|`]+?) \|", (ROOT / "docs" / "glossary.md").read_text(), re.M)
+    words = [word for cell in words if cell not in ("word", "letter") for word in cell.split(", ")]
+    assert len(words) >= 60
+    assert len(set(words)) == len(words)
