@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import longlag as ll
-from longlag.gradients.rtrl import RTRL
+from longlag.gradients.methods.rtrl import RTRL
 
 mse = nn.functional.mse_loss
 

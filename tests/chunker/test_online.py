@@ -11,7 +11,7 @@ ROWS = np.arange(3)
 
 def started(method, nets, rate=1.0):
     model = nets.automatizer
-    return method.start(model.layer, [model.readout, nets.imitation], rate)
+    return method.start(model, rate, [nets.imitation])
 
 
 @pytest.mark.parametrize("method", [OnlineRTRL(), OnlineBPTT(9)])
@@ -78,7 +78,7 @@ def test_the_window_of_one_step_gives_no_credit_to_the_state_before():
 
 def test_rtrl_is_for_elman_layers():
     def start(layer):
-        OnlineRTRL().start(layer, [], 1.0)
+        OnlineRTRL().start(layer, 1.0)
 
     with pytest.raises(TypeError, match=r"layer: OnlineRTRL\(\) is for ll.Elman layers, got LSTM"):
         start(ll.LSTM(3, 2))
@@ -98,4 +98,4 @@ def test_windows_out_of_range():
     with pytest.raises(TypeError, match=r"steps: got 1\.5"):
         OnlineBPTT(1.5)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="drops out units"):
-        OnlineBPTT(3).start(ll.Elman(3, 2, input_dropout=0.5), [], 1.0)
+        OnlineBPTT(3).start(ll.Elman(3, 2, input_dropout=0.5), 1.0)

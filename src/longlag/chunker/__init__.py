@@ -7,15 +7,15 @@ codes of the time as an input of their own.
 
 from longlag.chunker.history import StreamHistory
 from longlag.chunker.nets import Chunker
-from longlag.chunker.online import OnlineBPTT, OnlineMethod, OnlineNet, OnlineRTRL
+from longlag.chunker.online import OnlineBPTT, OnlineLearner, OnlineMethod, OnlineRTRL
 from longlag.chunker.trainer import ChunkerTrainer
 
 __all__ = [
     "Chunker",
     "ChunkerTrainer",
     "OnlineBPTT",
+    "OnlineLearner",
     "OnlineMethod",
-    "OnlineNet",
     "OnlineRTRL",
     "StreamHistory",
 ]

@@ -8,14 +8,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from longlag.gradients.parts import map_tensors, refuse_dropout, tensors_of
+from longlag.gradients.online import (
+    OnlineLearner,
+    Readouts,
+    as_mask,
+    as_vectors,
+    choose,
+    descend,
+    readouts_of,
+)
+from longlag.gradients.refusals import refuse_dropout
 from longlag.layers.base import RecurrentModule
+from longlag.layers.composition import composition_of
 from longlag.layers.readout import Readout
+from longlag.layers.state_tree import map_tensors, tensors_of
 
 __all__ = ["WindowNet"]
 
 
-class WindowNet:
+class WindowNet(OnlineLearner):
     """R nets, each a layer with readouts; see :class:`longlag.chunker.OnlineBPTT`.
 
     Every net keeps its last K inputs and the states before each of them. A reset inside the window
@@ -24,14 +35,22 @@ class WindowNet:
 
     def __init__(
         self,
-        layer: RecurrentModule,
-        readouts: Sequence[Readout],
+        model: nn.Module,
+        further: Sequence[Readout],
         steps: int,
         learning_rate: float,
     ) -> None:
-        refuse_dropout(layer, "OnlineBPTT")
+        refuse_dropout(model, "OnlineBPTT")
+        readouts = readouts_of(model, further, "OnlineBPTT")
+        layer = composition_of(model, "OnlineBPTT").recurrent
+        if not isinstance(layer, RecurrentModule):
+            raise TypeError(
+                f"model: OnlineBPTT() is for layers of longlag, got {type(model).__name__}; "
+                "ll.from_torch(...) converts a module of torch.nn"
+            )
         parameter = next(layer.parameters())
-        self._layer, self._readouts, self._rate = layer, list(readouts), learning_rate
+        self._layer, self._rate = layer, learning_rate
+        self._readouts = Readouts(readouts, layer.replicas, parameter)
         self._single = layer.replicas is None
         self._device, self._dtype = parameter.device, parameter.dtype
         count, width = layer.replicas or 1, layer.input_size
@@ -46,10 +65,6 @@ class WindowNet:
         self._before: list[Any] = [map_tensors(state, torch.zeros_like)] * steps
         self._state: Any = self._before[0]
         self._h = np.zeros((count, layer.output_size), parameter.detach().cpu().numpy().dtype)
-        self._graph: list[Tensor] = []
-        self._outputs: list[NDArray] = [
-            np.zeros((count, readout.weight.shape[-2]), self._h.dtype) for readout in readouts
-        ]
 
     def _front(self, x: Tensor) -> Tensor:
         """(R, K, ...) as the layer takes it: one sequence a replica."""
@@ -57,15 +72,8 @@ class WindowNet:
 
     def _choose(self, rows: Tensor | None, new: Any, old: Any) -> Any:
         """The new state where it is a row's, else the old one."""
-        if rows is None:
-            return new
         parts = iter(list(tensors_of(old)))
-
-        def choose(part: Tensor) -> Tensor:
-            chosen = rows.view(-1, *(1,) * (part.dim() - 1))
-            return torch.where(chosen, part, next(parts))
-
-        return map_tensors(new, choose)
+        return map_tensors(new, lambda part: choose(rows, part, next(parts)))
 
     def reset(self, rows: NDArray) -> None:
         """The next step begins from zero."""
@@ -74,47 +82,30 @@ class WindowNet:
 
     def read(self, rows: NDArray, x: NDArray) -> None:
         """One step of the rows."""
-        count = len(self._fresh)
-        everyone = len(rows) == count
-        index = torch.from_numpy(np.asarray(rows))
-        chosen = None
-        if not everyone:
-            chosen = torch.zeros(count, dtype=torch.bool)
-            chosen[index] = True
-            chosen = chosen.to(self._device)
-        given = torch.from_numpy(np.asarray(x))
-        if given.dim() == 1:
-            given = nn.functional.one_hot(given.long(), self._x.shape[-1])
-        given = given.to(self._device, self._dtype)
-        index = index.to(self._device)
+        chosen = as_mask(rows, len(self._fresh), self._x)
+        index = torch.from_numpy(np.asarray(rows)).to(self._device)
         # New tensors: the graph of the step before may still need the old ones.
         window, resets = self._x.roll(-1, 1), self._resets.roll(-1, 1)
-        window[index, -1] = given
+        window[index, -1] = as_vectors(x, self._x)
         resets[index, -1] = torch.from_numpy(self._fresh[rows]).to(self._device)
-        if chosen is not None:
-            window = torch.where(chosen[:, None, None], window, self._x)
-            resets = torch.where(chosen[:, None], resets, self._resets)
-        self._x, self._resets = window, resets
+        window = choose(chosen, window, self._x)
+        self._x, self._resets = window, choose(chosen, resets, self._resets)
         later = [*self._before[1:], self._state]
         self._before = [
             self._choose(chosen, new, old) for new, old in zip(later, self._before, strict=True)
         ]
         self._fresh[rows] = False
-        h, final = self._layer(self._front(window), self._before[0], resets=self._front(resets))
+        seen, resets = self._front(window), self._front(self._resets)
+        h, final = self._layer(seen, self._before[0], resets=resets)
         final = map_tensors(final, Tensor.detach)
         self._state = self._choose(chosen, final, self._state)
-        last, seen = h[..., -1:, :], self._front(window[:, -1:])
-        self._graph = [
-            readout(last, None if readout.weight_direct is None else seen).flatten(0, -2)
-            for readout in self._readouts
-        ]
+        last = h[..., -1:, :]
+        self._readouts.read(rows, last, seen[..., -1:, :])
         self._h[rows] = last.detach().flatten(0, -2).cpu().numpy()[rows]
-        for outputs, graph in zip(self._outputs, self._graph, strict=True):
-            outputs[rows] = graph.detach().cpu().numpy()[rows]
 
     def outputs(self) -> list[NDArray]:
         """What each readout says, (R, K)."""
-        return self._outputs
+        return self._readouts.outputs
 
     def hidden(self) -> NDArray:
         """(R, H)."""
@@ -122,15 +113,5 @@ class WindowNet:
 
     def learn(self, rows: NDArray, errors: Sequence[NDArray]) -> None:
         """One step of gradient descent of the rows, of the graph that `read` left."""
-        due = []
-        for error in errors:
-            masked = np.zeros_like(error)
-            masked[rows] = error[rows]
-            due.append(torch.from_numpy(masked).to(self._device))
-        gradients = torch.autograd.grad(
-            self._graph, self._parameters, due, allow_unused=True, retain_graph=False
-        )
-        with torch.no_grad():
-            for parameter, gradient in zip(self._parameters, gradients, strict=True):
-                if gradient is not None:
-                    parameter.sub_(gradient, alpha=self._rate)
+        gradients = self._readouts.gradients(rows, errors, self._parameters)
+        descend(self._parameters, gradients, self._rate)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from longlag.layers.base import RecurrentModule
-from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.init import Initializer
 from longlag.layers.readout import Readout
 from longlag.layers.sequence_model import SequenceModel
@@ -98,7 +97,7 @@ class Chunker(nn.Module):
                     f"{name}: got {type(layer).__name__}, expected a recurrent layer of longlag "
                     "such as ll.Elman(...); the chunker adds the outputs itself"
                 )
-            if any(isinstance(part, Bidirectional) for part in layer.modules()):
+            if not layer.causal:
                 raise ValueError(
                     f"{name}: got {type(layer).__name__}, which reads from both ends; expected a "
                     "layer that reads a stream step by step"

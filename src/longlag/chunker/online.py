@@ -1,63 +1,21 @@
-"""Learning while reading: what the trainer asks of each of the two nets, and the ways to answer.
+"""The methods that were made for the chunker's nets: small frozen objects.
 
-A method is a small frozen object. `start` takes a layer and its readouts and gives an
-`OnlineNet`, which reads one input at a time and changes the weights after any of them.
+`start` gives an :class:`~longlag.gradients.OnlineLearner`, as every
+:class:`~longlag.gradients.OnlineMethod` does.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
-from numpy.typing import NDArray
+from torch import nn
 
 from longlag.chunker.bptt import WindowNet
 from longlag.chunker.rtrl import ElmanNet
-from longlag.layers.base import RecurrentModule
+from longlag.gradients.online import OnlineLearner, OnlineMethod
 from longlag.layers.checks import positive
 from longlag.layers.readout import Readout
 
-__all__ = ["OnlineBPTT", "OnlineMethod", "OnlineNet", "OnlineRTRL"]
-
-
-class OnlineNet(Protocol):
-    """R nets that learn while they read; each call names the nets (rows) that it is for.
-
-    What the other rows hold, weights and state, stays as it is, bit for bit.
-    """
-
-    def reset(self, rows: NDArray) -> None:
-        """An episode begins: the state is zero, and no error goes back beyond here."""
-        ...
-
-    def read(self, rows: NDArray, x: NDArray) -> None:
-        """One step: symbols (rows,) of whole numbers, or vectors (rows, C)."""
-        ...
-
-    def outputs(self) -> list[NDArray]:
-        """What each readout says since the last input: (R, K) each."""
-        ...
-
-    def hidden(self) -> NDArray:
-        """The hidden activations since the last input, (R, H); zero after a reset."""
-        ...
-
-    def learn(self, rows: NDArray, errors: Sequence[NDArray]) -> None:
-        """One step of gradient descent on E = 1/2 sum e^2, e = output - target, (R, K) each.
-
-        An error of 0 asks for nothing. Parameters that required no gradient at the start stay.
-        """
-        ...
-
-
-@runtime_checkable
-class OnlineMethod(Protocol):
-    """A way to the gradient after every step."""
-
-    def start(
-        self, layer: RecurrentModule, readouts: Sequence[Readout], learning_rate: float
-    ) -> OnlineNet:
-        """The net, ready to read; its weights are those of the modules, changed in place."""
-        ...
+__all__ = ["OnlineBPTT", "OnlineLearner", "OnlineMethod", "OnlineRTRL"]
 
 
 @dataclass(frozen=True)
@@ -88,10 +46,10 @@ class OnlineBPTT:
         positive("steps", self.steps)
 
     def start(
-        self, layer: RecurrentModule, readouts: Sequence[Readout], learning_rate: float
-    ) -> OnlineNet:
-        """The net, ready to read."""
-        return WindowNet(layer, readouts, self.steps, learning_rate)
+        self, model: nn.Module, learning_rate: float, further: Sequence[Readout] = ()
+    ) -> OnlineLearner:
+        """The nets, ready to read; see :meth:`longlag.gradients.OnlineMethod.start`."""
+        return WindowNet(model, further, self.steps, learning_rate)
 
 
 @dataclass(frozen=True)
@@ -118,12 +76,12 @@ class OnlineRTRL:
     """
 
     def start(
-        self, layer: RecurrentModule, readouts: Sequence[Readout], learning_rate: float
-    ) -> OnlineNet:
-        """The net, ready to read.
+        self, model: nn.Module, learning_rate: float, further: Sequence[Readout] = ()
+    ) -> OnlineLearner:
+        """The nets, ready to read; see :meth:`longlag.gradients.OnlineMethod.start`.
 
         Raises:
             TypeError: the layer is no Elman layer.
             ValueError: its activation, device or dropout cannot be had.
         """
-        return ElmanNet(layer, readouts, learning_rate)
+        return ElmanNet(model, further, learning_rate)

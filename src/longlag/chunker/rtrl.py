@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from longlag.cells import Elman
-from longlag.layers.base import RecurrentModule
+from longlag.gradients.online import OnlineLearner, readouts_of
+from longlag.layers.composition import composition_of
 from longlag.layers.readout import Readout
 from longlag.layers.recurrent import Recurrent
 
@@ -45,16 +46,16 @@ def _parameters(layer: Recurrent) -> tuple[nn.Parameter | None, ...]:
     return layer.weight_ih, layer.weight_hh, layer.bias
 
 
-class ElmanNet:
+class ElmanNet(OnlineLearner):
     """R Elman nets with readouts; see :class:`longlag.chunker.OnlineRTRL`.
 
     The influence of the parameters on the state is `influence`, (R, H, H, Z): the derivative of
     h_k with respect to row i of (U, W, b), Z = C + H + 1 (or C + H without a bias).
     """
 
-    def __init__(
-        self, layer: RecurrentModule, readouts: Sequence[Readout], learning_rate: float
-    ) -> None:
+    def __init__(self, model: nn.Module, further: Sequence[Readout], learning_rate: float) -> None:
+        readouts = readouts_of(model, further, "OnlineRTRL")
+        layer = composition_of(model, "OnlineRTRL").recurrent
         if not isinstance(layer, Recurrent) or not isinstance(layer.cell, Elman):
             raise TypeError(
                 f"layer: OnlineRTRL() is for ll.Elman layers, got {type(layer).__name__}; use "

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from longlag.chunker.history import StreamHistory
 from longlag.chunker.nets import Chunker
-from longlag.chunker.online import OnlineBPTT, OnlineMethod
+from longlag.chunker.online import OnlineBPTT
+from longlag.gradients.online import OnlineMethod
 
 __all__ = ["ChunkerTrainer"]
 
@@ -47,7 +48,8 @@ class ChunkerTrainer:
         chunker: the two nets.
         learning_rate: eta > 0.
         threshold: in (0, inf); the papers call it a small constant.
-        method: the way to the gradient: :class:`OnlineBPTT` or :class:`OnlineRTRL`.
+        method: the way to the gradient: :class:`OnlineBPTT`, :class:`OnlineRTRL`, or any
+            :class:`~longlag.gradients.OnlineMethod`, such as ``ll.RTRL(online=True)``.
         chunker_learning_rate: eta for C; by default the same.
         imitation: a factor of the third term of E_A; 1 in the papers, 0 leaves A a conventional
             net.
@@ -97,8 +99,8 @@ class ChunkerTrainer:
             raise ValueError(f"imitation: got {imitation}, expected a finite number >= 0")
         self.chunker, self.threshold, self._factor = chunker, threshold, imitation
         a, c = chunker.automatizer, chunker.chunker
-        self._a = method.start(a.layer, [a.readout, chunker.imitation], learning_rate)
-        self._c = method.start(c.layer, [c.readout], second)
+        self._a = method.start(a, learning_rate, [chunker.imitation])
+        self._c = method.start(c, second)
         self._count = chunker.replicas or 1
         self._rows = np.arange(self._count)
         self._begun = False

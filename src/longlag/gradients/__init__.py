@@ -1,9 +1,7 @@
 """Gradient methods: small frozen objects that answer alike and differ in their laws."""
 
-from longlag.gradients.bptt import BPTT
 from longlag.gradients.by_lag import ByLag, gradient_by_lag
-from longlag.gradients.checkpointed import CheckpointedBPTT
-from longlag.gradients.errors import LayerErrors, ModelErrors, state_errors
+from longlag.gradients.errors_of_states import LayerErrors, ModelErrors, state_errors
 from longlag.gradients.method import (
     Accumulated,
     Backward,
@@ -12,10 +10,13 @@ from longlag.gradients.method import (
     WindowedMethod,
     forward,
 )
-from longlag.gradients.omega import Omega
-from longlag.gradients.rtrl import RTRL
-from longlag.gradients.snap import SnAp1
-from longlag.gradients.truncated import TruncatedBPTT
+from longlag.gradients.methods.bptt import BPTT
+from longlag.gradients.methods.checkpointed import CheckpointedBPTT
+from longlag.gradients.methods.omega import Omega
+from longlag.gradients.methods.rtrl import RTRL
+from longlag.gradients.methods.snap import SnAp1
+from longlag.gradients.methods.truncated import TruncatedBPTT
+from longlag.gradients.online import OnlineLearner, OnlineMethod
 
 __all__ = [
     "BPTT",
@@ -29,6 +30,8 @@ __all__ = [
     "Loss",
     "ModelErrors",
     "Omega",
+    "OnlineLearner",
+    "OnlineMethod",
     "SnAp1",
     "TruncatedBPTT",
     "WindowedMethod",

@@ -16,16 +16,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.layer_pass import (
+from longlag.gradients.method import Loss
+from longlag.gradients.parameters import names_in
+from longlag.gradients.runs.layer_run import (
     EVERYTHING,
     STATES_ONLY,
-    Pass,
+    LayerRun,
     add_by_name,
     send_back,
 )
-from longlag.gradients.layers import names_in
-from longlag.gradients.method import Loss
-from longlag.gradients.model_pass import ModelPass
+from longlag.gradients.runs.model_run import ModelRun
+from longlag.layers.composition import reduction_of
+from longlag.layers.inputs import Inputs
 from longlag.scan import Schedule
 
 __all__ = ["ByLag", "gradient_by_lag"]
@@ -115,9 +117,9 @@ def gradient_by_lag(
     (torch.Size([21, 3, 3]), torch.Size([21]))
     """
     whole = _checked(model, step, max_lag)
-    run = ModelPass(model, x, lengths, resets, state, "gradient_by_lag", joint=True)
+    run = ModelRun(model, Inputs(x, lengths, resets, state), "gradient_by_lag", joint=True)
     error = run.explicit(run.read(loss, target))
-    steps = run.given.steps
+    steps = run.inputs.steps
     if whole != "all" and steps and not -steps <= whole < steps:
         raise ValueError(
             f"step: got {whole}, expected one of the {steps} steps of x: {-steps} to {steps - 1}"
@@ -149,7 +151,7 @@ def _checked(model: nn.Module, step: Any, max_lag: Any) -> Any:
         raise TypeError(f"max_lag: got {max_lag!r}, expected a whole number >= 0 or None")
     if max_lag is not None and max_lag < 0:
         raise ValueError(f"max_lag: got {max_lag}, expected at least 0")
-    reduce = getattr(model, "reduce", None)
+    reduce = reduction_of(model)
     if reduce == "last":
         if step not in (None, -1, "all"):
             raise ValueError(
@@ -172,7 +174,7 @@ class _Sums:
         lags: how many lags have a term of their own.
     """
 
-    def __init__(self, model: nn.Module, run: ModelPass, error: Tensor, lags: int) -> None:
+    def __init__(self, model: nn.Module, run: ModelRun, error: Tensor, lags: int) -> None:
         self.model, self.run, self.error, self.lags = model, run, error, lags
         self.terms: dict[str, Tensor] = {}
         self.rest: dict[str, Tensor] = {}
@@ -199,7 +201,7 @@ class _Sums:
                 below 0, or in the padding, there is none.
             window: how many steps it is sent back, the step itself included.
         """
-        steps = self.run.given.steps
+        steps = self.run.inputs.steps
         if not at.numel() or window < 1:
             return
         copies = at.shape[-2]
@@ -217,7 +219,7 @@ class _Sums:
             each.deltas = [delta.masked_fill(~there, 0.0) for delta in each.deltas]
             self._add_layer(each, window)
 
-    def _add_layer(self, each: Pass, window: int) -> None:
+    def _add_layer(self, each: LayerRun, window: int) -> None:
         kept = min(self.lags, window)
         parts = _immediate(each, slice(window - kept, window))
         terms: dict[str, Tensor] = {}
@@ -263,21 +265,22 @@ class _Index:
         return path[(self.visited, *self.rows)]
 
 
-def _window(each: Pass, index: _Index) -> Pass:
+def _window(each: LayerRun, index: _Index) -> LayerRun:
     """A layer's pass over the windows."""
     keep = each.schedule.keep
-    return Pass(
+    return LayerRun(
         each.name,
         each.layer,
+        each.recurrence,
+        each.weights,
         index.take(each.x),
-        index.take(each.drive),
+        index.take(each.full_drive),
         Schedule(None, None if keep is None else index.take(keep), None),
         [index.take_states(path) for path in each.states],
-        each.listening,
     )
 
 
-def _immediate(each: Pass, block: slice, summed: bool = False) -> dict[str, Tensor]:
+def _immediate(each: LayerRun, block: slice, summed: bool = False) -> dict[str, Tensor]:
     r"""The immediate derivatives of some steps times the errors that arrived there.
 
     Args:

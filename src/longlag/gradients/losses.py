@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from longlag.gradients.method import Loss
 
-__all__ = ["IGNORED_CLASS", "cross_entropy", "due", "mae", "mse", "resolve_loss"]
+__all__ = ["IGNORED_CLASS", "as_scalar", "cross_entropy", "due", "mae", "mse", "resolve_loss"]
 
 IGNORED_CLASS = -100
 
@@ -25,6 +25,20 @@ def due(target: Tensor) -> Tensor:
     ([True, False], [True, False])
     """
     return ~target.isnan() if target.is_floating_point() else target != IGNORED_CLASS
+
+
+def as_scalar(value: Tensor) -> Tensor:
+    """The loss, checked.
+
+    Raises:
+        ValueError: it is not a scalar.
+    """
+    if value.ndim != 0:
+        raise ValueError(
+            f"loss(output, target) has shape {tuple(value.shape)}; expected a scalar, shape (). "
+            "Take its mean or its sum."
+        )
+    return value
 
 
 def cross_entropy(output: Tensor, target: Tensor) -> Tensor:

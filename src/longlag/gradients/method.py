@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor, nn
 
+from longlag.layers.inputs import Inputs
+
 __all__ = ["Accumulated", "Backward", "GradientMethod", "Loss", "WindowedMethod", "forward"]
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -134,12 +136,4 @@ def forward(
     >>> forward(nn.RNN(2, 3, batch_first=True), torch.zeros(4, 5, 2)).shape
     torch.Size([4, 5, 3])
     """
-    given = {"lengths": lengths, "resets": resets, "state": state}
-    result = model(x, **{name: value for name, value in given.items() if value is not None})
-    output = result[0] if isinstance(result, tuple) else result
-    if not isinstance(output, Tensor):
-        raise TypeError(
-            f"model {type(model).__name__} returned a {type(output).__name__}; expected a tensor "
-            "or a tuple that begins with one"
-        )
-    return output
+    return Inputs(x, lengths, resets, state).output_of(model)

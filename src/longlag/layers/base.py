@@ -1,7 +1,8 @@
 """What all recurrent modules have in common: a layer, a stack of layers, both directions."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,25 @@ from torch import Tensor, nn
 from longlag.layers.to_torch_nn import to_torch
 from longlag.recurrence import Cell
 
-__all__ = ["RecurrentModule", "take_last"]
+__all__ = ["LayerPart", "RecurrentModule", "take_last"]
+
+
+class LayerPart(NamedTuple):
+    """A single recurrent layer inside a module.
+
+    Attributes:
+        path: where it is in the module, as in ``module.named_modules()``; "" is the module itself.
+        layer: the layer, a :class:`Recurrent`.
+        state: what it starts from, or None for zeros.
+    """
+
+    path: str
+    layer: Any
+    state: Any
+
+    def inside(self, name: str) -> "LayerPart":
+        """The same part, seen from the module that has this one under a name."""
+        return self._replace(path=f"{name}.{self.path}".strip("."))
 
 
 class RecurrentModule(nn.Module, ABC):
@@ -28,6 +47,30 @@ class RecurrentModule(nn.Module, ABC):
     replicas: int | None
     cell: Cell | None = None
     dropout: float = 0.0
+
+    @property
+    def directions(self) -> Mapping[str, "RecurrentModule"]:
+        """What reads x: by the name of the attribute, one module for each direction of time.
+
+        A module that reads in one direction is its own only one, under "".
+        """
+        return {"": self}
+
+    @property
+    def causal(self) -> bool:
+        """Whether no output depends on a later input, so that it can be run step by step."""
+        return len(self.directions) == 1
+
+    @abstractmethod
+    def parts(self, state: Any = None) -> Iterator[LayerPart]:
+        """The recurrent layers inside, those that read x first.
+
+        Args:
+            state: what the module starts from, as :meth:`forward` takes it; shared out to them.
+
+        Raises:
+            ValueError: the state has another number of parts than the module has.
+        """
 
     @abstractmethod
     def forward(

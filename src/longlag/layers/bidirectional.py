@@ -1,12 +1,14 @@
 """Both directions of time."""
 
 import copy
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from longlag.layers.base import RecurrentModule, take_last
+from longlag.layers.base import LayerPart, RecurrentModule, take_last
+from longlag.layers.checks import check_pair
 from longlag.layers.init import as_generator
 
 __all__ = ["Bidirectional", "BidirectionalState"]
@@ -69,6 +71,15 @@ class Bidirectional(RecurrentModule):
         self.input_size, self.replicas = layer.input_size, layer.replicas
         self.output_size = layer.output_size + backward_layer.output_size
 
+    @property
+    def directions(self) -> Mapping[str, RecurrentModule]:
+        """The module that reads forward, and the one that reads backward."""
+        return {"forward_layer": self.forward_layer, "backward_layer": self.backward_layer}
+
+    def parts(self, state: Any = None) -> Iterator[LayerPart]:  # noqa: D102
+        for (name, module), before in zip(self.directions.items(), check_pair(state), strict=True):
+            yield from (part.inside(name) for part in module.parts(before))
+
     def forward(
         self,
         x: Tensor,
@@ -81,12 +92,7 @@ class Bidirectional(RecurrentModule):
         Raises:
             ValueError: for a state that is not a pair.
         """
-        if state is None:
-            state = (None, None)
-        if not isinstance(state, (tuple, list)) or len(state) != 2:
-            raise ValueError(
-                f"state: got {type(state).__name__}, expected a pair: (forward, backward)"
-            )
+        state = check_pair(state)
         ahead, forward_state = self.forward_layer(x, state[0], lengths=lengths, resets=resets)
         order = _reversal(x, lengths)
         ends = None

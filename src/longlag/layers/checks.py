@@ -13,7 +13,9 @@ __all__ = [
     "check_groups",
     "check_input",
     "check_lengths",
+    "check_pair",
     "check_resets",
+    "check_stack_state",
     "check_state",
     "positive",
     "probability",
@@ -128,27 +130,49 @@ def check_resets(resets: Any, x: Tensor) -> Tensor:
     return resets
 
 
+def check_pair(state: Any) -> Sequence[Any]:
+    """The state of a bidirectional module: a pair, of None where there is none."""
+    if state is None:
+        return (None, None)
+    if not isinstance(state, (tuple, list)) or len(state) != 2:
+        raise ValueError(f"state: got {type(state).__name__}, expected a pair: (forward, backward)")
+    return state
+
+
+def check_stack_state(state: Any, count: int) -> Sequence[Any]:
+    """The state of a stack: one for each of its modules, None where there is none."""
+    if state is None:
+        return (None,) * count
+    if not isinstance(state, (tuple, list)) or len(state) != count:
+        came = f"{len(state)} parts" if isinstance(state, (tuple, list)) else type(state).__name__
+        raise ValueError(f"state: got {came}, expected a tuple of {count}, one state per layer")
+    return state
+
+
 def check_state(
-    state: Any, names: Sequence[str], x: Tensor, hidden_size: int
+    state: Any, names: Sequence[str], x: Tensor, hidden_size: int, argument: str = "state"
 ) -> tuple[Tensor, ...]:
     """The state is one (N, H) per name; a bare tensor will do where there is one name."""
     if isinstance(state, Tensor):
         state = (state,)
     if not isinstance(state, (tuple, list)) or len(state) != len(names):
         came = f"{len(state)} items" if isinstance(state, (tuple, list)) else type(state).__name__
-        raise ValueError(f"state: got {came}, expected {len(names)} tensors: ({', '.join(names)})")
+        wanted = f"{len(names)} tensors: ({', '.join(names)})"
+        raise ValueError(f"{argument}: got {came}, expected {wanted}")
     expected = (*x.shape[:-2], hidden_size)
     for name, part in zip(names, state, strict=True):
         if not isinstance(part, Tensor):
-            raise TypeError(f"state.{name}: got {type(part).__name__}, expected a torch.Tensor")
+            raise TypeError(
+                f"{argument}.{name}: got {type(part).__name__}, expected a torch.Tensor"
+            )
         if tuple(part.shape) != expected:
             raise ValueError(
-                f"state.{name}: got shape {tuple(part.shape)}, expected {expected}: "
+                f"{argument}.{name}: got shape {tuple(part.shape)}, expected {expected}: "
                 "one row per sequence of x, one column per hidden unit"
             )
         if part.dtype != x.dtype or part.device != x.device:
             raise TypeError(
-                f"state.{name}: got {part.dtype} on {part.device}, expected {x.dtype} on "
+                f"{argument}.{name}: got {part.dtype} on {part.device}, expected {x.dtype} on "
                 f"{x.device}, as x"
             )
     return tuple(state)

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor, nn
 
-from longlag.layers.base import RecurrentModule
+from longlag.layers.base import LayerPart, RecurrentModule
 from longlag.layers.cell_data import describe
 from longlag.layers.checks import (
     check_groups,
@@ -173,6 +173,9 @@ class Recurrent(RecurrentModule):
             if name not in self._diagonal:
                 self._register_unit(name, declared, parameter)
         self.reset_parameters(seed)
+
+    def parts(self, state: Any = None) -> Iterator[LayerPart]:  # noqa: D102
+        yield LayerPart("", self, state)
 
     @property
     def _diagonal(self) -> list[str]:

@@ -1,13 +1,14 @@
 """Layers one on another."""
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from longlag.layers.base import RecurrentModule
-from longlag.layers.checks import probability
+from longlag.layers.base import LayerPart, RecurrentModule
+from longlag.layers.checks import check_stack_state, probability
 from longlag.layers.init import as_generator
 
 __all__ = ["Stack"]
@@ -62,6 +63,20 @@ class Stack(RecurrentModule):
         self.input_size, self.output_size = layers[0].input_size, layers[-1].output_size
         self.replicas = layers[0].replicas
 
+    @property
+    def causal(self) -> bool:  # noqa: D102
+        return all(layer.causal for layer in self._modules_in_order())
+
+    def parts(self, state: Any = None) -> Iterator[LayerPart]:  # noqa: D102
+        states = check_stack_state(state, len(self.layers))
+        for number, layer in enumerate(self._modules_in_order()):
+            yield from (part.inside(f"layers.{number}") for part in layer.parts(states[number]))
+
+    def _modules_in_order(self) -> Iterator[RecurrentModule]:
+        for layer in self.layers:
+            assert isinstance(layer, RecurrentModule)
+            yield layer
+
     def forward(
         self,
         x: Tensor,
@@ -74,13 +89,7 @@ class Stack(RecurrentModule):
         Raises:
             ValueError: for a state with another number of parts than there are modules.
         """
-        if state is None:
-            state = (None,) * len(self.layers)
-        if not isinstance(state, (tuple, list)) or len(state) != len(self.layers):
-            came = f"{len(state)} parts" if isinstance(state, (tuple, list)) else type(state)
-            raise ValueError(
-                f"state: got {came}, expected a tuple of {len(self.layers)}, one state per layer"
-            )
+        state = check_stack_state(state, len(self.layers))
         final = []
         for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
             if number and self.dropout:
@@ -101,10 +110,9 @@ class Stack(RecurrentModule):
 
     def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:  # noqa: D102
         generator = as_generator(seed, "stack")
-        for layer in self.layers:
-            assert isinstance(layer, RecurrentModule)
+        for layer in self._modules_in_order():
             layer.reset_parameters(generator)
 
     def config(self) -> dict[str, Any]:  # noqa: D102
-        layers = [layer.config() for layer in self.layers if isinstance(layer, RecurrentModule)]
+        layers = [layer.config() for layer in self._modules_in_order()]
         return {"type": "Stack", "layers": layers, "dropout": self.dropout}

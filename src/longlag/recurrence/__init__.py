@@ -17,7 +17,7 @@ from longlag.recurrence.functions import (
     stop_gradient,
     tanh,
 )
-from longlag.recurrence.probe import probed
+from longlag.recurrence.listening import probed
 from longlag.recurrence.program import ARITY, DeclarationError, Operation, Program
 from longlag.recurrence.trace import trace
 from longlag.recurrence.traced import Gate, Recurrence, Wire

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from longlag import randomness
 from longlag.gradients import Loss, forward
 from longlag.gradients.losses import due
-from longlag.gradients.pieces import Steps
+from longlag.gradients.runs.piecewise_run import PiecewiseRun
+from longlag.layers.inputs import Inputs
 from longlag.training.batch import Batch
 from longlag.training.metrics import Meter
 from longlag.training.sources import Source
@@ -76,6 +77,7 @@ class Evaluator:
             return
         state = None
         for batch in source.batches(0, 0):
-            given = Steps.of(self.network, batch.x, batch.lengths, batch.resets, "validation")
-            h, state = given.run(state, 0, given.steps)
-            yield batch, given.read(h, 0, given.steps)
+            inputs = Inputs(batch.x, batch.lengths, batch.resets)
+            run = PiecewiseRun.of(self.network, inputs, "validation")
+            h, state = run.run(state, 0, run.steps)
+            yield batch, run.read(h, 0, run.steps)

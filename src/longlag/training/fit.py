@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from longlag import randomness
 from longlag.gradients import BPTT, GradientMethod, Loss, WindowedMethod
 from longlag.gradients.losses import resolve_loss
+from longlag.layers.composition import reduction_of
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History
 from longlag.training.loop import Callback, Limits, Loop, UpdateCallback
@@ -170,10 +171,10 @@ def fit(
             shuffle=shuffle,
             window=window,
         )
-        if source.continues and getattr(model, "reduce", None) is not None:
+        if source.continues and reduction_of(model) is not None:
             raise ValueError(
                 f"data is Streams, with a target for each step, and the model has one output a "
-                f"sequence (reduce={model.reduce!r}); expected reduce=None"
+                f"sequence (reduce={reduction_of(model)!r}); expected reduce=None"
             )
         if source.endless and epochs is not None:
             raise ValueError(

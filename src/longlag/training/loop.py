@@ -15,6 +15,7 @@ from longlag import randomness
 from longlag.gradients import Accumulated, Backward, GradientMethod, Loss, Omega, WindowedMethod
 from longlag.gradients.losses import due
 from longlag.gradients.norm import gradient_norm
+from longlag.layers.composition import reduction_of
 from longlag.training.batch import Batch
 from longlag.training.checkpoints import CheckpointFile, check_fingerprint
 from longlag.training.errors import (
@@ -216,7 +217,7 @@ class Loop:
         if not isinstance(method, WindowedMethod) or not has_steps(batch):
             return None
         # One output a sequence: there is no error before its end.
-        return method.window if getattr(self.model, "reduce", None) is None else None
+        return method.window if reduction_of(self.model) is None else None
 
     def _step(self, window: Window) -> bool:
         """Whether there was an update: none is made where no error is due in a window."""

@@ -112,7 +112,8 @@ def test_the_chunker_is_the_librarys_without_resets_of_c(threshold):
     c_parts = nets.chunker.layer, [nets.chunker.readout]
     put(net, *a_parts)
     put(second, *c_parts)
-    a, c = (OnlineRTRL().start(*parts, RATE) for parts in (a_parts, c_parts))
+    a = OnlineRTRL().start(nets.automatizer, RATE, [nets.imitation])
+    c = OnlineRTRL().start(nets.chunker, RATE)
     every, begun, surprises = np.arange(1), False, 0
     memory = np.zeros(P + 4)
     memory[-1] = -1

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from longlag.memory.measures.inputs import Inputs, evaluation_mode, last_step
+from longlag.layers.inputs import Inputs
+from longlag.memory.measures.inputs import evaluation_mode, last_step
 
 
 def test_the_steps_that_count():

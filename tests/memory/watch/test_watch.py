@@ -15,9 +15,9 @@ from torch.autograd.functional import jacobian
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 import longlag as ll
+from longlag.layers.inputs import Inputs
 from longlag.memory import jacobian_norms, spectral_facts
 from longlag.memory.measures.flow import product
-from longlag.memory.measures.inputs import Inputs
 from longlag.memory.watch import parts, torch_layout
 
 KINDS = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}

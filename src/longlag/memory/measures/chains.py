@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from longlag.gradients.layer_pass import Pass
+from longlag.gradients.runs.layer_run import LayerRun
 from longlag.memory.measures.linear import Linear, joint_size
 
 __all__ = ["Chains", "draw_chains", "reach_of"]
@@ -28,7 +28,7 @@ class Chains:
     """
 
     def __init__(
-        self, passes: Sequence[Pass], sequences: Tensor, ends: Tensor, reach: Tensor
+        self, passes: Sequence[LayerRun], sequences: Tensor, ends: Tensor, reach: Tensor
     ) -> None:
         self.passes, self.sequences, self.ends, self.reach = passes, sequences, ends, reach
         self.size = joint_size(passes)

@@ -6,7 +6,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from longlag.memory.measures.inputs import Inputs
+from longlag.layers.bidirectional import Bidirectional
+from longlag.layers.checks import check_pair
+from longlag.layers.inputs import Inputs
+from longlag.layers.sequence_model import SequenceModel
 
 __all__ = [
     "Direction",
@@ -56,9 +59,7 @@ class Direction(NamedTuple):
 
 def recurrent_of(model: nn.Module) -> nn.Module:
     """The recurrent module of a `SequenceModel`, or the module itself."""
-    if hasattr(model, "readout") and isinstance(getattr(model, "layer", None), nn.Module):
-        return getattr(model, "layer")  # noqa: B009 (the type of an attribute of nn.Module)
-    return model
+    return model.layer if isinstance(model, SequenceModel) else model
 
 
 def reads_back_inside(module: nn.Module) -> bool:
@@ -67,7 +68,7 @@ def reads_back_inside(module: nn.Module) -> bool:
     A bidirectional module itself does not count, but where it stands in another.
     """
     inside = (part for part in module.modules() if part is not module)
-    return any(hasattr(part, "backward_layer") for part in inside)
+    return any(isinstance(part, Bidirectional) for part in inside)
 
 
 def each_direction(
@@ -88,15 +89,13 @@ def directions_of(layer: Any, inputs: Inputs) -> Directions[Direction] | None:
     Raises:
         ValueError: the state is no pair, or x has too few axes.
     """
-    if not hasattr(layer, "backward_layer"):
+    if not isinstance(layer, Bidirectional):
         return None
     x, lengths, resets, state = inputs
     if not isinstance(x, Tensor) or x.dim() < 3:
         came = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"x: got {came}, expected a torch.Tensor (N, T, {layer.input_size})")
-    state = (None, None) if state is None else state
-    if not isinstance(state, tuple | list) or len(state) != 2:
-        raise ValueError(f"state: got {type(state).__name__}, expected a pair: (forward, backward)")
+    ahead, back = check_pair(state)
     steps = torch.arange(x.shape[-2], device=x.device).expand(x.shape[:-1])
     remaining = inputs.remaining
     order = torch.where(remaining >= 0, remaining, steps)
@@ -106,9 +105,9 @@ def directions_of(layer: Any, inputs: Inputs) -> Directions[Direction] | None:
         # Read backward, a segment is entered at its last step: the one before a reset.
         turned = torch.cat([resets[..., 1:], torch.zeros_like(resets[..., :1])], -1)
         turned = (turned & (remaining > 0)).gather(-1, order)
-    flipped = Inputs(in_order_of_x(x, order), lengths, turned, state[1])
+    flipped = Inputs(in_order_of_x(x, order), lengths, turned, back)
     return Directions(
-        Direction(layer.forward_layer, Inputs(x, lengths, resets, state[0]), steps),
+        Direction(layer.forward_layer, Inputs(x, lengths, resets, ahead), steps),
         Direction(layer.backward_layer, flipped, order),
     )
 

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.parts import map_tensors
 from longlag.layers import RecurrentModule, SequenceModel
+from longlag.layers.inputs import Inputs
+from longlag.layers.state_tree import map_tensors
 from longlag.memory.measures.directions import recurrent_of
 from longlag.memory.measures.horizon import spread
-from longlag.memory.measures.inputs import Inputs
 
 __all__ = ["PastEffects", "past_effects"]
 
@@ -106,7 +106,7 @@ def past_effects(
     layer = recurrent_of(model)
     if not isinstance(layer, RecurrentModule):
         raise TypeError(f"model: got {type(model).__name__}, expected a recurrent module")
-    if any(hasattr(module, "backward_layer") for module in layer.modules()):
+    if not layer.causal:
         raise ValueError("model: reads in both directions, and so has no past; expected one")
     if x.shape[-3] < 2 or x.dim() != 3:
         raise ValueError(f"x: got shape {tuple(x.shape)}, expected (N, T, C) with N >= 2")

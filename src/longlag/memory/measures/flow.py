@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from longlag.gradients import gradient_by_lag
-from longlag.gradients.layer_pass import STATES_ONLY, Pass
-from longlag.gradients.layers import names_in
 from longlag.gradients.method import Loss
-from longlag.gradients.model_pass import ModelPass
+from longlag.gradients.parameters import names_in
+from longlag.gradients.runs.layer_run import STATES_ONLY, LayerRun
+from longlag.gradients.runs.model_run import ModelRun
+from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import (
     Direction,
     directions_of,
@@ -24,7 +25,6 @@ from longlag.memory.measures.directions import (
     recurrent_of,
 )
 from longlag.memory.measures.horizon import horizon, horizons
-from longlag.memory.measures.inputs import Inputs
 from longlag.memory.measures.term_norms import term_norms
 from longlag.scan.inputs import to_batch_first
 
@@ -259,8 +259,8 @@ def _of_direction(direction: Direction, error: Tensor, step: int | str, weights:
 def _of_one(
     model: nn.Module, inputs: Inputs, target: Tensor, loss: Loss, step: int | str, weights: bool
 ) -> ErrorFlow:
-    run = ModelPass(model, *inputs, "error_flow", joint=True)
-    steps = run.given.steps
+    run = ModelRun(model, inputs, "error_flow", joint=True)
+    steps = run.inputs.steps
     if isinstance(step, int) and steps and not -steps <= step < steps:
         raise ValueError(
             f"step: got {step}, expected one of the {steps} steps of x: {-steps} to {steps - 1}"
@@ -289,7 +289,7 @@ def _of_one(
     return ErrorFlow(error.loss.detach(), step, tuple(layers))
 
 
-def _layer_flow(run: Pass, at: Tensor | None, weights: dict[str, Tensor]) -> LayerFlow:
+def _layer_flow(run: LayerRun, at: Tensor | None, weights: dict[str, Tensor]) -> LayerFlow:
     by_state = zip(run.gradients.initial, run.deltas, strict=True)
     paths = [torch.cat([first.unsqueeze(0), delta]) for first, delta in by_state]  # s = 0 .. T
     # The norm of two numbers, and not the root of their squares, which could underflow.

@@ -1,58 +1,11 @@
-"""What a module reads, as one value; and modules run without dropout."""
+"""Steps counted from the end of a sequence; and modules run without dropout."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from longlag.gradients.parts import map_tensors
-
-__all__ = ["Inputs", "evaluation_mode", "last_step"]
-
-
-class Inputs(NamedTuple):
-    """Sequences and what goes with them, as the modules of longlag take them.
-
-    Attributes:
-        x: (N, T, C), R replicas in front.
-        lengths: (N,), steps that count; None for all.
-        resets: (N, T), True where the state is set to zero before the step; None for nowhere.
-        state: what the module starts from; None for zeros.
-    """
-
-    x: Tensor
-    lengths: Any = None
-    resets: Any = None
-    state: Any = None
-
-    @property
-    def ends(self) -> Tensor:
-        """How many steps of each sequence count, (N,)."""
-        if self.lengths is None:
-            return torch.full(self.x.shape[:-2], self.x.shape[-2], device=self.x.device)
-        return torch.as_tensor(self.lengths, device=self.x.device).long()
-
-    @property
-    def remaining(self) -> Tensor:
-        """How many steps of its sequence follow each step, (N, T); negative in the padding."""
-        steps = torch.arange(self.x.shape[-2], device=self.x.device)
-        return self.ends.unsqueeze(-1) - 1 - steps
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What goes with x, as keyword arguments."""
-        return {"lengths": self.lengths, "resets": self.resets, "state": self.state}
-
-    def first(self, count: int) -> "Inputs":
-        """Those of the first sequences."""
-        return Inputs(*map_tensors(tuple(self), lambda part: part[:count]))
-
-    def output_of(self, model: nn.Module) -> Tensor:
-        """What a recurrent module, or a model with a readout, gives for them."""
-        output = model(self.x, self.state, lengths=self.lengths, resets=self.resets)
-        return output[0] if isinstance(output, tuple) else output
+__all__ = ["evaluation_mode", "last_step"]
 
 
 def last_step(marked: Tensor, remaining: Tensor) -> int | None:
@@ -60,7 +13,7 @@ def last_step(marked: Tensor, remaining: Tensor) -> int | None:
 
     Args:
         marked: (N, T); None is returned where no step is.
-        remaining: (N, T), from :attr:`Inputs.remaining`.
+        remaining: (N, T), from :attr:`longlag.layers.inputs.Inputs.remaining`.
 
     >>> last_step(torch.tensor([[True, False, False]]), torch.tensor([[1, 0, -1]]))
     -2

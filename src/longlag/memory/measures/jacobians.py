@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.layer_pass import Pass
-from longlag.gradients.model_pass import ModelPass
+from longlag.gradients.runs.layer_run import LayerRun
+from longlag.gradients.runs.model_run import ModelRun
+from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import (
     Direction,
     Directions,
@@ -15,7 +16,6 @@ from longlag.memory.measures.directions import (
     in_order_of_x,
     recurrent_of,
 )
-from longlag.memory.measures.inputs import Inputs
 from longlag.memory.measures.linear import Linear, apart_from_padding, joint_size, stretches
 
 __all__ = ["state_jacobians"]
@@ -78,8 +78,8 @@ def state_jacobians(
 @torch.no_grad()
 def _of_direction(direction: Direction) -> Tensor:
     x = direction.inputs.x
-    run = ModelPass(direction.layer, *direction.inputs, "state_jacobians", joint=True)
-    steps, size = run.given.steps, joint_size(run.layers)
+    run = ModelRun(direction.layer, direction.inputs, "state_jacobians", joint=True)
+    steps, size = run.inputs.steps, joint_size(run.layers)
     jacobians = x.new_zeros((steps, *x.shape[:-2], size, size))
     for stretch in stretches(run.layers):
         jacobians[stretch] = _joint(run.layers, stretch)
@@ -87,7 +87,7 @@ def _of_direction(direction: Direction) -> Tensor:
     return jacobians if direction.order is None else in_order_of_x(jacobians, direction.order)
 
 
-def _joint(passes: Sequence[Pass], stretch: slice) -> Tensor:
+def _joint(passes: Sequence[LayerRun], stretch: slice) -> Tensor:
     """J of the joint state at some steps, (B, N, S, S)."""
     size, begin = joint_size(passes), 0
     drive = passes[0].drive[stretch]

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longlag.gradients.layer_pass import Pass
+from longlag.gradients.runs.layer_run import LayerRun
 
 __all__ = ["Linear", "apart_from_padding", "joint_size", "stretches"]
 
@@ -32,12 +32,12 @@ AT_ONCE = 1 << 22
 """Numbers of partials that are taken at once."""
 
 
-def joint_size(passes: Sequence[Pass]) -> int:
+def joint_size(passes: Sequence[LayerRun]) -> int:
     """S, the numbers of the states of all layers together."""
     return sum(len(run.states) * run.layer.hidden_size for run in passes)
 
 
-def stretches(passes: Sequence[Pass]) -> list[slice]:
+def stretches(passes: Sequence[LayerRun]) -> list[slice]:
     """The steps in stretches, as long as the partials of any layer may be taken at once."""
     steps = len(passes[0].drive)
     numbers = max(run.drive[:1].numel() * (2 + len(run.states)) for run in passes)
@@ -45,7 +45,7 @@ def stretches(passes: Sequence[Pass]) -> list[slice]:
     return [slice(first, min(first + length, steps)) for first in range(0, steps, length)]
 
 
-def apart_from_padding(run: Pass, stretch: slice) -> Tensor | None:
+def apart_from_padding(run: LayerRun, stretch: slice) -> Tensor | None:
     """Where J_t is not zero by definition, (B, N, 1): no padding, no reset; None for everywhere."""
     masks = (run.schedule.active, run.schedule.keep)
     parts = [mask[stretch] for mask in masks if mask is not None]
@@ -63,7 +63,7 @@ class Linear:
         before: s_{t-1} of these steps, each (B, M, H).
     """
 
-    def __init__(self, run: Pass, drive: Tensor, before: Sequence[Tensor]) -> None:
+    def __init__(self, run: LayerRun, drive: Tensor, before: Sequence[Tensor]) -> None:
         self.step, self.layer, weights = run.step, run.layer, run.weights
         self.blocks = self.step.blocks(weights)
         self.count, shape = len(before), before[0].shape

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.model_pass import ModelPass
+from longlag.gradients.runs.model_run import ModelRun
+from longlag.layers.inputs import Inputs
 from longlag.memory.measures.chains import Chains
-from longlag.memory.measures.inputs import Inputs
 from longlag.memory.measures.linear import joint_size
 
 __all__ = ["LyapunovSpectrum", "lyapunov_exponents", "lyapunov_of"]
@@ -130,8 +130,8 @@ def lyapunov_exponents(
     [0.5, 0.25]
     """
     inputs = Inputs(x, lengths, None, state)
-    run = ModelPass(layer, *inputs, "lyapunov_exponents", joint=True)
-    steps, size = run.given.steps, joint_size(run.layers)
+    run = ModelRun(layer, inputs, "lyapunov_exponents", joint=True)
+    steps, size = run.inputs.steps, joint_size(run.layers)
     discard = steps // 10 if discard is None else discard
     count = _checked(size, steps, count, discard, every)
     front = x.shape[:-2]

@@ -13,8 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.layer_pass import Pass
-from longlag.gradients.model_pass import ModelPass
+from longlag.gradients.runs.layer_run import LayerRun
+from longlag.gradients.runs.model_run import ModelRun
+from longlag.layers.inputs import Inputs
 from longlag.memory.measures import chain_norms
 from longlag.memory.measures.chain_norms import (
     ChainNorms,
@@ -30,7 +31,6 @@ from longlag.memory.measures.directions import (
     each_direction,
     recurrent_of,
 )
-from longlag.memory.measures.inputs import Inputs
 from longlag.memory.measures.linear import joint_size
 
 __all__ = ["JacobianNorms", "LogStatistics", "jacobian_norms"]
@@ -211,8 +211,8 @@ def _of_direction(
     direction: Direction, lags: int | Sequence[int] | None, sample: int | str | None, seed: int,
     method: str, smallest: bool | None,
 ) -> JacobianNorms:  # fmt: skip
-    run = ModelPass(direction.layer, *direction.inputs, "jacobian_norms", joint=True)
-    steps, size = run.given.steps, joint_size(run.layers)
+    run = ModelRun(direction.layer, direction.inputs, "jacobian_norms", joint=True)
+    steps, size = run.inputs.steps, joint_size(run.layers)
     wanted = steps if lags is None else lags
     wanted = range(wanted + 1) if isinstance(wanted, int) else wanted
     chosen = sorted({lag for lag in wanted if lag <= steps})
@@ -222,7 +222,7 @@ def _of_direction(
     one = longest * weights * vectors_for(size, longest)
     count = max(2, min(CHAINS, int(BUDGET / max(1.0, one)))) if sample is None else sample
     sequences, ends = draw_chains(direction.inputs.ends, steps, count, generator)
-    reach = reach_of(sequences, ends, run.given.resets)
+    reach = reach_of(sequences, ends, run.inputs.resets)
     if method == "auto":
         cost = ends.numel() * (longest * weights * size + len(chosen) * 10.0 * size**3)
         method = "exact" if smallest or cost <= EXACT else "vectors"
@@ -261,14 +261,14 @@ def _vector_norms(chains: Chains, lags: Sequence[int], generator: torch.Generato
     return ChainNorms.same(nothing.to(chains.ends.device))
 
 
-def _numbers(run: Pass) -> int:
+def _numbers(run: LayerRun) -> int:
     """Numbers in the matrices that a vector meets at each step of one network."""
     matrices = (run.layer.weight_ih, run.layer.weight_hh)
     numbers = sum(matrix.numel() for matrix in matrices if matrix is not None)
     return numbers // (run.layer.replicas or 1)
 
 
-def _at_once(passes: Sequence[Pass], method: str, longest: int) -> int:
+def _at_once(passes: Sequence[LayerRun], method: str, longest: int) -> int:
     """How many chains are followed side by side."""
     size, drives = joint_size(passes), sum(run.drive.shape[-1] for run in passes)
     replicas = passes[0].layer.replicas or 1

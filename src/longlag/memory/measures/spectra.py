@@ -23,7 +23,6 @@ import sympy
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.layers import Layer, layers_in
 from longlag.layers import Recurrent
 from longlag.recurrence import Recurrence
 from longlag.recurrence.functions import Expression
@@ -126,31 +125,30 @@ def spectral_facts(layer: nn.Module) -> SpectralFacts:
     >>> spectral_facts(ll.LSTM(3, 8)).reason
     'LSTM has 2 states and 4 gates; the bound is for one of each'
     """
-    ((_, one, _), *others) = layers_in(layer, "", None, "spectral_facts")
-    if others or one is not layer:
+    if not isinstance(layer, Recurrent):
         raise TypeError(
             f"layer: got {type(layer).__name__}, expected one recurrent layer; of a stack take one "
             "of stack.layers"
         )
-    matrices = {name: _facts(matrix) for name, matrix in _matrices(one).items()}
-    form = _form(one.recurrence)
+    matrices = {name: _facts(matrix) for name, matrix in _matrices(layer).items()}
+    form = _form(layer.recurrence)
     if isinstance(form, str):
         return SpectralFacts(matrices, None, None, form)
-    units = {name: one.unit(name).detach().double() for name in one.recurrence.units}
+    units = {name: layer.unit(name).detach().double() for name in layer.recurrence.units}
     gamma = _steepest(form.slope, form.symbol)
     if gamma is None:
-        reason = f"{one.recurrence.name}: the slope of its activation has no upper limit"
+        reason = f"{layer.recurrence.name}: the slope of its activation has no upper limit"
         return SpectralFacts(matrices, None, None, reason)
-    keep = _of_units(form.keep, units, one).abs()
-    scale = _of_units(form.scale, units, one).abs() * gamma
+    keep = _of_units(form.keep, units, layer).abs()
+    scale = _of_units(form.scale, units, layer).abs() * gamma
     bound = keep.amax(-1)
-    (gate,) = one.recurrence.gates
+    (gate,) = layer.recurrence.gates
     if isinstance(gate.wiring, Diagonal):
         weight = units[f"diagonal.{gate.name}"].abs()
         bound = keep if gate.wiring.truncated else keep + scale * weight
         bound = bound.amax(-1)
     elif gate.matrices and not gate.matrices[0].truncated:
-        (matrix,) = _matrices(one).values()
+        (matrix,) = _matrices(layer).values()
         bound = bound + _facts(scale.unsqueeze(-1) * matrix).norm
     return SpectralFacts(matrices, gamma, bound, "")
 
@@ -164,7 +162,7 @@ def facts_by_layer(module: nn.Module) -> dict[str, SpectralFacts]:
     }
 
 
-def _matrices(layer: Layer) -> dict[str, Tensor]:
+def _matrices(layer: Recurrent) -> dict[str, Tensor]:
     """The recurrent matrices by gate, in float64; diagonal ones as matrices."""
     matrices, row = {}, 0
     hidden = layer.hidden_size

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from longlag.layers import Recurrent
+from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import recurrent_of
-from longlag.memory.measures.inputs import Inputs, evaluation_mode
+from longlag.memory.measures.inputs import evaluation_mode
 
 __all__ = ["StateNorms", "state_norms"]
 

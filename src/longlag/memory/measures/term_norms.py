@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from longlag.gradients.layer_pass import Pass
+from longlag.gradients.runs.layer_run import LayerRun
 from longlag.memory.measures.linear import stretches
 from longlag.recurrence.lowered import Product
 from longlag.scan.step import TorchStep
@@ -18,7 +18,7 @@ from longlag.scan.step import TorchStep
 __all__ = ["term_norms"]
 
 
-def term_norms(run: Pass, at: Tensor) -> dict[str, Tensor]:
+def term_norms(run: LayerRun, at: Tensor) -> dict[str, Tensor]:
     """The Frobenius norm of the term of each lag in the gradients, (T,), by the layer's names.
 
     Args:
@@ -32,7 +32,7 @@ def term_norms(run: Pass, at: Tensor) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]).sqrt() for name in parts[0]}
 
 
-def _squares(run: Pass, at: Tensor, lags: slice) -> dict[str, Tensor]:
+def _squares(run: LayerRun, at: Tensor, lags: slice) -> dict[str, Tensor]:
     """The squares of these norms for some lags, of all replicas together, in float64."""
     layer, step, weights = run.layer, run.step, run.weights
     count = torch.arange(lags.start, lags.stop, device=at.device)

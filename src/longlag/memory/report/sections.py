@@ -5,12 +5,14 @@ from torch import Tensor, nn
 
 from longlag.gradients.losses import due, resolve_loss
 from longlag.gradients.method import Loss
-from longlag.layers import Recurrent
+from longlag.layers import Recurrent, RecurrentModule
+from longlag.layers.composition import reduction_of
+from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import Direction, Directions, each_direction
 from longlag.memory.measures.exchange import PastEffects, past_effects
 from longlag.memory.measures.flow import ErrorFlow, error_flow, product
 from longlag.memory.measures.horizon import spread
-from longlag.memory.measures.inputs import Inputs, last_step
+from longlag.memory.measures.inputs import last_step
 from longlag.memory.measures.lyapunov import LyapunovSpectrum, lyapunov_exponents
 
 __all__ = ["followed_error", "largest_exponents", "pasts_exchanged"]
@@ -64,7 +66,7 @@ def followed_error(
 
 def _last_due(model: nn.Module, target: Tensor, inputs: Inputs) -> int | None:
     """The last step at which an error is due somewhere, counted as `error_flow` does."""
-    if getattr(model, "reduce", None) is not None or target.dim() < 2:
+    if reduction_of(model) is not None or target.dim() < 2:
         return -1
     is_due = due(target)
     if is_due.dim() > 2:
@@ -104,10 +106,10 @@ def pasts_exchanged(
     model: nn.Module, recurrent: nn.Module, inputs: Inputs, lag: int | None
 ) -> PastEffects | None:
     """The effects of the past between some sequences; None for both directions and resets."""
-    both = any(hasattr(module, "backward_layer") for module in recurrent.modules())
+    causal = isinstance(recurrent, RecurrentModule) and recurrent.causal
     some = inputs.first(EXCHANGED)
     longest = int(some.ends.max())
-    if both or inputs.resets is not None or len(some.x) < 2 or longest < 2:
+    if not causal or inputs.resets is not None or len(some.x) < 2 or longest < 2:
         return None
     lags = spread(longest - 1, EXCHANGES)
     if lag is not None and lag < longest:

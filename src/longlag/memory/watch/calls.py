@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from longlag.gradients.parts import detached, map_tensors, tensors_of
 from longlag.layers import Bidirectional, Recurrent, Stack
 from longlag.layers.base import RecurrentModule
-from longlag.memory.measures.inputs import Inputs
+from longlag.layers.inputs import Inputs
+from longlag.layers.state_tree import detached, map_tensors, tensors_of
 from longlag.memory.measures.modules import TORCH_MODULES
 from longlag.memory.watch.torch_layout import batch_first, by_state, nested_state
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.losses import resolve_loss
+from longlag.gradients.losses import as_scalar, resolve_loss
 from longlag.gradients.method import Loss
-from longlag.gradients.parts import as_scalar
 from longlag.layers.base import RecurrentModule
+from longlag.layers.composition import unwrapped
 from longlag.memory.measures.directions import Directions, recurrent_of
 from longlag.memory.measures.horizon import spread
 from longlag.memory.measures.modules import reader_of, recurrent_modules, without_hooks
@@ -70,7 +70,7 @@ class FixedSequences:
     ) -> None:
         recurrent_modules(model)
         # A compiled model is measured by the one that was compiled.
-        self.model: nn.Module = getattr(model, "_orig_mod", model)
+        self.model: nn.Module = unwrapped(model)
         axis = _sequence_axis(self.model)
         self._x = _first(torch.as_tensor(x), sequences, axis, "x")
         self._target = self._loss = None
@@ -220,8 +220,7 @@ def _apart_from_training(device: torch.device) -> Iterator[None]:
 
 def _curves(part: Part, lags: Sequence[int], seed: int) -> dict[str, tuple[float, ...]]:
     """The mean logarithm by lag, NaN for lags beyond the steps; by direction, "" for only one."""
-    both = hasattr(part.layer, "backward_layer")
-    names: tuple[str, ...] = ("forward_layer", "backward_layer") if both else ("",)
+    names = tuple(part.layer.directions)
     nothing = dict.fromkeys(names, (math.nan,) * len(lags))
     if not all(bool(parameter.isfinite().all()) for parameter in part.layer.parameters()):
         return nothing

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from longlag.layers import Bidirectional, Stack
 from longlag.layers.base import RecurrentModule
+from longlag.layers.inputs import Inputs
 from longlag.memory.measures.flow import ErrorFlow, error_flow, product, renamed
-from longlag.memory.measures.inputs import Inputs, last_step
+from longlag.memory.measures.inputs import last_step
 
 __all__ = ["Part", "flow_of", "last_step_with_error", "parts_of"]
 
@@ -28,7 +29,7 @@ class Part(NamedTuple):
     """
 
     name: str
-    layer: nn.Module
+    layer: RecurrentModule
     inputs: Inputs
     error: Tensor | None
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from longlag.gradients.parts import tensors_of
+from longlag.layers.state_tree import tensors_of
 
 __all__ = ["batch_first", "by_state", "nested_state"]
 

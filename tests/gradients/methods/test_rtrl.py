@@ -13,8 +13,9 @@ from tests.training.helpers import quiet, same_tree, saved, weights
 from torch import nn
 
 import longlag as ll
-from longlag.gradients import GradientMethod, WindowedMethod, influence_law
-from longlag.gradients.rtrl import RTRL
+from longlag.gradients import GradientMethod, WindowedMethod
+from longlag.gradients.influence import law
+from longlag.gradients.methods.rtrl import RTRL
 
 mse = nn.functional.mse_loss
 CELLS = {**cases.CELLS, "Clipped": Clipped()}
@@ -207,19 +208,19 @@ def test_rows_a_few_at_a_time_are_the_same(kind, monkeypatch):
     options = {"lengths": lengths, "resets": resets}
     wanted = exact(model, x, target, mse, **options)
     counts = []
-    plain = influence_law.Joint._advance_rows
+    plain = law.Joint._advance_rows
 
     def counted(self, pieces, influence, first, stop, after):
         counts.append(stop - first)
         plain(self, pieces, influence, first, stop, after)
 
-    monkeypatch.setattr(influence_law.Joint, "_advance_rows", counted)
+    monkeypatch.setattr(law.Joint, "_advance_rows", counted)
     for numbers, size in ((1, 1), (3 * 3 * 60, None)):
-        monkeypatch.setattr(influence_law, "AT_ONCE", numbers)
+        monkeypatch.setattr(law, "AT_ONCE", numbers)
         counts.clear()
         assert_same(RTRL(block=3).gradients(model, x, target, mse, **options), wanted)
         assert size is None or set(counts) == {size}
-    assert max(counts) < influence_law.Joint(_layers(model)).ends[0]
+    assert max(counts) < law.Joint(_layers(model)).ends[0]
 
 
 def _layers(model):

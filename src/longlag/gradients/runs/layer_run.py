@@ -1,7 +1,7 @@
-"""Passes over single recurrent layers: all states of a forward pass, all errors of a backward one.
+"""Runs of single recurrent layers: all states of a forward pass, all errors of a backward one.
 
 Autograd hands out neither the states of a compiled forward pass nor the errors at them. Here the
-engines are called as they are, layer by layer, with a probed recurrence.
+backends are called as they are, layer by layer, with a recurrence made over for the purpose.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.layers import Layer, names_in
+from longlag.gradients.parameters import names_in
+from longlag.layers.recurrent import Recurrent
 from longlag.recurrence import Recurrence
-from longlag.recurrence.probe import probed
 from longlag.scan import Schedule, Weights, choose
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.inputs import drive_of
@@ -23,9 +23,10 @@ from longlag.scan.step import TorchStep, outer, times, torch_step
 __all__ = [
     "EVERYTHING",
     "STATES_ONLY",
-    "Pass",
+    "LayerRun",
     "add_by_name",
     "send_back",
+    "weights_of",
 ]
 
 EVERYTHING = Wanted()
@@ -36,27 +37,32 @@ STATES_ONLY = Wanted(x=True, input=False, bias=False, recurrent=False, initial=T
 
 
 @dataclass
-class Pass:
+class LayerRun:
     """One recurrent layer over some steps. All has time first, and no graph.
+
+    What is run may be more than the layer's own recurrence: one with further gates, whose drives
+    are zero, and whose gradients are what is looked for.
 
     Attributes:
         name: where the layer is in the model.
         layer: the layer.
+        recurrence: what is run: that of the layer, made over.
+        weights: the recurrent matrix and the unit parameters of ``recurrence``.
         x: (T, N, C), zero in the padding.
-        drive: a = U x + b, (T, N, G H), likewise.
+        full_drive: a = U x + b of the layer's gates, then zeros for the further ones, likewise.
         schedule: padding and resets.
         states: s_0 .. s_T, each (T + 1, N, H), zero after a sequence's own end.
-        listening: the layer's recurrence, probed.
-        run: what the engine gave; None where the states came from elsewhere.
+        run: what the backend gave; None where the states came from elsewhere.
     """
 
     name: str
-    layer: Layer
+    layer: Recurrent
+    recurrence: Recurrence
+    weights: Weights
     x: Tensor
-    drive: Tensor
+    full_drive: Tensor
     schedule: Schedule
     states: list[Tensor]
-    listening: Recurrence
     run: Run | None = None
 
     def __post_init__(self) -> None:
@@ -68,48 +74,63 @@ class Pass:
     def forward(
         cls,
         name: str,
-        layer: Layer,
+        layer: Recurrent,
+        recurrence: Recurrence,
+        weights: Weights,
         x: Tensor,
         state: Sequence[Tensor] | None,
         schedule: Schedule,
-        joint: bool,
-    ) -> "Pass":
-        """Run the layer over x (T, N, C)."""
-        if schedule.active is not None:
-            x = x.masked_fill(~schedule.active, 0.0)
-        drive = drive_of(x, Weights(None, (), layer.weight_ih, layer.bias))
-        if schedule.active is not None:
-            drive = drive.masked_fill(~schedule.active, 0.0)
+    ) -> "LayerRun":
+        """Run the layer over x (T, N, C) from the states before it, each (N, H)."""
+        padding = None if schedule.active is None else ~schedule.active
+        if padding is not None:
+            x = x.masked_fill(padding, 0.0)
+        drive = drive_of(x, Weights(None, (), layer.weight_ih.detach(), _without_graph(layer.bias)))
+        if padding is not None:
+            drive = drive.masked_fill(padding, 0.0)
+        further = len(recurrence.gates) - len(layer.recurrence.gates)
+        if further:
+            zeros = drive.new_zeros((*drive.shape[:-1], further * layer.hidden_size))
+            drive = torch.cat([drive, zeros], -1)
         if state is None:
             zero = x.new_zeros((*x.shape[1:-1], layer.hidden_size))
-            state = [zero] * len(layer.recurrence.states)
-        found = cls(name, layer, x, drive, schedule, [], probed(layer.recurrence, joint))
-        run = found.backend.forward(
-            found.listening, found._probed_drive, found.weights, list(state), schedule, True
-        )
-        found.run, found.states = run, run.states
-        if schedule.active is not None and not found.backend.zero_padding:
-            gone = torch.cat([torch.zeros_like(schedule.active[:1]), ~schedule.active])
-            found.states = [path.masked_fill(gone, 0.0) for path in run.states]
-        return found
+            state = [zero] * len(recurrence.states)
+        made = cls(name, layer, recurrence, weights, x, drive, schedule, [])
+        made.run = made.backend.forward(recurrence, drive, weights, list(state), schedule, True)
+        made.states = made.run.states
+        if padding is not None and not made.backend.zero_padding:
+            gone = torch.cat([torch.zeros_like(padding[:1]), padding])
+            made.states = [path.masked_fill(gone, 0.0) for path in made.run.states]
+        return made
 
     @cached_property
     def backend(self) -> Backend:
         """What runs the layer: the compiled kernels, or the explicit backward pass in PyTorch."""
         return choose(self.layer.backend, self.x, self.name or "the layer", plain=False)
 
-    @cached_property
-    def weights(self) -> Weights:
-        """The recurrent matrix and the unit parameters."""
-        units = tuple(self.layer.unit(n).unsqueeze(-2) for n in self.layer.recurrence.units)
-        matrix = self.layer.weight_hh
-        units = tuple(unit.detach() for unit in units)
-        return Weights(None if matrix is None else matrix.detach(), units)
-
     @property
     def step(self) -> TorchStep:
-        """The recurrence, not probed, in PyTorch."""
+        """The layer's own recurrence in PyTorch."""
         return torch_step(self.layer.recurrence)
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.full_drive.shape[0]
+
+    @property
+    def front(self) -> torch.Size:
+        """(N,) or (R, N)."""
+        return self.full_drive.shape[1:-1]
+
+    @property
+    def drive(self) -> Tensor:
+        """a = U x + b of the layer's own gates, (T, N, G H)."""
+        return self.full_drive[..., : self._own]
+
+    @property
+    def _own(self) -> int:
+        return len(self.layer.recurrence.gates) * self.layer.hidden_size
 
     @property
     def output(self) -> Tensor:
@@ -117,39 +138,48 @@ class Pass:
         return self.states[self.step.output][1:]
 
     @property
-    def _probed_drive(self) -> Tensor:
-        width = len(self.layer.recurrence.states) * self.layer.hidden_size
-        return torch.cat([self.drive, self.drive.new_zeros((*self.drive.shape[:-1], width))], -1)
+    def visited(self) -> list[Tensor]:
+        """The states as the backend left them: :attr:`states`, but for the padding."""
+        return self.states if self.run is None else self.run.states
 
-    def backward(self, d_output: Tensor, wanted: Wanted) -> Tensor:
-        """Send the error back; returns that of the drive, (T, N, G H).
+    @property
+    def final(self) -> list[Tensor]:
+        """The states after each sequence's own last step, each (N, H)."""
+        assert self.run is not None
+        return self.run.final
+
+    def send_back(self, errors: Sequence[Tensor | None], wanted: Wanted) -> Gradients:
+        """The gradients of ``recurrence``.
 
         Args:
-            d_output: dE/dh_t, (T, N, H), as far as it does not come from this layer's later steps;
-                zero in the padding.
+            errors: of the output, (T, N, H), as far as it does not come from this layer's later
+                steps, zero in the padding; then of each final state, (N, H). None for zeros.
+            wanted: which gradients to find.
+        """
+        run = Run(self.states, []) if self.run is None else self.run
+        return self.backend.backward(
+            self.recurrence, self.full_drive, self.weights, run, self.schedule, errors, wanted
+        )
+
+    def backward(self, d_output: Tensor, wanted: Wanted) -> Tensor:
+        """Send the error back through a probed recurrence; returns that of the drive, (T, N, G H).
+
+        Args:
+            d_output: dE/dh_t, as for :meth:`send_back`.
             wanted: of the matrices and unit parameters, which gradients to find.
         """
-        recurrence, hidden, run = self.layer.recurrence, self.layer.hidden_size, self.run
-        if run is None:
-            run = Run(self.states, [])
-        nothing = [None] * len(recurrence.states)
         wanted = wanted._replace(
             recurrent=wanted.recurrent and self.weights.recurrent is not None,
             units=wanted.units and bool(self.weights.units),
         )
-        found: Gradients = self.backend.backward(
-            self.listening, self._probed_drive, self.weights, run, self.schedule,
-            (d_output, *nothing), wanted,
-        )  # fmt: skip
-        assert found.x is not None
-        own = len(recurrence.gates) * hidden
-        self.gradients = found
-        self.deltas = list(found.x[..., own:].split(hidden, -1))
-        return found.x[..., :own]
+        self.gradients = self.send_back((d_output, *[None] * len(self.states)), wanted)
+        d_drive = self.gradients.x
+        self.deltas = list(d_drive[..., self._own :].split(self.layer.hidden_size, -1))
+        return d_drive[..., : self._own]
 
-    def before(self, block: slice) -> list[Tensor]:
+    def before(self, block: slice = slice(None)) -> list[Tensor]:
         """s_{t-1} of some steps as the step reads it: zero where it is reset."""
-        states = [path[block.start : block.stop] for path in self.states]
+        states = [path[:-1][block] for path in self.states]
         if self.schedule.keep is None:
             return states
         return [state.masked_fill(~self.schedule.keep[block], 0.0) for state in states]
@@ -223,14 +253,24 @@ class Pass:
         return found
 
 
+def weights_of(layer: Recurrent) -> Weights:
+    """The recurrent matrix and the unit parameters of a layer, without a graph."""
+    units = tuple(layer.unit(n).detach().unsqueeze(-2) for n in layer.recurrence.units)
+    return Weights(_without_graph(layer.weight_hh), units)
+
+
+def _without_graph(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach()
+
+
 def send_back(
-    layers: Sequence[Pass],
+    layers: Sequence[LayerRun],
     d_output: Tensor,
     wanted: Wanted,
     model: nn.Module | None = None,
     totals: dict[str, Tensor] | None = None,
 ) -> None:
-    """Send the error of the top layer's output back; see :meth:`ModelPass.backward`."""
+    """Send the error of the top layer's output back; see :meth:`ModelRun.backward`."""
     with torch.no_grad(), torch.autocast(d_output.device.type, enabled=False):
         for each in reversed(layers):
             d_drive = each.backward(d_output, wanted)
@@ -241,7 +281,7 @@ def send_back(
 
 
 def add_by_name(
-    model: nn.Module, layer: Layer, found: dict[str, Tensor], totals: dict[str, Tensor]
+    model: nn.Module, layer: Recurrent, found: dict[str, Tensor], totals: dict[str, Tensor]
 ) -> None:
     """Add gradients by a layer's names to totals by the model's names, of trained parameters."""
     for own, name in names_in(model, layer).items():

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longlag.gradients.losses import as_scalar
 from longlag.gradients.method import Accumulated, Backward, Loss, forward
-from longlag.gradients.parts import as_scalar, trained
+from longlag.gradients.parameters import trained
 
 __all__ = ["BPTT"]
 

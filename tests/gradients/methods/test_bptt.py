@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from longlag.gradients import BPTT, GradientMethod, bptt, forward, method
+from longlag.gradients import BPTT, GradientMethod, forward, method
+from longlag.gradients.methods import bptt
 
 
 class Net(nn.Module):

@@ -1,34 +1,31 @@
-"""One recurrent layer over some steps, and errors of many kinds sent back through it at once.
+"""Errors of many kinds sent back at once through one recurrent layer over some steps.
 
 Everything has time first and no graph. F stands for the sequences, N or R N of them. To send c
 errors back through each, a sequence is c rows of the same states side by side: one scan of F c
 rows, whose products with W are as large as a processor likes them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from longlag.gradients.influence_wires import own_weight
-from longlag.gradients.layers import Layer
+from longlag.gradients.influence.opened import own_weight
+from longlag.gradients.runs.layer_run import STATES_ONLY, LayerRun, weights_of
+from longlag.layers.recurrent import Recurrent
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import lower
-from longlag.scan import Schedule, Weights, choose
-from longlag.scan.backend import Backend, Run, Wanted
-from longlag.scan.inputs import drive_of
+from longlag.scan import Schedule, Weights
 from longlag.scan.step import patterned
 
-__all__ = ["Errors", "Influence", "Piece", "Scope"]
+__all__ = ["Errors", "Influence", "Propagation", "Scope"]
 
 Influence = dict[str, Tensor]
 """ds/dtheta of one layer's states and parameters, by the parameter's name in the layer: (F, rows,
 K, H, Z). K: gates, wires or 1; H: the unit that a parameter belongs to; Z: C, H or 1."""
-
-WANTED = Wanted(x=True, input=False, bias=False, recurrent=False, initial=True, units=False)
 
 
 class Scope:
@@ -40,7 +37,7 @@ class Scope:
             trained, to the one that errors go back through.
     """
 
-    def __init__(self, layer: Layer, make: Any) -> None:
+    def __init__(self, layer: Recurrent, make: Any) -> None:
         self.layer = layer
         own = dict(layer.named_parameters())
         self.trained = {name for name, p in own.items() if p.requires_grad}
@@ -69,15 +66,19 @@ class Scope:
     @cached_property
     def weights(self) -> Weights:
         """The recurrent matrix and all unit parameters, those of :func:`within_units` included."""
-        layer, matrix = self.layer, self.layer.weight_hh
-        values: dict[str, Tensor] = {n: layer.unit(n).detach() for n in layer.recurrence.units}
-        if matrix is not None:
-            matrix = matrix.detach()
-            blocks = matrix.split(self.hidden, -2)
-            for number, wire in enumerate(layer.recurrence.wires):
+        weights, recurrence = weights_of(self.layer), self.layer.recurrence
+        values = dict(zip(recurrence.units, weights.units, strict=True))
+        if weights.recurrent is not None:
+            blocks = weights.recurrent.split(self.hidden, -2)
+            for number, wire in enumerate(recurrence.wires):
                 block = patterned(blocks[number], wire.pattern)
-                values[own_weight(number)] = block.diagonal(dim1=-2, dim2=-1)
-        return Weights(matrix, tuple(values[n].unsqueeze(-2) for n in self.recurrence.units))
+                diagonal = block.diagonal(dim1=-2, dim2=-1)
+                values[own_weight(number)] = diagonal.unsqueeze(-2)
+        return Weights(weights.recurrent, tuple(values[n] for n in self.recurrence.units))
+
+    def run(self, x: Tensor, state: Sequence[Tensor], schedule: Schedule) -> LayerRun:
+        """The layer over x (T, N, C), from the states before it, each (N, H)."""
+        return LayerRun.forward("", self.layer, self.recurrence, self.weights, x, state, schedule)
 
     @cached_property
     def slopes(self) -> dict[str, Tensor]:
@@ -114,55 +115,16 @@ class Errors:
     initial: Tensor
 
 
-class Piece:
-    """One recurrent layer over some steps.
+class Propagation:
+    """The way back through one layer's run, for many errors of each sequence at once.
 
     Args:
         scope: the layer, and what is asked of it.
-        x: (T, N, C).
-        state: the states before the first step, each (N, H).
-        schedule: padding and resets.
+        run: the layer over some steps, by the recurrence of the scope.
     """
 
-    def __init__(
-        self, scope: Scope, x: Tensor, state: Sequence[Tensor], schedule: Schedule
-    ) -> None:
-        self.scope, self.schedule = scope, schedule
-        layer, recurrence = scope.layer, scope.recurrence
-        self.x = self._full(x)
-        drive = self._full(drive_of(self.x, Weights(None, (), layer.weight_ih, layer.bias)))
-        further = len(recurrence.gates) - len(layer.recurrence.gates)
-        if further:
-            zeros = drive.new_zeros((*drive.shape[:-1], further * scope.hidden))
-            drive = torch.cat([drive, zeros], -1)
-        self.drive = drive
-        self.run: Run = self.backend.forward(
-            recurrence, drive, scope.weights, list(state), schedule, True
-        )
-        self.output_number = recurrence.states.index(recurrence.output)
-        self.output = self.run.states[self.output_number][1:]
-        if not self.backend.zero_padding:
-            self.output = self._full(self.output)
-
-    def _full(self, sequence: Tensor) -> Tensor:
-        """Zero in the padding."""
-        active = self.schedule.active
-        return sequence if active is None else sequence.masked_fill(~active, 0.0)
-
-    @cached_property
-    def backend(self) -> Backend:
-        """What runs the layer: compiled kernels, or the explicit backward pass in PyTorch."""
-        return choose(self.scope.layer.backend, self.x, plain=False)
-
-    @property
-    def steps(self) -> int:
-        """T."""
-        return self.drive.shape[0]
-
-    @property
-    def front(self) -> torch.Size:
-        """(N,) or (R, N)."""
-        return self.drive.shape[1:-1]
+    def __init__(self, scope: Scope, run: LayerRun) -> None:
+        self.scope, self.run = scope, run
 
     def back(self, count: int, d_output: Tensor | None, d_final: Tensor | None) -> Errors:
         """Send errors back through the steps.
@@ -172,33 +134,32 @@ class Piece:
             d_output: errors of the output, (T, F, c, H), or None.
             d_final: errors of the states after the last step, (F, c, S, H), or None.
         """
-        scope, front = self.scope, self.front
+        scope, front, steps = self.scope, self.run.front, self.run.steps
         rows = (*front[:-1], front[-1] * count)
 
         def repeated(tensor: Tensor | None) -> Any:
             """(., N, .) to (., N c, .)."""
-            if tensor is None or count == 1:
-                return tensor
+            if tensor is None:
+                return None
             tensor = tensor.unsqueeze(-2)
             shape = (*tensor.shape[:-2], count, tensor.shape[-1])
             return tensor.expand(shape).flatten(-3, -2)
 
-        run = self.run if count == 1 else Run([repeated(path) for path in self.run.states], [])
-        schedule = Schedule(repeated(self.schedule.active), repeated(self.schedule.keep))
+        run = self.run
+        if count > 1:
+            run = self._over(repeated, [repeated(path) for path in run.visited])
         hidden, states = scope.hidden, len(scope.recurrence.states)
         errors: list[Any] = [None] * (1 + states)
         if d_output is not None:
-            errors[0] = d_output.reshape(self.steps, *rows, hidden)
+            errors[0] = d_output.reshape(steps, *rows, hidden)
         if d_final is not None:
             errors[1:] = [part.reshape(*rows, hidden).contiguous() for part in d_final.unbind(-2)]
-        found = self.backend.backward(
-            scope.recurrence, repeated(self.drive), scope.weights, run, schedule, errors, WANTED
-        )
+        found = run.send_back(errors, STATES_ONLY)
         gates = len(scope.recurrence.gates)
         total = front.numel()
         initial = torch.stack(found.initial, -2).view(total, count, states, hidden)
         assert found.x is not None
-        return Errors(found.x.reshape(self.steps, total, count, gates, hidden), initial)
+        return Errors(found.x.reshape(steps, total, count, gates, hidden), initial)
 
     def at_once(self, d_output: Tensor) -> Tensor:
         """The errors of the drive at the steps at which they arise, (T, F, G, H).
@@ -206,7 +167,7 @@ class Piece:
         Args:
             d_output: errors of the output, (T, F, H), which do not go back in time.
         """
-        scope, front = self.scope, self.front
+        scope, front, steps = self.scope, self.run.front, self.run.steps
 
         def apart(sequence: Tensor | None) -> Any:
             """(T, N, .) to (1, T N, .): each step a sequence of its own."""
@@ -214,21 +175,24 @@ class Piece:
                 return None
             return sequence.movedim(0, -3).flatten(-3, -2).unsqueeze(0)
 
-        def back(rows: Tensor) -> Tensor:
+        def together(rows: Tensor) -> Tensor:
             """(1, T N, .) to (T, N, .)."""
-            return rows.squeeze(0).unflatten(-2, (self.steps, front[-1])).movedim(-3, 0)
+            return rows.squeeze(0).unflatten(-2, (steps, front[-1])).movedim(-3, 0)
 
-        states = [torch.cat([apart(path[:-1]), apart(path[1:])]) for path in self.run.states]
-        schedule = Schedule(apart(self.schedule.active), apart(self.schedule.keep))
-        error = apart(d_output.reshape(self.steps, *front, scope.hidden))
-        found = self.backend.backward(
-            scope.recurrence, apart(self.drive), scope.weights, Run(states, []), schedule,
-            [error, *[None] * len(states)], WANTED._replace(initial=False),
-        )  # fmt: skip
+        states = [torch.cat([apart(path[:-1]), apart(path[1:])]) for path in self.run.visited]
+        error = apart(d_output.reshape(steps, *front, scope.hidden))
+        wanted = STATES_ONLY._replace(initial=False)
+        found = self._over(apart, states).send_back([error, *[None] * len(states)], wanted)
         assert found.x is not None
         gates = (len(scope.recurrence.gates), scope.hidden)
-        own = back(found.x).reshape(self.steps, front.numel(), *gates)
+        own = together(found.x).reshape(steps, front.numel(), *gates)
         return own[..., : len(scope.layer.recurrence.gates), :]
+
+    def _over(self, change: Callable[[Any], Any], states: list[Tensor]) -> LayerRun:
+        """The run with its sequences laid out in another way, which needs no forward pass."""
+        schedule = Schedule(change(self.run.schedule.active), change(self.run.schedule.keep))
+        drive = change(self.run.full_drive)
+        return replace(self.run, full_drive=drive, schedule=schedule, states=states, run=None)
 
     def below(self, drive: Tensor) -> Tensor:
         """From errors of the drive, (T, F, ..., G, H), to those of x, (T, F, ..., C)."""
@@ -236,19 +200,11 @@ class Piece:
         own = drive[..., : len(layer.recurrence.gates), :].flatten(-2)
         if layer.replicas is None:
             return own @ layer.weight_ih.detach()
-        steps, replicas, middle = self.steps, layer.replicas, drive.shape[2:-2]
+        steps, replicas, middle = self.run.steps, layer.replicas, drive.shape[2:-2]
         own = own.view(steps, replicas, -1, own.shape[-1]).transpose(0, 1)
         found = own.flatten(1, 2) @ layer.weight_ih.detach()
         found = found.view(replicas, steps, -1, layer.input_size).transpose(0, 1)
         return found.reshape(steps, drive.shape[1], *middle, layer.input_size)
-
-    @cached_property
-    def _before(self) -> list[Tensor]:
-        """s_{t-1} as W reads it: zero where it is reset."""
-        states = [path[:-1] for path in self.run.states]
-        if self.schedule.keep is None:
-            return states
-        return [state.masked_fill(~self.schedule.keep, 0.0) for state in states]
 
     def by_parameter(self, drive: Tensor) -> Influence:
         """What errors of the drive, (T, F, c, gates, H), make of each trained parameter."""
@@ -256,7 +212,7 @@ class Piece:
         names, found = [gate.name for gate in scope.recurrence.gates], Influence()
         own = drive[..., : len(recurrence.gates), :]
         if "weight_ih" in scope.trained:
-            found["weight_ih"] = self._outer(own, self.x)
+            found["weight_ih"] = self._outer(own, self.run.x)
         if "bias" in scope.trained:
             found["bias"] = own.sum(0).unsqueeze(-1)
         if scope.matrix:
@@ -286,12 +242,12 @@ class Piece:
             names.index(f"open.{gate.name}" if gate.split else gate.name)
             for gate in recurrence.dense_gates
         ]
-        groups, found = lower(recurrence).products, []
+        groups, found, before = lower(recurrence).products, [], self.run.before()
         for product in groups:
             chosen = [numbers[gate] for gate in product.gates]
             whole = chosen == list(range(drive.shape[-2]))
             errors = drive if whole else drive[..., chosen, :]
-            part = self._outer(errors, self._before[product.source])
+            part = self._outer(errors, before[product.source])
             if product.pattern is not None:
                 part = patterned(part.flatten(-3, -2), product.pattern).view(part.shape)
             found.append(part)

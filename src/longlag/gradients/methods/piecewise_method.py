@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from longlag.gradients.bptt import BPTT
 from longlag.gradients.method import Accumulated, Backward, Loss
-from longlag.gradients.parts import add_gradients
+from longlag.gradients.methods.bptt import BPTT
+from longlag.gradients.parameters import add_gradients
+from longlag.layers.inputs import Inputs
 
 __all__ = ["Found", "PiecewiseMethod"]
 
@@ -24,16 +25,7 @@ class PiecewiseMethod(ABC):
     """A method that finds the gradients of whole sequences piece by piece; of one piece by BPTT."""
 
     @abstractmethod
-    def _find(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        target: Tensor,
-        loss: Loss,
-        lengths: Tensor | None,
-        resets: Tensor | None,
-        state: Any,
-    ) -> Found | None:
+    def _find(self, model: nn.Module, inputs: Inputs, target: Tensor, loss: Loss) -> Found | None:
         """What is found piece by piece; None where one piece is all there is."""
 
     def gradients(
@@ -57,11 +49,11 @@ class PiecewiseMethod(ABC):
             ValueError: it reads in both directions; `lengths` or `resets` do not fit x; the loss is
                 not a scalar; what else the method says.
         """
-        found = self._find(model, x, target, loss, lengths, resets, state)
+        inputs = Inputs(x, lengths, resets, state)
+        found = self._find(model, inputs, target, loss)
         if found is not None:
             return found.gradients
-        options = {"lengths": lengths, "resets": resets, "state": state}
-        return BPTT().gradients(model, x, target, loss, **options)
+        return BPTT().gradients(model, x, target, loss, **inputs.options)
 
     def accumulate(
         self,
@@ -76,9 +68,9 @@ class PiecewiseMethod(ABC):
         state: Any = None,
     ) -> Accumulated:
         """Add what :meth:`gradients` finds to `.grad`; see :meth:`BPTT.accumulate`."""
-        found = self._find(model, x, target, loss, lengths, resets, state)
+        inputs = Inputs(x, lengths, resets, state)
+        found = self._find(model, inputs, target, loss)
         if found is None:
-            options = {"lengths": lengths, "resets": resets, "state": state}
-            return BPTT().accumulate(model, x, target, loss, backward, **options)
+            return BPTT().accumulate(model, x, target, loss, backward, **inputs.options)
         add_gradients(model, found.gradients, backward)
         return Accumulated(found.loss, found.output)

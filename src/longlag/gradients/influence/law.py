@@ -1,4 +1,4 @@
-"""Two ways to carry the influence of the parameters on the states over a block of steps.
+"""Two propagations to carry the influence of the parameters on the states over a block of steps.
 
 For a block of steps [a, b) and its error E,
 
@@ -18,9 +18,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from longlag.gradients.influence_layer import Influence, Piece, Scope
-from longlag.gradients.influence_wires import opened, within_units
-from longlag.gradients.layers import Layer
+from longlag.gradients.influence.layer import Influence, Propagation, Scope
+from longlag.gradients.influence.opened import opened, within_units
+from longlag.layers.recurrent import Recurrent
 from longlag.recurrence import Recurrence
 from longlag.scan import Schedule
 
@@ -37,7 +37,7 @@ class Law(ABC):
         layers: the recurrent layers, the one that reads x first.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Recurrent]) -> None:
         self.scopes = [Scope(layer, self.made) for layer in layers]
 
     @staticmethod
@@ -52,12 +52,12 @@ class Law(ABC):
 
     @abstractmethod
     def send(
-        self, pieces: Sequence[Piece], d_output: Tensor, influence: Sequence[Influence]
+        self, propagations: Sequence[Propagation], d_output: Tensor, influence: Sequence[Influence]
     ) -> list[dict[str, Tensor]]:
         """The gradient of the error of a block.
 
         Args:
-            pieces: the layers over the block.
+            propagations: back through the layers over the block.
             d_output: error of the top layer's output, (T, F, H).
             influence: that on the states at the start of the block, by layer; what is not there is
                 zero.
@@ -67,7 +67,9 @@ class Law(ABC):
         """
 
     @abstractmethod
-    def advance(self, pieces: Sequence[Piece], influence: Sequence[Influence]) -> list[Influence]:
+    def advance(
+        self, propagations: Sequence[Propagation], influence: Sequence[Influence]
+    ) -> list[Influence]:
         """The influence on the states at the end of a block, from that at its start."""
 
     @cached_property
@@ -75,14 +77,15 @@ class Law(ABC):
         """Whether there is a trained parameter in any layer."""
         return any(scope.trained for scope in self.scopes)
 
-    def pieces(
+    def runs(
         self, x: Tensor, state: Sequence[Sequence[Tensor]], schedule: Schedule
-    ) -> list[Piece]:
+    ) -> list[Propagation]:
         """The layers over a block: x (T, N, C), and for each layer the states before it."""
-        found: list[Piece] = []
+        found: list[Propagation] = []
         for scope, begin in zip(self.scopes, state, strict=True):
-            found.append(Piece(scope, x, begin, schedule))
-            x = found[-1].output
+            run = scope.run(x, begin, schedule)
+            found.append(Propagation(scope, run))
+            x = run.output
         return found
 
 
@@ -95,7 +98,7 @@ class Joint(Law):
 
     made = staticmethod(opened)
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Recurrent]) -> None:
         super().__init__(layers)
         self.ends, count = [0] * len(self.scopes), 0
         for number in reversed(range(len(self.scopes))):
@@ -111,34 +114,34 @@ class Joint(Law):
         return next(number for number, scope in enumerate(self.scopes) if scope.trained)
 
     def send(  # noqa: D102
-        self, pieces: Sequence[Piece], d_output: Tensor, influence: Sequence[Influence]
+        self, propagations: Sequence[Propagation], d_output: Tensor, influence: Sequence[Influence]
     ) -> list[dict[str, Tensor]]:
-        gradients: list[dict[str, Tensor]] = [{} for _ in pieces]
+        gradients: list[dict[str, Tensor]] = [{} for _ in propagations]
         error, initial = d_output.unsqueeze(2), d_output.new_empty(d_output.shape[1], 0)
-        for number in reversed(range(self._lowest, len(pieces))):
-            piece = pieces[number]
-            errors = piece.back(1, error, None)
+        for number in reversed(range(self._lowest, len(propagations))):
+            propagation = propagations[number]
+            errors = propagation.back(1, error, None)
             initial = torch.cat([initial, errors.initial.flatten(1)], -1)
-            for name, within in piece.by_parameter(errors.drive).items():
-                by = _over_sequences(within.squeeze(1), piece)
+            for name, within in propagation.by_parameter(errors.drive).items():
+                by = _over_sequences(within.squeeze(1), propagation)
                 before = influence[number].get(name)
                 if before is not None:
                     replicas = len(by)
                     rows = before.reshape(replicas, -1, by[0].numel())
                     by = by + (initial.reshape(replicas, 1, -1) @ rows).view(by.shape)
-                gradients[number][name] = piece.scope.gradient(name, by)
+                gradients[number][name] = propagation.scope.gradient(name, by)
             if number > self._lowest:
-                error = piece.below(errors.drive)
+                error = propagation.below(errors.drive)
         return gradients
 
     def advance(  # noqa: D102
-        self, pieces: Sequence[Piece], influence: Sequence[Influence]
+        self, propagations: Sequence[Propagation], influence: Sequence[Influence]
     ) -> list[Influence]:
-        after: list[dict[str, list[Tensor]]] = [{} for _ in pieces]
-        size = self._rows_at_once(pieces)
+        after: list[dict[str, list[Tensor]]] = [{} for _ in propagations]
+        size = self._rows_at_once(propagations)
         for first in range(0, self.ends[0], size):
             stop = min(first + size, self.ends[0])
-            self._advance_rows(pieces, influence, first, stop, after)
+            self._advance_rows(propagations, influence, first, stop, after)
         return [
             {
                 name: parts[0] if len(parts) == 1 else torch.cat(parts, 1)
@@ -147,16 +150,16 @@ class Joint(Law):
             for of in after
         ]
 
-    def _rows_at_once(self, pieces: Sequence[Piece]) -> int:
+    def _rows_at_once(self, propagations: Sequence[Propagation]) -> int:
         numbers = 1
-        for piece in pieces:
-            wide = piece.drive.shape[-1] + 3 * piece.scope.size
-            numbers = max(numbers, wide * piece.steps * piece.front.numel())
+        for propagation in propagations:
+            wide = propagation.run.full_drive.shape[-1] + 3 * propagation.scope.size
+            numbers = max(numbers, wide * propagation.run.steps * propagation.run.front.numel())
         return max(1, AT_ONCE // numbers)
 
     def _advance_rows(
         self,
-        pieces: Sequence[Piece],
+        propagations: Sequence[Propagation],
         influence: Sequence[Influence],
         first: int,
         stop: int,
@@ -164,33 +167,37 @@ class Joint(Law):
     ) -> None:
         """Add the rows first .. stop - 1 of the new influence."""
         error: Tensor | None = None
-        total = pieces[0].front.numel()
-        jacobian = pieces[0].x.new_zeros(total, stop - first, self.ends[0])
-        for number in reversed(range(self._lowest, len(pieces))):
-            piece, end = pieces[number], self.ends[number]
-            begin = end - piece.scope.size
+        total = propagations[0].run.front.numel()
+        jacobian = propagations[0].run.x.new_zeros(total, stop - first, self.ends[0])
+        for number in reversed(range(self._lowest, len(propagations))):
+            propagation, end = propagations[number], self.ends[number]
+            begin = end - propagation.scope.size
             count = min(stop, end) - first
             if count <= 0:
                 continue
             # Row r is a unit error at number r - begin of this layer's states; those before begin
             # are errors of the layers above.
-            ones = torch.eye(piece.scope.size, dtype=piece.x.dtype, device=piece.x.device)
+            ones = torch.eye(
+                propagation.scope.size,
+                dtype=propagation.run.x.dtype,
+                device=propagation.run.x.device,
+            )
             own = ones[max(first - begin, 0) : max(stop - begin, 0)]
             d_final = torch.cat([own.new_zeros(count - len(own), own.shape[1]), own])
-            d_final = d_final.view(count, -1, piece.scope.hidden)
+            d_final = d_final.view(count, -1, propagation.scope.hidden)
             if error is not None and error.shape[2] < count:  # rows that begin here
                 more = error.new_zeros((*error.shape[:2], count - error.shape[2], error.shape[-1]))
                 error = torch.cat([error, more], 2)
-            errors = piece.back(count, error, d_final.expand(total, *d_final.shape))
+            errors = propagation.back(count, error, d_final.expand(total, *d_final.shape))
             jacobian[:, :count, begin:end] = errors.initial.flatten(2)
-            for name, within in piece.by_parameter(errors.drive).items():
+            for name, within in propagation.by_parameter(errors.drive).items():
                 before = influence[number].get(name)
                 if before is not None:
                     new = within.flatten(2).baddbmm_(jacobian[:, :count, :end], before.flatten(2))
                     within = new.view(within.shape)
                 after[number].setdefault(name, []).append(within)
             if number > self._lowest:
-                error = piece.below(errors.drive)
+                error = propagation.below(errors.drive)
 
 
 class Units(Law):
@@ -210,39 +217,41 @@ class Units(Law):
         return max(16, min(256, max(scope.size for scope in self.scopes)))
 
     def send(  # noqa: D102
-        self, pieces: Sequence[Piece], d_output: Tensor, influence: Sequence[Influence]
+        self, propagations: Sequence[Propagation], d_output: Tensor, influence: Sequence[Influence]
     ) -> list[dict[str, Tensor]]:
-        gradients: list[dict[str, Tensor]] = [{} for _ in pieces]
-        for number in reversed(range(len(pieces))):
-            piece = pieces[number]
-            if piece.scope.trained:
-                errors = piece.back(1, d_output.unsqueeze(2), None)
+        gradients: list[dict[str, Tensor]] = [{} for _ in propagations]
+        for number in reversed(range(len(propagations))):
+            propagation = propagations[number]
+            if propagation.scope.trained:
+                errors = propagation.back(1, d_output.unsqueeze(2), None)
                 initial = errors.initial.squeeze(1)  # (F, S, H)
-                for name, within in piece.by_parameter(errors.drive).items():
+                for name, within in propagation.by_parameter(errors.drive).items():
                     by = within.squeeze(1)
                     before = influence[number].get(name)
                     if before is not None:
                         by = by + (initial[:, :, None, :, None] * before).sum(1)
-                    by = _over_sequences(by, piece)
-                    gradients[number][name] = piece.scope.gradient(name, by)
+                    by = _over_sequences(by, propagation)
+                    gradients[number][name] = propagation.scope.gradient(name, by)
             if number:
-                d_output = piece.below(piece.at_once(d_output))
+                d_output = propagation.below(propagation.at_once(d_output))
         return gradients
 
     def advance(  # noqa: D102
-        self, pieces: Sequence[Piece], influence: Sequence[Influence]
+        self, propagations: Sequence[Propagation], influence: Sequence[Influence]
     ) -> list[Influence]:
         return [
-            self._advance(piece, before) if piece.scope.trained else {}
-            for piece, before in zip(pieces, influence, strict=True)
+            self._advance(propagation, before) if propagation.scope.trained else {}
+            for propagation, before in zip(propagations, influence, strict=True)
         ]
 
-    def _advance(self, piece: Piece, influence: Influence) -> Influence:
-        states = len(piece.scope.layer.recurrence.states)
-        ones = torch.eye(states, dtype=piece.x.dtype, device=piece.x.device).unsqueeze(-1)
-        shape = (piece.front.numel(), states, states, piece.scope.hidden)
-        errors = piece.back(states, None, ones.expand(shape))
-        after = piece.by_parameter(errors.drive)
+    def _advance(self, propagation: Propagation, influence: Influence) -> Influence:
+        states = len(propagation.scope.layer.recurrence.states)
+        ones = torch.eye(
+            states, dtype=propagation.run.x.dtype, device=propagation.run.x.device
+        ).unsqueeze(-1)
+        shape = (propagation.run.front.numel(), states, states, propagation.scope.hidden)
+        errors = propagation.back(states, None, ones.expand(shape))
+        after = propagation.by_parameter(errors.drive)
         for name, within in after.items():
             before = influence.get(name)
             if before is not None:
@@ -252,7 +261,7 @@ class Units(Law):
         return after
 
 
-def _over_sequences(found: Tensor, piece: Piece) -> Tensor:
+def _over_sequences(found: Tensor, propagation: Propagation) -> Tensor:
     """The sum of (F, K, H, Z) over the sequences: (R or 1, K, H, Z)."""
-    replicas = piece.front[0] if len(piece.front) == 2 else 1
-    return found.reshape(replicas, piece.front[-1], *found.shape[1:]).sum(1)
+    replicas = propagation.run.front[0] if len(propagation.run.front) == 2 else 1
+    return found.reshape(replicas, propagation.run.front[-1], *found.shape[1:]).sum(1)

@@ -15,20 +15,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from longlag.gradients.losses import as_scalar
 from longlag.gradients.method import Accumulated, Backward, Loss
-from longlag.gradients.parts import (
-    as_scalar,
-    clipped_lengths,
-    detached,
-    join_lengths,
-    join_resets,
-    refuse_dropout,
-    refuse_reduced,
-    state_tree,
-    trained,
-)
-from longlag.gradients.pieces import Reading, Steps
-from longlag.gradients.piecewise import Found, PiecewiseMethod
+from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
+from longlag.gradients.parameters import trained
+from longlag.gradients.refusals import refuse_dropout, refuse_reduced
+from longlag.gradients.runs.piecewise_run import PiecewiseReadout, PiecewiseRun
+from longlag.layers.inputs import Inputs
+from longlag.layers.state_tree import as_lists, detached
 
 __all__ = ["TruncatedBPTT"]
 
@@ -111,45 +105,35 @@ class TruncatedBPTT(PiecewiseMethod):
         """Steps before a window that its errors are sent back to."""
         return max(0, self._back - self.k1)
 
-    def _find(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        target: Tensor,
-        loss: Loss,
-        lengths: Tensor | None,
-        resets: Tensor | None,
-        state: Any,
-    ) -> Found | None:
-        given = Steps.of(model, x, lengths, resets, "TruncatedBPTT")
-        windows = list(self._windows(given.steps))
-        if windows == [(0, 0, given.steps)]:
+    def _find(self, model: nn.Module, inputs: Inputs, target: Tensor, loss: Loss) -> Found | None:
+        run = PiecewiseRun.of(model, inputs, "TruncatedBPTT")
+        windows = list(self._windows(run.steps))
+        if windows == [(0, 0, run.steps)]:
             return None
-        return self._walk(model, given, windows, state, target, loss)
+        return self._walk(model, run, windows, target, loss)
 
     def _walk(
         self,
         model: nn.Module,
-        given: Steps,
+        run: PiecewiseRun,
         windows: list["_Window"],
-        state: Any,
         target: Tensor,
         loss: Loss,
     ) -> Found:
         """Once through without a graph, then window by window."""
         refuse_dropout(model, "TruncatedBPTT")
-        ends = {0, given.steps, *(at for window in windows for at in (window.start, window.stop))}
-        reading, begin = Reading(given), {}
+        ends = {0, run.steps, *(at for window in windows for at in (window.start, window.stop))}
+        readout, begin, state = PiecewiseReadout(run), {}, run.inputs.state
         with torch.no_grad():
             for first, stop in itertools.pairwise(sorted(ends)):
                 begin[first] = state
-                h, state = given.run(state, first, stop)
-                reading.add(h, first, stop)
-        error, named = reading.error(loss, target), trained(model)
+                h, state = run.run(state, first, stop)
+                readout.add(h, first, stop)
+        error, named = readout.error(loss, target), trained(model)
         total = error.start(named)
         for start, first, stop in windows:
             if error.touches(first, stop):
-                h, _ = given.run(begin[start], start, stop)
+                h, _ = run.run(begin[start], start, stop)
                 h = h[..., first - start :, :]
                 slope = error.of_piece(h, first, stop, total)
                 if h.requires_grad:
@@ -186,14 +170,12 @@ class TruncatedBPTT(PiecewiseMethod):
             TypeError, ValueError: as for :meth:`gradients`; the model has one output a sequence.
         """
         refuse_reduced(model)
-        before, state = 0, None
+        before, inputs = 0, Inputs(x, lengths, resets)
         if carry is not None:
-            before, state = carry["x"].shape[-2], carry["state"]
-            lengths = join_lengths(carry["lengths"], lengths, before, x)
-            resets = join_resets(carry["resets"], resets, before, x)
-            x = torch.cat([carry["x"], x], -2)
-        given = Steps.of(model, x, lengths, resets, "TruncatedBPTT")
-        count, held = given.steps, []
+            earlier = Inputs(carry["x"], carry["lengths"], carry["resets"], carry["state"])
+            before, inputs = earlier.steps, inputs.after(earlier)
+        run = PiecewiseRun.of(model, inputs, "TruncatedBPTT")
+        count, outputs, state = run.steps, [], inputs.state
         next_start = max(0, count - self._history)
         free = max(before, count - self._back) if self._back < self.k1 else 0
         kept = state
@@ -201,22 +183,18 @@ class TruncatedBPTT(PiecewiseMethod):
             if first == next_start:
                 kept = state
             with torch.set_grad_enabled(first >= free):
-                h, state = given.run(state, first, stop)
+                h, state = run.run(state, first, stop)
                 if stop > before:
                     first = max(first, before)
-                    held.append(given.read(h[..., h.shape[-2] - (stop - first) :, :], first, stop))
+                    outputs.append(run.read(h[..., h.shape[-2] - (stop - first) :, :], first, stop))
         if next_start == count:
             kept = state
-        output = held[0] if len(held) == 1 else torch.cat(held, -2)
+        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -2)
         value = as_scalar(loss(output, target))
         if value.requires_grad:
             backward(value)
-        rest = {
-            "state": state_tree(detached(kept)),
-            "x": x[..., next_start:, :].detach(),
-            "lengths": clipped_lengths(given.lengths, next_start, count),
-            "resets": None if given.resets is None else given.resets[..., next_start:],
-        }
+        rest = run.inputs.between(next_start, count, as_lists(detached(kept)))._asdict()
+        rest["x"] = rest["x"].detach()
         return Accumulated(value.detach(), output.detach(), rest)
 
     def _windows(self, steps: int) -> Iterator[_Window]:

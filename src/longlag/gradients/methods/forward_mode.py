@@ -15,23 +15,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.influence_law import Law
-from longlag.gradients.influence_layer import Influence
-from longlag.gradients.layers import Layer, layers_in, names_in
+from longlag.gradients.influence.law import Law
+from longlag.gradients.influence.layer import Influence
+from longlag.gradients.influence.learner import InfluenceLearner
 from longlag.gradients.method import Accumulated, Backward, Loss
-from longlag.gradients.parts import (
-    add_gradients,
-    clipped_lengths,
-    detached,
-    refuse_dropout,
-    refuse_reduced,
-    state_tree,
-    tensors_of,
-    trained,
+from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
+from longlag.gradients.parameters import add_gradients, names_in, trained
+from longlag.gradients.refusals import refuse_dropout, refuse_reduced
+from longlag.gradients.runs.piecewise_run import (
+    GradientSums,
+    OutputError,
+    PiecewiseReadout,
+    PiecewiseRun,
 )
-from longlag.gradients.pieces import Error, Reading, Steps
-from longlag.gradients.piecewise import Found, PiecewiseMethod
-from longlag.scan import Schedule
+from longlag.layers.base import LayerPart
+from longlag.layers.inputs import Inputs
+from longlag.layers.readout import Readout
+from longlag.layers.recurrent import Recurrent
+from longlag.layers.state_tree import as_lists, detached, tensors_of
 
 __all__ = ["ForwardMethod", "check_options"]
 
@@ -73,7 +74,7 @@ class ForwardMethod(PiecewiseMethod):
     block: int | None
 
     @abstractmethod
-    def _law(self, layers: Sequence[Layer]) -> Law:
+    def _law(self, layers: Sequence[Recurrent]) -> Law:
         """How the influence goes over a block."""
 
     @property
@@ -81,20 +82,11 @@ class ForwardMethod(PiecewiseMethod):
         """Steps between two updates: 1 if ``online``, else None: one update for whole sequences."""
         return 1 if self.online else None
 
-    def _find(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        target: Tensor,
-        loss: Loss,
-        lengths: Tensor | None,
-        resets: Tensor | None,
-        state: Any,
-    ) -> Found | None:
-        given = self._given(model, x, lengths, resets)
-        if not _any_steps(x):
+    def _find(self, model: nn.Module, inputs: Inputs, target: Tensor, loss: Loss) -> Found | None:
+        sequences = self._sequences(model, inputs)
+        if not _any_steps(inputs.x):
             return None
-        return self._walk(model, given, target, loss, state, None, False).found
+        return self._walk(model, sequences, target, loss, None, False).found
 
     def accumulate_window(
         self,
@@ -126,54 +118,76 @@ class ForwardMethod(PiecewiseMethod):
             TypeError, ValueError: as for :meth:`gradients`; the model has one output a sequence.
         """
         refuse_reduced(model)
-        given = self._given(model, x, lengths, resets)
         state, influence = (None, None) if carry is None else (carry["state"], carry["influence"])
+        inputs = Inputs(x, lengths, resets, state)
+        sequences = self._sequences(model, inputs)
         if not _any_steps(x):
-            options = {"lengths": lengths, "resets": resets, "state": state}
-            done = self.accumulate(model, x, target, loss, backward, **options)
+            done = self.accumulate(model, x, target, loss, backward, **inputs.options)
             return done._replace(carry=carry)
-        found, after, influence = self._walk(model, given, target, loss, state, influence, True)
+        found, after, influence = self._walk(model, sequences, target, loss, influence, True)
         add_gradients(model, found.gradients, backward)
-        rest = {"state": state_tree(detached(after)), "influence": influence}
+        rest = {"state": as_lists(detached(after)), "influence": influence}
         return Accumulated(found.loss, found.output, rest)
 
-    def _given(
-        self, model: nn.Module, x: Tensor, lengths: Tensor | None, resets: Tensor | None
-    ) -> Steps:
+    def start(
+        self, model: nn.Module, learning_rate: float, further: Sequence[Readout] = ()
+    ) -> InfluenceLearner:
+        """A learner that reads one input at a time, and may change the weights after any.
+
+        Args:
+            model: with one output a step, or a recurrent layer or stack alone.
+            learning_rate: of plain gradient descent.
+            further: readouts beside that of the model, which read the same hidden units.
+
+        Returns:
+            See :class:`longlag.gradients.OnlineLearner`. As for ``online``, the influence of the
+            steps before stays the one that they had with the weights of their time.
+
+        Raises:
+            TypeError, ValueError: as for :meth:`gradients`; the model has one output a sequence.
+
+        >>> import longlag as ll
+        >>> model = ll.SequenceModel(ll.GRU(2, 3, seed=0), 1, reduce=None, seed=1)
+        >>> learner = ll.RTRL(online=True).start(model, learning_rate=0.1)
+        >>> said = [learner.step([[1.0, 0.0]], [[0.5]]) for _ in range(100)]
+        >>> bool(abs(said[-1] - 0.5) < 0.01)
+        True
+        """
+        return InfluenceLearner(self._law, model, learning_rate, further, type(self).__name__)
+
+    def _sequences(self, model: nn.Module, inputs: Inputs) -> PiecewiseRun:
         name = type(self).__name__
-        given = Steps.of(model, x, lengths, resets, name)
-        list(layers_in(given.parts.recurrent, "", None, name))
+        sequences = PiecewiseRun.of(model, inputs, name)
+        list(sequences.model.parts(name, None))
         refuse_dropout(model, name)
-        return given
+        return sequences
 
     def _walk(
         self,
         model: nn.Module,
-        given: Steps,
+        sequences: PiecewiseRun,
         target: Tensor,
         loss: Loss,
-        state: Any,
         influence: list[Influence] | None,
         go_on: bool,
     ) -> _Walked:
         """Through all steps, twice; with ``go_on`` the influence is wanted at the end."""
-        name = type(self).__name__
-        layers = [layer for _, layer, _ in layers_in(given.parts.recurrent, "", None, name)]
+        layers = [part.layer for part in sequences.model.parts(type(self).__name__)]
         law = self._law(layers)
         size = self.block or law.block
-        ends = [*range(0, given.steps, size), given.steps]
+        ends = [*range(0, sequences.steps, size), sequences.steps]
         blocks = list(itertools.pairwise(ends))
-        reading = Reading(given)
-        begin = state
+        readout, state = PiecewiseReadout(sequences), sequences.inputs.state
         with torch.no_grad():
             for first, stop in blocks:
-                h, state = given.run(state, first, stop)
-                reading.add(h, first, stop)
-        error = reading.error(loss, target)
+                h, state = sequences.run(state, first, stop)
+                readout.add(h, first, stop)
+        error = readout.error(loss, target)
         total = error.start(trained(model))
-        with torch.no_grad(), torch.autocast(given.x.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(sequences.inputs.x.device.type, enabled=False):
             sums = _Sums(model, layers)
-            walk = _Walk(law, given, error, total, sums)
+            begin = list(sequences.model.parts("", sequences.inputs.state))
+            walk = _Walk(law, sequences.inputs, error, total, sums)
             influence = walk(blocks, begin, influence, go_on)
         gradients = sums.added_to(total.by_name())
         found = Found(gradients, error.loss.detach(), error.output.detach())
@@ -183,59 +197,53 @@ class ForwardMethod(PiecewiseMethod):
 class _Walk:
     """The second time through the steps, with the influence."""
 
-    def __init__(self, law: Law, given: Steps, error: Error, total: Any, sums: "_Sums") -> None:
-        self.law, self.given, self.error, self.total, self.sums = law, given, error, total, sums
+    def __init__(
+        self, law: Law, inputs: Inputs, error: OutputError, total: GradientSums, sums: "_Sums"
+    ) -> None:
+        self.law, self.inputs, self.error, self.total, self.sums = law, inputs, error, total, sums
 
     def __call__(
         self,
         blocks: Sequence[tuple[int, int]],
-        state: Any,
+        parts: Sequence[LayerPart],
         influence: list[Influence] | None,
         go_on: bool,
     ) -> list[Influence]:
-        """From the state before the first block; returns the influence at the end."""
+        """From the states of the layers before the first block; the influence at the end."""
         law, scopes = self.law, self.law.scopes
         influence = [{} for _ in scopes] if influence is None else influence
         due = [self.error.touches(first, stop) for first, stop in blocks]
         last = max((number for number, there in enumerate(due) if there), default=-1)
-        states = self._begin(state)
+        states = [self._begin(part) for part in parts]
         for number, (first, stop) in enumerate(blocks):
             if number > last and not (go_on and law.trained):
                 break
-            x = self.given.x[..., first:stop, :].movedim(-2, 0)
-            pieces = law.pieces(x, states, self._schedule(first, stop))
+            block = self.inputs.between(first, stop)
+            propagations = law.runs(block.x.movedim(-2, 0), states, block.schedule)
             if due[number]:
-                h = pieces[-1].output.movedim(0, -2)
+                h = propagations[-1].run.output.movedim(0, -2)
                 slope = self.error.of_piece(h, first, stop, self.total).movedim(-2, 0)
                 if law.trained:
                     slope = slope.reshape(stop - first, -1, slope.shape[-1])
-                    self.sums.add(law.send(pieces, slope, influence))
+                    self.sums.add(law.send(propagations, slope, influence))
             if law.trained and (go_on or number < last):
-                influence = law.advance(pieces, influence)
-            states = [piece.run.final for piece in pieces]
+                influence = law.advance(propagations, influence)
+            states = [propagation.run.final for propagation in propagations]
         return influence
 
-    def _begin(self, state: Any) -> list[list[Tensor]]:
-        """The states of each layer before the first step."""
-        x, found = self.given.x, []
-        parts = layers_in(self.given.parts.recurrent, "", state, "")  # looked at before: all known
-        for scope, (_, layer, part) in zip(self.law.scopes, parts, strict=True):
-            zero = x.new_zeros((*x.shape[:-2], scope.hidden))
-            begin = [zero] * len(layer.recurrence.states)
-            found.append(begin if part is None else [each.detach() for each in tensors_of(part)])
-        return found
-
-    def _schedule(self, first: int, stop: int) -> Schedule:
-        given = self.given
-        resets = None if given.resets is None else given.resets[..., first:stop]
-        lengths = clipped_lengths(given.lengths, first, stop)
-        return Schedule.of(given.x[..., first:stop, :], lengths, resets)
+    def _begin(self, part: LayerPart) -> list[Tensor]:
+        """The states of a layer before the first step."""
+        if part.state is not None:
+            return [state.detach() for state in tensors_of(part.state)]
+        x, layer = self.inputs.x, part.layer
+        zero = x.new_zeros((*x.shape[:-2], layer.hidden_size))
+        return [zero] * len(layer.recurrence.states)
 
 
 class _Sums:
     """The gradients of the recurrent layers' parameters, by their names in the model."""
 
-    def __init__(self, model: nn.Module, layers: Sequence[Layer]) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[Recurrent]) -> None:
         self.names = [names_in(model, layer) for layer in layers]
         self.found: dict[str, Tensor] = {}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tests.scan.cases import CELLS, hidden_of, layer_of, random
 
-from longlag.recurrence import Cell, Dense, probe, sigmoid, tanh
-from longlag.recurrence.probe import probed
+from longlag.recurrence import Cell, Dense, listening, sigmoid, tanh
+from longlag.recurrence.listening import probed
 from longlag.scan import Weights, scan
 from longlag.scan.programs import run_program
 from longlag.scan.step import torch_step
@@ -82,10 +82,10 @@ def test_values_stay_and_gradients_are_the_errors(name, joint):
     loss = (output * weights).sum()
     loss.backward()
     units = tuple(layer.unit(unit).unsqueeze(-2) for unit in recurrence.units)
-    listening = probed(recurrence, joint)
+    probing = probed(recurrence, joint)
     for backend in ("reference", "derived", "cpu"):
         given = probed_drive(drive, recurrence, hidden)
-        found = scan(listening, given, Weights(layer.weight_hh, units), backend=backend)
+        found = scan(probing, given, Weights(layer.weight_hh, units), backend=backend)
         torch.testing.assert_close(found.output, output, rtol=0, atol=1e-13)
         (by,) = torch.autograd.grad((found.output * weights).sum(), given)
         errors = by[..., len(recurrence.gates) * hidden :].split(hidden, -1)
@@ -148,6 +148,6 @@ def test_it_has_latex():
 
 
 def test_docstring_examples_run():
-    result = doctest.testmod(probe)
+    result = doctest.testmod(listening)
     assert result.attempted > 0
     assert result.failed == 0

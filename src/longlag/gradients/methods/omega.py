@@ -13,10 +13,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from longlag.gradients.layer_pass import EVERYTHING, STATES_ONLY, Pass, add_by_name
 from longlag.gradients.method import Accumulated, Backward, Loss
-from longlag.gradients.model_pass import ModelPass
-from longlag.gradients.parts import add_gradients
+from longlag.gradients.parameters import add_gradients
+from longlag.gradients.runs.layer_run import EVERYTHING, STATES_ONLY, LayerRun, add_by_name
+from longlag.gradients.runs.model_run import ModelRun
+from longlag.layers.inputs import Inputs
 from longlag.scan.step import outer, times
 
 __all__ = ["Omega"]
@@ -140,7 +141,7 @@ class Omega:
             ValueError: it reads in both directions, or drops out units; an argument does not fit;
                 the loss is no scalar.
         """
-        run = ModelPass(model, x, lengths, resets, state, "Omega", joint=True)
+        run = ModelRun(model, Inputs(x, lengths, resets, state), "Omega", joint=True)
         run.backward(run.explicit(run.read(loss, target)), STATES_ONLY)
         return torch.stack([self._of_layer(each).value for each in run.layers]).sum()
 
@@ -166,7 +167,7 @@ class Omega:
             TypeError, ValueError: as for :meth:`value`; no layer has a matrix W; no ``update``.
         """
         weight = self.weight_at(update)
-        run = ModelPass(model, x, lengths, resets, state, "Omega", joint=True)
+        run = ModelRun(model, Inputs(x, lengths, resets, state), "Omega", joint=True)
         _has_matrix(run)
         run.backward(run.explicit(run.read(loss, target)), STATES_ONLY)
         found: dict[str, Tensor] = {}
@@ -200,7 +201,7 @@ class Omega:
             TypeError, ValueError: as for :meth:`gradients`.
         """
         weight = self.weight_at(update)
-        run = ModelPass(model, x, lengths, resets, state, "Omega", joint=True)
+        run = ModelRun(model, Inputs(x, lengths, resets, state), "Omega", joint=True)
         _has_matrix(run)
         error, found = run.read(loss, target), {}
         run.backward(run.explicit(error, found), EVERYTHING, found)
@@ -208,14 +209,14 @@ class Omega:
         add_gradients(model, found, backward)
         return Accumulated(error.loss.detach(), error.output.detach())
 
-    def _add(self, run: ModelPass, weight: float, found: dict[str, Tensor]) -> None:
+    def _add(self, run: ModelRun, weight: float, found: dict[str, Tensor]) -> None:
         for each in run.layers:
             matrix = self._of_layer(each).matrix
             if matrix is not None:
                 add_by_name(run.model, each.layer, {"weight_hh": weight * matrix}, found)
 
     @torch.no_grad()
-    def _of_layer(self, each: Pass) -> "_Term":
+    def _of_layer(self, each: LayerRun) -> "_Term":
         """Omega of one layer and its gradient by the layer's recurrent matrix."""
         replicated = each.layer.replicas is not None
         step, front = each.step, each.x.shape[1:-1]
@@ -254,7 +255,7 @@ class Omega:
             matrix = matrix / divisor[..., None, None]
         return _Term((total / divisor).sum(), matrix)
 
-    def _normalised(self, each: Pass, block: slice) -> tuple[Tensor, list[Tensor]]:
+    def _normalised(self, each: LayerRun, block: slice) -> tuple[Tensor, list[Tensor]]:
         """Where a term counts, (T, N, 1), and the errors of the states there, of joint norm 1.
 
         The ratio does not depend on the error's length; so it cannot overflow by it.
@@ -280,7 +281,7 @@ class _Term(NamedTuple):
     matrix: Tensor | None
 
 
-def _has_matrix(run: ModelPass) -> None:
+def _has_matrix(run: ModelRun) -> None:
     if all(each.layer.weight_hh is None for each in run.layers):
         raise ValueError(
             "model: no layer has a recurrent matrix W (weight_hh), which is all that Omega trains; "
@@ -288,7 +289,7 @@ def _has_matrix(run: ModelPass) -> None:
         )
 
 
-def _blocks_of(each: Pass) -> Iterator[slice]:
+def _blocks_of(each: LayerRun) -> Iterator[slice]:
     """The steps of a pass, some at a time."""
     steps = each.x.shape[0]
     size = max(1, AT_ONCE // max(1, each.drive[:1].numel()))

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from longlag.gradients.layer_pass import STATES_ONLY
 from longlag.gradients.method import Loss
-from longlag.gradients.model_pass import ModelPass
+from longlag.gradients.runs.layer_run import STATES_ONLY
+from longlag.gradients.runs.model_run import ModelRun
+from longlag.layers.inputs import Inputs
 from longlag.scan.inputs import to_batch_first
 
 __all__ = ["LayerErrors", "ModelErrors", "state_errors"]
@@ -74,7 +75,7 @@ def state_errors(
             (h_t = o_t tanh(c_t)): False counts that path in the error of c_t, as automatic
             differentiation does. True holds the other states of the same step, as in the Jacobian
             of the state as one vector: then :math:`\delta_{t-1} = \partial E/\partial s_{t-1} +
-            J_t^\top \delta_t`. See :func:`longlag.recurrence.probe.probed`.
+            J_t^\top \delta_t`. See :func:`longlag.recurrence.listening.probed`.
 
     Returns:
         The loss, the output, and states and errors by layer. Nothing has a graph.
@@ -97,7 +98,7 @@ def state_errors(
     >>> found.layers[0].layer, found.layers[0].errors["c"].shape
     ('layer', torch.Size([4, 5, 3]))
     """
-    run = ModelPass(model, x, lengths, resets, state, "state_errors", joint=joint)
+    run = ModelRun(model, Inputs(x, lengths, resets, state), "state_errors", joint=joint)
     error = run.read(loss, target)
     run.backward(run.explicit(error), STATES_ONLY)
     layers = []

@@ -10,8 +10,9 @@ from tests.scan.cases import CELLS, hidden_of, layer_of, random
 from torch import nn
 
 import longlag as ll
-from longlag.gradients import BPTT, GradientMethod, omega
-from longlag.gradients.omega import Omega
+from longlag.gradients import BPTT, GradientMethod
+from longlag.gradients.methods import omega
+from longlag.gradients.methods.omega import Omega
 
 mse = nn.functional.mse_loss
 

@@ -9,8 +9,8 @@ from tests.scan.cases import CELLS, hidden_of, layer_of, random
 from torch import nn
 
 import longlag as ll
-from longlag.gradients import errors, layers
-from longlag.gradients.errors import state_errors
+from longlag.gradients import errors_of_states, parameters
+from longlag.gradients.errors_of_states import state_errors
 
 mse = nn.functional.mse_loss
 
@@ -264,7 +264,7 @@ X = torch.ones(2, 4, 3, dtype=torch.float64)
     [
         ({"x": X[0]}, ValueError, r"x: got shape \(4, 3\), expected \(N, T, 3\)"),
         ({"x": X[..., :2]}, ValueError, r"x: got shape \(2, 4, 2\), expected \(N, T, 3\)"),
-        ({"x": X.float()}, TypeError, r"x: got torch.float32 on cpu, expected torch.float64"),
+        ({"x": X.float()}, TypeError, r"x: got torch.float32, expected torch.float64"),
         ({"x": X.numpy()}, TypeError, r"x: got ndarray, expected a torch.Tensor"),
         ({"lengths": torch.tensor([4])}, ValueError, r"lengths: got shape \(1,\), expected \(2,\)"),
         ({"lengths": torch.tensor([4, 5])}, ValueError, r"lengths: got values from 4 to 5"),
@@ -275,7 +275,7 @@ X = torch.ones(2, 4, 3, dtype=torch.float64)
         ({"state": (None, (X[:, 0], X[:, 0]))}, ValueError,
          r"state of layer.layers.1: got 2 items, expected 1 tensors: \(h\)"),
         ({"state": ((X[:, 0], X[:, 0]), None)}, ValueError,
-         r"state of layer.layers.0, h: got shape \(2, 3\) of torch.float64, expected shape"),
+         r"state of layer.layers.0.h: got shape \(2, 3\), expected \(2, 4\)"),
     ],
 )  # fmt: skip
 def test_bad_arguments(options, error, message):
@@ -309,7 +309,7 @@ def test_a_loss_that_is_no_scalar_is_refused():
         state_errors(model, x, target, lambda output, target: output - target)
 
 
-@pytest.mark.parametrize("module", [errors, layers], ids=["errors", "layers"])
+@pytest.mark.parametrize("module", [errors_of_states, parameters], ids=["errors", "parameters"])
 def test_docstring_examples_run(module):
     result = doctest.testmod(module)
     assert result.attempted > 0

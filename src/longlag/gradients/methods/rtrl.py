@@ -10,10 +10,10 @@ References:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from longlag.gradients.influence import ForwardMethod, check_options
-from longlag.gradients.influence_law import Joint, Law, Units
-from longlag.gradients.influence_wires import keeps_to_units
-from longlag.gradients.layers import Layer
+from longlag.gradients.influence.law import Joint, Law, Units
+from longlag.gradients.influence.opened import keeps_to_units
+from longlag.gradients.methods.forward_mode import ForwardMethod, check_options
+from longlag.layers.recurrent import Recurrent
 
 __all__ = ["RTRL"]
 
@@ -66,7 +66,7 @@ class RTRL(ForwardMethod):
 
     >>> import torch
     >>> import longlag as ll
-    >>> from longlag.gradients.rtrl import RTRL
+    >>> from longlag.gradients.methods.rtrl import RTRL
     >>> model = ll.SequenceModel(ll.GRU(2, 3, seed=0, dtype=torch.float64), 1, reduce=None, seed=1)
     >>> x, target = torch.ones(4, 50, 2).double(), torch.zeros(4, 50, 1).double()
     >>> mse = torch.nn.functional.mse_loss
@@ -82,7 +82,7 @@ class RTRL(ForwardMethod):
     def __post_init__(self) -> None:
         check_options(self.online, self.block)
 
-    def _law(self, layers: Sequence[Layer]) -> Law:
+    def _law(self, layers: Sequence[Recurrent]) -> Law:
         if len(layers) == 1 and keeps_to_units(layers[0].recurrence):
             return Units(layers)
         return Joint(layers)

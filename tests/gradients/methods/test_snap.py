@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.conformance.test_own_cells import Clipped
-from tests.gradients.models import MODELS, make, problem
-from tests.gradients.test_rtrl import (
+from tests.gradients.methods.test_rtrl import (
     CELLS,
     QUIET,
     WITHIN_UNITS,
@@ -23,6 +22,7 @@ from tests.gradients.test_rtrl import (
     sgd,
     states_for,
 )
+from tests.gradients.models import MODELS, make, problem
 from tests.scan import cases
 from tests.training.helpers import quiet
 from torch import nn
@@ -30,8 +30,8 @@ from torch.func import functional_call, jacrev
 
 import longlag as ll
 from longlag.gradients import GradientMethod, WindowedMethod
-from longlag.gradients.rtrl import RTRL
-from longlag.gradients.snap import SnAp1
+from longlag.gradients.methods.rtrl import RTRL
+from longlag.gradients.methods.snap import SnAp1
 
 mse = nn.functional.mse_loss
 

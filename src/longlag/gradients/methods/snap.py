@@ -8,9 +8,9 @@ References:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from longlag.gradients.influence import ForwardMethod, check_options
-from longlag.gradients.influence_law import Law, Units
-from longlag.gradients.layers import Layer
+from longlag.gradients.influence.law import Law, Units
+from longlag.gradients.methods.forward_mode import ForwardMethod, check_options
+from longlag.layers.recurrent import Recurrent
 
 __all__ = ["SnAp1"]
 
@@ -53,7 +53,7 @@ class SnAp1(ForwardMethod):
 
     >>> import torch
     >>> import longlag as ll
-    >>> from longlag.gradients.snap import SnAp1
+    >>> from longlag.gradients.methods.snap import SnAp1
     >>> model = ll.SequenceModel(ll.GRU(2, 3, seed=0), 1, reduce=None, seed=1)
     >>> x, target = torch.ones(4, 50, 2), torch.zeros(4, 50, 1)
     >>> found = SnAp1().gradients(model, x, target, torch.nn.functional.mse_loss)
@@ -67,5 +67,5 @@ class SnAp1(ForwardMethod):
     def __post_init__(self) -> None:
         check_options(self.online, self.block)
 
-    def _law(self, layers: Sequence[Layer]) -> Law:
+    def _law(self, layers: Sequence[Recurrent]) -> Law:
         return Units(layers)

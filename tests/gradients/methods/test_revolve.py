@@ -6,8 +6,8 @@ from math import comb
 
 import pytest
 
-from longlag.gradients import revolve
-from longlag.gradients.revolve import advances, reverse, split, starts
+from longlag.gradients.methods import revolve
+from longlag.gradients.methods.revolve import advances, reverse, split, starts
 
 
 @functools.cache

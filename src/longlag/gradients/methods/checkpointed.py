@@ -18,16 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from longlag.gradients.method import Loss
-from longlag.gradients.parts import (
-    detached,
-    drops_out,
-    map_tensors,
-    tensors_of,
-    trained,
-)
-from longlag.gradients.pieces import Error, Reading, Steps
-from longlag.gradients.piecewise import Found, PiecewiseMethod
-from longlag.gradients.revolve import advances, reverse, starts
+from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
+from longlag.gradients.methods.revolve import advances, reverse, starts
+from longlag.gradients.parameters import trained
+from longlag.gradients.refusals import drops_out
+from longlag.gradients.runs.piecewise_run import OutputError, PiecewiseReadout, PiecewiseRun
+from longlag.layers.composition import composition_of
+from longlag.layers.inputs import Inputs
+from longlag.layers.state_tree import detached, map_tensors, tensors_of
 from longlag.scan.pieces import Pieces
 
 __all__ = ["CheckpointedBPTT", "Plan", "plan"]
@@ -153,49 +151,40 @@ class CheckpointedBPTT(PiecewiseMethod):
                 "the piece that is differentiated"
             )
 
-    def _find(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        target: Tensor,
-        loss: Loss,
-        lengths: Tensor | None,
-        resets: Tensor | None,
-        state: Any,
-    ) -> Found | None:
-        given = Steps.of(model, x, lengths, resets, "CheckpointedBPTT")
-        pieces = self.plan(model, x)
-        if pieces.piece >= given.steps:
+    def _find(self, model: nn.Module, inputs: Inputs, target: Tensor, loss: Loss) -> Found | None:
+        run = PiecewiseRun.of(model, inputs, "CheckpointedBPTT")
+        schedule = self.plan(model, inputs.x)
+        if schedule.piece >= run.steps:
             return None
-        found, error = _Run(model, given, pieces)(state, target, loss)
+        found, error = _Run(model, run, schedule)(target, loss)
         return Found(found, error.loss.detach(), error.output.detach())
 
     def plan(self, model: nn.Module, x: Tensor) -> Plan:
         """The pieces and stored states for a model and x (N, T, C)."""
-        given = Steps.of(model, x, None, None, "CheckpointedBPTT")
-        steps, stretch = max(1, given.steps), given.parts.stretch(x)
+        made = composition_of(model, "CheckpointedBPTT")
+        steps, stretch = max(1, x.shape[-2]), made.stretch(x)
         if isinstance(self.budget, int):
             return plan(steps, self.budget, stretch=stretch)
-        state, tape = _numbers(given.parts.recurrent)
+        state, residuals = made.step_numbers()
         one = state * x.element_size() * max(1, x[..., 0, 0].numel())
-        return plan(steps, _bytes(self.budget) / one, tape / state, stretch)
+        return plan(steps, _bytes(self.budget) / one, residuals / state, stretch)
 
 
 class _Run:
     """One sequence after the other piece."""
 
-    def __init__(self, model: nn.Module, given: Steps, schedule: Plan) -> None:
-        self.given, self.piece, self.stored = given, schedule.piece, schedule.stored
+    def __init__(self, model: nn.Module, run: PiecewiseRun, schedule: Plan) -> None:
+        self.run, self.piece, self.stored = run, schedule.piece, schedule.stored
         self.named = trained(model)
-        self.count = -(-given.steps // self.piece)
+        self.count = -(-run.steps // self.piece)
         self.drawn: dict[int, Tensor] | None = None if drops_out(model) is None else {}
-        self.pieces = Pieces(given.steps, given.lengths)
+        self.pieces = Pieces(run.steps, run.inputs.lengths)
         self.states: dict[int, Any] = {}
         self.slots: list[list[Tensor]] = []
         self.taken: dict[int, list[Tensor]] = {}
 
-    def __call__(self, state: Any, target: Tensor, loss: Loss) -> tuple[dict[str, Tensor], Error]:
-        reading, states = Reading(self.given), self.states
+    def __call__(self, target: Tensor, loss: Loss) -> tuple[dict[str, Tensor], OutputError]:
+        readout, states, state = PiecewiseReadout(self.run), self.states, self.run.inputs.state
         store = set(starts(self.count, self.stored))
         with self.pieces:
             for number in range(self.count):
@@ -203,10 +192,10 @@ class _Run:
                     states[number] = self.keep(number, state)
                 first, stop = self.bounds(number)
                 with torch.no_grad(), self.masks(number):
-                    h, state = self.given.run(state, first, stop)
-                    reading.add(h, first, stop)
+                    h, state = self.run.run(state, first, stop)
+                    readout.add(h, first, stop)
                     del h
-            self.error = reading.error(loss, target)
+            self.error = readout.error(loss, target)
             self.total = self.error.start(self.named)
             self.delta: list[Tensor] | None = None
             reverse(self.count, self.stored, states, self.advance, self.done, self.keep)
@@ -228,7 +217,7 @@ class _Run:
         return map_tensors(state, lambda part: next(parts).copy_(part))
 
     def bounds(self, number: int) -> tuple[int, int]:
-        return number * self.piece, min((number + 1) * self.piece, self.given.steps)
+        return number * self.piece, min((number + 1) * self.piece, self.run.steps)
 
     @contextmanager
     def masks(self, number: int) -> Iterator[None]:
@@ -249,7 +238,7 @@ class _Run:
         """From the state before a piece to that before another."""
         for each in range(number, until):
             with torch.no_grad(), self.masks(each):
-                _, state = self.given.run(state, *self.bounds(each))
+                _, state = self.run.run(state, *self.bounds(each))
         return state
 
     def done(self, number: int, state: Any) -> None:
@@ -266,7 +255,7 @@ class _Run:
         begin = state if number == 0 else map_tensors(detached(state), Tensor.requires_grad_)
         leaves = [] if number == 0 else list(tensors_of(begin))
         with self.masks(number):
-            h, final = self.given.run(begin, first, stop)
+            h, final = self.run.run(begin, first, stop)
         slope = torch.zeros_like(h)
         if self.error.touches(first, stop):
             slope = self.error.of_piece(h, first, stop, self.total)
@@ -293,21 +282,3 @@ def _bytes(budget: str) -> int:
             f"budget: got {budget!r}, expected bytes such as '200 MB', '1.5 GB' or '64 MiB'"
         )
     return int(float(found[1]) * _UNITS[found[2].upper()])
-
-
-def _numbers(recurrent: nn.Module) -> tuple[int, int]:
-    """Numbers of a state, and about those that a step keeps while it is differentiated: states,
-    activations, output and its error."""
-    state = tape = 0
-    for part in recurrent.modules():
-        recurrence = getattr(part, "recurrence", None)
-        hidden = getattr(part, "hidden_size", 0)
-        if recurrence is not None:
-            state += hidden * len(recurrence.states)
-            tape += hidden * (len(recurrence.states) + len(recurrence.gates) + 3)
-        elif hasattr(part, "mode") and hasattr(part, "num_layers"):
-            layers = int(part.num_layers)  # type: ignore[arg-type]
-            gates = {"LSTM": 4, "GRU": 3}.get(str(part.mode), 1)
-            state += hidden * layers * (2 if part.mode == "LSTM" else 1)
-            tape += hidden * layers * (gates + 4)
-    return max(1, state), max(1, tape)

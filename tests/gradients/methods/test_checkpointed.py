@@ -12,8 +12,8 @@ from tests.gradients.models import CELLS, MODELS, make, problem
 from torch import nn
 
 import longlag as ll
-from longlag.gradients import checkpointed
-from longlag.gradients.checkpointed import plan
+from longlag.gradients.methods import checkpointed
+from longlag.gradients.methods.checkpointed import plan
 from longlag.layers import readout
 from longlag.scan.cpu import shape
 

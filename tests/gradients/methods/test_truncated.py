@@ -10,7 +10,8 @@ from tests.gradients.models import MODELS, make, problem
 from torch import nn
 
 import longlag as ll
-from longlag.gradients import GradientMethod, WindowedMethod, truncated
+from longlag.gradients import GradientMethod, WindowedMethod
+from longlag.gradients.methods import truncated
 
 mse = nn.functional.mse_loss
 

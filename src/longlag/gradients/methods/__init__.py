@@ -1,0 +1,1 @@
+"""One gradient method a file."""

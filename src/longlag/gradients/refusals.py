@@ -1,0 +1,41 @@
+"""Models that a method cannot differentiate, told apart before any work is done."""
+
+from torch import nn
+
+from longlag.layers.composition import reduction_of
+
+__all__ = ["drops_out", "refuse_dropout", "refuse_reduced"]
+
+_DROPOUTS = ("dropout", "input_dropout", "recurrent_dropout")
+"""What modules of longlag and torch.nn call the share of what they drop."""
+
+
+def drops_out(model: nn.Module) -> str | None:
+    """The name of a part that drops out units now; None where there is none."""
+    for name, part in model.named_modules():
+        shares = [getattr(part, name_of_share, 0.0) for name_of_share in _DROPOUTS]
+        active = isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0
+        active |= any(isinstance(p, float) and p > 0 for p in shares)
+        if part.training and active:
+            return name or type(part).__name__
+    return None
+
+
+def refuse_dropout(model: nn.Module, method: str) -> None:
+    """Raise a ValueError where a second pass over the same steps would draw other masks."""
+    name = drops_out(model)
+    if name is not None:
+        raise ValueError(
+            f"model: {name} drops out units in training, and {method} reads the steps twice, each "
+            "time with other masks; use model.eval(), or BPTT()"
+        )
+
+
+def refuse_reduced(model: nn.Module) -> None:
+    """Raise a ValueError where a window has no error, as there is one output a sequence."""
+    reduce = reduction_of(model)
+    if reduce is not None:
+        raise ValueError(
+            f"model: has one output a sequence (reduce={reduce!r}), and no error before its end; "
+            "call accumulate() with whole sequences"
+        )
