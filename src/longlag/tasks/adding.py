@@ -76,8 +76,41 @@ def pair_words(x: NDArray[np.float32]) -> list[str]:
     return [form[int(marker)].format(value) for value, marker in x]
 
 
+class PairTask(Task):
+    """A task of (value, marker) pairs and one number at the end: its sizes and its words."""
+
+    length: int
+
+    reduce: ClassVar = "last"
+    kind: ClassVar = "regression"
+
+    @property
+    def input_size(self) -> int:
+        """C = 2: value and marker."""
+        return 2
+
+    @property
+    def output_size(self) -> int:
+        """D = 1."""
+        return 1
+
+    @property
+    def steps(self) -> int:
+        """T, the least number of steps."""
+        return self.length
+
+    def _words(self, x: NDArray[np.float32]) -> list[str]:
+        return pair_words(x)
+
+    def _answer(self, target: NDArray) -> str:
+        return f"{target[0]:.3f}"
+
+    def _landmarks(self, x: NDArray[np.float32]) -> Iterable[int]:
+        return np.flatnonzero(x[:, 1]).tolist()
+
+
 @dataclass(frozen=True)
-class Adding1997(Task):
+class Adding1997(PairTask):
     """Add the two marked numbers of a long sequence: the adding problem of 1997.
 
     Each step is a pair: a value uniform in [-1, 1) and a marker. The length is uniform in
@@ -110,8 +143,6 @@ class Adding1997(Task):
 
     length: int = 100
 
-    reduce: ClassVar = "last"
-    kind: ClassVar = "regression"
     RULE: ClassVar = Rule(
         tolerance=0.04,
         sequences=2000,
@@ -123,26 +154,6 @@ class Adding1997(Task):
     def __post_init__(self) -> None:
         check_integer("length", self.length, SHORTEST_1997, "the paper's lengths start at 100")
 
-    @property
-    def input_size(self) -> int:
-        """C = 2: value and marker."""
-        return 2
-
-    @property
-    def output_size(self) -> int:
-        """D = 1."""
-        return 1
-
-    @property
-    def steps(self) -> int:
-        """T, the least number of steps."""
-        return self.length
-
-    @property
-    def rule(self) -> Rule:
-        """The success criterion."""
-        return self.RULE
-
     def training_criterion(self) -> TrainingCriterion:
         """The paper's stopping rule, on the 2000 most recent training sequences."""
         return TrainingCriterion(self)
@@ -153,18 +164,9 @@ class Adding1997(Task):
         target = 0.5 + (pairs.first + pairs.second) / 4.0
         return TaskBatch(pairs.x, target.astype(np.float32)[:, None], pairs.lengths)
 
-    def _words(self, x: NDArray[np.float32]) -> list[str]:
-        return pair_words(x)
-
-    def _answer(self, target: NDArray) -> str:
-        return f"{target[0]:.3f}"
-
-    def _landmarks(self, x: NDArray[np.float32]) -> Iterable[int]:
-        return np.flatnonzero(x[:, 1]).tolist()
-
 
 @dataclass(frozen=True)
-class Adding(Task):
+class Adding(PairTask):
     """Add the two marked numbers of a long sequence: the form in use since 2015.
 
     Each of the T steps is a value uniform in [0, 1) and a marker. One marker is 1 in each half of
@@ -195,8 +197,6 @@ class Adding(Task):
 
     length: int = 100
 
-    reduce: ClassVar = "last"
-    kind: ClassVar = "regression"
     BASELINE: ClassVar = 1.0 / 6.0  # variance of the sum of two numbers uniform in [0, 1)
     RULE: ClassVar = Rule(
         tolerance=0.2,  # squared error 0.04
@@ -207,26 +207,6 @@ class Adding(Task):
 
     def __post_init__(self) -> None:
         check_integer("length", self.length, 2, "each half needs a step to mark")
-
-    @property
-    def input_size(self) -> int:
-        """C = 2: value and marker."""
-        return 2
-
-    @property
-    def output_size(self) -> int:
-        """D = 1."""
-        return 1
-
-    @property
-    def steps(self) -> int:
-        """T."""
-        return self.length
-
-    @property
-    def rule(self) -> Rule:
-        """The success criterion."""
-        return self.RULE
 
     def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
         rng = generator(seed, purpose, index)
@@ -239,12 +219,3 @@ class Adding(Task):
         x[row, second, 1] = 1.0
         target = x[row, first, 0] + x[row, second, 0]
         return TaskBatch(x, target[:, None], None)
-
-    def _words(self, x: NDArray[np.float32]) -> list[str]:
-        return pair_words(x)
-
-    def _answer(self, target: NDArray) -> str:
-        return f"{target[0]:.3f}"
-
-    def _landmarks(self, x: NDArray[np.float32]) -> Iterable[int]:
-        return np.flatnonzero(x[:, 1]).tolist()

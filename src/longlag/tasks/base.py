@@ -55,6 +55,7 @@ class Task(abc.ABC):
 
     reduce: ClassVar[Literal["last"] | None]
     kind: ClassVar[Literal["regression", "classification"]]
+    RULE: ClassVar[Rule]
 
     @property
     @abc.abstractmethod
@@ -72,9 +73,9 @@ class Task(abc.ABC):
         """T, the number of steps of a sequence; the smallest if it varies."""
 
     @property
-    @abc.abstractmethod
     def rule(self) -> Rule:
-        """The success criterion."""
+        """The success criterion: `RULE`, where it is the same for all tasks of a class."""
+        return self.RULE
 
     @abc.abstractmethod
     def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:

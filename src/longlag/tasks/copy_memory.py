@@ -84,11 +84,6 @@ class Copy(Task):
         return self.delay + 2 * _HELD
 
     @property
-    def rule(self) -> Rule:
-        """The success criterion."""
-        return self.RULE
-
-    @property
     def baseline(self) -> float:
         """10 ln 8 / (T + 20): the least mean cross-entropy without memory, in nats."""
         return _HELD * math.log(8) / self.steps

@@ -101,11 +101,6 @@ class EmbeddedReber(Task):
         return 8
 
     @property
-    def rule(self) -> Rule:
-        """The success criterion."""
-        return self.RULE
-
-    @property
     def train_strings(self) -> tuple[str, ...]:
         """The 256 training strings."""
         return self._strings[0]

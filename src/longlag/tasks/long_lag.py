@@ -89,11 +89,6 @@ class LongLag(_FirstSymbolAgain):
 
     RULE: ClassVar = Rule(tolerance=0.25, sequences=10_000, source=f"{_SECTION}, task 2a")
 
-    @property
-    def rule(self) -> Rule:
-        """The success criterion."""
-        return self.RULE
-
     @cached_property
     def _both(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Input and target (2, p, p + 1) of the sequence of x and of that of y."""
@@ -141,11 +136,6 @@ class LongLagRandom(_FirstSymbolAgain):
     at_end: bool = False
 
     RULE: ClassVar = Rule(tolerance=0.25, sequences=10_000, source=f"{_SECTION}, task 2b")
-
-    @property
-    def rule(self) -> Rule:
-        """The success criterion."""
-        return self.RULE
 
     def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
         p, rng = self.delay, generator(seed, purpose, index)

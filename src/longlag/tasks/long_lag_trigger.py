@@ -79,11 +79,6 @@ class LongLagTrigger(Task):
         return self.q + 3
 
     @property
-    def rule(self) -> Rule:
-        """The success criterion."""
-        return self.RULE
-
-    @property
     def symbols(self) -> tuple[str, ...]:
         """The names of the p + 4 symbols."""
         return (*(f"a{i}" for i in range(1, self.p + 1)), "e", "b", "x", "y")

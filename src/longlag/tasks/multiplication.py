@@ -3,23 +3,21 @@
 Hochreiter & Schmidhuber 1997, "Long short-term memory", section 5.5.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from longlag.tasks.adding import SHORTEST_1997, marked_pairs, pair_words
+from longlag.tasks.adding import SHORTEST_1997, PairTask, marked_pairs
 from longlag.tasks.arrays import check_integer, generator
-from longlag.tasks.base import Task, TaskBatch
+from longlag.tasks.base import TaskBatch
 from longlag.tasks.criteria import Rule
 from longlag.tasks.training_criterion import TrainingCriterion
 
 
 @dataclass(frozen=True)
-class Multiplication(Task):
+class Multiplication(PairTask):
     """Multiply the two marked numbers of a long sequence.
 
     The sequences are those of `Adding1997`, except that the values are uniform in [0, 1) and that
@@ -50,8 +48,6 @@ class Multiplication(Task):
     length: int = 100
     n_seq: int = 140
 
-    reduce: ClassVar = "last"
-    kind: ClassVar = "regression"
     TOLERANCE: ClassVar = 0.04  # section 5.5
     RECENT: ClassVar = 2000  # section 5.5
     TEST_SEQUENCES: ClassVar = 2560  # table 8
@@ -61,21 +57,6 @@ class Multiplication(Task):
         fix = f"give at most {self.RECENT}; the paper has 140 and 13"
         if check_integer("n_seq", self.n_seq, 1, fix) > self.RECENT:
             raise ValueError(f"n_seq must be at most {self.RECENT}, got {self.n_seq}; {fix}")
-
-    @property
-    def input_size(self) -> int:
-        """C = 2: value and marker."""
-        return 2
-
-    @property
-    def output_size(self) -> int:
-        """D = 1."""
-        return 1
-
-    @property
-    def steps(self) -> int:
-        """T, the least number of steps."""
-        return self.length
 
     @property
     def rule(self) -> Rule:
@@ -96,12 +77,3 @@ class Multiplication(Task):
         pairs = marked_pairs(rng, batch_size, self.length, low=0.0, neutral=1.0)
         target = pairs.first * pairs.second
         return TaskBatch(pairs.x, target.astype(np.float32)[:, None], pairs.lengths)
-
-    def _words(self, x: NDArray[np.float32]) -> list[str]:
-        return pair_words(x)
-
-    def _answer(self, target: NDArray) -> str:
-        return f"{target[0]:.3f}"
-
-    def _landmarks(self, x: NDArray[np.float32]) -> Iterable[int]:
-        return np.flatnonzero(x[:, 1]).tolist()

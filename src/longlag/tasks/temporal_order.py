@@ -87,11 +87,6 @@ class TemporalOrder1997(Task):
         """T >= 100."""
         return self.LENGTHS[0]
 
-    @property
-    def rule(self) -> Rule:
-        """The success criterion."""
-        return self.RULE
-
     def training_criterion(self) -> TrainingCriterion:
         """The paper's stopping rule, on the 2000 most recent training sequences."""
         return TrainingCriterion(self)
@@ -185,11 +180,6 @@ class TemporalOrder(Task):
     def steps(self) -> int:
         """L, the least number of steps."""
         return self.length
-
-    @property
-    def rule(self) -> Rule:
-        """The success criterion."""
-        return self.RULE
 
     def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
         rng = generator(seed, purpose, index)
