@@ -1,5 +1,8 @@
 """Configuration of the documentation pages: ``make docs``."""
 
+import re
+from pathlib import Path
+
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -23,7 +26,6 @@ html_theme = "furo"
 html_title = "longlag"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-suppress_warnings = ["myst.xref_missing"]
 
 
 class BuiltIn(SphinxDirective):
@@ -37,6 +39,18 @@ class BuiltIn(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(classes))
 
 
+def link_outside(app: Sphinx, page: str, source: list[str]) -> None:
+    """Links to Markdown outside these pages (benchmarks/README.md) lead to a copy of the file."""
+    folder = (Path(app.srcdir) / page).parent
+
+    def link(found: re.Match[str]) -> str:
+        inside = (folder / found[1]).resolve().is_relative_to(app.srcdir)
+        return found[0] if inside else f"](path:{found[1]})"
+
+    source[0] = re.sub(r"\]\(((?:\.\./)+[^)#]+\.md)\)", link, source[0])
+
+
 def setup(app: Sphinx) -> None:
-    """Add the directive."""
+    """Add the directive and the links."""
     app.add_directive("built-in", BuiltIn)
+    app.connect("source-read", link_outside)

@@ -215,6 +215,13 @@ def test_documents_name_files_that_are_there():
                 assert (document.parent / link).exists(), f"{document.name} names {link}"
 
 
+def test_documents_name_places_that_are_there():
+    place = re.compile(r"(?<![\w/])(?:src|tests|benchmarks|experiments|examples|tools)/[\w./-]*\w")
+    for document in documents():
+        for name in place.findall(document.read_text()):
+            assert (ROOT / name).exists(), f"{document.name} names {name}"
+
+
 def test_every_page_is_in_its_index():
     docs = ROOT / "docs"
     for folder, index in (
