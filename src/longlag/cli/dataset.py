@@ -56,7 +56,7 @@ def read_parts(
             else:
                 train, held_out = data.split(share, seed, stratify=task == "classification")
         except DataError as error:
-            raise DataError(f"{path}: {error}") from error
+            raise error.within(f"{path}: ") from error
         parts = Parts(train, held_out, path, path)
     if horizon is not None:
         _check_horizon(parts, horizon)
@@ -90,14 +90,15 @@ def fit_preparation(
             parts.train, task=task, horizon=horizon, standardise=standardise, columns=columns
         )
     except DataError as error:
-        raise DataError(f"{parts.train_path}: {error}") from error
+        raise error.within(f"{parts.train_path}: ") from error
     if parts.train_path == parts.held_out_path:
         try:
             check_classes(preparation, parts.held_out, parts.held_out_path)
         except DataError as error:
-            raise DataError(
-                f"{error}. It stands in series that were held out only: give another --seed, a "
-                "smaller --validation, or a file of your own with --validation_data"
+            raise error.within(
+                "",
+                ". It stands in series that were held out only: give another --seed, a smaller "
+                "--validation, or a file of your own with --validation_data",
             ) from error
     return preparation
 
@@ -113,7 +114,7 @@ def prepare(preparation: Preparation, data: SequenceData, path: Path) -> Prepare
     try:
         return preparation.apply(data)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise error.within(f"{path}: ") from error
 
 
 def check_classes(preparation: Preparation, data: SequenceData, path: Path) -> None:

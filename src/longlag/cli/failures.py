@@ -2,33 +2,34 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from longlag.messages import Fix, GuidedError, Worded
 
 __all__ = ["describe"]
 
-_ASK = "or say which column is what with Columns(series=, time=, features=, target=)"
 _TRAINED = {
-    _ASK: "for the model knows its columns by their names in training",
-    "use Columns(time=None)": "train with --columns.time null",
-    "give the column another role with Columns": "drop the row",
+    "roles": "for the model knows its columns by their names in training",
+    "no time": "train with --columns.time null",
+    "text feature": "drop the row",
 }
-_IN_FLAGS = {
+_FIXES = {
     "train": {
-        _ASK: "or say which column is what with --columns.series, --columns.time, "
+        "roles": "or say which column is what with --columns.series, --columns.time, "
         "--columns.features and --columns.target",
-        "use Columns(time=None)": "use --columns.time null",
-        "give the column another role with Columns": "leave the column out with --columns.features",
-        "use the task classification": "use --task classification",
-        "name another target column": "name another column with --columns.target",
-        "split: stratify=True would hold out": "--validation: it would hold out",
-        "Use a smaller fraction, or stratify=False": "Use a smaller --validation",
-        "or resume='never' to start anew and overwrite it": "or delete this one to start anew",
+        "no time": "use --columns.time null",
+        "text feature": "leave the column out with --columns.features",
+        "labels": "use --task classification for labels, or name another column with "
+        "--columns.target",
+        "stratified split": "--validation: it",
+        "smaller split": "Use a smaller --validation",
+        "start anew": "or delete this one to start anew",
     },
     "predict": _TRAINED,
     "report": _TRAINED,
 }
-"""The fixes that the library names for Python, and the same for the command line."""
+"""What each command says for a fix of the library, by its key; what is not here stays as it is."""
 
 
 def describe(error: BaseException, argv: Sequence[str]) -> tuple[int | None, str]:
@@ -45,11 +46,20 @@ def describe(error: BaseException, argv: Sequence[str]) -> tuple[int | None, str
         where = f"{error.filename}: " if error.filename else ""
         return 2, f"longlag: {where}{error.strerror or error}"
     if isinstance(error, ValueError | ImportError):
-        text = str(error)
-        for python, flags in _IN_FLAGS.get(argv[0] if argv else "", {}).items():
-            text = text.replace(python, flags)
+        text = error.told(_words(argv)) if isinstance(error, GuidedError) else str(error)
         return 2, f"longlag: {text}"
     return None, ""
+
+
+def _words(argv: Sequence[str]) -> Callable[[Worded], str]:
+    fixes = _FIXES.get(argv[0] if argv else "", {})
+
+    def say(part: Worded) -> str:
+        if isinstance(part, Fix):
+            return fixes.get(part.key, part.in_python)
+        return f"--{part.name}" if part.value is None else f"--{part.name} {part.value}"
+
+    return say
 
 
 def _is(name: str, error: BaseException) -> bool:

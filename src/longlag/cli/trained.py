@@ -26,7 +26,7 @@ def load_trained(path: Path) -> tuple[SequenceModel, Preparation, Any]:
     try:
         preparation = Preparation.from_dict(metadata["preparation"])
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise error.within(f"{path}: ") from error
     sizes = (model.input_size, model.output_size)
     if sizes != (preparation.input_size, preparation.output_size):
         raise UsageError(

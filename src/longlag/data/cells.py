@@ -11,8 +11,10 @@ from jaxtyping import Float64, Int64
 
 from longlag.data.errors import Problems
 from longlag.data.sequences import Array
+from longlag.messages import Fix, Part
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+_FOR_TEXT = Fix("text feature", "give the column another role with Columns")
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
@@ -24,7 +26,7 @@ def numbers(
     problems: Problems,
     limit: float = math.inf,
     empty: bool = False,
-    for_text: str = "give the column another role with Columns",
+    for_text: Fix = _FOR_TEXT,
 ) -> Float64[Array, " R"]:
     """The cells (R,) as finite numbers up to `limit` in size; where `empty`, "" gives NaN.
 
@@ -46,7 +48,7 @@ def numbers(
         value = _parse(text)
         wrong = _complaint(text, value, limit, for_text)
         if value is None or wrong is not None:
-            problems.add(int(lines[at]), f"column {column!r}: expected a number, got {wrong}")
+            problems.add(int(lines[at]), f"column {column!r}: expected a number, got ", *wrong)
         else:
             values[at] = value
     return values
@@ -59,26 +61,28 @@ def _parse(text: str) -> float | None:
         return None
 
 
-def _complaint(text: str, value: float | None, limit: float, for_text: str) -> str | None:
+def _complaint(
+    text: str, value: float | None, limit: float, for_text: Fix
+) -> tuple[Part, ...] | None:
     if not text:
-        return "an empty cell; fill it in, or drop the row"
+        return ("an empty cell; fill it in, or drop the row",)
     if value is None:
         point, bare = text.replace(",", "."), text.replace(",", "")
         grouped, decimal = _GROUPED.fullmatch(text), _DECIMAL_COMMA.fullmatch(text)
         if grouped and decimal:
             return (
                 f"{text!r}; write {bare} if the comma separates thousands, and {point} if it is a "
-                "decimal comma"
+                "decimal comma",
             )
         if grouped:
-            return f"{text!r}; write it without the commas, {bare}"
+            return (f"{text!r}; write it without the commas, {bare}",)
         if decimal:
-            return f"{text!r}; write the decimal comma as a point, {point}"
-        return f"{text!r}; mend the cell, or {for_text}"
+            return (f"{text!r}; write the decimal comma as a point, {point}",)
+        return f"{text!r}; mend the cell, or ", for_text
     if math.isnan(value):
-        return f"{text!r} (NaN); fill the gap in, or drop the row"
+        return (f"{text!r} (NaN); fill the gap in, or drop the row",)
     if math.isinf(value):
-        return f"{text!r} (infinity); put a finite number, or drop the row"
+        return (f"{text!r} (infinity); put a finite number, or drop the row",)
     if abs(value) > limit:
-        return f"{text!r}, more than float32 holds; divide the column by a constant"
+        return (f"{text!r}, more than float32 holds; divide the column by a constant",)
     return None

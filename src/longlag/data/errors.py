@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+from longlag.messages import GuidedError, Part
 
-class DataError(ValueError):
+
+class DataError(GuidedError):
     """Data that cannot be used as they are.
 
     The message names the file, the row (line of the file, from 1) and the column, or the index
@@ -26,10 +28,10 @@ class Problems:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._first: tuple[int, str] | None = None
+        self._first: tuple[int, tuple[Part, ...]] | None = None
         self._count = 0
 
-    def add(self, row: int, message: str) -> None:
+    def add(self, row: int, *message: Part) -> None:
         """Record a problem in `row`."""
         self._count += 1
         if self._first is None or row < self._first[0]:
@@ -39,7 +41,7 @@ class Problems:
         """Raise the first problem as a `DataError`, if there is one."""
         if self._first is not None:
             row, message = self._first
-            raise DataError(f"{self._path}, row {row}, {message}{and_others(self._count)}")
+            raise DataError(f"{self._path}, row {row}, ", *message, and_others(self._count))
 
 
 def and_others(count: int) -> str:

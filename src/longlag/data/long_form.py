@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from longlag.data.cells import numbers
 from longlag.data.errors import Problems
 from longlag.data.sequences import Array
+from longlag.messages import Fix
 
-_FOR_LABELS = "use the task classification for labels, or name another target column"
+_FOR_LABELS = Fix("labels", "use the task classification for labels, or name another target column")
 
 
 def factorise(cells: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:

@@ -21,8 +21,12 @@ from longlag.data.errors import DataError, Problems, listing, suggestion
 from longlag.data.long_form import Layout, factorise, gather_answers, read_answers
 from longlag.data.sequences import Array, SequenceData
 from longlag.data.timestamps import parse_times
+from longlag.messages import Fix
 
 _BLOCK = 1 << 14
+_ROLES = Fix(
+    "roles", "or say which column is what with Columns(series=, time=, features=, target=)"
+)
 
 
 def read_csv(path: Path, task: str, columns: Columns, require_target: bool) -> SequenceData:
@@ -146,9 +150,9 @@ class _Table:
             if name not in names:
                 raise DataError(
                     f"{self.path}, row 1: there is no column {name!r}; the columns are "
-                    f"{listing(names)}. Rename it, or say which column is what with "
-                    "Columns(series=, time=, features=, target=)"
-                    f"{suggestion(name, names)}"
+                    f"{listing(names)}. Rename it, ",
+                    _ROLES,
+                    suggestion(name, names),
                 )
         for name in predicted:
             if name not in features:

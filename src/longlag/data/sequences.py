@@ -10,8 +10,12 @@ from jaxtyping import Bool, Float32, Int64
 from numpy.typing import NDArray
 
 from longlag.data.errors import DataError, listing
+from longlag.messages import Fix
 
 Array = np.ndarray
+
+_STRATIFIED = Fix("stratified split", "split: stratify=True")
+_SMALLER = Fix("smaller split", "Use a smaller fraction, or stratify=False")
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,9 +224,11 @@ def _draw_by_class(labels: NDArray[Any], count: int, rng: np.random.Generator) -
     if room.sum() < count:
         alone = classes[sizes == 1].tolist()
         raise DataError(
-            f"split: stratify=True would hold out {count} of {len(labels)} series, but only "
+            _STRATIFIED,
+            f" would hold out {count} of {len(labels)} series, but only "
             f"{room.sum()} can go if every class keeps one; classes with a single series: "
-            f"{listing(alone)}. Use a smaller fraction, or stratify=False"
+            f"{listing(alone)}. ",
+            _SMALLER,
         )
     ideal = sizes * (count / len(labels))
     share = np.minimum(np.floor(ideal).astype(np.int64), room)

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from longlag.data.errors import Problems
 from longlag.data.sequences import Array
+from longlag.messages import Fix
+
+_IN_ORDER = Fix("no time", "use Columns(time=None)")
 
 
 def parse_times(
@@ -36,8 +39,9 @@ def parse_times(
             came = repr(cell) if cell else "an empty cell"
             problems.add(
                 int(lines[at]),
-                f"column {column!r}: expected {expected}, got {came}; mend the cell, or use "
-                "Columns(time=None) if the rows are in order",
+                f"column {column!r}: expected {expected}, got {came}; mend the cell, or ",
+                _IN_ORDER,
+                " if the rows are in order",
             )
         values.append(value)
     if any(value is None for value in values):

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from longlag.messages import Fix
 from longlag.storage import (
     ArchiveError,
     from_document,
@@ -19,6 +20,7 @@ from longlag.training.errors import CheckpointMismatchError, CheckpointWarning
 __all__ = ["CheckpointFile", "check_fingerprint"]
 
 _KIND = "checkpoint"
+_ANEW = Fix("start anew", "or resume='never' to start anew and overwrite it")
 
 
 class CheckpointFile:
@@ -121,6 +123,7 @@ def check_fingerprint(path: Path, saved: dict[str, Any], present: dict[str, Any]
     if changed:
         raise CheckpointMismatchError(
             f"{path} belongs to a run with other settings ({'; '.join(changed)}). Use the same "
-            "settings to go on, another folder for another run, or resume='never' to start anew "
-            "and overwrite it."
+            "settings to go on, another folder for another run, ",
+            _ANEW,
+            ".",
         )

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from longlag.messages import GuidedError
+
 __all__ = [
     "CheckpointMismatchError",
     "CheckpointWarning",
@@ -118,7 +120,7 @@ class StopTraining(Exception):
     """A callback raises it to end the run after the present record."""
 
 
-class CheckpointMismatchError(ValueError):
+class CheckpointMismatchError(GuidedError):
     """The checkpoint in the folder belongs to a run with other settings."""
 
 

@@ -1,0 +1,56 @@
+"""Errors whose fixes are said in the words of whoever is to follow them.
+
+A function of Python is mended by an argument, a command by an option. So an error holds its
+message in parts: text, and what each front end says in its own words.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from typing_extensions import Self
+
+__all__ = ["Fix", "GuidedError", "Part", "Setting", "Worded"]
+
+
+class Fix(NamedTuple):
+    """What to do, by a key under which a front end may have words of its own."""
+
+    key: str
+    in_python: str
+
+
+class Setting(NamedTuple):
+    """An argument or option by its name, alone or with a value to give it."""
+
+    name: str
+    value: object = None
+
+    @property
+    def in_python(self) -> str:
+        """The argument as it is written in Python."""
+        return self.name if self.value is None else f"{self.name}={self.value!r}"
+
+
+Worded: TypeAlias = Fix | Setting
+Part: TypeAlias = str | Worded
+
+
+class GuidedError(ValueError):
+    """An error with a message in parts; by itself it speaks Python.
+
+    >>> error = GuidedError("too few units; give ", Setting("hidden", 64))
+    >>> str(error), error.told(lambda part: f"--{part.name} {part.value}")
+    ('too few units; give hidden=64', 'too few units; give --hidden 64')
+    """
+
+    def __init__(self, *parts: Part) -> None:
+        self.parts = parts
+        super().__init__(self.told(lambda part: part.in_python))
+
+    def within(self, before: str, after: str = "") -> Self:
+        """The same error with text around it, such as the file where it arose."""
+        return type(self)(before, *self.parts, after)
+
+    def told(self, words: Callable[[Worded], str]) -> str:
+        """The message with these words for fixes and settings."""
+        return "".join(part if isinstance(part, str) else words(part) for part in self.parts)
