@@ -47,9 +47,9 @@ class GuidedError(ValueError):
         self.parts = parts
         super().__init__(self.told(lambda part: part.in_python))
 
-    def within(self, before: str, after: str = "") -> Self:
-        """The same error with text around it, such as the file where it arose."""
-        return type(self)(before, *self.parts, after)
+    def within(self, where: str) -> Self:
+        """The same error with the place before it, such as the file where it arose."""
+        return type(self)(where, *self.parts)
 
     def told(self, words: Callable[[Worded], str]) -> str:
         """The message with these words for fixes and settings."""

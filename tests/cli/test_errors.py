@@ -261,12 +261,12 @@ def test_debug_shows_the_traceback(longlag, csv_with, monkeypatch):
 
 
 def test_a_fault_of_longlag_is_not_hidden(csv_with, monkeypatch):
-    import longlag.training
+    from longlag.pipeline import fitting
 
     def broken(*given, **named):
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr(longlag.training, "fit", broken)
+    monkeypatch.setattr(fitting, "fit", broken)
     from longlag.cli import main
 
     with pytest.raises(RuntimeError, match="a fault"):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from longlag.cli import dataset
+from longlag.pipeline import dataset
 
 EPOCHS = 25
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import longlag as ll
-from longlag.cli.report import measure
 from longlag.data import Preparation, read
 from longlag.layers import load_with_metadata
 from longlag.memory import memory_report
+from longlag.pipeline.memory import measure
 
 QUICK = ("--hidden", 4, "--epochs", 1)
 

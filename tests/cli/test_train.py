@@ -9,9 +9,6 @@ import torch
 
 import longlag as ll
 from longlag.cells import CELLS
-from longlag.cli.dataset import read_parts, stretches
-from longlag.cli.network import build_model, run_model
-from longlag.data import Prepared
 from longlag.layers import load_with_metadata
 
 
@@ -123,36 +120,6 @@ def test_forecasting_beats_the_last_value_on_new_series(longlag, folder, table, 
     assert "baseline: the last value of the series" in predicted.out
 
 
-def test_an_untrained_forecaster_says_that_nothing_changes():
-    model = build_model(
-        cell="gru", input_size=3, hidden=5, output_size=4, reduce=None, repeat=[2, 0, 2, 0]
-    )
-    x = torch.randn(2, 6, 3)
-    with torch.no_grad():
-        assert torch.equal(model(x), x[..., [2, 0, 2, 0]])
-
-
-def test_stretches_keep_every_step_with_its_target():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(3, 23, 2)).astype(np.float32)
-    target = rng.normal(size=(3, 23, 4)).astype(np.float32)
-    lengths = np.array([23, 4, 10])
-    cut = stretches(Prepared(x, lengths, target), 6)
-    assert cut.x.shape == (len(cut.lengths), 6, 2)
-    assert cut.target is not None
-    seen = set()
-    for piece, ahead, length in zip(cut.x, cut.target, cut.lengths, strict=True):
-        assert not piece[length:].any()
-        assert np.isnan(ahead[length:]).all()
-        for step, after in zip(piece[:length], ahead[:length], strict=True):
-            n, t = np.argwhere((x == step).all(axis=2))[0]
-            assert t < lengths[n]
-            np.testing.assert_array_equal(after, target[n, t])
-            seen.add((n, t))
-    assert seen == {(n, t) for n, length in enumerate(lengths) for t in range(length)}
-    assert stretches(Prepared(x, lengths, target), 23).x is x
-
-
 def test_a_config_file_says_what_flags_say(longlag, folder, walks_csv):
     flags = [
         "walks.csv", "--task", "classification", "--hidden", "5", "--layers", "2", "--dropout",
@@ -206,36 +173,6 @@ def test_the_model_is_the_one_that_was_asked_for(longlag, folder, walks_csv, sma
     json.dumps(metadata, allow_nan=False)
 
 
-def test_chrono_sets_the_biases_before_training():
-    sizes = {"input_size": 2, "hidden": 3, "output_size": 2, "reduce": "last"}
-    plain = build_model(cell="lstm", **sizes)
-    slow = build_model(cell="lstm", chrono=50.0, **sizes)
-    assert torch.equal(plain.layer.bias[3:6], torch.ones(3))
-    assert (slow.layer.bias[3:6] > 0).all()
-    assert torch.equal(slow.layer.bias[:3], -slow.layer.bias[3:6])
-
-
-def test_dropout_is_for_training_only():
-    model = build_model(
-        cell="gru", input_size=2, hidden=8, output_size=2, reduce="last", layers=2, dropout=0.5,
-        input_dropout=0.5, recurrent_dropout=0.5,
-    )  # fmt: skip
-    x = np.random.default_rng(0).normal(size=(9, 5, 2)).astype(np.float32)
-    prepared = Prepared(x, np.full(9, 5), None)
-    found = run_model(model.train(), prepared, 4)
-    with torch.no_grad():
-        expected = model.eval()(torch.from_numpy(x)).numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_both_directions_start_from_weights_of_their_own():
-    model = build_model(
-        cell="gru", input_size=2, hidden=3, output_size=2, reduce="last", bidirectional=True
-    )
-    ahead, back = model.layer.forward_layer, model.layer.backward_layer
-    assert not torch.equal(ahead.weight_ih, back.weight_ih)
-
-
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_trains(longlag, folder, walks_csv, small, cell):
     done = longlag("train", walks_csv, *small, "--cell", cell)
@@ -261,21 +198,6 @@ def test_every_optimizer_and_schedule_trains_in_its_own_way(longlag, folder, wal
     assert longlag("train", walks_csv, *options).status == 0
 
 
-def test_plateau_halves_the_learning_rate_where_nothing_improves():
-    from longlag.cli.settings import optimizer, schedule
-
-    of = optimizer("sgd", 0.8)([torch.nn.Parameter(torch.zeros(1))])
-    plan = schedule("plateau", 0.8, 100)
-    assert plan is not None
-    plateau = plan.scheduler(of)
-    rates = []
-    for _ in range(14):
-        plateau.step(1.0)
-        rates.append(of.param_groups[0]["lr"])
-    assert rates[0] == 0.8
-    assert rates[-1] == 0.2
-
-
 def test_a_validation_file_leaves_all_of_the_data_to_train_on(
     longlag, folder, walks_csv, new_walks_csv, small
 ):
@@ -284,25 +206,6 @@ def test_a_validation_file_leaves_all_of_the_data_to_train_on(
     assert "training    40 series" in done.out
     assert "validation  20 series" in done.out
     assert "new.csv" in done.out
-
-
-def test_a_validation_share_is_held_out_of_each_class(folder, table):
-    labels = ["rare"] * 8 + ["often"] * 32
-    rows = [[n, t, 0.1 * t, label] for n, label in enumerate(labels) for t in range(3)]
-    table(folder / "my.csv", ["series", "time", "step", "target"], rows)
-    draws = set()
-    for seed in range(5):
-        parts = read_parts(
-            folder / "my.csv", "classification", None,
-            share=0.25, other=None, seed=seed, horizon=None,
-        )  # fmt: skip
-        assert parts.train.target is not None
-        assert parts.held_out.target is not None
-        assert sorted(parts.held_out.target) == ["often"] * 8 + ["rare"] * 2
-        assert sorted(parts.train.target) == ["often"] * 24 + ["rare"] * 6
-        assert not set(parts.train.names) & set(parts.held_out.names)
-        draws.add(parts.held_out.names)
-    assert len(draws) == 5
 
 
 def test_learning_curves_are_drawn(longlag, folder, walks_csv, small):

@@ -31,6 +31,8 @@ _FIXES = {
 }
 """What each command says for a fix of the library, by its key; what is not here stays as it is."""
 
+_WITHOUT_FLAG = {"data": "DATA"}
+
 
 def describe(error: BaseException, argv: Sequence[str]) -> tuple[int | None, str]:
     """The exit status and the message; None for what is a fault of longlag itself.
@@ -57,7 +59,8 @@ def _words(argv: Sequence[str]) -> Callable[[Worded], str]:
     def say(part: Worded) -> str:
         if isinstance(part, Fix):
             return fixes.get(part.key, part.in_python)
-        return f"--{part.name}" if part.value is None else f"--{part.name} {part.value}"
+        flag = _WITHOUT_FLAG.get(part.name, f"--{part.name}")
+        return flag if part.value is None else f"{flag} {part.value}"
 
     return say
 

@@ -76,29 +76,26 @@ def run(options: Options) -> None:
 def _predict(model_path: Path, path: Path, output: Path | None, batch_size: int) -> None:
     from rich.console import Console
 
-    from longlag.cli import dataset, scores
-    from longlag.cli.network import run_model
-    from longlag.cli.trained import load_trained
+    from longlag.cli import reporting
     from longlag.data import read
+    from longlag.pipeline.fitted import Fitted
 
-    model, preparation, baseline = load_trained(model_path)
+    fitted = Fitted.load(model_path)
+    preparation = fitted.preparation
     data = read(path, task=preparation.task, columns=preparation.columns, require_target=False)
-    prepared = dataset.prepare(preparation, data, path)
-    outputs = run_model(model, prepared, batch_size)
-    predictions = preparation.restore(outputs, data.lengths)
-    result = scores.score(preparation, baseline, prepared, outputs)
+    predictions, score = fitted.predict(data, path, batch_size)
 
     console = Console(stderr=output is None)  # standard output is for the table then
     if output is None:
         _print(data, predictions)
     else:
         _write(output, data, predictions)
-        scores.line(console, f"predictions of {len(data)} series: {output}")
-    if result is not None:
+        reporting.line(console, f"predictions of {len(data)} series: {output}")
+    if score is not None:
         what = "answers"
         if preparation.task == "forecasting":
             what = "forecasts within the file, from every step on,"
-        scores.show(console, f"Score of {result.places} {what} in {path}", result)
+        reporting.show(console, f"Score of {score.places} {what} in {path}", score)
 
 
 def _write(path: Path, data: "SequenceData", predictions: "Predictions") -> None:

@@ -14,19 +14,16 @@ from typing import TYPE_CHECKING
 from longlag.cli.files import check_output
 from longlag.cli.options import UsageError, at_least, option
 from longlag.cli.threads import threads
+from longlag.pipeline.settings import LOOKED_AT
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from longlag.data import Preparation, Prepared
-    from longlag.layers import SequenceModel
     from longlag.memory import MemoryReport
 
-__all__ = ["USAGE", "Options", "measure", "run"]
+__all__ = ["USAGE", "Options", "run", "show"]
 
 USAGE = "MODEL DATA [options]"
-SEQUENCES, STEPS = 32, 1000
-"""As many are looked at where nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,11 @@ class Options:
         help="how far back the task needs to see; the verdict compares with it",
     )  # fmt: skip
     sequences: int = option(
-        SEQUENCES, group="what", range=at_least(1), metavar="COUNT",
+        LOOKED_AT[0], group="what", range=at_least(1), metavar="COUNT",
         help="at the most so many series, evenly spread over the file",
     )  # fmt: skip
     steps: int = option(
-        STEPS, group="what", range=at_least(2), metavar="COUNT",
+        LOOKED_AT[1], group="what", range=at_least(2), metavar="COUNT",
         help="at the most so many last steps of each",
     )  # fmt: skip
     seed: int = option(0, group="what", range=at_least(0), help="of what is drawn at random")
@@ -104,18 +101,20 @@ def _report(options: Options, paths: list[Path], output: Path, numbers: Path | N
 
     from rich.console import Console
 
-    from longlag.cli import dataset
-    from longlag.cli.trained import load_trained
     from longlag.data import read
     from longlag.memory.measures.directions import reads_back_inside
     from longlag.memory.report import html
+    from longlag.pipeline.dataset import prepare
+    from longlag.pipeline.fitted import Fitted
+    from longlag.pipeline.memory import measure
     from longlag.storage import atomic_write_text
 
     assert options.data is not None
     data = Path(options.data)
     reports = {}
     for path, name in zip(paths, _names(paths), strict=True):
-        model, preparation, _ = load_trained(path)
+        fitted = Fitted.load(path)
+        model, preparation = fitted.model, fitted.preparation
         if reads_back_inside(model.layer):
             raise UsageError(
                 f"MODEL {path}: its layers on one another read in both directions, so that no "
@@ -124,7 +123,7 @@ def _report(options: Options, paths: list[Path], output: Path, numbers: Path | N
         series = read(
             data, task=preparation.task, columns=preparation.columns, require_target=False
         )
-        prepared = dataset.prepare(preparation, series, data)
+        prepared = prepare(preparation, series, data)
         reports[name] = measure(
             model, preparation, prepared, lag=options.lag, sequences=options.sequences,
             steps=options.steps, seed=options.seed, name=name,
@@ -144,47 +143,6 @@ def _names(paths: list[Path]) -> list[str]:
     """What the page calls the networks: their files, with the folders where these are alike."""
     names = [path.stem for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
-
-
-def measure(
-    model: "SequenceModel", preparation: "Preparation", prepared: "Prepared", *, lag: int | None,
-    sequences: int = SEQUENCES, steps: int = STEPS, seed: int = 0, name: str,
-) -> "MemoryReport":  # fmt: skip
-    """The report of a trained network on some of the series of a file.
-
-    Args:
-        model: the network.
-        preparation: of its data.
-        prepared: the series.
-        lag: of the task; None: not known.
-        sequences, steps: how many series, and how many last steps of each.
-        seed: for what is drawn.
-        name: for titles.
-
-    Raises:
-        UsageError: no series has a step.
-    """
-    import numpy as np
-    import torch
-
-    from longlag.memory import memory_report
-
-    there = np.flatnonzero(prepared.lengths > 0)
-    if not len(there):
-        raise UsageError("DATA: no series has a step to look at")
-    chosen = there[np.linspace(0, len(there) - 1, min(sequences, len(there))).astype(int)]
-    ends = prepared.lengths[chosen]
-    begins = np.maximum(ends - steps, 0)
-    lengths = ends - begins
-    # A series shorter than the others begins at 0, and has its own padding there.
-    places = chosen[:, None], begins[:, None] + np.arange(lengths.max())
-    x, target = prepared.x[places], prepared.target
-    if target is not None:
-        target = target[places if preparation.reduce is None else chosen]
-    return memory_report(
-        model, torch.from_numpy(x), None if target is None else torch.from_numpy(target),
-        lengths=torch.from_numpy(lengths), lag=lag, seed=seed, name=name,
-    )  # fmt: skip
 
 
 def show(console: "Console", report: "MemoryReport") -> None:

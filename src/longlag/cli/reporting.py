@@ -1,4 +1,4 @@
-"""What `longlag train` says: first what it understood, at the end how it went."""
+"""What is said of data and network before the training, and of its end; scores as a table."""
 
 import io
 from pathlib import Path
@@ -6,31 +6,26 @@ from typing import BinaryIO
 
 import numpy as np
 from rich.console import Console
+from rich.table import Table
 
-from longlag.cli.dataset import Parts
-from longlag.cli.scores import Score, line, show
 from longlag.data import Preparation, SequenceData
-from longlag.layers import SequenceModel
+from longlag.pipeline.dataset import Parts
+from longlag.pipeline.fitted import Fitted
+from longlag.pipeline.fitting import Pipeline
+from longlag.pipeline.scores import Score
 from longlag.storage import atomic_write
 from longlag.training import History
 
-__all__ = ["draw", "ended", "understood"]
+__all__ = ["draw", "ended", "line", "show", "understood"]
 
 _LISTED = 8
+_SHOWN = 10
 
 
-def understood(
-    console: Console, parts: Parts, preparation: Preparation, model: SequenceModel, stretches: int
-) -> None:
-    """Print what was read, how it is split, and the network.
-
-    Args:
-        console: where to.
-        parts: the data.
-        preparation: fitted on the training part.
-        model: not yet trained.
-        stretches: sequences that the training part was cut into, for forecasting.
-    """
+def understood(console: Console, pipeline: Pipeline) -> None:
+    """Print what was read, how it is split, and the network."""
+    parts, preparation = pipeline.parts, pipeline.preparation
+    stretches = len(pipeline.train.lengths)
     own_file = parts.train_path != parts.held_out_path
     names = preparation.feature_names
     features = "" if names is None else f" ({_listed(names)})"
@@ -50,12 +45,14 @@ def understood(
         where = ", the last ones in time, held out"
     line(console, f"  validation  {_described(parts.held_out)}{where}")
     line(console, "")
-    line(console, str(model.summary()))
+    line(console, str(pipeline.model.summary()))
     line(console, "")
 
 
-def ended(console: Console, history: History, parts: Parts, result: Score | None) -> None:
+def ended(console: Console, fitted: Fitted, parts: Parts) -> None:
     """Print why training ended, and the result on the validation part."""
+    history = fitted.history
+    assert history is not None
     best = next((r for r in history.records if r.step == history.best_step), None)
     why = {
         "early stopping": "the validation loss had stopped improving",
@@ -66,8 +63,34 @@ def ended(console: Console, history: History, parts: Parts, result: Score | None
     line(console, f"{_count(last, 'epoch')}, {_count(len(history), 'update')}: {why}{kept}")
     if best is not None and history.stopped == "epochs" and best.epoch > 0.9 * last:
         line(console, "It was still improving: more --epochs may do better.")
-    if result is not None:
-        show(console, f"Validation on {_described(parts.held_out)}", result)
+    if fitted.score is not None:
+        show(console, f"Validation on {_described(parts.held_out)}", fitted.score)
+
+
+def show(console: Console, title: str, result: Score) -> None:
+    """Print the score as a table, and say so where the network is no better than the baseline."""
+    line(console, title)
+    table = Table()
+    for name, justify in (("measure", "left"), ("model", "right"), ("baseline", "right")):
+        table.add_column(name, justify=justify)  # pyright: ignore[reportArgumentType]
+    for measure in result.measures[:_SHOWN]:
+        numbers = (measure.model, measure.baseline)
+        table.add_row(measure.name, *(_cell(number, measure.share) for number in numbers))
+    console.print(table)
+    if len(result.measures) > _SHOWN:
+        line(console, f"... and {len(result.measures) - _SHOWN} more rows")
+    line(console, f"baseline: {result.baseline}")
+    if not any(measure.is_better for measure in result.measures):
+        line(
+            console,
+            "The model is no better than the baseline: it has learnt nothing of use yet. Try more "
+            "--epochs, another --learning_rate, a larger --hidden, or more data.",
+        )
+
+
+def line(console: Console, text: str) -> None:
+    """Print a line as it stands, whatever the width."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def draw(history: History, path: Path) -> None:
@@ -108,3 +131,7 @@ def _listed(names: tuple[object, ...]) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 or noun.endswith("s") else f"{number} {noun}s"
+
+
+def _cell(value: float, share: bool) -> str:
+    return f"{100 * value:.1f} %" if share else f"{value:.4g}"

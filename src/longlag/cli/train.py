@@ -4,7 +4,7 @@ DATA is a .csv with one row per step (columns series, time, features, target), a
 x, y and lengths, or a .ts file. A part is held out; the weights that do best on it are saved.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,7 @@ from longlag.cells import CELLS
 from longlag.cli.files import check_folder, check_output
 from longlag.cli.options import UsageError, above, at_least, between, option
 from longlag.cli.threads import threads
+from longlag.pipeline.settings import BATCH, UPDATES, WINDOW, Settings
 
 if TYPE_CHECKING:
     from longlag.data import Columns
@@ -21,11 +22,6 @@ __all__ = ["USAGE", "ColumnNames", "Options", "run"]
 
 USAGE = "DATA --task TASK [options]"
 _FIGURES = (".png", ".pdf", ".svg")
-_WINDOW = 100
-_BATCH = 16
-_UPDATES = 8
-_NEVER = 10**9
-_EVALUATED = 256
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class Options:
         help="how many steps to forecast; forecasting only",
     )  # fmt: skip
     window: int | None = option(
-        group="data", range=at_least(2), metavar="STEPS", shown_default=str(_WINDOW),
+        group="data", range=at_least(2), metavar="STEPS", shown_default=str(WINDOW),
         help="the network is trained on stretches of this many steps; forecasting only",
     )  # fmt: skip
     validation: float = option(
@@ -82,37 +78,39 @@ class Options:
         group="data", metavar="FILE", help="judge by this file instead, and hold nothing out",
     )  # fmt: skip
     standardise: bool = option(
-        True, group="data",
+        Settings.standardise, group="data",
         help="bring features and numeric targets to mean 0 and deviation 1 of the training part; "
         "answers are in the units of the file all the same",
     )  # fmt: skip
     columns: ColumnNames = ColumnNames()
 
     cell: str = option(
-        "gru", group="network", choices=tuple(CELLS), help="the recurrent cell",
+        Settings.cell, group="network", choices=tuple(CELLS), help="the recurrent cell",
     )  # fmt: skip
     hidden: int = option(
-        64, group="network", range=at_least(1), metavar="UNITS",
+        Settings.hidden, group="network", range=at_least(1), metavar="UNITS",
         help="units of each layer and direction",
     )  # fmt: skip
     layers: int = option(
-        1, group="network", range=at_least(1), metavar="COUNT",
+        Settings.layers, group="network", range=at_least(1), metavar="COUNT",
         help="recurrent layers on one another",
     )  # fmt: skip
     bidirectional: bool = option(
-        False, group="network",
+        Settings.bidirectional, group="network",
         help="read each series in both directions; not for forecasting",
     )  # fmt: skip
     dropout: float = option(
-        0.0, group="network", range=between(0, 1, low_is_in=True), metavar="SHARE",
+        Settings.dropout, group="network", range=between(0, 1, low_is_in=True), metavar="SHARE",
         help="share of the numbers between layers dropped in training; needs 2 layers",
     )  # fmt: skip
     input_dropout: float = option(
-        0.0, group="network", range=between(0, 1, low_is_in=True), metavar="SHARE",
+        Settings.input_dropout, group="network", range=between(0, 1, low_is_in=True),
+        metavar="SHARE",
         help="share of the features dropped for a whole series in training",
     )  # fmt: skip
     recurrent_dropout: float = option(
-        0.0, group="network", range=between(0, 1, low_is_in=True), metavar="SHARE",
+        Settings.recurrent_dropout, group="network", range=between(0, 1, low_is_in=True),
+        metavar="SHARE",
         help="share of the state dropped for a whole series in training; not for indrnn",
     )  # fmt: skip
     chrono: float | None = option(
@@ -121,35 +119,36 @@ class Options:
     )  # fmt: skip
 
     epochs: int = option(
-        100, group="training", range=at_least(1), metavar="COUNT",
+        Settings.epochs, group="training", range=at_least(1), metavar="COUNT",
         help="passes over the training part at most",
     )  # fmt: skip
     patience: int | None = option(
-        20, group="training", range=at_least(1), metavar="EPOCHS",
+        Settings.patience, group="training", range=at_least(1), metavar="EPOCHS",
         help="stop after so many epochs without a better validation loss; null: never",
     )  # fmt: skip
     batch_size: int | None = option(
         group="training", range=at_least(1), metavar="COUNT",
         help="sequences in each update",
-        shown_default=f"{_BATCH}, or fewer so that an epoch has {_UPDATES} updates",
+        shown_default=f"{BATCH}, or fewer so that an epoch has {UPDATES} updates",
     )  # fmt: skip
     learning_rate: float = option(
-        0.003, group="training", range=above(0), metavar="RATE", help="size of the updates",
+        Settings.learning_rate, group="training", range=above(0), metavar="RATE",
+        help="size of the updates",
     )  # fmt: skip
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = option(
-        "adam", group="training", help="the rule of the updates",
+        Settings.optimizer, group="training", help="the rule of the updates",
     )  # fmt: skip
     scheduler: Literal["none", "one_cycle", "cosine", "plateau"] = option(
-        "none", group="training",
+        Settings.scheduler, group="training",
         help="how the learning rate changes: one_cycle and cosine run over all epochs, plateau "
         "halves it where the validation loss stays",
     )  # fmt: skip
     clip_norm: float | None = option(
-        1.0, group="training", range=above(0), metavar="NORM",
+        Settings.clip_norm, group="training", range=above(0), metavar="NORM",
         help="scale a gradient with a larger norm down to this; null: never",
     )  # fmt: skip
     seed: int = option(
-        0, group="training", range=at_least(0), metavar="NUMBER",
+        Settings.seed, group="training", range=at_least(0), metavar="NUMBER",
         help="of the split, the first weights and the order; the same seed gives the same bits",
     )  # fmt: skip
     threads: int = option(
@@ -182,10 +181,11 @@ def run(options: Options) -> None:
     """Train, print the result, and save.
 
     Raises:
-        UsageError, DataError: the options or the data do not fit; nothing was written.
+        UsageError, SettingsError, DataError: the options or the data do not fit; nothing was
+            written.
         NonFiniteLossError, TrainingInterrupted: see `longlag.training.fit`.
     """
-    _check(options)
+    settings = _settings(options)
     inputs = (options.data, options.validation_data)
     output = check_output("--output", options.output, overwrite=options.overwrite, inputs=inputs)
     figure = None
@@ -210,38 +210,18 @@ def run(options: Options) -> None:
         check_folder("--checkpoint", options.checkpoint)
 
     with threads(options.threads):
-        _train(options, output, figure, page)
+        _train(options, settings, output, figure, page)
 
 
-def _check(options: Options) -> None:
+def _settings(options: Options) -> Settings:
     """What can be known of the options before anything is read."""
-    forecasting = options.task == "forecasting"
-    for flag, given in (("--horizon", options.horizon), ("--window", options.window)):
-        if given is not None and not forecasting:
-            raise UsageError(f"{flag}: got {given}, but {options.task} has none; leave it out")
-    if options.bidirectional and forecasting:
-        raise UsageError(
-            "--bidirectional: forecasting cannot have it, for a network that reads backward would "
-            "see the future that it is to forecast; leave it out"
-        )
-    if options.dropout and options.layers == 1:
-        raise UsageError(
-            f"--dropout: got {options.dropout}, but it acts between layers and there is one; give "
-            "--layers 2, or use --input_dropout or --recurrent_dropout"
-        )
+    settings = Settings(**{each.name: getattr(options, each.name) for each in fields(Settings)})
     if options.report is not None and options.bidirectional and options.layers > 1:
         raise UsageError(
             "--report: of several layers that read in both directions no layer above the first has "
             "a past to measure; give --layers 1, or leave --report out"
         )
-    if options.chrono is not None and options.cell not in ("gru", "lstm"):
-        raise UsageError(
-            f"--chrono: {options.cell} has no gate whose bias it could set; use --cell gru or lstm"
-        )
-    if options.recurrent_dropout and options.cell == "indrnn":
-        raise UsageError(
-            "--recurrent_dropout: indrnn has no recurrent matrix to drop from; use --input_dropout"
-        )
+    return settings
 
 
 def _columns(options: Options) -> "Columns | None":
@@ -266,7 +246,7 @@ def _names(given: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in (given.split(",") if isinstance(given, str) else given))
 
 
-def _settings(options: Options) -> dict[str, Any]:
+def _kept(options: Options) -> dict[str, Any]:
     """What a run that is taken up again must agree in."""
     free = (
         "data",
@@ -284,87 +264,48 @@ def _settings(options: Options) -> dict[str, Any]:
     return given
 
 
-def _train(options: Options, output: Path, figure: Path | None, page: Path | None) -> None:
+def _train(
+    options: Options, settings: Settings, output: Path, figure: Path | None, page: Path | None
+) -> None:
     from rich.console import Console
 
-    from longlag.cli import dataset, report, reporting, scores, settings
-    from longlag.cli.network import build_model, run_model
-    from longlag.layers import save
-    from longlag.training import Checkpoint, EarlyStopping, fit
+    from longlag.cli import report, reporting
+    from longlag.pipeline import dataset
+    from longlag.pipeline.fitting import Pipeline
+    from longlag.pipeline.memory import measure
+    from longlag.pipeline.resuming import agree
 
     assert options.data is not None
-    assert options.task is not None
     console = Console()
-    forecasting = options.task == "forecasting"
-    horizon = (options.horizon or 1) if forecasting else None
     columns = _columns(options)
     parts = dataset.read_parts(
         Path(options.data),
-        options.task,
+        settings.task,
         columns,
         share=options.validation,
         other=None if options.validation_data is None else Path(options.validation_data),
-        seed=options.seed,
-        horizon=horizon,
+        seed=settings.seed,
+        horizon=settings.steps_ahead,
     )
-    preparation = dataset.fit_preparation(
-        parts, options.task, horizon=horizon, standardise=options.standardise, columns=columns
-    )
-    held_out = dataset.prepare(preparation, parts.held_out, parts.held_out_path)
-    train = dataset.prepare(preparation, parts.train, parts.train_path)
-    if forecasting:
-        train = dataset.stretches(train, options.window or _WINDOW)
-    model = build_model(
-        cell=options.cell,
-        input_size=preparation.input_size,
-        hidden=options.hidden,
-        output_size=preparation.output_size,
-        reduce=preparation.reduce,
-        layers=options.layers,
-        bidirectional=options.bidirectional,
-        dropout=options.dropout,
-        input_dropout=options.input_dropout,
-        recurrent_dropout=options.recurrent_dropout,
-        chrono=options.chrono,
-        repeat=scores.repeated_inputs(preparation) if forecasting else None,
-        seed=options.seed,
-    )
-    count = len(train.lengths)
-    reporting.understood(console, parts, preparation, model, stretches=count)
-    batch_size = options.batch_size or min(_BATCH, -(-count // _UPDATES))
-    updates = options.epochs * -(-count // batch_size)
+    pipeline = Pipeline.of(parts, settings, columns)
+    reporting.understood(console, pipeline)
     if options.checkpoint is not None:
-        settings.agree(Path(options.checkpoint), _settings(options))
-    history = fit(
-        model,
-        train,
-        validation=held_out,
-        optimizer=settings.optimizer(options.optimizer, options.learning_rate),
-        scheduler=settings.schedule(options.scheduler, options.learning_rate, updates),
-        epochs=options.epochs,
-        batch_size=batch_size,
-        clip_norm=options.clip_norm,
-        early_stopping=EarlyStopping(patience=options.patience or _NEVER),
-        metrics=None if preparation.classes is None else "accuracy",
-        checkpoint=None if options.checkpoint is None else Checkpoint(options.checkpoint),
-        seed=options.seed,
-    )
-    baseline = scores.find_baseline(preparation, parts.train)
-    outputs = run_model(model, held_out, _EVALUATED)
-    result = scores.score(preparation, baseline, held_out, outputs)
-    metadata = {"preparation": preparation.to_dict(), "baseline": baseline}
-    save(model, output, metadata=metadata)
-    if figure is not None:
-        reporting.draw(history, figure)
-    reporting.ended(console, history, parts, result)
+        agree(Path(options.checkpoint), _kept(options))
+    fitted = pipeline.fit(checkpoint=options.checkpoint)
+    fitted.save(output)
+    if figure is not None and fitted.history is not None:
+        reporting.draw(fitted.history, figure)
+    reporting.ended(console, fitted, parts)
     saved = f"{output} (network and preparation)"
     if figure is not None:
         saved += f", {figure} (curves)"
     if page is not None:
-        found = report.measure(model, preparation, held_out, lag=None, name=output.stem)
-        found.to_html(page)
-        report.show(console, found)
+        memory = measure(
+            fitted.model, fitted.preparation, pipeline.held_out, lag=None, name=output.stem
+        )
+        memory.to_html(page)
+        report.show(console, memory)
         saved += f", {page} (memory)"
-    scores.line(console, f"saved: {saved}")
+    reporting.line(console, f"saved: {saved}")
     new = f"new{Path(options.data).suffix}"
-    scores.line(console, f"next: longlag predict {quote(str(output))} {new}")
+    reporting.line(console, f"next: longlag predict {quote(str(output))} {new}")

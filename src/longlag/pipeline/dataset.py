@@ -1,6 +1,8 @@
 """From files to what a network takes: reading, splitting, preparing; errors name the file."""
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,18 +10,27 @@ from typing import Any
 import numpy as np
 
 from longlag.data import Columns, DataError, Preparation, Prepared, SequenceData, read
+from longlag.messages import Setting
 
-__all__ = ["Parts", "check_classes", "fit_preparation", "prepare", "read_parts", "stretches"]
+__all__ = [
+    "Parts",
+    "check_classes",
+    "fit_preparation",
+    "hold_out",
+    "prepare",
+    "read_parts",
+    "stretches",
+]
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The training and the validation part, with the files they come from."""
+    """The training and the validation part, with the files that they come from, if any."""
 
     train: SequenceData
     held_out: SequenceData
-    train_path: Path
-    held_out_path: Path
+    train_path: Path | None = None
+    held_out_path: Path | None = None
 
 
 def read_parts(
@@ -49,32 +60,72 @@ def read_parts(
     data = read(path, task=task, columns=columns)
     if other is not None:
         parts = Parts(data, read(other, task=task, columns=columns), path, other)
-    else:
-        try:
-            if task == "forecasting":
-                train, held_out = data.split_time(share)
-            else:
-                train, held_out = data.split(share, seed, stratify=task == "classification")
-        except DataError as error:
-            raise error.within(f"{path}: ") from error
-        parts = Parts(train, held_out, path, path)
-    if horizon is not None:
         _check_horizon(parts, horizon)
+        return parts
+    return hold_out(data, task, share=share, seed=seed, horizon=horizon, path=path)
+
+
+def hold_out(
+    data: SequenceData,
+    task: str,
+    *,
+    share: float,
+    seed: int,
+    horizon: int | None = None,
+    path: Path | None = None,
+) -> Parts:
+    """Hold a part of the data out.
+
+    Args:
+        data: all of them.
+        task: what is to be predicted.
+        share: how much to hold out: of each class, of the series, or of the time.
+        seed: for the draw.
+        horizon: steps to forecast.
+        path: the file that the data come from, for messages.
+
+    Raises:
+        DataError: the data cannot be split, or hold too few steps to forecast.
+    """
+    with _naming(path):
+        if task == "forecasting":
+            train, held_out = data.split_time(share)
+        else:
+            train, held_out = data.split(share, seed, stratify=task == "classification")
+    parts = Parts(train, held_out, path, path)
+    _check_horizon(parts, horizon)
     return parts
 
 
-def _check_horizon(parts: Parts, horizon: int) -> None:
+@contextmanager
+def _naming(path: Path | None) -> Iterator[None]:
+    """Errors of the data name their file, where there is one."""
+    try:
+        yield
+    except DataError as error:
+        if path is None:
+            raise
+        raise error.within(f"{path}: ") from error
+
+
+def _check_horizon(parts: Parts, horizon: int | None) -> None:
+    if horizon is None:
+        return
     for name, part, path in (
         ("training", parts.train, parts.train_path),
         ("validation", parts.held_out, parts.held_out_path),
     ):
         longest = int(part.lengths.max())
         if longest <= horizon:
-            raise DataError(
-                f"{path}: the {name} part of the longest series has {longest} steps, too few to "
-                f"forecast {horizon} ahead; expected at least {horizon + 1}. Use a smaller "
-                "--horizon, another --validation, or longer series"
-            )
+            with _naming(path):
+                raise DataError(
+                    f"the {name} part of the longest series has {longest} steps, too few to "
+                    f"forecast {horizon} ahead; expected at least {horizon + 1}. Use a smaller ",
+                    Setting("horizon"),
+                    ", another ",
+                    Setting("validation"),
+                    ", or longer series",
+                )
 
 
 def fit_preparation(
@@ -85,25 +136,27 @@ def fit_preparation(
     Raises:
         DataError: see `Preparation.fit`; or a label occurs in the part held out alone.
     """
-    try:
+    with _naming(parts.train_path):
         preparation = Preparation.fit(
             parts.train, task=task, horizon=horizon, standardise=standardise, columns=columns
         )
-    except DataError as error:
-        raise error.within(f"{parts.train_path}: ") from error
     if parts.train_path == parts.held_out_path:
         try:
             check_classes(preparation, parts.held_out, parts.held_out_path)
         except DataError as error:
-            raise error.within(
-                "",
-                ". It stands in series that were held out only: give another --seed, a smaller "
-                "--validation, or a file of your own with --validation_data",
+            raise DataError(
+                *error.parts,
+                ". It stands in series that were held out only: give another ",
+                Setting("seed"),
+                ", a smaller ",
+                Setting("validation"),
+                ", or a file of your own with ",
+                Setting("validation_data"),
             ) from error
     return preparation
 
 
-def prepare(preparation: Preparation, data: SequenceData, path: Path) -> Prepared:
+def prepare(preparation: Preparation, data: SequenceData, path: Path | None = None) -> Prepared:
     """The data as the network takes them.
 
     Raises:
@@ -111,13 +164,11 @@ def prepare(preparation: Preparation, data: SequenceData, path: Path) -> Prepare
             unknown class the row and the column.
     """
     check_classes(preparation, data, path)
-    try:
+    with _naming(path):
         return preparation.apply(data)
-    except DataError as error:
-        raise error.within(f"{path}: ") from error
 
 
-def check_classes(preparation: Preparation, data: SequenceData, path: Path) -> None:
+def check_classes(preparation: Preparation, data: SequenceData, path: Path | None) -> None:
     """Refuse a label that was not in the training data.
 
     Raises:
@@ -126,14 +177,15 @@ def check_classes(preparation: Preparation, data: SequenceData, path: Path) -> N
     if preparation.classes is None or data.target is None:
         return
     labels = data.target[data.valid] if data.tagged else data.target
-    unknown = [each for each in np.unique(labels).tolist() if each not in preparation.classes]
+    unknown = [label for label in np.unique(labels).tolist() if label not in preparation.classes]
     if not unknown:
         return
     first = labels[np.isin(labels, unknown)][0].item()
+    where = "target" if path is None else f"{path}, {_place(path, data, first)}"
     known = ", ".join(map(repr, preparation.classes[:20]))
     others = "" if len(unknown) == 1 else f" ({len(unknown)} such classes)"
     raise DataError(
-        f"{path}, {_place(path, data, first)}: the class {first!r} was not in the training data, "
+        f"{where}: the class {first!r} was not in the training data, "
         f"which had {known}{others}. Mend the cell, empty the column to predict without a score, "
         "or train on such data too"
     )

@@ -4,21 +4,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from longlag.data import Preparation, Prepared, SequenceData
 
-__all__ = ["Row", "Score", "find_baseline", "repeated_inputs", "score", "show"]
-
-_SHOWN = 10
+__all__ = ["Measure", "Score", "find_baseline", "repeated_inputs", "score"]
 
 
 @dataclass(frozen=True)
-class Row:
+class Measure:
     """One measure, of the network and of the baseline; a share or a number with its unit."""
 
-    measure: str
+    name: str
     model: float
     baseline: float
     share: bool = False
@@ -33,7 +29,7 @@ class Row:
 class Score:
     """The measures of some data, and what the baseline is."""
 
-    rows: tuple[Row, ...]
+    measures: tuple[Measure, ...]
     baseline: str
     places: int
     """How many answers were compared."""
@@ -83,8 +79,8 @@ def score(
             return None
         hits = float((outputs.argmax(axis=-1) == target)[known].mean())
         guess = preparation.classes.index(baseline)
-        row = Row("accuracy", hits, float((target[known] == guess).mean()), share=True)
-        return Score((row,), f"always the most frequent class, {baseline!r}", int(known.sum()))
+        accuracy = Measure("accuracy", hits, float((target[known] == guess).mean()), share=True)
+        return Score((accuracy,), f"always the most frequent class, {baseline!r}", int(known.sum()))
     assert preparation.targets is not None
     names, horizon = preparation.target_names, preparation.horizon or 1
     shape = (-1, horizon, len(names))
@@ -99,40 +95,15 @@ def score(
     others = scale * (guesses.astype(np.float64) - target).reshape(shape)
     if not np.isfinite(errors).any():
         return None
-    rows = []
+    measures = []
     for d, target_name in enumerate(names):
         known = np.isfinite(errors[..., d])
         mine, other = errors[..., d][known], others[..., d][known]
-        rows += [
-            Row(f"root mean square error of {target_name}", _rms(mine), _rms(other)),
-            Row(f"mean absolute error of {target_name}", _mean(mine), _mean(other)),
+        measures += [
+            Measure(f"root mean square error of {target_name}", _rms(mine), _rms(other)),
+            Measure(f"mean absolute error of {target_name}", _mean(mine), _mean(other)),
         ]
-    return Score(tuple(rows), name, int(np.isfinite(errors).sum()))
-
-
-def show(console: Console, title: str, result: Score) -> None:
-    """Print the score as a table, and say so where the network is no better than the baseline."""
-    line(console, title)
-    table = Table()
-    for name, justify in (("measure", "left"), ("model", "right"), ("baseline", "right")):
-        table.add_column(name, justify=justify)  # pyright: ignore[reportArgumentType]
-    for row in result.rows[:_SHOWN]:
-        table.add_row(row.measure, *(_cell(v, row.share) for v in (row.model, row.baseline)))
-    console.print(table)
-    if len(result.rows) > _SHOWN:
-        line(console, f"... and {len(result.rows) - _SHOWN} more rows")
-    line(console, f"baseline: {result.baseline}")
-    if not any(row.is_better for row in result.rows):
-        line(
-            console,
-            "The model is no better than the baseline: it has learnt nothing of use yet. Try more "
-            "--epochs, another --learning_rate, a larger --hidden, or more data.",
-        )
-
-
-def line(console: Console, text: str) -> None:
-    """Print a line as it stands, whatever the width."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    return Score(tuple(measures), name, int(np.isfinite(errors).sum()))
 
 
 def _rms(errors: np.ndarray) -> float:
@@ -141,7 +112,3 @@ def _rms(errors: np.ndarray) -> float:
 
 def _mean(errors: np.ndarray) -> float:
     return float(np.abs(errors).mean())
-
-
-def _cell(value: float, share: bool) -> str:
-    return f"{100 * value:.1f} %" if share else f"{value:.4g}"

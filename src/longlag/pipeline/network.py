@@ -1,4 +1,4 @@
-"""From options to a model, and from a model to outputs, batch by batch."""
+"""From settings to a model, and from a model to outputs, batch by batch."""
 
 import numpy as np
 import torch
@@ -10,64 +10,50 @@ from longlag.data import Prepared
 from longlag.layers import Bidirectional, Recurrent, RecurrentModule, SequenceModel, Stack
 from longlag.layers.built_in import LAYERS
 from longlag.layers.init import Chrono
+from longlag.pipeline.settings import Settings
 
 __all__ = ["build_model", "run_model"]
 
 
 def build_model(
+    settings: Settings,
     *,
-    cell: str,
     input_size: int,
-    hidden: int,
     output_size: int,
     reduce: str | None,
-    layers: int = 1,
-    bidirectional: bool = False,
-    dropout: float = 0.0,
-    input_dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
-    chrono: float | None = None,
     repeat: list[int] | None = None,
-    seed: int = 0,
 ) -> SequenceModel:
-    """A model as `longlag train` makes it.
+    """The untrained model of some settings.
 
     Args:
-        cell: a key of `longlag.cells.CELLS`.
+        settings: cell, sizes, dropout and seed.
         input_size: C.
-        hidden: H, units of each layer and direction.
         output_size: K.
         reduce: "last" for an output a sequence, None for one a step.
-        layers: how many lie on one another.
-        bidirectional: whether each layer reads both ways.
-        dropout: between layers.
-        input_dropout, recurrent_dropout: see `longlag.Recurrent`.
-        chrono: the longest lag, for biases that let the memory last.
         repeat: for each output the input that it starts from: the readout sees the inputs, and
             the untrained network forecasts that nothing changes.
-        seed: for all parameters.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(settings.seed)
 
     def layer(size: int, input_dropout: float) -> RecurrentModule:
         def one_way() -> Recurrent:
-            return LAYERS[CELLS[cell]](
+            return LAYERS[CELLS[settings.cell]](
                 size,
-                hidden,
+                settings.hidden,
                 input_dropout=input_dropout,
-                recurrent_dropout=recurrent_dropout,
-                bias_init=None if chrono is None else Chrono(chrono),
+                recurrent_dropout=settings.recurrent_dropout,
+                bias_init=None if settings.chrono is None else Chrono(settings.chrono),
                 seed=generator,
             )
 
-        return Bidirectional(one_way(), one_way()) if bidirectional else one_way()
+        return Bidirectional(one_way(), one_way()) if settings.bidirectional else one_way()
 
-    width = hidden * (2 if bidirectional else 1)
+    width = settings.hidden * (2 if settings.bidirectional else 1)
     parts = [
-        layer(width if number else input_size, input_dropout * (not number))
-        for number in range(layers)
+        layer(width if number else input_size, settings.input_dropout * (not number))
+        for number in range(settings.layers)
     ]
-    whole = parts[0] if layers == 1 else Stack(*parts, dropout=dropout)
+    whole = parts[0] if len(parts) == 1 else Stack(*parts, dropout=settings.dropout)
     model = SequenceModel(
         whole, output_size, reduce=reduce, direct=repeat is not None, seed=generator
     )

@@ -1,0 +1,109 @@
+"""A trained network with all that prediction needs, and its file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from longlag.data import DataError, Predictions, Preparation, SequenceData
+from longlag.layers import SequenceModel, load_with_metadata, save
+from longlag.pipeline.dataset import prepare
+from longlag.pipeline.network import run_model
+from longlag.pipeline.scores import Score, score
+from longlag.training import History
+
+__all__ = ["EVALUATED", "Answers", "Fitted"]
+
+EVALUATED = 256
+"""Sequences that are run at a time, unless something else is asked for."""
+
+
+class Answers(NamedTuple):
+    """What a network says of some data."""
+
+    predictions: Predictions
+    """In the units of the user."""
+    score: Score | None
+    """How good they are; None where no target is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A trained network, the preparation of its data, and what a guess without it would be.
+
+    Args:
+        model: takes and gives what the preparation says.
+        preparation: fitted on the training part.
+        baseline: what `find_baseline` gave for the training part.
+        history: of the training, where it was just done.
+        score: on the part that was held out, where it was just done.
+
+    Raises:
+        ValueError: the sizes of model and preparation differ.
+    """
+
+    model: SequenceModel
+    preparation: Preparation
+    baseline: Any
+    history: History | None = None
+    score: Score | None = None
+
+    def __post_init__(self) -> None:
+        sizes = (self.model.input_size, self.model.output_size)
+        prepared = (self.preparation.input_size, self.preparation.output_size)
+        if sizes != prepared:
+            raise ValueError(
+                f"the network takes {sizes[0]} features and gives {sizes[1]} numbers, its "
+                f"preparation {prepared[0]} and {prepared[1]}; train it again"
+            )
+
+    def predict(
+        self, data: SequenceData, path: Path | None = None, batch_size: int = EVALUATED
+    ) -> Answers:
+        """Answers in the units of the user, and their score where the data have a target.
+
+        Args:
+            data: sequences with the features of the training data.
+            path: the file they come from, for messages.
+            batch_size: sequences at a time; fewer need less memory.
+
+        Raises:
+            DataError: the data do not fit those of the training.
+        """
+        prepared = prepare(self.preparation, data, path)
+        outputs = run_model(self.model, prepared, batch_size)
+        return Answers(
+            self.preparation.restore(outputs, data.lengths),
+            score(self.preparation, self.baseline, prepared, outputs),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write network and preparation to one file, whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        metadata = {"preparation": self.preparation.to_dict(), "baseline": self.baseline}
+        save(self.model, path, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Fitted":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: it is another file, or its parts do not fit each other.
+            DataError, ArchiveError: it is damaged.
+        """
+        model, metadata = load_with_metadata(path)
+        if "preparation" not in metadata or not isinstance(model, SequenceModel):
+            raise ValueError(
+                f"{path}: it holds a {type(model).__name__} without the preparation of its data; "
+                "expected a file that `longlag train` saved"
+            )
+        try:
+            preparation = Preparation.from_dict(metadata["preparation"])
+        except DataError as error:
+            raise error.within(f"{path}: ") from error
+        try:
+            return cls(model, preparation, metadata.get("baseline"))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error

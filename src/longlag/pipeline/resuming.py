@@ -1,0 +1,50 @@
+"""What a run that is taken up again must agree in."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from longlag.messages import GuidedError, Setting
+from longlag.pipeline.settings import SettingsError
+from longlag.storage import atomic_write_text
+from longlag.training import Checkpoint
+from longlag.training.checkpoints import CheckpointFile
+
+__all__ = ["agree"]
+
+_FILE = "settings.json"
+
+
+def agree(folder: Path, settings: dict[str, Any]) -> None:
+    """Note the settings of a run in its folder; if it holds a run, compare them with its own.
+
+    Raises:
+        SettingsError: the folder holds a run with other settings; the message names them.
+        GuidedError: what was noted in the folder is damaged.
+        OSError: the folder cannot be written.
+    """
+    path = folder / _FILE
+    settings = json.loads(json.dumps(settings))  # as they are read again: tuples as lists
+    noted = None
+    try:
+        if CheckpointFile(Checkpoint(folder).path).exists() and path.exists():
+            noted = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise GuidedError(
+            f"{path}: it is damaged ({error}); delete it to go on without the comparison"
+        ) from error
+    if noted is not None:
+        changed = [
+            f"{name} was {json.dumps(noted.get(name))} and is {json.dumps(settings.get(name))}"
+            for name in sorted({*noted, *settings})
+            if noted.get(name) != settings.get(name)
+        ]
+        if changed:
+            raise SettingsError(
+                Setting("checkpoint"),
+                f" {folder}: it holds a run with other settings: {', '.join(changed)}. Give the "
+                "same ones to go on, another folder, or delete this one to start anew",
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, json.dumps(settings, indent=2) + "\n")

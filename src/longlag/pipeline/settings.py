@@ -1,0 +1,131 @@
+"""How a network is made and trained, as data; no more than the standard library is loaded here."""
+
+from dataclasses import dataclass
+
+from longlag.messages import GuidedError, Setting
+
+__all__ = ["BATCH", "LOOKED_AT", "UPDATES", "WINDOW", "Settings", "SettingsError"]
+
+WINDOW = 100
+"""Steps of the stretches that a forecaster is trained on, unless the settings say otherwise."""
+
+BATCH, UPDATES = 16, 8
+"""Without a batch size: so many sequences an update, or fewer for so many updates an epoch."""
+
+LOOKED_AT = (32, 1000)
+"""The series, and the last steps of each, that a memory report looks at where nothing is said."""
+
+_GATED = ("gru", "lstm")
+
+
+class SettingsError(GuidedError):
+    """Settings that do not go together; says which, and the fix."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A task, the network for it and its training.
+
+    Args:
+        task: "classification", "regression", "tagging" or "forecasting".
+        horizon: steps to forecast, >= 1; None: one. Forecasting only.
+        window: the network is trained on stretches of this many steps, >= 2; None: `WINDOW`.
+            Forecasting only.
+        standardise: whether features and numeric targets are brought to mean 0 and deviation 1 of
+            the training part.
+        cell: the recurrent cell, a key of `longlag.cells.CELLS`.
+        hidden: H, units of each layer and direction, >= 1.
+        layers: recurrent layers on one another, >= 1.
+        bidirectional: whether each layer reads both ways; not for forecasting.
+        dropout: share in [0, 1) of the numbers between layers dropped in training.
+        input_dropout: share in [0, 1) of the features dropped for a whole series.
+        recurrent_dropout: share in [0, 1) of the state dropped for a whole series.
+        chrono: the longest lag, > 2, for biases that let the memory last; gru and lstm only.
+        epochs: passes over the training part at most, >= 1.
+        patience: epochs without a better validation loss, >= 1; None: never stop early.
+        batch_size: sequences in an update, >= 1; None: few enough for some updates an epoch.
+        learning_rate: size of the updates, > 0.
+        optimizer: a key of `longlag.pipeline.updates.OPTIMIZERS`.
+        scheduler: "none", "one_cycle", "cosine" or "plateau".
+        clip_norm: scale a gradient with a larger norm down to this, > 0; None: never.
+        seed: of the first weights and the order, >= 0.
+
+    Raises:
+        SettingsError: two of them do not go together.
+
+    >>> Settings("tagging", horizon=3)
+    Traceback (most recent call last):
+    ...
+    longlag.pipeline.settings.SettingsError: horizon: got 3, but tagging has none; leave it out
+    """
+
+    task: str
+    horizon: int | None = None
+    window: int | None = None
+    standardise: bool = True
+    cell: str = "gru"
+    hidden: int = 64
+    layers: int = 1
+    bidirectional: bool = False
+    dropout: float = 0.0
+    input_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    chrono: float | None = None
+    epochs: int = 100
+    patience: int | None = 20
+    batch_size: int | None = None
+    learning_rate: float = 0.003
+    optimizer: str = "adam"
+    scheduler: str = "none"
+    clip_norm: float | None = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("horizon", self.horizon), ("window", self.window)):
+            if value is not None and not self.forecasting:
+                raise SettingsError(
+                    Setting(name), f": got {value}, but {self.task} has none; leave it out"
+                )
+        if self.bidirectional and self.forecasting:
+            raise SettingsError(
+                Setting("bidirectional"),
+                ": forecasting cannot have it, for a network that reads backward would see the "
+                "future that it is to forecast; leave it out",
+            )
+        if self.dropout and self.layers == 1:
+            raise SettingsError(
+                Setting("dropout"),
+                f": got {self.dropout}, but it acts between layers and there is one; give ",
+                Setting("layers", 2),
+                ", or use ",
+                Setting("input_dropout"),
+                " or ",
+                Setting("recurrent_dropout"),
+            )
+        if self.chrono is not None and self.cell not in _GATED:
+            raise SettingsError(
+                Setting("chrono"),
+                f": {self.cell} has no gate whose bias it could set; use ",
+                Setting("cell", "gru"),
+                " or lstm",
+            )
+        if self.recurrent_dropout and self.cell == "indrnn":
+            raise SettingsError(
+                Setting("recurrent_dropout"),
+                ": indrnn has no recurrent matrix to drop from; use ",
+                Setting("input_dropout"),
+            )
+
+    @property
+    def forecasting(self) -> bool:
+        """Whether the next steps are to be predicted."""
+        return self.task == "forecasting"
+
+    @property
+    def steps_ahead(self) -> int | None:
+        """Steps to forecast; None where nothing is forecast."""
+        return (self.horizon or 1) if self.forecasting else None
+
+    def batch_for(self, count: int) -> int:
+        """Sequences in an update, of so many in all."""
+        return self.batch_size or min(BATCH, -(-count // UPDATES))

@@ -1,0 +1,49 @@
+"""The network of some settings, and its outputs for all sequences."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from longlag.data import Prepared
+from longlag.pipeline.network import build_model, run_model
+from longlag.pipeline.settings import Settings
+
+SIZES = {"input_size": 2, "output_size": 2, "reduce": "last"}
+
+
+def test_an_untrained_forecaster_says_that_nothing_changes():
+    settings = Settings("forecasting", cell="gru", hidden=5)
+    model = build_model(settings, input_size=3, output_size=4, reduce=None, repeat=[2, 0, 2, 0])
+    x = torch.randn(2, 6, 3)
+    with torch.no_grad():
+        assert torch.equal(model(x), x[..., [2, 0, 2, 0]])
+
+
+def test_chrono_sets_the_biases_before_training():
+    settings = Settings("classification", cell="lstm", hidden=3)
+    plain = build_model(settings, **SIZES)
+    slow = build_model(replace(settings, chrono=50.0), **SIZES)
+    assert torch.equal(plain.layer.bias[3:6], torch.ones(3))
+    assert (slow.layer.bias[3:6] > 0).all()
+    assert torch.equal(slow.layer.bias[:3], -slow.layer.bias[3:6])
+
+
+def test_dropout_is_for_training_only():
+    settings = Settings(
+        "classification", hidden=8, layers=2, dropout=0.5, input_dropout=0.5, recurrent_dropout=0.5
+    )
+    model = build_model(settings, **SIZES)
+    x = np.random.default_rng(0).normal(size=(9, 5, 2)).astype(np.float32)
+    prepared = Prepared(x, np.full(9, 5), None)
+    found = run_model(model.train(), prepared, 4)
+    with torch.no_grad():
+        expected = model.eval()(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_both_directions_start_from_weights_of_their_own():
+    settings = Settings("classification", hidden=3, bidirectional=True)
+    model = build_model(settings, **SIZES)
+    ahead, back = model.layer.forward_layer, model.layer.backward_layer
+    assert not torch.equal(ahead.weight_ih, back.weight_ih)

@@ -1,0 +1,36 @@
+"""Settings that do not go together, and that they are the options of `longlag train`."""
+
+from dataclasses import fields
+
+import pytest
+
+from longlag.cli import train
+from longlag.pipeline.settings import Settings, SettingsError
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"task": "tagging", "window": 9}, "window: got 9, but tagging has none; leave it out"),
+        ({"task": "forecasting", "bidirectional": True}, "would see the future"),
+        ({"dropout": 0.1}, "give layers=2, or use input_dropout or recurrent_dropout"),
+        ({"chrono": 9.0, "cell": "leaky"}, "chrono: leaky has no gate .* use cell='gru' or lstm"),
+        ({"cell": "indrnn", "recurrent_dropout": 0.1}, "to drop from; use input_dropout"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused(given, message):
+    with pytest.raises(SettingsError, match=message):
+        Settings(**{"task": "classification", **given})
+
+
+def test_the_command_line_has_every_setting_with_its_default():
+    options = {field.name: field.default for field in fields(train.Options)}
+    for setting in fields(Settings):
+        if setting.name != "task":
+            assert options[setting.name] == setting.default, setting.name
+
+
+def test_a_batch_is_small_enough_for_some_updates_an_epoch():
+    settings = Settings("regression")
+    assert [settings.batch_for(count) for count in (1, 8, 9, 128, 1000)] == [1, 1, 2, 16, 16]
+    assert Settings("regression", batch_size=50).batch_for(10) == 50
