@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from longlag.data import DataError, Prepared, SequenceData
+from longlag.batch import Batch
+from longlag.data import DataError, SequenceData
 from longlag.pipeline.dataset import check_classes, fit_preparation, hold_out, read_parts, stretches
 
 
@@ -12,7 +13,7 @@ def test_stretches_keep_every_step_with_its_target():
     x = rng.normal(size=(3, 23, 2)).astype(np.float32)
     target = rng.normal(size=(3, 23, 4)).astype(np.float32)
     lengths = np.array([23, 4, 10])
-    cut = stretches(Prepared(x, lengths, target), 6)
+    cut = stretches(Batch(x, target, lengths), 6)
     assert cut.x.shape == (len(cut.lengths), 6, 2)
     assert cut.target is not None
     seen = set()
@@ -25,7 +26,7 @@ def test_stretches_keep_every_step_with_its_target():
             np.testing.assert_array_equal(after, target[n, t])
             seen.add((n, t))
     assert seen == {(n, t) for n, length in enumerate(lengths) for t in range(length)}
-    assert stretches(Prepared(x, lengths, target), 23).x is x
+    assert stretches(Batch(x, target, lengths), 23).x is x
 
 
 def test_a_validation_share_is_held_out_of_each_class(tmp_path):

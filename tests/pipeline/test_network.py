@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from longlag.data import Prepared
+from longlag.batch import Batch
 from longlag.pipeline.network import build_model, run_model
 from longlag.pipeline.settings import Settings
 
@@ -35,7 +35,7 @@ def test_dropout_is_for_training_only():
     )
     model = build_model(settings, **SIZES)
     x = np.random.default_rng(0).normal(size=(9, 5, 2)).astype(np.float32)
-    prepared = Prepared(x, np.full(9, 5), None)
+    prepared = Batch(x, lengths=np.full(9, 5))
     found = run_model(model.train(), prepared, 4)
     with torch.no_grad():
         expected = model.eval()(torch.from_numpy(x)).numpy()

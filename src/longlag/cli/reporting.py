@@ -25,7 +25,7 @@ _SHOWN = 10
 def understood(console: Console, pipeline: Pipeline) -> None:
     """Print what was read, how it is split, and the network."""
     parts, preparation = pipeline.parts, pipeline.preparation
-    stretches = len(pipeline.train.lengths)
+    stretches = len(pipeline.train.x)
     own_file = parts.train_path != parts.held_out_path
     names = preparation.feature_names
     features = "" if names is None else f" ({_listed(names)})"

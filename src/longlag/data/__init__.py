@@ -19,7 +19,6 @@ from longlag.data.predictions import (
     write_predictions,
 )
 from longlag.data.preparation import Preparation
-from longlag.data.prepared import Prepared
 from longlag.data.reading import read
 from longlag.data.scaling import Scaling
 from longlag.data.sequences import SequenceData
@@ -32,7 +31,6 @@ __all__ = [
     "DataError",
     "Predictions",
     "Preparation",
-    "Prepared",
     "Scaling",
     "SequenceData",
     "Task",

@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 
+from longlag.batch import IGNORED_CLASS, Batch
+from longlag.data.ahead import values_ahead
 from longlag.data.checks import check_resolution, check_standardised, check_target
 from longlag.data.columns import Columns
 from longlag.data.errors import DataError, listing
 from longlag.data.labels import Label, encode, find_classes, softmax
 from longlag.data.ordering import order_features, order_targets, positions
 from longlag.data.predictions import ClassPredictions, Predictions, ValuePredictions
-from longlag.data.prepared import IGNORED_CLASS, Prepared, windows
 from longlag.data.records import closed, texts
 from longlag.data.scaling import Scaling
 from longlag.data.sequences import Array, SequenceData
@@ -181,10 +182,16 @@ class Preparation:
         """ "last" where the target is one per series, None where it is one per step."""
         return "last" if self.task in ("classification", "regression") else None
 
-    def apply(self, data: SequenceData) -> Prepared:
+    def apply(self, data: SequenceData) -> Batch[NDArray[Any]]:
         """Inputs and targets for the network, from data in the user's units.
 
         Features are taken by name where both sides have names, otherwise by position.
+
+        Returns:
+            x without units, zero beyond the end; lengths; and the target, or None: class numbers
+            (N,) or (N, T), int64, -100 where no error is due; or numbers without units (N, D) or
+            (N, T, horizon * D), float32, NaN where no error is due. In forecasting, the D values
+            one step ahead come first.
 
         Raises:
             DataError: a feature is missing or one too many, a class was not in the training
@@ -206,7 +213,7 @@ class Preparation:
             self.feature_names, data.feature_names, self.input_size, data.x.shape[2]
         )
         x = self._standardise(data, order)
-        return Prepared(x, data.lengths, self._target(data, x))
+        return Batch(x, self._target(data, x), data.lengths)
 
     def _standardise(self, data: SequenceData, order: list[int]) -> Float32[Array, "N T C"]:
         with np.errstate(over="ignore"):
@@ -217,7 +224,7 @@ class Preparation:
 
     def _target(self, data: SequenceData, x: Float32[Array, "N T C"]) -> NDArray[Any] | None:
         if self.task == "forecasting":
-            return windows(x[:, :, self._forecast()], data.lengths, self.horizon or 1)
+            return values_ahead(x[:, :, self._forecast()], data.lengths, self.horizon or 1)
         if data.target is None:
             return None
         target = check_target(data, self.task)

@@ -3,13 +3,15 @@
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from longlag.data import Columns, DataError, Preparation, Prepared, SequenceData, read
+from longlag.batch import Batch
+from longlag.data import Columns, DataError, Preparation, SequenceData, read
 from longlag.messages import Setting
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "check_classes",
     "fit_preparation",
     "hold_out",
+    "lengths_of",
     "prepare",
     "read_parts",
     "stretches",
@@ -156,7 +159,9 @@ def fit_preparation(
     return preparation
 
 
-def prepare(preparation: Preparation, data: SequenceData, path: Path | None = None) -> Prepared:
+def prepare(
+    preparation: Preparation, data: SequenceData, path: Path | None = None
+) -> Batch[NDArray[Any]]:
     """The data as the network takes them.
 
     Raises:
@@ -214,7 +219,14 @@ def _place(path: Path, data: SequenceData, label: Any) -> str:
     return f"row {head + 1 + index[0]}, column 'target'"
 
 
-def stretches(prepared: Prepared, steps: int) -> Prepared:
+def lengths_of(batch: Batch[NDArray[Any]]) -> NDArray[np.int64]:
+    """The steps of each sequence, (N,)."""
+    if batch.lengths is None:
+        return np.full(len(batch.x), batch.x.shape[1], np.int64)
+    return batch.lengths
+
+
+def stretches(prepared: Batch[NDArray[Any]], steps: int) -> Batch[NDArray[Any]]:
     """The same data as stretches of so many steps, each begun half a stretch after the last.
 
     A long series becomes many sequences, so that a pass over it is many updates. The targets stay
@@ -222,7 +234,7 @@ def stretches(prepared: Prepared, steps: int) -> Prepared:
 
     >>> import numpy as np
     >>> x = np.arange(5, dtype=np.float32).reshape(1, 5, 1)
-    >>> cut = stretches(Prepared(x, np.array([5]), x + 1), 2)
+    >>> cut = stretches(Batch(x, x + 1), 2)
     >>> cut.x[:, :, 0].tolist()
     [[0.0, 1.0], [1.0, 2.0], [2.0, 3.0], [3.0, 4.0]]
     """
@@ -231,15 +243,14 @@ def stretches(prepared: Prepared, steps: int) -> Prepared:
     stride = max(1, steps // 2)
     places = [
         (n, start, min(steps, length - start))
-        for n, length in enumerate(prepared.lengths.tolist())
+        for n, length in enumerate(lengths_of(prepared).tolist())
         for start in (0, *range(stride, length - steps + stride, stride))
     ]
     target = prepared.target
-    assert target is not None
     x = np.zeros((len(places), steps, prepared.x.shape[2]), prepared.x.dtype)
     ahead = np.full((len(places), steps, target.shape[2]), np.nan, target.dtype)
     for row, (n, start, length) in enumerate(places):
         x[row, :length] = prepared.x[n, start : start + length]
         ahead[row, :length] = target[n, start : start + length]
     lengths = np.array([length for _, _, length in places], np.int64)
-    return replace(prepared, x=x, lengths=lengths, target=ahead)
+    return Batch(x, ahead, lengths)

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from longlag.data import Columns, Preparation, Prepared
+import numpy as np
+
+from longlag.batch import Batch
+from longlag.data import Columns, Preparation
 from longlag.layers import SequenceModel
 from longlag.pipeline.dataset import Parts, fit_preparation, prepare, stretches
 from longlag.pipeline.fitted import EVALUATED, Fitted
@@ -34,8 +37,8 @@ class Pipeline:
     settings: Settings
     parts: Parts
     preparation: Preparation
-    train: Prepared
-    held_out: Prepared
+    train: Batch[np.ndarray]
+    held_out: Batch[np.ndarray]
     model: SequenceModel
 
     @classmethod
@@ -80,7 +83,7 @@ class Pipeline:
         Raises:
             NonFiniteLossError, TrainingInterrupted, OSError: see `longlag.training.fit`.
         """
-        settings, count = self.settings, len(self.train.lengths)
+        settings, count = self.settings, len(self.train.x)
         batch_size = settings.batch_for(count)
         updates = settings.epochs * -(-count // batch_size)
         history = fit(

@@ -3,10 +3,12 @@
 import numpy as np
 import torch
 
-from longlag.data import Preparation, Prepared
+from longlag.batch import Batch
+from longlag.data import Preparation
 from longlag.layers import SequenceModel
 from longlag.memory import MemoryReport, memory_report
 from longlag.messages import GuidedError, Setting
+from longlag.pipeline.dataset import lengths_of
 from longlag.pipeline.settings import LOOKED_AT
 
 __all__ = ["measure"]
@@ -15,7 +17,7 @@ __all__ = ["measure"]
 def measure(
     model: SequenceModel,
     preparation: Preparation,
-    prepared: Prepared,
+    prepared: Batch[np.ndarray],
     *,
     lag: int | None,
     sequences: int = LOOKED_AT[0],
@@ -37,11 +39,12 @@ def measure(
     Raises:
         GuidedError: no series has a step.
     """
-    there = np.flatnonzero(prepared.lengths > 0)
+    every = lengths_of(prepared)
+    there = np.flatnonzero(every > 0)
     if not len(there):
         raise GuidedError(Setting("data"), ": no series has a step to look at")
     chosen = there[np.linspace(0, len(there) - 1, min(sequences, len(there))).astype(int)]
-    ends = prepared.lengths[chosen]
+    ends = every[chosen]
     begins = np.maximum(ends - steps, 0)
     lengths = ends - begins
     # A series shorter than the others begins at 0, and has its own padding there.

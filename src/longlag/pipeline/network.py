@@ -5,11 +5,12 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from longlag.batch import Batch
 from longlag.cells import CELLS
-from longlag.data import Prepared
 from longlag.layers import Bidirectional, Recurrent, RecurrentModule, SequenceModel, Stack
 from longlag.layers.built_in import LAYERS
 from longlag.layers.init import Chrono
+from longlag.pipeline.dataset import lengths_of
 from longlag.pipeline.settings import Settings
 
 __all__ = ["build_model", "run_model"]
@@ -69,18 +70,21 @@ def build_model(
     return model
 
 
-def run_model(model: nn.Module, prepared: Prepared, batch_size: int) -> Float[np.ndarray, "N *T K"]:
+def run_model(
+    model: nn.Module, prepared: Batch[np.ndarray], batch_size: int
+) -> Float[np.ndarray, "N *T K"]:
     """The outputs for all sequences, in evaluation mode, `batch_size` sequences at a time.
 
     Each batch is only as long as its longest sequence; what lies beyond is zero.
     """
     count, steps, _ = prepared.x.shape
+    ends = lengths_of(prepared)
     outputs: np.ndarray | None = None
     model.eval()
     with torch.no_grad():
         for first in range(0, count, batch_size):
             rows = slice(first, first + batch_size)
-            lengths = prepared.lengths[rows]
+            lengths = ends[rows]
             x = torch.from_numpy(prepared.x[rows, : int(lengths.max())])
             found = model(x, lengths=torch.from_numpy(lengths)).numpy()
             if outputs is None:

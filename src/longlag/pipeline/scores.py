@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from longlag.data import Preparation, Prepared, SequenceData
+from longlag.batch import Batch
+from longlag.data import Preparation, SequenceData
 
 __all__ = ["Measure", "Score", "find_baseline", "repeated_inputs", "score"]
 
@@ -60,7 +61,7 @@ def repeated_inputs(preparation: Preparation) -> list[int]:
 
 
 def score(
-    preparation: Preparation, baseline: Any, prepared: Prepared, outputs: np.ndarray
+    preparation: Preparation, baseline: Any, prepared: Batch[np.ndarray], outputs: np.ndarray
 ) -> Score | None:
     """Compare outputs with targets, in the units of the user; None if no target is known.
 

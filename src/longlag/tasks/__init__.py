@@ -1,7 +1,8 @@
 """The classic problems that need memory, as their papers define them. NumPy only."""
 
+from longlag.batch import Batch
 from longlag.tasks.adding import Adding, Adding1997
-from longlag.tasks.base import Predict, Stream, Task, TaskBatch
+from longlag.tasks.base import Predict, Stream, Task
 from longlag.tasks.copy_memory import Copy
 from longlag.tasks.criteria import NOT_DUE, Criterion, Errors, Rule
 from longlag.tasks.embedded_reber import EmbeddedReber
@@ -17,6 +18,7 @@ __all__ = [
     "NOT_DUE",
     "Adding",
     "Adding1997",
+    "Batch",
     "Copy",
     "Criterion",
     "EmbeddedReber",
@@ -30,7 +32,6 @@ __all__ = [
     "SequentialDigits",
     "Stream",
     "Task",
-    "TaskBatch",
     "TemporalOrder",
     "TemporalOrder1997",
     "TrainingCriterion",

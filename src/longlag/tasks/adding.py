@@ -14,8 +14,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from longlag.batch import Batch
 from longlag.tasks.arrays import check_integer, generator, padding
-from longlag.tasks.base import Task, TaskBatch
+from longlag.tasks.base import Task
 from longlag.tasks.criteria import Rule
 from longlag.tasks.training_criterion import TrainingCriterion
 
@@ -158,11 +159,11 @@ class Adding1997(PairTask):
         """The paper's stopping rule, on the 2000 most recent training sequences."""
         return TrainingCriterion(self)
 
-    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         rng = generator(seed, purpose, index)
         pairs = marked_pairs(rng, batch_size, self.length, low=-1.0, neutral=0.0)
         target = 0.5 + (pairs.first + pairs.second) / 4.0
-        return TaskBatch(pairs.x, target.astype(np.float32)[:, None], pairs.lengths)
+        return Batch(pairs.x, target.astype(np.float32)[:, None], pairs.lengths)
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ class Adding(PairTask):
     def __post_init__(self) -> None:
         check_integer("length", self.length, 2, "each half needs a step to mark")
 
-    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         rng = generator(seed, purpose, index)
         half, row = self.length // 2, np.arange(batch_size)
         first = rng.integers(half, size=batch_size)
@@ -218,4 +219,4 @@ class Adding(PairTask):
         x[row, first, 1] = 1.0
         x[row, second, 1] = 1.0
         target = x[row, first, 0] + x[row, second, 0]
-        return TaskBatch(x, target[:, None], None)
+        return Batch(x, target[:, None], None)

@@ -12,11 +12,12 @@ import abc
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from longlag.batch import Batch
 from longlag.tasks.arrays import TEST, TRAIN, check_integer
 from longlag.tasks.criteria import Criterion, Errors, Rule, measure
 
@@ -24,21 +25,6 @@ Predict = Callable[[NDArray[np.float32], "NDArray[np.int64] | None"], ArrayLike]
 
 # Test sequences are drawn and predicted in portions of about this many numbers (16 MiB).
 _NUMBERS_AT_ONCE = 2**22
-
-
-class TaskBatch(NamedTuple):
-    """N sequences of a task.
-
-    Attributes:
-        x: (N, T, C) float32; 0 at the steps t >= length.
-        target: float32, NaN where no error is due, or int64 classes, -100 where none is due.
-            Due at every step: (N, T, D) or classes (N, T); at the end only: (N, D) or (N,).
-        lengths: (N,) int64, or None if every sequence has T steps.
-    """
-
-    x: NDArray[np.float32]
-    target: NDArray
-    lengths: NDArray[np.int64] | None
 
 
 class Task(abc.ABC):
@@ -78,7 +64,7 @@ class Task(abc.ABC):
         return self.RULE
 
     @abc.abstractmethod
-    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         """A batch for `purpose` (train or test), from `generator(seed, purpose, index)` alone."""
 
     @abc.abstractmethod
@@ -93,7 +79,7 @@ class Task(abc.ABC):
         """Steps of one sequence (T, C) that `describe` never leaves out."""
         return ()
 
-    def batch(self, batch_size: int, seed: int, index: int) -> TaskBatch:
+    def batch(self, batch_size: int, seed: int, index: int) -> Batch[NDArray]:
         """Batch `index` of the training stream `seed`: N = `batch_size` sequences.
 
         Args:
@@ -102,19 +88,21 @@ class Task(abc.ABC):
             index: of the batch in the stream, >= 0.
 
         Returns:
-            The same bits for the same arguments, with one version of NumPy. Another seed or index:
-            independent sequences.
+            x (N, T, C) float32; the target float32, or int64 classes, (N, D) or (N,) where it is
+            due at the end only, (N, T, D) or (N, T) where at every step; lengths int64, or None if
+            every sequence has T steps. The same bits for the same arguments, with one version of
+            NumPy. Another seed or index: independent sequences.
 
         Raises:
             ValueError: an argument is not an integer in its range.
         """
         return self._checked_draw(seed, TRAIN, index, batch_size)
 
-    def test_batch(self, batch_size: int, seed: int, index: int) -> TaskBatch:
+    def test_batch(self, batch_size: int, seed: int, index: int) -> Batch[NDArray]:
         """As `batch`, from the test stream `seed`, which shares no random numbers with training."""
         return self._checked_draw(seed, TEST, index, batch_size)
 
-    def _checked_draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _checked_draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         size = check_integer("batch_size", batch_size, 0, "give the number of sequences wanted")
         seed = check_integer("seed", seed, 0, "give a whole number such as 0")
         index = check_integer("index", index, 0, "count the batches of the stream from 0")
@@ -129,7 +117,7 @@ class Task(abc.ABC):
 
         Args:
             output: (N, D) if `reduce` is "last", else (N, T, D).
-            target: as in `TaskBatch`.
+            target: as in `longlag.batch.Batch`.
 
         Raises:
             ValueError: the output's shape does not fit the target's.
@@ -168,7 +156,7 @@ class Task(abc.ABC):
         count = check_integer("sequences", sequences, 1, "give the number of test sequences")
         return self._judge(predict, self._test_batches(count, seed), self.rule)
 
-    def _test_batches(self, sequences: int, seed: int) -> Iterator[TaskBatch]:
+    def _test_batches(self, sequences: int, seed: int) -> Iterator[Batch[NDArray]]:
         size = self._portion()
         for index, start in enumerate(range(0, sequences, size)):
             yield self.test_batch(min(size, sequences - start), seed, index)
@@ -177,11 +165,11 @@ class Task(abc.ABC):
         numbers = self.steps * (self.input_size + self.output_size)
         return max(1, min(1000, _NUMBERS_AT_ONCE // numbers))
 
-    def _judge(self, predict: Predict, batches: Iterable[TaskBatch], rule: Rule) -> Criterion:
+    def _judge(self, predict: Predict, batches: Iterable[Batch[NDArray]], rule: Rule) -> Criterion:
         parts = [self.errors(predict(b.x, b.lengths), b.target) for b in batches]
         return measure(parts, rule)
 
-    def describe(self, batch: TaskBatch, row: int = 0, most: int = 8) -> str:
+    def describe(self, batch: Batch[NDArray], row: int = 0, most: int = 8) -> str:
         """One sequence in words, "input ... -> answer", for reading and teaching.
 
         Args:
@@ -236,10 +224,10 @@ class Stream:
         check_integer("batch_size", self.batch_size, 0, "give the number of sequences wanted")
         check_integer("seed", self.seed, 0, "give a whole number such as 0")
 
-    def batch(self, index: int) -> TaskBatch:
+    def batch(self, index: int) -> Batch[NDArray]:
         """Batch `index`, the same bits each time."""
         return self.task.batch(self.batch_size, self.seed, index)
 
-    def __iter__(self) -> Iterator[TaskBatch]:
+    def __iter__(self) -> Iterator[Batch[NDArray]]:
         """Batches 0, 1, 2, ... without end."""
         return map(self.batch, itertools.count())

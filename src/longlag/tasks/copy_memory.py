@@ -12,8 +12,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from longlag.batch import Batch
 from longlag.tasks.arrays import check_integer, generator, one_hot
-from longlag.tasks.base import Task, TaskBatch
+from longlag.tasks.base import Task
 from longlag.tasks.criteria import Rule
 
 _HELD = 10
@@ -88,14 +89,14 @@ class Copy(Task):
         """10 ln 8 / (T + 20): the least mean cross-entropy without memory, in nats."""
         return _HELD * math.log(8) / self.steps
 
-    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         held = generator(seed, purpose, index).integers(1, 9, size=(batch_size, _HELD))
         symbols = np.full((batch_size, self.steps), _BLANK)
         symbols[:, :_HELD] = held
         symbols[:, _HELD + self.delay - 1] = _MARKER
         target = np.full((batch_size, self.steps), _BLANK, dtype=np.int64)
         target[:, -_HELD:] = held
-        return TaskBatch(one_hot(symbols, self.input_size), target, None)
+        return Batch(one_hot(symbols, self.input_size), target, None)
 
     def _words(self, x: NDArray[np.float32]) -> list[str]:
         return ["_12345678?"[symbol] for symbol in x.argmax(axis=-1)]

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from longlag.batch import Batch
 from longlag.tasks.arrays import (
     DATA_SET,
     TRAIN,
@@ -22,7 +23,7 @@ from longlag.tasks.arrays import (
     padding,
     spell,
 )
-from longlag.tasks.base import Predict, Task, TaskBatch
+from longlag.tasks.base import Predict, Task
 from longlag.tasks.criteria import Criterion, Errors, Rule
 
 # The inner grammar: node -> {symbol: next node}. An inner string is B, a walk from 0 to 5, E.
@@ -129,12 +130,12 @@ class EmbeddedReber(Task):
         """
         return tuple("".join(sorted(legal)) for legal in _legal(string))
 
-    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         strings = self.train_strings if purpose == TRAIN else self.test_strings
         rows = generator(seed, purpose, index).integers(len(strings), size=batch_size)
         return self.encode([strings[row] for row in rows])
 
-    def encode(self, strings: Sequence[str]) -> TaskBatch:
+    def encode(self, strings: Sequence[str]) -> Batch[NDArray]:
         """The batch of these strings.
 
         Raises:
@@ -147,7 +148,7 @@ class EmbeddedReber(Task):
             symbols[row, : len(string)] = [self.SYMBOLS.index(symbol) for symbol in string]
         read, following = symbols[:, :-1].copy(), symbols[:, 1:]
         read[padding(lengths, longest)] = -1  # the final E is predicted but never read
-        return TaskBatch(one_hot(read, 7), one_hot(following, 7, fill=np.nan), lengths)
+        return Batch(one_hot(read, 7), one_hot(following, 7, fill=np.nan), lengths)
 
     def success(self, predict: Predict, seed: int = 0, sequences: int | None = None) -> Criterion:
         """Hold a predictor against the criterion, on all training and test strings.

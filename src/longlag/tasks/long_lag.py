@@ -10,8 +10,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from longlag.batch import Batch
 from longlag.tasks.arrays import check_integer, generator, one_hot, spell
-from longlag.tasks.base import Task, TaskBatch
+from longlag.tasks.base import Task
 from longlag.tasks.criteria import Errors, Rule
 
 _SECTION = "Hochreiter & Schmidhuber 1997, section 5.2"
@@ -98,10 +99,10 @@ class LongLag(_FirstSymbolAgain):
         size = self.input_size
         return one_hot(sequences[:, :-1], size), one_hot(sequences[:, 1:], size)
 
-    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         x, target = self._both
         keys = generator(seed, purpose, index).integers(2, size=batch_size)
-        return TaskBatch(x.take(keys, axis=0), target.take(keys, axis=0), None)
+        return Batch(x.take(keys, axis=0), target.take(keys, axis=0), None)
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class LongLagRandom(_FirstSymbolAgain):
 
     RULE: ClassVar = Rule(tolerance=0.25, sequences=10_000, source=f"{_SECTION}, task 2b")
 
-    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         p, rng = self.delay, generator(seed, purpose, index)
         sequences = rng.integers(p - 1, size=(batch_size, p + 1))
         sequences[:, 0] = rng.integers(p - 1, p + 1, size=batch_size)
@@ -145,7 +146,7 @@ class LongLagRandom(_FirstSymbolAgain):
         target = one_hot(sequences[:, 1:], p + 1)
         if self.at_end:
             target[:, :-1] = np.nan
-        return TaskBatch(one_hot(sequences[:, :-1], p + 1), target, None)
+        return Batch(one_hot(sequences[:, :-1], p + 1), target, None)
 
     def _errors(self, output: NDArray, target: NDArray) -> Errors:
         return Errors.of(output[:, -1], target[:, -1])

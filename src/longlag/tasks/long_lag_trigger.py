@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from longlag.batch import Batch
 from longlag.tasks.arrays import check_integer, generator, one_hot, padding, spell
-from longlag.tasks.base import Task, TaskBatch
+from longlag.tasks.base import Task
 from longlag.tasks.criteria import Rule
 
 
@@ -83,7 +84,7 @@ class LongLagTrigger(Task):
         """The names of the p + 4 symbols."""
         return (*(f"a{i}" for i in range(1, self.p + 1)), "e", "b", "x", "y")
 
-    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         rng = generator(seed, purpose, index)
         e, b, x = self.p, self.p + 1, self.p + 2
         is_y = rng.integers(2, size=batch_size)
@@ -95,7 +96,7 @@ class LongLagTrigger(Task):
         symbols[np.arange(batch_size), lengths - 1] = e
         symbols[padding(lengths, longest)] = -1
         target = one_hot(is_y[:, None], 2)[:, 0]
-        return TaskBatch(one_hot(symbols, self.input_size), target, lengths)
+        return Batch(one_hot(symbols, self.input_size), target, lengths)
 
     def _words(self, x: NDArray[np.float32]) -> list[str]:
         return spell(x, self.symbols)

@@ -8,10 +8,11 @@ from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from longlag.batch import Batch
 from longlag.tasks.adding import SHORTEST_1997, PairTask, marked_pairs
 from longlag.tasks.arrays import check_integer, generator
-from longlag.tasks.base import TaskBatch
 from longlag.tasks.criteria import Rule
 from longlag.tasks.training_criterion import TrainingCriterion
 
@@ -72,8 +73,8 @@ class Multiplication(PairTask):
         """The paper's stopping rule, on the 2000 most recent training sequences."""
         return TrainingCriterion(self)
 
-    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         rng = generator(seed, purpose, index)
         pairs = marked_pairs(rng, batch_size, self.length, low=0.0, neutral=1.0)
         target = pairs.first * pairs.second
-        return TaskBatch(pairs.x, target.astype(np.float32)[:, None], pairs.lengths)
+        return Batch(pairs.x, target.astype(np.float32)[:, None], pairs.lengths)

@@ -13,16 +13,17 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from longlag.batch import Batch
 from longlag.tasks.arrays import DATA_SET, TRAIN, check_choice, check_integer, generator
-from longlag.tasks.base import Predict, Task, TaskBatch
+from longlag.tasks.base import Predict, Task
 from longlag.tasks.criteria import Criterion, Rule
 
 _PERMUTATION, _SPLIT = 0, 1
 
 
 class _Digits(NamedTuple):
-    train: TaskBatch
-    test: TaskBatch
+    train: Batch[NDArray]
+    test: Batch[NDArray]
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,12 @@ class SequentialDigits(Task):
         )
 
     @property
-    def train(self) -> TaskBatch:
+    def train(self) -> Batch[NDArray]:
         """The whole training set."""
         return self._digits.train
 
     @property
-    def test(self) -> TaskBatch:
+    def test(self) -> Batch[NDArray]:
         """The whole test set."""
         return self._digits.test
 
@@ -121,11 +122,11 @@ class SequentialDigits(Task):
             members = rng.permutation(np.flatnonzero(classes == digit))
             is_test[members[: int(self.TEST_SHARE * len(members))]] = True
         return _Digits(
-            TaskBatch(x[~is_test], classes[~is_test], None),
-            TaskBatch(x[is_test], classes[is_test], None),
+            Batch(x[~is_test], classes[~is_test], None),
+            Batch(x[is_test], classes[is_test], None),
         )
 
-    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         data = self.train if purpose == TRAIN else self.test
         size = len(data.x)
         place = index * batch_size + np.arange(batch_size)
@@ -133,7 +134,7 @@ class SequentialDigits(Task):
         for epoch in range(index * batch_size // size, -(-(index + 1) * batch_size // size)):
             here = place // size == epoch
             rows[here] = generator(seed, purpose, epoch).permutation(size)[place[here] % size]
-        return TaskBatch(data.x[rows], data.target[rows], None)
+        return Batch(data.x[rows], data.target[rows], None)
 
     def success(self, predict: Predict, seed: int = 0, sequences: int | None = None) -> Criterion:
         """Hold a predictor against the criterion, on the test set.
@@ -151,7 +152,7 @@ class SequentialDigits(Task):
         count = rule.sequences if sequences is None else sequences
         if check_integer("sequences", count, 1, fix) > rule.sequences:
             raise ValueError(f"sequences must be at most {rule.sequences}, got {count}; {fix}")
-        part = TaskBatch(self.test.x[:count], self.test.target[:count], None)
+        part = Batch(self.test.x[:count], self.test.target[:count], None)
         return self._judge(predict, [part], rule)
 
     def _words(self, x: NDArray[np.float32]) -> list[str]:

@@ -12,8 +12,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from longlag.batch import Batch
 from longlag.tasks.arrays import check_choice, check_integer, generator, one_hot, padding, spell
-from longlag.tasks.base import Task, TaskBatch
+from longlag.tasks.base import Task
 from longlag.tasks.criteria import Rule
 from longlag.tasks.training_criterion import TrainingCriterion
 
@@ -91,7 +92,7 @@ class TemporalOrder1997(Task):
         """The paper's stopping rule, on the 2000 most recent training sequences."""
         return TrainingCriterion(self)
 
-    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         rng = generator(seed, purpose, index)
         row = np.arange(batch_size)
         number = rng.integers(2**self.keys, size=batch_size)
@@ -107,7 +108,7 @@ class TemporalOrder1997(Task):
         symbols[row, lengths - 1] = self.SYMBOLS.index("B")
         symbols[padding(lengths, longest)] = -1
         target = one_hot(number[:, None], self.output_size)[:, 0]
-        return TaskBatch(one_hot(symbols, self.input_size), target, lengths)
+        return Batch(one_hot(symbols, self.input_size), target, lengths)
 
     def _words(self, x: NDArray[np.float32]) -> list[str]:
         return spell(x, self.SYMBOLS)
@@ -181,7 +182,7 @@ class TemporalOrder(Task):
         """L, the least number of steps."""
         return self.length
 
-    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         rng = generator(seed, purpose, index)
         row = np.arange(batch_size)
         number = rng.integers(4, size=batch_size)
@@ -194,7 +195,7 @@ class TemporalOrder(Task):
         symbols[row, rng.integers(lengths // 2, 3 * lengths // 5)] = second
         symbols[padding(lengths, steps)] = -1
         x = one_hot(symbols, self.input_size)
-        return TaskBatch(x, number, None if self.longest is None else lengths)
+        return Batch(x, number, None if self.longest is None else lengths)
 
     def _words(self, x: NDArray[np.float32]) -> list[str]:
         return spell(x, self.SYMBOLS)

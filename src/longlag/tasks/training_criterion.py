@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from longlag.tasks.base import Task, TaskBatch
+from longlag.batch import Batch
+from longlag.tasks.base import Task
 
 
 @dataclass
@@ -40,7 +41,7 @@ class TrainingCriterion:
         self._right = np.zeros(self.task.rule.sequences, dtype=np.bool_)
         self._error = np.zeros(self.task.rule.sequences, dtype=np.float64)
 
-    def update(self, output: ArrayLike, batch: TaskBatch) -> bool:
+    def update(self, output: ArrayLike, batch: Batch[NDArray]) -> bool:
         """Add the sequences of one batch, in order; whether the rule is met after the last."""
         errors = self.task.errors(output, batch.target)
         window, rows = len(self._right), len(batch.target)

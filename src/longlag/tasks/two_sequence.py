@@ -12,8 +12,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from longlag.batch import Batch
 from longlag.tasks.arrays import TRAIN, check_choice, check_integer, generator, padding
-from longlag.tasks.base import Predict, Task, TaskBatch
+from longlag.tasks.base import Predict, Task
 from longlag.tasks.criteria import Criterion, Rule
 
 _SECTION = "Hochreiter & Schmidhuber 1997, section 5.3"
@@ -133,7 +134,7 @@ class TwoSequence(Task):
         count = check_integer("sequences", count, 1, "give the number of test sequences")
         return self._judge(predict, self._test_batches(count, seed), rule)
 
-    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> TaskBatch:
+    def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         rng = generator(seed, purpose, index)
         second = rng.integers(2, size=batch_size)
         lengths = rng.integers(
@@ -149,7 +150,7 @@ class TwoSequence(Task):
         target = np.array(self.TARGETS[self.variant])[second]
         if self.variant == "3c" and purpose == TRAIN:
             target += rng.normal(0.0, np.sqrt(self.TARGET_VARIANCE), size=batch_size)
-        return TaskBatch(x, target.astype(np.float32)[:, None], lengths)
+        return Batch(x, target.astype(np.float32)[:, None], lengths)
 
     def _words(self, x: NDArray[np.float32]) -> list[str]:
         return [f"{value:+.2f}" for value in x[:, 0]]

@@ -1,7 +1,8 @@
 """Training: `fit`, its options, its history and the ways it can end."""
 
+from longlag.batch import Batch
 from longlag.gradients.losses import IGNORED_CLASS, cross_entropy, mae, mse
-from longlag.training.batch import Batch, Sequences
+from longlag.training.batch import Sequences
 from longlag.training.errors import (
     CheckpointMismatchError,
     CheckpointWarning,

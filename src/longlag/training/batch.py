@@ -1,32 +1,20 @@
-"""A batch of sequences: from whatever holds them to checked tensors."""
+"""From whatever holds sequences to a batch of checked tensors."""
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from longlag.batch import Batch
 from longlag.gradients.losses import IGNORED_CLASS
 
-__all__ = ["Batch", "Sequences", "as_batch"]
+__all__ = ["Sequences", "as_batch"]
 
 _PAD = (
     f"Pad x with zeros, a target with one entry a step with {IGNORED_CLASS} (classes) or NaN "
     "(numbers), and give the lengths: (x, target, lengths)."
 )
-
-
-class Batch(NamedTuple):
-    """Sequences with their targets."""
-
-    x: Tensor
-    """(N, T, C), or (N, T) integers."""
-    target: Tensor
-    """(N, ...) float, NaN where no error is due, or int64, -100 there."""
-    lengths: Tensor | None = None
-    """(N,) int64: the steps of each sequence."""
-    resets: Tensor | None = None
-    """(N, T) bool: where the state starts anew."""
 
 
 @runtime_checkable
@@ -44,7 +32,7 @@ class Sequences(Protocol):
         ...
 
 
-def as_batch(data: Any, name: str, dtype: torch.dtype) -> Batch:
+def as_batch(data: Any, name: str, dtype: torch.dtype) -> Batch[Tensor]:
     """Check and convert x, target, lengths and resets.
 
     >>> as_batch((np.zeros((2, 5, 1)), np.array([1, 0])), "data", torch.float32).x.dtype

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from longlag import randomness
+from longlag.batch import Batch
 from longlag.gradients import Loss, forward
 from longlag.gradients.losses import due
 from longlag.gradients.runs.piecewise_run import PiecewiseRun
 from longlag.layers.inputs import Inputs
-from longlag.training.batch import Batch
 from longlag.training.metrics import Meter
 from longlag.training.sources import Source
 
@@ -68,7 +68,7 @@ class Evaluator:
         mean = total / places if places else math.nan
         return mean, {name: meter.compute() for name, meter in self.meters.items()}
 
-    def _outputs(self, source: Source) -> Iterator[tuple[Batch, Tensor]]:
+    def _outputs(self, source: Source) -> Iterator[tuple[Batch[Tensor], Tensor]]:
         """The batches, each with what the model says of it."""
         if not source.continues:
             for batch in source.batches(0, 0):

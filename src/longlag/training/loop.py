@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from longlag import randomness
+from longlag.batch import Batch
 from longlag.gradients import Accumulated, Backward, GradientMethod, Loss, Omega, WindowedMethod
 from longlag.gradients.losses import due
 from longlag.gradients.norm import gradient_norm
 from longlag.layers.composition import reduction_of
-from longlag.training.batch import Batch
 from longlag.training.checkpoints import CheckpointFile, check_fingerprint
 from longlag.training.errors import (
     NonFiniteLossError,
@@ -32,7 +32,7 @@ from longlag.training.progress import Reporter
 from longlag.training.signals import Signals
 from longlag.training.sources import Source
 from longlag.training.stopping import Stopper
-from longlag.training.windows import Window, has_steps, windows_of
+from longlag.training.windows import Window, windows_of
 
 __all__ = ["Callback", "Limits", "Loop", "Position", "UpdateCallback"]
 
@@ -202,7 +202,7 @@ class Loop:
         position.epoch += 1
         position.batch = position.window = 0
 
-    def _windows(self, batch: Batch) -> Iterator[Window]:
+    def _windows(self, batch: Batch[Tensor]) -> Iterator[Window]:
         """What a step is made of: a whole batch, or one window after the other."""
         if self.source.continues:
             first = self.position.batch == 0
@@ -212,9 +212,9 @@ class Loop:
             return iter((Window(batch, first=True, last=True),))
         return windows_of(batch, size, self.position.window)
 
-    def _window_size(self, batch: Batch) -> int | None:
+    def _window_size(self, batch: Batch[Tensor]) -> int | None:
         method = self.method
-        if not isinstance(method, WindowedMethod) or not has_steps(batch):
+        if not isinstance(method, WindowedMethod) or not batch.has_steps:
             return None
         # One output a sequence: there is no error before its end.
         return method.window if reduction_of(self.model) is None else None

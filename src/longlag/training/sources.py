@@ -8,8 +8,9 @@ batches before the position are drawn again and dropped.
 
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from operator import itemgetter
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -18,7 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from longlag import randomness
-from longlag.training.batch import Batch, Sequences, as_batch
+from longlag.batch import Batch
+from longlag.training.batch import Sequences, as_batch
 from longlag.training.streams import Streams
 
 __all__ = ["Data", "Source", "Stream", "make_source"]
@@ -50,7 +52,7 @@ class Source(Protocol):
         """What a checkpoint must agree with."""
         ...
 
-    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
         """The batches of an epoch from number `start` on."""
         ...
 
@@ -120,7 +122,7 @@ class _ArraySource:
     continues = False
 
     def __init__(
-        self, whole: Batch, device: torch.device, batch_size: int, seed: int, shuffle: bool
+        self, whole: Batch[Tensor], device: torch.device, batch_size: int, seed: int, shuffle: bool
     ):
         self.whole = whole
         self.device = device
@@ -140,12 +142,12 @@ class _ArraySource:
             "shuffle": self.shuffle,
         }
 
-    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
         order = self.order(epoch)
         for first in range(start * self.batch_size, self.count, self.batch_size):
             rows = slice(first, first + self.batch_size)
             chosen = rows if order is None else order[rows]
-            yield Batch(*(_to(part, chosen, self.device) for part in self.whole))
+            yield self.whole.map(itemgetter(chosen)).map(_onto(self.device))
 
     def order(self, epoch: int) -> Tensor | None:
         """The permutation of epoch `epoch`; None: as they lie."""
@@ -191,7 +193,7 @@ class _RecordingSource:
             "shuffle": self.shuffle,
         }
 
-    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
         order = None
         if self.shuffle:
             order = permutation(self.seed, epoch, len(self.streams)).tolist()
@@ -199,7 +201,7 @@ class _RecordingSource:
             self.batch_size, self.window, order=order, start=start, dtype=self.dtype
         )
         for batch in found:
-            yield Batch(*(_to(part, None, self.device) for part in batch))
+            yield batch.map(_onto(self.device))
 
     def state(self) -> None:
         return None
@@ -240,11 +242,11 @@ class _StreamSource:
     def describe(self) -> dict[str, Any]:
         return {"kind": "stream", "first batch": _digest(self.first)}
 
-    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
         index = start
         while True:
             batch = as_batch(self.stream.batch(index), f"{self.name}.batch({index})", self.dtype)
-            yield Batch(*(_to(part, None, self.device) for part in batch))
+            yield batch.map(_onto(self.device))
             index += 1
 
     def state(self) -> None:
@@ -284,7 +286,7 @@ class _LoaderSource:
             "batch_size": self.loader.batch_size,
         }
 
-    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
         if start == 0:
             self.epoch_start = {
                 "global": randomness.capture(self.device),
@@ -302,10 +304,10 @@ class _LoaderSource:
         randomness.restore(here, self.device)
         yield from self._converted(items)
 
-    def _converted(self, items: Iterator[Any]) -> Iterator[Batch]:
+    def _converted(self, items: Iterator[Any]) -> Iterator[Batch[Tensor]]:
         for item in items:
             batch = as_batch(item, f"a batch of {self.name}", self.dtype)
-            yield Batch(*(_to(part, None, self.device) for part in batch))
+            yield batch.map(_onto(self.device))
 
     def state(self) -> Any:
         return self.epoch_start
@@ -325,10 +327,9 @@ class _LoaderSource:
                 generator.set_state(state)
 
 
-def _to(part: Tensor | None, chosen: Any, device: torch.device) -> Any:
-    if part is None:
-        return None
-    return (part if chosen is None else part[chosen]).to(device, non_blocking=True)
+def _onto(device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What brings a part of a batch to a device."""
+    return lambda part: part.to(device, non_blocking=True)
 
 
 def _generators(loader: "DataLoader[Any]") -> list[torch.Generator]:
@@ -337,7 +338,7 @@ def _generators(loader: "DataLoader[Any]") -> list[torch.Generator]:
     return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
 
 
-def _digest(batch: Batch) -> str:
+def _digest(batch: Batch[Tensor]) -> str:
     """Of every byte of x, target, lengths and resets."""
     found = hashlib.sha256()
     for name, part in batch._asdict().items():

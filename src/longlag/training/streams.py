@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, Protocol, TypeAlias
 import numpy as np
 import torch
 
+from longlag.batch import Batch
 from longlag.gradients.losses import IGNORED_CLASS
-from longlag.training.batch import Batch
 
 __all__ = ["Recording", "Recordings", "Streams"]
 
@@ -124,7 +124,7 @@ class Streams:
         order: Sequence[int] | None = None,
         start: int = 0,
         dtype: torch.dtype = torch.float32,
-    ) -> Iterator[Batch]:
+    ) -> Iterator[Batch[torch.Tensor]]:
         """The windows of one pass, each (rows, steps, ...); the last may be shorter.
 
         Args:

@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from longlag.training.batch import Batch
+from torch import Tensor
 
-__all__ = ["Window", "has_steps", "windows_of"]
+from longlag.batch import Batch
+
+__all__ = ["Window", "windows_of"]
 
 
 class Window(NamedTuple):
     """Some steps of a batch."""
 
-    batch: Batch
+    batch: Batch[Tensor]
     """The steps, as a batch of their own."""
     first: bool
     """Whether the sequences begin here."""
@@ -19,7 +21,7 @@ class Window(NamedTuple):
     """Whether they end here."""
 
 
-def windows_of(batch: Batch, steps: int, start: int = 0) -> Iterator[Window]:
+def windows_of(batch: Batch[Tensor], steps: int, start: int = 0) -> Iterator[Window]:
     """Cut a batch with one target a step into windows.
 
     What lies beyond the longest sequence is left out.
@@ -39,14 +41,4 @@ def windows_of(batch: Batch, steps: int, start: int = 0) -> Iterator[Window]:
         total = max(1, int(batch.lengths.max()))
     for first in range(start * steps, max(total, 1), steps):
         stop = min(first + steps, total)
-        lengths = batch.lengths
-        if lengths is not None:
-            lengths = (lengths - first).clamp(0, stop - first)
-        resets = None if batch.resets is None else batch.resets[:, first:stop]
-        part = Batch(batch.x[:, first:stop], batch.target[:, first:stop], lengths, resets)
-        yield Window(part, first == 0, stop == total)
-
-
-def has_steps(batch: Batch) -> bool:
-    """Whether the batch has one target a step."""
-    return batch.target.ndim >= 2 and batch.target.shape[:2] == batch.x.shape[:2]
+        yield Window(batch.steps(first, stop), first == 0, stop == total)

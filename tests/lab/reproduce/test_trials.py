@@ -15,11 +15,11 @@ from longlag.lab.reproduce.temporal_order import LENGTHS, wrong_by_length
 from longlag.lab.reproduce.trials import Recipe, _Group, clip_each, count_weights, loss_of, train
 from longlag.tasks import (
     Adding1997,
+    Batch,
     Criterion,
     EmbeddedReber,
     LongLag,
     LongLagTrigger,
-    TaskBatch,
     TemporalOrder,
 )
 
@@ -243,7 +243,7 @@ def test_batches_are_torch_tensors_of_the_task():
     """All trials get sequences of their own: one draw, split among them."""
     seen = []
 
-    def watch(batch: TaskBatch, update: int) -> TaskBatch:
+    def watch(batch: Batch, update: int) -> Batch:
         seen.append(batch)
         return batch
 

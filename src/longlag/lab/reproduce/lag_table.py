@@ -6,7 +6,7 @@ from longlag.lab.reproduce import nets
 from longlag.lab.reproduce.experiment import Experiment, Published, Row
 from longlag.lab.reproduce.recipes import adam, one_unit_run, trained
 from longlag.lab.reproduce.trials import Network, Recipe
-from longlag.tasks import LongLag, TaskBatch
+from longlag.tasks import Batch, LongLag
 
 __all__ = ["EXPERIMENT", "ends_first"]
 
@@ -28,7 +28,7 @@ def _one_unit(
     )  # fmt: skip
 
 
-def ends_first(batch: TaskBatch, update: int) -> TaskBatch:
+def ends_first(batch: Batch, update: int) -> Batch:
     """A curriculum: whole sequences while the direct links learn alone, then their ends only.
 
     For updates `ALONE + 1` to `ENDS` a sequence is its first and its last step, which lie next to
@@ -39,7 +39,7 @@ def ends_first(batch: TaskBatch, update: int) -> TaskBatch:
         return batch
     target = batch.target[:, [0, -1]]
     target[:, 0] = np.nan
-    return TaskBatch(batch.x[:, [0, -1]], target, batch.lengths)
+    return Batch(batch.x[:, [0, -1]], target, batch.lengths)
 
 
 def _broken(name: str, network: Network, start: str) -> Row:

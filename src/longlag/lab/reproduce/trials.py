@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from longlag.gradients import BPTT, Omega
 from longlag.lab.reproduce.outcome import Outcome, Progress, spread
 from longlag.layers import SequenceModel
-from longlag.tasks import NOT_DUE, EmbeddedReber, Task, TaskBatch
+from longlag.tasks import NOT_DUE, Batch, EmbeddedReber, Task
 from longlag.tasks.criteria import measure
 
 __all__ = ["Network", "Recipe", "clip_each", "count_weights", "loss_of", "train"]
@@ -53,7 +53,7 @@ class Recipe:
     omega: Omega | None = None
     check_every: int = 50
     alone: int = 0
-    curriculum: Callable[[TaskBatch, int], TaskBatch] | None = None
+    curriculum: Callable[[Batch, int], Batch] | None = None
 
 
 def train(
@@ -172,13 +172,9 @@ class _Group:
         batch = self.task.batch(count * recipe.batch_size, self.seed, number)
         if recipe.curriculum is not None:
             batch = recipe.curriculum(batch, number)
-        x, target, lengths = (
-            None if each is None
-            else torch.from_numpy(each).view(count, recipe.batch_size, *each.shape[1:])
-            for each in batch
-        )  # fmt: skip
-        assert x is not None
-        assert target is not None
+        x, target, lengths, _ = batch.map(
+            lambda part: torch.from_numpy(part).view(count, recipe.batch_size, *part.shape[1:])
+        )
         self.optimizer.zero_grad()
         method: Any = recipe.omega or BPTT()
         extra = {} if recipe.omega is None else {"update": number}
@@ -193,15 +189,11 @@ class _Group:
         self.optimizer.step()
 
     @torch.no_grad()
-    def look(self, batch: TaskBatch) -> list[Any]:
+    def look(self, batch: Batch) -> list[Any]:
         """What each reaches on the same sequences, held against the task's rule."""
-        x, _, lengths = batch
         count = len(self.trials)
-        given = torch.from_numpy(x).expand(count, *x.shape)
-        long = None
-        if lengths is not None:
-            long = torch.from_numpy(lengths).expand(count, *lengths.shape)
-        output = self.model(given, lengths=long).numpy()
+        same = batch.map(lambda part: torch.from_numpy(part).expand(count, *part.shape))
+        output = self.model(same.x, lengths=same.lengths).numpy()
         return [measure([self.task.errors(each, batch.target)], self.task.rule) for each in output]
 
     def single(self, place: int) -> SequenceModel:
