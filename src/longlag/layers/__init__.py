@@ -5,7 +5,7 @@ from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.built_in import *  # noqa: F403
 from longlag.layers.from_torch_nn import from_torch
-from longlag.layers.readout import Readout
+from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.recurrent import Options, Recurrent
 from longlag.layers.saving import load, load_with_metadata, save
 from longlag.layers.sequence_model import SequenceModel
@@ -17,6 +17,7 @@ __all__ = [
     "Bidirectional",
     "Options",
     "Readout",
+    "ReadoutModule",
     "Recurrent",
     "RecurrentModule",
     "SequenceModel",

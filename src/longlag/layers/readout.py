@@ -1,6 +1,7 @@
 """The output units of a model."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from longlag.layers.init import Initializer, as_generator, initializer
 
-__all__ = ["OUTPUT_ACTIVATIONS", "STRETCH", "Readout"]
+__all__ = ["OUTPUT_ACTIVATIONS", "STRETCH", "Readout", "ReadoutModule"]
 
 STRETCH = 1 << 12
 """Rows, sequences times steps, that are read out at once."""
@@ -22,7 +23,74 @@ OUTPUT_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 """What ``output_activation`` can be. For classes the readout gives logits: use identity."""
 
 
-class Readout(nn.Module):
+class ReadoutModule(nn.Module, ABC):
+    r"""What makes outputs of a recurrent module's h, and of x where it sees x.
+
+    A readout of your own has ``forward``, ``config`` and the attributes below, and goes into
+    ``SequenceModel(layer, readout=...)``. What it says of a step is a function of that step alone:
+    gradients by pieces of the sequence call it piece by piece.
+
+    Attributes:
+        input_size: H, width of what is read.
+        output_size: K.
+        direct_size: C, where it also sees the network's input x, else None.
+        replicas: R, or None.
+
+    Example:
+        >>> class Cosine(ReadoutModule):
+        ...     def __init__(self, input_size, output_size):
+        ...         super().__init__()
+        ...         self.input_size, self.output_size = input_size, output_size
+        ...         self.inner = nn.Linear(input_size, output_size)
+        ...     def forward(self, h, x=None):
+        ...         return self.inner(h).cos()
+        ...     def config(self):
+        ...         return {"type": "Cosine"}
+        >>> import longlag as ll
+        >>> ll.SequenceModel(ll.GRU(3, 4), readout=Cosine(4, 2))(torch.zeros(5, 6, 3)).shape
+        torch.Size([5, 2])
+    """
+
+    input_size: int
+    output_size: int
+    direct_size: int | None = None
+    replicas: int | None = None
+
+    @abstractmethod
+    def forward(self, h: Tensor, x: Tensor | None = None) -> Tensor:
+        """Read out: h (..., H), and x (..., C) where it sees x, to (..., K)."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """What :func:`longlag.load` needs to build the readout again, as plain data."""
+
+    def stretch(self, batch: int) -> int:
+        """Steps of `batch` sequences that are read out at once, by each replica."""
+        return max(1, STRETCH // max(1, batch))
+
+    def by_step(self, h: Tensor, x: Tensor | None = None) -> Tensor:
+        """Read out each step: h (..., N, T, H) and x (..., N, T, C).
+
+        In stretches of some steps: a sum over all steps would have other bits than one over pieces
+        of the sequence, and gradients by pieces are to be equal to the bit.
+        """
+        steps = self.stretch(h.shape[-3])
+        if h.shape[-2] <= steps:
+            return self(h, x)
+        seen = [None] * len(h.split(steps, -2)) if x is None else x.split(steps, -2)
+        pairs = zip(h.split(steps, -2), seen, strict=True)
+        return torch.cat([self(part, other) for part, other in pairs], -2)
+
+    def sum_over_steps(self, sequence: Tensor) -> Tensor:
+        """(..., N, T, F) to (..., N, F), added up in the same stretches."""
+        first, *rest = sequence.split(self.stretch(sequence.shape[-3]), -2)
+        total = first.sum(-2)
+        for part in rest:
+            total = total + part.sum(-2)
+        return total
+
+
+class Readout(ReadoutModule):
     r"""The output units: :math:`y = \phi(V h + D x + b)`, D only with ``direct_size``.
 
     Args:
@@ -61,8 +129,9 @@ class Readout(nn.Module):
         if activation not in OUTPUT_ACTIVATIONS:
             known = ", ".join(repr(name) for name in OUTPUT_ACTIVATIONS)
             raise ValueError(f"output_activation: got {activation!r}, expected one of {known}")
+        self.input_size, self.output_size = input_size, output_size
+        self.direct_size, self.replicas = direct_size, replicas
         self.activation = activation
-        self.replicas = replicas
         self._init = None if init is None else initializer("readout_init", init)
 
         def parameter(*shape: int) -> nn.Parameter:
@@ -107,30 +176,17 @@ class Readout(nn.Module):
             y = y + bias
         return OUTPUT_ACTIVATIONS[self.activation](y)
 
-    def stretch(self, batch: int) -> int:
-        """Steps of `batch` sequences that are read out at once, by each replica."""
-        return max(1, STRETCH // max(1, batch))
-
-    def by_step(self, h: Tensor, x: Tensor | None = None) -> Tensor:
-        """Read out each step: h (..., N, T, H) and x (..., N, T, C).
-
-        In stretches of some steps: a sum over all steps would have other bits than one over pieces
-        of the sequence, and gradients by pieces are to be equal to the bit.
-        """
-        steps = self.stretch(h.shape[-3])
-        if h.shape[-2] <= steps:
-            return self(h, x)
-        seen = [None] * len(h.split(steps, -2)) if x is None else x.split(steps, -2)
-        pairs = zip(h.split(steps, -2), seen, strict=True)
-        return torch.cat([self(part, other) for part, other in pairs], -2)
-
-    def sum_over_steps(self, sequence: Tensor) -> Tensor:
-        """(..., N, T, F) to (..., N, F), added up in the same stretches."""
-        first, *rest = sequence.split(self.stretch(sequence.shape[-3]), -2)
-        total = first.sum(-2)
-        for part in rest:
-            total = total + part.sum(-2)
-        return total
+    def config(self) -> dict[str, Any]:
+        """What :func:`longlag.load` needs to build the readout again, as plain data."""
+        return {
+            "type": "Readout",
+            "input_size": self.input_size,
+            "output_size": self.output_size,
+            "direct_size": self.direct_size,
+            "bias": self.bias is not None,
+            "activation": self.activation,
+            "replicas": self.replicas,
+        }
 
     def _times(self, h: Tensor, weight: Tensor) -> Tensor:
         if self.replicas is None:

@@ -11,6 +11,7 @@ from longlag.layers import cell_data
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.built_in import LAYERS
+from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.recurrent import Recurrent
 from longlag.layers.sequence_model import SequenceModel
 from longlag.layers.stack import Stack
@@ -19,7 +20,9 @@ from longlag.storage import ArchiveError, read_archive, write_archive
 
 __all__ = ["load", "load_with_metadata", "save"]
 
-_KNOWN = (SequenceModel, Stack, Bidirectional, Recurrent, *LAYERS.values())
+_READOUTS: Mapping[str, type[ReadoutModule]] = {"Readout": Readout}
+_KNOWN = (SequenceModel, Stack, Bidirectional, Recurrent, *LAYERS.values(), *_READOUTS.values())
+_OWN = (SequenceModel, RecurrentModule, ReadoutModule)
 
 
 def save(
@@ -56,7 +59,7 @@ def save(
             "save its state_dict with safetensors"
         )
     for module in model.modules():
-        if isinstance(module, (SequenceModel, RecurrentModule)) and type(module) not in _KNOWN:
+        if isinstance(module, _OWN) and type(module) not in _KNOWN:
             raise TypeError(
                 f"model: got {type(module).__name__}, a class of your own, which load could not "
                 "build again; declare a Cell and use ll.Recurrent, or save its state_dict"
@@ -118,8 +121,17 @@ class _Builder:
         given = dict(config)
         kind = given.pop("type")
         if kind == "SequenceModel":
+            if "readout" in given:  # version 0.1 wrote the arguments of a linear one
+                given["readout"] = self.readout(given["readout"])
             return SequenceModel(self.layer(given.pop("layer")), **given)
         return self.layer(config)
+
+    def readout(self, config: Mapping[str, Any]) -> ReadoutModule:
+        given = dict(config)
+        kind = given.pop("type")
+        if kind not in _READOUTS:
+            raise ValueError(f"it names the readout {kind!r}; known: {', '.join(_READOUTS)}")
+        return _READOUTS[kind](**given)
 
     def layer(self, config: Mapping[str, Any]) -> RecurrentModule:
         given = dict(config)

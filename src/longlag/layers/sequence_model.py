@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from longlag.layers.base import RecurrentModule, take_last
 from longlag.layers.checks import positive
 from longlag.layers.init import Initializer
-from longlag.layers.readout import Readout
+from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.stack import Stack
 from longlag.layers.summary import Row, Summary
 
@@ -29,6 +29,9 @@ class SequenceModel(nn.Module):
     Args:
         layer: the recurrent module.
         output_size: K, outputs: numbers, or logits of classes.
+        readout: a readout of another kind, in place of ``output_size`` and the arguments that
+            describe the one above: any :class:`~longlag.layers.ReadoutModule` of the layer's
+            sizes.
         reduce: ``"last"`` reads out after each sequence's own last step (of a bidirectional
             module: after the last forward and after the first backward), ``"mean"`` reads the
             mean of h over the steps, None reads out at every step.
@@ -57,8 +60,9 @@ class SequenceModel(nn.Module):
     def __init__(
         self,
         layer: RecurrentModule,
-        output_size: int,
+        output_size: int | None = None,
         *,
+        readout: ReadoutModule | None = None,
         reduce: str | None = "last",
         direct: bool = False,
         bias: bool = True,
@@ -75,24 +79,48 @@ class SequenceModel(nn.Module):
         if reduce not in REDUCTIONS:
             known = ", ".join(repr(name) for name in REDUCTIONS)
             raise ValueError(f"reduce: got {reduce!r}, expected one of {known}")
-        like = next(layer.parameters())
+        linear = (direct, bias, output_activation, readout_init, seed)
+        if readout is None:
+            like = next(layer.parameters())
+            readout = Readout(
+                layer.output_size,
+                positive("output_size", output_size),
+                direct_size=layer.input_size if direct else None,
+                bias=bias,
+                activation=output_activation,
+                init=readout_init,
+                replicas=layer.replicas,
+                seed=seed,
+                device=like.device,
+                dtype=like.dtype,
+            )
+        elif output_size is not None or linear != (False, True, "identity", None, None):
+            raise ValueError(
+                "readout: got one together with output_size, direct, bias, output_activation, "
+                "readout_init or seed, which describe another; give either"
+            )
+        else:
+            _check_readout(readout, layer)
         self.layer = layer
         self.reduce = reduce
         self.input_size = layer.input_size
-        self.output_size = positive("output_size", output_size)
-        self.direct = direct
-        self.readout = Readout(
-            layer.output_size,
-            output_size,
-            direct_size=layer.input_size if direct else None,
-            bias=bias,
-            activation=output_activation,
-            init=readout_init,
-            replicas=layer.replicas,
-            seed=seed,
-            device=like.device,
-            dtype=like.dtype,
-        )
+        self.output_size = readout.output_size
+        self.direct = readout.direct_size is not None
+        self.readout: ReadoutModule = readout
+
+    @property
+    def linear_readout(self) -> Readout:
+        """The readout, where it is that of the equation above.
+
+        Raises:
+            TypeError: it is another one.
+        """
+        if not isinstance(self.readout, Readout):
+            raise TypeError(
+                f"readout: got a {type(self.readout).__name__}, expected the linear Readout that "
+                "SequenceModel(layer, output_size) makes"
+            )
+        return self.readout
 
     def forward(
         self,
@@ -160,9 +188,35 @@ class SequenceModel(nn.Module):
         return {
             "type": "SequenceModel",
             "layer": self.layer.config(),
-            "output_size": self.output_size,
+            "readout": self.readout.config(),
             "reduce": self.reduce,
-            "direct": self.direct,
-            "bias": self.readout.bias is not None,
-            "output_activation": self.readout.activation,
         }
+
+
+def _check_readout(readout: Any, layer: RecurrentModule) -> None:
+    """A readout fits the layer that it is to read."""
+    if not isinstance(readout, ReadoutModule):
+        raise TypeError(
+            f"readout: got {type(readout).__name__}, expected a ReadoutModule; derive your module "
+            "from longlag.layers.ReadoutModule"
+        )
+    if readout.input_size != layer.output_size:
+        raise ValueError(
+            f"readout: it reads {readout.input_size} numbers, expected {layer.output_size}, the "
+            f"output_size of the layer; give it input_size={layer.output_size}"
+        )
+    if readout.direct_size not in (None, layer.input_size):
+        raise ValueError(
+            f"readout: it sees {readout.direct_size} inputs directly, expected "
+            f"{layer.input_size}, the input_size of the layer, or None"
+        )
+    if readout.replicas != layer.replicas:
+        raise ValueError(
+            f"readout: got replicas={readout.replicas}, expected {layer.replicas}, as of the layer"
+        )
+    dtypes = {part.dtype for part in (*layer.parameters(), *readout.parameters())}
+    if len(dtypes) > 1:
+        raise TypeError(
+            f"readout: layer and readout have weights of {dtypes}, expected one dtype; use "
+            "readout.to(...)"
+        )

@@ -59,12 +59,13 @@ def build_model(
         whole, output_size, reduce=reduce, direct=repeat is not None, seed=generator
     )
     if repeat is not None:
-        direct = model.readout.weight_direct
+        readout = model.linear_readout
+        direct = readout.weight_direct
         assert direct is not None
         with torch.no_grad():
-            nn.init.zeros_(model.readout.weight)
-            assert model.readout.bias is not None
-            nn.init.zeros_(model.readout.bias)
+            nn.init.zeros_(readout.weight)
+            assert readout.bias is not None
+            nn.init.zeros_(readout.bias)
             direct.zero_()
             direct[torch.arange(output_size), torch.tensor(repeat)] = 1.0
     return model

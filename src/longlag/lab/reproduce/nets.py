@@ -147,8 +147,9 @@ def elman_2013(start: str, hidden: int = 50) -> Network:
             seed=seed + 2,
         )  # fmt: skip
         with torch.no_grad():
-            assert model.readout.bias is not None
-            model.readout.bias.zero_()
+            bias = model.linear_readout.bias
+            assert bias is not None
+            bias.zero_()
         return model
 
     return make

@@ -158,7 +158,7 @@ class _Group:
         """All trials, untrained."""
         model = recipe.network(task, trials, seed)
         # The layer is left out by weights of zero from it to the outputs; what they are to be.
-        weight = model.readout.weight.detach()
+        weight = model.linear_readout.weight.detach()
         added = weight.clone()
         if recipe.alone:
             weight.zero_()
@@ -168,7 +168,7 @@ class _Group:
         """One update of each."""
         recipe, count = self.recipe, len(self.trials)
         if recipe.alone and number == recipe.alone + 1:
-            self.model.readout.weight.detach().copy_(self.added_weight)
+            self.model.linear_readout.weight.detach().copy_(self.added_weight)
         batch = self.task.batch(count * recipe.batch_size, self.seed, number)
         if recipe.curriculum is not None:
             batch = recipe.curriculum(batch, number)
@@ -182,7 +182,7 @@ class _Group:
             self.model, x, target, self.loss, torch.Tensor.backward, lengths=lengths, **extra
         )
         if number <= recipe.alone:
-            for weight in (*self.model.layer.parameters(), self.model.readout.weight):
+            for weight in (*self.model.layer.parameters(), self.model.linear_readout.weight):
                 weight.grad = None
         if recipe.clip_norm is not None:
             clip_each(self.model.parameters(), recipe.clip_norm)
