@@ -162,6 +162,20 @@ class Declared:
         if self.choices and value not in self.choices:
             raise self.refuse(value)
 
+    def accepts(self, value: Any) -> bool:
+        """Whether a value, or the text of one, is of the type; its range does not matter here."""
+        text, kinds = str(value), [kind for kind in _members(self.type) if kind is not NoneType]
+        if value is None or text == "null":
+            return self.optional or self.required
+        if self.choices:
+            return text in self.choices
+        if kinds == [bool]:
+            return text.lower() in ("true", "false", "yes", "no")
+        try:
+            return kinds[0] not in (int, float) or kinds[0](text) is not None
+        except ValueError:
+            return False
+
     def refuse(self, value: Any) -> UsageError:
         """The error for a value that is not what was expected."""
         hint = near_match(str(value), self.choices) if self.choices else ""

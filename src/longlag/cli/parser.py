@@ -2,15 +2,14 @@
 
 import argparse
 import importlib
-import re
 from collections.abc import Sequence
-from itertools import islice
 from types import ModuleType
 from typing import Any
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
 import longlag
+from longlag.cli.diagnosis import diagnose, flags_and_values
 from longlag.cli.options import Declared, UsageError, build, declared, near_match
 
 __all__ = ["COMMANDS", "parse"]
@@ -39,13 +38,19 @@ def parse(argv: Sequence[str]) -> tuple[ModuleType, Any, bool]:
     if not argv:
         root.print_help()
         raise SystemExit(2)
-    known = list(declared(modules[argv[0]].Options)) if argv[0] in modules else []
-    words = _in_order(argv, known) if known else list(argv)
+    command, *words = argv
+    if command not in modules and not command.startswith("-"):
+        hint = near_match(command, COMMANDS)
+        raise UsageError(f"there is no command {command!r}; expected {' or '.join(COMMANDS)}{hint}")
+    known = list(declared(modules[command].Options)) if command in modules else []
+    if known:
+        words = _in_order(command, words, known)
     try:
-        found = root.parse_args(words)
+        parsed = root.parse_args([command, *words])
     except (argparse.ArgumentError, TypeError, ValueError) as error:
-        raise UsageError(_explain(str(error), known, argv[0])) from error
-    module, values = modules[found.command], found[found.command]
+        wrong = diagnose(command, words if known else list(argv), known)
+        raise (wrong or UsageError(" ".join(str(error).split()))) from error
+    module, values = modules[parsed.command], parsed[parsed.command]
     return module, build(module.Options, values), values.debug
 
 
@@ -81,33 +86,23 @@ def _parser(modules: dict[str, ModuleType]) -> ArgumentParser:
 
 def _add_options(parser: ArgumentParser, options: type) -> None:
     groups: dict[str, Any] = {}
-    for each in declared(options):
-        if each.group not in groups:
-            groups[each.group] = parser.add_argument_group(each.group)
-        group, help = groups[each.group], each.full_help.replace("%", "%%")
-        if each.type is bool:
-            group.add_argument(each.flag, action=_Switch, default=each.default, help=help)
+    for option in declared(options):
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        group, help = groups[option.group], option.full_help.replace("%", "%%")
+        if option.type is bool:
+            group.add_argument(option.flag, action=ActionYesNo, default=option.default, help=help)
         else:
             group.add_argument(
-                f"--{each.key}",
-                type=each.type,
-                default=each.default,
-                metavar=each.metavar,
+                f"--{option.key}",
+                type=option.type,
+                default=option.default,
+                metavar=option.metavar,
                 help=help,
             )
 
 
-class _Switch(ActionYesNo):
-    """`--name` and `--no_name`; names its key where a config file gives it another value."""
-
-    def _check_type(self, value: Any) -> bool:
-        try:
-            return super()._check_type(value)
-        except TypeError as error:
-            raise TypeError(f'Parser key "{self.dest}": Got value: {value}') from error
-
-
-def _in_order(argv: Sequence[str], known: list[Declared]) -> list[str]:
+def _in_order(command: str, rest: Sequence[str], known: list[Declared]) -> list[str]:
     """Config files first, so that what else the line says goes before them; bare words named.
 
     A bare word is the value of the next positional option: argparse would take a missing word for
@@ -116,59 +111,16 @@ def _in_order(argv: Sequence[str], known: list[Declared]) -> list[str]:
     Raises:
         UsageError: there is a bare word too many.
     """
-    command, *rest = argv
-    alone = {"--debug", "--help", "-h", "--print_config"}
-    alone |= {f"--{no}{each.key}" for each in known if each.type is bool for no in ("", "no_")}
-    names = [each.key for each in known if each.positional]
+    names = [option.key for option in known if option.positional]
     configs: list[str] = []
     others: list[str] = []
-    words = iter(rest)
-    for word in words:
-        if word.startswith("-") and word != "-":
-            value = [] if word in alone or "=" in word else list(islice(words, 1))
-            (configs if word.split("=")[0] == "--config" else others).extend([word, *value])
-        elif names:
-            others.append(f"--{names.pop(0)}={word}")
-        else:
+    for flag, value in flags_and_values(rest, known):
+        if not flag and not names:
             raise UsageError(
-                f"{word!r} is one word too many; quote a name with blanks in it "
+                f"{value!r} is one word too many; quote a name with blanks in it "
                 f"(`longlag {command} --help` tells more)"
             )
-    return [command, *configs, *others]
-
-
-def _explain(message: str, known: list[Declared], command: str) -> str:
-    """The message of jsonargparse or argparse in the words of the user."""
-    by_key = {each.key: each for each in known}
-    help = f"`longlag {command} --help` lists them"
-    unknown = re.match(r"(?i)unrecognized arguments: (\S+)", message)
-    if unknown:
-        word = unknown[1].split("=")[0]
-        return f"there is no option {word}{near_match(word, _flags(known))} ({help})"
-    if "argument COMMAND: invalid choice" in message:
-        hint = near_match(command, COMMANDS)
-        return f"there is no command {command!r}; expected {' or '.join(COMMANDS)}{hint}"
-    key = re.search(r"(?:Option|does not accept option|Key|key) '([^']+)'", message)
-    if key and key[1] not in by_key:
-        name = key[1].rsplit(".", 1)[-1]
-        hint = near_match(key[1], by_key) or near_match(name, by_key)
-        return f"--config: there is no key {key[1]!r}{hint} ({help})"
-    value = re.match(r'Parser key "([^"]+)":(.*)', message, re.DOTALL)
-    if value and value[1] in by_key:
-        came = re.search(r".*(?:Got value|Given value): (.*)$", value[2], re.DOTALL)
-        return str(by_key[value[1]].refuse(_unquoted(came[1] if came else "?")))
-    text = " ".join((value[2] if value else message).split())
-    if value:
-        return f"--{value[1]}: {text}"
-    if "onfig" in text:
-        return f"--config: expected YAML of the form `name: value` ({text})"
-    return text
-
-
-def _flags(known: list[Declared]) -> list[str]:
-    return [each.flag for each in known if not each.positional] + ["--config", "--debug"]
-
-
-def _unquoted(text: str) -> str:
-    text = text.strip()
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == "'" else text
+        named = flag or f"--{names.pop(0)}"
+        word = named if value is None else f"{named}={value}"
+        (configs if flag == "--config" else others).append(word)
+    return [*configs, *others]
