@@ -1,6 +1,7 @@
 """A batch of sequences: the one type in which data, tasks and training hold them.
 
-It stands below all of them and imports nothing but types, so that tasks need no PyTorch; see docs/decisions/0007-one-batch.md.
+It stands below all of them and imports nothing but types, so that tasks need no PyTorch; see
+docs/decisions/0007-one-batch.md.
 """
 
 from collections.abc import Callable

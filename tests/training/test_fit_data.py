@@ -7,8 +7,7 @@ from tests.training.helpers import Held, Net, Stream, quiet, sums
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from longlag.training import Batch
-from longlag.training import Stream as StreamProtocol
+from longlag.training import Batch, Endless
 
 
 @pytest.mark.parametrize("given", [[], ["lengths"], ["resets"], ["lengths", "resets"]])
@@ -35,7 +34,7 @@ def test_all_kinds_of_data_train_alike():
         def __iter__(self):
             return iter(zip(*tensors, strict=True))
 
-    assert isinstance(TwoBatches(), StreamProtocol)
+    assert isinstance(TwoBatches(), Endless)
     found = []
     for data in (
         (x, target),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from longlag.layers.base import LayerPart, RecurrentModule
 from longlag.layers.inputs import Inputs
-from longlag.layers.readout import Readout
+from longlag.layers.readout import ReadoutModule
 from longlag.layers.sequence_model import SequenceModel
 
 __all__ = ["Composition", "TorchRecurrent", "composition_of", "reduction_of", "unwrapped"]
@@ -67,7 +67,7 @@ class Composition(NamedTuple):
 
     recurrent: RecurrentModule | TorchRecurrent
     path: str = ""
-    readout: Readout | None = None
+    readout: ReadoutModule | None = None
     reduce: str | None = None
     direct: bool = False
 

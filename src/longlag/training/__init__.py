@@ -12,9 +12,10 @@ from longlag.training.errors import (
     TrainingInterrupted,
 )
 from longlag.training.fit import fit
-from longlag.training.history import History, Record
+from longlag.training.history import History
 from longlag.training.options import Checkpoint, EarlyStopping, Schedule
-from longlag.training.sources import Stream
+from longlag.training.record import Record
+from longlag.training.sources import Endless
 from longlag.training.streams import Streams
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "CheckpointMismatchError",
     "CheckpointWarning",
     "EarlyStopping",
+    "Endless",
     "History",
     "NonFiniteLossError",
     "NonFiniteWeightsError",
@@ -31,7 +33,6 @@ __all__ = [
     "Schedule",
     "Sequences",
     "StopTraining",
-    "Stream",
     "Streams",
     "TrainingInterrupted",
     "cross_entropy",

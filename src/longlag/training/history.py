@@ -3,7 +3,7 @@
 import io
 from array import array
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,42 +11,12 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
+from longlag.training.record import Record
+
 if TYPE_CHECKING:
     import matplotlib.figure
 
-__all__ = ["History", "Record"]
-
-
-@dataclass(frozen=True)
-class Record:
-    """The state of a run after an epoch, or after `validate_every` steps."""
-
-    epoch: int
-    """The epoch that the record closes or lies in, counted from 1."""
-    step: int
-    """Updates made so far."""
-    seconds: float
-    """Time since the run began, without the time between an interruption and its resumption."""
-    learning_rate: float
-    """That of the first parameter group, at the last update."""
-    loss: float
-    """The training loss since the record before, averaged over sequences."""
-    validation_loss: float | None = None
-    """The loss over the whole validation set."""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    """Each metric over the whole validation set."""
-
-    def value(self, name: str) -> float:
-        """The number called `name`: "loss", "validation_loss" or a metric.
-
-        Raises:
-            KeyError: there is none.
-        """
-        if name == "loss":
-            return self.loss
-        if name == "validation_loss" and self.validation_loss is not None:
-            return self.validation_loss
-        return self.metrics[name]
+__all__ = ["History"]
 
 
 class History:
@@ -99,7 +69,7 @@ class History:
         return {
             "losses": self.losses,
             "gradient_norms": self.gradient_norms,
-            "records": [{**asdict(each), "metrics": dict(each.metrics)} for each in self.records],
+            "records": [{**asdict(made), "metrics": dict(made.metrics)} for made in self.records],
             "stopped": self.stopped,
             "best_step": self.best_step,
         }
@@ -127,7 +97,7 @@ class History:
         """
         from longlag.training.plots import plot_history  # here: matplotlib is slow to import
 
-        return plot_history(self)
+        return plot_history(self.losses, self.gradient_norms, self.records, self.best_step)
 
     def table(self, last: int = 20) -> Table:
         """The last records as a table of rich."""

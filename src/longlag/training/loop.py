@@ -25,10 +25,11 @@ from longlag.training.errors import (
     TrainingInterrupted,
 )
 from longlag.training.evaluation import Evaluator
-from longlag.training.history import History, Record
+from longlag.training.history import History
 from longlag.training.optimizers import Scheduling, learning_rate
 from longlag.training.options import Checkpoint
 from longlag.training.progress import Reporter
+from longlag.training.record import Record
 from longlag.training.signals import Signals
 from longlag.training.sources import Source
 from longlag.training.stopping import Stopper

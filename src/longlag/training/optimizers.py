@@ -9,8 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from longlag.training.history import Record
 from longlag.training.options import Schedule
+from longlag.training.record import Record
 
 __all__ = [
     "OptimizerLike",

@@ -1,12 +1,12 @@
 """The figure of a history."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    import longlag.training.history
+from longlag.training.record import Record
 
 __all__ = ["plot_history"]
 
@@ -16,25 +16,34 @@ _POINTS = 2000
 """More steps than this are drawn as means over equal stretches, or the curve is a blot."""
 
 
-def plot_history(history: "longlag.training.history.History") -> Figure:
+def plot_history(
+    losses: np.ndarray,
+    gradient_norms: np.ndarray,
+    records: Sequence[Record],
+    best_step: int | None = None,
+) -> Figure:
     """Draw losses, metrics (if any) and gradient norms, one below the other, over the steps.
 
-    >>> from longlag.training import History
-    >>> len(plot_history(History()).axes)
+    Args:
+        losses, gradient_norms: of each step.
+        records: of the run.
+        best_step: the step of the weights that were kept, if any.
+
+    >>> len(plot_history(np.ones(3), np.ones(3), []).axes)
     2
     """
-    names = list(history.records[-1].metrics) if history.records else []
+    names = list(records[-1].metrics) if records else []
     figure = Figure(figsize=(7.0, 2.4 * (2 + bool(names))), layout="constrained")
     panels: Any = figure.subplots(2 + bool(names), 1, sharex=True)
-    steps = [each.step for each in history.records]
+    steps = [each.step for each in records]
     style: dict[str, Any] = {"marker": "o" if len(steps) <= 50 else "", "markersize": 3}
 
     axes = panels[0]
-    at, losses = _thinned(history.losses)
-    axes.plot(at, losses, color="0.75", linewidth=0.8, label="training, each step")
-    axes.plot(steps, [each.loss for each in history.records], label="training, mean", **style)
-    validated = [each for each in history.records if each.validation_loss is not None]
-    shown = [losses, np.array([each.loss for each in history.records])]
+    at, thinned = _thinned(losses)
+    axes.plot(at, thinned, color="0.75", linewidth=0.8, label="training, each step")
+    axes.plot(steps, [each.loss for each in records], label="training, mean", **style)
+    validated = [each for each in records if each.validation_loss is not None]
+    shown = [thinned, np.array([each.loss for each in records])]
     if validated:
         values = [each.validation_loss for each in validated]
         axes.plot([each.step for each in validated], values, label="validation", **style)
@@ -44,18 +53,18 @@ def plot_history(history: "longlag.training.history.History") -> Figure:
     if names:
         axes = panels[1]
         for name in names:
-            axes.plot(steps, [each.metrics[name] for each in history.records], label=name, **style)
-        values = [[each.metrics[name] for name in names] for each in history.records]
+            axes.plot(steps, [each.metrics[name] for each in records], label=name, **style)
+        values = [[each.metrics[name] for name in names] for each in records]
         _finish(axes, names[0] if len(names) == 1 else "metrics", np.ravel(values))
 
     axes = panels[-1]
-    at, norms = _thinned(history.gradient_norms)
+    at, norms = _thinned(gradient_norms)
     axes.plot(at, norms, linewidth=0.8, label="before clipping")
     _finish(axes, "gradient norm", norms)
     axes.set_xlabel("step")
-    if history.best_step is not None:
+    if best_step is not None:
         for axes in panels:
-            axes.axvline(history.best_step, color="0.5", linestyle=":", linewidth=1)
+            axes.axvline(best_step, color="0.5", linestyle=":", linewidth=1)
     return figure
 
 

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from longlag.training.history import Record
+from longlag.training.record import Record
 
 __all__ = ["Reporter", "make_reporter"]
 

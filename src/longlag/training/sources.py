@@ -23,11 +23,11 @@ from longlag.batch import Batch
 from longlag.training.batch import Sequences, as_batch
 from longlag.training.streams import Streams
 
-__all__ = ["Data", "Source", "Stream", "make_source"]
+__all__ = ["Data", "Endless", "Source", "make_source"]
 
 
 @runtime_checkable
-class Stream(Protocol):
+class Endless(Protocol):
     """Endless data: `batch(index)` is a function of the index alone."""
 
     def batch(self, index: int, /) -> Sequences:
@@ -35,7 +35,7 @@ class Stream(Protocol):
         ...
 
 
-Data: TypeAlias = tuple[Any, ...] | Sequences | Stream | Streams | DataLoader[Any]
+Data: TypeAlias = tuple[Any, ...] | Sequences | Endless | Streams | DataLoader[Any]
 
 
 @runtime_checkable
@@ -107,8 +107,8 @@ def make_source(
     if isinstance(data, tuple | list | Sequences):
         batch = as_batch(data, name, dtype)
         return _ArraySource(batch, device, batch_size, seed, shuffle)
-    if isinstance(data, Stream):
-        return _StreamSource(data, name, dtype, device)
+    if isinstance(data, Endless):
+        return _EndlessSource(data, name, dtype, device)
     raise TypeError(
         f"{name} is a {type(data).__name__}; expected (x, target), (x, target, lengths), an object "
         "with x and target, a stream with batch(index), ll.Streams, or a torch DataLoader"
@@ -218,14 +218,14 @@ def permutation(seed: int, epoch: int, count: int) -> "np.ndarray[Any, Any]":
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-class _StreamSource:
+class _EndlessSource:
     """One epoch without end."""
 
     endless = True
     continues = False
     batches_per_epoch: int | None = None
 
-    def __init__(self, stream: Stream, name: str, dtype: torch.dtype, device: torch.device):
+    def __init__(self, stream: Endless, name: str, dtype: torch.dtype, device: torch.device):
         self.stream = stream
         self.name = name
         self.dtype = dtype

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longlag.training.history import Record
 from longlag.training.metrics import Meter
 from longlag.training.options import EarlyStopping
+from longlag.training.record import Record
 
 __all__ = ["Stopper", "monitored"]
 

@@ -167,8 +167,8 @@ class Streams:
             )
 
 
-class _Source(Protocol):
-    """Where a recording lies."""
+class _Reader(Protocol):
+    """One recording, read some steps at a time."""
 
     name: str
     shape: tuple[int, ...]
@@ -258,7 +258,7 @@ class _OnDisk:
 class _Pair:
     """A recording with its targets."""
 
-    def __init__(self, number: int, x: _Source, y: _Source) -> None:
+    def __init__(self, number: int, x: _Reader, y: _Reader) -> None:
         self.x, self.y, self.number = x, y, number
         if len(x.shape) != 2:
             raise ValueError(f"{x.name}: got shape {x.shape}, expected (T, C)")
@@ -291,22 +291,22 @@ class _Pair:
                 )
 
 
-def _listed(given: Any, name: str) -> list[_Source]:
+def _listed(given: Any, name: str) -> list[_Reader]:
     """The recordings of one argument."""
     files = _Files()
     if isinstance(given, str | Path) and Path(given).is_dir():
         paths: list[Any] = sorted(Path(given).glob("*.npy"))
         if not paths:
             raise FileNotFoundError(f"{name}: there is no .npy file in the folder {given}")
-        return [_source(path, f"{name} {path.name}", files) for path in paths]
+        return [_reader(path, f"{name} {path.name}", files) for path in paths]
     if isinstance(given, list | tuple):
         if not given:
             raise ValueError(f"{name}: got no recording, expected at least one")
-        return [_source(each, f"{name}[{number}]", files) for number, each in enumerate(given)]
-    return [_source(given, name, files)]
+        return [_reader(each, f"{name}[{number}]", files) for number, each in enumerate(given)]
+    return [_reader(given, name, files)]
 
 
-def _source(given: Any, name: str, files: _Files) -> _Source:
+def _reader(given: Any, name: str, files: _Files) -> _Reader:
     if isinstance(given, str | Path):
         path = Path(given)
         if not path.is_file():
