@@ -53,8 +53,8 @@ class Batch(NamedTuple, Generic[Array]):
 
     def steps(self, first: int, stop: int) -> "Batch[Array]":
         """The steps first .. stop - 1 of a batch with one target a step."""
-        x: Any
-        x, target, lengths, resets = self
+        parts: tuple[Any, ...] = self
+        x, target, lengths, resets = parts
         if lengths is not None:
             lengths = (lengths - first).clip(0, stop - first)
         if resets is not None:

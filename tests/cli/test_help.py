@@ -95,4 +95,4 @@ def test_doctests():
         result = doctest.testmod(module(info.name))
         assert result.failed == 0, info.name
         attempted += result.attempted
-    assert attempted > 3
+    assert attempted > 1

@@ -19,7 +19,11 @@ _SWITCH = ("", "no_")
 def flags_and_values(
     words: Iterable[str], known: list[Declared]
 ) -> Iterator[tuple[str, str | None]]:
-    """Each option with its value, None where it has none; a bare word as the value of ""."""
+    """Each option with its value, None where it has none; a bare word as the value of "".
+
+    >>> list(flags_and_values(["my.csv", "--hidden", "3", "--seed=1", "--debug"], []))
+    [('', 'my.csv'), ('--hidden', '3'), ('--seed', '1'), ('--debug', None)]
+    """
     alone = {*COMMON_FLAGS[1:]}
     alone |= {f"--{no}{option.key}" for option in known if option.type is bool for no in _SWITCH}
     rest = iter(words)

@@ -4,6 +4,7 @@ From it come the flags, the keys of a config file, the text of `--help` and the 
 wrong value.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
@@ -171,8 +172,10 @@ class Declared:
             return text in self.choices
         if kinds == [bool]:
             return text.lower() in ("true", "false", "yes", "no")
+        if kinds[0] not in (int, float):
+            return True
         try:
-            return kinds[0] not in (int, float) or kinds[0](text) is not None
+            return not math.isnan(kinds[0](text))
         except ValueError:
             return False
 

@@ -47,7 +47,7 @@ def numbers(
             continue
         value = _parse(text)
         wrong = _complaint(text, value, limit, for_text)
-        if value is None or wrong is not None:
+        if value is None or wrong:
             problems.add(int(lines[at]), f"column {column!r}: expected a number, got ", *wrong)
         else:
             values[at] = value
@@ -63,7 +63,7 @@ def _parse(text: str) -> float | None:
 
 def _complaint(
     text: str, value: float | None, limit: float, for_text: Fix
-) -> tuple[Part, ...] | None:
+) -> tuple[Part, ...]:
     if not text:
         return ("an empty cell; fill it in, or drop the row",)
     if value is None:
@@ -85,4 +85,4 @@ def _complaint(
         return (f"{text!r} (infinity); put a finite number, or drop the row",)
     if abs(value) > limit:
         return (f"{text!r}, more than float32 holds; divide the column by a constant",)
-    return None
+    return ()
