@@ -61,9 +61,7 @@ def _parse(text: str) -> float | None:
         return None
 
 
-def _complaint(
-    text: str, value: float | None, limit: float, for_text: Fix
-) -> tuple[Part, ...]:
+def _complaint(text: str, value: float | None, limit: float, for_text: Fix) -> tuple[Part, ...]:
     if not text:
         return ("an empty cell; fill it in, or drop the row",)
     if value is None:
