@@ -1,5 +1,6 @@
 """A readout that is given to a `SequenceModel`: sizes, gradients, summary, file."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -72,6 +73,23 @@ def test_it_is_read_out_in_stretches_as_the_linear_one_is():
     parts = torch.cat([readout(part) for part in h.split(size, 1)], 1)
     assert size < 3000
     assert torch.equal(readout.by_step(h), parts)
+
+
+def test_it_learns_online():
+    model, x, target, _ = problem(None, True)
+    learner = ll.RTRL(online=True).start(model, 0.05)
+    rows = np.array([0])
+
+    def errors_of_a_pass():
+        total = 0.0
+        learner.reset(rows)
+        for seen, wanted in zip(x[0].numpy(), target[0].numpy(), strict=True):
+            said = learner.step(seen[None], wanted[None])
+            total += float(np.square(said - wanted).sum())
+        return total
+
+    first = errors_of_a_pass()
+    assert [errors_of_a_pass() for _ in range(20)][-1] < 0.5 * first
 
 
 def test_the_summary_shows_it():

@@ -20,7 +20,7 @@ from longlag.gradients.online import (
 from longlag.gradients.refusals import refuse_dropout
 from longlag.layers.base import RecurrentModule
 from longlag.layers.composition import composition_of
-from longlag.layers.readout import Readout
+from longlag.layers.readout import ReadoutModule
 from longlag.layers.state_tree import map_tensors, tensors_of
 
 __all__ = ["WindowNet"]
@@ -36,7 +36,7 @@ class WindowNet(OnlineLearner):
     def __init__(
         self,
         model: nn.Module,
-        further: Sequence[Readout],
+        further: Sequence[ReadoutModule],
         steps: int,
         learning_rate: float,
     ) -> None:

@@ -13,7 +13,7 @@ from longlag.chunker.bptt import WindowNet
 from longlag.chunker.rtrl import ElmanNet
 from longlag.gradients.online import OnlineLearner, OnlineMethod
 from longlag.layers.checks import positive
-from longlag.layers.readout import Readout
+from longlag.layers.readout import ReadoutModule
 
 __all__ = ["OnlineBPTT", "OnlineLearner", "OnlineMethod", "OnlineRTRL"]
 
@@ -46,7 +46,7 @@ class OnlineBPTT:
         positive("steps", self.steps)
 
     def start(
-        self, model: nn.Module, learning_rate: float, further: Sequence[Readout] = ()
+        self, model: nn.Module, learning_rate: float, further: Sequence[ReadoutModule] = ()
     ) -> OnlineLearner:
         """The nets, ready to read; see :meth:`longlag.gradients.OnlineMethod.start`."""
         return WindowNet(model, further, self.steps, learning_rate)
@@ -76,7 +76,7 @@ class OnlineRTRL:
     """
 
     def start(
-        self, model: nn.Module, learning_rate: float, further: Sequence[Readout] = ()
+        self, model: nn.Module, learning_rate: float, further: Sequence[ReadoutModule] = ()
     ) -> OnlineLearner:
         """The nets, ready to read; see :meth:`longlag.gradients.OnlineMethod.start`.
 

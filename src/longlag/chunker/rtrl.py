@@ -9,7 +9,7 @@ from torch import nn
 from longlag.cells import Elman
 from longlag.gradients.online import OnlineLearner, readouts_of
 from longlag.layers.composition import composition_of
-from longlag.layers.readout import Readout
+from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.recurrent import Recurrent
 
 __all__ = ["SLOPES", "ElmanNet", "view"]
@@ -53,7 +53,9 @@ class ElmanNet(OnlineLearner):
     h_k with respect to row i of (U, W, b), Z = C + H + 1 (or C + H without a bias).
     """
 
-    def __init__(self, model: nn.Module, further: Sequence[Readout], learning_rate: float) -> None:
+    def __init__(
+        self, model: nn.Module, further: Sequence[ReadoutModule], learning_rate: float
+    ) -> None:
         readouts = readouts_of(model, further, "OnlineRTRL")
         layer = composition_of(model, "OnlineRTRL").recurrent
         if not isinstance(layer, Recurrent) or not isinstance(layer.cell, Elman):
@@ -158,7 +160,12 @@ class ElmanNet(OnlineLearner):
 class _Output:
     """y = phi(V h + D x + b), and one step of gradient descent on it."""
 
-    def __init__(self, readout: Readout) -> None:
+    def __init__(self, readout: ReadoutModule) -> None:
+        if not isinstance(readout, Readout):
+            raise TypeError(
+                f"readout: OnlineRTRL() learns the linear Readout, got {type(readout).__name__}; "
+                "use OnlineBPTT(steps)"
+            )
         replicas = readout.replicas
         self._v = view(readout.weight, replicas)
         direct = readout.weight_direct

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from longlag.layers.composition import composition_of
-from longlag.layers.readout import Readout
+from longlag.layers.readout import ReadoutModule
 
 __all__ = [
     "OnlineLearner",
@@ -79,7 +79,7 @@ class OnlineMethod(Protocol):
     """A way to the gradient after every step."""
 
     def start(
-        self, model: nn.Module, learning_rate: float, further: Sequence[Readout] = ()
+        self, model: nn.Module, learning_rate: float, further: Sequence[ReadoutModule] = ()
     ) -> OnlineLearner:
         """A learner, ready to read; its weights are those of the modules, changed in place.
 
@@ -91,7 +91,9 @@ class OnlineMethod(Protocol):
         ...
 
 
-def readouts_of(model: nn.Module, further: Sequence[Readout], method: str) -> list[Readout]:
+def readouts_of(
+    model: nn.Module, further: Sequence[ReadoutModule], method: str
+) -> list[ReadoutModule]:
     """The readout of a model, if it has one, then the others; ``method`` is who asks."""
     own = composition_of(model, method).readout
     return [*([] if own is None else [own]), *further]
@@ -106,18 +108,20 @@ class Readouts:
         like: a parameter, for dtype and device.
     """
 
-    def __init__(self, readouts: Sequence[Readout], replicas: int | None, like: Tensor) -> None:
+    def __init__(
+        self, readouts: Sequence[ReadoutModule], replicas: int | None, like: Tensor
+    ) -> None:
         self._readouts, self._device = list(readouts), like.device
         kind = like.detach().cpu().numpy().dtype
         self.outputs: list[NDArray] = [
-            np.zeros((replicas or 1, readout.weight.shape[-2]), kind) for readout in readouts
+            np.zeros((replicas or 1, readout.output_size), kind) for readout in readouts
         ]
         self._graph: list[Tensor] = []
 
     def read(self, rows: NDArray, h: Tensor, x: Tensor) -> None:
         """Of the rows, from h (R, 1, 1, H) and x (R, 1, 1, C), or without R."""
         self._graph = [
-            readout(h, None if readout.weight_direct is None else x).flatten(0, -2)
+            readout(h, None if readout.direct_size is None else x).flatten(0, -2)
             for readout in self._readouts
         ]
         for outputs, graph in zip(self.outputs, self._graph, strict=True):

@@ -20,7 +20,7 @@ from longlag.gradients.online import (
 )
 from longlag.gradients.refusals import refuse_dropout, refuse_reduced
 from longlag.layers.composition import composition_of
-from longlag.layers.readout import Readout
+from longlag.layers.readout import ReadoutModule
 from longlag.layers.recurrent import Recurrent
 from longlag.scan import Schedule
 
@@ -48,7 +48,7 @@ class InfluenceLearner(OnlineLearner):
         law: Callable[[Sequence[Recurrent]], Law],
         model: nn.Module,
         learning_rate: float,
-        further: Sequence[Readout],
+        further: Sequence[ReadoutModule],
         method: str,
     ) -> None:
         refuse_reduced(model)

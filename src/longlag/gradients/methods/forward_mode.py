@@ -30,7 +30,7 @@ from longlag.gradients.runs.piecewise_run import (
 )
 from longlag.layers.base import LayerPart
 from longlag.layers.inputs import Inputs
-from longlag.layers.readout import Readout
+from longlag.layers.readout import ReadoutModule
 from longlag.layers.recurrent import Recurrent
 from longlag.layers.state_tree import as_lists, detached, tensors_of
 
@@ -130,7 +130,7 @@ class ForwardMethod(PiecewiseMethod):
         return Accumulated(found.loss, found.output, rest)
 
     def start(
-        self, model: nn.Module, learning_rate: float, further: Sequence[Readout] = ()
+        self, model: nn.Module, learning_rate: float, further: Sequence[ReadoutModule] = ()
     ) -> InfluenceLearner:
         """A learner that reads one input at a time, and may change the weights after any.
 
