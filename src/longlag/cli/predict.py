@@ -33,7 +33,7 @@ class Options:
     )  # fmt: skip
     data: str | None = option(
         group="data", positional=True, required=True, metavar="DATA",
-        help="the file to predict: .csv, .npz or .ts; the target may be absent",
+        help="the file to predict: .csv, .parquet, .npz or .ts; the target may be absent",
     )  # fmt: skip
     output: str = option(
         "predictions.csv", group="files", metavar="FILE",

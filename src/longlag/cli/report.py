@@ -36,7 +36,7 @@ class Options:
     )  # fmt: skip
     data: str | None = option(
         group="data", positional=True, required=True, metavar="DATA",
-        help="sequences to look at: .csv, .npz or .ts; the target may be absent",
+        help="sequences to look at: .csv, .parquet, .npz or .ts; the target may be absent",
     )  # fmt: skip
     beside: str | None = option(
         group="data", metavar="MODEL", help="another trained network, to stand beside the first",

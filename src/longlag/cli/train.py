@@ -1,7 +1,8 @@
 """Train a network on a file of sequences, and save it with all that prediction needs.
 
-DATA is a .csv with one row per step (columns series, time, features, target), a .npz with arrays
-x, y and lengths, or a .ts file. A part is held out; the weights that do best on it are saved.
+DATA is a .csv or .parquet with one row per step (columns series, time, features, target), a .npz
+with arrays x, y and lengths, or a .ts file. A part is held out; the weights that do best on it are
+saved.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -26,24 +27,24 @@ _FIGURES = (".png", ".pdf", ".svg")
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """Which column of a .csv is what."""
+    """Which column of a .csv or .parquet is what."""
 
     series: str | None = option(
-        "series", group="columns of a .csv", metavar="NAME",
+        "series", group="columns of a table", metavar="NAME",
         help="the id of the series a row belongs to; null: the file is one series",
     )  # fmt: skip
     time: str | None = option(
-        "time", group="columns of a .csv", metavar="NAME",
+        "time", group="columns of a table", metavar="NAME",
         help="what orders the rows of a series, numbers or ISO 8601 timestamps; null: the rows are "
         "in order",
     )  # fmt: skip
     target: str | tuple[str, ...] | None = option(
-        None, group="columns of a .csv", metavar="NAMES",
+        None, group="columns of a table", metavar="NAMES",
         help="what to predict; several, with commas, for regression and forecasting",
         shown_default="target; every feature in forecasting",
     )  # fmt: skip
     features: str | tuple[str, ...] | None = option(
-        None, group="columns of a .csv", metavar="NAMES",
+        None, group="columns of a table", metavar="NAMES",
         help="the inputs, with commas between them", shown_default="all other columns",
     )  # fmt: skip
 
@@ -54,7 +55,7 @@ class Options:
 
     data: str | None = option(
         group="data", positional=True, required=True, metavar="DATA",
-        help="the file to train on: .csv, .npz or .ts",
+        help="the file to train on: .csv, .parquet, .npz or .ts",
     )  # fmt: skip
     task: Literal["classification", "regression", "tagging", "forecasting"] | None = option(
         group="data", required=True,
@@ -229,7 +230,8 @@ def _columns(options: Options) -> "Columns | None":
 
     given = options.columns
     for flag, file in (("DATA", options.data), ("--validation_data", options.validation_data)):
-        if file is not None and not file.lower().endswith(".csv") and given != ColumnNames():
+        table = file is None or file.lower().endswith((".csv", ".parquet"))
+        if not table and given != ColumnNames():
             raise UsageError(f"--columns: {flag} {file} has no columns; leave these options out")
     target = _names(given.target)
     return Columns(

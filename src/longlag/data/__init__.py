@@ -7,7 +7,8 @@
     answers = preparation.restore(outputs, batch.lengths)   # in the user's units
     write_predictions("answers.csv", train, answers)
 
-NumPy alone; `.ts` files need the extra `longlag[ts]`.
+NumPy alone; frames and `.parquet` files need the extra `longlag[tables]`, `.ts` files
+`longlag[ts]`.
 """
 
 from longlag.data.columns import Columns
@@ -19,7 +20,7 @@ from longlag.data.predictions import (
     write_predictions,
 )
 from longlag.data.preparation import Preparation
-from longlag.data.reading import read
+from longlag.data.reading import from_frame, read
 from longlag.data.scaling import Scaling
 from longlag.data.sequences import SequenceData
 from longlag.data.task import TASKS, Task
@@ -35,6 +36,7 @@ __all__ = [
     "SequenceData",
     "Task",
     "ValuePredictions",
+    "from_frame",
     "read",
     "write_predictions",
 ]

@@ -12,8 +12,9 @@ from longlag.messages import GuidedError, Part
 class DataError(GuidedError):
     """Data that cannot be used as they are.
 
-    The message names the file, the row (line of the file, from 1) and the column, or the index
-    [n, t, c] (from 0) of an array, then what came, what was expected and how to mend it.
+    The message names the file, the row (line of a text from 1, row of a Parquet file or a frame
+    from 0) and the column, or the index [n, t, c] (from 0) of an array, then what came, what was
+    expected and how to mend it.
 
     Example:
         >>> raise DataError("speech.csv, row 7, column 'f0': an empty cell")
@@ -24,10 +25,10 @@ class DataError(GuidedError):
 
 
 class Problems:
-    """Collects the problems of one file; keeps the first by row and the count of all."""
+    """Collects the problems of one table; keeps the first by row and the count of all."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, source: str | Path) -> None:
+        self._source = source
         self._first: tuple[int, tuple[Part, ...]] | None = None
         self._count = 0
 
@@ -37,11 +38,14 @@ class Problems:
         if self._first is None or row < self._first[0]:
             self._first = (row, message)
 
+    def __bool__(self) -> bool:
+        return self._count > 0
+
     def raise_any(self) -> None:
         """Raise the first problem as a `DataError`, if there is one."""
         if self._first is not None:
             row, message = self._first
-            raise DataError(f"{self._path}, row {row}, ", *message, and_others(self._count))
+            raise DataError(f"{self._source}, row {row}, ", *message, and_others(self._count))
 
 
 def and_others(count: int) -> str:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from numpy.typing import NDArray
 
 from longlag.data.cells import numbers
 from longlag.data.errors import Problems
-from longlag.data.sequences import Array
+from longlag.data.roles import Roles
+from longlag.data.sequences import Array, SequenceData
 from longlag.messages import Fix
 
 _FOR_LABELS = Fix("labels", "use the task classification for labels, or name another target column")
@@ -23,6 +24,68 @@ def factorise(cells: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
     seen: dict[str, int] = {}
     codes = np.fromiter((seen.setdefault(cell, len(seen)) for cell in cells), np.int64, len(cells))
     return codes, list(seen)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The R rows of a table, in its order.
+
+    `series` are positions in `names`; `lines` says where each row stands, for messages; `times`
+    are values that sort, with their text, or None where the rows are in order.
+    """
+
+    features: Float32[Array, "R C"]
+    lines: Int64[Array, " R"]
+    series: Int64[Array, " R"]
+    names: Sequence[str]
+    times: tuple[NDArray[Any], NDArray[np.str_]] | None
+    answers: Sequence[Answers]
+
+
+def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
+    """The sequences of these rows.
+
+    Raises:
+        DataError: there are problems so far, a time is twice in a series, or a target changes
+            within one.
+    """
+    problems.raise_any()
+    if rows.times is None:
+        layout = Layout.of(rows.series, np.arange(len(rows.lines)))
+    else:
+        layout = Layout.of(rows.series, rows.times[0])
+        layout.check_times(rows.times[1], rows.names, rows.lines, roles.time, problems)
+    answers = rows.answers
+    if not roles.require_target and all(not answer.given.any() for answer in answers):
+        answers = []
+    target = None
+    if answers:
+        target = gather_answers(answers, roles.task, layout, rows.names, rows.lines, problems)
+    problems.raise_any()
+    return SequenceData(
+        x=layout.pad(rows.features),
+        lengths=layout.lengths,
+        target=target,
+        names=tuple(rows.names),
+        feature_names=roles.features,
+        target_names=roles.target_names,
+        times=None if rows.times is None else layout.pad(rows.times[1]),
+    )
+
+
+def check_ids(
+    series: Int64[Array, " R"],
+    names: Sequence[str],
+    lines: Int64[Array, " R"],
+    column: str,
+    problems: Problems,
+) -> None:
+    """Report each row without the id of a series."""
+    if "" in names:
+        for at in np.flatnonzero(series == names.index("")):
+            problems.add(
+                int(lines[at]), f"column {column!r}: an empty cell, expected the id of a series"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +120,14 @@ class Layout:
 
     def pad(self, values: NDArray[Any]) -> NDArray[Any]:
         """(R, ...) as (N, T, ...), with zeros or empty text beyond the end."""
-        shape = (len(self.lengths), int(self.lengths.max()), *values.shape[1:])
-        padded = np.zeros(shape, values.dtype)
-        padded[self.series, self.step] = values[self.order]
-        return padded
+        count, longest = len(self.lengths), int(self.lengths.max())
+        padded = np.zeros((count * longest, *values.shape[1:]), values.dtype)
+        padded[self.series * longest + self.step] = values[self.order]
+        return padded.reshape(count, longest, *values.shape[1:])
 
     def check_times(
         self,
-        cells: Sequence[str],
+        cells: NDArray[np.str_],
         names: Sequence[str],
         lines: Int64[Array, " R"],
         column: str | None,
@@ -76,8 +139,8 @@ class Layout:
             problems.add(
                 int(lines[second]),
                 f"column {column!r}: series {names[int(self.series[at])]!r} has the time "
-                f"{cells[second]!r} already in row {lines[first]}; expected each time once in a "
-                "series. Drop one of the rows, or give another series id",
+                f"{cells[second].item()!r} already in row {lines[first]}; expected each time once "
+                "in a series. Drop one of the rows, or give another series id",
             )
 
 
@@ -90,6 +153,17 @@ class Answers:
     given: Bool[Array, " R"]
     labels: NDArray[np.str_] | None
 
+    @classmethod
+    def of_labels(cls, column: str, codes: Int64[Array, " R"], labels: Sequence[str]) -> Answers:
+        """Labels by their position among the distinct ones, of which "" is none."""
+        texts = np.array(labels)
+        return cls(column, codes, (texts != "")[codes], texts)
+
+    @classmethod
+    def of_numbers(cls, column: str, values: Float64[Array, " R"]) -> Answers:
+        """Numbers, of which NaN is none."""
+        return cls(column, values, ~np.isnan(values), None)
+
 
 def read_answers(
     cells: Sequence[str], task: str, lines: Int64[Array, " R"], column: str, problems: Problems
@@ -97,10 +171,8 @@ def read_answers(
     """The cells of a target column, as labels or numbers."""
     if task == "regression":
         values = numbers(cells, lines, column, problems, empty=True, for_text=_FOR_LABELS)
-        return Answers(column, values, ~np.isnan(values), None)
-    codes, labels = factorise(cells)
-    texts = np.array(labels)
-    return Answers(column, codes, (texts != "")[codes], texts)
+        return Answers.of_numbers(column, values)
+    return Answers.of_labels(column, *factorise(cells))
 
 
 def gather_answers(

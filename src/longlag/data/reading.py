@@ -1,8 +1,9 @@
-"""One entry to the files of a user, by suffix."""
+"""The entries to a user's data: files by suffix, and frames."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 from longlag.data.columns import Columns
 from longlag.data.errors import DataError, listing, suggestion
@@ -12,7 +13,7 @@ from longlag.data.read_ts import read_ts
 from longlag.data.sequences import SequenceData
 from longlag.data.task import check_task
 
-SUFFIXES = (".csv", ".npz", ".ts")
+SUFFIXES = (".csv", ".parquet", ".npz", ".ts")
 
 
 def read(
@@ -27,7 +28,9 @@ def read(
     - `.csv`: long form, one row per step: series, time, features and target, as `columns` says.
       The rows of a series may lie apart and are sorted by time; a repeated time is an error. A
       target of a series stands in each of its rows or in its last only. UTF-8, commas; blanks
-      around a cell do not count.
+      around a cell do not count. The extra `longlag[tables]` makes it ten times as fast.
+    - `.parquet`: a table as in `.csv`, with the types of `from_frame`:
+      `pip install "longlag[tables]"`.
     - `.npz`: x (N, T, C) or (N, T); y (N,) labels, (N,) or (N, D) numbers, or (N, T) labels;
       optionally lengths (N,). Nothing is unpickled. What lies beyond a length is not looked at.
     - `.ts` of the UEA archive, read by aeon: `pip install "longlag[ts]"`.
@@ -37,15 +40,15 @@ def read(
     Args:
         path: the file.
         task: "classification", "regression", "tagging" or "forecasting".
-        columns: the roles of the columns of a `.csv`; the other formats have none.
+        columns: the roles of the columns of a `.csv` or `.parquet`; the others have none.
         require_target: False for files to predict: the target may be absent or wholly empty.
 
     Raises:
         DataError: the file is missing or not as above; the message names the file, the row
             and the column, or the index, and counts further problems.
-        ImportError: a `.ts` file, and aeon is not installed.
+        ImportError: a `.ts` file and aeon, or a `.parquet` file and pyarrow is not installed.
 
-    Cost: linear in the size of the file, but for the sort of the rows of a `.csv`.
+    Cost: linear in the size of the file, but for the sort of the rows of a table.
 
     Example:
         >>> import tempfile
@@ -70,8 +73,61 @@ def read(
         folder = path.parent
         present = [other.name for other in folder.iterdir()] if folder.is_dir() else []
         raise DataError(f"{path}: there is no such file{suggestion(path.name, present)}")
+    columns = Columns() if columns is None else columns
     if suffix == ".csv":
-        return read_csv(path, task, Columns() if columns is None else columns, require_target)
+        return read_csv(path, task, columns, require_target)
+    if suffix == ".parquet":
+        return _arrow(f"{path}: reading .parquet files").read_parquet(
+            path, task, columns, require_target
+        )
     if suffix == ".npz":
         return read_npz(path, task, require_target)
     return read_ts(path, task, require_target)
+
+
+def from_frame(
+    frame: object, *, task: str, columns: Columns | None = None, require_target: bool = True
+) -> SequenceData:
+    """Take N sequences, and what is to be predicted of them, from a data frame in long form.
+
+    As `read` takes them from a `.csv` with the same cells. Any frame that gives an Arrow stream
+    will do: pandas, polars (not lazy), pyarrow, DuckDB. A named index of pandas is a column.
+
+    - Features, and targets of regression: integers, floats, booleans as 0 and 1; text, categories
+      and decimals where each cell is a number.
+    - Series ids and labels: any type, as its text; categories as theirs.
+    - Time: numbers, dates, timestamps to the nanosecond, ISO 8601 text. With a time zone they are
+      kept, and written, in UTC.
+    - Null, and NaN of pandas, is an empty cell.
+
+    Args:
+        frame: the rows, one per step of a series; not changed.
+        task: "classification", "regression", "tagging" or "forecasting".
+        columns: the roles of the columns. Without `series` the one series is called "frame".
+        require_target: False for rows to predict: the target may be absent or wholly empty.
+
+    Raises:
+        DataError: the rows are not as above; the message names the row, from 0, and the column,
+            and counts further problems.
+        ImportError: pyarrow is not installed: `pip install "longlag[tables]"`.
+
+    Cost: that of a copy as float32 and a sort of the rows; text in Python, cell by cell.
+
+    Example:
+        >>> import pyarrow
+        >>> walks = {"series": [7, 8, 7], "time": [1, 1, 2], "speed": [0.5, 2, 0.7]}
+        >>> data = from_frame(pyarrow.table(walks), task="forecasting")
+        >>> data.names, data.lengths.tolist(), data.x.shape
+        (('7', '8'), [2, 1], (2, 2, 1))
+    """
+    check_task(task)
+    columns = Columns() if columns is None else columns
+    return _arrow("reading a frame").read_frame(frame, task, columns, require_target)
+
+
+def _arrow(what: str) -> ModuleType:
+    try:
+        from longlag.data import arrow
+    except ImportError as error:
+        raise ImportError(f'{what} needs pyarrow: pip install "longlag[tables]"') from error
+    return arrow

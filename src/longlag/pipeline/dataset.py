@@ -51,7 +51,7 @@ def read_parts(
     Args:
         path: the file to train on.
         task: what is to be predicted.
-        columns: the roles of the columns of a `.csv`.
+        columns: the roles of the columns of a table.
         share: how much to hold out: of each class, of the series, or of the time.
         other: a file of its own for validation instead.
         seed: for the draw.
@@ -214,6 +214,9 @@ def _place(path: Path, data: SequenceData, label: Any) -> str:
     index = np.argwhere(data.target == label)[0].tolist()
     if suffix == ".npz":
         return f"y{index}"
+    if suffix == ".parquet":
+        step = "" if data.times is None or not index[1:] else f" at {data.times[tuple(index)]}"
+        return f"series {data.names[index[0]]!r}{step}, column {data.target_names[0]!r}"
     with open(path, encoding="utf-8", errors="replace") as file:
         head = next(at for at, text in enumerate(file, 1) if text.lower().startswith("@data"))
     return f"row {head + 1 + index[0]}, column 'target'"

@@ -1,0 +1,231 @@
+"""Tables through Arrow: frames of pandas, polars and others, Parquet files, and CSV read quickly.
+
+The one file that imports pyarrow (the extra `longlag[tables]`). Columns with a type are taken as
+they are; all others go the way of the cells of a text, so that the answers and the messages are
+the same.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float64, Int64
+from numpy.typing import NDArray
+from pyarrow import csv, parquet
+
+from longlag.data.cells import FLOAT32_MAX, numbers
+from longlag.data.columns import Columns
+from longlag.data.errors import DataError, Problems
+from longlag.data.long_form import (
+    Answers,
+    Rows,
+    assemble,
+    check_ids,
+    factorise,
+    read_answers,
+)
+from longlag.data.roles import Roles, find_roles
+from longlag.data.sequences import Array, SequenceData
+from longlag.data.timestamps import parse_times
+
+_BLOCK = 1 << 22  # bytes; a row must fit into one
+_UNNAMED = "__index_level_"  # what pandas calls a part of an index that has no name
+
+
+def read_frame(frame: object, task: str, columns: Columns, require_target: bool) -> SequenceData:
+    """The sequences of a frame. See `from_frame`."""
+    try:
+        table = pa.table(frame)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise DataError(
+            f"frame: {type(frame).__name__} cannot be read as a table ({error}); expected a "
+            "DataFrame of pandas or polars or a table of pyarrow, each column of one type"
+        ) from error
+    names = [name for name in table.column_names if not name.startswith(_UNNAMED)]
+    roles = find_roles("frame", "frame", names, columns, task, require_target)
+    return _sequences(table, "frame", "frame", roles)
+
+
+def read_parquet(path: Path, task: str, columns: Columns, require_target: bool) -> SequenceData:
+    """The sequences of a Parquet file. See `read`."""
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = [name for name in file.schema_arrow.names if not name.startswith(_UNNAMED)]
+            roles = find_roles(path, str(path), names, columns, task, require_target)
+            table = file.read(columns=roles.used)
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: not a Parquet file that can be read ({error})") from error
+    return _sequences(table, path, path.stem, roles)
+
+
+def read_csv_quickly(
+    path: Path, names: Sequence[str], header_lines: int, roles: Roles
+) -> SequenceData | None:
+    """The sequences of a CSV file; None where anything is wrong, or only Python can read it.
+
+    Args:
+        path: the file.
+        names: its columns.
+        header_lines: how many lines the names take.
+        roles: of the columns.
+    """
+    quoted = _quoted(path)
+    if quoted is None:
+        return None
+    numeric = {*roles.features, *(roles.answers if roles.task == "regression" else ())}
+    try:
+        table = csv.read_csv(
+            path,
+            csv.ReadOptions(column_names=list(names), skip_rows=header_lines, block_size=_BLOCK),
+            csv.ParseOptions(newlines_in_values=quoted),
+            csv.ConvertOptions(
+                column_types={
+                    name: pa.float64() if name in numeric else pa.string() for name in names
+                },
+                null_values=[""],
+                strings_can_be_null=False,
+            ),
+        )
+        return _sequences(table, path, path.stem, roles)
+    except (DataError, pa.ArrowException):
+        return None
+
+
+def _quoted(path: Path) -> bool | None:
+    """Whether cells are quoted; None where a quote does not open, close or double as it must.
+
+    Arrow passes over such quotes, and over NUL, which Python refuses.
+    """
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        if text.find(b"\0") >= 0:
+            return None
+        if text.find(b'"') < 0:
+            return False
+        at = np.flatnonzero(np.frombuffer(text, np.uint8) == ord('"'))
+        opening, closing = at[::2], at[1::2]
+        if len(opening) != len(closing):
+            return None
+        doubled = closing[:-1] + 1 == opening[1:]
+        first = opening[0] in (0, len(codecs.BOM_UTF8))
+        last = closing[-1] + 1 == len(text)
+        around = np.frombuffer(text, np.uint8)[np.stack([opening - 1, (closing + 1) % len(text)])]
+    opens, closes = np.isin(around, np.frombuffer(b",\r\n", np.uint8))
+    opens |= np.append(first, doubled)
+    closes |= np.append(doubled, last)
+    return True if opens.all() and closes.all() else None
+
+
+def _sequences(table: pa.Table, source: str | Path, alone: str, roles: Roles) -> SequenceData:
+    """The sequences of a table; `alone` names the series of a table that is one."""
+    if table.num_rows == 0:
+        raise DataError(f"{source}: no rows; expected one row per step")
+    problems = Problems(source)
+    lines = np.arange(table.num_rows)
+    features = np.empty((len(lines), len(roles.features)), np.float32)
+    for c, name in enumerate(roles.features):
+        column = _without_booleans(table[name])
+        values = _numbers(column, limit=FLOAT32_MAX)
+        if values is None:
+            values = numbers(_cells(column), lines, name, problems, limit=FLOAT32_MAX)
+        features[:, c] = values
+    series, times = (np.zeros(len(lines), np.int64), [alone]), None
+    if roles.series is not None:
+        series = _factorise(table[roles.series])
+        check_ids(*series, lines, roles.series, problems)
+    if roles.time is not None:
+        times = _times(table[roles.time], lines, roles.time, problems)
+    answers = [_answers(table[name], roles.task, lines, name, problems) for name in roles.answers]
+    return assemble(Rows(features, lines, *series, times, answers), roles, problems)
+
+
+def _without_booleans(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
+
+
+def _numbers(
+    column: pa.ChunkedArray, limit: float = math.inf, empty: bool = False
+) -> Float64[Array, " R"] | None:
+    """The column as finite numbers up to `limit` in size, NaN for null where `empty`; or None."""
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        return None
+    missing = None
+    if column.null_count:
+        missing = _array(column.is_null().cast(pa.uint8())) == 1
+        column = column.cast(pa.float64(), safe=False).fill_null(math.nan)
+    values = _array(column).astype(np.float64, copy=False)
+    usable = np.isfinite(values) & (np.abs(values) <= limit)
+    if empty and missing is not None:
+        usable |= missing
+    return values if usable.all() else None
+
+
+def _array(column: pa.ChunkedArray) -> NDArray[Any]:
+    """A column of numbers without null, in NumPy; `to_numpy` would import pandas for it."""
+    return np.concatenate([np.from_dlpack(chunk) for chunk in column.chunks])
+
+
+def _cells(column: pa.ChunkedArray) -> list[str]:
+    """The column as a text would have it: "" for null, timestamps as ISO 8601, zoned in UTC."""
+    if pa.types.is_timestamp(column.type):
+        instants = _instants(column)
+        whole = (instants.astype("datetime64[s]") == instants) | np.isnat(instants)
+        texts = np.datetime_as_string(
+            instants,
+            unit="s" if whole.all() else column.type.unit,
+            timezone="naive" if column.type.tz is None else "UTC",
+        )
+        return np.where(np.isnat(instants), "", texts).tolist()
+    return ["" if value is None else str(value).strip() for value in column.to_pylist()]
+
+
+def _instants(column: pa.ChunkedArray) -> NDArray[np.datetime64]:
+    counts = column.cast(pa.int64())
+    if column.null_count:
+        counts = counts.fill_null(np.iinfo(np.int64).min)
+    return _array(counts).view(f"datetime64[{column.type.unit}]")
+
+
+def _factorise(column: pa.ChunkedArray) -> tuple[Int64[Array, " R"], list[str]]:
+    """A number for each distinct text, by first appearance: (codes, texts)."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_nested(column.type):
+        return factorise(_cells(column))
+    encoded = column.dictionary_encode("encode").unify_dictionaries()
+    distinct = pa.chunked_array([encoded.chunk(0).dictionary])
+    codes, texts = factorise(_cells(distinct))
+    return codes[_array(pa.chunked_array([chunk.indices for chunk in encoded.chunks]))], texts
+
+
+def _times(
+    column: pa.ChunkedArray, lines: Int64[Array, " R"], name: str, problems: Problems
+) -> tuple[NDArray[Any], NDArray[np.str_]]:
+    """Values that sort, and their text; a time that many series share is parsed once."""
+    codes, texts = _factorise(column)
+    cells = np.array(texts)[codes]
+    if pa.types.is_timestamp(column.type) and not column.null_count:
+        return _instants(column), cells  # nanoseconds stay apart
+    trial = Problems(name)
+    values = parse_times(texts, np.arange(len(texts)), name, trial)
+    if trial:
+        return parse_times(cells.tolist(), lines, name, problems), cells
+    return values[codes], cells
+
+
+def _answers(
+    column: pa.ChunkedArray, task: str, lines: Int64[Array, " R"], name: str, problems: Problems
+) -> Answers:
+    if task != "regression":
+        return Answers.of_labels(name, *_factorise(column))
+    column = _without_booleans(column)
+    values = _numbers(column, empty=True)
+    if values is None:
+        return read_answers(_cells(column), task, lines, name, problems)
+    return Answers.of_numbers(name, values)

@@ -1,0 +1,122 @@
+"""From the names of a table's columns to what each is used for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from longlag.data.columns import Columns
+from longlag.data.errors import DataError, listing, suggestion
+from longlag.messages import Fix
+
+_ROLES = Fix(
+    "roles", "or say which column is what with Columns(series=, time=, features=, target=)"
+)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The columns of one table that are used, all of which are there.
+
+    `answers` are the target columns to read, none for forecasting; `target_names` is what is
+    predicted, whether it is there or not. Where not `require_target`, all answers may be empty.
+    """
+
+    task: str
+    require_target: bool
+    series: str | None
+    time: str | None
+    features: tuple[str, ...]
+    answers: tuple[str, ...]
+    target_names: tuple[str, ...]
+
+    @property
+    def used(self) -> list[str]:
+        """The columns to read."""
+        ids = [name for name in (self.series, self.time) if name is not None]
+        return [*ids, *self.features, *self.answers]
+
+
+def find_roles(
+    source: str | Path,
+    header: str,
+    names: Sequence[str],
+    columns: Columns,
+    task: str,
+    require_target: bool,
+) -> Roles:
+    """The roles of the columns with these names.
+
+    Args:
+        source: the table, for messages.
+        header: where its names stand, for messages.
+        names: the columns that there are.
+        columns, task, require_target: see `read`.
+
+    Raises:
+        DataError: a name is missing, empty or twice there, or no column is left for the features.
+    """
+    targets = columns.targets(task)
+    _check_names(header, names)
+    there = set(names)
+    named = [name for name in (columns.series, columns.time) if name is not None]
+    answers = () if task == "forecasting" or targets is None else targets
+    present = [name for name in answers if name in there]
+    if require_target or present:
+        named += answers
+    features = columns.features
+    if features is None:
+        features = tuple(name for name in names if name not in named)
+        if not features:
+            raise DataError(
+                f"{header}: no column is left for the features; the columns are "
+                f"{listing(names)}, of which {listing(named)} have another role"
+            )
+    predicted = targets if task == "forecasting" and targets is not None else ()
+    for name in (*named, *features, *predicted):
+        if name not in there:
+            raise DataError(
+                f"{header}: there is no column {name!r}; the columns are "
+                f"{listing(names)}. Rename it, ",
+                _ROLES,
+                suggestion(name, names),
+            )
+    for name in predicted:
+        if name not in features:
+            raise DataError(
+                f"{source}, column {name!r}: forecasting predicts features only; add it "
+                f"to features={listing(features)}"
+            )
+    return Roles(
+        task=task,
+        require_target=require_target,
+        series=columns.series,
+        time=columns.time,
+        features=features,
+        answers=answers if present else (),
+        target_names=features if targets is None else targets,
+    )
+
+
+def _check_names(header: str, names: Sequence[str]) -> None:
+    if not any(names):
+        raise DataError(f"{header}: expected the names of the columns, got nothing")
+    if len(names) == 1:
+        for separator in (";", "\t", "|"):
+            if separator in names[0]:
+                raise DataError(
+                    f"{header}: one column named {names[0]!r}; the cells seem to be "
+                    f"separated by {separator!r}, expected commas"
+                )
+    first: dict[str, int] = {}
+    for at, name in enumerate(names, start=1):
+        if not name:
+            raise DataError(
+                f"{header}: column {at} has no name; name it or drop it "
+                "(pandas writes such an index: use to_csv(..., index=False))"
+            )
+        if first.setdefault(name, at) != at:
+            raise DataError(
+                f"{header}: columns {first[name]} and {at} are both named {name!r}; rename one"
+            )
