@@ -17,6 +17,7 @@ PAGES = [
     "chunker.md",
     "choosing.md",
     "coming_from.md",
+    "data.md",
     "gradients.md",
     "kernels.md",
     "memory.md",

@@ -1,6 +1,7 @@
 """`longlag predict`: the table, standard output, the score."""
 
 import numpy as np
+import pandas
 import pytest
 
 import longlag as ll
@@ -119,3 +120,26 @@ def test_a_model_without_preparation_is_refused(longlag, folder, new_walks_csv):
     refused = longlag("predict", "bare.longlag", new_walks_csv)
     assert refused.status == 2
     assert "longlag train" in refused.err
+
+
+def test_parquet_answers_as_csv(longlag, folder, walks_csv, new_walks_csv, small, rows_of):
+    tables = {}
+    for name, path in (("walks", walks_csv), ("new", new_walks_csv)):
+        tables[name] = pandas.read_csv(path)
+        tables[name].to_parquet(folder / f"{name}.parquet")
+    assert longlag("train", walks_csv, *small, "--output", "of_csv.longlag").status == 0
+    done = longlag("train", "walks.parquet", *small)
+    assert done.status == 0, done.err
+    assert "new.parquet" in done.out
+    for model, data in (("of_csv.longlag", new_walks_csv), ("model.longlag", "new.parquet")):
+        assert longlag("predict", model, data, "--output", f"{model}.csv").status == 0
+    assert rows_of(folder / "model.longlag.csv") == rows_of(folder / "of_csv.longlag.csv")
+    assert longlag("report", "model.longlag", "new.parquet").status == 0
+
+    tables["new"]["target"] = "sideways"
+    tables["new"].to_parquet(folder / "other.parquet")
+    refused = longlag("predict", "model.longlag", "other.parquet", "--output", "other.csv")
+    assert refused.status == 2
+    first = tables["new"]["series"][0]
+    assert f"other.parquet, series {first!r}, column 'target': the class 'side" in refused.err
+    assert not (folder / "other.csv").exists()

@@ -284,7 +284,7 @@ def test_what_is_no_frame_or_holds_nothing_is_refused():
 
 
 def test_a_very_wide_table(tmp_path):
-    width = 20_000
+    width = 5_000
     values = np.random.default_rng(0).normal(size=(3, width)).astype(np.float32)
     frame = polars.DataFrame(values, [f"f{c}" for c in range(width)])
     columns = Columns(series=None, time=None)
@@ -321,7 +321,7 @@ def test_what_is_wrong_in_parquet_names_the_file(write, tmp_path):
 
 def quickly(path: Path, task: str, columns: Columns) -> SequenceData | None:
     """What the fast reader alone makes of a file with its header in the first line."""
-    names = path.read_bytes().split(b"\n")[0].decode().split(",")
+    names = path.read_bytes().splitlines()[0].decode().split(",")
     roles = find_roles(path, str(path), names, columns, task, True)
     return read_csv_quickly(path, names, 1, roles)
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
-from pyarrow import csv, parquet
+from pyarrow import compute, csv, parquet
 
 from longlag.data.cells import FLOAT32_MAX, numbers
 from longlag.data.columns import Columns
@@ -35,7 +35,6 @@ from longlag.data.roles import Roles, find_roles
 from longlag.data.sequences import Array, SequenceData
 from longlag.data.timestamps import parse_times
 
-_BLOCK = 1 << 22  # bytes; a row must fit into one
 _UNNAMED = "__index_level_"  # what pandas calls a part of an index that has no name
 
 
@@ -83,7 +82,7 @@ def read_csv_quickly(
     try:
         table = csv.read_csv(
             path,
-            csv.ReadOptions(column_names=list(names), skip_rows=header_lines, block_size=_BLOCK),
+            csv.ReadOptions(column_names=list(names), skip_rows=header_lines),
             csv.ParseOptions(newlines_in_values=quoted),
             csv.ConvertOptions(
                 column_types={
@@ -113,7 +112,8 @@ def _quoted(path: Path) -> bool | None:
         if len(opening) != len(closing):
             return None
         doubled = closing[:-1] + 1 == opening[1:]
-        first = opening[0] in (0, len(codecs.BOM_UTF8))
+        mark = codecs.BOM_UTF8
+        first = opening[0] == (len(mark) if text[: len(mark)] == mark else 0)
         last = closing[-1] + 1 == len(text)
         around = np.frombuffer(text, np.uint8)[np.stack([opening - 1, (closing + 1) % len(text)])]
     opens, closes = np.isin(around, np.frombuffer(b",\r\n", np.uint8))
@@ -198,7 +198,7 @@ def _factorise(column: pa.ChunkedArray) -> tuple[Int64[Array, " R"], list[str]]:
         column = column.cast(column.type.value_type)
     if pa.types.is_nested(column.type):
         return factorise(_cells(column))
-    encoded = column.dictionary_encode("encode").unify_dictionaries()
+    encoded = compute.dictionary_encode(column, null_encoding="encode").unify_dictionaries()
     distinct = pa.chunked_array([encoded.chunk(0).dictionary])
     codes, texts = factorise(_cells(distinct))
     return codes[_array(pa.chunked_array([chunk.indices for chunk in encoded.chunks]))], texts
