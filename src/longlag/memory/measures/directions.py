@@ -72,13 +72,14 @@ def reads_back_inside(module: nn.Module) -> bool:
 
 
 def each_direction(
-    layer: nn.Module, inputs: Inputs, measure: Callable[[Direction], T]
+    model: nn.Module, inputs: Inputs, measure: Callable[[Direction], T]
 ) -> T | Directions[T]:
-    """Measure a module, or each of the two directions of a bidirectional one.
+    """Measure the recurrent module of a model, or each direction of a bidirectional one.
 
     Raises:
         ValueError: as :func:`directions_of`.
     """
+    layer = recurrent_of(model)
     both = directions_of(layer, inputs)
     return measure(Direction(layer, inputs)) if both is None else Directions(*map(measure, both))
 

@@ -28,7 +28,7 @@ from longlag.memory.measures.horizon import horizon, horizons
 from longlag.memory.measures.term_norms import term_norms
 from longlag.scan.inputs import to_batch_first
 
-__all__ = ["ErrorFlow", "LayerFlow", "entrances", "error_flow", "product", "renamed"]
+__all__ = ["ErrorFlow", "LayerFlow", "entrances", "error_flow", "last_step", "product", "renamed"]
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,20 @@ class ErrorFlow:
 def product(output: Tensor, target: Tensor) -> Tensor:
     """A loss whose error at the output is the target."""
     return (output * target).sum()
+
+
+def last_step(marked: Tensor, remaining: Tensor) -> int | None:
+    """The marked step that is nearest to the end of its sequence, as a negative number from there.
+
+    Args:
+        marked: (N, T); None is returned where no step is.
+        remaining: (N, T), from :attr:`longlag.layers.inputs.Inputs.remaining`.
+
+    >>> last_step(torch.tensor([[True, False, False]]), torch.tensor([[1, 0, -1]]))
+    -2
+    """
+    distances = remaining[marked & (remaining >= 0)]
+    return -1 - int(distances.min()) if distances.numel() else None
 
 
 def renamed(flow: LayerFlow, path: str) -> LayerFlow:

@@ -9,13 +9,7 @@ from torch import Tensor, nn
 from longlag.gradients.runs.layer_run import LayerRun
 from longlag.gradients.runs.model_run import ModelRun
 from longlag.layers.inputs import Inputs
-from longlag.memory.measures.directions import (
-    Direction,
-    Directions,
-    each_direction,
-    in_order_of_x,
-    recurrent_of,
-)
+from longlag.memory.measures.directions import Direction, Directions, each_direction, in_order_of_x
 from longlag.memory.measures.linear import Linear, apart_from_padding, joint_size, stretches
 
 __all__ = ["state_jacobians"]
@@ -72,7 +66,7 @@ def state_jacobians(
     >>> state_jacobians(layer, torch.ones(2, 5, 3)).shape
     torch.Size([2, 5, 8, 8])
     """
-    return each_direction(recurrent_of(layer), Inputs(x, lengths, resets, state), _of_direction)
+    return each_direction(layer, Inputs(x, lengths, resets, state), _of_direction)
 
 
 @torch.no_grad()

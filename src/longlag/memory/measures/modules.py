@@ -1,7 +1,9 @@
-"""The recurrent modules of any model, each as a module of longlag with the same weights."""
+"""The recurrent modules of any model, as modules of longlag with the same weights; their mode."""
 
 import copy
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 from longlag.layers import Bidirectional, Recurrent, Stack, from_torch
 from longlag.layers.base import RecurrentModule
 
-__all__ = ["TORCH_MODULES", "reader_of", "recurrent_modules", "without_hooks"]
+__all__ = ["TORCH_MODULES", "evaluation_mode", "reader_of", "recurrent_modules", "without_hooks"]
 
 TORCH_MODULES = (nn.RNN, nn.LSTM, nn.GRU)
 _OURS = (Recurrent, Stack, Bidirectional)
@@ -98,3 +100,22 @@ def without_hooks(module: nn.Module, known: dict[int, nn.Module] | None = None) 
             for name, child in module._modules.items()
         }
     return known[id(module)]
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode, and each of its modules back into its own mode after.
+
+    >>> layer = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5).eval())
+    >>> with evaluation_mode(layer):
+    ...     assert not layer.training
+    >>> layer.training, layer[1].training
+    (True, False)
+    """
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

@@ -17,20 +17,9 @@ from longlag.gradients.runs.layer_run import LayerRun
 from longlag.gradients.runs.model_run import ModelRun
 from longlag.layers.inputs import Inputs
 from longlag.memory.measures import chain_norms
-from longlag.memory.measures.chain_norms import (
-    ChainNorms,
-    chunks,
-    exact_norms,
-    vector_norms,
-    vectors_for,
-)
+from longlag.memory.measures.chain_norms import ChainNorms
 from longlag.memory.measures.chains import Chains, draw_chains, reach_of
-from longlag.memory.measures.directions import (
-    Direction,
-    Directions,
-    each_direction,
-    recurrent_of,
-)
+from longlag.memory.measures.directions import Direction, Directions, each_direction
 from longlag.memory.measures.linear import joint_size
 
 __all__ = ["JacobianNorms", "LogStatistics", "jacobian_norms"]
@@ -187,7 +176,7 @@ def jacobian_norms(
     def of(direction: Direction) -> JacobianNorms:
         return _of_direction(direction, lags, sample, seed, method, smallest)
 
-    return each_direction(recurrent_of(model), Inputs(x, lengths, resets, state), of)
+    return each_direction(model, Inputs(x, lengths, resets, state), of)
 
 
 def _check(lags: Any, sample: Any, method: Any, smallest: Any) -> None:
@@ -219,7 +208,7 @@ def _of_direction(
     longest = chosen[-1] if chosen else 0
     weights = 2.0 * sum(_numbers(layer) for layer in run.layers)
     generator = torch.Generator().manual_seed(seed)
-    one = longest * weights * vectors_for(size, longest)
+    one = longest * weights * chain_norms.vectors_for(size, longest)
     count = max(2, min(CHAINS, int(BUDGET / max(1.0, one)))) if sample is None else sample
     sequences, ends = draw_chains(direction.inputs.ends, steps, count, generator)
     reach = reach_of(sequences, ends, run.inputs.resets)
@@ -228,11 +217,11 @@ def _of_direction(
         method = "exact" if smallest or cost <= EXACT else "vectors"
     smallest = method == "exact" if smallest is None else smallest
     parts = []
-    for part in chunks(ends.shape[-1], _at_once(run.layers, method, longest)):
+    for part in chain_norms.chunks(ends.shape[-1], _at_once(run.layers, method, longest)):
         chains = Chains(run.layers, sequences[..., part], ends[..., part],
                         reach[..., part].clamp(max=longest))  # fmt: skip
         if method == "exact":
-            parts.append(exact_norms(chains, chosen, smallest))
+            parts.append(chain_norms.exact_norms(chains, chosen, smallest))
         else:
             parts.append(_vector_norms(chains, chosen, generator))
     at = torch.tensor(chosen, dtype=torch.int64, device=ends.device)
@@ -251,7 +240,7 @@ def _of_direction(
 def _vector_norms(chains: Chains, lags: Sequence[int], generator: torch.Generator) -> ChainNorms:
     """The same as `vector_norms`, but NaN where weights or states are not finite."""
     try:
-        return vector_norms(chains, lags, generator)
+        return chain_norms.vector_norms(chains, lags, generator)
     except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
         weights = [w for run in chains.passes for _, w in run.layer.named_parameters()]
         drives = [run.drive for run in chains.passes]
@@ -272,5 +261,5 @@ def _at_once(passes: Sequence[LayerRun], method: str, longest: int) -> int:
     """How many chains are followed side by side."""
     size, drives = joint_size(passes), sum(run.drive.shape[-1] for run in passes)
     replicas = passes[0].layer.replicas or 1
-    rows = size if method == "exact" else vectors_for(size, longest)
+    rows = size if method == "exact" else chain_norms.vectors_for(size, longest)
     return max(1, chain_norms.AT_ONCE // (replicas * rows * (size + drives)))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from longlag.layers import Recurrent
 from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import recurrent_of
-from longlag.memory.measures.inputs import evaluation_mode
+from longlag.memory.measures.modules import evaluation_mode
 
 __all__ = ["StateNorms", "state_norms"]
 

@@ -68,18 +68,10 @@ class Numbers(NamedTuple):
 
 
 def numbers_of(
-    recurrent: nn.Module,
-    *,
-    steps: int,
-    lag: int | None,
-    fraction: float,
-    flow: ErrorFlow,
-    of_loss: bool,
-    facts: dict[str, SpectralFacts],
+    recurrent: nn.Module, *, steps: int, lag: int | None, fraction: float, flow: ErrorFlow,
+    of_loss: bool, facts: dict[str, SpectralFacts], exchange: PastEffects | None, finite: bool,
     lyapunov: LyapunovSpectrum | Directions[LyapunovSpectrum] | None,
-    exchange: PastEffects | None,
-    finite: bool,
-) -> Numbers:
+) -> Numbers:  # fmt: skip
     """The numbers of a recurrent module; the arguments are those of `MemoryReport`."""
     layers = entrances(flow)
     curves = [layer.by_lag.double() for layer in layers if layer.by_lag is not None]

@@ -10,9 +10,8 @@ from longlag.layers.composition import reduction_of
 from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import Direction, Directions, each_direction
 from longlag.memory.measures.exchange import PastEffects, past_effects
-from longlag.memory.measures.flow import ErrorFlow, error_flow, product
+from longlag.memory.measures.flow import ErrorFlow, error_flow, last_step, product
 from longlag.memory.measures.horizon import spread
-from longlag.memory.measures.inputs import last_step
 from longlag.memory.measures.lyapunov import LyapunovSpectrum, lyapunov_exponents
 
 __all__ = ["followed_error", "largest_exponents", "pasts_exchanged"]
@@ -34,13 +33,9 @@ EXCHANGED = 16
 
 
 def followed_error(
-    model: nn.Module,
-    inputs: Inputs,
-    target: Tensor | None,
-    loss: str | Loss | None,
-    step: int | None,
-    seed: int,
-) -> tuple[ErrorFlow, bool]:
+    model: nn.Module, inputs: Inputs, target: Tensor | None, loss: str | Loss | None,
+    step: int | None, seed: int,
+) -> tuple[ErrorFlow, bool]:  # fmt: skip
     """The flow of an error, and whether it is that of the loss.
 
     It is a random error at the output where there is no target, or none is due, or the error of

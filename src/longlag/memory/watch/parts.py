@@ -13,8 +13,7 @@ from torch import Tensor
 from longlag.layers import Bidirectional, Stack
 from longlag.layers.base import RecurrentModule
 from longlag.layers.inputs import Inputs
-from longlag.memory.measures.flow import ErrorFlow, error_flow, product, renamed
-from longlag.memory.measures.inputs import last_step
+from longlag.memory.measures.flow import ErrorFlow, error_flow, last_step, product, renamed
 
 __all__ = ["Part", "flow_of", "last_step_with_error", "parts_of"]
 
