@@ -57,7 +57,8 @@ class Advice:
         """
         if self._layer is None:
             raise ValueError(f"{self.name}: it asks for another training, and not for a layer")
-        return self._layer(**self._options | {"seed": seed} | options)
+        arguments: dict[str, Any] = {**self._options, "seed": seed, **options}
+        return self._layer(**arguments)
 
 
 def advise(kind: Kind, numbers: Numbers) -> tuple[Advice, ...]:
