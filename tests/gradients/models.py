@@ -2,6 +2,7 @@
 
 import torch
 from tests.conformance.test_own_cells import Clipped
+from tests.scan.cases import hidden_of
 
 import longlag as ll
 
@@ -22,6 +23,7 @@ def make(kind, reduce=None, direct=False, inputs=3, hidden=4, outputs=2):
     elif kind == "replicas":
         layer = ll.GRU(inputs, hidden, seed=1, replicas=2, **options)
     else:
+        hidden = hidden_of(getattr(ll.cells, kind)(), hidden)
         layer = CELLS[kind](inputs, hidden, seed=1, **options)
     return ll.SequenceModel(layer, outputs, reduce=reduce, direct=direct, seed=3)
 

@@ -47,7 +47,7 @@ def by_loop(model, x, target, loss, lengths, resets, state=None):
             # The error of each state with the others of the step held.
             new = tuple(part.clone() for part in new)
             for part in new:
-                part.retain_grad()
+                part.requires_grad_().retain_grad()
             states[number] = new
             visited[number].append(new)
             output = new[layer.recurrence.states.index(layer.recurrence.output)]

@@ -57,7 +57,7 @@ def steps_of(layer, drive, joint):
                 states[place] = new[place].clone()
             seen.append(new[place])
         for state in states:
-            state.retain_grad()
+            state.requires_grad_().retain_grad()
         visited.append(states)
         outputs.append(states[step.output])
     return visited, torch.stack(outputs, 1)

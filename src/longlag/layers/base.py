@@ -96,7 +96,7 @@ class RecurrentModule(nn.Module, ABC):
 
     def rows(self) -> "list[list[RecurrentModule]]":
         """The layers that lie on one another, from below to above, each as its directions."""
-        return [[self]]
+        return [list(self.directions.values())]
 
     def to_torch(self) -> nn.Module:
         """The same network as a torch.nn module; see :func:`longlag.layers.to_torch`."""

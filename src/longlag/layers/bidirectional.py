@@ -118,9 +118,6 @@ class Bidirectional(RecurrentModule):
         first = lengths.clamp(max=1)
         return torch.cat([take_last(ahead, lengths), take_last(back, first)], dim=-1)
 
-    def rows(self) -> list[list[RecurrentModule]]:  # noqa: D102
-        return [[self.forward_layer, self.backward_layer]]
-
     def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:  # noqa: D102
         generator = as_generator(seed, "directions")
         self.forward_layer.reset_parameters(generator)
