@@ -88,6 +88,7 @@ my.csv TASK --validation 0.9         => my.csv: --validation | smaller --validat
 my.csv TASK --seed -1                => --seed: got -1 | 0 or more
 my.csv TASK --cell gur               => --cell: got 'gur' | did you mean gru?
 my.csv TASK --cell elman --chrono 9  => --chrono: elman | --cell gru or lstm
+my.csv TASK --cell clockwork --hidden 30 => --hidden: got 30 | multiple of 4 | --hidden 32
 my.csv TASK --dropout 0.1            => --dropout: got 0.1 | --layers 2
 my.csv TASK --horizon 3              => --horizon: got 3 | classification has none
 my.csv TASK --window 3               => --window: got 3 | classification has none

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longlag.recurrence import Groups, Recurrence
+from longlag.recurrence import Recurrence
 
 __all__ = [
     "check_groups",
@@ -42,10 +42,7 @@ def probability(argument: str, value: float) -> float:
 
 def check_groups(recurrence: Recurrence, hidden_size: int) -> None:
     """The units divide into the equal groups of every pattern and unit parameter."""
-    groups = [wire.pattern for wire in recurrence.wires if wire.pattern]
-    initial = [declared.initial for declared in recurrence.unit_parameters.values()]
-    groups += [each.values for each in initial if isinstance(each, Groups)]
-    sizes = sorted(set(map(len, groups)))
+    sizes = recurrence.groupings
     multiple = math.lcm(*sizes)
     if hidden_size % multiple:
         below = hidden_size // multiple * multiple

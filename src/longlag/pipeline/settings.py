@@ -1,7 +1,9 @@
-"""How a network is made and trained, as data; no more than the standard library is loaded here."""
+"""How a network is made and trained, as data; what loads PyTorch is elsewhere."""
 
+import math
 from dataclasses import dataclass
 
+from longlag import cells
 from longlag.messages import GuidedError, Setting
 
 __all__ = ["BATCH", "LOOKED_AT", "UPDATES", "WINDOW", "Settings", "SettingsError"]
@@ -14,8 +16,6 @@ BATCH, UPDATES = 16, 8
 
 LOOKED_AT = (32, 1000)
 """The series, and the last steps of each, that a memory report looks at where nothing is said."""
-
-_GATED = ("gru", "lstm")
 
 
 class SettingsError(GuidedError):
@@ -34,7 +34,7 @@ class Settings:
         standardise: whether features and numeric targets are brought to mean 0 and deviation 1 of
             the training part.
         cell: the recurrent cell, a key of `longlag.cells.CELLS`.
-        hidden: H, units of each layer and direction, >= 1.
+        hidden: H, units of each layer and direction, >= 1; a multiple of the cell's groups.
         layers: recurrent layers on one another, >= 1.
         bidirectional: whether each layer reads both ways; not for forecasting.
         dropout: share in [0, 1) of the numbers between layers dropped in training.
@@ -102,18 +102,30 @@ class Settings:
                 " or ",
                 Setting("recurrent_dropout"),
             )
-        if self.chrono is not None and self.cell not in _GATED:
+        self._check_cell()
+
+    def _check_cell(self) -> None:
+        cell = getattr(cells, cells.CELLS[self.cell])()
+        if self.chrono is not None and not cell.keeping_gates:
             raise SettingsError(
                 Setting("chrono"),
                 f": {self.cell} has no gate whose bias it could set; use ",
                 Setting("cell", "gru"),
                 " or lstm",
             )
-        if self.recurrent_dropout and self.cell == "indrnn":
+        if self.recurrent_dropout and not cell.recurrence.dense_gates:
             raise SettingsError(
                 Setting("recurrent_dropout"),
-                ": indrnn has no recurrent matrix to drop from; use ",
+                f": {self.cell} has no recurrent matrix to drop from; use ",
                 Setting("input_dropout"),
+            )
+        multiple = math.lcm(*cell.recurrence.groupings)
+        if self.hidden % multiple:
+            raise SettingsError(
+                Setting("hidden"),
+                f": got {self.hidden}, expected a multiple of {multiple}, the equal groups of "
+                f"units of {self.cell}; give ",
+                Setting("hidden", -(-self.hidden // multiple) * multiple),
             )
 
     @property

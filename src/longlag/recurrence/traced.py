@@ -10,7 +10,7 @@ import sympy
 
 from longlag.recurrence.functions import Expression
 from longlag.recurrence.program import Program, compile_program
-from longlag.recurrence.wiring import Dense, Pattern, UnitParameter, Wiring
+from longlag.recurrence.wiring import Dense, Groups, Pattern, UnitParameter, Wiring
 
 __all__ = ["Gate", "Recurrence", "Wire", "held", "real_symbol"]
 
@@ -142,6 +142,14 @@ class Recurrence:
     def patterned(self) -> bool:
         """Whether some dense matrix has blocks that are not there."""
         return any(wire.pattern is not None for wire in self.wires)
+
+    @cached_property
+    def groupings(self) -> tuple[int, ...]:
+        """Into how many equal groups patterns and unit parameters divide the units."""
+        initial = [declared.initial for declared in self.unit_parameters.values()]
+        groups = [wire.pattern for wire in self.wires if wire.pattern]
+        groups += [each.values for each in initial if isinstance(each, Groups)]
+        return tuple(sorted(set(map(len, groups))))
 
     @cached_property
     def drive_symbols(self) -> tuple[sympy.Symbol, ...]:
