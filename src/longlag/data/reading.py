@@ -28,7 +28,7 @@ def read(
     - `.csv`: long form, one row per step: series, time, features and target, as `columns` says.
       The rows of a series may lie apart and are sorted by time; a repeated time is an error. A
       target of a series stands in each of its rows or in its last only. UTF-8, commas; blanks
-      around a cell do not count. The extra `longlag[tables]` makes it ten times as fast.
+      around a cell do not count. The extra `longlag[tables]` makes it nine times as fast.
     - `.parquet`: a table as in `.csv`, with the types of `from_frame`:
       `pip install "longlag[tables]"`.
     - `.npz`: x (N, T, C) or (N, T); y (N,) labels, (N,) or (N, D) numbers, or (N, T) labels;
