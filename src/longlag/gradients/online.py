@@ -54,7 +54,7 @@ class OnlineLearner(ABC):
     def learn(self, rows: NDArray, errors: Sequence[NDArray]) -> None:
         """One step of gradient descent on E = 1/2 sum e^2, e = output - target, (R, K) each.
 
-        An error of 0 asks for nothing. Parameters that required no gradient at the start stay.
+        An error of 0 changes nothing. Parameters that required no gradient at the start stay.
         """
 
     def step(self, x: ArrayLike, target: ArrayLike) -> NDArray:

@@ -91,7 +91,7 @@ class RecurrentModule(nn.Module, ABC):
         """Draw the initial parameters anew; without a seed from PyTorch's global generator."""
 
     def last(self, output: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """What the module says of the whole sequence: (N, T, H) to (N, H)."""
+        """The output for the whole sequence: (N, T, H) to (N, H)."""
         return take_last(output, lengths)
 
     def rows(self) -> "list[list[RecurrentModule]]":

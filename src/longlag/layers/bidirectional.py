@@ -110,7 +110,7 @@ class Bidirectional(RecurrentModule):
         return output, BidirectionalState(forward_state, backward_state)
 
     def last(self, output: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """What both directions say of the whole sequence: after the last step, and the first."""
+        """The output for the whole sequence: after the last step forward, the first backward."""
         width = self.forward_layer.output_size
         ahead, back = output[..., :width], output[..., width:]
         if lengths is None:

@@ -75,7 +75,7 @@ class Inputs(NamedTuple):
         return Inputs(*map_tensors(tuple(self), lambda part: part[:count]))
 
     def output_of(self, model: nn.Module) -> Tensor:
-        """What a recurrent module, or a model with a readout, says of them.
+        """The output of a recurrent module, or of a model with a readout, for them.
 
         Raises:
             TypeError: the model returns no tensor.

@@ -134,7 +134,7 @@ class SequenceModel(nn.Module):
         Args:
             x: (N, T, C).
             state, lengths, resets: as for :meth:`Recurrent.forward`. In the padding the output of
-                a many-to-many model is what the readout says of h = 0; the losses of longlag do
+                a many-to-many model is the readout of h = 0; the losses of longlag do
                 not count it.
         """
         return self.run(x, state, lengths, resets)[0]

@@ -1,7 +1,7 @@
 """The residuals of a step: which numbers of the forward pass the backward pass reads again.
 
 The adjoint, as it is derived, begins from the drives: it computes the gates' activations once
-more, and they are the dear part of a step. So what the forward pass stores, beside the states, is
+more, and they are the costly part of a step. So what the forward pass stores, beside the states, is
 the values of the functions of drives that the adjoint needs, and a drive only where it is read as
 it is: for an LSTM the four activations in place of the four drives. A function of the new states
 alone, as tanh(c), is computed again: it needs no memory.

@@ -69,7 +69,7 @@ class Evaluator:
         return mean, {name: meter.compute() for name, meter in self.meters.items()}
 
     def _outputs(self, source: Source) -> Iterator[tuple[Batch[Tensor], Tensor]]:
-        """The batches, each with what the model says of it."""
+        """The batches, each with the output of the model."""
         if not source.continues:
             for batch in source.batches(0, 0):
                 options = {"lengths": batch.lengths, "resets": batch.resets}

@@ -51,7 +51,7 @@ class History:
         return np.array(self._gradient_norms)
 
     def append(self, loss: float, gradient_norm: float) -> None:
-        """Note one step."""
+        """Append one step."""
         self._losses.append(loss)
         self._gradient_norms.append(gradient_norm)
 

@@ -16,7 +16,7 @@ _LINE_SECONDS = 1.0
 
 @runtime_checkable
 class Reporter(Protocol):
-    """Is told of steps and records."""
+    """Shows steps and records as they come."""
 
     def start(self, total_steps: int | None, step: int) -> None:
         """The run begins, or goes on, after `step` steps."""

@@ -111,7 +111,7 @@ class CheckpointedBPTT(PiecewiseMethod):
     and b is chosen so that the sum is least. With 2 sqrt(T) states each step is run twice.
 
     Exact: bit for bit that of :class:`BPTT` on the compiled backend, where the pieces begin with a
-    stretch of the readout (4,096 rows, sequences times steps; pieces of that size and more do),
+    stretch of the readout (4,096 rows, sequences times steps; pieces of that size or more do),
     and to rounding elsewhere. Dropout draws masks for each piece, the same when it is run again.
     Time: with 2 sqrt(T) states one more forward pass, about a third more than BPTT; more with
     fewer states. Memory: the budget, and the output of the model, of which h of all steps is not
@@ -122,8 +122,8 @@ class CheckpointedBPTT(PiecewiseMethod):
             >= 2; or bytes, such as ``"200 MB"``, for these and what a piece keeps beside.
 
     Raises:
-        ValueError, TypeError: the budget is none; in :meth:`gradients` also where it is too small
-            for one step of the model.
+        ValueError, TypeError: the budget is not valid; in :meth:`gradients` also where it is too
+            small for one step of the model.
 
     >>> import longlag as ll
     >>> model = ll.SequenceModel(ll.LSTM(2, 3, seed=0), 1, reduce=None, seed=1)

@@ -67,7 +67,7 @@ class ForwardMethod(PiecewiseMethod):
     """A method that goes through the steps forward, with the influence of the parameters.
 
     Of whole sequences the steps are read twice: first the output of all steps is had, and its
-    error; then the influence goes along. Whether it is ``online`` makes no difference there.
+    error; then the influence is carried along. Whether it is ``online`` makes no difference there.
     """
 
     online: bool

@@ -20,21 +20,21 @@ __all__ = ["RTRL"]
 
 @dataclass(frozen=True)
 class RTRL(ForwardMethod):
-    r"""The exact gradient, without the past: the influence of the parameters goes along.
+    r"""The exact gradient without a stored past: the influence of the parameters is carried along.
 
     .. math:: M_t = \frac{\partial s_t}{\partial \theta}
         = \frac{\partial s_t}{\partial s_{t-1}} M_{t-1} + \frac{\partial^+ s_t}{\partial \theta},
         \qquad \frac{\partial E}{\partial \theta}
         = \sum_t \frac{\partial E_t}{\partial s_t} M_t
 
-    Taken in blocks of B steps [a, b) it is cheaper, and as exact (Schmidhuber, 1992):
+    In blocks of B steps [a, b) it costs less and is as exact (Schmidhuber, 1992):
 
     .. math:: \frac{\partial E_{[a,b)}}{\partial \theta} = g + \lambda_a M_a, \qquad
         M_b = G + \frac{\partial s_b}{\partial s_a} M_a
 
     g and :math:`\lambda_a = \partial E_{[a,b)} / \partial s_a` come from one backward pass over the
     block with its errors; each row of G and of the Jacobian from a backward pass with a unit error
-    at one number of the last state. All rows are had at once. B = 1 is the recursion above.
+    at one number of the last state. All rows are computed at once. B = 1 is the recursion above.
 
     Exact: equal to BPTT, for every cell, stacks, replicas, and any loss of the whole output; of
     equations with ``stop_gradient`` it is what automatic differentiation gives.

@@ -17,7 +17,7 @@ __all__ = ["SnAp1"]
 
 @dataclass(frozen=True)
 class SnAp1(ForwardMethod):
-    r"""RTRL that keeps the influence of each parameter on the states of its own unit alone.
+    r"""RTRL that keeps only the influence of each parameter on the states of its own unit.
 
     .. math:: M_t = D_t M_{t-1} + \frac{\partial^+ s_t}{\partial \theta}, \qquad
         D_t = \text{the part of } \frac{\partial s_t}{\partial s_{t-1}}
@@ -41,7 +41,7 @@ class SnAp1(ForwardMethod):
     whatever T is: N S P numbers, twice while they are replaced; the states of one block; the
     output.
 
-    For online learning where RTRL is too dear. ``online`` is as for :class:`RTRL`.
+    For online learning where RTRL costs too much. ``online`` is as for :class:`RTRL`.
 
     Args:
         online: whether ``fit`` updates after every step instead of after whole sequences.

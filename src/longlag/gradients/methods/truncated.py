@@ -50,7 +50,8 @@ class TruncatedBPTT(PiecewiseMethod):
     step reaches k2 steps back, that of its first k2 - k1 + 1. Where k2 < k1, only the last k2 steps
     of a window have errors that count.
 
-    Biased: what is further back than k2 steps gets no credit. With k2 >= T it is BPTT, bit for bit.
+    Biased: nothing further back than k2 steps has a part in the gradient. With k2 >= T it is BPTT,
+    bit for bit.
     Time: k2 / k1 times that of BPTT if k2 > k1, and one more forward pass in :meth:`gradients`.
     Memory: the states of k2 steps, and the output. In :meth:`gradients` the errors are those of the
     loss of the whole output; what the windows send back is summed. It reads the steps twice, so the

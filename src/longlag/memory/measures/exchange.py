@@ -26,7 +26,7 @@ from longlag.memory.measures.horizon import spread
 __all__ = ["PastEffects", "past_effects"]
 
 LAGS = 12
-"""Lags that are looked at where nothing is said, from 1 on, each so many times the one before."""
+"""Lags that are measured by default, from 1 on, each so many times the one before."""
 
 PAIRS = 2000
 """Of places, by whose distance effects are measured."""

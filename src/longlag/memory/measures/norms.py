@@ -25,10 +25,10 @@ from longlag.memory.measures.linear import joint_size
 __all__ = ["JacobianNorms", "LogStatistics", "jacobian_norms"]
 
 CHAINS = 16
-"""End times that are looked at where nothing is said."""
+"""End times that are measured by default."""
 
 BUDGET = 2e11
-"""Operations that the products with vectors may cost where nothing is said; 2 chains at least."""
+"""Operations that the products with vectors may cost by default; 2 chains at least."""
 
 EXACT = 4e9
 """Operations up to which `method="auto"` is exact."""
@@ -138,7 +138,7 @@ def jacobian_norms(
             end at their sequence's own last step, so that the longest lags are seen, the other half
             at steps drawn at random; the sequences go round. ``"ends"`` takes the last step of
             each sequence, ``"all"`` each step of each sequence. By default 16, fewer where that
-            would be dear.
+            would cost too much.
         seed: for the draw, and for the random vectors.
         method: ``"exact"`` multiplies whole matrices and takes the singular values at each lag.
             ``"vectors"`` sends about 50 vectors back through each chain. The largest singular value

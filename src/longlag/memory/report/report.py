@@ -30,7 +30,7 @@ __all__ = ["MemoryReport", "memory_report"]
 
 
 class MemoryReport(ReportData):
-    """What :func:`memory_report` finds; prints as its verdict, and shows itself in a notebook.
+    """What :func:`memory_report` finds; prints as its verdict; a notebook displays it.
 
     Attributes:
         name: of the network, for titles.
@@ -44,7 +44,7 @@ class MemoryReport(ReportData):
         facts: by layer, what its recurrent matrices alone say.
         lyapunov: the greatest exponents, a `Directions` of such for a bidirectional module; None
             where there are too few steps, or resets.
-        exchange: what the output owes to the past, found by exchanging it between sequences; None
+        exchange: how far the output depends on the past, by exchanging it between sequences; None
             for both directions, with resets, and where there are no two sequences.
         states: norms of the output by step, as it is and without the nonlinearity.
         verdict: all that in words, with advice.

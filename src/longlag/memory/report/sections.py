@@ -17,7 +17,7 @@ from longlag.memory.measures.lyapunov import LyapunovSpectrum, lyapunov_exponent
 __all__ = ["followed_error", "largest_exponents", "pasts_exchanged"]
 
 EXPONENTS = 8
-"""Lyapunov exponents that are found where nothing is said."""
+"""Lyapunov exponents that are found by default."""
 
 TRAJECTORIES = 4
 """Sequences along which they are found."""

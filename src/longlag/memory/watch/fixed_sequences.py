@@ -29,7 +29,7 @@ FRACTION = 0.01
 """The horizon is where a curve is below so much of its value at lag 0."""
 
 LAGS = 16
-"""How many lags are looked at where nothing is said."""
+"""How many lags are measured by default."""
 
 
 @dataclass
@@ -206,7 +206,7 @@ def _as(tensor: Tensor, like: Tensor) -> Tensor:
 def _apart_from_training(device: torch.device) -> Iterator[None]:
     """Whatever is drawn, and whatever mode the caller is in, neither touches the other."""
     on_gpu = device.type == "cuda"
-    # cuDNN has no way back through a network that is in evaluation mode.
+    # cuDNN has no backward pass for a network in evaluation mode.
     native = torch.backends.cudnn.flags(enabled=False) if on_gpu else nullcontext()
     with (
         isolated(device),

@@ -38,7 +38,7 @@ _clock = time.perf_counter
 class MemoryRecorder:
     """Follow how far back a model remembers, while it is trained.
 
-    Three ways to use it: in `fit`, ``callbacks=[recorder]``; in a loop of one's own,
+    Three ways to use it: in `fit`, ``callbacks=[recorder]``; in a loop of your own,
     ``recorder.step()`` after each update; with Lightning, ``callbacks=[recorder.lightning()]``.
 
     Args:
@@ -66,7 +66,7 @@ class MemoryRecorder:
 
     Attributes:
         records: the measurements, in order.
-        updates: how many updates it has been told of.
+        updates: how many updates have been counted.
         spent: seconds that measuring has taken since the first update.
 
     Raises:
@@ -134,11 +134,11 @@ class MemoryRecorder:
         self._keep(record)
 
     def step(self) -> None:
-        """Tell of one update, of a loop of one's own; call it after each."""
+        """Count one update; call it after each in a loop of your own."""
         self.after_update(self.updates + 1)
 
     def after_update(self, step: int, model: nn.Module | None = None) -> None:
-        """Tell that so many updates have been made; `fit` calls it.
+        """Note how many updates have been made; `fit` calls it.
 
         Args:
             step: updates made so far.
