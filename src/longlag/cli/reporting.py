@@ -117,9 +117,9 @@ def _described(data: SequenceData) -> str:
 def _classes(preparation: Preparation, train: SequenceData) -> str:
     assert train.target is not None
     labels = train.target[train.valid] if train.tagged else train.target
-    found, counts = np.unique(labels, return_counts=True)
+    labels_seen, counts = np.unique(labels, return_counts=True)
     share = 100 * counts.max() / counts.sum()
-    most = found[counts.argmax()].item()
+    most = labels_seen[counts.argmax()].item()
     classes = preparation.classes or ()
     return f"{len(classes)} ({_listed(classes)}); the most frequent, {most!r}, {share:.0f} %"
 

@@ -124,11 +124,8 @@ def _check_horizon(parts: Parts, horizon: int | None) -> None:
                 raise DataError(
                     f"the {name} part of the longest series has {longest} steps, too few to "
                     f"forecast {horizon} ahead; expected at least {horizon + 1}. Use a smaller ",
-                    Setting("horizon"),
-                    ", another ",
-                    Setting("validation"),
-                    ", or longer series",
-                )
+                    Setting("horizon"), ", another ", Setting("validation"), ", or longer series",
+                )  # fmt: skip
 
 
 def fit_preparation(
@@ -148,14 +145,10 @@ def fit_preparation(
             check_classes(preparation, parts.held_out, parts.held_out_path)
         except DataError as error:
             raise DataError(
-                *error.parts,
-                ". It stands in series that were held out only: give another ",
-                Setting("seed"),
-                ", a smaller ",
-                Setting("validation"),
-                ", or a file of your own with ",
-                Setting("validation_data"),
-            ) from error
+                *error.parts, ". It stands in series that were held out only: give another ",
+                Setting("seed"), ", a smaller ", Setting("validation"),
+                ", or a file of your own with ", Setting("validation_data"),
+            ) from error  # fmt: skip
     return preparation
 
 

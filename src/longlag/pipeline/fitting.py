@@ -103,5 +103,5 @@ class Pipeline:
         )
         baseline = find_baseline(self.preparation, self.parts.train)
         outputs = run_model(self.model, self.held_out, EVALUATED)
-        found = score(self.preparation, baseline, self.held_out, outputs)
-        return Fitted(self.model, self.preparation, baseline, history, found)
+        reached = score(self.preparation, baseline, self.held_out, outputs)
+        return Fitted(self.model, self.preparation, baseline, history, reached)

@@ -87,13 +87,13 @@ def run_model(
             rows = slice(first, first + batch_size)
             lengths = ends[rows]
             x = torch.from_numpy(prepared.x[rows, : int(lengths.max())])
-            found = model(x, lengths=torch.from_numpy(lengths)).numpy()
+            output = model(x, lengths=torch.from_numpy(lengths)).numpy()
             if outputs is None:
-                shape = (count, *((steps,) if found.ndim == 3 else ()), found.shape[-1])
-                outputs = np.zeros(shape, found.dtype)
-            if found.ndim == 3:
-                outputs[rows, : found.shape[1]] = found
+                shape = (count, *((steps,) if output.ndim == 3 else ()), output.shape[-1])
+                outputs = np.zeros(shape, output.dtype)
+            if output.ndim == 3:
+                outputs[rows, : output.shape[1]] = output
             else:
-                outputs[rows] = found
+                outputs[rows] = output
     assert outputs is not None
     return outputs

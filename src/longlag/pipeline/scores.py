@@ -47,8 +47,8 @@ def find_baseline(preparation: Preparation, train: SequenceData) -> Any:
     if preparation.classes is None:
         return train.target.reshape(len(train), -1).mean(axis=0).tolist()
     labels = train.target[train.valid] if train.tagged else train.target
-    found, counts = np.unique(labels, return_counts=True)
-    return found[counts.argmax()].item()
+    classes, counts = np.unique(labels, return_counts=True)
+    return classes[counts.argmax()].item()
 
 
 def repeated_inputs(preparation: Preparation) -> list[int]:

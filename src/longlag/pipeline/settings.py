@@ -88,45 +88,36 @@ class Settings:
                 )
         if self.bidirectional and self.forecasting:
             raise SettingsError(
-                Setting("bidirectional"),
-                ": forecasting cannot have it, for a network that reads backward would see the "
-                "future that it is to forecast; leave it out",
-            )
+                Setting("bidirectional"), ": forecasting cannot have it, for a network that reads "
+                "backward would see the future that it is to forecast; leave it out",
+            )  # fmt: skip
         if self.dropout and self.layers == 1:
             raise SettingsError(
-                Setting("dropout"),
-                f": got {self.dropout}, but it acts between layers and there is one; give ",
-                Setting("layers", 2),
-                ", or use ",
-                Setting("input_dropout"),
-                " or ",
-                Setting("recurrent_dropout"),
-            )
+                Setting("dropout"), f": got {self.dropout}, but it acts between layers and there "
+                "is one; give ", Setting("layers", 2), ", or use ", Setting("input_dropout"),
+                " or ", Setting("recurrent_dropout"),
+            )  # fmt: skip
         self._check_cell()
 
     def _check_cell(self) -> None:
         cell = getattr(cells, cells.CELLS[self.cell])()
         if self.chrono is not None and not cell.keeping_gates:
             raise SettingsError(
-                Setting("chrono"),
-                f": {self.cell} has no gate whose bias it could set; use ",
-                Setting("cell", "gru"),
-                " or lstm",
-            )
+                Setting("chrono"), f": {self.cell} has no gate whose bias it could set; use ",
+                Setting("cell", "gru"), " or lstm",
+            )  # fmt: skip
         if self.recurrent_dropout and not cell.recurrence.dense_gates:
             raise SettingsError(
-                Setting("recurrent_dropout"),
-                f": {self.cell} has no recurrent matrix to drop from; use ",
-                Setting("input_dropout"),
-            )
+                Setting("recurrent_dropout"), f": {self.cell} has no recurrent matrix to drop "
+                "from; use ", Setting("input_dropout"),
+            )  # fmt: skip
         multiple = math.lcm(*cell.recurrence.groupings)
         if self.hidden % multiple:
             raise SettingsError(
-                Setting("hidden"),
-                f": got {self.hidden}, expected a multiple of {multiple}, the equal groups of "
-                f"units of {self.cell}; give ",
+                Setting("hidden"), f": got {self.hidden}, expected a multiple of {multiple}, the "
+                f"equal groups of units of {self.cell}; give ",
                 Setting("hidden", -(-self.hidden // multiple) * multiple),
-            )
+            )  # fmt: skip
 
     @property
     def forecasting(self) -> bool:

@@ -1,6 +1,7 @@
 """`fit`: train a model, in one call."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -161,16 +162,10 @@ def fit(
         network = model if precision == "32-true" else wrapped
         dtype = _dtype_of(parameters)
         window = method.window if isinstance(method, WindowedMethod) else None
-        source = make_source(
-            data,
-            name="data",
-            dtype=dtype,
-            device=device,
-            batch_size=batch_size,
-            seed=seed,
-            shuffle=shuffle,
-            window=window,
+        source_of = partial(
+            make_source, dtype=dtype, device=device, batch_size=batch_size, seed=seed
         )
+        source = source_of(data, name="data", shuffle=shuffle, window=window)
         if source.continues and reduction_of(model) is not None:
             raise ValueError(
                 f"data is Streams, with a target for each step, and the model has one output a "
@@ -182,15 +177,8 @@ def fit(
             )
         held_out = None
         if validation is not None:
-            held_out = make_source(
-                validation,
-                name="validation",
-                dtype=dtype,
-                device=device,
-                batch_size=batch_size,
-                seed=seed,
-                shuffle=False,
-                window=window or _VALIDATION_WINDOW,
+            held_out = source_of(
+                validation, name="validation", shuffle=False, window=window or _VALIDATION_WINDOW
             )
             if held_out.endless:
                 raise ValueError(

@@ -8,6 +8,7 @@ batches before the position are drawn again and dropped.
 
 import hashlib
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from operator import itemgetter
@@ -38,35 +39,38 @@ class Endless(Protocol):
 Data: TypeAlias = tuple[Any, ...] | Sequences | Endless | Streams | DataLoader[Any]
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Batches from any position on."""
+class Source(ABC):
+    """Batches from any position on.
 
-    batches_per_epoch: int | None
-    """None: unknown, or there is no end."""
-    endless: bool
-    continues: bool
-    """Whether each batch is the next window of the sequences of the batch before."""
+    Attributes:
+        batches_per_epoch: None: unknown, or there is no end.
+        endless: whether the first epoch has no end.
+        continues: whether each batch is the next window of the sequences of the batch before.
+    """
 
+    batches_per_epoch: int | None = None
+    endless = False
+    continues = False
+
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What a checkpoint must agree with."""
-        ...
 
+    @abstractmethod
     def batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
         """The batches of an epoch from number `start` on."""
-        ...
 
     def state(self) -> Any:
         """What is needed, beyond epoch and position, to go on."""
-        ...
+        return None
 
     def load_state(self, state: Any) -> None:
         """Take in what `state` gave."""
-        ...
+        assert state is None
 
     def undisturbed(self) -> AbstractContextManager[None]:
         """Batches drawn inside do not change what is drawn afterwards."""
-        ...
+        return nullcontext()
 
 
 def make_source(
@@ -115,11 +119,8 @@ def make_source(
     )
 
 
-class _ArraySource:
+class _ArraySource(Source):
     """All sequences at hand, in a new order in each epoch."""
-
-    endless = False
-    continues = False
 
     def __init__(
         self, whole: Batch[Tensor], device: torch.device, batch_size: int, seed: int, shuffle: bool
@@ -130,7 +131,7 @@ class _ArraySource:
         self.seed = seed
         self.shuffle = shuffle
         self.count = len(whole.x)
-        self.batches_per_epoch: int | None = -(-self.count // batch_size)
+        self.batches_per_epoch = -(-self.count // batch_size)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -155,20 +156,10 @@ class _ArraySource:
             return None
         return torch.from_numpy(permutation(self.seed, epoch, self.count))
 
-    def state(self) -> None:
-        return None
 
-    def load_state(self, state: None) -> None:
-        pass
-
-    def undisturbed(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-class _RecordingSource:
+class _RecordingSource(Source):
     """Recordings, window by window; the next batch goes on where the one before ended."""
 
-    endless = False
     continues = True
 
     def __init__(
@@ -183,7 +174,7 @@ class _RecordingSource:
     ):
         self.streams, self.window, self.dtype, self.device = streams, window, dtype, device
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
-        self.batches_per_epoch: int | None = streams.count(batch_size, window)
+        self.batches_per_epoch = streams.count(batch_size, window)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -203,27 +194,16 @@ class _RecordingSource:
         for batch in found:
             yield batch.map(_onto(self.device))
 
-    def state(self) -> None:
-        return None
-
-    def load_state(self, state: None) -> None:
-        pass
-
-    def undisturbed(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
 
 def permutation(seed: int, epoch: int, count: int) -> "np.ndarray[Any, Any]":
     """The order of an epoch: a function of seed and epoch."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-class _EndlessSource:
+class _EndlessSource(Source):
     """One epoch without end."""
 
     endless = True
-    continues = False
-    batches_per_epoch: int | None = None
 
     def __init__(self, stream: Endless, name: str, dtype: torch.dtype, device: torch.device):
         self.stream = stream
@@ -249,21 +229,9 @@ class _EndlessSource:
             yield batch.map(_onto(self.device))
             index += 1
 
-    def state(self) -> None:
-        return None
 
-    def load_state(self, state: None) -> None:
-        pass
-
-    def undisturbed(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-class _LoaderSource:
+class _LoaderSource(Source):
     """A DataLoader of torch: its order comes from the random state at the start of the epoch."""
-
-    endless = False
-    continues = False
 
     def __init__(
         self, loader: "DataLoader[Any]", name: str, dtype: torch.dtype, device: torch.device
@@ -275,7 +243,7 @@ class _LoaderSource:
         self.generators = _generators(loader)
         self.epoch_start: Any = None
         try:
-            self.batches_per_epoch: int | None = len(loader)
+            self.batches_per_epoch = len(loader)
         except TypeError:  # an IterableDataset without a length
             self.batches_per_epoch = None
 
