@@ -15,6 +15,7 @@ from longlag.pipeline.settings import Settings, SettingsError
         ({"task": "forecasting", "bidirectional": True}, "would see the future"),
         ({"dropout": 0.1}, "give layers=2, or use input_dropout or recurrent_dropout"),
         ({"chrono": 9.0, "cell": "leaky"}, "chrono: leaky has no gate .* use cell='gru' or lstm"),
+        ({"cell": "gur"}, "cell: got 'gur', expected one of gru, lstm, elman"),
         ({"cell": "indrnn", "recurrent_dropout": 0.1}, "to drop from; use input_dropout"),
     ],
 )  # fmt: skip

@@ -100,6 +100,10 @@ class Settings:
         self._check_cell()
 
     def _check_cell(self) -> None:
+        if self.cell not in cells.CELLS:
+            raise SettingsError(
+                Setting("cell"), f": got {self.cell!r}, expected one of {', '.join(cells.CELLS)}"
+            )
         cell = getattr(cells, cells.CELLS[self.cell])()
         if self.chrono is not None and not cell.keeping_gates:
             raise SettingsError(
