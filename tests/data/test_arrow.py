@@ -114,7 +114,7 @@ def column(values, kind: pyarrow.DataType | None = None, column: str = "f") -> S
         ([2**53 + 1, 2**63], pyarrow.uint64(), [2.0**53, 2.0**63]),
         ([0.1, 3.4028234663852886e38], pyarrow.float64(), [0.1, 3.4028234663852886e38]),
         ([0.1, 1e-45], pyarrow.float32(), [0.1, 1e-45]),
-        ([0.5, -0.0], pyarrow.float16(), [0.5, -0.0]),
+        (np.array([0.5, -0.0], np.float16), pyarrow.float16(), [0.5, -0.0]),
         ([True, False], pyarrow.bool_(), [1, 0]),
         ([" 1e3 ", "-.5"], pyarrow.string(), [1000, -0.5]),
         ([Decimal("0.10"), Decimal("7.25")], pyarrow.decimal128(5, 2), [0.1, 7.25]),
@@ -311,6 +311,13 @@ def test_parquet_is_read_as_the_frame(tmp_path):
 def test_what_is_wrong_in_parquet_names_the_file(write, tmp_path):
     with pytest.raises(DataError, match=r"text\.parquet: not a Parquet file"):
         read(write("series,time\n", "text.parquet"), task="forecasting")
+    damaged = tmp_path / "damaged.parquet"
+    polars.DataFrame(WALKS).write_parquet(damaged)
+    content = damaged.read_bytes()
+    for damage in (content[:-20], content[:4] + bytes(30) + content[34:]):  # its end, a page
+        damaged.write_bytes(damage)
+        with pytest.raises(DataError, match=r"damaged\.parquet: not a Parquet file that can be"):
+            read(damaged, task="classification")
     path = tmp_path / "gap.parquet"
     pyarrow.parquet.write_table(pyarrow.table({**WALKS, "f1": [1.0, None, 2.0, 3.0]}), path)
     with pytest.raises(DataError, match=r"gap\.parquet, row 1, column 'f1': .*an empty cell"):

@@ -59,7 +59,7 @@ def read_parquet(path: Path, task: str, columns: Columns, require_target: bool) 
             names = [name for name in file.schema_arrow.names if not name.startswith(_UNNAMED)]
             roles = find_roles(path, str(path), names, columns, task, require_target)
             table = file.read(columns=roles.used)
-    except pa.ArrowException as error:
+    except (OSError, pa.ArrowException) as error:  # the first where a page is damaged
         raise DataError(f"{path}: not a Parquet file that can be read ({error})") from error
     return _sequences(table, path, path.stem, roles)
 
