@@ -85,7 +85,8 @@ class LayerRun:
         padding = None if schedule.active is None else ~schedule.active
         if padding is not None:
             x = x.masked_fill(padding, 0.0)
-        drive = drive_of(x, Weights(None, (), layer.weight_ih.detach(), _without_graph(layer.bias)))
+        with torch.no_grad():  # not detached: torch multiplies such weights in another order
+            drive = drive_of(x, Weights(None, (), layer.weight_ih, layer.bias))
         if padding is not None:
             drive = drive.masked_fill(padding, 0.0)
         further = len(recurrence.gates) - len(layer.recurrence.gates)
