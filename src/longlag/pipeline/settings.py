@@ -15,7 +15,7 @@ BATCH, UPDATES = 16, 8
 """Without a batch size: so many sequences an update, or fewer for so many updates an epoch."""
 
 LOOKED_AT = (32, 1000)
-"""The series, and the last steps of each, that a memory report looks at where nothing is said."""
+"""The series, and the last steps of each, that a memory report looks at by default."""
 
 
 class SettingsError(GuidedError):
