@@ -62,12 +62,13 @@ Predictions = ClassPredictions | ValuePredictions
 def write_predictions(path: str | Path, data: SequenceData, predictions: Predictions) -> None:
     """Write predictions as a csv; the file is whole or untouched, whatever happens.
 
-    | task | columns | one row per |
-    |---|---|---|
-    | classification | series, prediction, `probability_<class>` of each class | series |
-    | regression | series, prediction, or `prediction_<target>` of each of several | series |
-    | tagging | series, time (or step, from 0), prediction, probability | step |
-    | forecasting | series, step_ahead (from 1), each target | series and step ahead |
+    The columns, by task:
+
+    - classification, a row per series: series, prediction, ``probability_<class>`` of each class;
+    - regression, a row per series: series, prediction, or ``prediction_<target>`` of each of
+      several;
+    - tagging, a row per step: series, time (or step, from 0), prediction, probability;
+    - forecasting, a row per series and step ahead: series, step_ahead (from 1), each target.
 
     Numbers are written so that reading them returns the same float64.
 
