@@ -5,7 +5,7 @@ docs/decisions/0007-one-batch.md.
 """
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from typing_extensions import NamedTuple
 
@@ -53,8 +53,7 @@ class Batch(NamedTuple, Generic[Array]):
 
     def steps(self, first: int, stop: int) -> "Batch[Array]":
         """The steps first .. stop - 1 of a batch with one target a step."""
-        parts: tuple[Any, ...] = self
-        x, target, lengths, resets = parts
+        x, target, lengths, resets = cast("tuple[Any, ...]", self)
         if lengths is not None:
             lengths = (lengths - first).clip(0, stop - first)
         if resets is not None:
