@@ -237,9 +237,8 @@ class LayerRun:
             (M, .) by the parameter's name in the layer, such as `leak_raw`.
         """
         own = {name: p for name, p in self.layer.named_parameters() if p.requires_grad}
-        given = zip(self.layer.recurrence.units, d_units, strict=True)
-        found: dict[str, Tensor] = {}
-        for unit, errors in given:
+        sums: dict[str, Tensor] = {}
+        for unit, errors in zip(self.layer.recurrence.units, d_units, strict=True):
             with torch.enable_grad():
                 value = self.layer.unit(unit)
             if not value.requires_grad:
@@ -250,8 +249,8 @@ class LayerRun:
                     is_grads_batched=True,
                 )  # fmt: skip
                 if by is not None:
-                    found[name] = found[name] + by if name in found else by
-        return found
+                    sums[name] = sums[name] + by if name in sums else by
+        return sums
 
 
 def weights_of(layer: Recurrent) -> Weights:
@@ -273,12 +272,12 @@ def send_back(
 ) -> None:
     """Send the error of the top layer's output back; see :meth:`ModelRun.backward`."""
     with torch.no_grad(), torch.autocast(d_output.device.type, enabled=False):
-        for each in reversed(layers):
-            d_drive = each.backward(d_output, wanted)
+        for run in reversed(layers):
+            d_drive = run.backward(d_output, wanted)
             if model is not None and totals is not None:
-                add_by_name(model, each.layer, each.weight_gradients(d_drive), totals)
-            if each is not layers[0]:
-                d_output = times(d_drive, each.layer.weight_ih)
+                add_by_name(model, run.layer, run.weight_gradients(d_drive), totals)
+            if run is not layers[0]:
+                d_output = times(d_drive, run.layer.weight_ih)
 
 
 def add_by_name(
