@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,8 @@ class Parameters:
     w: Numbers
     unit: Numbers
     mask: Any
+    t: Any = None
+    """The step within the sequence, (N, 1), for a cell that reads it."""
 
     def read(self, h):
         """The state as W reads it, under the recurrent dropout mask."""
@@ -81,13 +83,17 @@ def problem(cell: Cell, seed: int = 3) -> Problem:
     count = len(LENGTHS)
     resets = np.zeros((count, STEPS), dtype=bool)
     resets[0, 3] = resets[1, 0] = resets[3, 2] = resets[1, 4] = resets[2, 1] = True
+    state = {name: rng.normal(size=(count, HIDDEN)) for name in cell.recurrence.states}
+    of_state = {name: rng.normal(size=(count, HIDDEN)) for name in cell.recurrence.states}
+    if cell.recurrence.timed:
+        state["t"], of_state["t"] = rng.integers(0, 9, (count, 1)) + 0.0, np.ones((count, 1))
     return Problem(
         x=rng.normal(size=(count, STEPS, INPUTS)),
-        state={name: rng.normal(size=(count, HIDDEN)) for name in cell.recurrence.states},
+        state=state,
         lengths=np.array(LENGTHS),
         resets=resets,
         of_output=rng.normal(size=(count, STEPS, HIDDEN)),
-        of_state={name: rng.normal(size=(count, HIDDEN)) for name in cell.recurrence.states},
+        of_state=of_state,
     )
 
 
@@ -162,7 +168,9 @@ def answer_of_equations(equations: Equations, layer: Recurrent, given: Problem) 
         for t in range(STEPS):
             reset, active = given.resets[:, t, None], (t < given.lengths)[:, None]
             before = {name: np.where(reset, 0, s) for name, s in states.items()}
-            after = equations(layer.cell, values["x"][:, t], before, p)
+            clock = stop(before.pop("t")) if layer.recurrence.timed else None
+            after = equations(layer.cell, values["x"][:, t], before, replace(p, t=clock))
+            after |= {} if clock is None else {"t": clock + 1}
             output.append(np.where(active, after[layer.cell.output], 0))
             states = {name: np.where(active, after[name], s) for name, s in states.items()}
         out = np.stack(output, 1)

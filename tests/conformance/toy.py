@@ -13,6 +13,7 @@ from longlag.recurrence import derive_adjoint
 from longlag.recurrence.arithmetic import NUMPY
 from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Backend, Gradients, Run
+from longlag.scan.trajectory import paths_of, states_before
 
 
 def arrays(*tensors):
@@ -24,6 +25,13 @@ def masked(matrix, pattern, hidden):
         return matrix
     size = hidden // len(pattern)
     return np.where(np.kron(np.array(pattern), np.ones((size, size))) != 0, matrix, 0.0)
+
+
+def states_after(lowered, paths, t):
+    """The states after step t; what is held counts nowhere in the adjoint."""
+    origins = map(lowered.origin, range(len(lowered.recurrence.states)))
+    places = [(place, lowered.depths[place] - back + t + 1) for place, back in origins]
+    return [paths[place][at : at + 1] for place, at in places]
 
 
 class Toy(Backend):
@@ -40,32 +48,40 @@ class Toy(Backend):
             states = [np.zeros(steps.state) for _ in recurrence.states]
         else:
             states = arrays(*initial)
-        paths = [states]
+        visited = [states]
         for t in range(steps.count):
-            before = steps.before(t, paths[-1])
-            inputs = [*steps.drives(t, before), *before, *steps.units]
-            new = lower(recurrence).forward.evaluate(NUMPY, inputs)
+            before = steps.before(t, visited[-1])
+            inputs = [*steps.drives(t, before), *before, *steps.units, *steps.clock(t)]
+            new = recurrence.forward.evaluate(NUMPY, inputs)
             new = [np.broadcast_to(value, steps.state) for value in new]
-            paths.append(steps.where_active(t, new, paths[-1]))
-        whole = [torch.from_numpy(np.stack(path)) for path in zip(*paths, strict=True)]
-        return Run(whole, [path[-1].clone() for path in whole])
+            visited.append(steps.where_active(t, new, visited[-1]))
+        visited = [[torch.from_numpy(np.array(state)) for state in states] for states in visited]
+        return Run(paths_of(lower(recurrence), visited), [s.clone() for s in visited[-1]])
 
     def backward(self, recurrence, x, weights, run, schedule, gradients, wanted):
         steps, lowered = _Steps(recurrence, x, weights, schedule), lower(recurrence)
         adjoint, states = derive_adjoint(recurrence), len(recurrence.states)
-        paths = arrays(*run.states)
+        output = recurrence.states.index(recurrence.output)
         d_output, *delta = [None if g is None else g.detach().numpy() for g in gradients]
         delta = [np.zeros(steps.state) if error is None else error for error in delta]
         d_a = np.zeros(steps.a.shape)
         d_matrices = [np.zeros(matrix.shape) for matrix in steps.matrices]
         d_units = [np.zeros(unit.shape) for unit in steps.units]
         for t in reversed(range(steps.count)):
-            before = steps.before(t, [path[t] for path in paths])
-            after = [path[t + 1] for path in paths]
+            read = states_before(lowered, run.states, schedule, t, t + 1)
+            before = [state[0] for state in arrays(*read)]
+            after = [state[0] for state in arrays(*states_after(lowered, run.states, t))]
             if d_output is not None:
-                delta[lowered.output] = delta[lowered.output] + steps.active(t) * d_output[t]
+                delta[output] = delta[output] + steps.active(t) * d_output[t]
             error = [steps.active(t) * each for each in delta]
-            given = [*steps.drives(t, before), *before, *steps.units, *after, *error]
+            given = [
+                *steps.drives(t, before),
+                *before,
+                *steps.units,
+                *steps.clock(t),
+                *after,
+                *error,
+            ]
             found = adjoint.evaluate(NUMPY, given)
             found = [np.broadcast_to(value, steps.state) * steps.active(t) for value in found]
             by_drive, rest = found[: len(lowered.drives)], found[len(lowered.drives) :]
@@ -113,6 +129,9 @@ class _Steps:
             for number, wire in enumerate(recurrence.wires):
                 rows = whole[..., number * self.hidden : (number + 1) * self.hidden, :]
                 self.matrices.append(masked(rows, wire.pattern, self.hidden))
+
+    def clock(self, t):
+        return [] if self.schedule.clock is None else arrays(self.schedule.clock[t])
 
     def rows(self, gate):
         return slice(gate * self.hidden, (gate + 1) * self.hidden)

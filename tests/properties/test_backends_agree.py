@@ -91,6 +91,8 @@ def agrees(cell, problem, *backends):
             cases.random(*problem["front"], hidden, seed=number)
             for number in range(len(cell.recurrence.states))
         ]
+        if cell.recurrence.timed:
+            state.append(torch.full((*problem["front"], 1), 5.0, dtype=torch.float64))
     results = [
         cases.run(layer, x, state, backend, problem["seed"], **problem["schedule"])
         for backend in ("reference", *backends)

@@ -21,8 +21,10 @@ from longlag.recurrence import (
     UnitParameter,
     block_diagonal,
     block_triangular,
+    modulo,
     sigmoid,
     sin,
+    step,
     stop_gradient,
     tanh,
 )
@@ -111,6 +113,32 @@ class Wired(Cell):
         return {"h": sin(c) + 0.1 * state.h, "c": c}
 
 
+class Timed(Cell):
+    """A gate that opens with the steps, one that comes and goes, and a delay beside."""
+
+    gates = ("candidate", "late")
+    wiring = {"late": Dense(delay=2)}
+    unit_parameters = {"pace": UnitParameter(0.7)}
+
+    def update(self, pre, state, unit):
+        opened = sigmoid(unit.pace * state.t - 2)
+        h = opened * tanh(pre.candidate) + step(modulo(state.t, 3)) * tanh(pre.late)
+        return {"h": h + 0.1 * state.h}
+
+
+class Resting(Cell):
+    """Groups of units that rest, of two states, with a delay."""
+
+    state = ("h", "c")
+    gates = ("candidate", "other")
+    wiring = {"candidate": (Dense(), Dense(delay=3, pattern=block_triangular(3)))}
+    periods = (1, 2, 3)
+
+    def update(self, pre, state, unit):
+        c = 0.5 * state.c + sigmoid(pre.other)
+        return {"h": tanh(pre.candidate) * c, "c": c}
+
+
 CELLS: dict[str, Cell] = {
     **{name: getattr(cells, name)() for name in cells.__all__},
     "Elman sigmoid": cells.Elman("sigmoid"),
@@ -132,6 +160,8 @@ CELLS: dict[str, Cell] = {
     "Delayed": Delayed(),
     "Blocks": Blocks(),
     "Wired": Wired(),
+    "Timed": Timed(),
+    "Resting": Resting(),
 }
 
 
@@ -147,7 +177,8 @@ def with_error(recurrence: Recurrence) -> list[int]:
 
 def hidden_of(cell: Cell, least: int) -> int:
     """The first number of units that the cell's patterns divide into equal groups."""
-    groups = math.lcm(*(len(wire.pattern) for wire in cell.recurrence.wires if wire.pattern))
+    sizes = [len(wire.pattern) for wire in cell.recurrence.wires if wire.pattern]
+    groups = math.lcm(*sizes, len(cell.recurrence.periods) or 1)
     return -(-least // groups) * groups
 
 

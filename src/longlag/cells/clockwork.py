@@ -3,16 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from longlag.recurrence import (
-    Cell,
-    Dense,
-    Groups,
-    UnitParameter,
-    activation,
-    block_triangular,
-    step,
-    stop_gradient,
-)
+from longlag.recurrence import Cell, Dense, activation, block_triangular
 from longlag.recurrence.wiring import numbers_of_steps
 
 __all__ = ["Clockwork"]
@@ -34,8 +25,8 @@ class Clockwork(Cell):
     error flows back unchanged: over a lag of k steps it meets :math:`k / T_g` factors. For inputs
     that have several time scales, where the slow ones are to be kept for long.
 
-    The state is (h, wait): wait is the number of steps for which a unit will rest. No error flows
-    through it.
+    The state is (h, t): t (N, 1) is the step, carried on from call to call. A group that rests
+    costs no recurrent products in the compiled backend.
 
     Args:
         periods: the T_g, whole numbers from 1, each greater than the one before. H is a multiple
@@ -59,9 +50,8 @@ class Clockwork(Cell):
     periods: Sequence[int] = (1, 2, 4, 8)
     activation: str = "tanh"
 
-    state = ("h", "wait")
     gates = ("candidate",)
-    latex_symbols = {"wait": "w", "period": "T"}
+    latex_symbols = {"period": "T"}
 
     def __post_init__(self) -> None:
         activation(self.activation)
@@ -76,12 +66,5 @@ class Clockwork(Cell):
     def wiring(self):  # noqa: D102
         return {"candidate": Dense("h", pattern=block_triangular(len(self.periods)))}
 
-    @property
-    def unit_parameters(self):  # noqa: D102
-        return {"period": UnitParameter(Groups(tuple(self.periods)), trained=False)}
-
     def update(self, pre, state, unit):  # noqa: D102
-        rests = step(state.wait)
-        h = (1 - rests) * activation(self.activation)(pre.candidate) + rests * state.h
-        wait = stop_gradient(state.wait + (1 - rests) * unit.period - 1)
-        return {"h": h, "wait": wait}
+        return {"h": activation(self.activation)(pre.candidate)}

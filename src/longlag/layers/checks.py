@@ -1,7 +1,6 @@
 """Checks of what a user gives a layer; the messages say what came, what was expected, the fix."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -147,17 +146,19 @@ def check_stack_state(state: Any, count: int) -> Sequence[Any]:
 
 
 def check_state(
-    state: Any, names: Sequence[str], x: Tensor, hidden_size: int, argument: str = "state"
+    state: Any, recurrence: Recurrence, x: Tensor, hidden_size: int, argument: str = "state"
 ) -> tuple[Tensor, ...]:
-    """The state is one (N, H) per name; a bare tensor will do where there is one name."""
+    """The state is one (N, H) per name, but (N, 1) for t; a bare tensor will do for one name."""
+    names = recurrence.carried
     if isinstance(state, Tensor):
         state = (state,)
     if not isinstance(state, (tuple, list)) or len(state) != len(names):
         came = f"{len(state)} items" if isinstance(state, (tuple, list)) else type(state).__name__
         wanted = f"{len(names)} tensors: ({', '.join(names)})"
         raise ValueError(f"{argument}: got {came}, expected {wanted}")
-    expected = (*x.shape[:-2], hidden_size)
-    for name, part in zip(names, state, strict=True):
+    for number, (name, part) in enumerate(zip(names, state, strict=True)):
+        clock = number == len(recurrence.states)
+        expected = (*x.shape[:-2], 1 if clock else hidden_size)
         if not isinstance(part, Tensor):
             raise TypeError(
                 f"{argument}.{name}: got {type(part).__name__}, expected a torch.Tensor"
@@ -165,7 +166,7 @@ def check_state(
         if tuple(part.shape) != expected:
             raise ValueError(
                 f"{argument}.{name}: got shape {tuple(part.shape)}, expected {expected}: "
-                "one row per sequence of x, one column per hidden unit"
+                f"one row per sequence of x, one column{'' if clock else ' per hidden unit'}"
             )
         if part.dtype != x.dtype or part.device != x.device:
             raise TypeError(

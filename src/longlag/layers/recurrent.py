@@ -133,7 +133,7 @@ class Recurrent(RecurrentModule):
         self.cell = cell
         self.recurrence = cell.recurrence
         register(self.recurrence)
-        self._state_type = _state_type(self.recurrence.name, self.recurrence.states)
+        self._state_type = _state_type(self.recurrence.name, self.recurrence.carried)
         self.input_size = positive("input_size", input_size)
         self.hidden_size = self.output_size = positive("hidden_size", hidden_size)
         check_groups(self.recurrence, hidden_size)
@@ -343,8 +343,9 @@ class Recurrent(RecurrentModule):
             lengths = check_lengths(lengths, x)
         if resets is not None:
             resets = check_resets(resets, x)
-        names = self.recurrence.states
-        initial = None if state is None else check_state(state, names, x, self.hidden_size)
+        initial = None
+        if state is not None:
+            initial = check_state(state, self.recurrence, x, self.hidden_size)
         mask = None
         if self.training:
             x = _drop(x, self.input_dropout, (*x.shape[:-2], 1, x.shape[-1]))

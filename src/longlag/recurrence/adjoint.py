@@ -70,5 +70,5 @@ def derive_adjoint(recurrence: Recurrence) -> Program:
         sympy.Add(*(total[name] * partial(equations[name], by) for name in names))
         for by in recurrence.symbols
     ]
-    inputs = (*recurrence.symbols, *now.values(), *delta.values())
+    inputs = (*recurrence.inputs, *now.values(), *delta.values())
     return compile_program(inputs, outputs)

@@ -4,6 +4,7 @@ With :meth:`~longlag.recurrence.Program.evaluate` each is a way to run a recurre
 tensors stands in `longlag.scan`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -35,6 +36,7 @@ NUMPY: Mapping[str, Callable[..., Any]] = {
     "sign": np.sign,
     "relu": lambda x: np.maximum(x, 0),
     "saturate": lambda x: np.clip(x, 0, 1),
+    "floor": np.floor,
     "step": lambda x: np.where(x > 0, 1.0, 0.0),
     "stop_gradient": lambda x: x,
 }
@@ -63,6 +65,7 @@ EXACT: Mapping[str, Callable[..., Any]] = {
     "relu": lambda x: max(x, Fraction(0)),
     "saturate": lambda x: min(max(x, Fraction(0)), Fraction(1)),
     "step": lambda x: Fraction(x > 0),
+    "floor": lambda x: Fraction(math.floor(x)),
     "stop_gradient": lambda x: x,
     **{name: _irrational(name) for name in ("tanh", "sigmoid", "exp", "log", "sqrt", "sin", "cos")},
 }

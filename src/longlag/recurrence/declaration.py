@@ -42,6 +42,9 @@ class Cell(ABC):
         initial_bias: by gate name, the initial value of its bias; 0 where not given.
         keeping_gates: by gate name, the sign with which its bias makes the cell keep its state:
             +1 where a large bias keeps, -1 where it overwrites. Chrono initialisation reads it.
+        periods: for units that rest: the units are as many equal groups, and group i takes the
+            steps t = 0, T_i, 2 T_i, ... of a sequence alone; in the others its states stay. The
+            update is written as if none rested; a kernel leaves the products of resting groups out.
         latex_symbols: by name of a state, gate or unit parameter, how :meth:`latex` writes it.
 
     Example:
@@ -65,6 +68,7 @@ class Cell(ABC):
     initial_bias: Any = {}
     keeping_gates: Any = {}
     latex_symbols: Any = {}
+    periods: Any = ()
 
     @property
     def output(self) -> str:
@@ -78,7 +82,10 @@ class Cell(ABC):
         Args:
             pre: ``pre.GATE`` is a + r of that gate; ``pre.from_input("GATE")`` and
                 ``pre.from_state("GATE")`` are a and r apart.
-            state: ``state.NAME`` is that state at t - 1.
+            state: ``state.NAME`` is that state at t - 1, and ``state.t`` (where no state has that
+                name) the step within the sequence: 0 in its first step and where it is reset,
+                carried on with the state, and of derivative 0. It is exact up to 2^24 steps in
+                float32.
             unit: ``unit.NAME`` is that unit parameter.
 
         Returns:

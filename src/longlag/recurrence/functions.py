@@ -17,7 +17,10 @@ __all__ = [
     "activation",
     "cos",
     "exp",
+    "floor",
     "log",
+    "modulo",
+    "multiple",
     "relu",
     "saturate",
     "sigmoid",
@@ -90,6 +93,46 @@ class saturate(_Pointwise):
 
     def _latex(self, printer: Any, exp: Any = None) -> str:
         return _power(rf"\operatorname{{sat}}\left({printer._print(self.args[0])}\right)", exp)
+
+
+class floor(_Pointwise):
+    r"""The largest whole number :math:`\lfloor x \rfloor` not above x; its derivative is 0."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expression:  # noqa: D102
+        return sympy.Integer(0)
+
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        return _power(rf"\lfloor {printer._print(self.args[0])} \rfloor", exp)
+
+
+def modulo(x: Any, period: Any) -> Expression:
+    r"""What is left of x after whole periods, in [0, period): :math:`x - T \lfloor x / T \rfloor`.
+
+    >>> t = sympy.Symbol("t", real=True)
+    >>> modulo(t, 3)
+    t - 3*floor(t/3)
+    """
+    return x - period * floor(x / period)
+
+
+class multiple(_Pointwise):
+    r"""1 where x is a whole multiple of the period, :math:`T \mid x`, else 0; of derivative 0."""
+
+    nargs = 2
+
+    def fdiff(self, argindex: int = 1) -> Expression:  # noqa: D102
+        return sympy.Integer(0)
+
+    @property
+    def lowered(self) -> Expression:
+        """The same of functions that backends have."""
+        return 1 - step(modulo(*self.args))
+
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        x, period = map(printer._print, self.args)
+        return _power(rf"\mathbf{{1}}\left[{period} \mid {x}\right]", exp)
 
 
 class stop_gradient(_Pointwise):

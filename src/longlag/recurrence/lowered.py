@@ -5,14 +5,14 @@ backward step with the residuals that it reads. A backend adds where numbers lie
 multiplied.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 from longlag.recurrence.adjoint import derive_adjoint
 from longlag.recurrence.program import Program
 from longlag.recurrence.residuals import Residuals, find_residuals
-from longlag.recurrence.traced import Recurrence
+from longlag.recurrence.traced import Recurrence, held
 from longlag.recurrence.wiring import Pattern
 
 __all__ = ["Drive", "Lowered", "Product", "lower"]
@@ -52,17 +52,64 @@ class Product:
 class Lowered:
     """See the module; :func:`lower` makes it once for each recurrence.
 
+    States that hold the past for delays are not stored: what they hold is a row of the path of the
+    state that they hold, D + T + 1 rows of which the first D are the past before the first step.
+
     Attributes:
         recurrence: the traced cell.
-        forward: the update; inputs are drives, states at t - 1 and unit parameters, outputs the
-            new states.
-        output: number of the state that is put out.
+        output: place, among the stored states, of the one that is put out.
     """
 
     def __init__(self, recurrence: Recurrence) -> None:
         self.recurrence = recurrence
-        self.forward: Program = recurrence.forward
-        self.output = recurrence.states.index(recurrence.output)
+        self.output = self.stored.index(recurrence.states.index(recurrence.output))
+
+    @cached_property
+    def stored(self) -> tuple[int, ...]:
+        """Numbers of the states that have a path of their own."""
+        names, delayed = self.recurrence.states, self.recurrence.delayed
+        return tuple(number for number, name in enumerate(names) if name not in delayed)
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """By stored state D, how far back it is held beside its present value."""
+        names, delayed = self.recurrence.states, self.recurrence.delayed.values()
+        return tuple(
+            max((steps for source, steps in delayed if source == names[number]), default=0)
+            for number in self.stored
+        )
+
+    def origin(self, state: int) -> tuple[int, int]:
+        """Of a state, by its number: place of the stored state, and how many steps before."""
+        names = self.recurrence.states
+        source, steps = self.recurrence.delayed.get(names[state], (names[state], 0))
+        return self.stored.index(names.index(source)), steps
+
+    def held_number(self, state: int, steps: int) -> int:
+        """The number of the state that holds another as it was so many steps before."""
+        names = self.recurrence.states
+        return names.index(held(names[state], steps))
+
+    @cached_property
+    def delays(self) -> tuple[int, ...]:
+        """How many steps back products read, each once; 1 among them."""
+        return tuple(sorted({1, *(self.origin(state)[1] + 1 for state in self.sources)}))
+
+    @cached_property
+    def core(self) -> Recurrence:
+        """The recurrence of the stored states alone, whose wires are not to be asked for."""
+        recurrence = self.recurrence
+        if not recurrence.delayed:
+            return recurrence
+        names = tuple(recurrence.states[number] for number in self.stored)
+        equations = {name: recurrence.equations[name] for name in names}
+        return replace(recurrence, states=names, equations=equations, delayed={})
+
+    @property
+    def forward(self) -> Program:
+        """The update; inputs are drives, stored states at t - 1, unit parameters, and t where it
+        is read; outputs the new stored states."""
+        return self.core.forward
 
     @cached_property
     def drives(self) -> tuple[Drive, ...]:
@@ -123,13 +170,13 @@ class Lowered:
     @cached_property
     def residuals(self) -> Residuals:
         """What the forward step stores for the backward step, and the backward step itself."""
-        return find_residuals(self.recurrence, derive_adjoint(self.recurrence))
+        return find_residuals(self.core, derive_adjoint(self.core))
 
     @cached_property
     def carried(self) -> tuple[bool, ...]:
-        """By state, whether any error reaches it pointwise, from the states after it."""
+        """By stored state, whether any error reaches it pointwise, from the states after it."""
         program, drives = self.residuals.program, len(self.drives)
-        outputs = program.outputs[drives : drives + len(self.recurrence.states)]
+        outputs = program.outputs[drives : drives + len(self.stored)]
         return tuple(not program.is_zero(value) for value in outputs)
 
 

@@ -40,6 +40,7 @@ ARITY = {
     "relu": 1,
     "saturate": 1,
     "step": 1,
+    "floor": 1,
     "stop_gradient": 1,
 }
 """The closed set of operations, with their number of arguments. A backend implements these."""
@@ -56,6 +57,7 @@ _FUNCTIONS: dict[Any, str] = {
     functions.relu: "relu",
     functions.saturate: "saturate",
     functions.step: "step",
+    functions.floor: "floor",
     functions.stop_gradient: "stop_gradient",
 }
 
@@ -180,12 +182,14 @@ class _Builder:
             return self._sum(expression)
         if isinstance(expression, (sympy.Mul, sympy.Pow)) and not isinstance(expression, sympy.exp):
             return self._product(expression)
+        if isinstance(expression, functions.multiple):
+            return self.lower(expression.lowered)
         name = _FUNCTIONS.get(type(expression))
         if name is None:
             raise DeclarationError(
                 f"the update uses {type(expression).__name__} in '{expression}', which is not a "
                 "pointwise operation that longlag can compile; use + - * / ** and "
-                + ", ".join(sorted(set(_FUNCTIONS.values()) | {"sqrt"}))
+                + ", ".join(sorted({*_FUNCTIONS.values(), "sqrt", "modulo", "multiple"}))
                 + _HINTS.get(type(expression).__name__, "")
             )
         return self.emit(name, *(self.lower(argument) for argument in expression.args))

@@ -55,7 +55,7 @@ def find_residuals(recurrence: Recurrence, adjoint: Program) -> Residuals:
     """
     forward = recurrence.forward
     numbers = _Numbers()
-    shared = len(recurrence.symbols)
+    shared = len(recurrence.inputs)
     drives, states = len(recurrence.drive_symbols), len(recurrence.states)
     first = [numbers.of(("input", index)) for index in range(shared)]
     before = list(first)

@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 import sympy
 
-from longlag.recurrence.functions import Expression, stop_gradient
+from longlag.recurrence.functions import Expression, multiple, stop_gradient
 from longlag.recurrence.program import DeclarationError
-from longlag.recurrence.traced import Gate, Recurrence, held, real_symbol
-from longlag.recurrence.wiring import Absent, Dense, Diagonal, UnitParameter, Wiring
+from longlag.recurrence.traced import CLOCK, Gate, Recurrence, held, real_symbol
+from longlag.recurrence.wiring import Absent, Dense, Diagonal, Groups, UnitParameter, Wiring
 
 __all__ = ["trace"]
 
@@ -37,6 +37,15 @@ class _Namespace:
             raise AttributeError(name)
         namespace = {"gate": "pre", "unit parameter": "unit"}.get(self._word, "state")
         return self._get(name, f"{namespace}.{name}")
+
+
+class _State(_Namespace):
+    """The states at t - 1, and t itself, where no state has that name."""
+
+    def _get(self, name: str, call: str) -> Any:
+        if name == "t" and name not in self._symbols:
+            return CLOCK
+        return super()._get(name, call)
 
 
 class _Pre(_Namespace):
@@ -139,6 +148,24 @@ def _wiring(
                 "Absent(), or a tuple of several Dense(...), whose products are summed"
             )
     return wiring
+
+
+def _periods(name: str, declared: Any, parameters: Mapping[str, UnitParameter]) -> tuple[int, ...]:
+    periods = tuple(declared) if isinstance(declared, (tuple, list)) else None
+    if periods is None or not all(
+        isinstance(period, int) and not isinstance(period, bool) and period >= 1
+        for period in periods
+    ):
+        raise DeclarationError(
+            f"{name}.periods: got {declared!r}, expected a tuple of whole numbers of steps, at "
+            "least 1 each, one for each equal group of units; () where no unit rests"
+        )
+    if periods and "period" in parameters:
+        raise DeclarationError(
+            f"{name}.unit_parameters: 'period' is the unit parameter that {name}.periods makes; "
+            "choose another name"
+        )
+    return periods
 
 
 def _delay_line(
@@ -251,7 +278,7 @@ def trace(cell: Any) -> Recurrence:
     wiring = _wiring(cell, name, gates, states)
 
     pre = _Pre(name, wiring)
-    state = _Namespace(name, "state", {s: real_symbol(f"state.{s}") for s in states})
+    state = _State(name, "state", {s: real_symbol(f"state.{s}") for s in states})
     unit = _Namespace(name, "unit parameter", {u: real_symbol(f"unit.{u}") for u in parameters})
     result = _call_update(cell, name, pre, state, unit)
     for returned in result:
@@ -286,6 +313,14 @@ def trace(cell: Any) -> Recurrence:
         elif isinstance(gate.wiring, Diagonal):
             replacements[total] = total + product
     equations = {state: equation.xreplace(replacements) for state, equation in equations.items()}
+    periods = _periods(name, cell.periods, parameters)
+    if periods:
+        units["period"] = UnitParameter(Groups(periods), trained=False)
+        moves = multiple(CLOCK, real_symbol("unit.period"))
+        equations = {
+            state: moves * equation + (1 - moves) * real_symbol(f"state.{state}")
+            for state, equation in equations.items()
+        }
     delayed = _delay_line(name, traced, states)
     for further, (source, steps) in delayed.items():
         equations[further] = real_symbol(f"state.{held(source, steps - 1)}")
@@ -299,6 +334,7 @@ def trace(cell: Any) -> Recurrence:
         latex_symbols=dict(cell.latex_symbols),
         equations=equations,
         delayed=delayed,
+        periods=periods,
     )
     try:
         _ = recurrence.forward, recurrence.linearisation

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,12 +12,16 @@ from longlag.recurrence.functions import Expression
 from longlag.recurrence.program import Program, compile_program
 from longlag.recurrence.wiring import Dense, Groups, Pattern, UnitParameter, Wiring
 
-__all__ = ["Gate", "Recurrence", "Wire", "held", "real_symbol"]
+__all__ = ["CLOCK", "Gate", "Recurrence", "Wire", "held", "real_symbol"]
 
 
 def real_symbol(name: str) -> sympy.Symbol:
     """The real symbol of a name such as ``pre.GATE``, ``state.NAME`` or ``unit.NAME``."""
     return sympy.Symbol(name, real=True)
+
+
+CLOCK = real_symbol("clock.t")
+"""The step within the sequence, which an update reads as ``state.t``."""
 
 
 def held(source: str, steps: int) -> str:
@@ -96,6 +100,8 @@ class Recurrence:
         equations: by state, its new value as an expression of ``symbols``.
         delayed: by name of a state that holds the past: which state, as it was how many steps
             before. Their equations only hand on, so a backend may keep a delay line instead.
+        periods: by equal group of units, of how many steps it takes one, the first among them, and
+            rests in the others; empty where no unit rests.
     """
 
     name: str
@@ -107,6 +113,7 @@ class Recurrence:
     latex_symbols: Mapping[str, str]
     equations: Mapping[str, Expression]
     delayed: Mapping[str, tuple[str, int]]
+    periods: tuple[int, ...] = ()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Recurrence":
         return self  # nothing in it changes
@@ -115,6 +122,7 @@ class Recurrence:
     def key(self) -> str:
         """A name that is the same for the same declaration, in every process."""
         parts = (self.gates, self.states, self.output, self.units, sorted(self.equations.items()))
+        parts += (self.periods,) if self.periods else ()
         return f"{self.name}-{hashlib.sha256(str(parts).encode()).hexdigest()[:16]}"
 
     @property
@@ -137,6 +145,12 @@ class Recurrence:
             for number, gate in enumerate(self.dense_gates)
             for dense in gate.matrices
         )  # fmt: skip
+
+    @cached_property
+    def materialised(self) -> "Recurrence":
+        """The same, with the states that hold the past as states like the others: for what looks
+        at each of them, at a cost that grows with the delay."""
+        return replace(self, delayed={}) if self.delayed else self
 
     @cached_property
     def patterned(self) -> bool:
@@ -173,8 +187,23 @@ class Recurrence:
 
     @cached_property
     def symbols(self) -> tuple[sympy.Symbol, ...]:
-        """All inputs of the programs, in order: drives, states, unit parameters."""
+        """What an error can arrive at, in order: drives, states, unit parameters."""
         return self.drive_symbols + self.state_symbols + self.unit_symbols
+
+    @cached_property
+    def timed(self) -> bool:
+        """Whether the update reads the step within the sequence, ``state.t``."""
+        return any(CLOCK in equation.free_symbols for equation in self.equations.values())
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Names of what a layer carries from call to call: the states, and t where it is read."""
+        return (*self.states, "t") if self.timed else self.states
+
+    @cached_property
+    def inputs(self) -> tuple[sympy.Symbol, ...]:
+        """All inputs of the programs, in order: ``symbols``, then t where it is read."""
+        return (*self.symbols, CLOCK) if self.timed else self.symbols
 
     @cached_property
     def dependency_order(self) -> tuple[str, ...]:
@@ -192,7 +221,7 @@ class Recurrence:
     @cached_property
     def forward(self) -> Program:
         """The update: one output per state, in the order of ``states``."""
-        return compile_program(self.symbols, [self.equations[name] for name in self.states])
+        return compile_program(self.inputs, [self.equations[name] for name in self.states])
 
     @cached_property
     def partials(self) -> Mapping[tuple[str, sympy.Symbol], Expression]:
@@ -211,4 +240,4 @@ class Recurrence:
     @cached_property
     def linearisation(self) -> Program:
         """The partials as one program; outputs in the order of ``partials``."""
-        return compile_program(self.symbols, self.partials.values())
+        return compile_program(self.inputs, self.partials.values())

@@ -49,8 +49,10 @@ class Run(NamedTuple):
     """What a forward pass gives.
 
     Attributes:
-        states: all states s_0 .. s_T, each (T + 1, N, H).
-        final: the final states, each (N, H), that share no memory with ``states``.
+        states: of each stored state its path, (D + T + 1, N, H): D rows of the past (see
+            :mod:`longlag.scan.trajectory`; D is 0 without delays), then s_0 .. s_T.
+        final: the final states, each (N, H), in the order of ``recurrence.states``, that share no
+            memory with ``states``.
         residuals: numbers that the backward pass reads beside; None for nothing.
         context: what else the backward pass is given; the backend's own.
     """

@@ -23,10 +23,12 @@ import torch
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
+from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.inputs import Schedule, Weights, unfolded
 from longlag.scan.reference import run_steps
 from longlag.scan.step import TorchStep, outer, times, torch_step
+from longlag.scan.trajectory import first_states, states_before
 
 __all__ = ["Derived"]
 
@@ -48,6 +50,7 @@ class _Backward:
         self.step: TorchStep = torch_step(recurrence)
         self.recurrence, self.schedule = recurrence, schedule
         self.drive, self.weights, self.trajectory = drive, weights, trajectory
+        self.lowered = lower(recurrence)
         self.blocks = self.step.blocks(weights)
         self.replicated = drive.dim() == 4
         self.hidden = trajectory[0].shape[-1]
@@ -82,10 +85,10 @@ class _Backward:
         with_units: bool,
     ) -> list[Tensor]:
         """Send the error back through one block of steps; returns delta before it."""
-        before = [states[block.start : block.stop] for states in self.trajectory]
+        before = states_before(
+            self.lowered, self.trajectory, self.schedule, block.start, block.stop
+        )
         keep = None if self.schedule.keep is None else self.schedule.keep[block]
-        if keep is not None:
-            before = [state.masked_fill(~keep, 0.0) for state in before]
         partials = self._partials(block, before, keep)
         delta = list(delta)
         visited: list[list[Tensor]] = [[] for _ in delta]
@@ -138,8 +141,9 @@ class _Backward:
 
     def _partials(self, block: slice, before: list[Tensor], keep: Tensor | None) -> dict:
         """The partials of a block, as the schedule lets them act, each of a state's shape."""
+        clock = None if self.schedule.clock is None else self.schedule.clock[block]
         partials = self.step.partials(
-            self.drive[block], before, self.blocks, self.weights.units, self.schedule.mask
+            self.drive[block], before, self.blocks, self.weights.units, self.schedule.mask, clock
         )
         shape = before[0].shape
         states = self.recurrence.state_symbols
@@ -213,16 +217,16 @@ class Derived(Backend):
         gradients: Sequence[Tensor | None],
         wanted: Wanted,
     ) -> Gradients:
-        visited, (d_output, *final) = run.states, gradients
-        if d_output is None:
-            d_output = torch.zeros_like(visited[0][1:])
-        final = [
-            torch.zeros_like(path[0]) if error is None else error
-            for error, path in zip(final, visited, strict=True)
-        ]
-        initial = [path[0] for path in visited]
+        d_output, *final = gradients
+        initial = first_states(lower(recurrence), run.states)
         x, drive, _ = unfolded(recurrence, x, weights, initial, schedule)
-        run_backward = _Backward(recurrence, drive, weights, visited, schedule)
+        if d_output is None:
+            d_output = drive.new_zeros((len(drive), *initial[0].shape))
+        final = [
+            torch.zeros_like(state) if error is None else error
+            for error, state in zip(final, initial, strict=True)
+        ]
+        run_backward = _Backward(recurrence, drive, weights, run.states, schedule)
         found = run_backward((d_output, *final), wanted.units)
         matrix, d_drive = weights.input, found.x
         if matrix is None:

@@ -11,7 +11,14 @@ from torch import Tensor
 from longlag.recurrence import Recurrence
 from longlag.scan import library, node
 from longlag.scan.backend import check_backend, choose
-from longlag.scan.inputs import Schedule, Weights, to_batch_first, to_time_first, unfolded
+from longlag.scan.inputs import (
+    Schedule,
+    Weights,
+    to_batch_first,
+    to_time_first,
+    unfolded,
+    with_clock,
+)
 from longlag.scan.reference import Reference
 
 __all__ = ["Scanned", "scan"]
@@ -49,7 +56,7 @@ def scan(
         x: the input; or, where ``weights.input`` is None, the drive a = U x + b of every gate,
             gates side by side, which under autocast may be of lower precision than the states.
         weights: matrices, bias and unit parameters.
-        initial: the states before the first step, in the order of ``recurrence.states``; None for
+        initial: the states before the first step, in the order of ``recurrence.carried``; None for
             zeros.
         lengths: numbers of steps that count, in 0..T; the rest is padding, whose content, even
             NaN, changes nothing.
@@ -64,21 +71,25 @@ def scan(
     check_backend(backend)
     if mask is not None and mask.requires_grad:
         raise ValueError("mask: requires a gradient, and has none; use mask.detach()")
+    start = None
+    if recurrence.timed and initial is not None:
+        *initial, start = initial
     schedule = Schedule.of(x, lengths, resets, mask)
+    schedule, after = with_clock(recurrence, schedule, to_time_first(x), start)
     if torch.compiler.is_compiling() and backend != "reference":
         _, drive, initial = unfolded(recurrence, to_time_first(x), weights, initial, schedule)
         drive = drive.to(initial[0].dtype)  # under autocast it may have been rounded
         output, final = library.compiled_scan(
             recurrence, backend, drive, weights, tuple(initial), schedule
         )
-        return Scanned(to_batch_first(output), tuple(final), backend)
+        return Scanned(to_batch_first(output), (*final, *after), backend)
     like = x if weights.input is None else weights.input
     chosen = choose(backend, like if initial is None else initial[0])
     device = x.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     if not autocast and not chosen.plain:
         output, final = node.run(chosen, recurrence, x, weights, initial, schedule, False)
-        return Scanned(output, tuple(final), chosen.name)
+        return Scanned(output, (*final, *after), chosen.name)
     x = to_time_first(x)
     if autocast:
         # The drive may be rounded. The loop is not: its errors would add up.
@@ -89,4 +100,4 @@ def scan(
             output, final = Reference().run(recurrence, x, weights, initial, schedule)
         else:
             output, final = node.run(chosen, recurrence, x, weights, initial, schedule)
-    return Scanned(to_batch_first(output), tuple(final), chosen.name)
+    return Scanned(to_batch_first(output), (*final, *after), chosen.name)

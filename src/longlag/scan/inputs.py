@@ -17,6 +17,7 @@ __all__ = [
     "to_batch_first",
     "to_time_first",
     "unfolded",
+    "with_clock",
 ]
 
 
@@ -43,11 +44,13 @@ class Schedule(NamedTuple):
         active: (T, N, 1), False in the padding: the state is kept and the output is zero.
         keep: (T, N, 1), False where the state is set to zero before the step.
         mask: (N, H), the recurrent dropout mask of each sequence, on the state that W reads.
+        clock: (T, N, 1), the step within the sequence, for a recurrence that reads it.
     """
 
     active: Bool[Tensor, "T *R N 1"] | None = None
     keep: Bool[Tensor, "T *R N 1"] | None = None
     mask: Float[Tensor, "*R N H"] | None = None
+    clock: Float[Tensor, "T *R N 1"] | None = None
 
     @classmethod
     def of(
@@ -71,6 +74,39 @@ class Schedule(NamedTuple):
 
 FULL = Schedule()
 """Every step counts."""
+
+
+def with_clock(
+    recurrence: Recurrence, schedule: Schedule, x: Tensor, start: Tensor | None
+) -> tuple[Schedule, list[Tensor]]:
+    """The schedule with the step within the sequence, for a recurrence that reads it.
+
+    Args:
+        recurrence: the traced cell.
+        schedule: padding and resets.
+        x: (T, N, C), of which shape, dtype and device are taken.
+        start: (N, 1), the t that the sequences begin with; None for 0.
+
+    Returns:
+        The schedule, and the t after each sequence's own last step, (N, 1); as it was, and nothing,
+        for a recurrence that does not read t.
+    """
+    if not recurrence.timed:
+        return schedule, []
+    steps = torch.arange(len(x), device=x.device).view(-1, *[1] * (x.dim() - 1))
+    if start is None:
+        start = x.new_zeros((*x.shape[1:-1], 1))
+    start = start.detach()
+    clock = start + steps.to(x.dtype)
+    if schedule.keep is not None:
+        latest = torch.where(schedule.keep, -1, steps).cummax(0).values if len(x) else steps
+        clock = torch.where(latest >= 0, (steps - latest).to(x.dtype), clock)
+    after = torch.cat([start.unsqueeze(0), clock + 1])
+    if schedule.active is None:
+        final = after[-1].clone()
+    else:
+        final = after.gather(0, schedule.active.sum(0, keepdim=True)).squeeze(0)
+    return schedule._replace(clock=clock), [final]
 
 
 def to_time_first(tensor: Tensor) -> Tensor:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
+from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Run, Wanted, choose
 from longlag.scan.inputs import Schedule, Weights
+from longlag.scan.trajectory import first_states, output_of
 
 __all__ = ["compiled_scan", "register"]
 
@@ -33,9 +35,10 @@ def _scan(
     active: Tensor | None,
     keep: Tensor | None,
     mask: Tensor | None,
+    clock: Tensor | None,
 ) -> list[Tensor]:
-    """All states s_0 .. s_T, each (T + 1, N, H), then the final ones."""
-    weights, schedule = Weights(recurrent, tuple(units)), Schedule(active, keep, mask)
+    """The paths of the stored states, then the final states."""
+    weights, schedule = Weights(recurrent, tuple(units)), Schedule(active, keep, mask, clock)
     chosen = choose(backend, drive, plain=False)
     done = chosen.forward(_KNOWN[key], drive, weights, initial, schedule, False)
     return [*done.states, *done.final]
@@ -52,9 +55,14 @@ def _(
     active: Tensor | None,
     keep: Tensor | None,
     mask: Tensor | None,
+    clock: Tensor | None,
 ) -> list[Tensor]:
-    states = [drive.new_empty((drive.shape[0] + 1, *state.shape)) for state in initial]
-    return [*states, *(state.new_empty(state.shape) for state in initial)]
+    lowered = lower(_KNOWN[key])
+    paths = [
+        drive.new_empty((depth + drive.shape[0] + 1, *initial[number].shape))
+        for number, depth in zip(lowered.stored, lowered.depths, strict=True)
+    ]
+    return [*paths, *(state.new_empty(state.shape) for state in initial)]
 
 
 @torch.library.custom_op("longlag::scan_backward", mutates_args=())
@@ -68,11 +76,12 @@ def _scan_backward(
     active: Tensor | None,
     keep: Tensor | None,
     mask: Tensor | None,
+    clock: Tensor | None,
     d_output: Tensor,
     d_final: list[Tensor],
 ) -> list[Tensor]:
     """Gradients by drive, recurrent matrix where there is one, initial states, units."""
-    weights, schedule = Weights(recurrent, tuple(units)), Schedule(active, keep, mask)
+    weights, schedule = Weights(recurrent, tuple(units)), Schedule(active, keep, mask, clock)
     found = choose(backend, drive, plain=False).backward(
         _KNOWN[key], drive, weights, Run(trajectory, []), schedule, (d_output, *d_final), Wanted()
     )
@@ -94,41 +103,43 @@ def _(
     active: Tensor | None,
     keep: Tensor | None,
     mask: Tensor | None,
+    clock: Tensor | None,
     d_output: Tensor,
     d_final: list[Tensor],
 ) -> list[Tensor]:
     middle = [] if recurrent is None else [recurrent]
-    given = [drive, *middle, *(path[0] for path in trajectory), *units]
+    initial = first_states(lower(_KNOWN[key]), trajectory)
+    given = [drive, *middle, *initial, *units]
     return [tensor.new_empty(tensor.shape) for tensor in given]
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    key, backend, drive, recurrent, initial, units, active, keep, mask = inputs
+    key, backend, drive, recurrent, initial, units, active, keep, mask, clock = inputs
     ctx.key, ctx.backend, ctx.counts = key, backend, (len(initial), len(units))
-    ctx.save_for_backward(drive, recurrent, active, keep, mask, *units, *output)
+    ctx.save_for_backward(drive, recurrent, active, keep, mask, clock, *units, *output)
 
 
 def _backward(ctx, gradients):
-    drive, recurrent, active, keep, mask, *rest = ctx.saved_tensors
+    drive, recurrent, active, keep, mask, clock, *rest = ctx.saved_tensors
     states, count = ctx.counts
     units, given = rest[:count], rest[count:]
-    recurrence = _KNOWN[ctx.key]
-    output = recurrence.states.index(recurrence.output)
+    lowered = lower(_KNOWN[ctx.key])
+    stored = len(lowered.stored)
     gradients = [
         torch.zeros_like(path) if gradient is None else gradient
         for gradient, path in zip(gradients, given, strict=True)
     ]
-    trajectory = given[:states]
+    trajectory = given[:stored]
     # Of what is stored, only the steps of the output have been given out.
-    d_output, d_final = gradients[output][1:].clone(), gradients[states:]
+    d_output, d_final = output_of(lowered, gradients).clone(), gradients[stored:]
     found = _scan_backward(
         ctx.key, ctx.backend, drive, recurrent, units, trajectory, active, keep, mask,
-        d_output, d_final,
+        clock, d_output, d_final,
     )  # fmt: skip
     d_drive, *found = found
     d_recurrent = found.pop(0) if recurrent is not None else None
     d_initial, d_units = list(found[:states]), list(found[states:])
-    return None, None, d_drive, d_recurrent, d_initial, d_units, None, None, None
+    return None, None, d_drive, d_recurrent, d_initial, d_units, None, None, None, None
 
 
 _scan.register_autograd(_backward, setup_context=_setup_context)
@@ -145,9 +156,10 @@ def compiled_scan(
     """Run a recurrence over time inside a graph; results as in :func:`node.run`."""
     given = _scan(
         recurrence.key, backend, drive, weights.recurrent, list(initial), list(weights.units),
-        schedule.active, schedule.keep, schedule.mask,
+        schedule.active, schedule.keep, schedule.mask, schedule.clock,
     )  # fmt: skip
-    result = given[recurrence.states.index(recurrence.output)][1:]
+    lowered = lower(recurrence)
+    result = output_of(lowered, given)
     if schedule.active is not None:
         result = result.masked_fill(~schedule.active, 0.0)
-    return result, given[len(initial) :]
+    return result, given[len(lowered.stored) :]

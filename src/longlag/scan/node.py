@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
+from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Backend, Run, Wanted
 from longlag.scan.inputs import Schedule, Weights, to_batch_first, to_time_first
 from longlag.scan.reference import Reference
+from longlag.scan.trajectory import output_of, paths_of
 
 __all__ = ["run"]
 
@@ -81,7 +83,7 @@ class _ScanNode(torch.autograd.Function):
         backward = recording and any(ctx.needs_input_grad)
         turned = x if time_first else to_time_first(x)
         done = backend.forward(recurrence, turned, weights, initial, schedule, backward)
-        output = done.states[recurrence.states.index(recurrence.output)][1:]
+        output = output_of(lower(recurrence), done.states)
         if not backend.zero_padding and schedule.active is not None:
             output = output.masked_fill(~schedule.active, 0.0)
         if backward:
@@ -114,7 +116,7 @@ class _ScanNode(torch.autograd.Function):
         # For a second derivative the first one has to be an expression: of what was given.
         again = torch.is_grad_enabled()
         if again:
-            given = [] if initial[0] is None else [state.unsqueeze(0) for state in initial]
+            given = [] if initial[0] is None else paths_of(lower(recurrence), [initial])
             run, backend = Run(given, []), Reference()
         # The forward pass had autocast off too.
         with torch.autocast(x.device.type, enabled=False) if again else nullcontext():

@@ -28,6 +28,7 @@ TORCH: Mapping[str, Callable[..., Tensor | float]] = {
     "sign": torch.sign,
     "relu": torch.relu,
     "saturate": lambda x: torch.nn.functional.hardtanh(x, 0.0, 1.0),
+    "floor": torch.floor,
     "step": lambda x: (x > 0).to(x.dtype),
     "stop_gradient": torch.Tensor.detach,
 }

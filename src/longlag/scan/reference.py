@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
+from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.inputs import Schedule, Weights, unfolded
 from longlag.scan.step import torch_step
+from longlag.scan.trajectory import first_states, paths_of
 
 __all__ = ["Reference", "run_steps"]
 
@@ -29,8 +31,7 @@ def run_steps(
     """All states, step by step in PyTorch; arguments as in :meth:`Backend.forward`."""
     _, drive, initial = unfolded(recurrence, x, weights, initial, schedule)
     visited = [initial, *torch_step(recurrence).run(drive, weights, initial, schedule)]
-    paths = [torch.stack(path) for path in zip(*visited, strict=True)]
-    return Run(paths, [state.clone() for state in visited[-1]])
+    return Run(paths_of(lower(recurrence), visited), [state.clone() for state in visited[-1]])
 
 
 class Reference(Backend):
@@ -101,7 +102,8 @@ class Reference(Backend):
         recurrent, units, matrix, bias = weights
         with torch.enable_grad():
             x, matrix, bias, recurrent = map(own, (x, matrix, bias, recurrent))
-            initial, units = [own(path[0]) for path in run.states], tuple(map(own, units))
+            before = first_states(lower(recurrence), run.states) if run.states else []
+            initial, units = list(map(own, before)), tuple(map(own, units))
             weights = Weights(recurrent, units, matrix, bias)
             output, final = self.run(recurrence, x, weights, initial or None, schedule)
         pairs = [

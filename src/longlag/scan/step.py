@@ -35,7 +35,8 @@ class TorchStep:
     def __init__(self, recurrence: Recurrence) -> None:
         self.recurrence = recurrence
         lowered = lower(recurrence)
-        self.output, self.apart = lowered.output, lowered.apart
+        self.lowered, self.apart = lowered, lowered.apart
+        self.output = recurrence.states.index(recurrence.output)
         self.products, self.drive_of_gate = lowered.products, lowered.drive_of_gate
         # One product has one wire of each of its gates, in order: all rows as they are.
         self.fused = (
@@ -103,9 +104,11 @@ class TorchStep:
         blocks: Sequence[Tensor],
         units: Sequence[Tensor],
         mask: Tensor | None,
+        clock: Tensor | None = None,
     ) -> list[Tensor]:
-        """The new states of one step."""
+        """The new states of one step; ``clock`` is t, (..., N, 1), where the update reads it."""
         inputs = [*self.drives(a, states, blocks, mask), *states, *units]
+        inputs += [] if clock is None else [clock]
         new = run_program(self.recurrence.forward, inputs)
         return [state.expand(old.shape) for state, old in zip(new, states, strict=True)]
 
@@ -131,7 +134,8 @@ class TorchStep:
             before = states
             if schedule.keep is not None:
                 before = [state.masked_fill(~schedule.keep[t], 0.0) for state in states]
-            after = self.update(a, before, blocks, weights.units, schedule.mask)
+            clock = None if schedule.clock is None else schedule.clock[t]
+            after = self.update(a, before, blocks, weights.units, schedule.mask, clock)
             if schedule.active is not None:
                 active = schedule.active[t]
                 after = [torch.where(active, *pair) for pair in zip(after, states, strict=True)]
@@ -145,13 +149,15 @@ class TorchStep:
         blocks: Sequence[Tensor],
         units: Sequence[Tensor],
         mask: Tensor | None,
+        clock: Tensor | None = None,
     ) -> dict[tuple[int, sympy.Symbol], Tensor]:
         """The pointwise partials of each new state, by (number of the state, symbol).
 
         Those that are not there are zero. Each broadcasts to the shape of a state.
         """
         drives = self.drives(a, states, blocks, mask)
-        values = run_program(self.recurrence.linearisation, [*drives, *states, *units])
+        inputs = [*drives, *states, *units, *([] if clock is None else [clock])]
+        values = run_program(self.recurrence.linearisation, inputs)
         numbers = {name: number for number, name in enumerate(self.recurrence.states)}
         return {
             (numbers[state], symbol): value

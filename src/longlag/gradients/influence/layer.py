@@ -50,7 +50,7 @@ class Scope:
         self.units = [name for name, kept in self.stored.items() if kept in self.trained]
         self.matrix = "weight_hh" in self.trained
         self.recurrence: Recurrence = make(
-            layer.recurrence, self.matrix, (*self.diagonal, *self.units)
+            layer.recurrence.materialised, self.matrix, (*self.diagonal, *self.units)
         )
 
     @property

@@ -30,6 +30,7 @@ from longlag.scan.cpu.target import host
 from longlag.scan.inputs import Schedule, Weights
 from longlag.scan.pieces import current
 from longlag.scan.step import patterned
+from longlag.scan.trajectory import final_states, held_at_end
 
 __all__ = ["RESIDUALS", "Cpu"]
 
@@ -69,21 +70,16 @@ class Cpu(Backend):
         if recurrence.patterned:
             weights = _patterned(recurrence, weights)
         call = Call(recurrence, x, weights, schedule, shape)
-        states, first = [], shape.size * shape.item
-        for k in range(len(recurrence.states)):
-            path = fresh(x, shape.path)
-            if initial is not None:
-                path[0] = initial[k]
-            elif first:
-                ctypes.memset(path.data_ptr(), 0, first)
-            states.append(path)
+        states = [_begun(x, shape, place, initial) for place in range(len(shape.paths))]
+        lengths = None if call.ordered is None else call.ordered.lengths.view(shape.state[:-1])
         if shape.empty:
-            return Run(states, [path[0].clone() for path in states], context=shape)
+            return Run(states, final_states(shape.lowered, states, schedule, None), context=shape)
         steps, residuals, kind = shape.steps, None, "forward"
         if backward and shape.stored and steps * shape.stored_bytes <= RESIDUALS:
             residuals, kind = fresh(x, (steps, *shape.stored_state)), "store"
         _run_forward(call, states, residuals, 0, steps, kind)
-        return Run(states, [_final(call, path) for path in states], residuals, shape)
+        final = final_states(shape.lowered, states, schedule, lengths)
+        return Run(states, final, residuals, shape)
 
     def backward(  # noqa: D102
         self,
@@ -97,11 +93,10 @@ class Cpu(Backend):
     ) -> Gradients:
         # What was saved may have been exchanged meanwhile, through .data or a hook: look again.
         shape = find_shape(recurrence, x, weights, None, schedule)
-        if run.context is not None and run.context.path != shape.path:
-            raise ValueError(
-                f"x: had states {run.context.path} in the forward pass, has {shape.path} now"
-            )
-        states = [_same(path, shape.path, shape) for path in run.states]
+        if run.context is not None and run.context.paths != shape.paths:
+            then, now = run.context.paths[0], shape.paths[0]
+            raise ValueError(f"x: had states {then} in the forward pass, has {now} now")
+        states = [_same(*pair, shape) for pair in zip(run.states, shape.paths, strict=True)]
         residuals = run.residuals
         if residuals is not None:
             residuals = _same(residuals, (shape.steps, *shape.stored_state), shape)
@@ -132,8 +127,8 @@ def _run_forward(
         *call.by_step(x, first), *call.input, *call.place(bias), *call.recurrent, *call.units,
         *call.by_step(residuals, 0), work.data_ptr(), 0,
     ]  # fmt: skip
-    for path in states:
-        given += call.by_step(path, first)
+    for path, depth in zip(states, shape.lowered.depths, strict=True):
+        given += call.by_step(path, depth + first)
     given += call.scheduled(first)
     given += (stop - first, x.stride(0), x.stride(-2))
     call.run(kind, shape.forward.parameters(given))
@@ -150,12 +145,20 @@ def _masked(recurrence: Recurrence, recurrent: Tensor) -> Tensor:
     return torch.cat([patterned(block, wire.pattern) for block, wire in blocks], -2)
 
 
-def _final(call: Call, path: Tensor) -> Tensor:
-    """The states after each row's last step."""
-    if call.ordered is None:
-        return path[-1].clone()
-    last = call.ordered.lengths.view(1, *path.shape[1:-1], 1).expand(1, *path.shape[1:])
-    return path.gather(0, last).squeeze(0)
+def _begun(x: Tensor, shape: Shape, place: int, initial: Sequence[Tensor] | None) -> Tensor:
+    """The path of a stored state, with what is there before the first step."""
+    path, lowered = fresh(x, shape.paths[place]), shape.lowered
+    number, depth = lowered.stored[place], lowered.depths[place]
+    if initial is None:
+        size = (depth + 1) * shape.size * shape.item
+        if size:
+            ctypes.memset(path.data_ptr(), 0, size)
+    elif not depth:
+        path[0] = initial[number]
+    else:
+        past = [initial[lowered.held_number(number, steps)] for steps in range(depth, 0, -1)]
+        torch.stack([*past, initial[number]], out=path[: depth + 1])
+    return path
 
 
 def _same(tensor: Tensor, size: tuple[int, ...], shape: Shape) -> Tensor:
@@ -213,7 +216,14 @@ class _Backward:
             zeros, size = x.new_zeros((shape.hidden,)), (shape.steps, *shape.state)
             d_output = zeros.as_strided(size, (*[0] * len(shape.state), 1))
         self.d_output = last_contiguous(d_output)
-        self.deltas = [self._begin(number, error) for number, error in enumerate(final)]
+        lowered = shape.lowered
+        self.deltas = [
+            self._begin(place, final[number]) for place, number in enumerate(lowered.stored)
+        ]
+        self.past_errors = [
+            scratch.take(f"past {place}", x, depth, *shape.state) if depth else None
+            for place, depth in enumerate(lowered.depths)
+        ]
         self.turned = 0
         self.d_x = self.d_units = None
         if wanted.x:
@@ -223,6 +233,7 @@ class _Backward:
         pieces = current()
         self.sums = None if pieces is None else pieces.sums()
         size, self.blocks = shape.backward.size, self._blocks()
+        self.further, self.further_step = self._further(final)
         if self.sums is not None or len(self.blocks) > 1:
             size *= shape.replicas  # each has sums that go on
         self.by_replica = 0 if size == shape.backward.size else shape.backward.size * shape.item
@@ -250,6 +261,36 @@ class _Backward:
             delta[:halves] = error
         return delta
 
+    def _further(self, final: Sequence[Tensor | None]) -> tuple[list[Tensor | None], int]:
+        """The errors that arrive at the paths from elsewhere, and the numbers from one step's to
+        the next: 0 where there are none, and one row of zeros will do."""
+        shape, lowered, x = self.shape, self.shape.lowered, self.call.x
+        held = {number: lowered.origin(number) for number in range(len(final))}
+        errors = [
+            (n, *held[n]) for n, error in enumerate(final) if held[n][1] and error is not None
+        ]
+        whole = bool(errors) or len(self.blocks) > 1
+        further: list[Tensor | None] = [
+            x.new_zeros(path if whole else shape.state) if depth else None
+            for path, depth in zip(shape.paths, lowered.depths, strict=True)
+        ]
+        for number, place, back in errors:
+            error, path, end = final[number], further[place], lowered.depths[place] - back
+            assert error is not None
+            assert path is not None
+            lengths = None if self.call.ordered is None else self.call.ordered.lengths
+            if lengths is not None:
+                lengths = lengths.view(shape.state[:-1])
+            if self.call.schedule.keep is not None:
+                kept = held_at_end(self.call.schedule.keep, back, lengths)
+                error = error.masked_fill(~kept, 0.0)
+            if lengths is None:
+                path[len(path) - 1 - back] += error
+            else:
+                at = (lengths + end).view(1, *shape.state[:-1], 1).expand(1, *shape.state)
+                path.scatter_add_(0, at, error.unsqueeze(0))
+        return further, shape.size if whole else 0
+
     def run(self) -> Gradients:
         """All gradients; of the weights none, where further pieces will add to them."""
         call, shape = self.call, self.shape
@@ -260,7 +301,11 @@ class _Backward:
             total = self._block(first, stop, begins, ends)
         initial: list[Tensor] = []
         if self.wanted.initial:
-            initial = [delta[self.turned].clone() for delta in self.deltas]
+            for number in range(len(call.recurrence.states)):
+                place, back = shape.lowered.origin(number)
+                past = self.past_errors[place]
+                error = self.deltas[place][self.turned] if not back else past[back - 1]  # type: ignore[index]
+                initial.append(error.clone())
         if not closes:
             return Gradients(self.d_x, None, None, None, initial, [])
         if shape.single_parts > 1:
@@ -299,7 +344,10 @@ class _Backward:
         item, d_units, wanted = shape.item, self.d_units, self.wanted
         totals = self._totals() if closes else _Totals(None, None, None)
         dense = len(call.recurrence.dense_gates)
-        errors = scratch.take("errors", x, 2 * shape.size * max(1, dense))
+        ring = 1 + shape.lowered.delays[-1]
+        errors = scratch.take("errors", x, ring * shape.size * max(1, dense))
+        if ring > 2:
+            errors.zero_()
         given = [
             *call.by_step(x, first), *call.input, *call.recurrent, *call.units,
             *call.by_step(residuals, 0), self.work.data_ptr(), self.by_replica,
@@ -316,10 +364,16 @@ class _Backward:
                 given += (part.data_ptr(), by_replica)
         given += NOWHERE if d_units is None else (d_units.data_ptr(), d_units.stride(1) * item)
         half = self.turned * shape.size * item
-        for path, delta in zip(self.states, self.deltas, strict=True):
-            given += call.by_step(path, first)
+        depths = shape.lowered.depths
+        for path, delta, depth in zip(self.states, self.deltas, depths, strict=True):
+            given += call.by_step(path, depth + first)
             # The kernel begins with the half in which the block before has left its result.
             given += (delta.data_ptr() + half, shape.by_replica)
+        for further, past, depth in zip(self.further, self.past_errors, depths, strict=True):
+            if further is not None and past is not None:
+                row = (depth + first) * self.further_step * item
+                given += (further.data_ptr() + row, shape.by_replica)
+                given += (past.data_ptr(), shape.by_replica)
         given += call.scheduled(first)
         given += (
             stop - first,
@@ -330,8 +384,13 @@ class _Backward:
             shape.has_input and (wanted.input or wanted.bias),
             bool(wanted.recurrent and shape.wires),
             shape.send_input() if d_x is not None and shape.has_input else 0,
+            *([self.further_step] if ring > 2 else []),
         )  # fmt: skip
         call.run("backward", shape.backward.parameters(given))
+        if first > 0:
+            for further, past, depth in zip(self.further, self.past_errors, depths, strict=True):
+                if further is not None and past is not None:
+                    further[first : first + depth] = past.flip(0)
         self.turned ^= (stop - first + 1) & 1
         return totals
 

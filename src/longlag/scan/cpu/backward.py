@@ -17,7 +17,7 @@ from llvmlite import ir
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan.cpu.builder import I64, Value
-from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Term, Units, cost_of
+from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Term, Units, cost_of, schedule_arguments
 from longlag.scan.cpu.plan import Plan
 
 __all__ = ["NAME", "arguments", "emit"]
@@ -27,25 +27,28 @@ NAME = "longlag_backward"
 
 def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     """What the kernel is given, in order. Numbers that begin with ``at_`` are parts of ``work``."""
-    states, count = range(len(recurrence.states)), len(lower(recurrence).patterns)
+    lowered = lower(recurrence)
+    states, count = range(len(lowered.stored)), len(lowered.patterns)
     tables = ["list_sending", "list_slots", "panels"]
     tables += [f"{name}_{number}" for number in range(count) for name in ("ranges", "panels")]
     pointers = ["x", "input", "recurrent", "units", "residuals", "work", "d_output", "errors"]
     pointers += ["d_x", "d_input", "d_bias", "d_recurrent", "d_units"]
     pointers += [f"{name}_{k}" for k in states for name in ("state", "delta")]
-    pointers += ["order", "counts"] if plan.ordered else []
-    pointers += [name for name in ("keep", "mask") if getattr(plan, name)]
+    past = [k for k in states if lowered.depths[k]]
+    pointers += [f"{name}_{k}" for k in past for name in ("further", "past")]
+    scheduled, constants_of_schedule = schedule_arguments(recurrence, plan)
+    pointers += scheduled
     numbers = (
         "T", "x_t", "x_n", "output_t", "output_n", "d_x_t", "d_x_n", "delta_half",
         "opens", "closes", "want_initial", "want_units", "want_x", "want_input", "want_recurrent",
-        "send",
+        "send", *(["further_t"] if past else []),
     )  # fmt: skip
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "error_half", "work_bytes", "unit_bytes",
         "input_bytes", "bias_bytes", "recurrent_bytes", "at_recurrent", "at_count", "at_errors",
         "at_read", "at_inputs", "at_where", "at_sums", "at_input_sums", "sums_size", "rows",
         "entries", *(f"entries_{number}" for number in range(count)),
-        "pack_back", "outer", "outer_input", "unpack", "unpack_input",
+        "pack_back", "outer", "outer_input", "unpack", "unpack_input", *constants_of_schedule,
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
@@ -64,6 +67,13 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
     read and write in turns, ``delta_half`` apart, beginning with the first: it holds the error of
     the states after the last step. In the end the one with number T + 1 modulo 2 holds the error of
     the states before the first. ``errors`` has the same two, (rows, dense gates, H), for dr.
+
+    A state that is read d steps back has errors dr of d steps in a ring, D + 2 of them, all zero at
+    first. ``further_k`` (D + T + 1, rows, H) is the error that arrives at its path, the past before
+    the first step included, beside that of the steps of this call; where there is none it is one
+    row of zeros, and ``further_t`` is 0. ``past_k`` (D, rows, H) gets the error of the past, that
+    of the step before the first step first. Sums go from the longest delay to the shortest, as do
+    those of pieces.
 
     Several calls may share the work of one: pieces in time, the last piece first. The first
     ``opens`` the sums, the last ``closes`` them and writes the gradients of the weights. What was
@@ -88,6 +98,7 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
         kernel.begin(code.i64(-1))
         with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.later) as row:
             kernel.last(block, vectors, row)
+        kernel.past_errors()
     kernel.close()
     return kernel.finish()
 
@@ -104,6 +115,7 @@ class _Backward(Kernel):
         self.reading = lowered.sources
         self.wires = lowered.propagating_wires
         self.sources = sorted({product.source for product in lowered.propagating})
+        self.ring = 1 + lowered.delays[-1]
         self.collected, self.sent = self.code.variable(I64), self.code.variable(I64)
         code = self.code
         panel = code.times(self.arg["rows"], plan.lanes)
@@ -137,8 +149,11 @@ class _Backward(Kernel):
         turn = code.b.and_(code.plus(code.b.sub(arg["T"], t), -1), code.i64(1))
         self.arriving = code.times(turn, arg["delta_half"])
         self.leaving = code.b.sub(arg["delta_half"], self.arriving)
-        self.errors_before = code.times(turn, arg["error_half"])
-        self.errors_now = code.b.sub(arg["error_half"], self.errors_before)
+        if self.ring == 2:
+            before = code.times(turn, arg["error_half"])
+            self.errors_at = [code.b.sub(arg["error_half"], before), before]
+        else:
+            self.errors_at = [self._in_ring(delay) for delay in range(self.ring)]
         inside = code.b.icmp_signed("<", self.next, arg["T"])
         if self.plan.ordered:
             # counts go one step further than T; what is there is not used.
@@ -148,6 +163,12 @@ class _Backward(Kernel):
         else:
             later = self.count_now = arg["N"]
         self.later = code.b.select(inside, later, code.i64(0))
+
+    def _in_ring(self, delay: int) -> Value:
+        """The offset of the errors dr of the step so many after this one."""
+        code = self.code
+        number = code.plus(code.b.sub(self.arg["T"], self.t), self.ring - delay)
+        return code.times(code.b.urem(number, code.i64(self.ring)), self.arg["error_half"])
 
     # What is collected
 
@@ -314,7 +335,7 @@ class _Backward(Kernel):
         code, arg, plan = self.code, self.arg, self.plan
         found = []
         for source in self.sources:
-            terms = []
+            terms, delay = [], self.lowered.origin(source)[1] + 1
             for product in self.lowered.propagating:
                 if product.source != source:
                     continue
@@ -323,7 +344,7 @@ class _Backward(Kernel):
                     at = code.times(code.times(place, arg["H"]), plan.units)
                     errors = [
                         code.at(
-                            arg["errors"], self.errors_before,
+                            arg["errors"], self.errors_at[delay],
                             code.times(row.place, self.dense), code.times(arg["H"], gate),
                         )
                         for row in rows
@@ -348,20 +369,70 @@ class _Backward(Kernel):
 
         In this order, in which a piece adds them up too whose final states have the first two.
         """
-        code, b, found = self.code, self.code.b, []
+        b, found = self.code.b, []
         for k in self.states:
-            value = code.zero()
-            if k in self.sources:
-                value = sent[self.sources.index(k)]
-                if self.plan.mask:
-                    value = b.fmul(value, self.load("mask", units, row.place))
-                value = self.select(self.unreset(self.next, row), value)
+            value = self._from_products(k, row, units, sent)
             if self.carried[k]:
                 value = b.fadd(value, self.load(f"delta_{k}", units, self.arriving, row.place))
             if k == self.output and not end:
                 value = b.fadd(value, self._output_error(row, units))
             found.append(value)
         return found
+
+    def _from_products(self, k: int, row: Row, units: Units, sent: list[Value]) -> Value:
+        """The error that products of later steps, here or in a later piece, bring to a state."""
+        code, value = self.code, None
+        if self.lowered.depths[k]:
+            at = code.times(self.next, self.arg["further_t"])
+            value = self.load(f"further_{k}", units, at, row.place)
+        # Held longest first: of equal origin, by how far back.
+        origins = [self.lowered.origin(source) for source in self.sources]
+        for back in sorted((back for place, back in origins if place == k), reverse=True):
+            part = sent[origins.index((k, back))]
+            if self.plan.mask:
+                part = code.b.fmul(part, self.load("mask", units, row.place))
+            t = self.next
+            if back:  # there is no error beyond the ends, so any flag will do
+                t = code.smaller(code.plus(self.t, back + 1), code.plus(self.arg["T"], -1))
+                t = code.b.select(code.b.icmp_signed("<", t, code.i64(0)), code.i64(0), t)
+            part = self.select(self.unreset(t, row, back + 1), part)
+            value = part if value is None else code.b.fadd(value, part)
+        return code.zero() if value is None else value
+
+    def past_errors(self) -> None:
+        """After all steps: the error of the past before the first step, for delays."""
+        code, arg, depths = self.code, self.arg, self.lowered.depths
+        if not any(depths):
+            return
+        with code.loop(code.i64(-2), code.i64(-2 - max(depths)), -1) as t:
+            self.begin(t)
+            # The step after this one was none: its place in the ring has an older one's errors.
+            count = code.times(code.times(arg["N"], arg["H"]), self.dense)
+            after = code.at(arg["errors"], self.errors_at[1])
+            with code.loop(code.i64(0), count) as index:
+                code.b.store(ir.Constant(code.scalar, 0.0), code.at(after, index))
+            with (
+                self.unit_blocks() as (block, vectors),
+                self.tiles(arg["N"]) as row,
+                code.loop(code.i64(0), code.i64(self.plan.rows)) as r,
+            ):
+                here = row(r)
+                values = self._sent(block, vectors, [here])
+                for v, units in enumerate(vectors):
+                    sent = [value[0][v] for value in values]
+                    self._store_past(here, units, sent)
+
+    def _store_past(self, row: Row, units: Units, sent: list[Value]) -> None:
+        code = self.code
+        steps = code.b.sub(code.i64(0), self.next)  # before the state of before the first step
+        for k in self.states:
+            depth = self.lowered.depths[k]
+            if not depth:
+                continue
+            with code.b.if_then(code.b.icmp_signed("<=", steps, code.i64(depth))):
+                value = self._from_products(k, row, units, sent)
+                at = code.times(code.plus(steps, -1), self.arg["state_t"])
+                self.store(value, f"past_{k}", units, at, row.place)
 
     def tile(self, block: Value, vectors: list[Units], row: Callable[[Value], Row]) -> None:
         """One tile of a step that is not the rows' last."""
@@ -417,13 +488,15 @@ class _Backward(Kernel):
         after = [self.load(f"state_{k}", units, self.new, row.place) for k in self.states]
         unreset = self.unreset(self.t, row)
         held = [self.select(unreset, state) for state in before]
-        parameters = self.unit_parameters(units)
-        found = program.values(self.arithmetic, [*values, *held, *parameters, *after, *delta])
+        parameters, clock = self.unit_parameters(units), self.clock(self.t, row)
+        found = program.values(
+            self.arithmetic, [*values, *held, *parameters, *clock, *after, *delta]
+        )
         results = iter([found[output] for output in program.outputs])
         errors = [next(results) for _ in self.drives]
         self._store_errors(row, units, errors)
         for source, state in enumerate(self.reading):
-            value = held[state]
+            value = self._read_by_products(state, row, units, held)
             if self.plan.mask:
                 value = code.b.fmul(value, self.load("mask", units, row.place))
             code.store(value, self._panel("at_read", source, row, units))
@@ -434,6 +507,14 @@ class _Backward(Kernel):
         if recurrence.units:
             with code.b.if_then(self.is_set("want_units")):
                 self._add_units(row, units, list(results))
+
+    def _read_by_products(self, state: int, row: Row, units: Units, held: list[Value]) -> Value:
+        """A state as W read it, before dropout."""
+        place, back = self.lowered.origin(state)
+        if not back:
+            return held[place]
+        value = self.load(f"state_{place}", units, self.past(back), row.place)
+        return self.select(self.unreset(self.t, row, back + 1), value)
 
     def _add_units(self, row: Row, units: Units, values: list[Value]) -> None:
         """To the sums of the unit parameters what one row and vector of units brings."""
@@ -452,7 +533,7 @@ class _Backward(Kernel):
             if dense >= 0:
                 place = code.times(row.place, self.dense)
                 offset = code.times(arg["H"], dense)
-                self.store(error, "errors", units, self.errors_now, place, offset)
+                self.store(error, "errors", units, self.errors_at[0], place, offset)
             code.store(error, self._panel("at_errors", number, row, units))
         if self.has_input:
             return

@@ -17,6 +17,7 @@ from longlag.scan.cpu.shape import Facts, Key, Shape, shape_of
 from longlag.scan.cpu.threads import POOL
 from longlag.scan.inputs import FULL, Schedule, Weights
 from longlag.scan.pieces import current
+from longlag.scan.trajectory import held_since
 
 __all__ = ["NOWHERE", "Call", "Place", "find_shape", "last_contiguous"]
 
@@ -57,12 +58,13 @@ def find_shape(
     """
     recurrent, units, matrix, bias = weights
     pieces = current()
-    active, keep, mask = (None, None, None) if schedule is FULL else map(_facts, schedule)
+    active, keep, mask, clock = (None,) * 4 if schedule is FULL else map(_facts, schedule)
     key = (
         (x.shape, x.dtype, x.is_cpu), _facts(matrix), _facts(bias), _facts(recurrent),
         tuple([_facts(unit) for unit in units]) if units else (),
         None if initial is None else tuple([_facts(state) for state in initial]),
-        active, keep, mask, torch.get_num_threads(), x.shape[0] if pieces is None else pieces.steps,
+        active, keep, mask, clock, torch.get_num_threads(),
+        x.shape[0] if pieces is None else pieces.steps,
         shape.SMALL, shape.COLLECTED, shape.LEAST_ROWS, shape.STRETCH,
     )  # fmt: skip
     return shape_of(recurrence, Key._make(key))
@@ -109,8 +111,13 @@ class Call:
         if schedule.active is not None:
             self.ordered = self._order(schedule.active)
         if schedule.keep is not None:
-            self.keep = schedule.keep.contiguous()
+            delays = self.shape.lowered.delays
+            planes = [held_since(schedule.keep, delay) for delay in delays]
+            self.keep = torch.stack(planes) if len(delays) > 1 else planes[0].contiguous()
             self.held.append(self.keep)
+        if schedule.clock is not None:
+            self.clock = schedule.clock.contiguous()
+            self.held.append(self.clock)
 
     def _order(self, active: Tensor) -> _Rows:
         replicas, batch, steps = self.shape.replicas, self.shape.batch, self.shape.steps
@@ -143,7 +150,7 @@ class Call:
         return address, tensor.stride(1) * self.item if self.replicated else 0
 
     def scheduled(self, first: int) -> list[int]:
-        """Where order, counts, flags and mask are, as far as there are, from a step on."""
+        """Where order, counts, flags, mask and clock are, as far as there are, from a step on."""
         found: list[int] = []
         if self.schedule is FULL:
             return found
@@ -156,6 +163,8 @@ class Call:
             found += (self.keep.data_ptr() + first * self.shape.replicas * batch, batch)
         if self.schedule.mask is not None:
             found += self.place(self.schedule.mask)
+        if self.schedule.clock is not None:
+            found += self.by_step(self.clock, first)
         return found
 
     def run(self, kind: str, parameters: bytes) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import Drive, Product, lower
 from longlag.scan.cpu.builder import Value
-from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Term, Units, cost_of
+from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Term, Units, cost_of, schedule_arguments
 from longlag.scan.cpu.plan import Plan
 
 __all__ = ["NAME", "arguments", "emit"]
@@ -17,13 +17,13 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     """What the kernel is given, in order. Numbers that begin with ``at_`` are parts of ``work``."""
     tables = ["list", *(f"ranges_{number}" for number in range(len(lower(recurrence).patterns)))]
     pointers = ["x", "input", "bias", "recurrent", "units", "residuals", "work"]
-    pointers += [f"state_{k}" for k in range(len(recurrence.states))]
-    pointers += ["order", "counts"] if plan.ordered else []
-    pointers += [name for name in ("keep", "mask") if getattr(plan, name)]
+    pointers += [f"state_{k}" for k in range(len(lower(recurrence).stored))]
+    scheduled, further = schedule_arguments(recurrence, plan)
+    pointers += scheduled
     numbers = ("T", "x_t", "x_n")
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
-        "at_drive", "at_read", "stretch", "pack", "drive",
+        "at_drive", "at_read", "stretch", "pack", "drive", *further,
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
@@ -128,9 +128,10 @@ class _Forward(Kernel):
 
     def _prepare(self, row: Row, units: Units) -> None:
         """The states as W reads them at this step."""
-        unreset = self.unreset(self.t, row)
         for source in self.sources:
-            value = self.load(f"state_{source}", units, self.old, row.place)
+            place, back = self.lowered.origin(source)
+            unreset = self.unreset(self.t, row, back + 1)
+            value = self.load(f"state_{place}", units, self.past(back), row.place)
             if self.plan.mask:
                 value = self.code.b.fmul(value, self.load("mask", units, row.place))
             to = self.work("at_read", self._at_read(source, row), units.start)
@@ -178,7 +179,8 @@ class _Forward(Kernel):
         code, source = self.code, product.source
         if self.plan.indirect:
             return [self.work("at_read", self._at_read(source, row)) for row in rows]
-        return [code.at(self.arg[f"state_{source}"], self.old, row.place) for row in rows]
+        place, back = self.lowered.origin(source)
+        return [code.at(self.arg[f"state_{place}"], self.past(back), row.place) for row in rows]
 
     def _tile(self, block: Value, vectors: list[Units], row: Callable[[Value], Row]) -> None:
         """One tile: the gates' products, then the update."""
@@ -219,7 +221,9 @@ class _Forward(Kernel):
         before = [self.load(f"state_{k}", units, self.old, row.place) for k in self.states]
         unreset = self.unreset(self.t, row)
         held = [self.select(unreset, state) for state in before]
-        values = program.values(self.arithmetic, [*drives, *held, *parameters])
+        values = program.values(
+            self.arithmetic, [*drives, *held, *parameters, *self.clock(self.t, row)]
+        )
         if not self.recompute:
             for k, output in enumerate(program.outputs):
                 self.store(values[output], f"state_{k}", units, self.new, row.place)

@@ -5,7 +5,8 @@ then tiles of rows: the weights of a block are read once a step for all rows of 
 thread never waits for another. A tile is a product in registers and then, before anything is stored
 to be read again, the pointwise program of its units.
 
-Shapes in memory, in numbers: states (T + 1, rows, H); input (T, rows, C), or the drive
+Shapes in memory, in numbers: states (T + 1, rows, H), and before them, where there are delays, the
+past; input (T, rows, C), or the drive
 (T, rows, G H) in the order of the gates, with any strides; the residuals (T, rows, K, H).
 What a thread needs beside lies in a work space of its own, at offsets that are among the numbers.
 
@@ -28,7 +29,8 @@ from longlag.scan.cpu.builder import I8, I64, Code, Value
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.tile import Tile
 
-__all__ = ["Arguments", "Kernel", "Row", "Term", "Units", "cost_of"]
+__all__ = ["Arguments", "Kernel", "Row", "Term", "Units", "cost_of",
+           "schedule_arguments"]  # fmt: skip
 
 UNROLLED = 330
 """Instructions up to which the pointwise programs of a tile stand one after the other."""
@@ -45,6 +47,15 @@ def vector_arithmetic(code: Code) -> dict[str, Callable[..., Value]]:
 def cost_of(program: Program) -> int:
     """About how many instructions a program is."""
     return 8 + sum(_COSTS.get(operation.name, 1) for operation in program.operations)
+
+
+def schedule_arguments(recurrence: Recurrence, plan: Plan) -> tuple[list[str], list[str]]:
+    """Names of the pointers, and of the constants, that tell which steps count."""
+    pointers = ["order", "counts"] if plan.ordered else []
+    pointers += [name for name in ("keep", "mask") if getattr(plan, name)]
+    pointers += ["clock"] if recurrence.timed else []
+    delayed = plan.keep and len(lower(recurrence).delays) > 1
+    return pointers, ["keep_plane"] if delayed else []
 
 
 class Arguments(NamedTuple):
@@ -157,7 +168,7 @@ class Kernel:
         self.lowered = lowered = lower(recurrence)
         self.products, self.patterns = lowered.products, lowered.patterns
         self.drives = lowered.drives
-        self.states = range(len(recurrence.states))
+        self.states = range(len(lowered.stored))
         b, code = self.code.b, self.code
         self.vectors = b.sdiv(code.plus(self.arg["H"], plan.lanes - 1), code.i64(plan.lanes))
 
@@ -313,11 +324,28 @@ class Kernel:
         code, count = self.code, len(self.recurrence.units)
         return [self.load("units", units, code.times(self.arg["H"], u)) for u in range(count)]
 
-    def unreset(self, t: Value, row: Row) -> Value | None:
-        """Whether the row keeps its state before step t, as a mask; None where all do."""
+    def past(self, steps: int) -> Value:
+        """The offset of the states so many steps before those that the step begins with."""
+        if steps == 0:
+            return self.old
+        return self.code.b.sub(self.old, self.code.times(self.arg["state_t"], steps))
+
+    def clock(self, t: Value, row: Row) -> list[Value]:
+        """The step within the row's sequence, where the update reads it."""
+        if not self.recurrence.timed:
+            return []
+        offset = self.code.b.add(self.code.times(t, self.arg["keep_t"]), row.number)
+        return [self.code.splat(self.code.b.load(self.code.at(self.arg["clock"], offset)))]
+
+    def unreset(self, t: Value, row: Row, delay: int = 1) -> Value | None:
+        """Whether what the row held so many steps before is there at step t, as a mask; None where
+        nothing is ever reset."""
         if not self.plan.keep:
             return None
         offset = self.code.b.add(self.code.times(t, self.arg["keep_t"]), row.number)
+        if delay > 1:
+            plane = self.code.times(self.arg["keep_plane"], self.lowered.delays.index(delay))
+            offset = self.code.b.add(offset, plane)
         flag = self.code.b.load(self.code.b.gep(self.arg["keep"], [offset]))
         return self.code.splat(self.code.b.icmp_signed("!=", flag, ir.Constant(I8, 0)))
 

@@ -46,6 +46,11 @@ def _step(v: Arithmetic, x: Value) -> Value:
     return v.select(v.less(0.0, x), 1.0, 0.0)
 
 
+def _floor(v: Arithmetic, x: Value) -> Value:
+    """The largest whole number that is not above x; NaN, infinity and zeros stay as they are."""
+    return v.floor(x)
+
+
 def _stop_gradient(v: Arithmetic, x: Value) -> Value:
     """The number x itself."""
     return x
@@ -68,6 +73,7 @@ _FUNCTIONS: dict[str, Callable[..., Value]] = {
     "sign": _sign,
     "relu": _relu,
     "saturate": _saturate,
+    "floor": _floor,
     "step": _step,
     "stop_gradient": _stop_gradient,
 }

@@ -132,6 +132,10 @@ class Arithmetic:
         """The square root, correctly rounded."""
         return self._call("sqrt", x)
 
+    def floor(self, x: Value) -> Value:
+        """The largest whole number that is not above x."""
+        return self._call("floor", x)
+
     def magnitude(self, x: Value) -> Value:
         """The absolute value of x: its sign bit cleared."""
         return self._call("fabs", x)

@@ -56,7 +56,7 @@ class Key(NamedTuple):
 
     Attributes:
         x, input, bias, recurrent, units, initial: of the call; None where there is none.
-        active, keep, mask: of the schedule.
+        active, keep, mask, clock: of the schedule.
         threads: how many there may be.
         whole: steps of the sequences of which these are a piece.
         small, collected, least_rows, stretch: the constants of this module.
@@ -71,6 +71,7 @@ class Key(NamedTuple):
     active: Facts | None
     keep: Facts | None
     mask: Facts | None
+    clock: Facts | None
     threads: int
     whole: int
     small: int
@@ -222,7 +223,7 @@ class Shape:
         self.stored_bytes = self.stored * self.size * self.item
         self.by_replica = batch * hidden * self.item if self.replicated else 0
         self.state = (*front[1:], hidden)
-        self.path = (self.steps + 1, *self.state)
+        self.paths = [(depth + self.steps + 1, *self.state) for depth in lowered.depths]
         self.stored_state = (*front[1:], self.stored * hidden)
         before = front[1:-1]
         self.expected = {
@@ -284,6 +285,8 @@ class Shape:
         wanted += [(name, facts, expected["unit"]) for name, facts in units]
         if key.mask is not None:
             wanted.append(("mask", key.mask, self.state))
+        if recurrence.timed:
+            wanted.append(("clock", key.clock, expected["flags"]))
         checked = [(*each, self.dtype) for each in wanted]
         for name, facts in (("lengths", key.active), ("resets", key.keep)):
             if facts is not None:
@@ -318,6 +321,7 @@ class Shape:
             "keep_t": self.replicas * self.batch,
             "residuals_t": self.size * self.stored,
             "work_bytes": work.size * self.item,
+            "keep_plane": self.steps * self.replicas * self.batch,
         }
 
     def _forward(self, plan: Plan) -> "Pass":
