@@ -51,7 +51,6 @@ class Clockwork(Cell):
     activation: str = "tanh"
 
     gates = ("candidate",)
-    latex_symbols = {"period": "T"}
 
     def __post_init__(self) -> None:
         activation(self.activation)

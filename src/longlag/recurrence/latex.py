@@ -9,7 +9,7 @@ import sympy
 from sympy.printing.latex import LatexPrinter
 
 from longlag.recurrence.functions import Expression
-from longlag.recurrence.traced import Gate, Recurrence, real_symbol
+from longlag.recurrence.traced import CLOCK, Gate, Recurrence, real_symbol
 from longlag.recurrence.wiring import Dense, Pattern
 
 __all__ = ["render"]
@@ -90,6 +90,7 @@ class _Writer:
 
     def _name_symbols(self) -> None:
         r = self.recurrence
+        self.names[CLOCK] = "t"
         for gate in r.gates:
             self.names[gate.from_input] = self._superscript("a", gate) + "_t"
             if gate.split:

@@ -331,7 +331,7 @@ def trace(cell: Any) -> Recurrence:
         output=cell.output,
         unit_parameters=units,
         initial_bias=dict(cell.initial_bias),
-        latex_symbols=dict(cell.latex_symbols),
+        latex_symbols={**({"period": "T"} if periods else {}), **cell.latex_symbols},
         equations=equations,
         delayed=delayed,
         periods=periods,
