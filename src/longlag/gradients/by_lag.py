@@ -267,7 +267,7 @@ class _Index:
 
 def _window(each: LayerRun, index: _Index) -> LayerRun:
     """A layer's pass over the windows."""
-    keep = each.schedule.keep
+    keep, clock = each.schedule.keep, each.schedule.clock
     return LayerRun(
         each.name,
         each.layer,
@@ -275,7 +275,10 @@ def _window(each: LayerRun, index: _Index) -> LayerRun:
         each.weights,
         index.take(each.x),
         index.take(each.full_drive),
-        Schedule(None, None if keep is None else index.take(keep), None),
+        Schedule(
+            keep=None if keep is None else index.take(keep),
+            clock=None if clock is None else index.take(clock),
+        ),
         [index.take_states(path) for path in each.states],
     )
 

@@ -190,7 +190,8 @@ class Propagation:
 
     def _over(self, change: Callable[[Any], Any], states: list[Tensor]) -> LayerRun:
         """The run with its sequences laid out in another way, which needs no forward pass."""
-        schedule = Schedule(change(self.run.schedule.active), change(self.run.schedule.keep))
+        active, keep, _, clock = self.run.schedule
+        schedule = Schedule(change(active), change(keep), None, change(clock))
         drive = change(self.run.full_drive)
         return replace(self.run, full_drive=drive, schedule=schedule, states=states, run=None)
 

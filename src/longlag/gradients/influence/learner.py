@@ -62,9 +62,9 @@ class InfluenceLearner(OnlineLearner):
         self._readouts = Readouts(readouts, lowest.replicas, like)
         self._weights = [p for readout in readouts for p in readout.parameters() if p.requires_grad]
         self._x = like.new_zeros(count, lowest.input_size)
-        # Before and after the last step, each layer's states (R, S, H).
+        # Before and after the last step, what each layer carries: states and t, (R, S, H).
         self._now = [
-            like.new_zeros(count, len(layer.recurrence.states), layer.hidden_size)
+            like.new_zeros(count, len(layer.recurrence.carried), layer.hidden_size)
             for layer in self._layers
         ]
         self._before = self._now
@@ -98,8 +98,11 @@ class InfluenceLearner(OnlineLearner):
         seen = self._front(self._x).unsqueeze(0)
         self._propagations = self._law.runs(seen, begin, Schedule())
         after = [
-            torch.stack([part.flatten(0, -2) for part in one.run.final], 1)
-            for one in self._propagations
+            # Of t, (R, 1), each unit has a copy.
+            torch.stack(
+                [part.flatten(0, -2).expand(state[:, 0].shape) for part in one.run.final], 1
+            )
+            for one, state in zip(self._propagations, self._before, strict=True)
         ]
         self._now = _chosen(mask, after, self._now)
         influence = self._law.advance(self._propagations, self._influence_before)

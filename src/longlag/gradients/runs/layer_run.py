@@ -17,7 +17,7 @@ from longlag.layers.recurrent import Recurrent
 from longlag.recurrence import Recurrence
 from longlag.scan import Schedule, Weights, choose
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
-from longlag.scan.inputs import drive_of
+from longlag.scan.inputs import drive_of, with_clock
 from longlag.scan.step import TorchStep, outer, times, torch_step
 
 __all__ = [
@@ -53,6 +53,7 @@ class LayerRun:
         schedule: padding and resets.
         states: s_0 .. s_T, each (T + 1, N, H), zero after a sequence's own end.
         run: what the backend gave; None where the states came from elsewhere.
+        after: the t after each sequence's own last step, (N, 1), where the recurrence reads it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class LayerRun:
     schedule: Schedule
     states: list[Tensor]
     run: Run | None = None
+    after: Sequence[Tensor] = ()
 
     def __post_init__(self) -> None:
         self.gradients: Any = None  # Gradients, after backward
@@ -81,7 +83,13 @@ class LayerRun:
         state: Sequence[Tensor] | None,
         schedule: Schedule,
     ) -> "LayerRun":
-        """Run the layer over x (T, N, C) from the states before it, each (N, H)."""
+        """Run the layer over x (T, N, C) from the states before it, each (N, H), and t, (N, 1),
+        where the recurrence reads it; without t it begins with 0."""
+        start = None
+        if state is not None and len(state) > len(recurrence.states):
+            *state, start = state
+            start = start[..., :1]
+        schedule, after = with_clock(recurrence, schedule, x, start)
         padding = None if schedule.active is None else ~schedule.active
         if padding is not None:
             x = x.masked_fill(padding, 0.0)
@@ -96,7 +104,7 @@ class LayerRun:
         if state is None:
             zero = x.new_zeros((*x.shape[1:-1], layer.hidden_size))
             state = [zero] * len(recurrence.states)
-        made = cls(name, layer, recurrence, weights, x, drive, schedule, [])
+        made = cls(name, layer, recurrence, weights, x, drive, schedule, [], None, after)
         made.run = made.backend.forward(recurrence, drive, weights, list(state), schedule, True)
         made.states = made.run.states
         if padding is not None and not made.backend.zero_padding:
@@ -145,9 +153,9 @@ class LayerRun:
 
     @property
     def final(self) -> list[Tensor]:
-        """The states after each sequence's own last step, each (N, H)."""
+        """What is carried on after each sequence's own last step: the states, (N, H), and t."""
         assert self.run is not None
-        return self.run.final
+        return [*self.run.final, *self.after]
 
     def send_back(self, errors: Sequence[Tensor | None], wanted: Wanted) -> Gradients:
         """The gradients of ``recurrence``.
@@ -185,12 +193,17 @@ class LayerRun:
             return states
         return [state.masked_fill(~self.schedule.keep[block], 0.0) for state in states]
 
+    def clock(self, block: Any) -> Tensor | None:
+        """t of some steps, by whatever indexes (T, N, 1); None where the recurrence reads none."""
+        return None if self.schedule.clock is None else self.schedule.clock[block]
+
     def partials(self, block: slice) -> dict[tuple[int, Any], Tensor]:
         """The pointwise derivatives of each new state of some steps; see `TorchStep.partials`."""
         step, weights = self.step, self.weights
         return step.partials(
-            self.drive[block], self.before(block), step.blocks(weights), weights.units, None
-        )
+            self.drive[block], self.before(block), step.blocks(weights), weights.units, None,
+            self.clock(block),
+        )  # fmt: skip
 
     def by_drives(self, partials: dict, deltas: Sequence[Tensor]) -> Tensor:
         """The errors of all drives, (T, N, drives, H), in the order of `drive_symbols`.

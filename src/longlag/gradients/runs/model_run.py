@@ -114,5 +114,6 @@ def _state_of(part: LayerPart, x: Tensor) -> list[Tensor] | None:
     if part.state is None:
         return None
     argument = f"state of {part.path}" if part.path else "state"
-    names, hidden = part.layer.recurrence.states, part.layer.hidden_size
-    return [each.detach() for each in check_state(part.state, names, x, hidden, argument)]
+    recurrence, hidden = part.layer.recurrence, part.layer.hidden_size
+    checked = check_state(part.state, recurrence, x, hidden, argument)
+    return [state.detach() for state in checked]

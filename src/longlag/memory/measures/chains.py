@@ -98,8 +98,9 @@ class Chains:
             if self.sequences.dim() == 2:
                 replicas = torch.arange(len(self.sequences), device=self.ends.device)
                 rows = (replicas.unsqueeze(-1), self.sequences)
+            at = (times, *rows)
             self._linear = [
-                Linear(run, run.drive[(times, *rows)], [p[(times, *rows)] for p in run.states])
+                Linear(run, run.drive[at], [path[at] for path in run.states], run.clock(at))
                 for run in self.passes
             ]
             self._first = first

@@ -88,7 +88,7 @@ def _joint(passes: Sequence[LayerRun], stretch: slice) -> Tensor:
     jacobians = drive.new_zeros((*drive.shape[:-1], size, size))
     below: slice | None = None
     for run in passes:
-        linear = Linear(run, run.drive[stretch], run.before(stretch))
+        linear = Linear(run, run.drive[stretch], run.before(stretch), run.clock(stretch))
         stop = begin + linear.count * run.layer.hidden_size
         jacobians[..., begin:stop, begin:stop] = linear.matrices()
         if below is not None:

@@ -61,13 +61,16 @@ class Linear:
         run: the layer's pass, for its weights.
         drive: (B, M, G H), a of these steps.
         before: s_{t-1} of these steps, each (B, M, H).
+        clock: t of these steps, (B, M, 1), where the recurrence reads it.
     """
 
-    def __init__(self, run: LayerRun, drive: Tensor, before: Sequence[Tensor]) -> None:
+    def __init__(
+        self, run: LayerRun, drive: Tensor, before: Sequence[Tensor], clock: Tensor | None
+    ) -> None:
         self.step, self.layer, weights = run.step, run.layer, run.weights
         self.blocks = self.step.blocks(weights)
         self.count, shape = len(before), before[0].shape
-        partials = self.step.partials(drive, before, self.blocks, weights.units, None)
+        partials = self.step.partials(drive, before, self.blocks, weights.units, None, clock)
         recurrence = self.layer.recurrence
         self.zero = zero = torch.zeros_like(before[0][:1]).expand(shape)
         symbols = recurrence.drive_symbols

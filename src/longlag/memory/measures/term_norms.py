@@ -48,7 +48,9 @@ def _squares(run: LayerRun, at: Tensor, lags: slice) -> dict[str, Tensor]:
         keep = take(run.schedule.keep)
         before = [state.masked_fill(~keep, 0.0) for state in before]
     deltas = [take(delta).masked_fill(~there, 0.0) for delta in run.deltas]
-    partials = step.partials(take(run.drive), before, step.blocks(weights), weights.units, None)
+    clock = None if run.schedule.clock is None else take(run.schedule.clock)
+    blocks = step.blocks(weights)
+    partials = step.partials(take(run.drive), before, blocks, weights.units, None, clock)
     drives = run.by_drives(partials, deltas)
     gates = step.by_gate(drives)
     squares = {"weight_ih": _outer_square(gates, take(run.x))}
