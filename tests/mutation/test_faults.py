@@ -500,8 +500,7 @@ SKIP: dict[str, Fault] = {
     "older past ignored": state(2, torch.zeros_like),
     "older past cut off": state(1, torch.Tensor.detach),
 }
-wait, period = symbol("state.wait"), symbol("unit.period")
-rests = functions.step(wait)
+moves = functions.multiple(symbol("clock.t"), symbol("unit.period"))
 
 
 def pattern(new: Any) -> Fault:
@@ -519,23 +518,24 @@ def pattern(new: Any) -> Fault:
 
 CLOCKWORK: dict[str, Fault] = {
     "no clock": equation(lambda e: {"h": tanh(symbol("pre.candidate"))}),
-    "rest and tick swapped": put("state.wait", lambda w: 1 - w),
-    "a tick while one step is left": put("state.wait", lambda w: w - 1),
-    "a resting unit forgets": equation(
-        lambda e: {"h": (1 - rests) * tanh(symbol("pre.candidate"))}
+    "rest and tick swapped": function(
+        functions.multiple, lambda t, period: functions.step(functions.modulo(t, period))
     ),
+    "a tick a step late": put("clock.t", lambda t: t - 1),
+    "a tick a step early": put("clock.t", lambda t: t + 1),
+    "a clock of half the speed": put("clock.t", lambda t: t / 2),
+    "a resting unit forgets": equation(lambda e: {"h": moves * tanh(symbol("pre.candidate"))}),
     "a resting unit is added to": equation(
-        lambda e: {"h": tanh(symbol("pre.candidate")) + rests * h}
+        lambda e: {"h": tanh(symbol("pre.candidate")) + (1 - moves) * h}
     ),
     "a tick adds to the state": equation(
-        lambda e: {"h": (1 - rests) * tanh(symbol("pre.candidate")) + h}
+        lambda e: {"h": moves * tanh(symbol("pre.candidate")) + h}
     ),
     "period of the next unit": unit(0, lambda periods: periods.roll(1, -1)),
     "period a step longer": unit(0, lambda periods: periods + 1),
-    "clock stands": equation(lambda e: {"wait": functions.stop_gradient(wait)}),
-    "clock starts anew at each step": equation(lambda e: {"wait": functions.stop_gradient(period)}),
+    "clock stands": put("clock.t", lambda t: 0 * t),
     "clock ignored at the start": state(1, torch.zeros_like),
-    "clock of the next row": state(1, lambda waits: waits.roll(1, 0)),
+    "clock of the next row": state(1, lambda steps: steps.roll(1, 0)),
     "states given back swapped": results(lambda r: r._replace(state=r.state[::-1])),
     "faster groups move slower ones": pattern(((1, 0, 0), (1, 1, 0), (1, 1, 1))),
     "every group reads every other": pattern(None),

@@ -324,8 +324,8 @@ class Clockwork(Recurrent):
     error flows back unchanged: over a lag of k steps it meets :math:`k / T_g` factors. For inputs
     that have several time scales, where the slow ones are to be kept for long.
 
-    The state is (h, wait): wait is the number of steps for which a unit will rest. No error flows
-    through it.
+    The state is (h, t): t (N, 1) is the step, carried on from call to call. A group that rests
+    costs no recurrent products in the compiled backend.
 
     Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
 

@@ -1,6 +1,7 @@
 """Checks of what a user gives a layer; the messages say what came, what was expected, the fix."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch

@@ -43,7 +43,7 @@ def scan(
     recurrence: Recurrence,
     x: Float[Tensor, "*R N T C"],
     weights: Weights,
-    initial: Sequence[Float[Tensor, "*R N H"]] | None = None,
+    initial: Sequence[Float[Tensor, "*R N _"]] | None = None,
     lengths: Int[Tensor, "*R N"] | None = None,
     resets: Bool[Tensor, "*R N T"] | None = None,
     mask: Float[Tensor, "*R N H"] | None = None,

@@ -262,8 +262,10 @@ class _Run:
         if not h.requires_grad:
             return
         roots, slopes = [h], [slope]
-        if self.delta is not None:
-            roots, slopes = [h, *tensors_of(final)], [slope, *self.delta]
+        for state, error in zip(tensors_of(final), self.delta or (), strict=False):
+            if state.requires_grad:  # no error goes back through t
+                roots.append(state)
+                slopes.append(error)
         weights = [*self.named.values()]
         with self.pieces.backward(closes=number == 0):
             found = torch.autograd.grad(roots, [*weights, *leaves], slopes, allow_unused=True)

@@ -205,6 +205,8 @@ def _form(recurrence: Recurrence) -> "_Form | str":
         return f"{name} has {_many(states, 'state')} and {_many(gates, 'gate')}; " + (
             "the bound is for one of each"
         )
+    if recurrence.timed:
+        return f"{name} reads the step within the sequence, and the bound is the same at every step"
     (gate,), (state,) = recurrence.gates, recurrence.state_symbols
     if gate.split or len(gate.matrices) > 1 or not isinstance(
         gate.wiring, Absent | Dense | Diagonal | tuple
