@@ -164,11 +164,13 @@ def answer_of_equations(equations: Equations, layer: Recurrent, given: Problem) 
     def run(values: Numbers) -> tuple[np.ndarray, Numbers, complex]:
         p = _parameters(layer, values | constants, mask)
         states = {name: values[f"state.{name}"] for name in given.state}
+        if layer.recurrence.timed:
+            states["t"] = stop(states["t"])  # a number of steps has no derivative
         output = []
         for t in range(STEPS):
             reset, active = given.resets[:, t, None], (t < given.lengths)[:, None]
             before = {name: np.where(reset, 0, s) for name, s in states.items()}
-            clock = stop(before.pop("t")) if layer.recurrence.timed else None
+            clock = before.pop("t") if layer.recurrence.timed else None
             after = equations(layer.cell, values["x"][:, t], before, replace(p, t=clock))
             after |= {} if clock is None else {"t": clock + 1}
             output.append(np.where(active, after[layer.cell.output], 0))

@@ -163,6 +163,16 @@ def backward(name: str, change: Callable[..., Any], where: Any = derived) -> Fau
     return inject
 
 
+def sent_back(change: Callable[..., Any]) -> Fault:
+    """Another product in place of that with W^T; that with U stays."""
+
+    def product(old: Any, x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        of_w = matrix.shape[-1] == oracle.HIDDEN
+        return change(old, x, matrix) if of_w else old(x, matrix)
+
+    return backward("times", product)
+
+
 def partials(change: Callable[[dict[Any, Any]], dict[Any, Any]]) -> Fault:
     """Other derivatives of the same equations."""
 
@@ -195,9 +205,9 @@ def mask_forgotten(old, step, product, states, mask):
     return old(step, product, states, None if states[0].dim() == 3 else mask)
 
 
-def mask_on_states(old, step, a, states, blocks, units, mask):
+def mask_on_states(old, step, a, states, blocks, units, mask, clock):
     """The dropout mask falls on the states themselves, not on what W reads."""
-    return old(step, a, [state * mask for state in states], blocks, units, None)
+    return old(step, a, [state * mask for state in states], blocks, units, None, clock)
 
 
 def error_at_matrices(truncated: bool) -> Fault:
@@ -263,12 +273,11 @@ MATRIX: dict[str, Fault] = {
 
 # Those of the error that flows back through W: where it is truncated there is none.
 SENT: dict[str, Fault] = {
-    "W^T missing": backward("times", lambda old, x, w: 0 * old(x, w)),
-    "W for W^T": backward(
-        "times",
-        lambda old, x, w: old(x, torch.cat([b.T for b in w.split(oracle.HIDDEN)]).contiguous()),
+    "W^T missing": sent_back(lambda old, x, w: 0 * old(x, w)),
+    "W for W^T": sent_back(
+        lambda old, x, w: old(x, torch.cat([b.T for b in w.split(oracle.HIDDEN)]).contiguous())
     ),
-    "W^T twice": backward("times", lambda old, x, w: 2 * old(x, w)),
+    "W^T twice": sent_back(lambda old, x, w: 2 * old(x, w)),
     "error truncated at W": error_at_matrices(True),
 }
 
@@ -517,7 +526,7 @@ def pattern(new: Any) -> Fault:
 
 
 CLOCKWORK: dict[str, Fault] = {
-    "no clock": equation(lambda e: {"h": tanh(symbol("pre.candidate"))}),
+    "no clock": unit(0, torch.ones_like),
     "rest and tick swapped": function(
         functions.multiple, lambda t, period: functions.step(functions.modulo(t, period))
     ),
@@ -533,7 +542,7 @@ CLOCKWORK: dict[str, Fault] = {
     ),
     "period of the next unit": unit(0, lambda periods: periods.roll(1, -1)),
     "period a step longer": unit(0, lambda periods: periods + 1),
-    "clock stands": put("clock.t", lambda t: 0 * t),
+    "clock stands": put("clock.t", lambda t: functions.floor(t) - t),
     "clock ignored at the start": state(1, torch.zeros_like),
     "clock of the next row": state(1, lambda steps: steps.roll(1, 0)),
     "states given back swapped": results(lambda r: r._replace(state=r.state[::-1])),

@@ -15,7 +15,11 @@ NAME = "longlag_forward"
 
 def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     """What the kernel is given, in order. Numbers that begin with ``at_`` are parts of ``work``."""
-    tables = ["list", *(f"ranges_{number}" for number in range(len(lower(recurrence).patterns)))]
+    tables = [
+        "list",
+        *(["rests"] if recurrence.periods else []),
+        *(f"ranges_{number}" for number in range(len(lower(recurrence).patterns))),
+    ]
     pointers = ["x", "input", "bias", "recurrent", "units", "residuals", "work"]
     pointers += [f"state_{k}" for k in range(len(lower(recurrence).stored))]
     scheduled, further = schedule_arguments(recurrence, plan)
@@ -186,7 +190,7 @@ class _Forward(Kernel):
         """One tile: the gates' products, then the update."""
         code, arg, plan = self.code, self.arg, self.plan
         rows = [row(code.i64(r)) for r in range(plan.rows)]
-        values, summed = [], []
+        values, summed, moves = [], [], self.moves(block, rows)
         for number, drive in enumerate(self.drives):
             terms = self._terms(drive, block, rows)
             if not terms:
@@ -197,7 +201,7 @@ class _Forward(Kernel):
                     return code.zero()
                 return self.load("bias", vectors[v], code.times(arg["H"], drive.gate))
 
-            values.append(self.sums(start, terms, block))
+            values.append(self.sums(start, terms, block, moves=moves))
             summed.append(number)
         parameters = {id(units): self.unit_parameters(units) for units in vectors}
 

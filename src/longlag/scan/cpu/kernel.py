@@ -16,7 +16,7 @@ nothing that it has written, so doing a thing twice is doing it once.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -121,7 +121,8 @@ class Term(NamedTuple):
     count: Value
 
 
-_ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64}
+_ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64,
+             "rests": I64}  # fmt: skip
 
 
 class Kernel:
@@ -363,6 +364,7 @@ class Kernel:
         terms: Sequence[Term],
         block: Value,
         rows: int | None = None,
+        moves: Value | None = None,
     ) -> list[list[Value]]:
         """Sums of products for a tile, by row and vector.
 
@@ -371,6 +373,8 @@ class Kernel:
             terms: what is added.
             block: number of the block of units.
             rows: how many; None for those of a tile.
+            moves: whether any of the units takes the step in any of the rows; None where no unit
+                rests. Where none does, nothing is added.
         """
         code, plan = self.code, self.plan
         tile = Tile(code, rows or plan.rows, plan.vectors, plan.chains)
@@ -387,18 +391,32 @@ class Kernel:
 
             tile.stretch(first, stop, step)
 
-        for term in terms:
-            if term.pattern is None:
-                stretch(term, code.i64(0), term.count)
-                continue
-            ranges = self.arg[f"ranges_{self.patterns.index(term.pattern)}"]
+        with nullcontext() if moves is None else code.b.if_then(moves):
+            for term in terms:
+                if term.pattern is None:
+                    stretch(term, code.i64(0), term.count)
+                    continue
+                ranges = self.arg[f"ranges_{self.patterns.index(term.pattern)}"]
 
-            def entry(index: Value, ranges: Value = ranges) -> Value:
-                return code.b.load(code.b.gep(ranges, [index]))
+                def entry(index: Value, ranges: Value = ranges) -> Value:
+                    return code.b.load(code.b.gep(ranges, [index]))
 
-            with code.loop(entry(block), entry(code.plus(block, 1)), 2) as number:
-                stretch(term, entry(number), entry(code.plus(number, 1)))
+                with code.loop(entry(block), entry(code.plus(block, 1)), 2) as number:
+                    stretch(term, entry(number), entry(code.plus(number, 1)))
         return tile.totals()
+
+    def moves(self, block: Value, rows: Sequence[Row]) -> Value | None:
+        """Whether any unit of a block takes step t in any of the rows; None where no unit rests."""
+        if not self.recurrence.periods:
+            return None
+        code, b, found = self.code, self.code.b, None
+        period = b.load(b.gep(self.arg["rests"], [block]))
+        for row in rows:
+            offset = b.add(code.times(self.t, self.arg["keep_t"]), row.number)
+            steps = b.fptosi(b.load(code.at(self.arg["clock"], offset)), I64)
+            due = b.icmp_signed("==", b.srem(steps, period), code.i64(0))
+            found = due if found is None else b.or_(found, due)
+        return found
 
     def finish_tile(
         self,

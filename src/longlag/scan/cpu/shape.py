@@ -5,7 +5,7 @@ import functools
 import gc
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -409,16 +409,30 @@ class Shape:
             found[f"ranges_{number}"] = self._ranges(pattern, back=False)
             found[f"back_ranges_{number}"] = self._ranges(pattern, back=True)
             found[f"panels_{number}"] = self._panels(pattern)
+        if self.recurrence.periods:
+            found["rests"] = self._rests(self.recurrence.periods)
         return {
             name: torch.tensor(list(table), dtype=torch.int64, device="cpu")
             for name, table in found.items()
         }
 
-    def _groups(self, vector: int, pattern: Pattern) -> set[int]:
-        """The groups of units that a vector of units has a part of."""
-        size, lanes = self.hidden // len(pattern), self.plan.lanes
+    def _groups(self, vector: int, groups: Sized) -> set[int]:
+        """Which of equal groups of units a vector of units has a part of."""
+        size, lanes = self.hidden // len(groups), self.plan.lanes
         start = min(vector * lanes, self.hidden - lanes)
         return {unit // size for unit in range(start, start + lanes)}
+
+    def _groups_of_block(self, block: int, groups: Sized) -> set[int]:
+        first = block * self.plan.vectors
+        vectors = range(first, first + self.plan.vectors)
+        return set().union(*(self._groups(vector, groups) for vector in vectors))
+
+    def _rests(self, periods: Sequence[int]) -> list[int]:
+        """By block of units, the number of steps between whose multiples all of them rest."""
+        return [
+            math.gcd(*(periods[group] for group in self._groups_of_block(block, periods)))
+            for block in range(self.plan.blocks(self.hidden))
+        ]
 
     def _ranges(self, pattern: Pattern, back: bool) -> list[int]:
         """Which k a block of units reads, as the kernels want it: where its pairs begin, then the
@@ -428,10 +442,7 @@ class Shape:
         blocks = self.plan.blocks(self.hidden)
         for block in range(blocks):
             heads.append(blocks + 1 + len(pairs))
-            first = block * self.plan.vectors
-            mine = set().union(
-                *(self._groups(first + v, pattern) for v in range(self.plan.vectors))
-            )
+            mine = self._groups_of_block(block, pattern)
             read = [
                 any(pattern[other][unit] if back else pattern[unit][other] for unit in mine)
                 for other in groups
