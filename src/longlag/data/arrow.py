@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
-from pyarrow import compute, csv, parquet
+from pyarrow import csv, parquet
 
 from longlag.data.cells import FLOAT32_MAX, numbers
 from longlag.data.columns import Columns
@@ -198,7 +198,7 @@ def _factorise(column: pa.ChunkedArray) -> tuple[Int64[Array, " R"], list[str]]:
         column = column.cast(column.type.value_type)
     if pa.types.is_nested(column.type):
         return factorise(_cells(column))
-    encoded = compute.dictionary_encode(column, null_encoding="encode").unify_dictionaries()
+    encoded = column.dictionary_encode(null_encoding="encode").unify_dictionaries()
     distinct = pa.chunked_array([encoded.chunk(0).dictionary])
     codes, texts = factorise(_cells(distinct))
     return codes[_array(pa.chunked_array([chunk.indices for chunk in encoded.chunks]))], texts

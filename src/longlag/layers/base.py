@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from longlag.layers.to_torch_nn import to_torch
-from longlag.recurrence import Cell
 
 __all__ = ["LayerPart", "RecurrentModule", "take_last"]
 
@@ -45,7 +44,7 @@ class RecurrentModule(nn.Module, ABC):
     input_size: int
     output_size: int
     replicas: int | None
-    cell: Cell | None = None
+    cell: Any = None
     dropout: float = 0.0
 
     @property

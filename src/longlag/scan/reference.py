@@ -127,4 +127,5 @@ class Reference(Backend):
             next(each) if tensor is not None and tensor.requires_grad else None for tensor in asked
         ]
         states = len(initial)
-        return Gradients(*found[:4], found[4 : 4 + states], found[4 + states :])
+        d_x, d_matrix, d_bias, d_recurrent, *rest = found
+        return Gradients(d_x, d_matrix, d_bias, d_recurrent, rest[:states], rest[states:])

@@ -141,6 +141,10 @@ class Kernel:
             name of the number that is the stride in bytes.
     """
 
+    t: Value
+    """The step that is being emitted, and where the states before it begin."""
+    old: Value
+
     def __init__(
         self,
         recurrence: Recurrence,
