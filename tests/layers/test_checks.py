@@ -126,7 +126,11 @@ REFUSED = {
         TypeError,
         "state.h: got torch.float32 on meta, expected torch.float32 on cpu, as x",
     ),
-    "size, zero": (lambda: ll.LSTM(0, 4), ValueError, "input_size: got 0, expected at least 1"),
+    "size, negative": (
+        lambda: ll.LSTM(-1, 4),
+        ValueError,
+        "input_size: got -1, expected at least 0",
+    ),
     "size, float": (
         lambda: ll.LSTM(3, 4.0),
         TypeError,
@@ -177,5 +181,12 @@ def test_what_fits_is_handed_on():
     assert checks.check_resets([[True] * 5] * 2, X).shape == (2, 5)
     assert checks.probability("p", 0) == 0.0
     h = torch.zeros(2, 4)
-    assert checks.check_state(h, ("h",), X, 4) == (h,)
-    assert checks.check_state([h, h], ("h", "c"), X, 4) == (h, h)
+    assert checks.check_state(h, ll.cells.Elman().recurrence, X, 4) == (h,)
+    assert checks.check_state([h, h], ll.cells.LSTM().recurrence, X, 4) == (h, h)
+    t = torch.ones(2, 1)
+    clockwork = ll.cells.Clockwork().recurrence
+    assert checks.check_state([h, t], clockwork, X, 4) == (h, t)
+    with pytest.raises(
+        ValueError, match=r"state.t: got shape \(2, 4\), expected \(2, 1\): one row"
+    ):
+        checks.check_state([h, h], clockwork, X, 4)

@@ -237,3 +237,13 @@ def test_what_no_file_can_hold_is_refused(tmp_path, model, message):
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(OSError, match="nothing"):
         ll.load(tmp_path / "nothing")
+
+
+def test_what_was_frozen_is_frozen_again(tmp_path):
+    model = ll.SequenceModel(ll.Stack(ll.Elman(2, 3), ll.GRU(3, 4)), 1)
+    frozen = {"layer.layers.0.weight_hh", "layer.layers.1.bias", "readout.weight"}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    ll.save(model, tmp_path / "model.longlag")
+    loaded = ll.load(tmp_path / "model.longlag")
+    assert {n for n, p in loaded.named_parameters() if not p.requires_grad} == frozen

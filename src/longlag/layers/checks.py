@@ -22,14 +22,14 @@ __all__ = [
 ]
 
 
-def positive(argument: str, value: Any) -> int:
-    """A whole number >= 1."""
+def positive(argument: str, value: Any, least: int = 1) -> int:
+    """A whole number >= 1, or ``least``."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(
             f"{argument}: got {value!r} ({type(value).__name__}), expected a whole number"
         )
-    if value < 1:
-        raise ValueError(f"{argument}: got {value}, expected at least 1")
+    if value < least:
+        raise ValueError(f"{argument}: got {value}, expected at least {least}")
     return value
 
 

@@ -58,7 +58,7 @@ class Recurrent(RecurrentModule):
 
     Args:
         cell: the recurrence; an instance of a :class:`~longlag.Cell` class.
-        input_size: C, features per step.
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
         hidden_size: H, units.
         bias: whether there are biases b.
         input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
@@ -134,7 +134,7 @@ class Recurrent(RecurrentModule):
         self.recurrence = cell.recurrence
         register(self.recurrence)
         self._state_type = _state_type(self.recurrence.name, self.recurrence.carried)
-        self.input_size = positive("input_size", input_size)
+        self.input_size = positive("input_size", input_size, least=0)
         self.hidden_size = self.output_size = positive("hidden_size", hidden_size)
         check_groups(self.recurrence, hidden_size)
         self.replicas = None if replicas is None else positive("replicas", replicas)

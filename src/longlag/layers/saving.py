@@ -31,7 +31,7 @@ def save(
     *,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Save a model with its weights to one file.
+    """Save a model with its weights to one file, and which of them are frozen.
 
     The file holds data only: the model's structure as JSON and its weights as safetensors, under
     one SHA-256. It is written whole or not at all.
@@ -70,6 +70,7 @@ def save(
     document = {
         "model": model.config(),
         "dtype": str(dtypes.pop()).removeprefix("torch."),
+        "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
         "metadata": dict(metadata or {}),
     }
     write_archive(Path(path), "model", document, model.state_dict())
@@ -105,6 +106,8 @@ def load_with_metadata(
             model = build(document["model"])
         model = model.to(getattr(torch, document["dtype"]))
         model.load_state_dict(tensors)
+        for name in document.get("frozen", ()):  # version 0.1 wrote none
+            model.get_parameter(name).requires_grad_(False)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         problem = f"describes no model that can be built here: {error}"
         raise ArchiveError(path, problem, fix="") from error

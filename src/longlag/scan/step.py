@@ -225,9 +225,8 @@ def times(x: Tensor, matrix: Tensor) -> Tensor:
 def outer(x: Tensor, y: Tensor, replicated: bool) -> Tensor:
     """Sum over steps and sequences of x y^T: (T, N, A) and (T, N, B) give (A, B)."""
     if not replicated:
-        return x.reshape(-1, x.shape[-1]).mT @ y.reshape(-1, y.shape[-1])
-    replicas = x.shape[1]
-    x, y = (z.transpose(0, 1).reshape(replicas, -1, z.shape[-1]) for z in (x, y))
+        return x.flatten(0, -2).mT @ y.flatten(0, -2)
+    x, y = (z.transpose(0, 1).flatten(1, -2) for z in (x, y))
     return x.mT @ y
 
 
