@@ -13,8 +13,7 @@ import longlag as ll
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\(([^)#]+)\)")
-PAGES = [
-    "chunker.md",
+PAGES = [  # chunker.md is in tests/chunker/test_document.py
     "choosing.md",
     "coming_from.md",
     "data.md",

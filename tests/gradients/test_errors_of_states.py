@@ -1,7 +1,5 @@
 """state_errors against autograd through plain loops, and what the passes refuse."""
 
-import doctest
-
 import pytest
 import torch
 from tests.gradients.models import MODELS, make, problem
@@ -307,10 +305,3 @@ def test_a_loss_that_is_no_scalar_is_refused():
     x, target, _, _ = problem(model, 6)
     with pytest.raises(ValueError, match=r"loss\(output, target\) has shape"):
         state_errors(model, x, target, lambda output, target: output - target)
-
-
-@pytest.mark.parametrize("module", [errors_of_states, parameters], ids=["errors", "parameters"])
-def test_docstring_examples_run(module):
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0

@@ -1,9 +1,5 @@
 import ast
-import doctest
-import importlib
 from pathlib import Path
-
-import pytest
 
 import longlag.recurrence
 
@@ -30,10 +26,3 @@ def test_a_recurrence_is_mathematics_and_needs_sympy_and_numpy_alone():
 def test_it_knows_no_other_part_of_longlag():
     ours = {name for path in FILES for name in imported(path) if name.startswith("longlag")}
     assert all(name.startswith("longlag.recurrence") for name in ours)
-
-
-@pytest.mark.parametrize("name", ["declaration", "functions", "program", "wiring"])
-def test_docstring_examples_run(name):
-    result = doctest.testmod(importlib.import_module(f"longlag.recurrence.{name}"))
-    assert result.attempted > 0
-    assert result.failed == 0

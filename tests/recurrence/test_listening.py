@@ -1,7 +1,5 @@
 """The probed recurrence: same values, and the error of every state in the gradient of its gate."""
 
-import doctest
-
 import pytest
 import torch
 from tests.scan.cases import CELLS, hidden_of, layer_of, random
@@ -145,9 +143,3 @@ def test_it_has_latex():
     from longlag.recurrence import latex
 
     assert r"\zeta^{c}}_t" in latex.render(probed(MANY["LSTM"].recurrence))
-
-
-def test_docstring_examples_run():
-    result = doctest.testmod(listening)
-    assert result.attempted > 0
-    assert result.failed == 0

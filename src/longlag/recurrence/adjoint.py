@@ -32,7 +32,7 @@ def derive_adjoint(recurrence: Recurrence) -> Program:
     Example:
         >>> from longlag.cells import Elman
         >>> print(derive_adjoint(Elman().recurrence).outputs)
-        (8, 9)
+        (7, 8)
     """
     now = {name: real_symbol(f"now.{name}") for name in recurrence.states}
     delta = {name: real_symbol(f"delta.{name}") for name in recurrence.states}

@@ -1,5 +1,4 @@
 import dataclasses
-import doctest
 
 import pytest
 import torch
@@ -130,10 +129,3 @@ def test_it_is_a_frozen_value_that_meets_the_protocol():
     assert repr(BPTT()) == "BPTT()"
     with pytest.raises(dataclasses.FrozenInstanceError):
         BPTT().k1 = 3  # pyright: ignore[reportAttributeAccessIssue]
-
-
-@pytest.mark.parametrize("module", [bptt, method], ids=lambda module: module.__name__)
-def test_docstring_examples_run(module):
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0

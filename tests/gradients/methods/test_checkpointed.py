@@ -1,7 +1,6 @@
 """CheckpointedBPTT: the bits of BPTT, within its budget."""
 
 import contextlib
-import doctest
 import itertools
 
 import pytest
@@ -242,7 +241,3 @@ def test_a_plan_keeps_its_budget(budget, cost, stretch):
 def test_more_budget_is_never_slower():
     forward = [plan(5000, budget).forward for budget in range(2, 300)]
     assert all(a >= b for a, b in itertools.pairwise(forward))
-
-
-def test_examples():
-    assert doctest.testmod(checkpointed).failed == 0

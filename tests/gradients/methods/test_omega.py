@@ -1,6 +1,5 @@
 """Omega against plain loops that write it out by the paper's definition."""
 
-import doctest
 import math
 
 import pytest
@@ -482,9 +481,3 @@ def test_it_is_a_frozen_value_that_trains_as_a_method_does():
     assert isinstance(Omega(), GradientMethod)
     assert Omega() == Omega()
     assert repr(Omega(4.0)) == "Omega(weight=4.0, squared=False, floor=1e-20, decay=None)"
-
-
-def test_docstring_examples_run():
-    result = doctest.testmod(omega)
-    assert result.attempted > 0
-    assert result.failed == 0

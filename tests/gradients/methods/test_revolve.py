@@ -1,6 +1,5 @@
 """The binomial schedule: the least number of steps, and no more states than allowed."""
 
-import doctest
 import functools
 from math import comb
 
@@ -74,7 +73,3 @@ def test_the_first_pass_stores_what_is_wanted_first(steps, stored):
 
 def test_a_split_leaves_something_on_both_sides():
     assert all(0 < split(n, c) < n for n in range(2, 100) for c in range(2, 12))
-
-
-def test_examples():
-    assert doctest.testmod(revolve).failed == 0

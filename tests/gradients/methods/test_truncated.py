@@ -1,7 +1,5 @@
 """TruncatedBPTT against a plain loop that cuts the graph, and against BPTT."""
 
-import doctest
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -236,7 +234,3 @@ def test_it_is_a_windowed_method():
     assert not isinstance(ll.BPTT(), WindowedMethod)
     assert ll.TruncatedBPTT(3).window == 3
     assert repr(ll.TruncatedBPTT(3, 5)) == "TruncatedBPTT(k1=3, k2=5)"
-
-
-def test_examples():
-    assert doctest.testmod(truncated).failed == 0

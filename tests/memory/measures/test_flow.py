@@ -1,7 +1,5 @@
 """error_flow against state_errors, gradient_by_lag and autograd."""
 
-import doctest
-
 import pytest
 import torch
 from tests.gradients.models import MODELS, make, problem
@@ -233,16 +231,3 @@ def test_what_is_refused():
     both = ll.SequenceModel(ll.Bidirectional(made("GRU")), 2)
     with pytest.raises(ValueError, match=r"loss: got shape \(2, 2\), expected a scalar"):
         error_flow(both, x[..., :2], target[:, 0], lambda output, target: output - target)
-
-
-def test_the_last_marked_step_is_the_nearest_to_an_end():
-    remaining = Inputs(torch.zeros(2, 4, 1), lengths=torch.tensor([4, 2])).remaining
-    marked = torch.tensor([[True, True, False, False], [True, False, True, True]])
-    assert flow.last_step(marked, remaining) == -2  # the second sequence's first step
-    assert flow.last_step(marked[:1], remaining[:1]) == -3
-    padding = torch.tensor([[False, False, True, True]])
-    assert flow.last_step(padding, remaining[1:]) is None
-
-
-def test_docstrings():
-    assert not doctest.testmod(flow).failed

@@ -1,8 +1,6 @@
 """horizon and horizons."""
 
-import doctest
 import math
-import sys
 
 import pytest
 import torch
@@ -47,8 +45,3 @@ def test_what_is_refused():
             horizon(torch.ones(2), fraction)
     with pytest.raises(ValueError, match="curves: got shape"):
         horizons(torch.ones(0, 2))
-
-
-def test_docstrings():
-    # The function has the name of its module.
-    assert not doctest.testmod(sys.modules[horizon.__module__]).failed

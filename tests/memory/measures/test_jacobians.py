@@ -1,7 +1,5 @@
 """state_jacobians against automatic differentiation of single steps."""
 
-import doctest
-
 import pytest
 import torch
 from tests.memory.brute import ALL, STEPS, assert_relative, batch, made, stacked, step_jacobians
@@ -9,7 +7,7 @@ from tests.scan.cases import random
 
 import longlag as ll
 from longlag.memory import Directions, state_jacobians
-from longlag.memory.measures import directions, jacobians, linear
+from longlag.memory.measures import jacobians, linear
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -135,8 +133,3 @@ def test_what_is_refused():
         state_jacobians(torch.nn.Linear(2, 2), x)
     with pytest.raises(ValueError, match="bidirectional"):
         state_jacobians(ll.Stack(both), x)
-
-
-def test_docstrings():
-    for module in (jacobians, directions):
-        assert not doctest.testmod(module).failed

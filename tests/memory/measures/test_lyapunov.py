@@ -1,6 +1,5 @@
 """Lyapunov exponents against published values and exact linear cases."""
 
-import doctest
 import math
 
 import pytest
@@ -10,7 +9,6 @@ from tests.scan.cases import random
 
 import longlag as ll
 from longlag.memory import lyapunov_exponents, lyapunov_of, state_jacobians
-from longlag.memory.measures import lyapunov
 from longlag.recurrence import Absent, Cell
 
 
@@ -172,7 +170,3 @@ def test_what_else_is_refused():
         lyapunov_exponents(ll.Bidirectional(made("GRU")), batch()[0])
     assert "Lone" in ALL
     assert lyapunov_exponents(stacked(), batch()[0], 2).exponents.shape == (2,)
-
-
-def test_docstrings():
-    assert not doctest.testmod(lyapunov).failed

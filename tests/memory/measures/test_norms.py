@@ -1,6 +1,5 @@
 """jacobian_norms against products multiplied out, and the method of vectors against the exact."""
 
-import doctest
 import math
 
 import pytest
@@ -10,7 +9,7 @@ from tests.scan.cases import random
 
 import longlag as ll
 from longlag.memory import jacobian_norms, spectral_facts, state_jacobians
-from longlag.memory.measures import chain_norms, norms
+from longlag.memory.measures import chain_norms
 
 
 def by_hand(jacobians, n, end, lag, resets=None):
@@ -279,7 +278,3 @@ def test_nothing_to_read(count, steps, method):
 def test_what_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         jacobian_norms(made("LSTM"), torch.ones(2, 4, 2).double(), **options)
-
-
-def test_docstrings():
-    assert not doctest.testmod(norms).failed

@@ -1,14 +1,11 @@
 """spectral_facts against numbers known by hand."""
 
-import doctest
-
 import pytest
 import torch
 from tests.scan.cases import Blocks, Delayed, Mixed, layer_of
 
 import longlag as ll
 from longlag.memory import spectral_facts
-from longlag.memory.measures import spectra
 from longlag.recurrence import Absent, Cell, Dense, UnitParameter, exp, relu, sin, tanh
 
 DOUBLE = {"dtype": torch.float64}
@@ -177,10 +174,6 @@ def test_what_is_refused():
         spectral_facts(ll.Stack(ll.Elman(2, 3)))
     with pytest.raises(TypeError, match="spectral_facts"):
         spectral_facts(torch.nn.Linear(2, 2))
-
-
-def test_docstrings():
-    assert not doctest.testmod(spectra).failed
 
 
 def test_weights_that_are_not_finite_make_numbers_that_are_none():

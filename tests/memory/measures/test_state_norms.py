@@ -1,8 +1,6 @@
 """state_norms: the states as they are, and those of the same weights without squashing."""
 
 import copy
-import doctest
-import sys
 
 import pytest
 import torch
@@ -123,7 +121,3 @@ def test_replicas_have_their_own():
     layer = ll.Elman(2, 3, replicas=2, seed=0, **DOUBLE)
     found = state_norms(layer, random(2, 4, 6, 2))
     assert found.norms.shape == found.linear.shape == (2, 4, 6)
-
-
-def test_docstrings():
-    assert not doctest.testmod(sys.modules[state_norms.__module__]).failed

@@ -1,10 +1,8 @@
 """memory_report: what it measures, what it leaves as it was, what it refuses."""
 
 import copy
-import doctest
 import json
 import math
-import sys
 
 import pytest
 import torch
@@ -367,10 +365,6 @@ def test_what_is_refused(case):
     given, error, message = case
     with pytest.raises(error, match=message):
         memory_report(**{**GOOD, **given})
-
-
-def test_docstrings():
-    assert not doctest.testmod(sys.modules[memory_report.__module__]).failed
 
 
 def test_a_report_of_a_torch_module_draws_nothing():

@@ -1,6 +1,5 @@
 """MemoryRecorder: what it measures, when, and that training does not see it."""
 
-import doctest
 import json
 import math
 import random
@@ -464,8 +463,3 @@ def test_models_that_do_not_fit_are_named():
 
     with pytest.raises(ValueError, match="core: part of the error entered by a final state"):
         ll.MemoryRecorder(Cell(), *data())
-
-
-def test_docstrings():
-    for name in ("longlag.memory.watch.recorder", "longlag.memory.watch.fixed_sequences"):
-        assert not doctest.testmod(sys.modules[name]).failed

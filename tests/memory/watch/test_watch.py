@@ -1,10 +1,8 @@
 """watch: what it measures of modules of torch.nn, against automatic differentiation; no traces."""
 
 import copy
-import doctest
 import gc
 import pickle
-import sys
 import weakref
 
 import pytest
@@ -529,8 +527,3 @@ def test_lengths_can_be_given_where_the_model_had_none():
     found = watched[""].jacobians(lengths=lengths)
     torch.testing.assert_close(found, ll.state_jacobians(ll.from_torch(module), x, lengths=lengths))
     assert_relative(found, step_jacobians(ll.from_torch(module), x, lengths))
-
-
-def test_docstrings():
-    for name in ("longlag.memory.watch.watch", "longlag.memory.measures.modules"):
-        assert not doctest.testmod(sys.modules[name]).failed

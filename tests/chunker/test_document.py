@@ -1,20 +1,7 @@
-import doctest
-import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
-
-MODULES = ("history", "nets", "online", "trainer")
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_docstring_examples_run(name):
-    result = doctest.testmod(importlib.import_module(f"longlag.chunker.{name}"))
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 def test_the_example_of_the_document_runs():

@@ -1,0 +1,66 @@
+"""What holds for every test, and for the examples in the docstrings of src/longlag.
+
+Shape annotations are executed: beartype checks those of the scan. The rest is left out: it names
+no shapes, and what it says of a wrong argument is a message of its own, which the tests read.
+"""
+
+import importlib.util
+import signal
+from collections.abc import Iterator
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+install_import_hook("longlag.scan", "beartype.beartype")
+
+OF_AN_EXTRA = {"jax": "src/longlag/lab/bench/peers/jax_scan.py"}
+"""Files that cannot be imported without a package which the tests can do without."""
+
+collect_ignore = [
+    path for package, path in OF_AN_EXTRA.items() if importlib.util.find_spec(package) is None
+]
+
+SLOW = ("faults", "mutation", "test_vowels.py", "one_unit.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whole folders and files as slow."""
+    for item in items:
+        if any(part in SLOW for part in item.path.parts):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled kernels of this session alone; the workers of one session share them."""
+    folder = tmp_path_factory.getbasetemp()
+    if folder.name.startswith("popen-"):
+        folder = folder.parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LONGLAG_CACHE", str(folder / "cache"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_arrive() -> Iterator[None]:
+    """Ctrl-C and SIGTERM reach the tests, and the processes that they start, as in a terminal.
+
+    A process that nohup or a script's ``&`` started ignores them, and so would its children.
+    """
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    ignored = [number for number in usual if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, usual[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small matrices, and the same bits whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
