@@ -7,7 +7,6 @@ from tests.scan.cases import CELLS, hidden_of, layer_of, random
 from torch import nn
 
 import longlag as ll
-from longlag.gradients import errors_of_states, parameters
 from longlag.gradients.errors_of_states import state_errors
 
 mse = nn.functional.mse_loss

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.scan.cases import CELLS, hidden_of, layer_of, random
 
-from longlag.recurrence import Cell, Dense, listening, sigmoid, tanh
+from longlag.recurrence import Cell, Dense, sigmoid, tanh
 from longlag.recurrence.listening import probed
 from longlag.scan import Weights, scan
 from longlag.scan.programs import run_program

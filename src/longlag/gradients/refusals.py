@@ -9,12 +9,21 @@ __all__ = ["drops_out", "refuse_dropout", "refuse_reduced"]
 _DROPOUTS = ("dropout", "input_dropout", "recurrent_dropout")
 """What modules of longlag and torch.nn call the share of what they drop."""
 
+_DROPOUT_LAYERS = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
+
 
 def drops_out(model: nn.Module) -> str | None:
     """The name of a part that drops out units now; None where there is none."""
     for name, part in model.named_modules():
         shares = [getattr(part, name_of_share, 0.0) for name_of_share in _DROPOUTS]
-        active = isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0
+        active = isinstance(part, _DROPOUT_LAYERS) and part.p > 0
         active |= any(isinstance(p, float) and p > 0 for p in shares)
         if part.training and active:
             return name or type(part).__name__

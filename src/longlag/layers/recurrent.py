@@ -25,6 +25,7 @@ from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.wiring import Groups, Uniform
 from longlag.scan import Weights, check_backend, register, scan
 from longlag.scan.step import patterned
+from longlag.torch_private import transforms_active
 
 __all__ = ["Options", "Recurrent"]
 
@@ -398,7 +399,7 @@ def _is_plain(tensor: Tensor) -> bool:
         tensor.requires_grad
         or type(tensor) is not Tensor
         or torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
+        or transforms_active()
     )
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from longlag.gradients import BPTT, GradientMethod, forward, method
-from longlag.gradients.methods import bptt
+from longlag.gradients import BPTT, GradientMethod, forward
 
 
 class Net(nn.Module):

@@ -5,7 +5,6 @@ from math import comb
 
 import pytest
 
-from longlag.gradients.methods import revolve
 from longlag.gradients.methods.revolve import advances, reverse, split, starts
 
 

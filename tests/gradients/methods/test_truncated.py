@@ -9,7 +9,6 @@ from torch import nn
 
 import longlag as ll
 from longlag.gradients import GradientMethod, WindowedMethod
-from longlag.gradients.methods import truncated
 
 mse = nn.functional.mse_loss
 

@@ -8,9 +8,8 @@ from tests.scan.cases import CELLS, hidden_of, layer_of, random
 from torch import nn
 
 import longlag as ll
-from longlag.layers.inputs import Inputs
 from longlag.memory import error_flow, horizons, jacobian_norms, state_jacobians
-from longlag.memory.measures import flow, linear
+from longlag.memory.measures import linear
 
 mse = nn.functional.mse_loss
 

@@ -7,7 +7,7 @@ from tests.scan.cases import random
 
 import longlag as ll
 from longlag.memory import Directions, state_jacobians
-from longlag.memory.measures import jacobians, linear
+from longlag.memory.measures import linear
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -1,7 +1,6 @@
 """The recurrent modules of any model, as modules of longlag with the same weights; their mode."""
 
 import copy
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,21 +10,12 @@ from torch import nn
 
 from longlag.layers import Bidirectional, Recurrent, Stack, from_torch
 from longlag.layers.base import RecurrentModule
+from longlag.torch_private import without_hooks
 
-__all__ = ["TORCH_MODULES", "evaluation_mode", "reader_of", "recurrent_modules", "without_hooks"]
+__all__ = ["TORCH_MODULES", "evaluation_mode", "reader_of", "recurrent_modules"]
 
 TORCH_MODULES = (nn.RNN, nn.LSTM, nn.GRU)
 _OURS = (Recurrent, Stack, Bidirectional)
-
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
 
 
 def recurrent_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -81,25 +71,6 @@ def reader_of(name: str, module: nn.Module) -> RecurrentModule:
     if next(reader.parameters()).dtype in (torch.float16, torch.bfloat16):
         reader = copy.deepcopy(reader).float()
     return reader
-
-
-def without_hooks(module: nn.Module, known: dict[int, nn.Module] | None = None) -> Any:
-    """The same module, in evaluation mode and without hooks; parameters and buffers are shared.
-
-    What it sets as its attributes stays its own: the original is not touched by its passes.
-    """
-    known = {} if known is None else known
-    if id(module) not in known:
-        clone = known[id(module)] = object.__new__(type(module))
-        clone.__dict__.update(module.__dict__)
-        clone.__dict__.update({name: OrderedDict() for name in _HOOKS if name in clone.__dict__})
-        clone.__dict__.update(training=False, _compiled_call_impl=None)
-        clone.__dict__["_buffers"] = dict(module._buffers)
-        clone.__dict__["_modules"] = {
-            name: child if child is None else without_hooks(child, known)
-            for name, child in module._modules.items()
-        }
-    return known[id(module)]
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from longlag.layers.inputs import Inputs
 from longlag.layers.state_tree import detached, map_tensors, tensors_of
 from longlag.memory.measures.modules import TORCH_MODULES
 from longlag.memory.watch.torch_layout import batch_first, by_state, nested_state
+from longlag.torch_private import transforms_active, version
 
 __all__ = ["Call", "stands_in"]
 
@@ -110,8 +111,7 @@ class Call:
         return error
 
     def _present_versions(self) -> list[int]:
-        tensors = tensors_of(self.arguments)
-        return [-1 if tensor.is_inference() else tensor._version for tensor in tensors]
+        return [version(tensor) for tensor in tensors_of(self.arguments)]
 
 
 def stands_in(tensor: Tensor) -> bool:
@@ -119,8 +119,8 @@ def stands_in(tensor: Tensor) -> bool:
     return (
         type(tensor) not in (Tensor, nn.Parameter)
         or tensor.device.type == "meta"
-        or torch._C._get_tracing_state() is not None
-        or torch._C._are_functorch_transforms_active()
+        or torch.jit.is_tracing()
+        or transforms_active()
     )
 
 

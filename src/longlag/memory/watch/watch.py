@@ -24,6 +24,7 @@ from longlag.memory.measures.spectra import SpectralFacts, facts_by_layer
 from longlag.memory.report.report import memory_report
 from longlag.memory.watch.calls import Call, stands_in
 from longlag.memory.watch.parts import Part, flow_of, last_step_with_error, parts_of
+from longlag.torch_private import backward_pass
 
 __all__ = ["Watch", "Watched", "watch"]
 
@@ -260,7 +261,7 @@ class Watched:
         """Keep a gradient; one of another backward pass than the others replaces them."""
         if gradient is None or not self._open or stands_in(gradient):
             return
-        task = torch._C._current_graph_task_id()
+        task = backward_pass()
         if call.task != task:
             call.task, call.gradients = task, {}
         call.gradients[slot] = gradient.detach()

@@ -1,0 +1,83 @@
+"""What longlag takes from the private parts of PyTorch: all of it, each with the reason.
+
+Nothing here has a public counterpart. ``tests/test_torch_private.py`` shows of each what longlag
+relies on, so that a version of PyTorch without it fails there first; each says what could take its
+place then.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["backward_pass", "plain_apply", "transforms_active", "version", "without_hooks"]
+
+transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
+"""Whether a transform of torch.func (grad, vmap, jacrev) is running.
+
+A kernel reads numbers from memory; inside a transform a tensor stands for others. torch.func has no
+question of its own for it. Should it go: ``torch._C._functorch.peek_interpreter_stack() is not
+None``, or to ask of each tensor whether it is a wrapper.
+"""
+
+backward_pass: Callable[[], int] = torch._C._current_graph_task_id
+"""The number of the backward pass that is running, -1 outside of one.
+
+It tells gradients that arrive together from those of another pass. Should it go: a callback queued
+at the end of a pass that counts them.
+"""
+
+
+def version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; -1 for one of inference mode, which does not count.
+
+    Autograd compares it to refuse a backward pass over numbers that have changed; so does what is
+    read after the fact here. Should it go: a copy of the numbers.
+    """
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def plain_apply(node: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """``node.apply``, for calls outside of torch.func's transforms.
+
+    ``Function.apply`` first looks at every argument for their sake, which a short call feels.
+    Should it go: ``node.apply`` itself, which gives the same.
+    """
+    return super(torch.autograd.Function, node).apply  # type: ignore[misc]
+
+
+def without_hooks(module: nn.Module, known: dict[int, nn.Module] | None = None) -> Any:
+    """The same module, in evaluation mode and without hooks; parameters and buffers are shared.
+
+    What it sets as its attributes stays its own: the original is not touched by its passes.
+    ``nn.Module`` has no way to call a module past the hooks that others have put on it, nor to copy
+    it without its parameters. Should its fields change: a deep copy, with the memory of one.
+
+    Args:
+        known: the clones of modules that were met before, by identity.
+    """
+    known = {} if known is None else known
+    if id(module) not in known:
+        clone = known[id(module)] = object.__new__(type(module))
+        clone.__dict__.update(module.__dict__)
+        clone.__dict__.update({name: OrderedDict() for name in _HOOKS if name in clone.__dict__})
+        clone.__dict__.update(training=False, _compiled_call_impl=None)
+        clone.__dict__["_buffers"] = dict(module._buffers)
+        clone.__dict__["_modules"] = {
+            name: child if child is None else without_hooks(child, known)
+            for name, child in module._modules.items()
+        }
+    return known[id(module)]
+
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)

@@ -1,0 +1,104 @@
+"""What is used of PyTorch's private parts does what longlag relies on; nothing else uses any."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import longlag
+from longlag.torch_private import (
+    backward_pass,
+    plain_apply,
+    transforms_active,
+    version,
+    without_hooks,
+)
+
+SOURCE = Path(longlag.__file__).parent
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, d_output):
+        return 2 * ctx.saved_tensors[0] * d_output
+
+
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.vmap, torch.func.jacrev])
+def test_transforms_are_seen_inside_and_only_there(transform):
+    seen = []
+
+    def look(x):
+        seen.append(transforms_active())
+        return x.sum()
+
+    transform(look)(torch.ones(3, 2))
+    assert seen == [True]
+    assert not transforms_active()
+
+
+def test_each_backward_pass_has_a_number_of_its_own():
+    x = torch.ones(2, requires_grad=True)
+    first, second = x * 2, x * 3
+    numbers = []
+    for tensor in (first, second):
+        tensor.register_hook(lambda gradient: numbers.append(backward_pass()))
+    (first + second).sum().backward(retain_graph=True)
+    first.sum().backward()
+    assert numbers[0] == numbers[1] != numbers[2]
+    assert min(numbers) >= 0
+    assert backward_pass() == -1
+
+
+def test_the_version_counts_changes_in_place():
+    x = torch.zeros(2)
+    before = version(x)
+    x.add_(1)
+    assert version(x) == before + 1
+    with torch.inference_mode():
+        assert version(torch.zeros(2)) == -1
+
+
+def test_the_plain_apply_gives_what_apply_gives():
+    results = []
+    for apply in (Square.apply, plain_apply(Square)):
+        x = torch.tensor([2.0, 3.0], requires_grad=True)
+        output = apply(x)
+        output.sum().backward()
+        results.append((output.tolist(), x.grad))
+    assert results[0][0] == results[1][0] == [4.0, 9.0]
+    assert results[0][1].tolist() == results[1][1].tolist() == [4.0, 6.0]
+
+
+def test_a_module_without_hooks_shares_its_numbers_and_none_of_its_hooks():
+    module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    heard = []
+    for each in (module, *module):
+        each.register_forward_hook(lambda *_: heard.append("after"))
+        each.register_forward_pre_hook(lambda *_: heard.append("before"))
+        each.register_full_backward_hook(lambda *_: heard.append("backward"))
+    clone = without_hooks(module)
+    means = module[1].running_mean.clone()
+    clone(torch.randn(5, 2)).sum().backward()
+    assert heard == []
+    assert not any(each.training for each in clone.modules())
+    assert torch.equal(module[1].running_mean, means)  # evaluation mode
+    assert all(a is b for a, b in zip(clone.parameters(), module.parameters(), strict=True))
+    module(torch.randn(5, 2))
+    assert heard.count("after") == heard.count("before") == 3
+
+
+def test_no_other_file_uses_a_private_part():
+    private = re.compile(r"torch\._|nn\.modules\.\w+\._|\._version\b|super\(torch\.")
+    users = {
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        if private.search(path.read_text(encoding="utf-8"))
+    }
+    assert users - {"scan/entry.py", "scan/node.py"} == {"torch_private.py"}
