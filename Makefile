@@ -1,14 +1,17 @@
 # Two commands on a fresh machine with Python, pip and make: `make demo` and `make test`.
+# CONTRIBUTING.md says how long each takes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check lint types imports format quick install docs experiments clean
+.PHONY: help demo test test-long check lint types imports format quick install docs experiments clean
 
 help:
 	@echo "make demo         install into $(VENV), train the demo, draw its figure"
-	@echo "make test         install into $(VENV), run every check and test"
+	@echo "make test         install into $(VENV), run every check and test but the long ones"
+	@echo "make test-long    run the long ones: soak tests and whole experiments"
 	@echo "make check        format check, lint, types, import rule and the quick tests"
 	@echo "make format       format the code"
 	@echo "make docs         build the documentation pages into docs/_build"
@@ -36,10 +39,13 @@ imports: $(STAMP)
 	$(BIN)/lint-imports
 
 test: lint types imports
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) -m "not long"
+
+test-long: $(STAMP)
+	$(PYTEST) -m long
 
 quick: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(PYTEST) -m "not slow and not long"
 
 check: lint types imports quick
 

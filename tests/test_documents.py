@@ -193,14 +193,14 @@ def test_the_derivation_is_what_the_cells_print():
     assert of_memory in page
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_advice_experiment_runs(tmp_path):
     shown = run([str(ROOT / "experiments" / "advice" / "run.py"), "--quick"], tmp_path)
     assert shown.count("then 5 of 5 solved") == 2
     assert shown.count(": 0 of 5 solved") == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_chunker_experiment_runs(tmp_path):
     shown = run([str(ROOT / "experiments" / "chunker" / "run.py"), "--quick"], tmp_path)
     assert "chunker      weights (288, 144): 4 of 4 trials" in shown

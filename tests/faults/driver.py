@@ -22,10 +22,6 @@ from torch.optim import lr_scheduler
 from longlag.storage import from_document, previous_path, read_archive
 from longlag.training import Checkpoint, EarlyStopping, fit
 
-KILLS = 50
-STEPS = 700
-"""More than 50 attempts can make: each is killed after at most 9 steps, and a delay of a few."""
-
 
 class Net(nn.Module):
     def __init__(self):
@@ -43,7 +39,7 @@ def data(count, seed):
     return x, x.mean(axis=1)
 
 
-def train(folder, report, *, steps=STEPS, checkpoint=True, pause=None):
+def train(folder, report, *, steps=700, checkpoint=True, pause=None):
     """One process of the run; `report` gets "." for a training loss and "v" for another."""
     torch.manual_seed(0)
     model = Net()
@@ -129,12 +125,13 @@ def whole_files(folder):
     return len(names)
 
 
-def kill(folder):
+def kill(folder, kills):
     generator = random.Random(0)
-    assert finish(folder=folder / "whole") == 0
+    steps = 50 + 14 * kills  # more than they make: killed after at most 9, and a delay of a few
+    assert finish(folder=folder / "whole", steps=steps) == 0
     killed, while_writing, files, lost, step = 0, 0, [], 0, 0
-    while killed < KILLS:
-        pid, reader = fork(folder=folder / "parts")
+    while killed < kills:
+        pid, reader = fork(folder=folder / "parts", steps=steps)
         wait_for(reader, generator.randrange(10))
         time.sleep(generator.uniform(0.0, 0.015))
         os.kill(pid, signal.SIGKILL)
@@ -150,7 +147,7 @@ def kill(folder):
             now = read_archive(path, "checkpoint")[0]["position"]["step"]
             lost += now < step
             step = now
-    code = finish(folder=folder / "parts")
+    code = finish(folder=folder / "parts", steps=steps)
     left = sorted(each.name for each in (folder / "parts").iterdir())
     equal = state(folder / "parts") == state(folder / "whole")
     return {
@@ -213,5 +210,6 @@ if __name__ == "__main__":
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     torch.optim.SGD(Net().parameters(), 0.1).step()  # what torch imports late, once
     with contextlib.redirect_stdout(sys.stderr):
-        result = {"kill": kill, "stop": stop}[sys.argv[1]](Path(sys.argv[2]))
+        what, folder, *numbers = sys.argv[1:]
+        result = {"kill": kill, "stop": stop}[what](Path(folder), *map(int, numbers))
     print(json.dumps(result))

@@ -1,4 +1,4 @@
-"""A training process is killed at 50 random moments and gives the same bits as one that was not."""
+"""A training process is killed at random moments and gives the same bits as one that was not."""
 
 import json
 import os
@@ -13,23 +13,25 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and 
 DRIVER = Path(__file__).with_name("driver.py")
 
 
-def drive(what, folder):
+def drive(*words):
     done = subprocess.run(
-        [sys.executable, DRIVER, what, folder], capture_output=True, text=True, timeout=300
+        [sys.executable, DRIVER, *map(str, words)], capture_output=True, text=True, timeout=540
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
 
 
-def test_fifty_kills_change_no_bit(tmp_path):
-    found, _ = drive("kill", tmp_path)
-    assert found["kills"] == 50
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.long)])
+def test_kills_change_no_bit(tmp_path, kills):
+    found, _ = drive("kill", tmp_path, kills)
+    assert found["kills"] == kills
     assert found["code"] == 0
     assert found["equal"]
     assert found["went_back"] == 0  # a step that was saved is never lost
     assert found["files"][-1] == 2
-    assert found["steps_at_last_kill"] >= 100  # the kills were spread over the run
-    assert found["while_writing"] >= 5  # some of them hit a half-written temporary file
+    assert found["steps_at_last_kill"] >= 2 * kills  # the kills were spread over the run
+    if kills == 50:
+        assert found["while_writing"] >= 5  # some of them hit a half-written temporary file
     assert found["left"] == ["checkpoint.longlag", "checkpoint.longlag.previous"]
 
 
