@@ -13,11 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import torch
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
 from longlag.scan.inputs import Schedule, Weights
+from longlag.torch_private import transforms_active
 
 __all__ = [
     "BACKENDS",
@@ -197,7 +197,7 @@ def choose(backend: str, like: Tensor, what: str = "this", *, plain: bool = True
     Raises:
         ValueError: the one that is asked for cannot run; the message says why.
     """
-    transformed = plain and torch._C._are_functorch_transforms_active()
+    transformed = plain and transforms_active()
     reason = ""
     for name in reversed(_TABLE) if backend == "auto" else (backend,):
         candidate = _load(name)

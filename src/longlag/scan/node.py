@@ -16,6 +16,7 @@ from longlag.scan.backend import Backend, Run, Wanted
 from longlag.scan.inputs import Schedule, Weights, to_batch_first, to_time_first
 from longlag.scan.reference import Reference
 from longlag.scan.trajectory import output_of, paths_of
+from longlag.torch_private import plain_apply, transforms_active
 
 __all__ = ["run"]
 
@@ -43,7 +44,7 @@ def run(
         raise ValueError(f"initial: got {len(states)} states, expected {count}")
     recurrent, units, matrix, bias = weights
     # Function.apply looks at every argument for the sake of torch.func's transforms.
-    node = _PLAIN if not torch._C._are_functorch_transforms_active() else _ScanNode.apply
+    node = _PLAIN if not transforms_active() else _ScanNode.apply
     output, *final = node(
         backend,
         recurrence,
@@ -138,4 +139,4 @@ class _ScanNode(torch.autograd.Function):
         )
 
 
-_PLAIN: Any = super(torch.autograd.Function, _ScanNode).apply  # type: ignore[misc]
+_PLAIN = plain_apply(_ScanNode)
