@@ -1,7 +1,5 @@
 """gradient_norm: of all gradients together."""
 
-import doctest
-
 import torch
 from torch import nn
 
@@ -16,7 +14,3 @@ def test_all_gradients_count_as_one_vector():
     assert table.weight.grad.is_sparse
     found = norm.gradient_norm([dense, unused, table.weight])
     torch.testing.assert_close(found, torch.tensor(18.0).sqrt())
-
-
-def test_docstrings():
-    assert not doctest.testmod(norm).failed

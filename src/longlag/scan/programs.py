@@ -48,7 +48,8 @@ def run_program(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
 
     Example:
         >>> from longlag.cells import Elman
-        >>> run_program(Elman().recurrence.forward, [torch.zeros(2, 3)])[0].shape
+        >>> drive = h = torch.zeros(2, 3)
+        >>> run_program(Elman().recurrence.forward, [drive, h])[0].shape
         torch.Size([2, 3])
     """
     outputs = program.evaluate(TORCH, inputs)
