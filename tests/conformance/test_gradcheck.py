@@ -45,9 +45,11 @@ def function_of(cell, schedule, backend):
 
     def function(drive, *numbers):
         initial, units = numbers[:states], numbers[states : states + len(recurrence.units)]
+        if recurrence.timed:  # of which there is no derivative
+            initial = (*initial, torch.tensor([[5.0], [0.0]], dtype=torch.float64))
         weights = Weights(numbers[-1] if wires else None, units)
         result = scan(recurrence, drive, weights, initial, backend=backend, **schedule)
-        return (result.output, *(result.state[number] for number in cases.with_error(recurrence)))
+        return (result.output, *result.state[:states])
 
     return function, tuple(tensor.requires_grad_() for tensor in inputs)
 

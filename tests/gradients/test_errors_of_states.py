@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tests.gradients.models import MODELS, make, problem
-from tests.scan.cases import CELLS, hidden_of, layer_of, random
+from tests.scan.cases import CELLS, hidden_of, layer_of, random, states_of
 from torch import nn
 
 import longlag as ll
@@ -30,7 +30,9 @@ def by_loop(model, x, target, loss, lengths, resets, state=None):
     states = []
     for layer, begin in zip(layers, given, strict=True):
         size = (*x.shape[:-2], layer.hidden_size)
-        begin = begin or [x.new_zeros(size) for _ in layer.recurrence.states]
+        if begin is None:
+            begin = [x.new_zeros(size) for _ in layer.recurrence.states]
+            begin += [x.new_zeros((*size[:-1], 1))] if layer.recurrence.timed else []
         states.append(tuple(part.detach().clone().requires_grad_() for part in begin))
     for path, begin in zip(visited, states, strict=True):
         path.append(begin)
@@ -96,8 +98,7 @@ def test_the_joint_errors_of_any_cell(name, backend):
     cell = CELLS[name]
     layer = layer_of(cell, 3, hidden_of(cell, 4), backend=backend)
     x, target = random(2, 5, 3), random(2, 5, layer.hidden_size, seed=1)
-    state = tuple(random(2, layer.hidden_size, seed=5 + k) for k in range(9))
-    state = state[: len(layer.recurrence.states)]
+    state = tuple(states_of(cell, (2,), layer.hidden_size, seed=5))
     found = state_errors(layer, x, target, mse, state=state, joint=True)
     visited, value, output = by_loop(layer, x, target, mse, None, None, (state,))
     assert_errors(found, visited, 5, None)

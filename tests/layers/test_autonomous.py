@@ -13,9 +13,7 @@ def test_every_backend_runs_one(name, front):
     cell = cases.CELLS[name]
     hidden = cases.hidden_of(cell, 5)
     layer = cases.layer_of(cell, 0, hidden, 1, replicas=front[0] if len(front) > 1 else None)
-    state = [cases.random(*front, hidden, seed=k) for k in range(len(cell.recurrence.states))]
-    if cell.recurrence.timed:
-        state.append(torch.zeros(*front, 1, dtype=torch.float64))
+    state = cases.states_of(cell, front, hidden)
     x = torch.zeros(*front, 7, 0, dtype=torch.float64)
     expected = cases.run(layer, x, state, "reference")
     assert expected["output"].count_nonzero() > 0

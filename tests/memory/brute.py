@@ -51,7 +51,15 @@ def leaves(state):
 def sizes_of(layer):
     if isinstance(layer, ll.Stack):
         return [sizes_of(part) for part in layer.layers]
-    return [layer.hidden_size] * len(layer.recurrence.states)
+    return [layer.hidden_size] * len(layer.recurrence.states) + [1] * layer.recurrence.timed
+
+
+def counted(layer):
+    """Which numbers of the joint state are a state's, and not t."""
+    if isinstance(layer, ll.Stack):
+        return torch.cat([counted(part) for part in layer.layers])
+    states = layer.hidden_size * len(layer.recurrence.states)
+    return torch.tensor([True] * states + [False] * layer.recurrence.timed)
 
 
 def as_state(sizes, parts):
@@ -88,7 +96,8 @@ def step_jacobians(layer, x, lengths=None, resets=None, state=None):
     for module in layer.modules():
         if isinstance(module, ll.Recurrent):
             module.backend = "auto"
-    return found
+    places = counted(layer).nonzero().squeeze(1)
+    return found[..., places, :][..., places]
 
 
 def _flat(sizes):

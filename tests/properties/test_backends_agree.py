@@ -87,12 +87,7 @@ def agrees(cell, problem, *backends):
         x = x.masked_fill(padding.unsqueeze(-1), float("nan"))
     state = None
     if problem["state"]:
-        state = [
-            cases.random(*problem["front"], hidden, seed=number)
-            for number in range(len(cell.recurrence.states))
-        ]
-        if cell.recurrence.timed:
-            state.append(torch.full((*problem["front"], 1), 5.0, dtype=torch.float64))
+        state = cases.states_of(cell, problem["front"], hidden)
     results = [
         cases.run(layer, x, state, backend, problem["seed"], **problem["schedule"])
         for backend in ("reference", *backends)

@@ -13,8 +13,7 @@ def problem(cell, **options):
     layer = cases.layer_of(cell, 2, hidden, **options)
     resets = torch.zeros(5, STEPS, dtype=torch.bool)
     resets[0, 2] = resets[2, 0] = resets[3, 5] = resets[2, 4] = True
-    count = len(cell.recurrence.states)
-    state = [cases.random(5, hidden, seed=number + 20) for number in range(count)]
+    state = cases.states_of(cell, (5,), hidden, seed=20)
     return layer, cases.random(5, STEPS, 2, seed=9), state, resets
 
 

@@ -18,7 +18,7 @@ def imported(path):
 def test_a_recurrence_is_mathematics_and_needs_sympy_and_numpy_alone():
     modules = {name.split(".")[0] for path in FILES for name in imported(path)}
     standard = {"abc", "collections", "dataclasses", "difflib", "functools", "hashlib", "keyword"}
-    standard |= {"fractions", "typing"}
+    standard |= {"fractions", "math", "typing"}
     assert "sympy" in modules
     assert modules <= standard | {"sympy", "numpy", "longlag"}
 

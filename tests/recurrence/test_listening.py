@@ -41,10 +41,10 @@ def steps_of(layer, drive, joint):
     shape = (len(drive), layer.hidden_size)
     states = [drive.new_zeros(shape).requires_grad_() for _ in recurrence.states]
     visited, outputs = [], []
-    for a in drive.unbind(1):
-        new = run_program(
-            recurrence.forward, [*step.drives(a, states, blocks, None), *states, *units]
-        )
+    for t, a in enumerate(drive.unbind(1)):
+        clock = [drive.new_full((len(drive), 1), t)] if recurrence.timed else []
+        inputs = [*step.drives(a, states, blocks, None), *states, *units, *clock]
+        new = run_program(recurrence.forward, inputs)
         states, seen = list(new), []
         for name in recurrence.dependency_order:
             place = recurrence.states.index(name)

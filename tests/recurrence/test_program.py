@@ -26,6 +26,7 @@ PYTHON = {
     "relu": lambda x: max(x, 0),
     "saturate": lambda x: min(1, max(0, x)),
     "step": lambda x: float(x > 0),
+    "floor": math.floor,
     "stop_gradient": lambda x: x,
 }
 

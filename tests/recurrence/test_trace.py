@@ -24,6 +24,7 @@ from longlag.recurrence import (
     tanh,
     trace,
 )
+from longlag.recurrence.traced import CLOCK
 
 CELLS = {
     **{name: getattr(cells, name)() for name in cells.__all__},
@@ -57,6 +58,7 @@ def as_mpmath(expression, symbols):
         "saturate": lambda x: min(mpmath.mpf(1), max(mpmath.mpf(0), x)),
         "step": lambda x: mpmath.mpf(x > 0),
         "stop_gradient": lambda x: x,
+        "multiple": lambda x, period: mpmath.mpf(x % period == 0),
     }
     return sympy.lambdify(symbols, expression, [known, "mpmath"])
 
@@ -69,7 +71,7 @@ def test_partials_are_the_slopes_of_the_equations(cell):
     recurrence = cell.recurrence
     symbols = list(recurrence.symbols)
     dummies = [sympy.Dummy(f"s{number}", real=True) for number in range(len(symbols))]
-    rename = dict(zip(symbols, dummies, strict=True))
+    rename = {**dict(zip(symbols, dummies, strict=True)), CLOCK: sympy.Integer(0)}
     checked = 0
     with mpmath.workdps(50):
         at = [mpmath.mpf(f"{0.37 + 0.211 * number:.3f}") % 1 for number in range(len(symbols))]

@@ -16,7 +16,6 @@ from longlag.recurrence import (
     Cell,
     Dense,
     Diagonal,
-    Recurrence,
     Uniform,
     UnitParameter,
     block_diagonal,
@@ -25,7 +24,6 @@ from longlag.recurrence import (
     sigmoid,
     sin,
     step,
-    stop_gradient,
     tanh,
 )
 
@@ -169,12 +167,6 @@ PAIRS = [(name, backend) for name in CELLS for backend in BACKENDS]
 """Names of cells, each with every backend."""
 
 
-def with_error(recurrence: Recurrence) -> list[int]:
-    """Numbers of the states whose new value sends error back: all but those of a clock."""
-    stopped = [isinstance(recurrence.equations[s], stop_gradient) for s in recurrence.states]
-    return [number for number, stop in enumerate(stopped) if not stop]
-
-
 def hidden_of(cell: Cell, least: int) -> int:
     """The first number of units that the cell's patterns divide into equal groups."""
     sizes = [len(wire.pattern) for wire in cell.recurrence.wires if wire.pattern]
@@ -196,6 +188,14 @@ def layer_of(cell: Cell, inputs: int, hidden: int, seed: int = 0, **options: Any
 def random(*shape: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
+def states_of(cell: Cell, front: Sequence[int], hidden: int, seed: int = 0) -> list[Tensor]:
+    """What a layer of the cell may begin with: random states, and a t of 5 where it has one."""
+    count = len(cell.recurrence.states)
+    states = [random(*front, hidden, seed=seed + number) for number in range(count)]
+    clock = [torch.full((*front, 1), 5.0, dtype=torch.float64)] if cell.recurrence.timed else []
+    return states + clock
 
 
 def run(

@@ -141,19 +141,21 @@ def test_without_steps_the_state_stays_and_so_does_its_gradient(name, backend, e
     replicas = 2 if "replicas" in empty else None
     front = (3,) if replicas is None else (2, 3)
     layer = cases.layer_of(cell, 2, hidden, backend=backend, replicas=replicas)
-    count = len(cell.recurrence.states)
-    state = [cases.random(*front, hidden, seed=n).requires_grad_() for n in range(count)]
+    state = [part.requires_grad_() for part in cases.states_of(cell, front, hidden)]
     x = cases.random(*front, 5 if empty == "no length" else 0, 2)
     lengths = torch.zeros(front, dtype=torch.int64) if empty == "no length" else None
     output, final = layer(x, state, lengths=lengths)
     assert output.shape == (*front, x.shape[-2], hidden)
     assert output.count_nonzero() == 0
-    weights = [cases.random(*front, hidden, seed=n + 7) for n in range(count)]
+    weights = [cases.random(*part.shape, seed=n + 7) for n, part in enumerate(state)]
     loss = sum((part * weight).sum() for part, weight in zip(final, weights, strict=True))
     (loss + output.sum()).backward()
-    for before, after, weight in zip(state, final, weights, strict=True):
+    for name, before, after, weight in zip(final._fields, state, final, weights, strict=True):
         assert torch.equal(before, after)
-        assert torch.equal(before.grad, weight)
+        if name in cell.recurrence.states:
+            assert torch.equal(before.grad, weight)
+        else:  # t has no derivative
+            assert before.grad is None
     assert all(p.grad is None or p.grad.count_nonzero() == 0 for p in layer.parameters())
 
 
@@ -206,7 +208,7 @@ def test_it_takes_any_float(name, backend, dtype, within):
         "lengths": torch.tensor([4, 2]),
         "resets": torch.tensor([[False, False, True, False]] * 2),
     }
-    state = [cases.random(2, hidden, seed=5).to(dtype) for _ in cell.recurrence.states]
+    state = [part.to(dtype) for part in cases.states_of(cell, (2,), hidden, seed=5)]
     ours = cases.run(rough, x, state, backend, **schedule)
     theirs = cases.run(exact, x.double(), [s.double() for s in state], backend, **schedule)
     assert all(result.dtype == dtype for result in ours.values())

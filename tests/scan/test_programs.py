@@ -28,6 +28,7 @@ PLAIN = {
     "relu": lambda x: max(x, 0),
     "saturate": lambda x: min(1, max(0, x)),
     "step": lambda x: int(x > 0),
+    "floor": math.floor,
     "stop_gradient": lambda x: x,
     "add": lambda x: x + 0.7,
     "sub": lambda x: x - 0.7,

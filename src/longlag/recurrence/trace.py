@@ -276,6 +276,7 @@ def trace(cell: Any) -> Recurrence:
         if written not in {*states, *gates, *parameters}:
             _unknown(f"{name}.latex_symbols names {written!r}", "name", written, (*states, *gates))
     wiring = _wiring(cell, name, gates, states)
+    periods = _periods(name, cell.periods, parameters)
 
     pre = _Pre(name, wiring)
     state = _State(name, "state", {s: real_symbol(f"state.{s}") for s in states})
@@ -313,7 +314,6 @@ def trace(cell: Any) -> Recurrence:
         elif isinstance(gate.wiring, Diagonal):
             replacements[total] = total + product
     equations = {state: equation.xreplace(replacements) for state, equation in equations.items()}
-    periods = _periods(name, cell.periods, parameters)
     if periods:
         units["period"] = UnitParameter(Groups(periods), trained=False)
         moves = multiple(CLOCK, real_symbol("unit.period"))

@@ -2,11 +2,12 @@
 
 from longlag.scan.backend import BACKENDS, BackendWarning, check_backend, choose
 from longlag.scan.entry import Scanned, scan
-from longlag.scan.inputs import Schedule, Weights
+from longlag.scan.inputs import FULL, Schedule, Weights
 from longlag.scan.library import register
 
 __all__ = [
     "BACKENDS",
+    "FULL",
     "BackendWarning",
     "Scanned",
     "Schedule",

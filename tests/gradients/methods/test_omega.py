@@ -150,19 +150,22 @@ def test_the_ratio_of_any_cell_is_that_of_its_jacobian(name):
     layer = layer_of(cell, 2, hidden_of(cell, 3), backend="reference")
     x, target = random(2, 4, 2), random(2, 4, layer.hidden_size, seed=1)
     count, total = len(layer.recurrence.states), x.new_zeros(())
+    size = count * layer.hidden_size  # and one number more for t, which has no derivative
+    sizes = [layer.hidden_size] * count + [1] * layer.recurrence.timed
     for n in range(2):
-        joint = x.new_zeros(count * layer.hidden_size)
+        joint = x.new_zeros(sum(sizes))
         visited, jacobians = [joint], []
         for t in range(4):
 
             def step(joint, t=t, n=n):
-                state = [part.unsqueeze(0) for part in joint.chunk(count)]
+                state = [part.unsqueeze(0) for part in joint.split(sizes)]
                 return torch.cat(layer(x[n : n + 1, t : t + 1], state)[1], 1).squeeze(0)
 
-            jacobians.append(torch.autograd.functional.jacobian(step, joint))
+            jacobian = torch.autograd.functional.jacobian(step, joint)
+            jacobians.append(jacobian[:size, :size])
             joint = step(joint).detach()
             visited.append(joint)
-        delta = torch.zeros_like(joint)
+        delta = torch.zeros_like(joint[:size])
         output = layer.recurrence.states.index(layer.recurrence.output)
         place = slice(output * layer.hidden_size, (output + 1) * layer.hidden_size)
         for t in reversed(range(4)):

@@ -60,8 +60,7 @@ def model_of(cell, inputs=2, least=3, reduce=None, direct=False, seed=0, **optio
 
 def states_for(layer, batch):
     front = (batch,) if layer.replicas is None else (layer.replicas, batch)
-    count = len(layer.recurrence.states)
-    return [cases.random(*front, layer.hidden_size, seed=20 + n) for n in range(count)]
+    return cases.states_of(layer.cell, front, layer.hidden_size, seed=20)
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -104,7 +104,10 @@ def plain(of_layer):
 
 
 def by_hand(model, step, output, x, target, loss, lengths, resets, parameters=None):
-    """SnAp-1 of one layer by its definition, one sequence and one step after the other."""
+    """SnAp-1 of one layer by its definition, one sequence and one step after the other.
+
+    Of a layer that reads t, ``step`` is given it as one more number of x.
+    """
     layer, total = model.layer, {}
     parameters = plain(layer) if parameters is None else parameters
     hidden = layer.hidden_size
@@ -112,11 +115,13 @@ def by_hand(model, step, output, x, target, loss, lengths, resets, parameters=No
     h = layer(x, lengths=lengths, resets=resets)[0].detach().requires_grad_()
     (error,) = torch.autograd.grad(loss(model.readout(h), target), h)
     for n in range(len(x)):
-        state, influence = x.new_zeros(size), nothing(parameters, size)
+        state, influence, start = x.new_zeros(size), nothing(parameters, size), 0
         for t in range(int(lengths[n])):
             if resets[n, t]:
-                state, influence = x.new_zeros(size), nothing(parameters, size)
-            state, influence = one_step(step, parameters, x[n, t], state, influence, hidden)
+                state, influence, start = x.new_zeros(size), nothing(parameters, size), t
+            clock = x.new_full((int(layer.recurrence.timed),), t - start)
+            read = torch.cat([x[n, t], clock])
+            state, influence = one_step(step, parameters, read, state, influence, hidden)
             rows = slice(output * hidden, (output + 1) * hidden)
             torch.testing.assert_close(state[rows], h[n, t].detach())
             for name, of in influence.items():
@@ -149,9 +154,10 @@ def test_it_is_its_definition_for_every_cell(name):
     names = layer.recurrence.states
 
     def step(parameters, x, state):
-        begin = state.view(len(names), 1, -1).unbind(0)
+        x, clock = x[: layer.input_size], x[layer.input_size :]
+        begin = (*state.view(len(names), 1, -1).unbind(0), *clock.view(-1, 1, 1))
         _, after = functional_call(layer, parameters, (x.view(1, 1, -1), begin))
-        return torch.cat(after, -1).squeeze(0)
+        return torch.cat(after[: len(names)], -1).squeeze(0)
 
     x, target, lengths, resets = problem(model, steps=6)
     output = names.index(layer.recurrence.output)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tests.memory.brute import ALL, STEPS, assert_relative, batch, made, stacked, step_jacobians
-from tests.scan.cases import random
+from tests.scan.cases import random, states_of
 
 import longlag as ll
 from longlag.memory import Directions, state_jacobians
@@ -14,8 +14,7 @@ from longlag.memory.measures import linear
 def test_any_cell_with_padding_resets_and_a_given_state(name):
     layer = made(name)
     x, lengths, resets = batch()
-    count = len(layer.recurrence.states)
-    state = tuple(random(3, layer.hidden_size, seed=5 + k) for k in range(count))
+    state = tuple(states_of(layer.cell, (3,), layer.hidden_size, seed=5))
     expected = step_jacobians(layer, x, lengths, resets, state)
     found = state_jacobians(layer, x, lengths=lengths, resets=resets, state=state)
     assert_relative(found, expected)

@@ -76,7 +76,7 @@ def problem_of(cell, front=(5,), steps=6, hidden=7, **options):
     replicas = front[0] if len(front) == 2 else None
     layer = layer_of(cell, 2, hidden, replicas, **dropout, **options)
     x = cases.random(*front, steps, 2, seed=3)
-    state = [cases.random(*front, hidden, seed=n + 5) for n in range(len(cell.recurrence.states))]
+    state = cases.states_of(cell, front, hidden, seed=5)
     return layer, x, state, schedule_of(front, steps)
 
 
@@ -120,8 +120,7 @@ def test_it_is_reference_at_any_size(cell, size, steps, inputs, dtype, scheduled
     exact = layer_of(cell, inputs, hidden, replicas, **dropout)
     exact.load_state_dict(layer.state_dict())
     x = cases.random(*front, steps, inputs, seed=3).to(dtype)
-    count_of_states = len(cell.recurrence.states)
-    state = [cases.random(*front, hidden, seed=n + 5).to(dtype) for n in range(count_of_states)]
+    state = [part.to(dtype) for part in cases.states_of(cell, front, hidden, seed=5)]
     schedule = schedule_of(front, steps) if scheduled else {}
     state = state if carried else None
     with threads(count):

@@ -212,7 +212,19 @@ def test_corners_are_those_of_torch(name, dtype):
 @DTYPES
 def test_exact_operations_are_exact(dtype):
     x, y = np.random.default_rng(4).normal(size=(2, 1000)).astype(dtype) * 3
-    for name in ("add", "sub", "mul", "div", "neg", "abs", "sign", "relu", "saturate", "step"):
+    for name in (
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "neg",
+        "abs",
+        "sign",
+        "relu",
+        "saturate",
+        "step",
+        "floor",
+    ):
         arrays = [x, y][: ARITY[name]]
         expected = by_torch(name, *arrays)
         np.testing.assert_array_equal(apply(name, *arrays), expected)
