@@ -119,7 +119,7 @@ def stands_in(tensor: Tensor) -> bool:
     return (
         type(tensor) not in (Tensor, nn.Parameter)
         or tensor.device.type == "meta"
-        or torch.jit.is_tracing()
+        or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         or transforms_active()
     )
 
