@@ -19,10 +19,12 @@ from tests.scan import cases
 import longlag as ll
 from longlag.recurrence import Cell, Dense, tanh
 from longlag.recurrence.lowered import lower
-from longlag.scan import Schedule, Weights, derived, node, reference, scan
+from longlag.scan import Schedule, Weights, derived, node, scan
 from longlag.scan.cpu import backend as cpu
 from longlag.scan.cpu import call, scratch, shape
 from longlag.scan.cpu import threads as thread_pool
+from longlag.scan.reference import Reference
+from longlag.scan.step import TorchStep
 
 NAMES = (
     "Elman", "Leaky shared", "Leaky without W", "LSTM with peepholes", "LSTM1997", "GRU", "IndRNN",
@@ -172,7 +174,7 @@ def test_what_is_kept_or_computed_again_is_the_same(cell, front, scheduled, monk
     with kinds_of_kernels() as kinds:
         whole = run(problem)
     assert kinds == ["store" if kept else "forward", "backward"]
-    monkeypatch.setattr(backend, "PIECES", 1)
+    monkeypatch.setattr(cpu, "PIECES", 1)
     for steps, blocks in ((1, 11), (3, 4), (10, 2)):
         monkeypatch.setattr(cpu, "RESIDUALS", steps * by_step)
         with kinds_of_kernels() as kinds:
@@ -213,10 +215,11 @@ def test_no_other_backend_runs_in_its_place(cell, monkeypatch):
     def never(*arguments):
         raise AssertionError("another backend ran")
 
-    for module in (reference, derived):
-        monkeypatch.setattr(module, "run", never)
-    for name in ("forward", "backward", "_Backward"):
-        monkeypatch.setattr(derived, name, never)
+    monkeypatch.setattr(TorchStep, "run", never)
+    monkeypatch.setattr(derived, "_Backward", never)
+    for kind in (Reference, derived.Derived):
+        for name in ("forward", "backward"):
+            monkeypatch.setattr(kind, name, never)
     with kinds_of_kernels() as kinds:
         cases.assert_same(run(problem, "auto"), expected)
     assert kinds == ["store" if lower(cell.recurrence).residuals.values else "forward", "backward"]
@@ -355,7 +358,7 @@ for name in CELLS:
                 patch.setattr(call.Call, "_order", order_moved)
                 patch.setattr(call.Call, "place", place_moved)
                 patch.setattr(shape.Shape, "_tables", tables_moved)
-                for module in (call, backend):
+                for module in (call, cpu):
                     patch.setattr(module, "last_contiguous", lambda tensor: moved(last(tensor)))
                 patch.setattr(
                     scratch, "take", lambda name, like, *shape: at_the_edge(shape, like.dtype)
