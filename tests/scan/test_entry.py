@@ -122,7 +122,7 @@ def test_shapes(backend):
         ("lengths", torch.ones(2)),
         ("lengths", torch.ones(3, dtype=torch.int64)),
         ("resets", torch.zeros(2, 4, dtype=torch.bool)),
-        ("mask", torch.zeros(2, 1)),
+        ("mask", torch.zeros(3, 3)),
         ("weights", torch.zeros(12, 3)),
     ],
 )
