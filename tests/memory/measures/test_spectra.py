@@ -172,7 +172,7 @@ def test_replicas_stand_in_front():
 def test_what_is_refused():
     with pytest.raises(TypeError, match=r"layer: got Stack, expected one recurrent layer"):
         spectral_facts(ll.Stack(ll.Elman(2, 3)))
-    with pytest.raises(TypeError, match="spectral_facts"):
+    with pytest.raises(TypeError, match=r"layer: got Linear, expected one recurrent layer"):
         spectral_facts(torch.nn.Linear(2, 2))
 
 
