@@ -1,7 +1,5 @@
 """Learners that read step by step: against windows of RTRL, and the chunker's own nets."""
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from tests.gradients.models import CELLS, make
 import longlag as ll
 from longlag.chunker import OnlineBPTT, OnlineRTRL
 from longlag.gradients import OnlineLearner, OnlineMethod
-from longlag.gradients.methods import forward_mode
 
 RATE = 0.3
 
@@ -151,9 +148,3 @@ def test_every_online_method_says_so():
 def test_models_that_cannot_learn_online(model, error, message):
     with pytest.raises(error, match=message):
         ll.RTRL(online=True).start(model, 0.1)
-
-
-def test_docstring_examples_run():
-    result = doctest.testmod(forward_mode)
-    assert result.attempted > 0
-    assert result.failed == 0

@@ -1,10 +1,7 @@
 """Inputs: which steps count, and the first sequences."""
 
-import doctest
-
 import torch
 
-from longlag.layers import inputs
 from longlag.layers.inputs import Inputs
 
 
@@ -24,7 +21,3 @@ def test_the_first_sequences_with_all_that_belongs_to_them():
     assert first.lengths.tolist() == [2, 1]
     assert first.resets.shape == (2, 2)
     assert [part.shape for part in first.state] == [(2, 5), (2, 5)]
-
-
-def test_docstrings():
-    assert not doctest.testmod(inputs).failed

@@ -1,11 +1,8 @@
 """The modules of a model in evaluation mode; the rest is in tests/memory/watch."""
 
-import doctest
-
 import pytest
 from torch import nn
 
-from longlag.memory.measures import modules
 from longlag.memory.measures.modules import evaluation_mode
 
 
@@ -20,7 +17,3 @@ def test_each_module_gets_its_own_mode_back_after_a_failure_too():
     with pytest.raises(RuntimeError, match="within"):
         failing()
     assert [module.training for module in model.modules()] == [True, True, False]
-
-
-def test_docstrings():
-    assert not doctest.testmod(modules).failed
