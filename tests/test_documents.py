@@ -53,6 +53,7 @@ def without_numbers(text: str) -> str:
     return re.sub(r"\d+", "#", text)
 
 
+@pytest.mark.slow
 def test_the_readme_runs_in_order(tmp_path):
     first, *others = code_of("README.md")
     assert len([line for line in first.splitlines() if line]) == 6

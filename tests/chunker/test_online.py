@@ -14,6 +14,7 @@ def started(method, nets, rate=1.0):
     return method.start(model, rate, [nets.imitation])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [OnlineRTRL(), OnlineBPTT(9)])
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "identity"])
 @pytest.mark.parametrize(("direct", "bias"), [(True, True), (False, False)])

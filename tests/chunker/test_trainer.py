@@ -14,6 +14,7 @@ def trainer_of(nets, method=None, **options):
     return ChunkerTrainer(nets, method=method, **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "steps", "options"),
     [
@@ -55,6 +56,7 @@ def test_before_anything_changed_the_first_step_is_the_same_for_every_method(met
         torch.testing.assert_close(value, plain.w[name].detach(), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_where_the_automatizer_is_right_the_chunker_is_untouched(method):
     nets = cases.nets(replicas=3, seed=4)
@@ -98,6 +100,7 @@ def test_the_first_element_of_an_episode_goes_to_the_chunker_and_teaches_nothing
     assert any(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("vectors", [False, True])
 def test_a_replica_runs_as_it_does_alone(method, vectors):
@@ -117,6 +120,7 @@ def test_a_replica_runs_as_it_does_alone(method, vectors):
     assert 0.1 < history.surprised.mean() < 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [ll.LSTM, ll.GRU])
 def test_any_layer_learns_and_replicas_run_as_alone(cell):
     many = cases.nets(replicas=2, seed=7, cell=cell, state="identity")
@@ -142,6 +146,7 @@ def test_fit_goes_on_where_it_stopped(method):
         assert torch.equal(value, cases.weights(whole)[name])
 
 
+@pytest.mark.slow
 def test_symbols_are_unit_vectors():
     for method in METHODS:
         as_symbols, as_vectors = cases.nets(seed=9, targets=0), cases.nets(seed=9, targets=0)
@@ -194,6 +199,7 @@ def test_a_learning_rate_for_each_net():
         torch.testing.assert_close(value - start[name], factor * moved)
 
 
+@pytest.mark.slow
 def test_the_chunker_bridges_a_lag_that_the_same_net_alone_does_not():
     """Task 2a at p = 6; each net with one logistic hidden unit."""
     p, replicas = 6, 4

@@ -9,6 +9,7 @@ from longlag.lab.bench import processes
 from longlag.lab.bench.rows import ROWS
 
 
+@pytest.mark.slow
 def test_one_quick_row_with_all_its_files(longlag, folder):
     done = longlag(
         "bench", "--quick", "--rows", "elman-32x64", "--peers", "torch.nn",

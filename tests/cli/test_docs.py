@@ -11,6 +11,7 @@ import numpy as np
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
+@pytest.mark.slow
 def test_the_commands_shown_were_run(longlag, folder):
     ran = failed = 0
     for kind, block in re.findall(r"```(\w+)\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL):

@@ -33,6 +33,7 @@ def interrupt(words, folder, number):
     return running.returncode, first + errors
 
 
+@pytest.mark.slow
 def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(longlag, script, folder, walks_csv):
     done = longlag(*command("--output", "whole.longlag"))
     assert done.status == 0, done.err
@@ -53,6 +54,7 @@ def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(longlag, script, f
     assert (folder / "parted.longlag").read_bytes() == (folder / "whole.longlag").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
 )

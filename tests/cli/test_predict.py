@@ -81,6 +81,7 @@ def test_overwrite(longlag, model, new_walks_csv, folder):
     assert (folder / "predictions.csv").read_text().startswith("series,prediction")
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_quietly(script, folder, model, new_walks_csv):
     import subprocess
 

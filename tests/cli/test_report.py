@@ -98,6 +98,7 @@ def prepared(path, data):
     return model, preparation, preparation.apply(series)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_has_its_report(longlag, here, task):
     done = longlag("report", f"{task}.longlag", f"{task}.csv", "--lag", 9, "--json", "found.json")
@@ -129,6 +130,7 @@ def test_its_numbers_are_those_of_the_library(longlag, here):
     assert data["verdict"] == expected["verdict"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "tagging"])
 def test_the_last_steps_of_some_series_are_enough(here, task):
     """Each counts from its own end; places that are cut off have neither input nor target."""
@@ -147,6 +149,7 @@ def test_the_last_steps_of_some_series_are_enough(here, task):
     torch.testing.assert_close(found.states.norms, expected.states.norms)
 
 
+@pytest.mark.slow
 def test_two_stand_side_by_side(longlag, here):
     done = longlag(
         "report", "classification.longlag", "classification.csv", "--beside", "other.longlag",
@@ -161,6 +164,7 @@ def test_two_stand_side_by_side(longlag, here):
     assert page.count('data-figure="unrolled"') == 2
 
 
+@pytest.mark.slow
 def test_two_of_one_name_are_told_by_their_folders(longlag, here):
     (here / "old").mkdir()
     shutil.copy("other.longlag", "old/classification.longlag")
@@ -250,6 +254,7 @@ def test_a_file_that_fits_one_of_two_writes_nothing(refused, here):
     assert "classification.csv" in message
 
 
+@pytest.mark.slow
 def test_training_ends_with_the_report(longlag, here):
     done = longlag(
         "train", "classification.csv", "--task", "classification", *QUICK,

@@ -27,6 +27,7 @@ def test_it_runs_prints_and_writes(longlag, folder):
     assert (folder / "found" / "figure.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_stopped_and_replaces_nothing_unasked(longlag, folder):
     assert longlag(*QUICK, "--folder", "found").status == 0
     before = (folder / "found" / "results.json").read_text()
@@ -71,6 +72,7 @@ def test_an_interrupt_keeps_the_rows_that_are_done(longlag, folder, monkeypatch)
     assert [row["name"] for row in rows] == ["LSTM, q = 50, p = 50"]
 
 
+@pytest.mark.slow
 def test_the_loops_of_one_unit(longlag):
     pytest.importorskip("numba")
     done = longlag(

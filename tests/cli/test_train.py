@@ -32,6 +32,7 @@ def weighted(seed, count):
     return rows, np.array(targets)
 
 
+@pytest.mark.slow
 def test_regression_beats_the_mean_on_new_series(longlag, folder, table, rows_of):
     header = ["series", "time", "a", "b", "target"]
     table(folder / "my.csv", header, weighted(0, 150)[0])
@@ -89,6 +90,7 @@ def waves(seed, count, steps):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 20])
 def test_forecasting_beats_the_last_value_on_new_series(longlag, folder, table, rows_of, count):
     header = ["series", "time", "level"]
@@ -120,6 +122,7 @@ def test_forecasting_beats_the_last_value_on_new_series(longlag, folder, table, 
     assert "baseline: the last value of the series" in predicted.out
 
 
+@pytest.mark.slow
 def test_a_config_file_says_what_flags_say(longlag, folder, walks_csv):
     flags = [
         "walks.csv", "--task", "classification", "--hidden", "5", "--layers", "2", "--dropout",
@@ -173,6 +176,7 @@ def test_the_model_is_the_one_that_was_asked_for(longlag, folder, walks_csv, sma
     json.dumps(metadata, allow_nan=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_trains(longlag, folder, walks_csv, small, cell):
     done = longlag("train", walks_csv, *small, "--cell", cell)
@@ -208,6 +212,7 @@ def test_a_validation_file_leaves_all_of_the_data_to_train_on(
     assert "new.csv" in done.out
 
 
+@pytest.mark.slow
 def test_learning_curves_are_drawn(longlag, folder, walks_csv, small):
     for name, magic in (("a.png", b"\x89PNG"), ("b.pdf", b"%PDF"), ("c.svg", b"<?xml")):
         done = longlag("train", walks_csv, *small, "--history", name, "--overwrite")

@@ -57,6 +57,7 @@ def stepwise(layer, x, seen):
 COMPILED = ("Elman", "Leaky shared", "LSTM with peepholes", "GRU", "Mixed", "Wired")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "backend"),
     [*((name, "derived") for name in CELLS), *((name, "cpu") for name in COMPILED)],
@@ -99,6 +100,7 @@ def test_each_term_is_that_of_its_lag(name):
                 torch.testing.assert_close(terms[lag], expected[n], rtol=0, atol=1e-12, msg=n)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduce", [None, "last", "mean"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_whole_models_with_padding_and_resets(kind, reduce):
@@ -118,6 +120,7 @@ def test_whole_models_with_padding_and_resets(kind, reduce):
         assert_total(gradient_by_lag(model, x, target, mse, step=step, **options), exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [None, 4, "all"])
 @pytest.mark.parametrize("kind", ["LSTM", "stack", "replicas"])
 def test_the_rest_is_the_sum_of_the_further_terms(kind, step):
@@ -135,6 +138,7 @@ def test_the_rest_is_the_sum_of_the_further_terms(kind, step):
             torch.testing.assert_close(found.rest[name], further, rtol=0, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["LSTM", "stack", "replicas"])
 def test_how_many_steps_are_taken_at_once_changes_nothing(kind, monkeypatch):
     model = make(kind)
@@ -156,6 +160,7 @@ def test_how_many_steps_are_taken_at_once_changes_nothing(kind, monkeypatch):
         torch.testing.assert_close(one_by_one.terms[name], terms, rtol=0, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_state_to_start_from():
     model = make("stack")
     x, target, lengths, _ = problem(model, 6)

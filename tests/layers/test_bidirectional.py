@@ -46,6 +46,7 @@ def by_segments(net, x, state):
     return torch.cat(outputs), [torch.cat(parts) for parts in zip(*ends, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", cases.BACKENDS)
 def test_lengths_and_resets_are_segments_read_on_their_own(backend):
     net = both(backend=backend)

@@ -57,6 +57,7 @@ def flat(state):
     return [state] if isinstance(state, torch.Tensor) else [t for part in state for t in flat(part)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("directions", [1, 2])

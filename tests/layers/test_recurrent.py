@@ -96,6 +96,7 @@ def test_the_first_replicas_are_those_of_fewer(make):
     assert not torch.equal(three.weight_ih[0], three.weight_ih[1])
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("backend", cases.BACKENDS)
 def test_replicas_are_that_many_networks(make, backend):
@@ -161,6 +162,7 @@ def test_a_copy_is_a_network_of_its_own(make):
     assert not torch.equal(other(x)[0], before)
 
 
+@pytest.mark.slow
 @EVERY
 def test_state_dict_and_dtype(make):
     one, other = make(seed=0), make(seed=1)
@@ -311,6 +313,7 @@ def test_it_prints_what_it_is():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", cases.BACKENDS)
 @pytest.mark.parametrize("replicas", [None, 2])
 def test_under_autocast_the_loop_keeps_the_precision_of_the_weights(backend, replicas):

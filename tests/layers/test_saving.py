@@ -63,6 +63,7 @@ MODELS = {
 OWN = [Scaled, cases.Mixed]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_what_is_saved_comes_back(make, dtype, tmp_path):

@@ -16,6 +16,7 @@ def schedule_of(front, steps):
     }
 
 
+@pytest.mark.slow
 @CELLS
 @pytest.mark.parametrize("front", [(3,), (2, 3)])
 def test_blocks_of_any_size_equal_one_block(cell, front, monkeypatch):
@@ -43,6 +44,7 @@ def test_blocks_of_any_size_equal_one_block(cell, front, monkeypatch):
     cases.assert_same(cases.run(layer, x, state, **schedule), whole)
 
 
+@pytest.mark.slow
 @CELLS
 def test_gradients_of_windows_that_carry_a_state_may_be_differentiated_again(cell):
     """The weights reach the second window by its initial state too; that is counted once."""
@@ -79,6 +81,7 @@ def test_one_tensor_given_as_both_states(create_graph):
         torch.testing.assert_close(mine, gradients[0], rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.slow
 @CELLS
 def test_only_the_gradients_that_are_wanted_are_given(cell):
     for frozen in dict(cases.layer_of(cell, 2, cases.hidden_of(cell, 3)).named_parameters()):

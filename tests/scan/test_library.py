@@ -9,6 +9,7 @@ import torch
 import longlag as ll
 
 
+@pytest.mark.slow
 def test_one_graph_gives_what_eager_gives():
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "graphs.py")],
@@ -21,6 +22,7 @@ def test_one_graph_gives_what_eager_gives():
     assert done.stdout.count("agrees") == 19
 
 
+@pytest.mark.slow
 def test_the_operator_keeps_the_rules_of_operators():
     layer = ll.GRU(3, 4, dtype=torch.float64)
     recurrence = layer.recurrence

@@ -53,6 +53,7 @@ def test_the_update_has_been_made_and_its_gradient_is_there():
     assert not torch.equal(first, seen[0][0])
 
 
+@pytest.mark.slow
 def test_a_window_without_an_update_is_none():
     x, _ = sums(4, 6)
     target = x.copy()

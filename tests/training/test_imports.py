@@ -4,6 +4,7 @@ import sys
 SLOW = ("lightning_fabric", "torchmetrics", "matplotlib")
 
 
+@pytest.mark.slow
 def test_what_is_slow_to_import_is_imported_when_it_is_needed():
     code = f"import sys, longlag.training; print([n for n in {SLOW} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,6 +8,7 @@ from longlag.tasks import LongLag
 from longlag.training import fit
 
 
+@pytest.mark.slow
 def test_an_lstm_learns_a_lag_from_a_stream():
     torch.manual_seed(0)
     task = LongLag(delay=5)

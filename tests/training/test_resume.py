@@ -144,6 +144,7 @@ def loader_without_length():
     return DataLoader(Items(), batch_size=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [loader, loader_with_generator, loader_without_length])
 def test_a_loader_at_every_step(tmp_path, make):
     history = check(tmp_path, make, epochs=2, validation=make)
@@ -180,6 +181,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer(tmp_path, name):
     check(tmp_path, sums, epochs=3, halts=[3, 4], optimizer=lambda: OPTIMIZERS[name])
@@ -205,6 +207,7 @@ SCHEDULERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "every"),
     [(name, "epoch") for name in SCHEDULERS]

@@ -94,6 +94,7 @@ def test_more_files_than_may_be_open(tmp_path, monkeypatch):
     np.testing.assert_array_equal(x.flatten(0, 1)[:25], np.concatenate(xs))
 
 
+@pytest.mark.slow
 def test_it_trains_as_by_hand():
     """The state goes on from window to window, and is reset where a recording begins."""
     xs, ys = recordings()
@@ -118,6 +119,7 @@ def test_it_trains_as_by_hand():
     assert len(history.records) == 2
 
 
+@pytest.mark.slow
 def test_k2_reaches_over_the_borders_of_windows_and_not_of_recordings():
     xs, ys = recordings()
     whole = ll.TruncatedBPTT(5, 13)
@@ -241,6 +243,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
+@pytest.mark.slow
 def test_what_was_read_does_not_stay_in_memory(tmp_path):
     """Two million steps, 72 MB, within 10 MB."""
     x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (2_000_000, 8))

@@ -55,6 +55,7 @@ def by_hand(model, x, target, lengths, epochs, batch):
     return losses
 
 
+@pytest.mark.slow
 def test_an_update_after_each_window():
     x, target, lengths = given()
     ours, plain = net(), net()
@@ -93,6 +94,7 @@ def test_where_no_error_is_due_there_is_no_update():
     assert history.losses[0] == pytest.approx(loss.item(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("halt", [1, 2, 5, 6, 9])
 def test_a_run_that_stops_inside_a_batch_goes_on_bit_for_bit(tmp_path, halt):
     data = given()

@@ -45,6 +45,7 @@ def assert_equal(found, wanted):
         torch.testing.assert_close(found[name], gradient, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("reduce", [None, "last", "mean"])
 @settings(max_examples=4, deadline=None)
@@ -61,6 +62,7 @@ def test_it_is_bptt_bit_for_bit(kind, reduce, data):
         assert_equal(*both(model, budget, steps, batch, seed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*CELLS, "own"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_so_it_is_for_a_layer_alone_in_both_precisions(kind, threads, monkeypatch):
@@ -146,10 +148,10 @@ class Most(dict):
         self.most = max(self.most, len(self))
 
 
+@pytest.mark.slow
 def test_no_more_states_are_there_than_the_budget_allows(monkeypatch):
     """Counted: what is stored, and the longest piece with a graph."""
     model = make("Elman")
-    x, target, _, _ = problem(model, steps=200)
     runs, longest, steps = [], 0, 0
 
     class Counting(checkpointed._Run):
@@ -173,7 +175,8 @@ def test_no_more_states_are_there_than_the_budget_allows(monkeypatch):
 
     monkeypatch.setattr(checkpointed, "_Run", Counting)
     monkeypatch.setattr(ll.Elman, "forward", counted)
-    for budget in (2, 3, 7, 20, 28, 100):
+    for budget, length in ((2, 50), (3, 100), (7, 200), (20, 200), (28, 200), (100, 200)):
+        x, target, _, _ = problem(model, steps=length)
         longest = steps = 0
         method = ll.CheckpointedBPTT(budget)
         method.gradients(model, x, target, mse)
@@ -181,6 +184,7 @@ def test_no_more_states_are_there_than_the_budget_allows(monkeypatch):
         assert steps <= method.plan(model, x).forward  # the last piece may be shorter
 
 
+@pytest.mark.slow
 def test_accumulate_and_fit():
     model, plain = make("GRU", reduce="last"), make("GRU", reduce="last")
     x, target, lengths, _ = problem(model, steps=20)

@@ -143,6 +143,7 @@ def test_gated_cells_against_finite_differences(name, sent_back, squared):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CELLS if name not in ("Elman relu",)])
 def test_the_ratio_of_any_cell_is_that_of_its_jacobian(name):
     """Against Jacobians of single steps of the reference backend, taken by autograd."""
@@ -192,6 +193,7 @@ def test_an_orthogonal_linear_network_has_none(squared):
     assert given.value(layer, x, target, mse).item() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "given", "updates"),
     [("Elman", Omega(0.2), 40), ("Elman", Omega(2.0, squared=True), 40), ("LSTM", Omega(0.5), 100),
@@ -220,6 +222,7 @@ def test_training_with_it_moves_the_ratio_to_one(name, given, updates):
     assert far_from_one(BPTT()) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduce", [None, "last", "mean"])
 @pytest.mark.parametrize("kind", [kind for kind in MODELS if kind != "IndRNN"])
 def test_accumulate_adds_both_gradients_from_one_pass(kind, reduce):

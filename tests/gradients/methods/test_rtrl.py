@@ -63,6 +63,7 @@ def states_for(layer, batch):
     return cases.states_of(layer.cell, front, layer.hidden_size, seed=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("replicas", [None, 2])
 def test_it_is_bptt_for_every_cell(name, replicas):
@@ -74,6 +75,7 @@ def test_it_is_bptt_for_every_cell(name, replicas):
         assert_same(RTRL(block=block).gradients(model, x, target, entangled, **options), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize(
     ("reduce", "direct"), [(None, False), ("last", True), ("last", False), ("mean", True)]
@@ -135,6 +137,7 @@ def drawn(model, given):
     return x, target, {"lengths": given["lengths"], "resets": given["resets"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 @QUIET
 @given(given=problems())
@@ -226,6 +229,7 @@ def _layers(model):
     return [part for part in model.modules() if hasattr(part, "recurrence")]
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing():
     for kind in ("LSTM", "stack", "IndRNN"):
         model = make(kind, reduce="mean")
@@ -277,6 +281,7 @@ def test_accumulate_adds_to_grad_and_hands_back_loss_and_output():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_windows_one_by_one_are_the_gradient_of_the_whole(kind, size):

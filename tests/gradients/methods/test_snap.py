@@ -130,6 +130,7 @@ def by_hand(model, step, output, x, target, loss, lengths, resets, parameters=No
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("block", [1, 3])
 def test_it_is_its_definition(name, block):
@@ -146,6 +147,7 @@ def test_it_is_its_definition(name, block):
     assert not torch.allclose(found["layer.weight_hh"], readout["layer.weight_hh"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_it_is_its_definition_for_every_cell(name):
     """With truncated products, and weights where a pattern has no block."""
@@ -207,6 +209,7 @@ def test_in_a_stack_error_goes_down_at_the_step_at_which_it_arises():
         assert_same({key: found[key] for key in wanted}, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 @QUIET
 @given(given=problems())
@@ -282,6 +285,7 @@ def test_every_backend(backend):
     assert_same(found, SnAp1().gradients(like, x, target, mse, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("size", [1, 4])
 def test_windows_one_by_one_are_the_gradient_of_the_whole(kind, size):
@@ -302,6 +306,7 @@ def test_windows_one_by_one_are_the_gradient_of_the_whole(kind, size):
     assert_same({name: p.grad for name, p in model.named_parameters()}, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "stack", "own"])
 def test_the_influence_is_that_of_each_unit_on_itself(kind):
     model = make(kind)
@@ -313,6 +318,7 @@ def test_the_influence_is_that_of_each_unit_on_itself(kind):
             assert found[name].numel() == 3 * len(layer.recurrence.states) * parameter.numel()
 
 
+@pytest.mark.slow
 def test_fit_learns_step_by_step():
     x, target = recordings(steps=12)
     model = net(ll.GRU)

@@ -50,6 +50,7 @@ def assert_same(found, wanted, tolerance=1e-11):
         torch.testing.assert_close(found[name], gradient, rtol=tolerance, atol=tolerance, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize(("k1", "k2"), [(3, 3), (3, 5), (2, 7), (4, 2), (1, 1), (5, 1), (1, 4)])
 def test_the_error_of_each_window_goes_back_k2_steps(kind, k1, k2):
@@ -61,6 +62,7 @@ def test_the_error_of_each_window_goes_back_k2_steps(kind, k1, k2):
     assert_same(found, by_hand(model, x, target, mse, k1, k2, lengths, resets))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("reduce", [None, "last", "mean"])
 @settings(max_examples=5, deadline=None)
@@ -106,6 +108,7 @@ def test_one_output_a_sequence_is_sent_back_from_each_ones_own_end(reduce):
     torch.testing.assert_close(found["readout.weight"], exact["readout.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize(("k1", "k2"), [(3, 3), (3, 7), (4, 2)])
 def test_windows_one_by_one_are_the_gradients_of_the_whole(kind, k1, k2):

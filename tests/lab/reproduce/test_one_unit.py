@@ -73,6 +73,7 @@ def test_the_logistic_function_is_exact_to_the_last_bits():
     assert 0.0 < loops.logistic(-1e9) < 1e-300
 
 
+@pytest.mark.slow
 def test_rtrl_is_the_librarys_update_by_update():
     net = drawn(P + 1, 0)
     model, method = sequence_model(net), ll.RTRL(online=True)
@@ -91,6 +92,7 @@ def test_rtrl_is_the_librarys_update_by_update():
         np.testing.assert_allclose(net, got(model.layer, [model.readout]), **TIGHT)
 
 
+@pytest.mark.slow
 def test_bptt_is_the_librarys_gradient():
     net = drawn(P + 1, 1)
     model = sequence_model(net)
@@ -203,6 +205,7 @@ def test_the_sequences_are_those_of_the_paper(random_middle):
         assert (found[:, 1:-1] == np.arange(4)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "p", "weights"),
     [("rtrl", 4, 36), ("bptt", 10, 144), ("rtrl", 100, 10_404), ("chunker", 100, 10_506)],

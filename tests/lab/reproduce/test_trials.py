@@ -26,6 +26,7 @@ from longlag.tasks import (
 EASY = Recipe(nets.lstm_2a, adam(0.1, (0.9, 0.99)), check_every=10)
 
 
+@pytest.mark.slow
 def test_trials_succeed_and_are_networks_that_meet_the_criterion():
     task, told = LongLag(3), []
     outcome, models = train(
@@ -196,6 +197,7 @@ def test_the_curriculum_shows_the_ends():
     assert not np.isnan(batch.target).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", nets.FAMILIES)
 @pytest.mark.parametrize("task", [LongLag(5), EmbeddedReber(), TemporalOrder(20)], ids=repr)
 def test_every_family_takes_every_task(name, task):

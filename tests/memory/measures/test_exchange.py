@@ -40,6 +40,7 @@ def by_hand(w: float, x: torch.Tensor, lengths: torch.Tensor, lag: int) -> float
     return sum(changes) / len(changes)
 
 
+@pytest.mark.slow
 def test_of_a_linear_unit_it_is_the_difference_of_states_times_its_power():
     x = noise(7, 30, 1)
     lengths = torch.tensor([30, 12, 30, 25, 9, 30, 28])
@@ -73,6 +74,7 @@ def test_a_latch_holds_what_its_gradient_has_lost():
     assert report.verdict.advice == ()
 
 
+@pytest.mark.slow
 def test_a_stack_and_a_given_state_are_followed():
     model = ll.Stack(ll.LSTM(2, 5, seed=0), ll.Elman(5, 3, seed=1))
     x = torch.randn(6, 20, 2, generator=torch.Generator().manual_seed(0))

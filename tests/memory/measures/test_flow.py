@@ -25,6 +25,7 @@ def joint(errors):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduce", [None, "last", "mean"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_all_errors_of_whole_models(kind, reduce):
@@ -43,6 +44,7 @@ def test_all_errors_of_whole_models(kind, reduce):
             mine.horizon()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [-1, 4])
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_error_of_one_step(kind, step):
@@ -91,6 +93,7 @@ def test_the_error_of_one_step(kind, step):
     assert seen == len(by_lag)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_the_terms_of_the_weights_of_any_cell(name):
     cell = CELLS[name]
@@ -104,6 +107,7 @@ def test_the_terms_of_the_weights_of_any_cell(name):
         torch.testing.assert_close(norms, expected[parameter], rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_all_steps_share_the_terms_of_gradient_by_lag():
     model = make("stack")
     x, target, lengths, resets = problem(model, 5)
@@ -116,6 +120,7 @@ def test_all_steps_share_the_terms_of_gradient_by_lag():
         torch.testing.assert_close(norms, expected[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduce", [None, "last", "mean"])
 def test_both_directions(reduce):
     layer = ll.Bidirectional(made("LSTM"), ll.Stack(made("GRU")))

@@ -10,6 +10,7 @@ from longlag.memory import Directions, state_jacobians
 from longlag.memory.measures import linear
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_any_cell_with_padding_resets_and_a_given_state(name):
     layer = made(name)

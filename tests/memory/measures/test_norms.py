@@ -45,6 +45,7 @@ def assert_same(found, jacobians, resets=None):
     assert (found.largest_error.nan_to_num() == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_any_cell_at_every_step_with_padding_and_resets(name):
     layer = made(name)
@@ -89,6 +90,7 @@ def test_replicas_stand_in_front():
             assert_relative(found.largest.values[replica, 1, 5].exp(), values[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lstm", "stack", "wide"])
 def test_vectors_are_close_from_below_and_know_their_error(kind):
     steps, double = 120, {"dtype": torch.float64}
@@ -188,6 +190,7 @@ def test_a_linear_network_is_the_powers_of_its_matrix():
     assert (found.largest.mean <= bound + 1e-9).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
     [

@@ -104,6 +104,7 @@ def figures_of(report):
     return [name for name, panel in plots.PANELS.items() if panel.there(report)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["Elman", "together"])
 def test_a_page_needs_nothing_else(pages, which):
     text = pages[which]
@@ -127,6 +128,7 @@ def test_what_a_figure_refers_to_is_there_once(pages):
         assert all(names.count(name) == 1 for name in used)
 
 
+@pytest.mark.slow
 def test_names_are_text_and_no_code(reports, pages):
     for text in (pages[AWKWARD], pages["together"]):
         assert "<b>" not in text
@@ -182,6 +184,7 @@ def test_json_is_strict_and_whole(reports, tmp_path):
     assert plain(torch.tensor([[math.inf, math.nan, 2.0]])) == [[None, None, 2.0]]
 
 
+@pytest.mark.slow
 def test_a_file_is_replaced_whole_or_not_at_all(reports, pages, tmp_path, monkeypatch):
     path = tmp_path / "page.html"
     path.write_text("old")
@@ -237,6 +240,7 @@ def test_the_arrows_have_the_colour_of_what_is_left(reports):
     assert fading[-1] != pytest.approx(fading[0], abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["Elman", "both", AWKWARD, "together"])
 def test_a_browser_shows_all_figures(browser, reports, pages, tmp_path, which):
     seen = measured(browser, pages[which], tmp_path)
@@ -252,6 +256,7 @@ def test_a_browser_shows_all_figures(browser, reports, pages, tmp_path, which):
     assert not seen["wide"]  # nothing to scroll sideways
 
 
+@pytest.mark.slow
 def test_it_is_light_or_dark_as_the_reader_has_it(browser, pages, tmp_path):
     light, dark = (
         measured(browser, pages["Elman"], tmp_path, f"--blink-settings=preferredColorScheme={n}")

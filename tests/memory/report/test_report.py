@@ -51,6 +51,7 @@ def by_autograd(model, x, target, loss):
     return torch.stack([each.norm() for each in errors]).flip(0)
 
 
+@pytest.mark.slow
 def test_the_horizon_is_that_of_automatic_differentiation():
     model, x = elman("last")
     target = random(3, 2, seed=5)
@@ -143,6 +144,7 @@ def test_without_an_error_of_the_loss_there_is_a_random_one(why):
     assert not report.to_dict()["error_of_loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*CELLS, "own", "stack"])
 def test_every_cell_has_its_report(kind):
     model = make(kind, reduce="last")
@@ -170,6 +172,7 @@ def test_modules_of_torch_are_read_as_those_of_longlag(kind):
     assert module.training
 
 
+@pytest.mark.slow
 def test_both_directions_have_their_own():
     layer = ll.Bidirectional(made("LSTM"), ll.Stack(made("GRU")))
     model = ll.SequenceModel(layer, 2, reduce=None, seed=0)
@@ -183,6 +186,7 @@ def test_both_directions_have_their_own():
     assert any(line.startswith("horizon by layer:") for line in report.verdict.evidence)
 
 
+@pytest.mark.slow
 def test_a_direction_that_no_error_reaches_does_not_count():
     """The backward reading ends at the first step, where here no error is due."""
     layer = ll.Bidirectional(linear(0.5), linear(0.5))
@@ -244,6 +248,7 @@ def test_what_grows_beyond_the_numbers_is_still_shown():
         plots.draw(report, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [NAN, math.inf])
 def test_weights_that_are_not_finite_have_a_page_too(bad):
     model, x = elman()
@@ -267,6 +272,7 @@ def test_of_weights_that_are_not_finite_vectors_find_nothing():
     assert found.largest.values[:, 1:].isnan().all()
 
 
+@pytest.mark.slow
 def test_nothing_is_changed():
     inner = ll.Stack(ll.LSTM(2, 3, seed=0), ll.Elman(3, 3, seed=1), dropout=0.5)
     model = ll.SequenceModel(inner, 2, reduce=None, seed=1)

@@ -65,6 +65,7 @@ def loop(model, x, target, told, updates=4):
     return [*found, torch.tensor([random.random(), np.random.rand()])]  # noqa: NPY002
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_training_does_not_see_it(kind):
     x, target = data()
@@ -94,6 +95,7 @@ def test_training_does_not_see_it(kind):
     assert last.gradient_norm == pytest.approx(float(torch.stack(norms).norm()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_fit_does_not_see_it():
     def run(callbacks):
         layer = ll.Stack(ll.GRU(C, 4, seed=0), ll.Elman(4, 3, seed=1), dropout=0.3)
@@ -136,6 +138,7 @@ def test_numbers_are_those_of_the_library():
         assert record.radii[name] == pytest.approx(float(eigenvalues))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", ["output", "h_n"])
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 def test_a_module_of_torch_is_measured_in_its_place(kind, reads):
@@ -168,6 +171,7 @@ def test_without_a_target_the_horizon_is_of_the_norms():
     assert long.horizon == {"Elman": None}
 
 
+@pytest.mark.slow
 def test_modules_of_all_kinds():
     x, target = data()
     both = Net("GRU", bidirectional=True, num_layers=2)

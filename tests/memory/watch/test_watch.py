@@ -85,6 +85,7 @@ def test_jacobians_are_those_of_autograd(kind, layers):
             product = product @ found[:, T - 1 - lag]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["time first", "alone", "packed", "unsorted", "given state"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_layout_is_read_alike(kind, layout):
@@ -152,6 +153,7 @@ def test_any_layout_is_read_alike(kind, layout):
         assert_relative(flow.layers[0].by_step[n, : length + 1], alone.layers[0].by_step[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", ["last", "h_n", "inner", "each", "both"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
@@ -241,6 +243,7 @@ def test_several_layers_in_both_directions_each_for_itself():
     torch.testing.assert_close(flow.layers[1].by_lag, expected[1].by_lag)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["layer", "stack", "both", "dropped"])
 def test_modules_of_longlag(kind):
     layer = {

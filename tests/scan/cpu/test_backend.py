@@ -96,6 +96,7 @@ def assert_equal(ours, theirs):
 # Any size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", SIZED.values(), ids=SIZED)
 @settings(
     max_examples=7,
@@ -134,6 +135,7 @@ def test_it_is_reference_at_any_size(cell, size, steps, inputs, dtype, scheduled
     cases.assert_same(ours, theirs, TOLERANCE[dtype])
 
 
+@pytest.mark.slow
 def test_a_long_sequence(monkeypatch):
     layer = layer_of(ll.cells.Elman(), 2, 8)
     x = cases.random(1, 20_000, 2)
@@ -162,6 +164,7 @@ def kinds_of_kernels():
         yield kinds
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("scheduled", [False, True])
 @pytest.mark.parametrize("front", [(3,), (2, 3)])
@@ -183,6 +186,7 @@ def test_what_is_kept_or_computed_again_is_the_same(cell, front, scheduled, monk
         assert kinds == ["forward", *again]
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("scheduled", [False, True])
 @pytest.mark.parametrize("front", [(1,), (3,), (2, 3)])
@@ -206,6 +210,7 @@ def test_a_thousand_rows_are_more_than_one_product_takes():
 # What runs
 
 
+@pytest.mark.slow
 @EVERY
 def test_no_other_backend_runs_in_its_place(cell, monkeypatch):
     """auto: one forward and one backward kernel, and not a step of another backend."""
@@ -267,6 +272,7 @@ def fenced(value):
         assert same.all()
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize(("front", "hidden"), [((5,), 7), ((2, 3), 17), ((9,), 32)])
 def test_nothing_is_read_before_it_is_written_nor_written_beside_it(cell, front, hidden):
@@ -389,6 +395,7 @@ def script(text):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="uses mprotect")
 def test_no_kernel_reads_or_writes_beyond_its_memory():
     """Every tensor ends where a page begins that may not be touched."""
@@ -396,6 +403,7 @@ def test_no_kernel_reads_or_writes_beyond_its_memory():
     assert done.stdout.strip() == "no page beyond was touched True", done.stderr[-2000:]
 
 
+@pytest.mark.slow
 @EVERY
 def test_an_error_in_the_padding_is_not_sent_back(cell):
     """The output is zero there whatever the weights are, so NaN for an error changes nothing."""
@@ -523,6 +531,7 @@ def test_memory_that_is_not_what_a_kernel_takes_it_for_is_refused(name):
         node.run(cpu.Cpu(), **{**given_to_lstm(), **change})
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("front", [(1,), (4,), (2, 3)])
 @pytest.mark.parametrize("steps", [1, 5])
@@ -545,6 +554,7 @@ def test_an_error_of_the_final_states_alone(cell, front, steps):
 # Threads
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("front", [(20,), (3, 4)])
 def test_any_number_of_threads_gives_the_same(cell, front, monkeypatch):
@@ -563,6 +573,7 @@ def test_any_number_of_threads_gives_the_same(cell, front, monkeypatch):
             assert used == ([count, count] if count > 1 else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize(
     "cell", [ll.cells.LSTM(peepholes=True), cases.Mixed()], ids=["LSTM", "Mixed"]
@@ -585,6 +596,7 @@ class OfThisTest(Cell):
         return {"h": 0.4375 * state.h + tanh(pre.a) * tanh(pre.b)}
 
 
+@pytest.mark.slow
 def test_sixteen_threads_of_the_caller():
     """Each with its own numbers, all at once; for one cell, all have to compile."""
     made = [OfThisTest(), ll.cells.GRU(), ll.cells.Elman(), cases.Mixed()]
@@ -691,6 +703,7 @@ print(statuses)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="uses fork")
 def test_a_forked_process_can_run_and_compile():
     """After its parent used threads, and while another thread of the parent compiled."""

@@ -232,6 +232,7 @@ def test_exact_operations_are_exact(dtype):
     np.testing.assert_array_equal(apply("stop_gradient", x), x)
 
 
+@pytest.mark.slow
 @DTYPES
 @pytest.mark.parametrize("width", [SCALAR, 1, 2, 4, 16])
 def test_every_width_gives_the_same_bits(width, dtype):

@@ -109,6 +109,7 @@ def test_outer_products_of_panels(double, hidden, rows, width, vectors):
     assert_close(bias, errors.sum(0), double)
 
 
+@pytest.mark.slow
 @checked
 @given(**SIZES)
 def test_errors_are_sent_back_to_the_input(double, hidden, rows, width, vectors):

@@ -21,16 +21,17 @@ PLAIN = {"ordered": False, "keep": False, "mask": False}
 ALL = {"ordered": True, "keep": True, "mask": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTS)
 @pytest.mark.parametrize("double", [False, True])
 def test_a_tile_stays_in_the_registers_and_covers_the_units(name, double):
     host = HOSTS[name][1]
     lanes = host.vector_bytes // (8 if double else 4)
     sizes = itertools.product(
-        (1, 3, 4, 12, 13, 25),
-        (0, 1, 2, 5, 100),
-        (1, 7, 16, 17, 70, 512),
-        (1, 3, 64),
+        (1, 4, 13, 25),
+        (0, 1, 5, 100),
+        (1, 7, 16, 17, 512),
+        (1, 64),
     )
     for products, batch, hidden, threads in sizes:
         chosen = plan.choose(host, batch, hidden, threads, double=double, products=products)
@@ -114,11 +115,17 @@ def emitted(kind, recurrence, chosen):
     return backward.emit(recurrence, chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [forward, backward], ids=["forward", "backward"])
 @pytest.mark.parametrize(
     ("name", "cell", "double", "schedule"),
     [
-        *(("AVX2", cell, True, ALL) for cell in cases.CELLS),
+        # All cells on one processor: which instructions there are is not a cell's affair.
+        *(("AVX2", cell, True, ALL) for cell in ("Elman", "LSTM", "Mixed")),
+        *(
+            pytest.param("AVX2", cell, True, ALL, marks=pytest.mark.long)
+            for cell in sorted(cases.CELLS.keys() - {"Elman", "LSTM", "Mixed"})
+        ),
         *(("NEON", cell, False, ALL) for cell in cases.CELLS),
         *(("AVX-512", cell, False, PLAIN) for cell in ("Elman", "GRU", "Mixed")),
     ],
@@ -145,6 +152,7 @@ def test_kernels_for_other_processors(name, cell, double, schedule, kind, monkey
             assert len(re.findall(MULTIPLY_ADD[name], text)) >= chosen.rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["AVX2", "AVX-512", "NEON"])
 @pytest.mark.parametrize("double", [False, True])
 def test_matrix_functions_for_other_processors(name, double, monkeypatch):

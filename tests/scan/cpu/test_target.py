@@ -90,6 +90,7 @@ def test_a_key_depends_on_all_that_the_code_depends_on(monkeypatch):
     assert len(keys) == 8
 
 
+@pytest.mark.slow
 def test_every_plan_and_cell_has_a_key_of_its_own():
     keys, count = set(), 0
     for name in ("Elman", "Elman relu", "GRU"):
@@ -228,6 +229,7 @@ def test_text_that_is_no_module_is_an_error_and_leaves_nothing(compiled, tmp_pat
     assert value_of(1.5) == 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_compiling_takes_no_long_time(compiled, kind):
     chosen = plan.choose(
@@ -276,6 +278,7 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 """
 
 
+@pytest.mark.slow
 @posix
 def test_processes_that_compile_the_same_at_once_are_all_right(tmp_path):
     run = subprocess.run(
