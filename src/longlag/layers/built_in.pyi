@@ -32,7 +32,7 @@ class GRU(Recurrent):
     Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
 
     Args:
-        input_size: C, features per step.
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
         hidden_size: H, units.
         recurrent_bias: whether there is a b_hn; in a layer, by default, as ``bias``.
         bias: whether there are biases b.
@@ -87,7 +87,7 @@ class LSTM(Recurrent):
     Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
 
     Args:
-        input_size: C, features per step.
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
         hidden_size: H, units.
         forget_bias: initial b_f. With 1 the memory is open at the start of training.
         peepholes: whether the gates see the memory c; the p start at 0.
@@ -140,7 +140,7 @@ class Elman(Recurrent):
     Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
 
     Args:
-        input_size: C, features per step.
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
         hidden_size: H, units.
         activation: phi: ``"tanh"``, ``"sigmoid"``, ``"relu"``, ``"identity"`` (a linear network),
             ``"saturated"``, min(1, max(0, .)), the network of Siegelmann and Sontag;
@@ -197,7 +197,7 @@ class Leaky(Recurrent):
     Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
 
     Args:
-        input_size: C, features per step.
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
         hidden_size: H, units.
         leak: a, in (0, 1]: one number, or one for each unit (multiple time scales). A trained
             leak starts strictly inside (0, 1) and stays there.
@@ -261,7 +261,7 @@ class Skip(Recurrent):
     Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
 
     Args:
-        input_size: C, features per step.
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
         hidden_size: H, units.
         delays: the d, how many steps back h is read; different whole numbers, at least 1.
         activation: phi, as for :class:`~longlag.cells.Elman`.
@@ -330,7 +330,7 @@ class Clockwork(Recurrent):
     Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
 
     Args:
-        input_size: C, features per step.
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
         hidden_size: H, units.
         periods: the T_g, whole numbers from 1, each greater than the one before. H is a multiple
             of their number.
@@ -386,7 +386,7 @@ class IndRNN(Recurrent):
     Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
 
     Args:
-        input_size: C, features per step.
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
         hidden_size: H, units.
         activation: phi, as for :class:`~longlag.cells.Elman`; the paper's is ``"relu"``.
         initial_low: w starts uniform in [initial_low, initial_high).
@@ -450,7 +450,7 @@ class LSTM1997(Recurrent):
     Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
 
     Args:
-        input_size: C, features per step.
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
         hidden_size: H, units.
         output_gate: whether there is an output gate o; without it h_t = h(c_t).
         recurrent: whether cell and gates read h_{t-1} at all.
