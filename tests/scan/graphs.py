@@ -15,6 +15,7 @@ MODULES = {
     "both ways": lambda: ll.Bidirectional(ll.LSTM(3, 4)),
     "derived": lambda: ll.LSTM(3, 5, backend="derived"),
     "float64": lambda: ll.GRU(3, 5, dtype=torch.float64),
+    "sparse": lambda: ll.GRU(3, 5, density=0.4),
     "bfloat16": lambda: ll.Elman(3, 5, dtype=torch.bfloat16),
 }
 

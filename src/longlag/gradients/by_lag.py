@@ -318,8 +318,7 @@ def _immediate(each: LayerRun, block: slice, summed: bool = False) -> dict[str, 
                 @ rows(step.read(product, before, None))
                 for product in step.products
             ]
-            like = d_input.new_empty((d_input.shape[0], *layer.weight_hh.shape))
-            by_row = step.by_row(blocks, like)
+            by_row = step.by_row(blocks, layer.entries)
             assert by_row is not None
             found["weight_hh"] = by_row
         units = [

@@ -44,6 +44,10 @@ class GRU(Recurrent):
             :mod:`longlag.init`.
         weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
             then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
@@ -100,6 +104,10 @@ class LSTM(Recurrent):
             :mod:`longlag.init`.
         weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
             then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
@@ -154,6 +162,10 @@ class Elman(Recurrent):
             :mod:`longlag.init`.
         weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
             then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
@@ -214,6 +226,10 @@ class Leaky(Recurrent):
             :mod:`longlag.init`.
         weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
             then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
@@ -274,6 +290,10 @@ class Skip(Recurrent):
             :mod:`longlag.init`.
         weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
             then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
@@ -344,6 +364,10 @@ class Clockwork(Recurrent):
             :mod:`longlag.init`.
         weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
             then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
@@ -401,6 +425,10 @@ class IndRNN(Recurrent):
             :mod:`longlag.init`.
         weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
             then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
@@ -467,6 +495,10 @@ class LSTM1997(Recurrent):
             :mod:`longlag.init`.
         weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
             then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.

@@ -21,10 +21,11 @@ from longlag.layers.checks import (
     probability,
 )
 from longlag.layers.init import Chrono, Initializer, as_generator, initializer
+from longlag.layers.sparse import draw_entries, draw_values
 from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.wiring import Groups, Uniform
 from longlag.scan import Weights, check_backend, register, scan
-from longlag.scan.step import patterned
+from longlag.scan.connections import Entries, matrix_of
 from longlag.torch_private import transforms_active
 
 __all__ = ["Options", "Recurrent"]
@@ -38,6 +39,7 @@ class Options(TypedDict, total=False):
     recurrent_dropout: float
     weight_ih_init: str | Initializer
     weight_hh_init: str | Initializer
+    density: float | Tensor | None
     bias_init: Chrono | None
     replicas: int | None
     backend: str
@@ -70,6 +72,10 @@ class Recurrent(RecurrentModule):
             :mod:`longlag.init`.
         weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
             then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
@@ -82,7 +88,9 @@ class Recurrent(RecurrentModule):
         weight_ih: U, (G H, C); gates in the cell's order.
         weight_hh: W, (G' H, H), H rows for each matrix that the cell wires: gates in the cell's
             order, the matrices of a gate as declared; None without any. Zero, and of gradient
-            zero, where a pattern has no block.
+            zero, where a pattern has no block. Of a sparse W the numbers (E,) of its entries, which
+            ``weight_hh_indptr`` (G' H + 1,) and ``weight_hh_indices`` (E,) place, as the arrays of
+            the same names of a ``scipy.sparse.csr_array``; replicas share the places.
         weight_hh_diagonal: (G'' H,), for the gates with diagonal wiring; None without any.
         bias: b, (G H,), one per gate and unit, or None.
         backend_used: the backend of the latest call; inside torch.compile, the one asked for.
@@ -120,6 +128,7 @@ class Recurrent(RecurrentModule):
         recurrent_dropout: float = 0.0,
         weight_ih_init: str | Initializer = "glorot",
         weight_hh_init: str | Initializer = "orthogonal",
+        density: float | Tensor | None = None,
         bias_init: Chrono | None = None,
         replicas: int | None = None,
         backend: str = "auto",
@@ -160,12 +169,18 @@ class Recurrent(RecurrentModule):
             shape = shape if self.replicas is None else (self.replicas, *shape)
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
 
+        self._entries: Entries | None = None
+        if density is not None:
+            drawing = as_generator(seed, "entries")
+            entries = draw_entries(self.recurrence, hidden_size, density, drawing)
+            self._set_entries(entries, device)
         wires, diagonal = len(self.recurrence.wires), len(self._diagonal)
         rows = len(self.recurrence.gates) * hidden_size
         self.weight_ih = parameter(rows, input_size)
-        self.register_parameter(
-            "weight_hh", parameter(wires * hidden_size, hidden_size) if wires else None
-        )
+        matrix = (wires * hidden_size, hidden_size)
+        if self._entries is not None:
+            matrix = self._entries.indices.shape
+        self.register_parameter("weight_hh", parameter(*matrix) if wires else None)
         self.register_parameter(
             "weight_hh_diagonal", parameter(diagonal * hidden_size) if diagonal else None
         )
@@ -177,6 +192,57 @@ class Recurrent(RecurrentModule):
 
     def parts(self, state: Any = None) -> Iterator[LayerPart]:  # noqa: D102
         yield LayerPart("", self, state)
+
+    def _set_entries(self, entries: Entries, device: Any) -> None:
+        self.register_buffer("weight_hh_indptr", entries.indptr.to(device))
+        self.register_buffer("weight_hh_indices", entries.indices.to(device))
+        self._entries = None
+        self._entries = self.entries
+
+    @property
+    def density(self) -> float | None:
+        """The share of the entries of W that are there; None where W is dense."""
+        if self._entries is None:
+            return None
+        return len(self._entries.indices) / (len(self._entries.indptr) - 1) / self.hidden_size
+
+    @property
+    def entries(self) -> Entries | None:
+        """Which entries of a sparse W are there; None of a dense one."""
+        indptr, indices = map(self._buffers.get, ("weight_hh_indptr", "weight_hh_indices"))
+        if indptr is None or indices is None:
+            return None
+        known = self._entries
+        if known is None or not known.come_from(indptr, indices):
+            known = self._entries = Entries(indptr, indices, self.hidden_size)
+        return known
+
+    def recurrent_matrix(self) -> Tensor | None:
+        """W as a matrix (G' H, H), zero where nothing is there; None without one.
+
+        >>> import longlag as ll
+        >>> layer = ll.Elman(1, 50, density=0.1)
+        >>> layer.weight_hh.shape, layer.recurrent_matrix().shape
+        (torch.Size([250]), torch.Size([50, 50]))
+        """
+        return matrix_of(self.recurrence, self.weight_hh, self.entries)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, *args: Any, **options: Any
+    ) -> None:
+        indptr, indices = (
+            state_dict.get(f"{prefix}weight_hh_{name}") for name in ("indptr", "indices")
+        )
+        if self._entries is not None and indptr is not None and indices is not None:
+            # A sparse W may come with other entries than this one was made with, and more.
+            entries = Entries(indptr, indices, self.hidden_size)
+            old = self.weight_hh
+            assert old is not None
+            self._set_entries(entries, old.device)
+            if old.shape[-1] != len(entries.indices):
+                values = old.new_empty((*old.shape[:-1], len(entries.indices)))
+                self.weight_hh = nn.Parameter(values, old.requires_grad)
+        super()._load_from_state_dict(state_dict, prefix, *args, **options)
 
     @property
     def _diagonal(self) -> list[str]:
@@ -256,9 +322,15 @@ class Recurrent(RecurrentModule):
                 _draw_unit(part, generator, recurrence.unit_parameters[name])
 
         def matrices(weight: Tensor, generator: torch.Generator | None) -> None:
-            by_block(self._weight_hh_init)(weight, generator)
-            for block, wire in zip(weight.split(hidden), recurrence.wires, strict=True):
-                block.copy_(patterned(block, wire.pattern))
+            if self._entries is None:
+                by_block(self._weight_hh_init)(weight, generator)
+                whole = matrix_of(recurrence, weight, None)
+                weight.copy_(weight if whole is None else whole)
+            else:
+                initial = self._weight_hh_init
+                weight.copy_(
+                    draw_values(recurrence, self._entries, initial, generator, weight.dtype)
+                )
 
         yield self.weight_ih, by_block(self._weight_ih_init)
         if self.weight_hh is not None:
@@ -357,7 +429,7 @@ class Recurrent(RecurrentModule):
         result = scan(
             self.recurrence,
             x,
-            Weights(weight_hh, units, weight_ih, parameters["bias"]),
+            Weights(weight_hh, units, weight_ih, parameters["bias"], self.entries),
             initial,
             lengths=lengths,
             resets=resets,
@@ -374,6 +446,7 @@ class Recurrent(RecurrentModule):
             "bias": self.bias is not None,
             "input_dropout": self.input_dropout,
             "recurrent_dropout": self.recurrent_dropout,
+            "density": self.density,
             "replicas": self.replicas,
             "backend": self.backend,
         }

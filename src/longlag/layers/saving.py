@@ -64,7 +64,8 @@ def save(
                 f"model: got {type(module).__name__}, a class of your own, which load could not "
                 "build again; declare a Cell and use ll.Recurrent, or save its state_dict"
             )
-    dtypes = {tensor.dtype for tensor in model.state_dict().values()}
+    weights = model.state_dict().values()
+    dtypes = {tensor.dtype for tensor in weights if tensor.is_floating_point()}
     if len(dtypes) > 1:
         raise TypeError(f"model: its weights have several dtypes {dtypes}, expected one")
     document = {

@@ -97,8 +97,8 @@ def _problem(layer: Any) -> str | None:
     cell = layer.cell
     if cell is not None and cell.recurrence.delayed:
         return "it has no delays"
-    if cell is not None and cell.recurrence.patterned:
-        return "its recurrent matrices are full, without a pattern"
+    if cell is not None and (cell.recurrence.patterned or layer.entries is not None):
+        return "its recurrent matrices are full, without a pattern or entries that are not there"
     kind = type(layer).__name__
     if type(cell) not in KINDS or kind != type(cell).__name__:  # a class of one's own may do more
         return f"it has no {kind}"

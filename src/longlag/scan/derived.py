@@ -70,7 +70,7 @@ class _Backward:
         for first in reversed(range(0, steps, size)):
             block = slice(first, min(first + size, steps))
             delta = self._block(block, d_output, delta, d_drives, d_blocks, d_units, with_units)
-        recurrent = self.step.by_row(d_blocks, self.weights.recurrent)
+        recurrent = self.step.by_row(d_blocks, self.weights.entries)
         d_drive = self.step.by_gate(d_drives)
         return Gradients(d_drive, None, None, recurrent, list(delta), d_units)
 

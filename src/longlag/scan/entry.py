@@ -94,7 +94,7 @@ def scan(
     if autocast:
         # The drive may be rounded. The loop is not: its errors would add up.
         _, drive, initial = unfolded(recurrence, x, weights, initial, schedule)
-        x, weights = drive.to(initial[0].dtype), Weights(weights.recurrent, weights.units)
+        x, weights = drive.to(initial[0].dtype), weights._replace(input=None, bias=None)
     with torch.autocast(device, enabled=False) if autocast else nullcontext():
         if chosen.plain:
             output, final = Reference().run(recurrence, x, weights, initial, schedule)

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
+from longlag.scan.connections import Entries
 
 __all__ = [
     "FULL",
@@ -25,16 +26,19 @@ class Weights(NamedTuple):
     """The numbers of one layer; R replicas put an R in front of every shape.
 
     Attributes:
-        recurrent: W, (W H, H), one block of rows per wire; None where there are none.
+        recurrent: W as it is stored (see :mod:`longlag.scan.connections`): (W H, H), one block of
+            rows per wire, or the numbers (E,) of ``entries``; None where there are no wires.
         units: one (1, H) per unit parameter of the recurrence, in order.
         input: U, (G H, C); None where what is scanned is the drive a = U x + b itself.
         bias: b, (G H,); None where there is none, or no ``input``.
+        entries: which entries of W are there, where it is sparse.
     """
 
-    recurrent: Float[Tensor, "*R WH H"] | None
+    recurrent: Float[Tensor, "..."] | None
     units: tuple[Float[Tensor, "*R 1 H"], ...]
     input: Float[Tensor, "*R GH C"] | None = None
     bias: Float[Tensor, "*R GH"] | None = None
+    entries: Entries | None = None
 
 
 class Schedule(NamedTuple):

@@ -11,6 +11,7 @@ from torch import Tensor
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Run, Wanted, choose
+from longlag.scan.connections import known_entries
 from longlag.scan.inputs import Schedule, Weights
 from longlag.scan.trajectory import first_states, output_of
 
@@ -30,6 +31,7 @@ def _scan(
     backend: str,
     drive: Tensor,
     recurrent: Tensor | None,
+    entries: str,
     initial: list[Tensor],
     units: list[Tensor],
     active: Tensor | None,
@@ -38,7 +40,10 @@ def _scan(
     clock: Tensor | None,
 ) -> list[Tensor]:
     """The paths of the stored states, then the final states."""
-    weights, schedule = Weights(recurrent, tuple(units)), Schedule(active, keep, mask, clock)
+    weights, schedule = (
+        Weights(recurrent, tuple(units), entries=known_entries(entries)),
+        Schedule(active, keep, mask, clock),
+    )
     chosen = choose(backend, drive, plain=False)
     done = chosen.forward(_KNOWN[key], drive, weights, initial, schedule, False)
     return [*done.states, *done.final]
@@ -50,6 +55,7 @@ def _(
     backend: str,
     drive: Tensor,
     recurrent: Tensor | None,
+    entries: str,
     initial: list[Tensor],
     units: list[Tensor],
     active: Tensor | None,
@@ -71,6 +77,7 @@ def _scan_backward(
     backend: str,
     drive: Tensor,
     recurrent: Tensor | None,
+    entries: str,
     units: list[Tensor],
     trajectory: list[Tensor],
     active: Tensor | None,
@@ -81,7 +88,10 @@ def _scan_backward(
     d_final: list[Tensor],
 ) -> list[Tensor]:
     """Gradients by drive, recurrent matrix where there is one, initial states, units."""
-    weights, schedule = Weights(recurrent, tuple(units)), Schedule(active, keep, mask, clock)
+    weights, schedule = (
+        Weights(recurrent, tuple(units), entries=known_entries(entries)),
+        Schedule(active, keep, mask, clock),
+    )
     found = choose(backend, drive, plain=False).backward(
         _KNOWN[key], drive, weights, Run(trajectory, []), schedule, (d_output, *d_final), Wanted()
     )
@@ -98,6 +108,7 @@ def _(
     backend: str,
     drive: Tensor,
     recurrent: Tensor | None,
+    entries: str,
     units: list[Tensor],
     trajectory: list[Tensor],
     active: Tensor | None,
@@ -114,8 +125,9 @@ def _(
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    key, backend, drive, recurrent, initial, units, active, keep, mask, clock = inputs
-    ctx.key, ctx.backend, ctx.counts = key, backend, (len(initial), len(units))
+    key, backend, drive, recurrent, entries, initial, units, active, keep, mask, clock = inputs
+    ctx.key, ctx.backend, ctx.entries = key, backend, entries
+    ctx.counts = len(initial), len(units)
     ctx.save_for_backward(drive, recurrent, active, keep, mask, clock, *units, *output)
 
 
@@ -133,13 +145,13 @@ def _backward(ctx, gradients):
     # Of what is stored, only the steps of the output have been given out.
     d_output, d_final = output_of(lowered, gradients).clone(), gradients[stored:]
     found = _scan_backward(
-        ctx.key, ctx.backend, drive, recurrent, units, trajectory, active, keep, mask,
+        ctx.key, ctx.backend, drive, recurrent, ctx.entries, units, trajectory, active, keep, mask,
         clock, d_output, d_final,
     )  # fmt: skip
     d_drive, *found = found
     d_recurrent = found.pop(0) if recurrent is not None else None
     d_initial, d_units = list(found[:states]), list(found[states:])
-    return None, None, d_drive, d_recurrent, d_initial, d_units, None, None, None, None
+    return None, None, d_drive, d_recurrent, None, d_initial, d_units, *[None] * 4
 
 
 _scan.register_autograd(_backward, setup_context=_setup_context)
@@ -155,7 +167,8 @@ def compiled_scan(
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a recurrence over time inside a graph; results as in :func:`node.run`."""
     given = _scan(
-        recurrence.key, backend, drive, weights.recurrent, list(initial), list(weights.units),
+        recurrence.key, backend, drive, weights.recurrent,
+        "" if weights.entries is None else weights.entries.key, list(initial), list(weights.units),
         schedule.active, schedule.keep, schedule.mask, schedule.clock,
     )  # fmt: skip
     lowered = lower(recurrence)

@@ -13,6 +13,7 @@ from torch import Tensor
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Backend, Run, Wanted
+from longlag.scan.connections import Entries
 from longlag.scan.inputs import Schedule, Weights, to_batch_first, to_time_first
 from longlag.scan.reference import Reference
 from longlag.scan.trajectory import output_of, paths_of
@@ -42,12 +43,13 @@ def run(
     states: Sequence[Tensor | None] = (None,) * count if initial is None else tuple(initial)
     if len(states) != count:
         raise ValueError(f"initial: got {len(states)} states, expected {count}")
-    recurrent, units, matrix, bias = weights
+    recurrent, units, matrix, bias, entries = weights
     # Function.apply looks at every argument for the sake of torch.func's transforms.
     node = _PLAIN if not transforms_active() else _ScanNode.apply
     output, *final = node(
         backend,
         recurrence,
+        entries,
         schedule,
         time_first,
         torch.is_grad_enabled(),
@@ -67,6 +69,7 @@ class _ScanNode(torch.autograd.Function):
         ctx: Any,
         backend: Backend,
         recurrence: Recurrence,
+        entries: Entries | None,
         schedule: Schedule,
         time_first: bool,
         recording: bool,  # inside forward, grad mode is always off
@@ -79,7 +82,7 @@ class _ScanNode(torch.autograd.Function):
         states = len(recurrence.states)
         initial: Any = None if numbers[0] is None else numbers[:states]
         units: Any = numbers[states:]
-        weights = Weights(recurrent, units, matrix, bias)
+        weights = Weights(recurrent, units, matrix, bias, entries)
         ctx.set_materialize_grads(False)  # what is not used costs nothing
         backward = recording and any(ctx.needs_input_grad)
         turned = x if time_first else to_time_first(x)
@@ -89,7 +92,7 @@ class _ScanNode(torch.autograd.Function):
             output = output.masked_fill(~schedule.active, 0.0)
         if backward:
             ctx.backend, ctx.recurrence, ctx.schedule = backend, recurrence, schedule
-            ctx.context, ctx.time_first = done.context, time_first
+            ctx.context, ctx.time_first, ctx.entries = done.context, time_first, entries
             ctx.save_for_backward(
                 x, matrix, bias, recurrent, *numbers, *done.states, done.residuals
             )
@@ -101,8 +104,8 @@ class _ScanNode(torch.autograd.Function):
         x, matrix, bias, recurrent, *rest = ctx.saved_tensors
         states, units = len(recurrence.states), len(recurrence.units)
         initial, numbers = rest[:states], tuple(rest[states : states + units])
-        weights = Weights(recurrent, numbers, matrix, bias)
-        wanted = ctx.needs_input_grad[5:]
+        weights = Weights(recurrent, numbers, matrix, bias, ctx.entries)
+        wanted = ctx.needs_input_grad[6:]
         want_x, want_input, want_bias, want_recurrent, *others = wanted
         asked = Wanted(
             want_x, want_input, want_bias, want_recurrent,
@@ -129,14 +132,7 @@ class _ScanNode(torch.autograd.Function):
         of_units = done.units or [None] * units
         found = (d_x, done.input, done.bias, done.recurrent, *begin, *of_units)
         pairs = zip(found, wanted, strict=True)
-        return (
-            None,
-            None,
-            None,
-            None,
-            None,
-            *(gradient if want else None for gradient, want in pairs),
-        )
+        return *[None] * 6, *(gradient if want else None for gradient, want in pairs)
 
 
 _PLAIN = plain_apply(_ScanNode)

@@ -99,12 +99,12 @@ class Reference(Backend):
                 return None
             return tensor.view_as(tensor) if again else tensor.detach().requires_grad_()
 
-        recurrent, units, matrix, bias = weights
+        recurrent, units, matrix, bias, entries = weights
         with torch.enable_grad():
             x, matrix, bias, recurrent = map(own, (x, matrix, bias, recurrent))
             before = first_states(lower(recurrence), run.states) if run.states else []
             initial, units = list(map(own, before)), tuple(map(own, units))
-            weights = Weights(recurrent, units, matrix, bias)
+            weights = Weights(recurrent, units, matrix, bias, entries)
             output, final = self.run(recurrence, x, weights, initial or None, schedule)
         pairs = [
             (result, gradient)

@@ -6,23 +6,13 @@ import sympy
 import torch
 from torch import Tensor
 
-from longlag.recurrence import Pattern, Recurrence
+from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import Product, lower
+from longlag.scan.connections import Entries, matrix_of, stored_gradient
 from longlag.scan.inputs import Schedule, Weights
 from longlag.scan.programs import run_program
 
-__all__ = ["TorchStep", "patterned", "torch_step"]
-
-
-def patterned(rows: Tensor, pattern: Pattern | None) -> Tensor:
-    """Rows (W H, H) of wires, zero in the blocks that are not there, whatever stands in them."""
-    if pattern is None:
-        return rows
-    hidden = rows.shape[-1]
-    size = hidden // len(pattern)
-    left_out = torch.tensor(pattern, device=rows.device) == 0
-    left_out = left_out.repeat_interleave(size, 0).repeat_interleave(size, 1)
-    return rows.masked_fill(left_out.repeat(rows.shape[-2] // hidden, 1), 0.0)
+__all__ = ["TorchStep", "torch_step"]
 
 
 class TorchStep:
@@ -39,23 +29,19 @@ class TorchStep:
         self.output = recurrence.states.index(recurrence.output)
         self.products, self.drive_of_gate = lowered.products, lowered.drive_of_gate
         # One product has one wire of each of its gates, in order: all rows as they are.
-        self.fused = (
-            len(self.products) == 1
-            and self.products[0].pattern is None
-            and all(gate.dense and not gate.split for gate in recurrence.gates)
+        self.fused = len(self.products) == 1 and all(
+            gate.dense and not gate.split for gate in recurrence.gates
         )
 
     def blocks(self, weights: Weights) -> list[Tensor]:
-        """For each product, the rows (W'' H, H) of its wires; zero where a pattern has no block."""
-        if weights.recurrent is None:
+        """For each product, the rows (W'' H, H) of its wires; zero where nothing is there."""
+        matrix = matrix_of(self.recurrence, weights.recurrent, weights.entries)
+        if matrix is None:
             return []
         if len(self.products) == 1:
-            return [patterned(weights.recurrent, self.products[0].pattern)]
-        wires = weights.recurrent.split(weights.recurrent.shape[-1], dim=-2)
-        return [
-            patterned(torch.cat([wires[n] for n in product.wires], dim=-2), product.pattern)
-            for product in self.products
-        ]
+            return [matrix]
+        wires = matrix.split(matrix.shape[-1], dim=-2)
+        return [torch.cat([wires[n] for n in product.wires], dim=-2) for product in self.products]
 
     def read(self, product: Product, states: Sequence[Tensor], mask: Tensor | None) -> Tensor:
         """The state as the product reads it: truncated and dropped out where it is so."""
@@ -185,23 +171,17 @@ class TorchStep:
             d_drives = d_drives[..., list(self.drive_of_gate), :]
         return d_drives.flatten(-2)
 
-    def by_row(self, d_blocks: Sequence[Tensor], like: Tensor | None) -> Tensor | None:
-        """From one block of rows per product to the recurrent matrix, shaped as ``like``."""
-        if like is None:
+    def by_row(self, d_blocks: Sequence[Tensor], entries: Entries | None) -> Tensor | None:
+        """From one block of rows per product to the gradient by W as it is stored."""
+        if not d_blocks:
             return None
-        found = [
-            patterned(d_block, product.pattern)
-            for product, d_block in zip(self.products, d_blocks, strict=True)
-        ]
-        if len(found) == 1:
-            return found[0]
-        gradient = torch.empty_like(like)
-        hidden = like.shape[-1]
-        wires = gradient.split(hidden, dim=-2)
-        for product, d_block in zip(self.products, found, strict=True):
-            for number, rows in zip(product.wires, d_block.split(hidden, -2), strict=True):
-                wires[number].copy_(rows)
-        return gradient
+        wires: dict[int, Tensor] = {}
+        for product, d_block in zip(self.products, d_blocks, strict=True):
+            rows = d_block.split(d_block.shape[-1], dim=-2)
+            wires |= dict(zip(product.wires, rows, strict=True))
+        in_order = [wires[number] for number in range(len(wires))]
+        matrix = d_blocks[0] if len(d_blocks) == 1 else torch.cat(in_order, dim=-2)
+        return stored_gradient(self.recurrence, entries, matrix)
 
 
 def torch_step(recurrence: Recurrence) -> TorchStep:

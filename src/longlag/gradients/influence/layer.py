@@ -19,7 +19,7 @@ from longlag.layers.recurrent import Recurrent
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan import Schedule, Weights
-from longlag.scan.step import patterned
+from longlag.scan.connections import stored_gradient
 
 __all__ = ["Errors", "Influence", "Propagation", "Scope"]
 
@@ -68,13 +68,13 @@ class Scope:
         """The recurrent matrix and all unit parameters, those of :func:`within_units` included."""
         weights, recurrence = weights_of(self.layer), self.layer.recurrence
         values = dict(zip(recurrence.units, weights.units, strict=True))
-        if weights.recurrent is not None:
-            blocks = weights.recurrent.split(self.hidden, -2)
-            for number, wire in enumerate(recurrence.wires):
-                block = patterned(blocks[number], wire.pattern)
+        matrix = self.layer.recurrent_matrix()
+        if matrix is not None:
+            blocks = matrix.detach().split(self.hidden, -2)
+            for number, block in enumerate(blocks):
                 diagonal = block.diagonal(dim1=-2, dim2=-1)
                 values[own_weight(number)] = diagonal.unsqueeze(-2)
-        return Weights(weights.recurrent, tuple(values[n] for n in self.recurrence.units))
+        return weights._replace(units=tuple(values[n] for n in self.recurrence.units))
 
     def run(self, x: Tensor, state: Sequence[Tensor], schedule: Schedule) -> LayerRun:
         """The layer over x (T, N, C), from the states before it, each (N, H)."""
@@ -97,6 +97,9 @@ class Scope:
     def gradient(self, name: str, found: Tensor) -> Tensor:
         """From (R or 1, K, H, Z) to the shape of the parameter."""
         parameter = dict(self.layer.named_parameters())[name]
+        if name == "weight_hh":
+            layer, matrix = self.layer, found.flatten(-3, -2)
+            return stored_gradient(layer.recurrence, layer.entries, matrix).view(parameter.shape)
         if found.numel() != parameter.numel():  # one number for all units
             found = found.sum(-2)
         return found.reshape(parameter.shape)
@@ -236,7 +239,7 @@ class Propagation:
         return torch.bmm(rows, columns).view(*errors.shape[1:], read.shape[-1])
 
     def _matrix(self, drive: Tensor) -> Tensor:
-        """The same for W: (F, c, wires, H, H)."""
+        """The same for W: (F, c, wires, H, H), as if all its entries were there."""
         recurrence = self.scope.layer.recurrence
         names = [gate.name for gate in self.scope.recurrence.gates]
         numbers = [
@@ -248,10 +251,7 @@ class Propagation:
             chosen = [numbers[gate] for gate in product.gates]
             whole = chosen == list(range(drive.shape[-2]))
             errors = drive if whole else drive[..., chosen, :]
-            part = self._outer(errors, before[product.source])
-            if product.pattern is not None:
-                part = patterned(part.flatten(-3, -2), product.pattern).view(part.shape)
-            found.append(part)
+            found.append(self._outer(errors, before[product.source]))
         order = [wire for product in groups for wire in product.wires]
         if order == list(range(len(order))):
             return found[0] if len(found) == 1 else torch.cat(found, -3)

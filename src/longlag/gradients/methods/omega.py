@@ -250,9 +250,8 @@ class Omega:
                     d_block += outer(reached, slope * sent[product.source], replicated)
         divisor = count if self.squared else torch.full_like(count, front[-1])
         divisor = divisor.clamp(min=1)
-        matrix = step.by_row(d_blocks, each.weights.recurrent)
-        if matrix is not None:
-            matrix = matrix / divisor[..., None, None]
+        d_blocks = [d_block / divisor[..., None, None] for d_block in d_blocks]
+        matrix = step.by_row(d_blocks, each.weights.entries)
         return _Term((total / divisor).sum(), matrix)
 
     def _normalised(self, each: LayerRun, block: slice) -> tuple[Tensor, list[Tensor]]:

@@ -269,7 +269,7 @@ class LayerRun:
 def weights_of(layer: Recurrent) -> Weights:
     """The recurrent matrix and the unit parameters of a layer, without a graph."""
     units = tuple(layer.unit(n).detach().unsqueeze(-2) for n in layer.recurrence.units)
-    return Weights(_without_graph(layer.weight_hh), units)
+    return Weights(_without_graph(layer.weight_hh), units, entries=layer.entries)
 
 
 def _without_graph(tensor: Tensor | None) -> Tensor | None:

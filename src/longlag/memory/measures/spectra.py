@@ -24,12 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from longlag.layers import Recurrent
+from longlag.layers.init import spectral_radius
 from longlag.recurrence import Recurrence
 from longlag.recurrence.functions import Expression
 from longlag.recurrence.program import compile_program
 from longlag.recurrence.wiring import Absent, Dense, Diagonal
 from longlag.scan.programs import run_program
-from longlag.scan.step import patterned
 
 __all__ = ["MatrixFacts", "SpectralFacts", "facts_by_layer", "spectral_facts"]
 
@@ -164,18 +164,17 @@ def facts_by_layer(module: nn.Module) -> dict[str, SpectralFacts]:
 
 def _matrices(layer: Recurrent) -> dict[str, Tensor]:
     """The recurrent matrices by gate, in float64; diagonal ones as matrices."""
-    matrices, row = {}, 0
-    hidden = layer.hidden_size
+    matrices, number = {}, 0
+    whole = layer.recurrent_matrix()
+    blocks = () if whole is None else whole.detach().double().split(layer.hidden_size, -2)
     for gate in layer.recurrence.gates:
         if isinstance(gate.wiring, Diagonal):
             weight = layer.unit(f"diagonal.{gate.name}").detach().double()
             matrices[gate.name] = torch.diag_embed(weight)
-        for number, dense in enumerate(gate.matrices):
-            assert layer.weight_hh is not None
-            rows = layer.weight_hh.detach()[..., row * hidden : (row + 1) * hidden, :].double()
-            name = gate.name if len(gate.matrices) == 1 else f"{gate.name}.{number}"
-            matrices[name] = patterned(rows, dense.pattern)
-            row += 1
+        for place in range(len(gate.matrices)):
+            name = gate.name if len(gate.matrices) == 1 else f"{gate.name}.{place}"
+            matrices[name] = blocks[number]
+            number += 1
     return matrices
 
 
@@ -184,7 +183,8 @@ def _facts(matrix: Tensor) -> MatrixFacts:
         nothing = matrix.new_full(matrix.shape[:-2], torch.nan)
         return MatrixFacts(nothing, nothing, nothing)
     values = torch.linalg.svdvals(matrix)
-    radius = torch.linalg.eigvals(matrix).abs().amax(-1)
+    radii = [spectral_radius(one) for one in matrix.reshape(-1, *matrix.shape[-2:])]
+    radius = matrix.new_tensor(radii).reshape(matrix.shape[:-2])
     return MatrixFacts(values[..., 0], values[..., -1], radius)
 
 

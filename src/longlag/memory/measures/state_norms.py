@@ -87,8 +87,8 @@ def _linear_twin(layer: nn.Module) -> Recurrent | None:
         return None
     twin = Recurrent(
         dataclasses.replace(cell, activation="identity"), layer.input_size, layer.hidden_size,
-        bias=layer.bias is not None, replicas=layer.replicas, backend=layer.backend,
-        device=layer.weight_ih.device, dtype=layer.weight_ih.dtype, seed=0,
+        bias=layer.bias is not None, density=layer.density, replicas=layer.replicas,
+        backend=layer.backend, device=layer.weight_ih.device, dtype=layer.weight_ih.dtype, seed=0,
     )  # fmt: skip
     twin.load_state_dict(layer.state_dict())
     return twin.eval()

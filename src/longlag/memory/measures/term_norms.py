@@ -12,7 +12,7 @@ from torch import Tensor
 
 from longlag.gradients.runs.layer_run import LayerRun
 from longlag.memory.measures.linear import stretches
-from longlag.recurrence.lowered import Product
+from longlag.scan.inputs import Weights
 from longlag.scan.step import TorchStep
 
 __all__ = ["term_norms"]
@@ -57,32 +57,30 @@ def _squares(run: LayerRun, at: Tensor, lags: slice) -> dict[str, Tensor]:
     if layer.bias is not None:
         squares["bias"] = _sum_of_squares(gates.sum(-2))
     if layer.weight_hh is not None:
-        # Patterned blocks are left out of the gradient; their terms are made block by block.
-        squares["weight_hh"] = torch.stack(
-            [_product_square(step, product, drives, before) for product in step.products]
-        ).sum(0)
+        squares["weight_hh"] = _matrix_squares(step, weights, drives, before)
     units = [
         run.by_symbol(partials, deltas, symbol).sum(-2) for symbol in layer.recurrence.unit_symbols
     ]
     return squares | {name: _sum_of_squares(terms) for name, terms in run.by_unit(units).items()}
 
 
-def _product_square(
-    step: TorchStep, product: Product, drives: Tensor, before: Sequence[Tensor]
+def _matrix_squares(
+    step: TorchStep, weights: Weights, drives: Tensor, before: Sequence[Tensor]
 ) -> Tensor:
-    reached, read = step.reached(drives, product.gates), step.read(product, before, None)
-    if product.pattern is None:
-        return _outer_square(reached, read)
-    groups = len(product.pattern)
-    rows = reached.unflatten(-1, (len(product.gates), groups, -1))
-    columns = read.unflatten(-1, (groups, -1))
-    squares = [
-        _outer_square(rows[..., i, :].flatten(-2), columns[..., j, :])
-        for i, row in enumerate(product.pattern)
-        for j, kept in enumerate(row)
-        if kept
+    pairs = [
+        (step.reached(drives, product.gates), step.read(product, before, None))
+        for product in step.products
     ]
-    return torch.stack(squares).sum(0)
+    if weights.entries is None and not step.recurrence.patterned:
+        return torch.stack([_outer_square(*pair) for pair in pairs]).sum(0)
+    # Only what is stored of W has a gradient: here the terms are made, one lag after the other.
+    squares = []
+    for lag in range(len(drives)):
+        terms = [(errors[lag].mT @ read[lag]).double() for errors, read in pairs]
+        stored = step.by_row(terms, weights.entries)
+        assert stored is not None
+        squares.append(stored.square().sum())
+    return torch.stack(squares)
 
 
 def _outer_square(errors: Tensor, read: Tensor) -> Tensor:

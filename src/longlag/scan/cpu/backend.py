@@ -22,6 +22,7 @@ from torch import Tensor
 
 from longlag.recurrence import Recurrence
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
+from longlag.scan.connections import matrix_of, stored_gradient
 from longlag.scan.cpu import scratch
 from longlag.scan.cpu.call import NOWHERE, Call, find_shape, last_contiguous
 from longlag.scan.cpu.fresh import fresh
@@ -29,7 +30,6 @@ from longlag.scan.cpu.shape import Shape
 from longlag.scan.cpu.target import host
 from longlag.scan.inputs import Schedule, Weights
 from longlag.scan.pieces import current
-from longlag.scan.step import patterned
 from longlag.scan.trajectory import final_states, held_at_end
 
 __all__ = ["RESIDUALS", "Cpu"]
@@ -67,9 +67,7 @@ class Cpu(Backend):
         backward: bool,
     ) -> Run:
         shape = find_shape(recurrence, x, weights, initial, schedule)
-        if recurrence.patterned:
-            weights = _patterned(recurrence, weights)
-        call = Call(recurrence, x, weights, schedule, shape)
+        call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
         states = [_begun(x, shape, place, initial) for place in range(len(shape.paths))]
         lengths = None if call.ordered is None else call.ordered.lengths.view(shape.state[:-1])
         if shape.empty:
@@ -106,9 +104,7 @@ class Cpu(Backend):
                     f"gradient by {name}: got {error.dtype} on {error.device}, expected "
                     f"{shape.dtype} on the CPU, as the tensors that the forward pass saved"
                 )
-        if recurrence.patterned:
-            weights = _patterned(recurrence, weights)
-        call = Call(recurrence, x, weights, schedule, shape)
+        call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
         if shape.empty:
             return _nothing(call, gradients[1:], wanted)
         return _Backward(call, states, residuals, gradients, wanted).run()
@@ -122,7 +118,7 @@ def _run_forward(
     if bias is None and shape.has_input:
         bias = x.new_zeros(shape.expected["bias"])
         call.held.append(bias)
-    work = scratch.take("forward", x, shape.forward.size)
+    work, sparse = scratch.take("forward", x, shape.forward.size), call.pack_sparse(back=False)
     given = [
         *call.by_step(x, first), *call.input, *call.place(bias), *call.recurrent, *call.units,
         *call.by_step(residuals, 0), work.data_ptr(), 0,
@@ -130,19 +126,15 @@ def _run_forward(
     for path, depth in zip(states, shape.lowered.depths, strict=True):
         given += call.by_step(path, depth + first)
     given += call.scheduled(first)
-    given += (stop - first, x.stride(0), x.stride(-2))
+    given += (*sparse, stop - first, x.stride(0), x.stride(-2))
     call.run(kind, shape.forward.parameters(given))
 
 
-def _patterned(recurrence: Recurrence, weights: Weights) -> Weights:
+def _without_blocks(recurrence: Recurrence, weights: Weights) -> Weights:
     """The weights, with zeros in W where its pattern leaves out."""
-    assert weights.recurrent is not None
-    return weights._replace(recurrent=_masked(recurrence, weights.recurrent))
-
-
-def _masked(recurrence: Recurrence, recurrent: Tensor) -> Tensor:
-    blocks = zip(recurrent.split(recurrent.shape[-1], -2), recurrence.wires, strict=True)
-    return torch.cat([patterned(block, wire.pattern) for block, wire in blocks], -2)
+    if weights.entries is not None or not recurrence.patterned:
+        return weights
+    return weights._replace(recurrent=matrix_of(recurrence, weights.recurrent, None))
 
 
 def _begun(x: Tensor, shape: Shape, place: int, initial: Sequence[Tensor] | None) -> Tensor:
@@ -311,8 +303,10 @@ class _Backward:
         if shape.single_parts > 1:
             total = _Totals(*(None if part is None else part.sum(0) for part in total))
         recurrent = total.recurrent
-        if recurrent is not None and call.recurrence.patterned:
-            recurrent = _masked(call.recurrence, recurrent)
+        if recurrent is not None and call.weights.entries is not None:
+            recurrent = recurrent.index_select(-1, call.slots(back=False).places)
+        elif recurrent is not None and call.recurrence.patterned:
+            recurrent = stored_gradient(call.recurrence, None, recurrent)
         bias = None if call.weights.bias is None else total.bias
         return Gradients(self.d_x, total.input, bias, recurrent, initial, self._units())
 
@@ -332,7 +326,7 @@ class _Backward:
             matrix = x.new_empty((*several, *shape.expected["input matrix"]))
             bias = x.new_empty((*several, *shape.expected["bias"]))
         if wanted.recurrent and shape.wires:
-            recurrent = x.new_empty((*several, *shape.expected["recurrent matrix"]))
+            recurrent = x.new_empty((*several, *shape.d_recurrent))
         return _Totals(matrix, bias, recurrent)
 
     def _block(self, first: int, stop: int, opens: bool, closes: bool) -> _Totals:
@@ -348,6 +342,7 @@ class _Backward:
         errors = scratch.take("errors", x, ring * shape.size * max(1, dense))
         if ring > 2:
             errors.zero_()
+        sparse = call.pack_sparse(back=True)
         given = [
             *call.by_step(x, first), *call.input, *call.recurrent, *call.units,
             *call.by_step(residuals, 0), self.work.data_ptr(), self.by_replica,
@@ -375,8 +370,11 @@ class _Backward:
                 given += (further.data_ptr() + row, shape.by_replica)
                 given += (past.data_ptr(), shape.by_replica)
         given += call.scheduled(first)
+        if sparse:
+            forward = call.slots(back=False)
+            sparse += [forward.heads.data_ptr(), 0, forward.columns.data_ptr(), 0]
         given += (
-            stop - first,
+            *sparse, stop - first,
             x.stride(0), x.stride(-2), self.d_output.stride(0), self.d_output.stride(-2),
             0 if d_x is None else d_x.stride(0),
             0 if d_x is None else d_x.stride(-2), -shape.size if self.turned else shape.size,

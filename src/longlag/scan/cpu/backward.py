@@ -15,10 +15,11 @@ from collections.abc import Callable
 from llvmlite import ir
 
 from longlag.recurrence import Recurrence
-from longlag.recurrence.lowered import lower
+from longlag.recurrence.lowered import Product, lower
 from longlag.scan.cpu.builder import I64, Value
-from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Term, Units, cost_of, schedule_arguments
+from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Units, cost_of, schedule_arguments
 from longlag.scan.cpu.plan import Plan
+from longlag.scan.cpu.sparse import add_products
 
 __all__ = ["NAME", "arguments", "emit"]
 
@@ -38,6 +39,8 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     pointers += [f"{name}_{k}" for k in past for name in ("further", "past")]
     scheduled, constants_of_schedule = schedule_arguments(recurrence, plan)
     pointers += scheduled
+    if plan.sparse:
+        pointers += ["heads", "columns", "heads_forward", "columns_forward"]
     numbers = (
         "T", "x_t", "x_n", "output_t", "output_n", "d_x_t", "d_x_n", "delta_half",
         "opens", "closes", "want_initial", "want_units", "want_x", "want_input", "want_recurrent",
@@ -49,6 +52,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
         "at_read", "at_inputs", "at_where", "at_sums", "at_input_sums", "sums_size", "rows",
         "entries", *(f"entries_{number}" for number in range(count)),
         "pack_back", "outer", "outer_input", "unpack", "unpack_input", *constants_of_schedule,
+        *(["slot_numbers"] if plan.sparse else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
@@ -124,7 +128,7 @@ class _Backward(Kernel):
     def prepare(self) -> None:
         """W as it sends errors back; sums that are zero, or go on."""
         code, arg = self.code, self.arg
-        if self.wires:
+        if self.wires and not self.plan.sparse:
             self.call(
                 "pack_back", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
                 code.i64(len(self.wires)), arg["list_sending"],
@@ -283,6 +287,9 @@ class _Backward(Kernel):
             return
         with b.if_then(self.is_set("want_recurrent")):
             for product in self.products:
+                if self.plan.sparse:
+                    self._sparse_products(product, rows)
+                    continue
                 name = ""
                 if product.pattern is not None:
                     name = f"_{self.patterns.index(product.pattern)}"
@@ -298,6 +305,18 @@ class _Backward(Kernel):
                         arg[f"entries{name}"],
                     )  # fmt: skip
 
+    def _sparse_products(self, product: Product, rows: Value) -> None:
+        code, arg = self.code, self.arg
+        slots = arg["heads_forward"], arg["columns_forward"]
+        source = self.reading.index(product.source)
+        states = self.work("at_read", code.times(self.drive_panels, source))
+        for gate, wire in zip(product.gates, product.wires, strict=True):
+            errors = self.work("at_errors", code.times(self.drive_panels, self.apart + gate))
+            with code.loop(code.i64(0), self.vectors) as v:
+                panels = code.at(errors, code.times(v, self.panel)), states, self.panel
+                vector = code.plus(code.times(self.vectors, wire), v)
+                add_products(code, slots, vector, self.work("at_sums"), panels, rows, arg["H"])
+
     def _wire_sums(self) -> Value:
         size = self.code.times(self.vectors, self.plan.lanes)
         return self.code.times(size, size)
@@ -305,8 +324,11 @@ class _Backward(Kernel):
     def _unpack(self) -> None:
         """The sums as gradients."""
         code, arg = self.code, self.arg
+        if self.plan.sparse:
+            with code.b.if_then(self.is_set("want_recurrent")):
+                self._copy(self.work("at_sums"), arg["d_recurrent"], arg["slot_numbers"])
         square = code.times(arg["H"], arg["H"])
-        for wire in range(len(self.recurrence.wires)):
+        for wire in range(0 if self.plan.sparse else len(self.recurrence.wires)):
             sums = self.work("at_sums", code.times(self._wire_sums(), wire))
             target = code.at(arg["d_recurrent"], code.times(square, wire))
             with code.b.if_then(self.is_set("want_recurrent")):
@@ -332,16 +354,13 @@ class _Backward(Kernel):
 
     def _sent(self, block: Value, vectors: list[Units], rows: list[Row]) -> list[list[list[Value]]]:
         """For each source, what W^T brings to it, by row and vector."""
-        code, arg, plan = self.code, self.arg, self.plan
-        found = []
+        code, arg, found = self.code, self.arg, []
         for source in self.sources:
             terms, delay = [], self.lowered.origin(source)[1] + 1
             for product in self.lowered.propagating:
                 if product.source != source:
                     continue
                 for gate, wire in zip(product.gates, product.wires, strict=True):
-                    place = code.plus(code.times(block, len(self.wires)), self.wires.index(wire))
-                    at = code.times(code.times(place, arg["H"]), plan.units)
                     errors = [
                         code.at(
                             arg["errors"], self.errors_at[delay],
@@ -349,9 +368,7 @@ class _Backward(Kernel):
                         )
                         for row in rows
                     ]  # fmt: skip
-                    weights = self.work("at_recurrent", at)
-                    terms.append(Term(product.pattern, weights, errors, arg["H"]))
-
+                    terms.append(self.recurrent_term(product, wire, self.wires, block, errors))
             found.append(self.sums(lambda r, v: code.zero(), terms, block, len(rows)))
         return found
 

@@ -13,7 +13,10 @@ from torch import Tensor
 
 from longlag.recurrence import Recurrence
 from longlag.scan.cpu import shape
+from longlag.scan.cpu.plan import lanes_of
 from longlag.scan.cpu.shape import Facts, Key, Shape, shape_of
+from longlag.scan.cpu.sparse import Slots, slots_of
+from longlag.scan.cpu.target import host
 from longlag.scan.cpu.threads import POOL
 from longlag.scan.inputs import FULL, Schedule, Weights
 from longlag.scan.pieces import current
@@ -56,11 +59,15 @@ def find_shape(
     Raises:
         ValueError: the tensors do not fit together; the message names the one.
     """
-    recurrent, units, matrix, bias = weights
-    pieces = current()
+    recurrent, units, matrix, bias, entries = weights
+    pieces, sparse = current(), None
+    if entries is not None:
+        lanes = lanes_of(host(), entries.hidden, x.dtype == torch.float64)
+        numbers = slots_of(entries, lanes, back=False).entries.numel()
+        sparse = (len(entries.indices), numbers)
     active, keep, mask, clock = (None,) * 4 if schedule is FULL else map(_facts, schedule)
     key = (
-        (x.shape, x.dtype, x.is_cpu), _facts(matrix), _facts(bias), _facts(recurrent),
+        (x.shape, x.dtype, x.is_cpu), _facts(matrix), _facts(bias), _facts(recurrent), sparse,
         tuple([_facts(unit) for unit in units]) if units else (),
         None if initial is None else tuple([_facts(state) for state in initial]),
         active, keep, mask, clock, torch.get_num_threads(),
@@ -99,7 +106,9 @@ class Call:
 
     def _prepare(self) -> None:
         weights, schedule = self.weights, self.schedule
-        self.input, self.recurrent = self.place(weights.input), self.place(weights.recurrent)
+        self.input, self.recurrent = self.place(weights.input), NOWHERE
+        if weights.entries is None:
+            self.recurrent = self.place(weights.recurrent)
         self.units = NOWHERE
         if weights.units:  # (R, P, H)
             units = weights.units
@@ -130,6 +139,22 @@ class Call:
         step = torch.arange(steps + 1, device="cpu")
         counts = (falling.unsqueeze(1) > step.view(1, -1, 1)).sum(-1)
         return _Rows(lengths, order, counts)
+
+    def slots(self, back: bool) -> Slots:
+        """The slots of a sparse W, for the product with it or with its transpose."""
+        assert self.weights.entries is not None
+        return slots_of(self.weights.entries, self.shape.plan.lanes, back)
+
+    def pack_sparse(self, back: bool) -> list[int]:
+        """Put the numbers of a sparse W into their slots; gives where heads and columns are."""
+        if self.weights.entries is None:
+            return []
+        assert self.weights.recurrent is not None
+        slots = self.slots(back)
+        packed = slots.pack(self.weights.recurrent)
+        self.held += [packed, slots.heads, slots.columns]
+        self.recurrent = self.place(packed)
+        return [slots.heads.data_ptr(), 0, slots.columns.data_ptr(), 0]
 
     def place(self, tensor: Tensor | None) -> Place:
         """Where a tensor lies, without gaps, whose first axis is that of replicas if there are."""

@@ -24,6 +24,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     pointers += [f"state_{k}" for k in range(len(lower(recurrence).stored))]
     scheduled, further = schedule_arguments(recurrence, plan)
     pointers += scheduled
+    pointers += ["heads", "columns"] if plan.sparse else []
     numbers = ("T", "x_t", "x_n")
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
@@ -64,16 +65,16 @@ class _Forward(Kernel):
         self.storing, self.recompute = storing, recompute
         self.residuals = self.lowered.residuals.values
         self.sources = self.lowered.sources
-        self.number_of_wires = len(recurrence.wires)
+        self.wires = range(len(recurrence.wires))
         self.number_of_gates = len(recurrence.gates)
 
     def pack(self) -> None:
         """W, and U, as the tiles read them."""
         code, arg = self.code, self.arg
-        if self.number_of_wires:
+        if self.wires and not self.plan.sparse:
             self.call(
                 "pack", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
-                code.i64(self.number_of_wires), arg["list"],
+                code.i64(len(self.wires)), arg["list"],
             )  # fmt: skip
         if self.plan.input != "drive":
             self.call(
@@ -171,11 +172,8 @@ class _Forward(Kernel):
         for product in self.products if drive.dense is not None else ():
             for dense, wire in zip(product.gates, product.wires, strict=True):
                 if dense == drive.dense:
-                    place = code.plus(code.times(block, self.number_of_wires), wire)
-                    at = code.times(code.times(place, arg["H"]), plan.units)
-                    weights = self.work("at_recurrent", at)
                     read = self._read(product, rows)
-                    found.append(Term(product.pattern, weights, read, arg["H"]))
+                    found.append(self.recurrent_term(product, wire, self.wires, block, read))
         return found
 
     def _read(self, product: Product, rows: list[Row]) -> list[Value]:

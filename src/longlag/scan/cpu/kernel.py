@@ -23,10 +23,11 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from longlag.recurrence import ARITY, Pattern, Program, Recurrence
-from longlag.recurrence.lowered import lower
+from longlag.recurrence.lowered import Product, lower
 from longlag.scan.cpu import math
-from longlag.scan.cpu.builder import I8, I64, Code, Value
+from longlag.scan.cpu.builder import I8, I32, I64, Code, Value
 from longlag.scan.cpu.plan import Plan
+from longlag.scan.cpu.sparse import add_slots
 from longlag.scan.cpu.tile import Tile
 
 __all__ = ["Arguments", "Kernel", "Row", "Term", "Units", "cost_of",
@@ -113,16 +114,18 @@ class Term(NamedTuple):
         weights: the address of its weights for this block of units.
         numbers: by row, the address of the numbers that are multiplied.
         count: how many numbers.
+        slots: of a sparse matrix, number of the first vector of its wire; None of a dense one.
     """
 
     pattern: Pattern | None
     weights: Value
     numbers: Sequence[Value]
     count: Value
+    slots: Value | None = None
 
 
 _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64,
-             "rests": I64}  # fmt: skip
+             "rests": I64, "heads": I64, "columns": I32}  # fmt: skip
 
 
 class Kernel:
@@ -397,6 +400,9 @@ class Kernel:
 
         with nullcontext() if moves is None else code.b.if_then(moves):
             for term in terms:
+                if term.slots is not None:
+                    self._add_slots(tile, term, block)
+                    continue
                 if term.pattern is None:
                     stretch(term, code.i64(0), term.count)
                     continue
@@ -408,6 +414,42 @@ class Kernel:
                 with code.loop(entry(block), entry(code.plus(block, 1)), 2) as number:
                     stretch(term, entry(number), entry(code.plus(number, 1)))
         return tile.totals()
+
+    def recurrent_term(
+        self,
+        product: Product,
+        wire: int,
+        packed: Sequence[int],
+        block: Value,
+        numbers: Sequence[Value],
+    ) -> Term:
+        """The product with the matrix of a wire, or its transpose, for a block of units.
+
+        Args:
+            product: whose wire it is.
+            wire: its number.
+            packed: the numbers of the wires whose matrices stand side by side.
+            block: number of the block of units.
+            numbers: by row, the address of the numbers that are multiplied.
+        """
+        code, arg = self.code, self.arg
+        if self.plan.sparse:
+            first = code.times(self.vectors, wire)
+            return Term(None, arg["recurrent"], numbers, arg["H"], first)
+        place = code.plus(code.times(block, len(packed)), packed.index(wire))
+        weights = self.work(
+            "at_recurrent", code.times(code.times(place, arg["H"]), self.plan.units)
+        )
+        return Term(product.pattern, weights, numbers, arg["H"])
+
+    def _add_slots(self, tile: Tile, term: Term, block: Value) -> None:
+        """To the sums of a tile the products with a sparse matrix."""
+        code, slots = self.code, (self.arg["heads"], self.arg["columns"])
+        first = code.times(block, self.plan.vectors)
+        for v in range(self.plan.vectors):
+            number = code.smaller(code.plus(first, v), code.plus(self.vectors, -1))
+            vector = code.plus(number, term.slots)
+            add_slots(code, tile, v, slots, vector, term.weights, term.numbers)
 
     def moves(self, block: Value, rows: Sequence[Row]) -> Value | None:
         """Whether any unit of a block takes step t in any of the rows; None where no unit rests."""

@@ -14,6 +14,9 @@ L1, L2 = 28 << 10, 400 << 10
 
 MOST_ROWS, MOST_VECTORS = 16, 8
 
+SPARSE_ROWS = 4
+"""Sequences in a tile of a sparse W, whose addresses have to be in registers beside the columns."""
+
 FEW = 4
 """Sequences of a thread below which U x + b is a product over steps, before the scan."""
 
@@ -37,6 +40,7 @@ class Plan:
         ordered: whether sequences have lengths: the kernel then takes them in an order of its own.
         keep: whether there are resets.
         mask: whether there is a recurrent dropout mask.
+        sparse: whether W is.
     """
 
     double: bool
@@ -48,6 +52,7 @@ class Plan:
     ordered: bool = False
     keep: bool = False
     mask: bool = False
+    sparse: bool = False
 
     @property
     def units(self) -> int:
@@ -64,6 +69,11 @@ class Plan:
         return -(-hidden // self.units)
 
 
+def lanes_of(host: Host, hidden: int, double: bool) -> int:
+    """Numbers in a vector of H units: what the processor has, but no more than H."""
+    return min(host.lanes(8 if double else 4), 1 << (hidden.bit_length() - 1))
+
+
 @functools.lru_cache(maxsize=4096)
 def choose(
     host: Host,
@@ -77,6 +87,7 @@ def choose(
     ordered: bool = False,
     keep: bool = False,
     mask: bool = False,
+    sparse: bool = False,
 ) -> Plan:
     """Choose the register tile: accumulators for as many rows and units as registers hold.
 
@@ -92,10 +103,10 @@ def choose(
         double: float64.
         products: how many matrices (H, H) a step reads.
         has_input: whether there is an input matrix U.
-        ordered, keep, mask: see :class:`Plan`.
+        ordered, keep, mask, sparse: see :class:`Plan`.
     """
     item = 8 if double else 4
-    lanes = min(host.lanes(item), 1 << (hidden.bit_length() - 1))
+    lanes = lanes_of(host, hidden, double)
     needed = -(-hidden // lanes)
     size = hidden * hidden * item * max(1, products)
     far = 0.0 if size <= L1 else 0.7 if size <= L2 else 2.0
@@ -126,8 +137,8 @@ def choose(
 
     tiles = [
         (rows, vectors)
-        for rows in range(1, min(MOST_ROWS, max(1, batch)) + 1)
-        for vectors in range(1, min(MOST_VECTORS, needed) + 1)
+        for rows in range(1, min(SPARSE_ROWS if sparse else MOST_ROWS, max(1, batch)) + 1)
+        for vectors in range(1, min(1 if sparse else MOST_VECTORS, needed) + 1)
         if fits(rows * vectors, rows, vectors)
     ]
     # Of equals the squarest.
@@ -135,4 +146,5 @@ def choose(
     source: Input = "drive"
     if has_input:
         source = "apart" if not ordered and batch < FEW * threads else "folded"
-    return Plan(double, lanes, rows, vectors, chains_of(rows, vectors), source, ordered, keep, mask)
+    chains = chains_of(rows, vectors)
+    return Plan(double, lanes, rows, vectors, chains, source, ordered, keep, mask, sparse)

@@ -56,6 +56,8 @@ class Key(NamedTuple):
 
     Attributes:
         x, input, bias, recurrent, units, initial: of the call; None where there is none.
+        sparse: of a sparse W, how many entries it has, and how many numbers its slots have; None of
+            a dense one.
         active, keep, mask, clock: of the schedule.
         threads: how many there may be.
         whole: steps of the sequences of which these are a piece.
@@ -66,6 +68,7 @@ class Key(NamedTuple):
     input: Facts | None
     bias: Facts | None
     recurrent: Facts | None
+    sparse: tuple[int, int] | None
     units: tuple[Facts, ...]
     initial: tuple[Facts, ...] | None
     active: Facts | None
@@ -225,11 +228,14 @@ class Shape:
         self.state = (*front[1:], hidden)
         self.paths = [(depth + self.steps + 1, *self.state) for depth in lowered.depths]
         self.stored_state = (*front[1:], self.stored * hidden)
-        before = front[1:-1]
+        before, self.sparse = front[1:-1], key.sparse
+        matrix = (self.wires * hidden, hidden) if key.sparse is None else key.sparse[:1]
+        # What the backward kernel gives: of a sparse W the sums of its slots.
+        self.d_recurrent = (*before, *(matrix if key.sparse is None else key.sparse[1:]))
         self.expected = {
             "input matrix": (*before, self.rows, width),
             "bias": (*before, self.rows),
-            "recurrent matrix": (*before, self.wires * hidden, hidden),
+            "recurrent matrix": (*before, *matrix),
             "unit": (*before, 1, hidden),
             "flags": (*front, 1),
         }
@@ -239,7 +245,8 @@ class Shape:
         self.empty = self.steps == 0 or self.size == 0
         if self.empty:
             return
-        work = self.whole * self.size * (self.wires * hidden + 16)
+        reads = math.prod(self.d_recurrent[len(before) :]) // hidden  # of a unit
+        work = self.whole * self.size * (reads + 16)
         threads = 1 if work < key.small else key.threads
         self.plan = plan = choose(
             host(),
@@ -252,6 +259,7 @@ class Shape:
             ordered=key.active is not None,
             keep=key.keep is not None,
             mask=key.mask is not None,
+            sparse=key.sparse is not None,
         )
         tiles = -(-batch // plan.rows)
         self.parts = min(threads, tiles if self.replicas == 1 else self.replicas)
@@ -327,7 +335,7 @@ class Shape:
     def _forward(self, plan: Plan) -> "Pass":
         hidden, work = self.hidden, _Work()
         packed = plan.blocks(hidden) * plan.units
-        work.add("at_recurrent", packed * hidden * self.wires)
+        work.add("at_recurrent", 0 if plan.sparse else packed * hidden * self.wires)
         work.add("at_input", packed * self.width * self.gates if self.has_input else 0)
         stretch = 0
         if plan.input == "apart":
@@ -355,12 +363,14 @@ class Shape:
         steps = max(steps, -(-self.collected[1] // by_step))
         rows = by_step * min(steps, self.whole)
         work.add("at_count", 16)
-        work.add("at_recurrent", plan.blocks(hidden) * plan.units * hidden * len(self.sending))
+        packed = 0 if plan.sparse else plan.blocks(hidden) * plan.units * hidden
+        work.add("at_recurrent", packed * len(self.sending))
         work.add("at_errors", drives * rows * wide)
         work.add("at_read", reading * rows * wide)
         work.add("at_inputs", rows * inputs)
         work.add("at_where", rows * 8 // self.item if inputs else 0)
-        work.add("at_sums", self.wires * wide * wide)
+        sums = self.wires * wide * wide if self.sparse is None else self.sparse[1]
+        work.add("at_sums", sums)
         work.add("at_input_sums", inputs * self.gates * wide)
         functions = ("pack_back", "outer", "outer_input", "unpack", "unpack_input")
         dense = len(self.recurrence.dense_gates)
@@ -383,7 +393,8 @@ class Shape:
             "unit_bytes": square * self.item,
             "input_bytes": self.rows * self.width * apart,
             "bias_bytes": self.rows * apart,
-            "recurrent_bytes": self.wires * hidden * hidden * apart,
+            "recurrent_bytes": math.prod(self.d_recurrent[self.replicated :]) * apart,
+            "slot_numbers": 0 if self.sparse is None else self.sparse[1],
         }
         tables = {name.removeprefix("back_"): table for name, table in self.tables.items()
                   if not name.startswith("ranges")}  # fmt: skip
