@@ -42,7 +42,8 @@ class Toy(Backend):
             return f"it has float64 on the CPU, not {like.dtype} on {like.device}"
         return None
 
-    def forward(self, recurrence, x, weights, initial, schedule, backward):
+    def forward(self, inputs, backward):
+        recurrence, x, weights, initial, schedule = inputs
         steps = _Steps(recurrence, x, weights, schedule)
         if initial is None:
             states = [np.zeros(steps.state) for _ in recurrence.states]
@@ -58,7 +59,8 @@ class Toy(Backend):
         visited = [[torch.from_numpy(np.array(state)) for state in states] for states in visited]
         return Run(paths_of(lower(recurrence), visited), [s.clone() for s in visited[-1]])
 
-    def backward(self, recurrence, x, weights, run, schedule, gradients, wanted):
+    def backward(self, inputs, run, gradients, wanted):
+        recurrence, x, weights, _, schedule = inputs
         steps, lowered = _Steps(recurrence, x, weights, schedule), lower(recurrence)
         adjoint, states = derive_adjoint(recurrence), len(recurrence.states)
         output = recurrence.states.index(recurrence.output)

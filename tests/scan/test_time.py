@@ -7,7 +7,8 @@ from tests.scan import cases
 import longlag as ll
 from longlag.recurrence import Absent, Cell, DeclarationError, Dense, tanh
 from longlag.recurrence.lowered import lower
-from longlag.scan import FULL, Weights, choose
+from longlag.scan import Weights, choose
+from longlag.scan.inputs import ScanInputs
 from longlag.scan.trajectory import held_since
 
 
@@ -97,7 +98,7 @@ def test_a_long_delay_is_stored_once():
         recurrence = ll.cells.Skip((delay,)).recurrence
         x, matrix = cases.random(2000, 2, 3), cases.random(4, 3)
         weights = Weights(cases.random(4, 4, seed=1) / 4, (), matrix, None)
-        run = choose("cpu", x).forward(recurrence, x, weights, None, FULL, True)
+        run = choose("cpu", x).forward(ScanInputs(recurrence, x, weights), True)
         sizes[delay] = sum(path.untyped_storage().nbytes() for path in run.states)
         assert len(run.final) == len(recurrence.states) == delay
     assert sizes[128] < 1.07 * sizes[1]

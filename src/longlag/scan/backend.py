@@ -15,8 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from longlag.recurrence import Recurrence
-from longlag.scan.inputs import Schedule, Weights
+from longlag.scan.inputs import ScanInputs
 from longlag.torch_private import transforms_active
 
 __all__ = [
@@ -110,41 +109,26 @@ class Backend(ABC):
         """Why it cannot take tensors of this one's dtype and device; None where it can."""
 
     @abstractmethod
-    def forward(
-        self,
-        recurrence: Recurrence,
-        x: Tensor,
-        weights: Weights,
-        initial: Sequence[Tensor] | None,
-        schedule: Schedule,
-        backward: bool,
-    ) -> Run:
+    def forward(self, inputs: ScanInputs, backward: bool) -> Run:
         """Run all steps.
 
         Args:
-            recurrence: the traced cell.
-            x: (T, N, C), or (T, R, N, C); the drive (..., G H) where there is no input matrix.
-            weights: matrices, bias and unit parameters.
-            initial: the states before the first step, each (N, H); None for zeros.
-            schedule: padding, whose content, even NaN, changes nothing; resets; dropout mask.
+            inputs: what to run over.
             backward: whether a backward pass may follow.
         """
 
     @abstractmethod
     def backward(
         self,
-        recurrence: Recurrence,
-        x: Tensor,
-        weights: Weights,
+        inputs: ScanInputs,
         run: Run,
-        schedule: Schedule,
         gradients: Sequence[Tensor | None],
         wanted: Wanted,
     ) -> Gradients:
         """Back-propagation through time.
 
         Args:
-            recurrence, x, weights, schedule: as in :meth:`forward`.
+            inputs: those of :meth:`forward`; their ``initial`` states may be left out.
             run: what that gave; its ``final`` is not read.
             gradients: of the output (T, N, H), then of each final state; None for zeros.
             wanted: which gradients to find.

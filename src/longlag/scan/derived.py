@@ -25,7 +25,7 @@ from torch import Tensor
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
-from longlag.scan.inputs import Schedule, Weights, unfolded
+from longlag.scan.inputs import ScanInputs, Schedule, Weights, unfolded
 from longlag.scan.reference import run_steps
 from longlag.scan.step import TorchStep, outer, times, torch_step
 from longlag.scan.trajectory import first_states, states_before
@@ -196,30 +196,20 @@ class Derived(Backend):
     def unsupported(self, like: Tensor) -> None:  # noqa: D102
         return None
 
-    def forward(  # noqa: D102
-        self,
-        recurrence: Recurrence,
-        x: Tensor,
-        weights: Weights,
-        initial: Sequence[Tensor] | None,
-        schedule: Schedule,
-        backward: bool,
-    ) -> Run:
-        return run_steps(recurrence, x, weights, initial, schedule)
+    def forward(self, inputs: ScanInputs, backward: bool) -> Run:  # noqa: D102
+        return run_steps(inputs)
 
     def backward(  # noqa: D102
         self,
-        recurrence: Recurrence,
-        x: Tensor,
-        weights: Weights,
+        inputs: ScanInputs,
         run: Run,
-        schedule: Schedule,
         gradients: Sequence[Tensor | None],
         wanted: Wanted,
     ) -> Gradients:
+        recurrence, _, weights, _, schedule = inputs
         d_output, *final = gradients
         initial = first_states(lower(recurrence), run.states)
-        x, drive, _ = unfolded(recurrence, x, weights, initial, schedule)
+        x, drive, _ = unfolded(inputs._replace(initial=initial))
         if d_output is None:
             d_output = drive.new_zeros((len(drive), *initial[0].shape))
         final = [

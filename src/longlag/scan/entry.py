@@ -12,6 +12,7 @@ from longlag.recurrence import Recurrence
 from longlag.scan import library, node
 from longlag.scan.backend import check_backend, choose
 from longlag.scan.inputs import (
+    ScanInputs,
     Schedule,
     Weights,
     to_batch_first,
@@ -77,7 +78,8 @@ def scan(
     schedule = Schedule.of(x, lengths, resets, mask)
     schedule, after = with_clock(recurrence, schedule, to_time_first(x), start)
     if torch.compiler.is_compiling() and backend != "reference":
-        _, drive, initial = unfolded(recurrence, to_time_first(x), weights, initial, schedule)
+        inputs = ScanInputs(recurrence, to_time_first(x), weights, initial, schedule)
+        _, drive, initial = unfolded(inputs)
         drive = drive.to(initial[0].dtype)  # under autocast it may have been rounded
         output, final = library.compiled_scan(
             recurrence, backend, drive, weights, tuple(initial), schedule
@@ -88,16 +90,18 @@ def scan(
     device = x.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     if not autocast and not chosen.plain:
-        output, final = node.run(chosen, recurrence, x, weights, initial, schedule, False)
+        inputs = ScanInputs(recurrence, x, weights, initial, schedule)
+        output, final = node.run(chosen, inputs, time_first=False)
         return Scanned(output, (*final, *after), chosen.name)
-    x = to_time_first(x)
+    inputs = ScanInputs(recurrence, to_time_first(x), weights, initial, schedule)
     if autocast:
         # The drive may be rounded. The loop is not: its errors would add up.
-        _, drive, initial = unfolded(recurrence, x, weights, initial, schedule)
-        x, weights = drive.to(initial[0].dtype), weights._replace(input=None, bias=None)
+        _, drive, initial = unfolded(inputs)
+        weights = weights._replace(input=None, bias=None)
+        inputs = inputs._replace(x=drive.to(initial[0].dtype), weights=weights, initial=initial)
     with torch.autocast(device, enabled=False) if autocast else nullcontext():
         if chosen.plain:
-            output, final = Reference().run(recurrence, x, weights, initial, schedule)
+            output, final = Reference().run(inputs)
         else:
-            output, final = node.run(chosen, recurrence, x, weights, initial, schedule)
+            output, final = node.run(chosen, inputs)
     return Scanned(to_batch_first(output), (*final, *after), chosen.name)

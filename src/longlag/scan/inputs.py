@@ -12,6 +12,7 @@ from longlag.scan.connections import Entries
 
 __all__ = [
     "FULL",
+    "ScanInputs",
     "Schedule",
     "Weights",
     "drive_of",
@@ -80,6 +81,24 @@ FULL = Schedule()
 """Every step counts."""
 
 
+class ScanInputs(NamedTuple):
+    """All that a backend runs over; with time first.
+
+    Attributes:
+        recurrence: the traced cell.
+        x: (T, N, C), or (T, R, N, C); the drive (..., G H) where there is no input matrix.
+        weights: matrices, bias and unit parameters.
+        initial: the states before the first step, each (N, H); None for zeros.
+        schedule: padding, whose content, even NaN, changes nothing; resets; dropout mask.
+    """
+
+    recurrence: Recurrence
+    x: Tensor
+    weights: Weights
+    initial: Sequence[Tensor] | None = None
+    schedule: Schedule = FULL
+
+
 def with_clock(
     recurrence: Recurrence, schedule: Schedule, x: Tensor, start: Tensor | None
 ) -> tuple[Schedule, list[Tensor]]:
@@ -137,14 +156,9 @@ def drive_of(x: Tensor, weights: Weights) -> Tensor:
     return drive.view(replicas, steps, batch, matrix.shape[-2]).transpose(0, 1)
 
 
-def unfolded(
-    recurrence: Recurrence,
-    x: Tensor,
-    weights: Weights,
-    initial: Sequence[Tensor] | None,
-    schedule: Schedule,
-) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+def unfolded(inputs: ScanInputs) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
     """For what runs step by step: x and its drive, zero in the padding, and the initial states."""
+    recurrence, x, weights, initial, schedule = inputs
     active = schedule.active
     if active is not None:
         x = x.masked_fill(~active, 0.0)

@@ -12,7 +12,7 @@ from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Run, Wanted, choose
 from longlag.scan.connections import known_entries
-from longlag.scan.inputs import Schedule, Weights
+from longlag.scan.inputs import ScanInputs, Schedule, Weights
 from longlag.scan.trajectory import first_states, output_of
 
 __all__ = ["compiled_scan", "register"]
@@ -45,24 +45,12 @@ def _scan(
         Schedule(active, keep, mask, clock),
     )
     chosen = choose(backend, drive, plain=False)
-    done = chosen.forward(_KNOWN[key], drive, weights, initial, schedule, False)
+    done = chosen.forward(ScanInputs(_KNOWN[key], drive, weights, initial, schedule), False)
     return [*done.states, *done.final]
 
 
 @_scan.register_fake
-def _(
-    key: str,
-    backend: str,
-    drive: Tensor,
-    recurrent: Tensor | None,
-    entries: str,
-    initial: list[Tensor],
-    units: list[Tensor],
-    active: Tensor | None,
-    keep: Tensor | None,
-    mask: Tensor | None,
-    clock: Tensor | None,
-) -> list[Tensor]:
+def _(key, backend, drive, recurrent, entries, initial, *rest):
     lowered = lower(_KNOWN[key])
     paths = [
         drive.new_empty((depth + drive.shape[0] + 1, *initial[number].shape))
@@ -92,8 +80,9 @@ def _scan_backward(
         Weights(recurrent, tuple(units), entries=known_entries(entries)),
         Schedule(active, keep, mask, clock),
     )
+    inputs = ScanInputs(_KNOWN[key], drive, weights, schedule=schedule)
     found = choose(backend, drive, plain=False).backward(
-        _KNOWN[key], drive, weights, Run(trajectory, []), schedule, (d_output, *d_final), Wanted()
+        inputs, Run(trajectory, []), (d_output, *d_final), Wanted()
     )
     assert found.x is not None
     middle = [] if found.recurrent is None else [found.recurrent]
@@ -103,21 +92,7 @@ def _scan_backward(
 
 
 @_scan_backward.register_fake
-def _(
-    key: str,
-    backend: str,
-    drive: Tensor,
-    recurrent: Tensor | None,
-    entries: str,
-    units: list[Tensor],
-    trajectory: list[Tensor],
-    active: Tensor | None,
-    keep: Tensor | None,
-    mask: Tensor | None,
-    clock: Tensor | None,
-    d_output: Tensor,
-    d_final: list[Tensor],
-) -> list[Tensor]:
+def _(key, backend, drive, recurrent, entries, units, trajectory, *rest):
     middle = [] if recurrent is None else [recurrent]
     initial = first_states(lower(_KNOWN[key]), trajectory)
     given = [drive, *middle, *initial, *units]

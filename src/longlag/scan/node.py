@@ -3,7 +3,6 @@
 Second derivatives are taken through the reference backend.
 """
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,36 +13,30 @@ from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Backend, Run, Wanted
 from longlag.scan.connections import Entries
-from longlag.scan.inputs import Schedule, Weights, to_batch_first, to_time_first
+from longlag.scan.inputs import ScanInputs, Schedule, Weights, to_batch_first, to_time_first
 from longlag.scan.reference import Reference
-from longlag.scan.trajectory import output_of, paths_of
+from longlag.scan.trajectory import output_of
 from longlag.torch_private import plain_apply, transforms_active
 
 __all__ = ["run"]
 
 
 def run(
-    backend: Backend,
-    recurrence: Recurrence,
-    x: Tensor,
-    weights: Weights,
-    initial: Sequence[Tensor] | None,
-    schedule: Schedule,
-    time_first: bool = True,
+    backend: Backend, inputs: ScanInputs, *, time_first: bool = True
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a recurrence over time as one node: its output, and the final states.
 
     Args:
         backend: what runs it.
-        recurrence, x, weights, initial, schedule: as in :meth:`Backend.forward`.
+        inputs: what to run over.
         time_first: x and output are (T, *R, N, .); else (*R, N, T, .), which saves the graph the
             nodes that turn them.
     """
+    recurrence, x, (recurrent, units, matrix, bias, entries), initial, schedule = inputs
     count = len(recurrence.states)
-    states: Sequence[Tensor | None] = (None,) * count if initial is None else tuple(initial)
+    states: tuple[Tensor | None, ...] = (None,) * count if initial is None else tuple(initial)
     if len(states) != count:
         raise ValueError(f"initial: got {len(states)} states, expected {count}")
-    recurrent, units, matrix, bias, entries = weights
     # Function.apply looks at every argument for the sake of torch.func's transforms.
     node = _PLAIN if not transforms_active() else _ScanNode.apply
     output, *final = node(
@@ -86,7 +79,8 @@ class _ScanNode(torch.autograd.Function):
         ctx.set_materialize_grads(False)  # what is not used costs nothing
         backward = recording and any(ctx.needs_input_grad)
         turned = x if time_first else to_time_first(x)
-        done = backend.forward(recurrence, turned, weights, initial, schedule, backward)
+        inputs = ScanInputs(recurrence, turned, weights, initial, schedule)
+        done = backend.forward(inputs, backward)
         output = output_of(lower(recurrence), done.states)
         if not backend.zero_padding and schedule.active is not None:
             output = output.masked_fill(~schedule.active, 0.0)
@@ -103,7 +97,8 @@ class _ScanNode(torch.autograd.Function):
         recurrence, schedule = ctx.recurrence, ctx.schedule
         x, matrix, bias, recurrent, *rest = ctx.saved_tensors
         states, units = len(recurrence.states), len(recurrence.units)
-        initial, numbers = rest[:states], tuple(rest[states : states + units])
+        initial: Any = None if rest[0] is None else rest[:states]
+        numbers = tuple(rest[states : states + units])
         weights = Weights(recurrent, numbers, matrix, bias, ctx.entries)
         wanted = ctx.needs_input_grad[6:]
         want_x, want_input, want_bias, want_recurrent, *others = wanted
@@ -120,11 +115,11 @@ class _ScanNode(torch.autograd.Function):
         # For a second derivative the first one has to be an expression: of what was given.
         again = torch.is_grad_enabled()
         if again:
-            given = [] if initial[0] is None else paths_of(lower(recurrence), [initial])
-            run, backend = Run(given, []), Reference()
+            backend = Reference()
         # The forward pass had autocast off too.
         with torch.autocast(x.device.type, enabled=False) if again else nullcontext():
-            done = backend.backward(recurrence, x, weights, run, schedule, gradients, asked)
+            inputs = ScanInputs(recurrence, x, weights, initial, schedule)
+            done = backend.backward(inputs, run, gradients, asked)
         begin = done.initial or [None] * states
         d_x = done.x
         if d_x is not None and not ctx.time_first:

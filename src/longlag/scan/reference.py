@@ -11,25 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
-from longlag.scan.inputs import Schedule, Weights, unfolded
+from longlag.scan.inputs import ScanInputs, Weights, unfolded
 from longlag.scan.step import torch_step
-from longlag.scan.trajectory import first_states, paths_of
+from longlag.scan.trajectory import paths_of
 
 __all__ = ["Reference", "run_steps"]
 
 
-def run_steps(
-    recurrence: Recurrence,
-    x: Tensor,
-    weights: Weights,
-    initial: Sequence[Tensor] | None,
-    schedule: Schedule,
-) -> Run:
-    """All states, step by step in PyTorch; arguments as in :meth:`Backend.forward`."""
-    _, drive, initial = unfolded(recurrence, x, weights, initial, schedule)
+def run_steps(inputs: ScanInputs) -> Run:
+    """All states, step by step in PyTorch."""
+    recurrence, _, weights, _, schedule = inputs
+    _, drive, initial = unfolded(inputs)
     visited = [initial, *torch_step(recurrence).run(drive, weights, initial, schedule)]
     return Run(paths_of(lower(recurrence), visited), [state.clone() for state in visited[-1]])
 
@@ -43,16 +37,10 @@ class Reference(Backend):
     def unsupported(self, like: Tensor) -> None:  # noqa: D102
         return None
 
-    def run(
-        self,
-        recurrence: Recurrence,
-        x: Tensor,
-        weights: Weights,
-        initial: Sequence[Tensor] | None,
-        schedule: Schedule,
-    ) -> tuple[Tensor, list[Tensor]]:
+    def run(self, inputs: ScanInputs) -> tuple[Tensor, list[Tensor]]:
         """The output (T, N, H) and the final states, each (N, H), in autograd's graph."""
-        _, drive, initial = unfolded(recurrence, x, weights, initial, schedule)
+        recurrence, _, weights, _, schedule = inputs
+        _, drive, initial = unfolded(inputs)
         step = torch_step(recurrence)
         states, outputs = list(initial), []
         for t, states in enumerate(step.run(drive, weights, initial, schedule)):
@@ -64,31 +52,20 @@ class Reference(Backend):
             return drive[..., : initial[step.output].shape[-1]], states
         return torch.stack(outputs), states
 
-    def forward(  # noqa: D102
-        self,
-        recurrence: Recurrence,
-        x: Tensor,
-        weights: Weights,
-        initial: Sequence[Tensor] | None,
-        schedule: Schedule,
-        backward: bool,
-    ) -> Run:
-        return run_steps(recurrence, x, weights, initial, schedule)
+    def forward(self, inputs: ScanInputs, backward: bool) -> Run:  # noqa: D102
+        return run_steps(inputs)
 
     def backward(
         self,
-        recurrence: Recurrence,
-        x: Tensor,
-        weights: Weights,
+        inputs: ScanInputs,
         run: Run,
-        schedule: Schedule,
         gradients: Sequence[Tensor | None],
         wanted: Wanted,
     ) -> Gradients:
         """The gradients by autograd, through a forward pass that is run again.
 
-        Where gradients are recorded, they are differentiable expressions themselves. Of ``run``,
-        the initial states are read; without states they are zero.
+        Where gradients are recorded, they are differentiable expressions themselves. Of ``run``
+        nothing is read.
         """
         again = torch.is_grad_enabled()
 
@@ -99,13 +76,13 @@ class Reference(Backend):
                 return None
             return tensor.view_as(tensor) if again else tensor.detach().requires_grad_()
 
-        recurrent, units, matrix, bias, entries = weights
+        recurrence, x, (recurrent, units, matrix, bias, entries), initial, schedule = inputs
         with torch.enable_grad():
             x, matrix, bias, recurrent = map(own, (x, matrix, bias, recurrent))
-            before = first_states(lower(recurrence), run.states) if run.states else []
-            initial, units = list(map(own, before)), tuple(map(own, units))
+            initial, units = list(map(own, initial or ())), tuple(map(own, units))
             weights = Weights(recurrent, units, matrix, bias, entries)
-            output, final = self.run(recurrence, x, weights, initial or None, schedule)
+            replayed = ScanInputs(recurrence, x, weights, initial or None, schedule)
+            output, final = self.run(replayed)
         pairs = [
             (result, gradient)
             for result, gradient in zip((output, *final), gradients, strict=True)

@@ -23,6 +23,7 @@ from longlag.scan import Schedule, Weights, derived, node, scan
 from longlag.scan.cpu import backend as cpu
 from longlag.scan.cpu import call, scratch, shape
 from longlag.scan.cpu import threads as thread_pool
+from longlag.scan.inputs import ScanInputs
 from longlag.scan.reference import Reference
 from longlag.scan.step import TorchStep
 
@@ -526,9 +527,9 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_memory_that_is_not_what_a_kernel_takes_it_for_is_refused(name):
     change, message = WRONG[name]
-    node.run(cpu.Cpu(), **given_to_lstm())
+    node.run(cpu.Cpu(), ScanInputs(**given_to_lstm()))
     with pytest.raises(ValueError, match=message):
-        node.run(cpu.Cpu(), **{**given_to_lstm(), **change})
+        node.run(cpu.Cpu(), ScanInputs(**{**given_to_lstm(), **change}))
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import longlag as ll
 from longlag.scan import Weights, node, scan
 from longlag.scan.cpu import backend, shape
 from longlag.scan.cpu import threads as thread_pool
-from longlag.scan.inputs import FULL
+from longlag.scan.inputs import ScanInputs
 
 ELMAN, LSTM = ll.cells.Elman().recurrence, ll.cells.LSTM().recurrence
 
@@ -37,7 +37,7 @@ def weights_of(gates=1, hidden=3, width=2, rows=None):
 )
 def test_an_x_that_the_kernels_cannot_take_is_refused(recurrence, x, weights, message):
     with pytest.raises(ValueError, match=message):
-        node.run(backend.Cpu(), recurrence, x, weights, None, FULL, False)
+        node.run(backend.Cpu(), ScanInputs(recurrence, x, weights), time_first=False)
 
 
 def test_another_default_device_changes_nothing():

@@ -17,7 +17,7 @@ from longlag.layers.recurrent import Recurrent
 from longlag.recurrence import Recurrence
 from longlag.scan import Schedule, Weights, choose
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
-from longlag.scan.inputs import drive_of, with_clock
+from longlag.scan.inputs import ScanInputs, drive_of, with_clock
 from longlag.scan.step import TorchStep, outer, times, torch_step
 
 __all__ = [
@@ -105,7 +105,8 @@ class LayerRun:
             zero = x.new_zeros((*x.shape[1:-1], layer.hidden_size))
             state = [zero] * len(recurrence.states)
         made = cls(name, layer, recurrence, weights, x, drive, schedule, [], None, after)
-        made.run = made.backend.forward(recurrence, drive, weights, list(state), schedule, True)
+        inputs = ScanInputs(recurrence, drive, weights, list(state), schedule)
+        made.run = made.backend.forward(inputs, True)
         made.states = made.run.states
         if padding is not None and not made.backend.zero_padding:
             gone = torch.cat([torch.zeros_like(padding[:1]), padding])
@@ -166,9 +167,8 @@ class LayerRun:
             wanted: which gradients to find.
         """
         run = Run(self.states, []) if self.run is None else self.run
-        return self.backend.backward(
-            self.recurrence, self.full_drive, self.weights, run, self.schedule, errors, wanted
-        )
+        inputs = ScanInputs(self.recurrence, self.full_drive, self.weights, schedule=self.schedule)
+        return self.backend.backward(inputs, run, errors, wanted)
 
     def backward(self, d_output: Tensor, wanted: Wanted) -> Tensor:
         """Send the error back through a probed recurrence; returns that of the drive, (T, N, G H).

@@ -28,7 +28,7 @@ from longlag.scan.cpu.call import NOWHERE, Call, find_shape, last_contiguous
 from longlag.scan.cpu.fresh import fresh
 from longlag.scan.cpu.shape import Shape
 from longlag.scan.cpu.target import host
-from longlag.scan.inputs import Schedule, Weights
+from longlag.scan.inputs import ScanInputs, Weights
 from longlag.scan.pieces import current
 from longlag.scan.trajectory import final_states, held_at_end
 
@@ -57,15 +57,8 @@ class Cpu(Backend):
             return "this processor has no fused multiply-add"
         return None
 
-    def forward(  # noqa: D102
-        self,
-        recurrence: Recurrence,
-        x: Tensor,
-        weights: Weights,
-        initial: Sequence[Tensor] | None,
-        schedule: Schedule,
-        backward: bool,
-    ) -> Run:
+    def forward(self, inputs: ScanInputs, backward: bool) -> Run:  # noqa: D102
+        recurrence, x, weights, initial, schedule = inputs
         shape = find_shape(recurrence, x, weights, initial, schedule)
         call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
         states = [_begun(x, shape, place, initial) for place in range(len(shape.paths))]
@@ -81,14 +74,12 @@ class Cpu(Backend):
 
     def backward(  # noqa: D102
         self,
-        recurrence: Recurrence,
-        x: Tensor,
-        weights: Weights,
+        inputs: ScanInputs,
         run: Run,
-        schedule: Schedule,
         gradients: Sequence[Tensor | None],
         wanted: Wanted,
     ) -> Gradients:
+        recurrence, x, weights, _, schedule = inputs
         # What was saved may have been exchanged meanwhile, through .data or a hook: look again.
         shape = find_shape(recurrence, x, weights, None, schedule)
         if run.context is not None and run.context.paths != shape.paths:
