@@ -67,6 +67,7 @@ class SequentialDigits(Task):
 
     reduce: ClassVar = "last"
     kind: ClassVar = "classification"
+    OUTPUT_SIZE: ClassVar = 10
     TEST_SHARE: ClassVar = Fraction(1, 5)
     WRONG_BELOW: ClassVar = Fraction(5, 100)
 
@@ -79,11 +80,6 @@ class SequentialDigits(Task):
     def input_size(self) -> int:
         """C = 1 (pixels) or 8 (rows)."""
         return 1 if self.order == "pixels" else 8
-
-    @property
-    def output_size(self) -> int:
-        """D = 10 classes."""
-        return 10
 
     @property
     def steps(self) -> int:

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from longlag.batch import IGNORED_CLASS
 from longlag.gradients import BPTT, Omega
 from longlag.lab.reproduce.outcome import Outcome, Progress, spread
 from longlag.layers import SequenceModel
-from longlag.tasks import NOT_DUE, Batch, EmbeddedReber, Task
+from longlag.tasks import Batch, EmbeddedReber, Task
 from longlag.tasks.criteria import measure
 
 __all__ = ["Network", "Recipe", "clip_each", "count_weights", "loss_of", "train"]
@@ -260,7 +261,7 @@ def loss_of(task: Task) -> Callable[[Tensor, Tensor], Tensor]:
         def of_classes(output: Tensor, target: Tensor) -> Tensor:
             flat = output.reshape(-1, output.shape[-1])
             total = nn.functional.cross_entropy(
-                flat, target.reshape(-1), ignore_index=NOT_DUE, reduction="sum"
+                flat, target.reshape(-1), ignore_index=IGNORED_CLASS, reduction="sum"
             )
             return total / target.shape[1]
 
