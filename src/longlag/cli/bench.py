@@ -6,15 +6,13 @@ reference in float64: one that differs gets no time, and the exit status is 1.
 """
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longlag.cli.files import check_output
-from longlag.cli.options import UsageError, above, declared, near_match, option
+from longlag.cli.files import FIGURES, check_outputs
+from longlag.cli.options import UsageError, above, names_in, near_match, option, typed
 
 if TYPE_CHECKING:
     from longlag.lab.bench.processes import Work
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["USAGE", "Options", "run"]
 
 USAGE = "[options]"
-_FIGURES = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,8 @@ def run(options: Options) -> None:
         print(*(row.name for row in ROWS), sep="\n")
         return
     works = _works(options)
-    files = _files(options)
+    suffixes = {"json": (".json",), "markdown": (".md",), "figure": FIGURES}
+    files = check_outputs(options, suffixes)
 
     from rich.console import Console
 
@@ -105,8 +103,7 @@ def run(options: Options) -> None:
         for pass_name in work.passes:
             shown = [r for r in results if (r.threads, r.pass_name) == (work.threads, pass_name)]
             console.print(table(shown))
-    command = shlex.join(["longlag", "bench", *_given(options)])
-    done = document.document(results, peaks, command, options.quick)
+    done = document.document(results, peaks, typed("bench", options), options.quick)
     for reason in sorted({f"{n}: {why}" for each in results for n, why in each.skipped.items()}):
         console.print(f"not measured everywhere: {reason}", highlight=False, markup=False)
     if "json" in files:
@@ -171,7 +168,7 @@ def _works(options: Options) -> "list[Work]":
     from longlag.lab.bench.timing import Effort
 
     cells = _names("cells", options.cells, CELLS)
-    names = _split(options.rows)
+    names = names_in(options.rows)
     rows = select(ROWS, cells, names)
     if not rows:
         raise UsageError(
@@ -203,16 +200,10 @@ def _counts(given: str) -> list[int]:
     return fitting
 
 
-def _split(given: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
-    if given is None:
-        return None
-    return tuple(part.strip() for part in (given.split(",") if isinstance(given, str) else given))
-
-
 def _names(
     option: str, given: str | tuple[str, ...] | None, known: tuple[str, ...]
 ) -> tuple[str, ...] | None:
-    names = _split(given)
+    names = names_in(given)
     for name in names or ():
         if name not in known:
             raise UsageError(
@@ -220,25 +211,3 @@ def _names(
                 f"{near_match(name, known)}"
             )
     return names
-
-
-def _files(options: Options) -> dict[str, Path]:
-    found = {}
-    for name, suffixes in (("json", (".json",)), ("markdown", (".md",)), ("figure", _FIGURES)):
-        given = getattr(options, name)
-        if given is not None:
-            found[name] = check_output(
-                f"--{name}", given, overwrite=options.overwrite, suffixes=suffixes
-            )
-    return found
-
-
-def _given(options: Options) -> list[str]:
-    """What was asked for and how, as one would type it; not where the files are."""
-    words = []
-    for each in declared(Options):
-        value = getattr(options, each.key)
-        if value != each.default and each.group != "files":
-            text = ",".join(value) if isinstance(value, tuple) else str(value)
-            words += [each.flag] if each.type is bool else [each.flag, text]
-    return words

@@ -2,10 +2,41 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from longlag.cli.options import UsageError
 
-__all__ = ["check_folder", "check_output"]
+__all__ = ["FIGURES", "PAGES", "check_folder", "check_output", "check_outputs"]
+
+FIGURES = (".png", ".pdf", ".svg")
+"""What a figure may end in."""
+
+PAGES = (".html", ".htm")
+"""What a page may end in."""
+
+
+def check_outputs(
+    options: Any, suffixes: dict[str, tuple[str, ...]], inputs: tuple[str | None, ...] = ()
+) -> dict[str, Path]:
+    """The paths of files that are to be written, by the options that name them, where given.
+
+    Args:
+        options: of the command; `overwrite` says whether files may be there already.
+        suffixes: by option, what its file may end in; empty: anything.
+        inputs: files that none must replace; nor may one replace another.
+
+    Raises:
+        UsageError: see `check_output`.
+    """
+    paths = {}
+    for name, endings in suffixes.items():
+        path = getattr(options, name)
+        if path is not None:
+            paths[name] = check_output(
+                f"--{name}", path, overwrite=options.overwrite, suffixes=endings, inputs=inputs
+            )
+            inputs = (*inputs, path)
+    return paths
 
 
 def check_output(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longlag.cli.files import check_output
+from longlag.cli.files import PAGES, check_outputs
 from longlag.cli.options import UsageError, at_least, option
 from longlag.cli.threads import threads
 from longlag.pipeline.settings import LOOKED_AT
@@ -75,16 +75,7 @@ def run(options: Options) -> None:
     assert options.model is not None
     assert options.data is not None
     given = (options.model, options.beside, options.data)
-    output = check_output(
-        "--output", options.output, overwrite=options.overwrite, suffixes=(".html", ".htm"),
-        inputs=given,
-    )  # fmt: skip
-    numbers = None
-    if options.json is not None:
-        numbers = check_output(
-            "--json", options.json, overwrite=options.overwrite, suffixes=(".json",),
-            inputs=(*given, options.output),
-        )  # fmt: skip
+    files = check_outputs(options, {"output": PAGES, "json": (".json",)}, given)
     paths = [Path(each) for each in (options.model, options.beside) if each is not None]
     for flag, path in zip(("MODEL", "--beside"), paths, strict=False):
         if not path.is_file():
@@ -93,7 +84,7 @@ def run(options: Options) -> None:
         raise UsageError(f"--beside {paths[1]}: it is MODEL itself; give another file")
 
     with threads(options.threads):
-        _report(options, paths, output, numbers)
+        _report(options, paths, files["output"], files.get("json"))
 
 
 def _report(options: Options, paths: list[Path], output: Path, numbers: Path | None) -> None:

@@ -1,8 +1,6 @@
 """What is said of data and network before the training, and of its end; scores as a table."""
 
-import io
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from rich.console import Console
@@ -99,13 +97,8 @@ def draw(history: History, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    image = io.BytesIO()
-    history.plot().savefig(image, format=path.suffix[1:].lower(), dpi=150)
-
-    def write(file: BinaryIO) -> None:
-        file.write(image.getvalue())
-
-    atomic_write(path, write)
+    figure, suffix = history.plot(), path.suffix[1:].lower()
+    atomic_write(path, lambda file: figure.savefig(file, format=suffix, dpi=150))
 
 
 def _described(data: SequenceData) -> str:
