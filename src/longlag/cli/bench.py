@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from longlag.cli.files import FIGURES, check_outputs
@@ -129,7 +130,12 @@ def _measure(works: "Sequence[Work]") -> tuple[Any, Any]:
     from longlag.lab.bench.results import Result
 
     results, peaks = [], []
-    total = sum(len(work.rows) * len(work.passes) for work in works)
+    names = [
+        f"{row.name}, {pass_name}, {work.threads} thread(s)"
+        for work in works
+        for row in work.rows
+        for pass_name in work.passes
+    ]
     columns = (
         MofNCompleteColumn(),
         BarColumn(),
@@ -138,21 +144,16 @@ def _measure(works: "Sequence[Work]") -> tuple[Any, Any]:
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        for work in works:
-            names = [f"{row.name}, {each}" for row in work.rows for each in work.passes]
-            bar.update(task, description=f"{names[0]}, {work.threads} thread(s)")
-            for found in processes.measured(work):
-                if not isinstance(found, Result):
-                    peaks.append(found)
-                    continue
-                results.append(found)
-                bar.advance(task)
-                done = names.pop(0)
-                if not console.is_terminal:  # no bar there: a line for each
-                    print(f"{done}, {work.threads} thread(s)", file=sys.stderr)
-                if names:
-                    bar.update(task, description=f"{names[0]}, {work.threads} thread(s)")
+        task = bar.add_task(names[0], total=len(names))
+        for measured in chain.from_iterable(map(processes.measured, works)):
+            if not isinstance(measured, Result):
+                peaks.append(measured)
+                continue
+            results.append(measured)
+            done = len(results)
+            if not console.is_terminal:  # no bar there: a line for each
+                print(names[done - 1], file=sys.stderr)
+            bar.update(task, completed=done, description=names[min(done, len(names) - 1)])
     return results, peaks
 
 
@@ -182,8 +183,7 @@ def _works(options: Options) -> "list[Work]":
     if options.quick:
         rows = tuple(dict.fromkeys(map(quick, rows)))
         effort, counts = Effort(seconds=0.0, rounds=(3, 3), turn=0.0), counts[:1]
-    peers = tuple(PEERS) if peers is None else peers
-    return [Work(rows, passes or PASSES, count, peers, effort) for count in counts]
+    return [Work(rows, passes, count, peers, effort) for count in counts]
 
 
 def _counts(given: str) -> list[int]:
@@ -201,10 +201,11 @@ def _counts(given: str) -> list[int]:
 
 
 def _names(
-    option: str, given: str | tuple[str, ...] | None, known: tuple[str, ...]
-) -> tuple[str, ...] | None:
-    names = names_in(given)
-    for name in names or ():
+    option: str, value: str | tuple[str, ...] | None, known: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The names of an option; all that are known where it is not given."""
+    names = names_in(value) or known
+    for name in names:
         if name not in known:
             raise UsageError(
                 f"--{option}: got {name!r}, expected one or several of {', '.join(known)}"

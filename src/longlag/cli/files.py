@@ -6,7 +6,7 @@ from typing import Any
 
 from longlag.cli.options import UsageError
 
-__all__ = ["FIGURES", "PAGES", "check_folder", "check_output", "check_outputs"]
+__all__ = ["FIGURES", "PAGES", "check_folder", "check_outputs"]
 
 FIGURES = (".png", ".pdf", ".svg")
 """What a figure may end in."""
@@ -26,40 +26,28 @@ def check_outputs(
         inputs: files that none must replace; nor may one replace another.
 
     Raises:
-        UsageError: see `check_output`.
+        UsageError: a file's folder is missing or cannot be written, it is a folder, it is there, it
+            is an input or another output, or it ends in another way.
     """
     paths = {}
     for name, endings in suffixes.items():
         path = getattr(options, name)
         if path is not None:
-            paths[name] = check_output(
+            paths[name] = _check_output(
                 f"--{name}", path, overwrite=options.overwrite, suffixes=endings, inputs=inputs
             )
             inputs = (*inputs, path)
     return paths
 
 
-def check_output(
+def _check_output(
     flag: str,
     path: str,
     *,
     overwrite: bool,
-    suffixes: tuple[str, ...] = (),
-    inputs: tuple[str | None, ...] = (),
+    suffixes: tuple[str, ...],
+    inputs: tuple[str | None, ...],
 ) -> Path:
-    """The path of a file that is to be written.
-
-    Args:
-        flag: the option that names it, for the message.
-        path: the file.
-        overwrite: whether it may be there already.
-        suffixes: what it may end in; empty: anything.
-        inputs: files that it must not replace, whatever `overwrite` says.
-
-    Raises:
-        UsageError: its folder is missing or cannot be written, it is a folder, it is there, it is
-            an input, or it ends in another way.
-    """
     target = Path(path)
     if suffixes and target.suffix.lower() not in suffixes:
         raise UsageError(

@@ -138,17 +138,13 @@ def _names(paths: list[Path]) -> list[str]:
 
 def show(console: "Console", report: "MemoryReport") -> None:
     """Print the verdict."""
-    colour = "green" if report.verdict.kind in ("remembers", "holds") else "red"
-    console.print(
-        f"[bold]{_plain(report.name)}[/bold]: {_plain(report.description)}", soft_wrap=True
-    )
-    headline, _, rest = str(report.verdict).partition("\n")
-    console.print(f"[{colour}]{_plain(headline)}[/{colour}]", soft_wrap=True)
-    if rest:
-        console.print(rest, markup=False, soft_wrap=True)
-
-
-def _plain(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    colour = "green" if report.verdict.kind in ("remembers", "holds") else "red"
+    console.print(
+        f"[bold]{escape(report.name)}[/bold]: {escape(report.description)}", soft_wrap=True
+    )
+    headline, _, rest = str(report.verdict).partition("\n")
+    console.print(f"[{colour}]{escape(headline)}[/{colour}]", soft_wrap=True)
+    if rest:
+        console.print(rest, markup=False, soft_wrap=True)

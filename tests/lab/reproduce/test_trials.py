@@ -209,7 +209,7 @@ def test_every_family_takes_every_task(name, task):
 
 def test_omega_is_part_of_the_gradient():
     task = TemporalOrder(20)
-    make = functools.partial(Recipe, nets.elman_2013("smart tanh", 20), adam(0.01), 2)
+    make = functools.partial(Recipe, nets.elman_2013(20), adam(0.01), 2)
     plain, with_omega = (
         _Group.begin(task, make(omega=each), 2, 0) for each in (None, ll.Omega(4.0))
     )
@@ -221,13 +221,13 @@ def test_omega_is_part_of_the_gradient():
 
 
 def test_smart_tanh_is_sparse_with_radius_095():
-    layer = nets.elman_2013("smart tanh")(TemporalOrder(50), None, 0).layer
+    layer = nets.elman_2013()(TemporalOrder(50), None, 0).layer
     assert ((layer.weight_hh != 0).sum(1) == 15).all()
     assert ll.init.spectral_radius(layer.weight_hh.detach()) == pytest.approx(0.95, rel=1e-4)
 
 
 def test_wrong_sequences_are_counted_at_every_length():
-    model = nets.elman_2013("basic tanh", 5)(TemporalOrder(50), None, 0)
+    model = nets.elman_2013(20)(TemporalOrder(50), None, 0)
     found = wrong_by_length(model, 20)
     assert list(found) == [str(length) for length in LENGTHS]
     assert all(0 < wrong <= 20 for wrong in found.values())  # four classes, nothing learned
@@ -235,7 +235,7 @@ def test_wrong_sequences_are_counted_at_every_length():
 
 
 def test_a_task_of_classes_is_looked_at_by_its_wrong_sequences():
-    recipe = Recipe(nets.elman_2013("sigmoid", 3), adam(0.01), batch_size=2)
+    recipe = Recipe(nets.elman_2013(15), adam(0.01), batch_size=2)
     outcome, _ = train(TemporalOrder(20), recipe, 1, 2)
     assert outcome.measure == "share of wrong sequences"
     assert all(0 <= value <= 1 for _, *values in outcome.curve for value in values)

@@ -32,14 +32,12 @@ class Effort:
         trials: of each row; None: as many as the row says.
         seed: of weights and sequences.
         quick: the small budgets, which take minutes; else the full ones.
-        sequences: on which a criterion is tested; None: as many as the paper says.
         most: no row gets more sequences than this; None: as many as the row says.
     """
 
     trials: int | None = None
     seed: int = 0
     quick: bool = False
-    sequences: int | None = None
     most: int | None = None
 
 

@@ -1,8 +1,8 @@
 """What the trials of one row of an experiment came to."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any, TypeAlias
 
 __all__ = ["Outcome", "Progress", "spread"]
@@ -69,8 +69,4 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
     (1.0, 2.0, 3.0)
     """
     ordered = sorted(values)
-    middle = len(ordered) // 2
-    median = (
-        ordered[middle] if len(ordered) % 2 else math.fsum(ordered[middle - 1 : middle + 1]) / 2
-    )
-    return round(ordered[0], 4), round(median, 4), round(ordered[-1], 4)
+    return round(ordered[0], 4), round(median(ordered), 4), round(ordered[-1], 4)

@@ -39,10 +39,7 @@ def trained(task: Task, recipe: Recipe, after: After | None = None) -> Run:
     """
 
     def run(trials: int, budget: int, effort: Effort, progress: Progress | None) -> Outcome:
-        outcome, models = train(
-            task, recipe, trials, budget, seed=effort.seed, sequences=effort.sequences,
-            progress=progress,
-        )  # fmt: skip
+        outcome, models = train(task, recipe, trials, budget, seed=effort.seed, progress=progress)
         return outcome if after is None else after(models, outcome, effort)
 
     return run

@@ -44,7 +44,7 @@ def wrong_by_length(model: SequenceModel, sequences: int, seed: int = 0) -> dict
 
 def _tested(models: Sequence[SequenceModel], outcome: Outcome, effort: Effort) -> Outcome:
     """With the sequences wrong at each length, of the trials that succeeded."""
-    sequences = effort.sequences or (1000 if effort.quick else 10_000)
+    sequences = 1000 if effort.quick else 10_000
     wrong = [
         None if solved is None else wrong_by_length(model, sequences, effort.seed)
         for model, solved in zip(models, outcome.sequences, strict=True)
@@ -55,7 +55,7 @@ def _tested(models: Sequence[SequenceModel], outcome: Outcome, effort: Effort) -
 
 def _row(name: str, clip: float | None, omega: Omega | None, published: Published | None) -> Row:
     recipe = Recipe(
-        nets.elman_2013("smart tanh"), descent(0.01), batch_size=BATCH, clip_norm=clip,
+        nets.elman_2013(), descent(0.01), batch_size=BATCH, clip_norm=clip,
         omega=omega, check_every=500,
     )  # fmt: skip
     return Row(

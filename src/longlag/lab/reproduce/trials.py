@@ -276,17 +276,13 @@ def loss_of(task: Task) -> Callable[[Tensor, Tensor], Tensor]:
 
 def _meets(task: Task, model: SequenceModel, seed: int, sequences: int | None) -> bool:
     """Whether a network meets the criterion; looks at a part first, which most that fail fail."""
-    predict = _predictor(model)
-    count = task.rule.sequences if sequences is None else sequences
-    if count >= 10 * PART and not task.success(predict, seed + 1, PART).success:
-        return False
-    return task.success(predict, seed, sequences).success
 
-
-def _predictor(model: SequenceModel) -> Callable[..., np.ndarray]:
     @torch.no_grad()
     def predict(x: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
         long = None if lengths is None else torch.from_numpy(lengths)
         return model(torch.from_numpy(x), lengths=long).numpy()
 
-    return predict
+    count = task.rule.sequences if sequences is None else sequences
+    if count >= 10 * PART and not task.success(predict, seed + 1, PART).success:
+        return False
+    return task.success(predict, seed, sequences).success
