@@ -84,9 +84,6 @@ def _plain_warnings() -> Iterator[None]:
     def show(message: Any, *rest: Any, **named: Any) -> None:
         print(f"warning: {message}", file=sys.stderr)
 
-    before = warnings.showwarning
-    warnings.showwarning = show
-    try:
+    with warnings.catch_warnings():
+        warnings.showwarning = show
         yield
-    finally:
-        warnings.showwarning = before

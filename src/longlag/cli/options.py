@@ -172,37 +172,31 @@ class Declared:
         return UsageError(f"{self.flag}: got {value!r}, expected {self.expected}{hint}")
 
 
-def declared(options: type, prefix: str = "") -> Iterator[Declared]:
+def declared(options: Any, prefix: str = "") -> Iterator[Declared]:
     """All options of a dataclass, those of dataclasses within it with a dot in the key."""
     hints = get_type_hints(options)
     for each in fields(options):
         kind = hints[each.name]
         if is_dataclass(kind):
-            assert isinstance(kind, type)
             yield from declared(kind, f"{prefix}{each.name}.")
         else:
             assert each.default is not MISSING
             yield Declared(f"{prefix}{each.name}", kind, each.default, **each.metadata)
 
 
-def build(options: type, values: Any, prefix: str = "") -> Any:
+def build(options: Any, values: Any, prefix: str = "") -> Any:
     """The dataclass with the values of a parser, each checked.
 
     Raises:
         UsageError: a value is out of range, or a required one is missing.
     """
-    by_key = {each.key: each for each in declared(options, prefix)}
-    hints = get_type_hints(options)
-    given = {}
-    for each in fields(options):
-        key, kind = f"{prefix}{each.name}", hints[each.name]
-        if is_dataclass(kind):
-            assert isinstance(kind, type)
-            given[each.name] = build(kind, values, f"{key}.")
-        else:
-            by_key[key].check(values[key])
-            given[each.name] = values[key]
-    return options(**given)
+    for option in declared(options, prefix):
+        option.check(values[option.key])
+    arguments = {}
+    for name, kind in get_type_hints(options).items():
+        key = f"{prefix}{name}"
+        arguments[name] = build(kind, values, f"{key}.") if is_dataclass(kind) else values[key]
+    return options(**arguments)
 
 
 def typed(command: str, options: Any) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from longlag.data import Preparation, SequenceData
 from longlag.pipeline.dataset import Parts
@@ -68,9 +68,7 @@ def ended(console: Console, fitted: Fitted, parts: Parts) -> None:
 def show(console: Console, title: str, result: Score) -> None:
     """Print the score as a table, and say so where the network is no better than the baseline."""
     line(console, title)
-    table = Table()
-    for name, justify in (("measure", "left"), ("model", "right"), ("baseline", "right")):
-        table.add_column(name, justify=justify)  # pyright: ignore[reportArgumentType]
+    table = Table("measure", *(Column(name, justify="right") for name in ("model", "baseline")))
     for measure in result.measures[:_SHOWN]:
         numbers = (measure.model, measure.baseline)
         table.add_row(measure.name, *(_cell(number, measure.share) for number in numbers))

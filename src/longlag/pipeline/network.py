@@ -91,9 +91,6 @@ def run_model(
             if outputs is None:
                 shape = (count, *((steps,) if output.ndim == 3 else ()), output.shape[-1])
                 outputs = np.zeros(shape, output.dtype)
-            if output.ndim == 3:
-                outputs[rows, : output.shape[1]] = output
-            else:
-                outputs[rows] = output
+            outputs[rows, : output.shape[1]] = output
     assert outputs is not None
     return outputs

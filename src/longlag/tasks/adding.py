@@ -70,12 +70,6 @@ def marked_pairs(
     return MarkedPairs(x, lengths, values[row, first], values[row, second])
 
 
-def pair_words(x: NDArray[np.float32]) -> list[str]:
-    """Pairs (T, 2) in words: +0.25 is unmarked, [+0.25] is marked 1, |+0.25| is marked -1."""
-    form = {0: "{:+.2f}", 1: "[{:+.2f}]", -1: "|{:+.2f}|"}
-    return [form[int(marker)].format(value) for value, marker in x]
-
-
 class PairTask(Task):
     """A task of (value, marker) pairs and one number at the end: its sizes and its words."""
 
@@ -92,7 +86,9 @@ class PairTask(Task):
         return self.length
 
     def _words(self, x: NDArray[np.float32]) -> list[str]:
-        return pair_words(x)
+        """+0.25 is unmarked, [+0.25] is marked 1, |+0.25| is marked -1."""
+        form = {0: "{:+.2f}", 1: "[{:+.2f}]", -1: "|{:+.2f}|"}
+        return [form[int(marker)].format(value) for value, marker in x]
 
     def _answer(self, target: NDArray) -> str:
         return f"{target[0]:.3f}"

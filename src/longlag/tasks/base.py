@@ -127,17 +127,15 @@ class Task(abc.ABC):
         """
         shape = (*target.shape[: 1 if self.reduce == "last" else 2], self.output_size)
         if np.shape(output) != shape:
+            where = "per sequence, read at its last step" if self.reduce else "at every step"
             raise ValueError(
                 f"output must have shape {shape}, got {np.shape(output)}; "
-                f"give {self.output_size} outputs {self._where()}"
+                f"give {self.output_size} outputs {where}"
             )
         return self._errors(np.asarray(output), target)
 
     def _errors(self, output: NDArray, target: NDArray) -> Errors:
         return Errors.of(output, target)
-
-    def _where(self) -> str:
-        return "per sequence, read at its last step" if self.reduce else "at every step"
 
     def correct(self, output: ArrayLike, target: NDArray) -> NDArray[np.bool_]:
         """Per sequence (N,): every error due is below the rule's tolerance."""
@@ -164,13 +162,10 @@ class Task(abc.ABC):
         return self._judge(predict, self._test_batches(count, seed), rule)
 
     def _test_batches(self, sequences: int, seed: int) -> Iterator[Batch[NDArray]]:
-        size = self._portion()
+        numbers = self.steps * (self.input_size + self.output_size)
+        size = max(1, min(1000, _NUMBERS_AT_ONCE // numbers))
         for index, start in enumerate(range(0, sequences, size)):
             yield self.test_batch(min(size, sequences - start), seed, index)
-
-    def _portion(self) -> int:
-        numbers = self.steps * (self.input_size + self.output_size)
-        return max(1, min(1000, _NUMBERS_AT_ONCE // numbers))
 
     def _judge(self, predict: Predict, batches: Iterable[Batch[NDArray]], rule: Rule) -> Criterion:
         parts = [self.errors(predict(b.x, b.lengths), b.target) for b in batches]

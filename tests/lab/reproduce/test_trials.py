@@ -12,9 +12,8 @@ from longlag.lab.reproduce import nets, trials
 from longlag.lab.reproduce.lag_table import ALONE, ENDS, ends_first
 from longlag.lab.reproduce.recipes import adam
 from longlag.lab.reproduce.temporal_order import LENGTHS, wrong_by_length
-from longlag.lab.reproduce.trials import Recipe, _Group, clip_each, count_weights, loss_of, train
+from longlag.lab.reproduce.trials import Recipe, _Group, clip_each, count_weights, error_of, train
 from longlag.tasks import (
-    Adding1997,
     Batch,
     Criterion,
     EmbeddedReber,
@@ -101,7 +100,7 @@ def test_a_trial_in_a_group_is_that_trial_on_its_own():
             output = model(
                 torch.from_numpy(batch.x[rows]), lengths=torch.from_numpy(batch.lengths[rows])
             )
-            loss_of(task)(output[None], torch.from_numpy(batch.target[rows])[None]).backward()
+            error_of(output[None], torch.from_numpy(batch.target[rows])[None]).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 0.01)
             optimizer.step()
         group.update(number)
@@ -153,10 +152,10 @@ def test_a_gradient_that_is_not_finite_becomes_zero_for_that_trial_only():
 def test_the_loss_counts_what_is_due():
     output = torch.tensor([[[1.0, 5.0], [2.0, 7.0]]])  # one trial, two sequences
     target = torch.tensor([[[0.0, float("nan")], [0.0, 6.0]]])
-    assert loss_of(Adding1997())(output, target) == pytest.approx(0.5 * (1 + 4 + 1) / 2)
+    assert error_of(output, target) == pytest.approx(0.5 * (1 + 4 + 1) / 2)
     scores, classes = torch.randn(2, 3, 4), torch.tensor([[0, 1, -100], [2, 3, 0]])
     each = nn.functional.cross_entropy(scores.flatten(0, 1), classes.flatten(), reduction="none")
-    torch.testing.assert_close(loss_of(TemporalOrder())(scores, classes), each.sum() / 3)
+    torch.testing.assert_close(error_of(scores, classes), each.sum() / 3)
 
 
 @pytest.mark.parametrize(

@@ -33,12 +33,9 @@ def _cells(row: Row, outcome: Outcome | None) -> tuple[str, ...]:
 def _published(published: Published | None) -> str:
     if published is None:
         return "-"
-    parts = []
-    if published.percent is not None:
-        parts.append(f"{published.percent:g} %")
-    if published.sequences is not None:
-        parts.append(f"{published.sequences:,.0f}")
-    return ", ".join([*parts, *([published.text] if published.text else [])])
+    percent = "" if published.percent is None else f"{published.percent:g} %"
+    sequences = "" if published.sequences is None else f"{published.sequences:,.0f}"
+    return ", ".join(filter(None, (percent, sequences, published.text)))
 
 
 def _time(seconds: float) -> str:
@@ -126,13 +123,8 @@ def outcomes_of(document: Mapping[str, Any]) -> dict[str, Outcome]:
     """
     return {
         row["name"]: Outcome(
-            weights=row["weights"],
-            sequences=tuple(row["sequences"]),
-            budget=row["budget"],
-            seconds=row["seconds"],
-            curve=tuple(map(tuple, row["curve"])),
-            measure=row["measure"],
-            notes=row["notes"],
+            sequences=tuple(row["sequences"]), curve=tuple(map(tuple, row["curve"])),
+            **{name: row[name] for name in ("weights", "budget", "seconds", "measure", "notes")},
         )
         for row in document["rows"]
-    }
+    }  # fmt: skip

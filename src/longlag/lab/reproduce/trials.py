@@ -16,7 +16,7 @@ from longlag.layers import SequenceModel
 from longlag.tasks import Batch, EmbeddedReber, Task
 from longlag.tasks.criteria import measure
 
-__all__ = ["Network", "Recipe", "clip_each", "count_weights", "loss_of", "train"]
+__all__ = ["Network", "Recipe", "clip_each", "count_weights", "error_of", "train"]
 
 Network: TypeAlias = Callable[[Task, int | None, int], SequenceModel]
 """`network(task, replicas, seed)`: as many networks as trials; None for a single one."""
@@ -138,21 +138,19 @@ def train(
     return outcome, models
 
 
+@dataclass(eq=False)
 class _Group:
     """The networks of the trials that are still training, in one model."""
 
-    def __init__(
-        self,
-        task: Task,
-        recipe: Recipe,
-        seed: int,
-        trials: list[int],
-        model: SequenceModel,
-        added_weight: Tensor,
-    ) -> None:
-        self.task, self.recipe, self.seed, self.trials = task, recipe, seed, trials
-        self.model, self.added_weight = model, added_weight
-        self.loss, self.optimizer = loss_of(task), recipe.optimizer(model.parameters())
+    task: Task
+    recipe: Recipe
+    seed: int
+    trials: list[int]
+    model: SequenceModel
+    added_weight: Tensor
+
+    def __post_init__(self) -> None:
+        self.optimizer = self.recipe.optimizer(self.model.parameters())
 
     @classmethod
     def begin(cls, task: Task, recipe: Recipe, trials: int, seed: int) -> "_Group":
@@ -180,7 +178,7 @@ class _Group:
         method: Any = recipe.omega or BPTT()
         extra = {} if recipe.omega is None else {"update": number}
         method.accumulate(
-            self.model, x, target, self.loss, torch.Tensor.backward, lengths=lengths, **extra
+            self.model, x, target, error_of, torch.Tensor.backward, lengths=lengths, **extra
         )
         if number <= recipe.alone:
             for weight in (*self.model.layer.parameters(), self.model.linear_readout.weight):
@@ -251,27 +249,19 @@ def clip_each(parameters: Iterable[nn.Parameter], norm: float) -> None:
             gradient.masked_fill_(~finite.view(shape), 0.0)
 
 
-def loss_of(task: Task) -> Callable[[Tensor, Tensor], Tensor]:
-    """The error of a task, summed over outputs, steps and trials, on average over sequences.
+def error_of(output: Tensor, target: Tensor) -> Tensor:
+    """The error, summed over outputs, steps and trials, on average over sequences.
 
     Half the squared error where one is due, as in 1997; of classes the cross-entropy.
     """
-    if task.kind == "classification":
-
-        def of_classes(output: Tensor, target: Tensor) -> Tensor:
-            flat = output.reshape(-1, output.shape[-1])
-            total = nn.functional.cross_entropy(
-                flat, target.reshape(-1), ignore_index=IGNORED_CLASS, reduction="sum"
-            )
-            return total / target.shape[1]
-
-        return of_classes
-
-    def of_numbers(output: Tensor, target: Tensor) -> Tensor:
+    if target.is_floating_point():
         error = (output - target).masked_fill(target.isnan(), 0.0)
         return 0.5 * error.square().sum() / target.shape[1]
-
-    return of_numbers
+    scores = output.reshape(-1, output.shape[-1])
+    total = nn.functional.cross_entropy(
+        scores, target.reshape(-1), ignore_index=IGNORED_CLASS, reduction="sum"
+    )
+    return total / target.shape[1]
 
 
 def _meets(task: Task, model: SequenceModel, seed: int, sequences: int | None) -> bool:

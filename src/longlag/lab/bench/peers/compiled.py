@@ -33,9 +33,7 @@ def prepare(problem: Problem, pass_name: str) -> Contender:
         raise Unavailable(f"torch.compile unrolls the loop; left out beyond T = {LONGEST}")
     compiled = torch.compile(leaky_loop, fullgraph=True, dynamic=False)
     parameters = dict(problem.layer.named_parameters())
-    contender = torch_contender(
-        problem, pass_name, lambda: compiled(problem.x, **parameters), parameters
-    )
+    contender = torch_contender(problem, pass_name, lambda: compiled(problem.x, **parameters))
     try:
         with _at_most(SECONDS):
             contender.call()

@@ -40,6 +40,4 @@ def prepare(problem: Problem, pass_name: str) -> Contender:
     if problem.row.cell not in ("leaky", "own") or problem.row.replicas is not None:
         raise NotApplicable("torch.nn has this cell")
     parameters = dict(problem.layer.named_parameters())
-    return torch_contender(
-        problem, pass_name, lambda: leaky_loop(problem.x, **parameters), parameters
-    )
+    return torch_contender(problem, pass_name, lambda: leaky_loop(problem.x, **parameters))

@@ -17,9 +17,8 @@ def prepare(problem: Problem, pass_name: str) -> Contender:
     """
     layer = problem.layer
     if pass_name != "scan":
-        parameters = dict(layer.named_parameters())
         return torch_contender(
-            problem, pass_name, lambda: layer(problem.x, lengths=problem.lengths)[0], parameters
+            problem, pass_name, lambda: layer(problem.x, lengths=problem.lengths)[0]
         )
     with torch.no_grad():
         drive = _drive(problem)
