@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from longlag.lab.reproduce.experiment import Experiment
-from longlag.lab.reproduce.outcome import Outcome
+from longlag.lab.reproduce.experiment import Experiment, Outcome
 
 __all__ = ["draw"]
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
-from longlag.lab.reproduce.experiment import Effort, Run
-from longlag.lab.reproduce.outcome import Outcome, Progress
+from longlag.lab.reproduce.experiment import Effort, Outcome, Progress, Run
 from longlag.lab.reproduce.trials import Recipe, train
 from longlag.layers import SequenceModel
 from longlag.tasks import Task

@@ -9,8 +9,7 @@ from rich.table import Table
 
 from longlag.lab.bench.document import versions
 from longlag.lab.bench.machine import describe
-from longlag.lab.reproduce.experiment import Effort, Experiment, Published, Row
-from longlag.lab.reproduce.outcome import Outcome
+from longlag.lab.reproduce.experiment import Effort, Experiment, Outcome, Published, Row
 
 __all__ = ["as_document", "markdown", "outcomes_of", "table"]
 

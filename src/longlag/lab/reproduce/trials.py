@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from longlag.batch import IGNORED_CLASS
 from longlag.gradients import BPTT, Omega
-from longlag.lab.reproduce.outcome import Outcome, Progress, spread
+from longlag.lab.reproduce.experiment import Outcome, Progress, spread
 from longlag.layers import SequenceModel
 from longlag.tasks import Batch, EmbeddedReber, Task
 from longlag.tasks.criteria import measure
