@@ -14,8 +14,6 @@ from typing import Any
 from longlag.cli.failures import describe
 from longlag.cli.parser import parse
 
-__all__ = ["main"]
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `longlag`.

@@ -18,8 +18,6 @@ from longlag.cli.options import UsageError, above, names_in, near_match, option,
 if TYPE_CHECKING:
     from longlag.lab.bench.processes import Work
 
-__all__ = ["USAGE", "Options", "run"]
-
 USAGE = "[options]"
 
 

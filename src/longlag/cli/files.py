@@ -6,8 +6,6 @@ from typing import Any
 
 from longlag.cli.options import UsageError
 
-__all__ = ["FIGURES", "PAGES", "check_folder", "check_outputs"]
-
 FIGURES = (".png", ".pdf", ".svg")
 """What a figure may end in."""
 

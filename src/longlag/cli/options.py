@@ -12,21 +12,6 @@ from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-__all__ = [
-    "Declared",
-    "Range",
-    "UsageError",
-    "above",
-    "at_least",
-    "between",
-    "build",
-    "declared",
-    "names_in",
-    "near_match",
-    "option",
-    "typed",
-]
-
 
 class UsageError(ValueError):
     """The command line or the config file asks for what cannot be done; says what and the fix."""

@@ -18,8 +18,6 @@ from longlag.cli.threads import threads
 if TYPE_CHECKING:
     from longlag.data import Predictions, SequenceData
 
-__all__ = ["USAGE", "Options", "run"]
-
 USAGE = "MODEL DATA [options]"
 
 

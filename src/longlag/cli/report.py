@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from longlag.memory import MemoryReport
 
-__all__ = ["USAGE", "Options", "run", "show"]
-
 USAGE = "MODEL DATA [options]"
 
 

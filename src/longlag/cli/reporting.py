@@ -14,8 +14,6 @@ from longlag.pipeline.scores import Score
 from longlag.storage import atomic_write
 from longlag.training import History
 
-__all__ = ["draw", "ended", "line", "show", "understood"]
-
 _LISTED = 8
 _SHOWN = 10
 

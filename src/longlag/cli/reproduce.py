@@ -23,8 +23,6 @@ from longlag.cli.threads import threads
 if TYPE_CHECKING:
     from longlag.lab.reproduce import Effort, Experiment, Outcome, Row
 
-__all__ = ["USAGE", "Options", "run"]
-
 USAGE = "EXPERIMENT [options]"
 _FILES = ("results.json", "table.md", "figure.png")
 

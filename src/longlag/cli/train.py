@@ -19,8 +19,6 @@ from longlag.pipeline.settings import BATCH, UPDATES, WINDOW, Settings
 if TYPE_CHECKING:
     from longlag.data import Columns
 
-__all__ = ["USAGE", "ColumnNames", "Options", "run"]
-
 USAGE = "DATA --task TASK [options]"
 
 

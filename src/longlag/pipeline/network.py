@@ -13,8 +13,6 @@ from longlag.layers.init import Chrono
 from longlag.pipeline.dataset import lengths_of
 from longlag.pipeline.settings import Settings
 
-__all__ = ["build_model", "run_model"]
-
 
 def build_model(
     settings: Settings,

@@ -22,8 +22,6 @@ from torch import Tensor
 from longlag.storage.atomic import atomic_write, previous_path
 from longlag.storage.trees import JSON
 
-__all__ = ["ArchiveError", "read_archive", "write_archive"]
-
 _FORMAT = 1
 _ENTRY = "longlag"
 _ZEROS = "0" * 64

@@ -18,8 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_write", "atomic_write_text", "previous_path", "remove_leftovers"]
-
 
 def previous_path(path: Path) -> Path:
     """Where `atomic_write(path, ..., keep_previous=True)` keeps the file that it replaced.

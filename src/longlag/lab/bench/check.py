@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["TOLERANCE", "Difference", "largest_difference"]
-
 TOLERANCE = 5e-5
 """Largest difference from the float64 reference, as a share of the tensor's largest number.
 

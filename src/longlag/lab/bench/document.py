@@ -17,8 +17,6 @@ from longlag.lab.bench.results import Peaks, Result
 from longlag.lab.bench.table import megabytes, milliseconds, percent, ratio, ratio_only, title
 from longlag.storage import atomic_write_text
 
-__all__ = ["as_json", "document", "markdown", "versions", "write_tables"]
-
 FIRST, LAST = "<!-- results -->", "<!-- end of results -->"
 """The lines of a Markdown file between which the tables go."""
 

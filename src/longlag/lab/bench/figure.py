@@ -12,8 +12,6 @@ from longlag.lab.bench.results import Result
 from longlag.lab.bench.table import title
 from longlag.storage import atomic_write
 
-__all__ = ["draw", "write_figure"]
-
 _COLOURS = {
     "torch.nn": "#d55e00",
     "jax": "#0072b2",

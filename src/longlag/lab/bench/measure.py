@@ -12,8 +12,6 @@ from longlag.lab.bench.problem import Problem
 from longlag.lab.bench.results import Result, Timing
 from longlag.lab.bench.timing import Effort, Samples, in_turns, quartiles
 
-__all__ = ["contenders", "measure"]
-
 Prepare = Callable[[Problem, str], Contender]
 
 _SCAN = "longlag scan"

@@ -16,8 +16,6 @@ from longlag.lab.bench.results import Peaks, Result
 from longlag.lab.bench.rows import Row
 from longlag.lab.bench.timing import Effort
 
-__all__ = ["Work", "environment", "measured"]
-
 
 @dataclass(frozen=True)
 class Work:

@@ -9,8 +9,6 @@ from longlag.lab.bench.peers import OURS
 from longlag.lab.bench.rows import Row
 from longlag.lab.bench.timing import Quartiles, Samples, quartiles
 
-__all__ = ["Peaks", "Result", "Timing"]
-
 
 @dataclass(frozen=True)
 class Timing:

@@ -8,8 +8,6 @@ from rich.table import Table
 from longlag.lab.bench.peers import OURS
 from longlag.lab.bench.results import Result, Timing
 
-__all__ = ["megabytes", "milliseconds", "percent", "ratio", "ratio_only", "table", "title"]
-
 
 def title(pass_name: str, threads: int) -> str:
     """What a table shows.

@@ -10,8 +10,6 @@ from matplotlib.patches import Rectangle
 
 from longlag.lab.reproduce.experiment import Experiment, Outcome
 
-__all__ = ["draw"]
-
 
 def draw(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> Figure:
     """Two panels over the sequences presented, on a logarithmic axis; a colour each row.

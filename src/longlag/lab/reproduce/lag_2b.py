@@ -6,8 +6,6 @@ from longlag.lab.reproduce.recipes import adam, one_unit_run, trained
 from longlag.lab.reproduce.trials import Network, Recipe
 from longlag.tasks import LongLagRandom
 
-__all__ = ["EXPERIMENT"]
-
 TASK = LongLagRandom(100, at_end=True)
 FAILS = Published(0, None, "fails")
 AT_END = "error at the end only"

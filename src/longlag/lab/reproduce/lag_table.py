@@ -10,8 +10,6 @@ from longlag.lab.reproduce.recipes import adam, one_unit_run, trained
 from longlag.lab.reproduce.trials import Network, Recipe
 from longlag.tasks import Batch, LongLag
 
-__all__ = ["EXPERIMENT", "ends_first"]
-
 BUDGET = LongLag.BUDGET
 NEVER = Published(0, None, f"none in {BUDGET:,}")
 ALONE, ENDS = 1_000, 2_000

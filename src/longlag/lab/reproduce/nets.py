@@ -12,18 +12,6 @@ from longlag.lab.reproduce.trials import Network
 from longlag.layers import SequenceModel, init
 from longlag.tasks import Task
 
-__all__ = [
-    "FAMILIES",
-    "cells_1997",
-    "elman_2013",
-    "family",
-    "latch",
-    "latch_tanh",
-    "lstm_2a",
-    "one_unit",
-]
-
-
 UNIFORM = init.Uniform(-0.2, 0.2)
 """The initial weights of tasks 2a and 2b."""
 

@@ -7,8 +7,6 @@ from longlag.lab.reproduce.experiment import Experiment, Row
 from longlag.lab.reproduce.recipes import adam, trained
 from longlag.lab.reproduce.trials import Recipe
 
-__all__ = ["EXPERIMENT"]
-
 HIDDEN = 32
 # name, task, sequences to an update, budget, quick budget
 TASKS: tuple[tuple[str, tasks.Task, int, int, int], ...] = (

@@ -15,8 +15,6 @@ import math
 import numpy as np
 from numba import njit, prange
 
-__all__ = ["BPTT", "CHECK_EVERY", "CHUNKER", "RTRL", "largest_error", "learn", "train"]
-
 RTRL, BPTT, CHUNKER = 0, 1, 2
 """The ways to train."""
 

@@ -11,8 +11,6 @@ from longlag.lab.reproduce.trials import Recipe, train
 from longlag.layers import SequenceModel
 from longlag.tasks import Task
 
-__all__ = ["adam", "descent", "one_unit_run", "trained"]
-
 After = Callable[[Sequence[SequenceModel], Outcome, Effort], Outcome]
 
 

@@ -11,8 +11,6 @@ from longlag.lab.bench.document import versions
 from longlag.lab.bench.machine import describe
 from longlag.lab.reproduce.experiment import Effort, Experiment, Outcome, Published, Row
 
-__all__ = ["as_document", "markdown", "outcomes_of", "table"]
-
 _HEAD = ("row", "weights", "published", "here", "sequences", "budget", "time")
 _PACKAGES = ("longlag", "torch", "numpy", "numba")
 

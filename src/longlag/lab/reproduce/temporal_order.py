@@ -14,8 +14,6 @@ from longlag.lab.reproduce.trials import Recipe
 from longlag.layers import SequenceModel
 from longlag.tasks import TemporalOrder
 
-__all__ = ["EXPERIMENT", "LENGTHS", "wrong_by_length"]
-
 TASK = TemporalOrder(50, longest=200)
 LENGTHS = (50, 100, 150, 200, 250, 500, 1000, 2000, 3000, 5000)
 BATCH = 20

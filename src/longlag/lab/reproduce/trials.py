@@ -16,8 +16,6 @@ from longlag.layers import SequenceModel
 from longlag.tasks import Batch, EmbeddedReber, Task
 from longlag.tasks.criteria import measure
 
-__all__ = ["Network", "Recipe", "clip_each", "count_weights", "error_of", "train"]
-
 Network: TypeAlias = Callable[[Task, int | None, int], SequenceModel]
 """`network(task, replicas, seed)`: as many networks as trials; None for a single one."""
 

@@ -16,8 +16,6 @@ from longlag.lab.bench.peers.contender import Contender, NotApplicable, Unavaila
 from longlag.lab.bench.peers.loop import leaky_loop
 from longlag.lab.bench.problem import Problem
 
-__all__ = ["LONGEST", "SECONDS", "prepare"]
-
 LONGEST = 200
 """Steps of the longest sequence that is compiled."""
 

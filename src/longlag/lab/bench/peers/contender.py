@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from longlag.lab.bench.problem import Problem
 
-__all__ = ["Contender", "NotApplicable", "Unavailable", "torch_contender"]
-
 
 class NotApplicable(Exception):
     """There is nothing to compare: the peer is not for rows of this kind."""

@@ -11,8 +11,6 @@ from longlag.lab.bench.own_leaky import LEAK
 from longlag.lab.bench.peers.contender import Contender, NotApplicable, torch_contender
 from longlag.lab.bench.problem import Problem
 
-__all__ = ["leaky_loop", "prepare"]
-
 
 def leaky_loop(x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor) -> Tensor:
     """h_t = (1 - a) h_{t-1} + a tanh(U x_t + W h_{t-1} + b), step by step.

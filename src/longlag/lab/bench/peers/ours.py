@@ -7,8 +7,6 @@ from longlag.lab.bench.peers.contender import Contender, torch_contender
 from longlag.lab.bench.problem import Problem
 from longlag.scan import Weights, scan
 
-__all__ = ["prepare"]
-
 
 def prepare(problem: Problem, pass_name: str) -> Contender:
     """The layer; for "scan" the recurrence alone, from a drive a = U x + b that is there already.

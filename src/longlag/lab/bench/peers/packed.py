@@ -7,8 +7,6 @@ from longlag.lab.bench.peers.contender import Contender, NotApplicable
 from longlag.lab.bench.peers.torch_nn import module_contender
 from longlag.lab.bench.problem import Problem
 
-__all__ = ["prepare"]
-
 
 def prepare(problem: Problem, pass_name: str) -> Contender:
     """Pack, run the module, unpack: from the padded batch to the padded output, as longlag does."""

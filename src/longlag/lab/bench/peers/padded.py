@@ -3,8 +3,6 @@
 from longlag.lab.bench.peers.contender import Contender, NotApplicable, torch_contender
 from longlag.lab.bench.problem import Problem
 
-__all__ = ["prepare"]
-
 
 def prepare(problem: Problem, pass_name: str) -> Contender:
     """The same layer on the whole padded batch: what the lengths save."""

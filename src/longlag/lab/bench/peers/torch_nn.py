@@ -9,8 +9,6 @@ from longlag.lab.bench.peers.contender import Contender, NotApplicable, torch_co
 from longlag.lab.bench.problem import Problem
 from longlag.layers import GRU, LSTM, Elman
 
-__all__ = ["module_contender", "prepare"]
-
 
 def prepare(problem: Problem, pass_name: str) -> Contender:
     """The module; its gradients include those of its second bias, as in training."""
