@@ -181,7 +181,7 @@ def _works(options: Options) -> "list[Work]":
     if options.quick:
         rows = tuple(dict.fromkeys(map(quick, rows)))
         effort, counts = Effort(seconds=0.0, rounds=(3, 3), turn=0.0), counts[:1]
-    return [Work(rows, passes, count, peers, effort) for count in counts]
+    return [Work(rows, passes or PASSES, count, peers, effort) for count in counts]
 
 
 def _counts(given: str) -> list[int]:
@@ -202,7 +202,9 @@ def _names(
     option: str, value: str | tuple[str, ...] | None, known: tuple[str, ...]
 ) -> tuple[str, ...]:
     """The names of an option; all that are known where it is not given."""
-    names = names_in(value) or known
+    names = names_in(value)
+    if names is None:
+        return known
     for name in names:
         if name not in known:
             raise UsageError(
