@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from longlag.gradients.losses import IGNORED_CLASS, cross_entropy, due, mae, mse, resolve_loss
+from longlag.batch import IGNORED_CLASS
+from longlag.gradients.losses import cross_entropy, due, mae, mse, resolve_loss
 
 NAN = float("nan")
 masks = st.lists(st.booleans(), min_size=1, max_size=12)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longlag.tasks import NOT_DUE, Errors, Rule
+from longlag.batch import IGNORED_CLASS
+from longlag.tasks import Errors, Rule
 from longlag.tasks.criteria import measure
 
 STRICT = Rule(tolerance=0.25, sequences=10, source="here")
@@ -23,7 +24,7 @@ def test_float_errors_are_due_where_the_target_is_a_number():
 
 
 def test_class_errors_are_due_where_the_class_is():
-    target = np.array([[1, NOT_DUE, 0], [2, 2, 2]])
+    target = np.array([[1, IGNORED_CLASS, 0], [2, 2, 2]])
     scores = np.zeros((2, 3, 3))
     scores[0, 0, 1] = 1.0
     scores[0, 1] = np.nan

@@ -14,8 +14,6 @@ from typing import Any
 from longlag.cli.failures import describe
 from longlag.cli.parser import parse
 
-__all__ = ["main"]
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `longlag`.
@@ -84,9 +82,6 @@ def _plain_warnings() -> Iterator[None]:
     def show(message: Any, *rest: Any, **named: Any) -> None:
         print(f"warning: {message}", file=sys.stderr)
 
-    before = warnings.showwarning
-    warnings.showwarning = show
-    try:
+    with warnings.catch_warnings():
+        warnings.showwarning = show
         yield
-    finally:
-        warnings.showwarning = before

@@ -6,23 +6,19 @@ reference in float64: one that differs gets no time, and the exit status is 1.
 """
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from longlag.cli.files import check_output
-from longlag.cli.options import UsageError, above, declared, near_match, option
+from longlag.cli.files import FIGURES, check_outputs
+from longlag.cli.options import UsageError, above, names_in, near_match, option, typed
 
 if TYPE_CHECKING:
     from longlag.lab.bench.processes import Work
 
-__all__ = ["USAGE", "Options", "run"]
-
 USAGE = "[options]"
-_FIGURES = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,8 @@ def run(options: Options) -> None:
         print(*(row.name for row in ROWS), sep="\n")
         return
     works = _works(options)
-    files = _files(options)
+    suffixes = {"json": (".json",), "markdown": (".md",), "figure": FIGURES}
+    files = check_outputs(options, suffixes)
 
     from rich.console import Console
 
@@ -105,8 +102,7 @@ def run(options: Options) -> None:
         for pass_name in work.passes:
             shown = [r for r in results if (r.threads, r.pass_name) == (work.threads, pass_name)]
             console.print(table(shown))
-    command = shlex.join(["longlag", "bench", *_given(options)])
-    done = document.document(results, peaks, command, options.quick)
+    done = document.document(results, peaks, typed("bench", options), options.quick)
     for reason in sorted({f"{n}: {why}" for each in results for n, why in each.skipped.items()}):
         console.print(f"not measured everywhere: {reason}", highlight=False, markup=False)
     if "json" in files:
@@ -132,7 +128,12 @@ def _measure(works: "Sequence[Work]") -> tuple[Any, Any]:
     from longlag.lab.bench.results import Result
 
     results, peaks = [], []
-    total = sum(len(work.rows) * len(work.passes) for work in works)
+    names = [
+        f"{row.name}, {pass_name}, {work.threads} thread(s)"
+        for work in works
+        for row in work.rows
+        for pass_name in work.passes
+    ]
     columns = (
         MofNCompleteColumn(),
         BarColumn(),
@@ -141,21 +142,16 @@ def _measure(works: "Sequence[Work]") -> tuple[Any, Any]:
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        for work in works:
-            names = [f"{row.name}, {each}" for row in work.rows for each in work.passes]
-            bar.update(task, description=f"{names[0]}, {work.threads} thread(s)")
-            for found in processes.measured(work):
-                if not isinstance(found, Result):
-                    peaks.append(found)
-                    continue
-                results.append(found)
-                bar.advance(task)
-                done = names.pop(0)
-                if not console.is_terminal:  # no bar there: a line for each
-                    print(f"{done}, {work.threads} thread(s)", file=sys.stderr)
-                if names:
-                    bar.update(task, description=f"{names[0]}, {work.threads} thread(s)")
+        task = bar.add_task(names[0], total=len(names))
+        for measured in chain.from_iterable(map(processes.measured, works)):
+            if not isinstance(measured, Result):
+                peaks.append(measured)
+                continue
+            results.append(measured)
+            done = len(results)
+            if not console.is_terminal:  # no bar there: a line for each
+                print(names[done - 1], file=sys.stderr)
+            bar.update(task, completed=done, description=names[min(done, len(names) - 1)])
     return results, peaks
 
 
@@ -171,7 +167,7 @@ def _works(options: Options) -> "list[Work]":
     from longlag.lab.bench.timing import Effort
 
     cells = _names("cells", options.cells, CELLS)
-    names = _split(options.rows)
+    names = names_in(options.rows)
     rows = select(ROWS, cells, names)
     if not rows:
         raise UsageError(
@@ -185,7 +181,6 @@ def _works(options: Options) -> "list[Work]":
     if options.quick:
         rows = tuple(dict.fromkeys(map(quick, rows)))
         effort, counts = Effort(seconds=0.0, rounds=(3, 3), turn=0.0), counts[:1]
-    peers = tuple(PEERS) if peers is None else peers
     return [Work(rows, passes or PASSES, count, peers, effort) for count in counts]
 
 
@@ -203,42 +198,17 @@ def _counts(given: str) -> list[int]:
     return fitting
 
 
-def _split(given: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
-    if given is None:
-        return None
-    return tuple(part.strip() for part in (given.split(",") if isinstance(given, str) else given))
-
-
 def _names(
-    option: str, given: str | tuple[str, ...] | None, known: tuple[str, ...]
-) -> tuple[str, ...] | None:
-    names = _split(given)
-    for name in names or ():
+    option: str, value: str | tuple[str, ...] | None, known: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The names of an option; all that are known where it is not given."""
+    names = names_in(value)
+    if names is None:
+        return known
+    for name in names:
         if name not in known:
             raise UsageError(
                 f"--{option}: got {name!r}, expected one or several of {', '.join(known)}"
                 f"{near_match(name, known)}"
             )
     return names
-
-
-def _files(options: Options) -> dict[str, Path]:
-    found = {}
-    for name, suffixes in (("json", (".json",)), ("markdown", (".md",)), ("figure", _FIGURES)):
-        given = getattr(options, name)
-        if given is not None:
-            found[name] = check_output(
-                f"--{name}", given, overwrite=options.overwrite, suffixes=suffixes
-            )
-    return found
-
-
-def _given(options: Options) -> list[str]:
-    """What was asked for and how, as one would type it; not where the files are."""
-    words = []
-    for each in declared(Options):
-        value = getattr(options, each.key)
-        if value != each.default and each.group != "files":
-            text = ",".join(value) if isinstance(value, tuple) else str(value)
-            words += [each.flag] if each.type is bool else [each.flag, text]
-    return words

@@ -10,8 +10,6 @@ from typing import Any
 
 from longlag.cli.options import Declared, UsageError, near_match
 
-__all__ = ["COMMON_FLAGS", "diagnose", "flags_and_values"]
-
 COMMON_FLAGS = ("--config", "--debug", "--help", "-h", "--print_config")
 _SWITCH = ("", "no_")
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from longlag.messages import Fix, GuidedError, Worded
 
-__all__ = ["describe"]
-
 _TRAINED = {
     "roles": "for the model knows its columns by their names in training",
     "no time": "train with --columns.time null",

@@ -2,33 +2,50 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from longlag.cli.options import UsageError
 
-__all__ = ["check_folder", "check_output"]
+FIGURES = (".png", ".pdf", ".svg")
+"""What a figure may end in."""
+
+PAGES = (".html", ".htm")
+"""What a page may end in."""
 
 
-def check_output(
+def check_outputs(
+    options: Any, suffixes: dict[str, tuple[str, ...]], inputs: tuple[str | None, ...] = ()
+) -> dict[str, Path]:
+    """The paths of files that are to be written, by the options that name them, where given.
+
+    Args:
+        options: of the command; `overwrite` says whether files may be there already.
+        suffixes: by option, what its file may end in; empty: anything.
+        inputs: files that none must replace; nor may one replace another.
+
+    Raises:
+        UsageError: a file's folder is missing or cannot be written, it is a folder, it is there, it
+            is an input or another output, or it ends in another way.
+    """
+    paths = {}
+    for name, endings in suffixes.items():
+        path = getattr(options, name)
+        if path is not None:
+            paths[name] = _check_output(
+                f"--{name}", path, overwrite=options.overwrite, suffixes=endings, inputs=inputs
+            )
+            inputs = (*inputs, path)
+    return paths
+
+
+def _check_output(
     flag: str,
     path: str,
     *,
     overwrite: bool,
-    suffixes: tuple[str, ...] = (),
-    inputs: tuple[str | None, ...] = (),
+    suffixes: tuple[str, ...],
+    inputs: tuple[str | None, ...],
 ) -> Path:
-    """The path of a file that is to be written.
-
-    Args:
-        flag: the option that names it, for the message.
-        path: the file.
-        overwrite: whether it may be there already.
-        suffixes: what it may end in; empty: anything.
-        inputs: files that it must not replace, whatever `overwrite` says.
-
-    Raises:
-        UsageError: its folder is missing or cannot be written, it is a folder, it is there, it is
-            an input, or it ends in another way.
-    """
     target = Path(path)
     if suffixes and target.suffix.lower() not in suffixes:
         raise UsageError(

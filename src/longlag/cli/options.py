@@ -5,24 +5,12 @@ wrong value.
 """
 
 import math
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
-
-__all__ = [
-    "Declared",
-    "Range",
-    "UsageError",
-    "above",
-    "at_least",
-    "between",
-    "build",
-    "declared",
-    "near_match",
-    "option",
-]
 
 
 class UsageError(ValueError):
@@ -53,59 +41,45 @@ def between(low: float, high: float, *, low_is_in: bool = False) -> Range:
     return Range(text, lambda value: (low <= value if low_is_in else low < value) and value < high)
 
 
-def option(
-    default: Any = None,
-    *,
-    help: str,
-    group: str,
-    range: Range | None = None,
-    choices: tuple[str, ...] = (),
-    metavar: str | None = None,
-    positional: bool = False,
-    required: bool = False,
-    shown_default: str | None = None,
-) -> Any:
+def option(default: Any = None, **described: Any) -> Any:
     """A field of an `Options` dataclass.
 
     Args:
         default: the value where none is given.
+        described: `help`, `group` and whatever else of :class:`Declared` there is to say.
+    """
+    return field(default=default, metadata=described)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One option.
+
+    Attributes:
+        key: such as `columns.series`.
+        type: of its value.
+        default: the value where none is given.
         help: what it does, with its unit.
         group: the heading in `--help`.
         range: which numbers it takes.
-        choices: the words it takes, where its type does not say them.
+        words: those that it takes, where its type does not say them.
         metavar: the word for its value in `--help`.
         positional: it stands without a flag; a config file names it all the same.
         required: it must be given.
         shown_default: what `--help` says of the default, if not its value.
     """
-    metadata = {
-        "help": help,
-        "group": group,
-        "range": range,
-        "words": choices,
-        "metavar": metavar,
-        "positional": positional,
-        "required": required,
-        "shown_default": shown_default,
-    }
-    return field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True)
-class Declared:
-    """One option: its key, such as `columns.series`, its type and what `option` was given."""
 
     key: str
     type: Any
     default: Any
     help: str
     group: str
-    range: Range | None
-    words: tuple[str, ...]
-    metavar: str | None
-    positional: bool
-    required: bool
-    shown_default: str | None
+    range: Range | None = None
+    words: tuple[str, ...] = ()
+    metavar: str | None = None
+    positional: bool = False
+    required: bool = False
+    shown_default: str | None = None
 
     @property
     def flag(self) -> str:
@@ -144,9 +118,7 @@ class Declared:
         """The help with range and default."""
         parts = [f"one of {', '.join(self.choices)}"] if self.choices else []
         parts += [] if self.range is None else [self.range.text]
-        shown = self.shown_default
-        if shown is None:
-            shown = _shown(self.default)
+        shown = self.shown_default or _shown(self.default)
         parts.append("required" if self.required else f"default: {shown}")
         bare = f"; --{self.key} may be left out" if self.positional else ""
         return f"{self.help}{bare} ({'; '.join(parts)})"
@@ -185,37 +157,57 @@ class Declared:
         return UsageError(f"{self.flag}: got {value!r}, expected {self.expected}{hint}")
 
 
-def declared(options: type, prefix: str = "") -> Iterator[Declared]:
+def declared(options: Any, prefix: str = "") -> Iterator[Declared]:
     """All options of a dataclass, those of dataclasses within it with a dot in the key."""
     hints = get_type_hints(options)
     for each in fields(options):
         kind = hints[each.name]
         if is_dataclass(kind):
-            assert isinstance(kind, type)
             yield from declared(kind, f"{prefix}{each.name}.")
         else:
             assert each.default is not MISSING
             yield Declared(f"{prefix}{each.name}", kind, each.default, **each.metadata)
 
 
-def build(options: type, values: Any, prefix: str = "") -> Any:
+def build(options: Any, values: Any, prefix: str = "") -> Any:
     """The dataclass with the values of a parser, each checked.
 
     Raises:
         UsageError: a value is out of range, or a required one is missing.
     """
-    by_key = {each.key: each for each in declared(options, prefix)}
-    hints = get_type_hints(options)
-    given = {}
-    for each in fields(options):
-        key, kind = f"{prefix}{each.name}", hints[each.name]
-        if is_dataclass(kind):
-            assert isinstance(kind, type)
-            given[each.name] = build(kind, values, f"{key}.")
-        else:
-            by_key[key].check(values[key])
-            given[each.name] = values[key]
-    return options(**given)
+    for option in declared(options, prefix):
+        option.check(values[option.key])
+    arguments = {}
+    for name, kind in get_type_hints(options).items():
+        key = f"{prefix}{name}"
+        arguments[name] = build(kind, values, f"{key}.") if is_dataclass(kind) else values[key]
+    return options(**arguments)
+
+
+def typed(command: str, options: Any) -> str:
+    """A command line that asks for the same; it does not say where the files are."""
+    words = ["longlag", command]
+    for option in declared(type(options)):
+        value = getattr(options, option.key)
+        if value == option.default or option.group == "files":
+            continue
+        if not option.positional:
+            words.append(option.flag)
+        if option.type is not bool:
+            words.append(",".join(value) if isinstance(value, tuple) else str(value))
+    return shlex.join(words)
+
+
+def names_in(value: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Several names, given as a list or in one text with commas between them.
+
+    >>> names_in("a, b")
+    ('a', 'b')
+    """
+    if value is None:
+        return None
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(part.strip() for part in parts)
 
 
 def near_match(name: str, known: Any) -> str:

@@ -12,8 +12,6 @@ import longlag
 from longlag.cli.diagnosis import diagnose, flags_and_values
 from longlag.cli.options import Declared, UsageError, build, declared, near_match
 
-__all__ = ["COMMANDS", "parse"]
-
 COMMANDS = ("train", "predict", "report", "bench", "reproduce")
 """The modules of `longlag.cli` that are commands, in the order of `--help`."""
 

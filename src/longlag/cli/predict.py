@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longlag.cli.files import check_output
+from longlag.cli.files import check_outputs
 from longlag.cli.options import UsageError, at_least, option
 from longlag.cli.threads import threads
 
 if TYPE_CHECKING:
     from longlag.data import Predictions, SequenceData
-
-__all__ = ["USAGE", "Options", "run"]
 
 USAGE = "MODEL DATA [options]"
 
@@ -57,27 +55,21 @@ def run(options: Options) -> None:
     """
     assert options.model is not None
     assert options.data is not None
-    output = None
+    files = {}
     if options.output != "-":
-        output = check_output(
-            "--output",
-            options.output,
-            overwrite=options.overwrite,
-            suffixes=(".csv",),
-            inputs=(options.model, options.data),
-        )
+        files = check_outputs(options, {"output": (".csv",)}, (options.model, options.data))
     if not Path(options.model).is_file():
         raise UsageError(f"MODEL {options.model}: there is no such file")
 
     with threads(options.threads):
-        _predict(Path(options.model), Path(options.data), output, options.batch_size)
+        _predict(Path(options.model), Path(options.data), files.get("output"), options.batch_size)
 
 
 def _predict(model_path: Path, path: Path, output: Path | None, batch_size: int) -> None:
     from rich.console import Console
 
     from longlag.cli import reporting
-    from longlag.data import read
+    from longlag.data import read, write_predictions
     from longlag.pipeline.fitted import Fitted
 
     fitted = Fitted.load(model_path)
@@ -89,7 +81,7 @@ def _predict(model_path: Path, path: Path, output: Path | None, batch_size: int)
     if output is None:
         _print(data, predictions)
     else:
-        _write(output, data, predictions)
+        write_predictions(output, data, predictions)
         reporting.line(console, f"predictions of {len(data)} series: {output}")
     if score is not None:
         what = "answers"
@@ -98,15 +90,11 @@ def _predict(model_path: Path, path: Path, output: Path | None, batch_size: int)
         reporting.show(console, f"Score of {score.places} {what} in {path}", score)
 
 
-def _write(path: Path, data: "SequenceData", predictions: "Predictions") -> None:
+def _print(data: "SequenceData", predictions: "Predictions") -> None:
     from longlag.data import write_predictions
 
-    write_predictions(path, data, predictions)
-
-
-def _print(data: "SequenceData", predictions: "Predictions") -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "predictions.csv"
-        _write(path, data, predictions)
+        write_predictions(path, data, predictions)
         with open(path, encoding="utf-8", newline="") as table:
             shutil.copyfileobj(table, sys.stdout)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longlag.cli.files import check_output
+from longlag.cli.files import PAGES, check_outputs
 from longlag.cli.options import UsageError, at_least, option
 from longlag.cli.threads import threads
 from longlag.pipeline.settings import LOOKED_AT
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from longlag.memory import MemoryReport
-
-__all__ = ["USAGE", "Options", "run", "show"]
 
 USAGE = "MODEL DATA [options]"
 
@@ -75,16 +73,7 @@ def run(options: Options) -> None:
     assert options.model is not None
     assert options.data is not None
     given = (options.model, options.beside, options.data)
-    output = check_output(
-        "--output", options.output, overwrite=options.overwrite, suffixes=(".html", ".htm"),
-        inputs=given,
-    )  # fmt: skip
-    numbers = None
-    if options.json is not None:
-        numbers = check_output(
-            "--json", options.json, overwrite=options.overwrite, suffixes=(".json",),
-            inputs=(*given, options.output),
-        )  # fmt: skip
+    files = check_outputs(options, {"output": PAGES, "json": (".json",)}, given)
     paths = [Path(each) for each in (options.model, options.beside) if each is not None]
     for flag, path in zip(("MODEL", "--beside"), paths, strict=False):
         if not path.is_file():
@@ -93,7 +82,7 @@ def run(options: Options) -> None:
         raise UsageError(f"--beside {paths[1]}: it is MODEL itself; give another file")
 
     with threads(options.threads):
-        _report(options, paths, output, numbers)
+        _report(options, paths, files["output"], files.get("json"))
 
 
 def _report(options: Options, paths: list[Path], output: Path, numbers: Path | None) -> None:
@@ -147,17 +136,13 @@ def _names(paths: list[Path]) -> list[str]:
 
 def show(console: "Console", report: "MemoryReport") -> None:
     """Print the verdict."""
-    colour = "green" if report.verdict.kind in ("remembers", "holds") else "red"
-    console.print(
-        f"[bold]{_plain(report.name)}[/bold]: {_plain(report.description)}", soft_wrap=True
-    )
-    headline, _, rest = str(report.verdict).partition("\n")
-    console.print(f"[{colour}]{_plain(headline)}[/{colour}]", soft_wrap=True)
-    if rest:
-        console.print(rest, markup=False, soft_wrap=True)
-
-
-def _plain(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    colour = "green" if report.verdict.kind in ("remembers", "holds") else "red"
+    console.print(
+        f"[bold]{escape(report.name)}[/bold]: {escape(report.description)}", soft_wrap=True
+    )
+    headline, _, rest = str(report.verdict).partition("\n")
+    console.print(f"[{colour}]{escape(headline)}[/{colour}]", soft_wrap=True)
+    if rest:
+        console.print(rest, markup=False, soft_wrap=True)

@@ -1,12 +1,10 @@
 """What is said of data and network before the training, and of its end; scores as a table."""
 
-import io
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from longlag.data import Preparation, SequenceData
 from longlag.pipeline.dataset import Parts
@@ -15,8 +13,6 @@ from longlag.pipeline.fitting import Pipeline
 from longlag.pipeline.scores import Score
 from longlag.storage import atomic_write
 from longlag.training import History
-
-__all__ = ["draw", "ended", "line", "show", "understood"]
 
 _LISTED = 8
 _SHOWN = 10
@@ -70,9 +66,7 @@ def ended(console: Console, fitted: Fitted, parts: Parts) -> None:
 def show(console: Console, title: str, result: Score) -> None:
     """Print the score as a table, and say so where the network is no better than the baseline."""
     line(console, title)
-    table = Table()
-    for name, justify in (("measure", "left"), ("model", "right"), ("baseline", "right")):
-        table.add_column(name, justify=justify)  # pyright: ignore[reportArgumentType]
+    table = Table("measure", *(Column(name, justify="right") for name in ("model", "baseline")))
     for measure in result.measures[:_SHOWN]:
         numbers = (measure.model, measure.baseline)
         table.add_row(measure.name, *(_cell(number, measure.share) for number in numbers))
@@ -99,13 +93,8 @@ def draw(history: History, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    image = io.BytesIO()
-    history.plot().savefig(image, format=path.suffix[1:].lower(), dpi=150)
-
-    def write(file: BinaryIO) -> None:
-        file.write(image.getvalue())
-
-    atomic_write(path, write)
+    figure, suffix = history.plot(), path.suffix[1:].lower()
+    atomic_write(path, lambda file: figure.savefig(file, format=suffix, dpi=150))
 
 
 def _described(data: SequenceData) -> str:

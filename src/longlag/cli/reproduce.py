@@ -10,7 +10,6 @@ the rest is interrupted.
 """
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longlag.cli.files import check_folder
-from longlag.cli.options import UsageError, at_least, declared, near_match, option
+from longlag.cli.options import UsageError, at_least, near_match, option, typed
 from longlag.cli.threads import threads
 
 if TYPE_CHECKING:
     from longlag.lab.reproduce import Effort, Experiment, Outcome, Row
-
-__all__ = ["USAGE", "Options", "run"]
 
 USAGE = "EXPERIMENT [options]"
 _FILES = ("results.json", "table.md", "figure.png")
@@ -97,7 +94,7 @@ def run(options: Options) -> None:
 
     from longlag.lab.reproduce import record
 
-    command = shlex.join(["longlag", "reproduce", *_given(options)])
+    command = typed("reproduce", options)
     console = Console() if sys.stdout.isatty() else Console(width=132)
     console.print(experiment.about, highlight=False)
     try:
@@ -269,18 +266,3 @@ def _outcomes(path: Path, experiment: "Experiment", effort: "Effort") -> "dict[s
             "give the same, or another folder"
         )
     return outcomes
-
-
-def _given(options: Options) -> list[str]:
-    """What was asked for, as one would type it; not where the files are."""
-    words = []
-    for each in declared(Options):
-        value = getattr(options, each.key)
-        if value == each.default or each.group == "files":
-            continue
-        words += (
-            [str(value)]
-            if each.positional
-            else ([each.flag] if each.type is bool else [each.flag, str(value)])
-        )
-    return words

@@ -11,18 +11,15 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
 
 from longlag.cells import CELLS
-from longlag.cli.files import check_folder, check_output
-from longlag.cli.options import UsageError, above, at_least, between, option
+from longlag.cli.files import FIGURES, PAGES, check_folder, check_outputs
+from longlag.cli.options import UsageError, above, at_least, between, declared, names_in, option
 from longlag.cli.threads import threads
 from longlag.pipeline.settings import BATCH, UPDATES, WINDOW, Settings
 
 if TYPE_CHECKING:
     from longlag.data import Columns
 
-__all__ = ["USAGE", "ColumnNames", "Options", "run"]
-
 USAGE = "DATA --task TASK [options]"
-_FIGURES = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class Options:
     columns: ColumnNames = ColumnNames()
 
     cell: str = option(
-        Settings.cell, group="network", choices=tuple(CELLS), help="the recurrent cell",
+        Settings.cell, group="network", words=tuple(CELLS), help="the recurrent cell",
     )  # fmt: skip
     hidden: int = option(
         Settings.hidden, group="network", range=at_least(1), metavar="UNITS",
@@ -170,7 +167,7 @@ class Options:
     )  # fmt: skip
     history: str | None = option(
         group="files", metavar="FIGURE",
-        help=f"draw the learning curves to this file: {', '.join(_FIGURES)}",
+        help=f"draw the learning curves to this file: {', '.join(FIGURES)}",
     )  # fmt: skip
     report: str | None = option(
         group="files", metavar="PAGE",
@@ -187,31 +184,13 @@ def run(options: Options) -> None:
         NonFiniteLossError, TrainingInterrupted: see `longlag.training.fit`.
     """
     settings = _settings(options)
-    inputs = (options.data, options.validation_data)
-    output = check_output("--output", options.output, overwrite=options.overwrite, inputs=inputs)
-    figure = None
-    if options.history is not None:
-        figure = check_output(
-            "--history",
-            options.history,
-            overwrite=options.overwrite,
-            suffixes=_FIGURES,
-            inputs=(*inputs, options.output),
-        )
-    page = None
-    if options.report is not None:
-        page = check_output(
-            "--report",
-            options.report,
-            overwrite=options.overwrite,
-            suffixes=(".html", ".htm"),
-            inputs=(*inputs, options.output, options.history),
-        )
+    suffixes = {"output": (), "history": FIGURES, "report": PAGES}
+    files = check_outputs(options, suffixes, inputs=(options.data, options.validation_data))
     if options.checkpoint is not None:
         check_folder("--checkpoint", options.checkpoint)
 
     with threads(options.threads):
-        _train(options, settings, output, figure, page)
+        _train(options, settings, files)
 
 
 def _settings(options: Options) -> Settings:
@@ -233,42 +212,25 @@ def _columns(options: Options) -> "Columns | None":
         table = file is None or file.lower().endswith((".csv", ".parquet"))
         if not table and given != ColumnNames():
             raise UsageError(f"--columns: {flag} {file} has no columns; leave these options out")
-    target = _names(given.target)
+    target = names_in(given.target)
     return Columns(
         series=given.series,
         time=given.time,
-        features=_names(given.features),
+        features=names_in(given.features),
         target=target[0] if target is not None and len(target) == 1 else target,
     )
 
 
-def _names(given: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
-    if given is None:
-        return None
-    return tuple(part.strip() for part in (given.split(",") if isinstance(given, str) else given))
-
-
 def _kept(options: Options) -> dict[str, Any]:
     """What a run that is taken up again must agree in."""
-    free = (
-        "data",
-        "validation_data",
-        "output",
-        "overwrite",
-        "checkpoint",
-        "history",
-        "report",
-        "threads",
-    )
-    given = {key: value for key, value in asdict(options).items() if key not in free}
+    free = {"data", "validation_data", "threads"}
+    free |= {option.key for option in declared(Options) if option.group == "files"}
     if options.scheduler in ("none", "plateau"):
-        del given["epochs"]  # the others spread over all epochs
-    return given
+        free.add("epochs")  # the others spread over all epochs
+    return {key: value for key, value in asdict(options).items() if key not in free}
 
 
-def _train(
-    options: Options, settings: Settings, output: Path, figure: Path | None, page: Path | None
-) -> None:
+def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None:
     from rich.console import Console
 
     from longlag.cli import report, reporting
@@ -294,20 +256,19 @@ def _train(
     if options.checkpoint is not None:
         agree(Path(options.checkpoint), _kept(options))
     fitted = pipeline.fit(checkpoint=options.checkpoint)
+    output, saved = files["output"], f"{files['output']} (network and preparation)"
     fitted.save(output)
-    if figure is not None and fitted.history is not None:
-        reporting.draw(fitted.history, figure)
+    if "history" in files and fitted.history is not None:
+        reporting.draw(fitted.history, files["history"])
+        saved += f", {files['history']} (curves)"
     reporting.ended(console, fitted, parts)
-    saved = f"{output} (network and preparation)"
-    if figure is not None:
-        saved += f", {figure} (curves)"
-    if page is not None:
+    if "report" in files:
         memory = measure(
             fitted.model, fitted.preparation, pipeline.held_out, lag=None, name=output.stem
         )
-        memory.to_html(page)
+        memory.to_html(files["report"])
         report.show(console, memory)
-        saved += f", {page} (memory)"
+        saved += f", {files['report']} (memory)"
     reporting.line(console, f"saved: {saved}")
     new = f"new{Path(options.data).suffix}"
     reporting.line(console, f"next: longlag predict {quote(str(output))} {new}")

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from longlag.batch import IGNORED_CLASS
 from longlag.gradients.method import Loss
 
-__all__ = ["IGNORED_CLASS", "as_scalar", "cross_entropy", "due", "mae", "mse", "resolve_loss"]
-
-IGNORED_CLASS = -100
+__all__ = ["as_scalar", "cross_entropy", "due", "mae", "mse", "resolve_loss"]
 
 
 def due(target: Tensor) -> Tensor:

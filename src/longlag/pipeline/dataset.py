@@ -14,17 +14,6 @@ from longlag.batch import Batch
 from longlag.data import Columns, DataError, Preparation, SequenceData, read
 from longlag.messages import Setting
 
-__all__ = [
-    "Parts",
-    "check_classes",
-    "fit_preparation",
-    "hold_out",
-    "lengths_of",
-    "prepare",
-    "read_parts",
-    "stretches",
-]
-
 
 @dataclass(frozen=True)
 class Parts:

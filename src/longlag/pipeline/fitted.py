@@ -11,8 +11,6 @@ from longlag.pipeline.network import run_model
 from longlag.pipeline.scores import Score, score
 from longlag.training import History
 
-__all__ = ["EVALUATED", "Answers", "Fitted"]
-
 EVALUATED = 256
 """Sequences that are run at a time, unless something else is asked for."""
 

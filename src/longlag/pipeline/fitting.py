@@ -16,8 +16,6 @@ from longlag.pipeline.settings import WINDOW, Settings
 from longlag.pipeline.updates import optimizer, schedule
 from longlag.training import Checkpoint, EarlyStopping, fit
 
-__all__ = ["Pipeline"]
-
 _NEVER = 10**9
 
 

@@ -11,8 +11,6 @@ from longlag.messages import GuidedError, Setting
 from longlag.pipeline.dataset import lengths_of
 from longlag.pipeline.settings import LOOKED_AT
 
-__all__ = ["measure"]
-
 
 def measure(
     model: SequenceModel,

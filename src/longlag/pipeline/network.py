@@ -13,8 +13,6 @@ from longlag.layers.init import Chrono
 from longlag.pipeline.dataset import lengths_of
 from longlag.pipeline.settings import Settings
 
-__all__ = ["build_model", "run_model"]
-
 
 def build_model(
     settings: Settings,
@@ -91,9 +89,6 @@ def run_model(
             if outputs is None:
                 shape = (count, *((steps,) if output.ndim == 3 else ()), output.shape[-1])
                 outputs = np.zeros(shape, output.dtype)
-            if output.ndim == 3:
-                outputs[rows, : output.shape[1]] = output
-            else:
-                outputs[rows] = output
+            outputs[rows, : output.shape[1]] = output
     assert outputs is not None
     return outputs

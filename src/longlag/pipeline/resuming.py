@@ -10,8 +10,6 @@ from longlag.storage import atomic_write_text
 from longlag.training import Checkpoint
 from longlag.training.checkpoints import CheckpointFile
 
-__all__ = ["agree"]
-
 _FILE = "settings.json"
 
 

@@ -8,8 +8,6 @@ import numpy as np
 from longlag.batch import Batch
 from longlag.data import Preparation, SequenceData
 
-__all__ = ["Measure", "Score", "find_baseline", "repeated_inputs", "score"]
-
 
 @dataclass(frozen=True)
 class Measure:

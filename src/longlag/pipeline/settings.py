@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from longlag import cells
 from longlag.messages import GuidedError, Setting
 
-__all__ = ["BATCH", "LOOKED_AT", "UPDATES", "WINDOW", "Settings", "SettingsError"]
-
 WINDOW = 100
 """Steps of the stretches that a forecaster is trained on, unless the settings say otherwise."""
 

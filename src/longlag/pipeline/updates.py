@@ -10,8 +10,6 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPl
 
 from longlag.training import Schedule
 
-__all__ = ["OPTIMIZERS", "optimizer", "schedule"]
-
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,

@@ -22,8 +22,6 @@ from torch import Tensor
 from longlag.storage.atomic import atomic_write, previous_path
 from longlag.storage.trees import JSON
 
-__all__ = ["ArchiveError", "read_archive", "write_archive"]
-
 _FORMAT = 1
 _ENTRY = "longlag"
 _ZEROS = "0" * 64
@@ -84,7 +82,7 @@ def write_archive(
     ({'units': 2}, {'weight': tensor([1., 1.])})
     """
     data = _to_bytes(kind, document, tensors)
-    atomic_write(path, lambda file: _write_all(file, data), keep_previous=keep_previous)
+    atomic_write(path, lambda file: file.write(data), keep_previous=keep_previous)
 
 
 def read_archive(path: Path, kind: str) -> tuple[Any, dict[str, Tensor]]:
@@ -162,10 +160,6 @@ def _plain(name: str, tensor: Tensor) -> Tensor:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _write_all(file: Any, data: bytes) -> None:
-    file.write(data)
 
 
 def _header(path: Path, data: bytes) -> dict[str, Any]:

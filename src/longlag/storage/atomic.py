@@ -18,8 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_write", "atomic_write_text", "previous_path", "remove_leftovers"]
-
 
 def previous_path(path: Path) -> Path:
     """Where `atomic_write(path, ..., keep_previous=True)` keeps the file that it replaced.
@@ -31,7 +29,7 @@ def previous_path(path: Path) -> Path:
 
 
 def atomic_write(
-    path: Path, write: Callable[[BinaryIO], None], *, keep_previous: bool = False
+    path: Path, write: Callable[[BinaryIO], object], *, keep_previous: bool = False
 ) -> None:
     """Write a file so that at every instant `path` is the whole old file or the whole new one.
 
@@ -52,7 +50,7 @@ def atomic_write(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "answer"
-    ...     atomic_write(path, lambda file: file.write(b"42") and None)
+    ...     atomic_write(path, lambda file: file.write(b"42"))
     ...     path.read_bytes()
     b'42'
     """
@@ -94,18 +92,14 @@ def atomic_write_text(path: Path, text: str) -> None:
     ...     path.read_text(encoding="utf-8")
     '42'
     """
-
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    atomic_write(path, write)
+    atomic_write(path, lambda file: file.write(text.encode()))
 
 
 def _temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
 
-def _write_new(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def _write_new(path: Path, write: Callable[[BinaryIO], object]) -> None:
     # O_EXCL: a name that is already there is somebody else's. Mode 0o666 is cut down by the user's
     # umask, as open does.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)

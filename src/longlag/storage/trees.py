@@ -26,8 +26,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["JSON", "from_document", "to_document"]
-
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 _PAIRS: dict[type, str] = {dict: "$dict", OrderedDict: "$ordered", Counter: "$counter"}

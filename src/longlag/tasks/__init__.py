@@ -4,7 +4,7 @@ from longlag.batch import Batch
 from longlag.tasks.adding import Adding, Adding1997
 from longlag.tasks.base import Predict, Stream, Task
 from longlag.tasks.copy_memory import Copy
-from longlag.tasks.criteria import NOT_DUE, Criterion, Errors, Rule
+from longlag.tasks.criteria import Criterion, Errors, Rule
 from longlag.tasks.embedded_reber import EmbeddedReber
 from longlag.tasks.long_lag import LongLag, LongLagRandom
 from longlag.tasks.long_lag_trigger import LongLagTrigger
@@ -15,7 +15,6 @@ from longlag.tasks.training_criterion import TrainingCriterion
 from longlag.tasks.two_sequence import TwoSequence
 
 __all__ = [
-    "NOT_DUE",
     "Adding",
     "Adding1997",
     "Batch",

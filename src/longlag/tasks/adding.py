@@ -7,8 +7,7 @@ Rusch et al. 2022, "Long expressive memory for sequence modeling".
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from longlag.batch import Batch
 from longlag.tasks.arrays import check_integer, generator, padding
 from longlag.tasks.base import Task
-from longlag.tasks.criteria import Rule
+from longlag.tasks.criteria import WRONG_CLASSES_2013, Rule
 from longlag.tasks.training_criterion import TrainingCriterion
 
 # Below this length the first ten pairs reach beyond the first half, and the final pair, whose
@@ -71,12 +70,6 @@ def marked_pairs(
     return MarkedPairs(x, lengths, values[row, first], values[row, second])
 
 
-def pair_words(x: NDArray[np.float32]) -> list[str]:
-    """Pairs (T, 2) in words: +0.25 is unmarked, [+0.25] is marked 1, |+0.25| is marked -1."""
-    form = {0: "{:+.2f}", 1: "[{:+.2f}]", -1: "|{:+.2f}|"}
-    return [form[int(marker)].format(value) for value, marker in x]
-
-
 class PairTask(Task):
     """A task of (value, marker) pairs and one number at the end: its sizes and its words."""
 
@@ -84,16 +77,8 @@ class PairTask(Task):
 
     reduce: ClassVar = "last"
     kind: ClassVar = "regression"
-
-    @property
-    def input_size(self) -> int:
-        """C = 2: value and marker."""
-        return 2
-
-    @property
-    def output_size(self) -> int:
-        """D = 1."""
-        return 1
+    INPUT_SIZE: ClassVar = 2  # value and marker
+    OUTPUT_SIZE: ClassVar = 1
 
     @property
     def steps(self) -> int:
@@ -101,7 +86,9 @@ class PairTask(Task):
         return self.length
 
     def _words(self, x: NDArray[np.float32]) -> list[str]:
-        return pair_words(x)
+        """+0.25 is unmarked, [+0.25] is marked 1, |+0.25| is marked -1."""
+        form = {0: "{:+.2f}", 1: "[{:+.2f}]", -1: "|{:+.2f}|"}
+        return [form[int(marker)].format(value) for value, marker in x]
 
     def _answer(self, target: NDArray) -> str:
         return f"{target[0]:.3f}"
@@ -199,12 +186,7 @@ class Adding(PairTask):
     length: int = 100
 
     BASELINE: ClassVar = 1.0 / 6.0  # variance of the sum of two numbers uniform in [0, 1)
-    RULE: ClassVar = Rule(
-        tolerance=0.2,  # squared error 0.04
-        sequences=10_000,
-        wrong_below=Fraction(1, 100),
-        source="Pascanu, Mikolov & Bengio 2013",
-    )
+    RULE: ClassVar = replace(WRONG_CLASSES_2013, tolerance=0.2)  # squared error 0.04
 
     def __post_init__(self) -> None:
         check_integer("length", self.length, 2, "each half needs a step to mark")

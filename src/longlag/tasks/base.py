@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from longlag.batch import Batch
-from longlag.tasks.arrays import TEST, TRAIN, check_integer
+from longlag.tasks.arrays import TEST, TRAIN, check_integer, spell
 from longlag.tasks.criteria import Criterion, Errors, Rule, measure
 
 Predict = Callable[[NDArray[np.float32], "NDArray[np.int64] | None"], ArrayLike]
@@ -31,27 +31,30 @@ class Task(abc.ABC):
     """A problem that needs memory: endless sequences, their targets, and when it counts as learned.
 
     Attributes:
-        input_size: C, numbers per step.
-        output_size: D, outputs (classes) of the model.
+        input_size: C, numbers per step: `INPUT_SIZE`, where it is the same for all of a class.
+        output_size: D, outputs (classes) of the model: `OUTPUT_SIZE`, where it is the same for all.
         steps: T, the number of steps of a sequence; the smallest if it varies.
         reduce: "last" if the target is due at the end only, None if at every step.
         kind: "regression": squared error on real targets; "classification": class targets.
-        rule: the success criterion.
+        rule: the success criterion: `RULE`, where it is the same for all.
     """
 
     reduce: ClassVar[Literal["last"] | None]
     kind: ClassVar[Literal["regression", "classification"]]
+    INPUT_SIZE: ClassVar[int]
+    OUTPUT_SIZE: ClassVar[int]
     RULE: ClassVar[Rule]
+    SYMBOLS: ClassVar[Sequence[str]]
 
     @property
-    @abc.abstractmethod
     def input_size(self) -> int:
         """C, numbers per step."""
+        return self.INPUT_SIZE
 
     @property
-    @abc.abstractmethod
     def output_size(self) -> int:
         """D, outputs (classes) of the model."""
+        return self.OUTPUT_SIZE
 
     @property
     @abc.abstractmethod
@@ -67,9 +70,9 @@ class Task(abc.ABC):
     def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         """A batch for `purpose` (train or test), from `generator(seed, purpose, index)` alone."""
 
-    @abc.abstractmethod
     def _words(self, x: NDArray[np.float32]) -> list[str]:
-        """One word for each step of one sequence (T, C)."""
+        """One word for each step of one sequence (T, C): where steps are symbols, their names."""
+        return spell(x, self.SYMBOLS)
 
     @abc.abstractmethod
     def _answer(self, target: NDArray) -> str:
@@ -124,17 +127,15 @@ class Task(abc.ABC):
         """
         shape = (*target.shape[: 1 if self.reduce == "last" else 2], self.output_size)
         if np.shape(output) != shape:
+            where = "per sequence, read at its last step" if self.reduce else "at every step"
             raise ValueError(
                 f"output must have shape {shape}, got {np.shape(output)}; "
-                f"give {self.output_size} outputs {self._where()}"
+                f"give {self.output_size} outputs {where}"
             )
         return self._errors(np.asarray(output), target)
 
     def _errors(self, output: NDArray, target: NDArray) -> Errors:
         return Errors.of(output, target)
-
-    def _where(self) -> str:
-        return "per sequence, read at its last step" if self.reduce else "at every step"
 
     def correct(self, output: ArrayLike, target: NDArray) -> NDArray[np.bool_]:
         """Per sequence (N,): every error due is below the rule's tolerance."""
@@ -151,19 +152,20 @@ class Task(abc.ABC):
         Returns:
             Whether it is met, and what was measured.
         """
-        if sequences is None:
-            sequences = self.rule.sequences
-        count = check_integer("sequences", sequences, 1, "give the number of test sequences")
-        return self._judge(predict, self._test_batches(count, seed), self.rule)
+        return self._hold_against(self.rule, predict, seed, sequences)
+
+    def _hold_against(
+        self, rule: Rule, predict: Predict, seed: int, sequences: int | None
+    ) -> Criterion:
+        count = rule.sequences if sequences is None else sequences
+        count = check_integer("sequences", count, 1, "give the number of test sequences")
+        return self._judge(predict, self._test_batches(count, seed), rule)
 
     def _test_batches(self, sequences: int, seed: int) -> Iterator[Batch[NDArray]]:
-        size = self._portion()
+        numbers = self.steps * (self.input_size + self.output_size)
+        size = max(1, min(1000, _NUMBERS_AT_ONCE // numbers))
         for index, start in enumerate(range(0, sequences, size)):
             yield self.test_batch(min(size, sequences - start), seed, index)
-
-    def _portion(self) -> int:
-        numbers = self.steps * (self.input_size + self.output_size)
-        return max(1, min(1000, _NUMBERS_AT_ONCE // numbers))
 
     def _judge(self, predict: Predict, batches: Iterable[Batch[NDArray]], rule: Rule) -> Criterion:
         parts = [self.errors(predict(b.x, b.lengths), b.target) for b in batches]

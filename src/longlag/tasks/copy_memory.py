@@ -6,7 +6,6 @@ problem of Hochreiter & Schmidhuber 1997.
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from longlag.batch import Batch
 from longlag.tasks.arrays import check_integer, generator, one_hot
 from longlag.tasks.base import Task
-from longlag.tasks.criteria import Rule
+from longlag.tasks.criteria import WRONG_CLASSES_2013
 
 _HELD = 10
 _BLANK, _MARKER = 0, 9
@@ -59,25 +58,13 @@ class Copy(Task):
 
     reduce: ClassVar = None
     kind: ClassVar = "classification"
-    RULE: ClassVar = Rule(
-        tolerance=0.5,  # a wrong class is an error of 1
-        sequences=10_000,
-        wrong_below=Fraction(1, 100),
-        source="Pascanu, Mikolov & Bengio 2013",
-    )
+    INPUT_SIZE: ClassVar = 10  # blank, 8 symbols, marker
+    OUTPUT_SIZE: ClassVar = 9  # blank and 8 symbols
+    SYMBOLS: ClassVar = "_12345678?"
+    RULE: ClassVar = WRONG_CLASSES_2013
 
     def __post_init__(self) -> None:
         check_integer("delay", self.delay, 1, "give the blank's length plus one, such as 100")
-
-    @property
-    def input_size(self) -> int:
-        """C = 10: blank, 8 symbols, marker."""
-        return 10
-
-    @property
-    def output_size(self) -> int:
-        """D = 9: blank and 8 symbols."""
-        return 9
 
     @property
     def steps(self) -> int:
@@ -97,9 +84,6 @@ class Copy(Task):
         target = np.full((batch_size, self.steps), _BLANK, dtype=np.int64)
         target[:, -_HELD:] = held
         return Batch(one_hot(symbols, self.input_size), target, None)
-
-    def _words(self, x: NDArray[np.float32]) -> list[str]:
-        return ["_12345678?"[symbol] for symbol in x.argmax(axis=-1)]
 
     def _answer(self, target: NDArray) -> str:
         return " ".join(str(symbol) for symbol in target[-_HELD:])

@@ -9,8 +9,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# A class target of this value says that no error is due there (a float target says it by NaN).
-NOT_DUE = -100
+from longlag.batch import IGNORED_CLASS
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,15 @@ class Rule:
         share = "no sequence" if self.wrong_below is None else f"less than {self.wrong_below}"
         mean = "" if math.isinf(self.mean_error_below) else f", mean < {self.mean_error_below:g}"
         return f"{share} wrong at |error| < {self.tolerance:g}{mean}; {self.source}"
+
+
+WRONG_CLASSES_2013 = Rule(
+    tolerance=0.5,  # a wrong class is an error of 1
+    sequences=10_000,
+    wrong_below=Fraction(1, 100),
+    source="Pascanu, Mikolov & Bengio 2013",
+)
+"""Less than 1 % of 10,000 sequences have a wrong class."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class Errors:
         scores = np.asarray(output, dtype=np.float64)
         rows, width = len(target), math.prod(target.shape[1:])
         if np.issubdtype(target.dtype, np.integer):
-            due = np.not_equal(target, NOT_DUE)
+            due = np.not_equal(target, IGNORED_CLASS)
             right = (scores.argmax(axis=-1) == target) & np.isfinite(scores).all(axis=-1)
             value = np.where(due, ~right, False).astype(np.float64)
         else:

@@ -76,6 +76,8 @@ class EmbeddedReber(Task):
     reduce: ClassVar = None
     kind: ClassVar = "regression"
     SYMBOLS: ClassVar = ("B", "T", "P", "S", "X", "V", "E")
+    INPUT_SIZE: ClassVar = len(SYMBOLS)
+    OUTPUT_SIZE: ClassVar = len(SYMBOLS)
     STRINGS: ClassVar = 256  # training strings, and as many test strings (section 5.1)
     RULE: ClassVar = Rule(
         tolerance=0.5,  # a step whose most active outputs are not the legal ones is an error of 1
@@ -85,16 +87,6 @@ class EmbeddedReber(Task):
 
     def __post_init__(self) -> None:
         check_integer("pair", self.pair, 0, "number the pairs of data sets 0, 1, 2")
-
-    @property
-    def input_size(self) -> int:
-        """C = 7 symbols."""
-        return 7
-
-    @property
-    def output_size(self) -> int:
-        """D = 7 symbols."""
-        return 7
 
     @property
     def steps(self) -> int:
@@ -174,9 +166,6 @@ class EmbeddedReber(Task):
         least_legal = np.where(legal, output, np.inf).min(axis=-1)
         most_other = np.where(legal, -np.inf, output).max(axis=-1)
         return Errors(np.where(due, ~(least_legal > most_other), False).astype(np.float64), due)
-
-    def _words(self, x: NDArray[np.float32]) -> list[str]:
-        return spell(x, self.SYMBOLS)
 
     def _answer(self, target: NDArray) -> str:
         return spell(target, self.SYMBOLS)[-1]

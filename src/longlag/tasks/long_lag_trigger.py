@@ -53,6 +53,7 @@ class LongLagTrigger(Task):
 
     reduce: ClassVar = "last"
     kind: ClassVar = "regression"
+    OUTPUT_SIZE: ClassVar = 2  # x and y
     TRIGGER_PROBABILITY: ClassVar = 0.1  # section 5.2, task 2c
     RULE: ClassVar = Rule(
         tolerance=0.2,
@@ -68,11 +69,6 @@ class LongLagTrigger(Task):
     def input_size(self) -> int:
         """C = p + 4 symbols."""
         return self.p + 4
-
-    @property
-    def output_size(self) -> int:
-        """D = 2: x and y."""
-        return 2
 
     @property
     def steps(self) -> int:

@@ -8,7 +8,7 @@ introduced the fixed permutation of the pixels.
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,6 @@ from longlag.tasks.base import Predict, Task
 from longlag.tasks.criteria import Criterion, Rule
 
 _PERMUTATION, _SPLIT = 0, 1
-
-
-class _Digits(NamedTuple):
-    train: Batch[NDArray]
-    test: Batch[NDArray]
 
 
 @dataclass(frozen=True)
@@ -67,6 +62,7 @@ class SequentialDigits(Task):
 
     reduce: ClassVar = "last"
     kind: ClassVar = "classification"
+    OUTPUT_SIZE: ClassVar = 10
     TEST_SHARE: ClassVar = Fraction(1, 5)
     WRONG_BELOW: ClassVar = Fraction(5, 100)
 
@@ -79,11 +75,6 @@ class SequentialDigits(Task):
     def input_size(self) -> int:
         """C = 1 (pixels) or 8 (rows)."""
         return 1 if self.order == "pixels" else 8
-
-    @property
-    def output_size(self) -> int:
-        """D = 10 classes."""
-        return 10
 
     @property
     def steps(self) -> int:
@@ -103,15 +94,16 @@ class SequentialDigits(Task):
     @property
     def train(self) -> Batch[NDArray]:
         """The whole training set."""
-        return self._digits.train
+        return self._digits[0]
 
     @property
     def test(self) -> Batch[NDArray]:
         """The whole test set."""
-        return self._digits.test
+        return self._digits[1]
 
     @cached_property
-    def _digits(self) -> _Digits:
+    def _digits(self) -> tuple[Batch[NDArray], Batch[NDArray]]:
+        """The training set and the test set."""
         images, classes = _load()
         if self.permuted:
             images = images[:, generator(0, DATA_SET, _PERMUTATION).permutation(64)]
@@ -121,10 +113,7 @@ class SequentialDigits(Task):
         for digit in range(10):
             members = rng.permutation(np.flatnonzero(classes == digit))
             is_test[members[: int(self.TEST_SHARE * len(members))]] = True
-        return _Digits(
-            Batch(x[~is_test], classes[~is_test], None),
-            Batch(x[is_test], classes[is_test], None),
-        )
+        return Batch(x[~is_test], classes[~is_test]), Batch(x[is_test], classes[is_test])
 
     def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         data = self.train if purpose == TRAIN else self.test

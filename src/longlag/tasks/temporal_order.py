@@ -6,16 +6,15 @@ Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longlag.batch import Batch
-from longlag.tasks.arrays import check_choice, check_integer, generator, one_hot, padding, spell
+from longlag.tasks.arrays import check_choice, check_integer, generator, one_hot, padding
 from longlag.tasks.base import Task
-from longlag.tasks.criteria import Rule
+from longlag.tasks.criteria import WRONG_CLASSES_2013, Rule
 from longlag.tasks.training_criterion import TrainingCriterion
 
 
@@ -62,6 +61,7 @@ class TemporalOrder1997(Task):
     POSITIONS: ClassVar = {2: ((10, 20), (50, 60)), 3: ((10, 20), (33, 43), (66, 76))}
     LENGTHS: ClassVar = (100, 110)
     SYMBOLS: ClassVar = ("a", "b", "c", "d", "X", "Y", "E", "B")
+    INPUT_SIZE: ClassVar = len(SYMBOLS)
     RULE: ClassVar = Rule(
         tolerance=0.3,
         sequences=2000,
@@ -72,11 +72,6 @@ class TemporalOrder1997(Task):
 
     def __post_init__(self) -> None:
         check_choice("keys", self.keys, (2, 3))
-
-    @property
-    def input_size(self) -> int:
-        """C = 8 symbols."""
-        return 8
 
     @property
     def output_size(self) -> int:
@@ -109,9 +104,6 @@ class TemporalOrder1997(Task):
         symbols[padding(lengths, longest)] = -1
         target = one_hot(number[:, None], self.output_size)[:, 0]
         return Batch(one_hot(symbols, self.input_size), target, lengths)
-
-    def _words(self, x: NDArray[np.float32]) -> list[str]:
-        return spell(x, self.SYMBOLS)
 
     def _answer(self, target: NDArray) -> str:
         keys = _order(np.array([target.argmax()]), self.keys)[0]
@@ -155,27 +147,14 @@ class TemporalOrder(Task):
     reduce: ClassVar = "last"
     kind: ClassVar = "classification"
     SYMBOLS: ClassVar = ("A", "B", "c", "d", "e", "f")
-    RULE: ClassVar = Rule(
-        tolerance=0.5,  # a wrong class is an error of 1
-        sequences=10_000,
-        wrong_below=Fraction(1, 100),
-        source="Pascanu, Mikolov & Bengio 2013",
-    )
+    INPUT_SIZE: ClassVar = len(SYMBOLS)
+    OUTPUT_SIZE: ClassVar = 4
+    RULE: ClassVar = WRONG_CLASSES_2013
 
     def __post_init__(self) -> None:
         check_integer("length", self.length, 10, "each key needs a tenth of the steps")
         if self.longest is not None:
             check_integer("longest", self.longest, self.length, "give at least `length`, or None")
-
-    @property
-    def input_size(self) -> int:
-        """C = 6 symbols."""
-        return 6
-
-    @property
-    def output_size(self) -> int:
-        """D = 4 classes."""
-        return 4
 
     @property
     def steps(self) -> int:
@@ -196,9 +175,6 @@ class TemporalOrder(Task):
         symbols[padding(lengths, steps)] = -1
         x = one_hot(symbols, self.input_size)
         return Batch(x, number, None if self.longest is None else lengths)
-
-    def _words(self, x: NDArray[np.float32]) -> list[str]:
-        return spell(x, self.SYMBOLS)
 
     def _answer(self, target: NDArray) -> str:
         return ("AA", "AB", "BA", "BB")[int(target)]

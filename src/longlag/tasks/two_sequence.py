@@ -69,6 +69,8 @@ class TwoSequence(Task):
 
     reduce: ClassVar = "last"
     kind: ClassVar = "regression"
+    INPUT_SIZE: ClassVar = 1
+    OUTPUT_SIZE: ClassVar = 1
     INPUT_VARIANCE: ClassVar = 0.2
     TARGET_VARIANCE: ClassVar = 0.1
     TARGETS: ClassVar = {"3a": (1.0, 0.0), "3b": (1.0, 0.0), "3c": (0.2, 0.8)}
@@ -86,16 +88,6 @@ class TwoSequence(Task):
             raise ValueError(
                 f"informative must be at most length = {self.length}, got {self.informative}; {fix}"
             )
-
-    @property
-    def input_size(self) -> int:
-        """C = 1."""
-        return 1
-
-    @property
-    def output_size(self) -> int:
-        """D = 1."""
-        return 1
 
     @property
     def steps(self) -> int:
@@ -130,9 +122,7 @@ class TwoSequence(Task):
         """
         check_choice("stopping", stopping, ("ST2",) if self.variant == "3c" else ("ST1", "ST2"))
         rule = self.rule if stopping == "ST2" else self._rule(float("inf"))
-        count = rule.sequences if sequences is None else sequences
-        count = check_integer("sequences", count, 1, "give the number of test sequences")
-        return self._judge(predict, self._test_batches(count, seed), rule)
+        return self._hold_against(rule, predict, seed, sequences)
 
     def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         rng = generator(seed, purpose, index)

@@ -1,7 +1,7 @@
 """Training: `fit`, its options, its history and the ways it can end."""
 
-from longlag.batch import Batch
-from longlag.gradients.losses import IGNORED_CLASS, cross_entropy, mae, mse
+from longlag.batch import IGNORED_CLASS, Batch
+from longlag.gradients.losses import cross_entropy, mae, mse
 from longlag.training.batch import Sequences
 from longlag.training.errors import (
     CheckpointMismatchError,

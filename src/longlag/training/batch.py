@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longlag.batch import Batch
-from longlag.gradients.losses import IGNORED_CLASS
+from longlag.batch import IGNORED_CLASS, Batch
 
 __all__ = ["Sequences", "as_batch"]
 

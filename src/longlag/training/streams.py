@@ -13,8 +13,7 @@ from typing import Any, BinaryIO, Protocol, TypeAlias
 import numpy as np
 import torch
 
-from longlag.batch import Batch
-from longlag.gradients.losses import IGNORED_CLASS
+from longlag.batch import IGNORED_CLASS, Batch
 
 __all__ = ["Recording", "Recordings", "Streams"]
 

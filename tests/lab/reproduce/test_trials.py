@@ -12,9 +12,8 @@ from longlag.lab.reproduce import nets, trials
 from longlag.lab.reproduce.lag_table import ALONE, ENDS, ends_first
 from longlag.lab.reproduce.recipes import adam
 from longlag.lab.reproduce.temporal_order import LENGTHS, wrong_by_length
-from longlag.lab.reproduce.trials import Recipe, _Group, clip_each, count_weights, loss_of, train
+from longlag.lab.reproduce.trials import Recipe, _Group, clip_each, count_weights, error_of, train
 from longlag.tasks import (
-    Adding1997,
     Batch,
     Criterion,
     EmbeddedReber,
@@ -101,7 +100,7 @@ def test_a_trial_in_a_group_is_that_trial_on_its_own():
             output = model(
                 torch.from_numpy(batch.x[rows]), lengths=torch.from_numpy(batch.lengths[rows])
             )
-            loss_of(task)(output[None], torch.from_numpy(batch.target[rows])[None]).backward()
+            error_of(output[None], torch.from_numpy(batch.target[rows])[None]).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 0.01)
             optimizer.step()
         group.update(number)
@@ -153,10 +152,10 @@ def test_a_gradient_that_is_not_finite_becomes_zero_for_that_trial_only():
 def test_the_loss_counts_what_is_due():
     output = torch.tensor([[[1.0, 5.0], [2.0, 7.0]]])  # one trial, two sequences
     target = torch.tensor([[[0.0, float("nan")], [0.0, 6.0]]])
-    assert loss_of(Adding1997())(output, target) == pytest.approx(0.5 * (1 + 4 + 1) / 2)
+    assert error_of(output, target) == pytest.approx(0.5 * (1 + 4 + 1) / 2)
     scores, classes = torch.randn(2, 3, 4), torch.tensor([[0, 1, -100], [2, 3, 0]])
     each = nn.functional.cross_entropy(scores.flatten(0, 1), classes.flatten(), reduction="none")
-    torch.testing.assert_close(loss_of(TemporalOrder())(scores, classes), each.sum() / 3)
+    torch.testing.assert_close(error_of(scores, classes), each.sum() / 3)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +208,7 @@ def test_every_family_takes_every_task(name, task):
 
 def test_omega_is_part_of_the_gradient():
     task = TemporalOrder(20)
-    make = functools.partial(Recipe, nets.elman_2013("smart tanh", 20), adam(0.01), 2)
+    make = functools.partial(Recipe, nets.elman_2013(20), adam(0.01), 2)
     plain, with_omega = (
         _Group.begin(task, make(omega=each), 2, 0) for each in (None, ll.Omega(4.0))
     )
@@ -221,13 +220,13 @@ def test_omega_is_part_of_the_gradient():
 
 
 def test_smart_tanh_is_sparse_with_radius_095():
-    layer = nets.elman_2013("smart tanh")(TemporalOrder(50), None, 0).layer
+    layer = nets.elman_2013()(TemporalOrder(50), None, 0).layer
     assert ((layer.weight_hh != 0).sum(1) == 15).all()
     assert ll.init.spectral_radius(layer.weight_hh.detach()) == pytest.approx(0.95, rel=1e-4)
 
 
 def test_wrong_sequences_are_counted_at_every_length():
-    model = nets.elman_2013("basic tanh", 5)(TemporalOrder(50), None, 0)
+    model = nets.elman_2013(20)(TemporalOrder(50), None, 0)
     found = wrong_by_length(model, 20)
     assert list(found) == [str(length) for length in LENGTHS]
     assert all(0 < wrong <= 20 for wrong in found.values())  # four classes, nothing learned
@@ -235,7 +234,7 @@ def test_wrong_sequences_are_counted_at_every_length():
 
 
 def test_a_task_of_classes_is_looked_at_by_its_wrong_sequences():
-    recipe = Recipe(nets.elman_2013("sigmoid", 3), adam(0.01), batch_size=2)
+    recipe = Recipe(nets.elman_2013(15), adam(0.01), batch_size=2)
     outcome, _ = train(TemporalOrder(20), recipe, 1, 2)
     assert outcome.measure == "share of wrong sequences"
     assert all(0 <= value <= 1 for _, *values in outcome.curve for value in values)

@@ -1,11 +1,10 @@
 """Whether a result is right: the gate that every time has to pass."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
-
-__all__ = ["TOLERANCE", "Difference", "largest_difference"]
 
 TOLERANCE = 5e-5
 """Largest difference from the float64 reference, as a share of the tensor's largest number.
@@ -40,17 +39,14 @@ def largest_difference(found: Mapping[str, Tensor], right: Mapping[str, Tensor])
         found: output, and gradients by parameter unless only the output was computed.
         right: output and all gradients, float64.
     """
-    worst = Difference("", -1.0)
     wanted = ("output",) if set(found) == {"output"} else tuple(right)
-    for name in wanted:
-        if name not in found or found[name].shape != right[name].shape:
-            return Difference(name, float("inf"))
-        reference = right[name]
-        scale = float(reference.abs().max())
-        distance = float((found[name].double() - reference).abs().max())
-        here = Difference(name, distance / scale if scale else distance)
-        if not here.value <= worst.value:  # NaN is worse than all
-            worst = here
-            if here.value != here.value:
-                return worst
-    return worst
+    differences = [Difference(name, _distance(found.get(name), right[name])) for name in wanted]
+    return max(differences, key=lambda each: math.inf if math.isnan(each.value) else each.value)
+
+
+def _distance(found: Tensor | None, right: Tensor) -> float:
+    """The largest difference, as a share of the largest number of what is right."""
+    if found is None or found.shape != right.shape:
+        return math.inf
+    scale, distance = right.abs().max(), (found.double() - right).abs().max()
+    return float(distance / scale if scale else distance)

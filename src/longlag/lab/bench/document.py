@@ -17,8 +17,6 @@ from longlag.lab.bench.results import Peaks, Result
 from longlag.lab.bench.table import megabytes, milliseconds, percent, ratio, ratio_only, title
 from longlag.storage import atomic_write_text
 
-__all__ = ["as_json", "document", "markdown", "versions", "write_tables"]
-
 FIRST, LAST = "<!-- results -->", "<!-- end of results -->"
 """The lines of a Markdown file between which the tables go."""
 
@@ -79,12 +77,11 @@ def markdown(run: dict[str, Any]) -> str:
         )
         flops = "unknown" if each["flops"] is None else f"{each['flops'] / 1e9:.1f} GFLOP/s"
         lines += [f"{each['threads']} thread(s): peak {flops}; one thread reads {rates}.", ""]
-    groups = dict.fromkeys((each.threads, each.pass_name) for each in results)
-    for threads, pass_name in groups:
-        chosen = [
-            each for each in results if (each.threads, each.pass_name) == (threads, pass_name)
-        ]
-        lines += [f"### {title(pass_name, threads)}", "", *_table(chosen), ""]
+    groups: dict[tuple[str, int], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.pass_name, result.threads), []).append(result)
+    for group, members in groups.items():
+        lines += [f"### {title(*group)}", "", *_table(members), ""]
     return "\n".join(lines)
 
 

@@ -1,9 +1,8 @@
 """The figure of a run: how many times longlag's time the best peer takes."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -12,8 +11,6 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from longlag.lab.bench.results import Result
 from longlag.lab.bench.table import title
 from longlag.storage import atomic_write
-
-__all__ = ["draw", "write_figure"]
 
 _COLOURS = {
     "torch.nn": "#d55e00",
@@ -105,10 +102,5 @@ def write_figure(path: Path, results: Sequence[Result]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    image = io.BytesIO()
-    draw(results).savefig(image, format=path.suffix[1:].lower(), dpi=150)
-
-    def write(file: BinaryIO) -> None:
-        file.write(image.getvalue())
-
-    atomic_write(path, write)
+    figure, suffix = draw(results), path.suffix[1:].lower()
+    atomic_write(path, lambda file: figure.savefig(file, format=suffix, dpi=150))

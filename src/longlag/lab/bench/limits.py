@@ -16,8 +16,6 @@ summed over the steps, and shared by the threads as far as there are sequences t
 from longlag.lab.bench.machine import bandwidth, peak_flops
 from longlag.lab.bench.problem import Problem
 
-__all__ = ["LATENCY", "least_seconds", "scan_flops"]
-
 LATENCY = 25e-9
 """Seconds from one step to the next that nothing can hide."""
 

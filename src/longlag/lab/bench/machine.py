@@ -18,8 +18,6 @@ from llvmlite import ir
 from longlag.scan.cpu.builder import I64, Code
 from longlag.scan.cpu.target import compile_functions, host
 
-__all__ = ["bandwidth", "describe", "peak_flops"]
-
 _CHAINS = 12
 """Independent sums: more than the latency of an addition times the additions a cycle."""
 _SECONDS = 0.02

@@ -12,8 +12,6 @@ from longlag.lab.bench.problem import Problem
 from longlag.lab.bench.results import Result, Timing
 from longlag.lab.bench.timing import Effort, Samples, in_turns, quartiles
 
-__all__ = ["contenders", "measure"]
-
 Prepare = Callable[[Problem, str], Contender]
 
 _SCAN = "longlag scan"
@@ -65,7 +63,7 @@ def measure(
     if OURS not in ready:
         return Result(problem.row, pass_name, threads, backend, skipped=skipped, differs=differs)
     calls = {name: contender.call for name, contender in ready.items()}
-    if pass_name == "forward" and _has_product(problem):
+    if pass_name == "forward" and problem.layer.recurrence.dense_gates:
         scan = prepare(OURS, problem, "scan")
         difference = largest_difference(scan.result(scan.call()), problem.reference)
         if difference.accepted:
@@ -88,10 +86,6 @@ def measure(
         least_seconds(problem, pass_name, threads),
         _of_peak(problem, threads, samples.get(_SCAN)),
     )
-
-
-def _has_product(problem: Problem) -> bool:
-    return bool(problem.layer.recurrence.dense_gates)
 
 
 def _of_peak(problem: Problem, threads: int, scan: Samples | None) -> float | None:

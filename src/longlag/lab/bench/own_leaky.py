@@ -5,8 +5,6 @@ h_t = (1 - a) h_{t-1} + a tanh(U x_t + W h_{t-1} + b)
 
 from longlag.recurrence import Cell, UnitParameter, tanh
 
-__all__ = ["LEAK", "OwnLeaky"]
-
 LEAK = 0.1
 
 

@@ -12,8 +12,6 @@ from longlag.lab.bench.own_leaky import LEAK, OwnLeaky
 from longlag.lab.bench.rows import Row
 from longlag.layers import GRU, LSTM, Elman, Leaky, Recurrent
 
-__all__ = ["Problem"]
-
 _LAYERS: dict[str, Callable[..., Recurrent]] = {
     "elman": Elman,
     "lstm": LSTM,

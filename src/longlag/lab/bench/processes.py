@@ -16,8 +16,6 @@ from longlag.lab.bench.results import Peaks, Result
 from longlag.lab.bench.rows import Row
 from longlag.lab.bench.timing import Effort
 
-__all__ = ["Work", "environment", "measured"]
-
 
 @dataclass(frozen=True)
 class Work:
@@ -67,26 +65,24 @@ def measured(work: Work) -> Iterator[Result | Peaks]:
     Raises:
         RuntimeError: the process ended before its work; what it said stands on standard error.
     """
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "longlag.lab.bench.worker"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(work.threads),
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(json.dumps(asdict(work)))
-        process.stdin.close()
-        for line in process.stdout:
-            given = json.loads(line)
-            if "peaks" in given:
-                yield Peaks(**given["peaks"])
-            else:
-                yield Result.from_dict(given["result"])
-        status = process.wait()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(asdict(work)))
+            process.stdin.close()
+            for line in process.stdout:
+                message = json.loads(line)
+                if "peaks" in message:
+                    yield Peaks(**message["peaks"])
+                else:
+                    yield Result.from_dict(message["result"])
+            status = process.wait()
+        finally:
+            process.kill()
     if status != 0:
         raise RuntimeError(
             f"the process that measured with {work.threads} thread(s) ended with status {status}"

@@ -9,8 +9,6 @@ from longlag.lab.bench.peers import OURS
 from longlag.lab.bench.rows import Row
 from longlag.lab.bench.timing import Quartiles, Samples, quartiles
 
-__all__ = ["Peaks", "Result", "Timing"]
-
 
 @dataclass(frozen=True)
 class Timing:
@@ -33,12 +31,10 @@ class Timing:
     @classmethod
     def of(cls, samples: Samples, ours: Samples, memory: int | None) -> "Timing":
         """From the turns of a contender and of longlag."""
-        if len(samples.seconds) == len(ours.seconds):
-            pairs = zip(samples.seconds, ours.seconds, strict=True)
-            ratios = [theirs / own for theirs, own in pairs]
-        else:  # one of the two is slow, and has one turn
-            median = quartiles(ours.seconds).median
-            ratios = [theirs / median for theirs in samples.seconds]
+        reference = ours.seconds
+        if len(samples.seconds) != len(reference):  # one of the two is slow, and has one turn
+            reference = [quartiles(reference).median] * len(samples.seconds)
+        ratios = [theirs / own for theirs, own in zip(samples.seconds, reference, strict=True)]
         return cls(
             quartiles(samples.seconds),
             len(samples.seconds),

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["CELLS", "PASSES", "ROWS", "Row", "quick", "select"]
-
 CELLS = ("elman", "lstm", "gru", "leaky", "own")
 """The cells by name; `own` is the leaky unit as a user declares it."""
 

@@ -1,14 +1,12 @@
 """The results in the terminal: a table for each pass and number of threads."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from rich.table import Table
 
-from longlag.lab.bench.check import Difference
 from longlag.lab.bench.peers import OURS
 from longlag.lab.bench.results import Result, Timing
-
-__all__ = ["megabytes", "milliseconds", "percent", "ratio", "ratio_only", "table", "title"]
 
 
 def title(pass_name: str, threads: int) -> str:
@@ -27,42 +25,41 @@ def table(results: Sequence[Result]) -> Table:
     """
     first = results[0]
     scan = first.pass_name == "forward"
-    found = Table(title=title(first.pass_name, first.threads))
+    columns = Table(title=title(first.pass_name, first.threads))
     for name in ("cell", "N, T, C, H"):
-        found.add_column(name, no_wrap=True)
-    names = ["longlag\nms", "of\nlimit", *(["scan\nof peak"] if scan else ["MB"])]
-    for name in names:
-        found.add_column(name, justify="right")
-    found.add_column("peer", no_wrap=True)
+        columns.add_column(name, no_wrap=True)
+    for name in ("longlag\nms", "of\nlimit", "scan\nof peak" if scan else "MB"):
+        columns.add_column(name, justify="right")
+    columns.add_column("peer", no_wrap=True)
     for name in ("ms", "ratio", "quartiles"):
-        found.add_column(name, justify="right", no_wrap=True)
-    for each in results:
-        _add(found, each, scan)
-    return found
+        columns.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        _add(columns, result, scan)
+    return columns
 
 
-def _add(found: Table, each: Result, scan: bool) -> None:
-    ours = each.timings.get(OURS)
-    sizes, _, note = each.row.sizes.partition(" (")
-    head = [each.row.cell, sizes, "-", "-", "-"]
-    lines = [
-        (name, milliseconds(timing), ratio_only(timing), ratio(timing))
-        for name, timing in each.peers.items()
-    ]
-    lines += [_differing(name, worst) for name, worst in each.differs.items()]
+def _add(columns: Table, result: Result, scan: bool) -> None:
+    """The lines of a result: longlag's numbers in the first, beside them one line a peer."""
+    ours = result.timings.get(OURS)
+    sizes, _, note = result.row.sizes.partition(" (")
+    numbers = ["-", "-", "-"]
     if ours is not None:
-        share = percent(each.scan_of_peak) if scan else megabytes(ours)
-        head[2:] = [milliseconds(ours), percent(each.of_limit), share]
-    heads = [head, ["", f"({note}" if note else "", "", "", ""]]
-    height = max(len(lines), 2 if note else 1)
-    for number in range(height):
-        left = heads[min(number, 1)] if number < 2 else [""] * len(head)
-        right = lines[number] if number < len(lines) else [""] * 4
-        found.add_row(*left, *right, end_section=number == height - 1)
-
-
-def _differing(name: str, worst: Difference) -> tuple[str, str, str, str]:
-    return (name, "[bold red]differs[/]", f"by {worst.value:.0e}", f"in {worst.tensor}")
+        share = percent(result.scan_of_peak) if scan else megabytes(ours)
+        numbers = [milliseconds(ours), percent(result.of_limit), share]
+    left = [[result.row.cell, sizes, *numbers]]
+    if note:
+        left.append(["", f"({note}"])
+    right = [
+        [name, milliseconds(timing), ratio_only(timing), ratio(timing)]
+        for name, timing in result.peers.items()
+    ]
+    right += [
+        [name, "[bold red]differs[/]", f"by {worst.value:.0e}", f"in {worst.tensor}"]
+        for name, worst in result.differs.items()
+    ]
+    for mine, theirs in zip_longest(left, right, fillvalue=[]):
+        columns.add_row(*mine, *[""] * (5 - len(mine)), *theirs)
+    columns.add_section()
 
 
 def milliseconds(timing: Timing) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import quantiles
 
-__all__ = ["Effort", "Quartiles", "Samples", "in_turns", "quartiles"]
-
 
 @dataclass(frozen=True)
 class Effort:

@@ -15,8 +15,6 @@ from longlag.lab.bench.problem import Problem
 from longlag.lab.bench.processes import Work
 from longlag.lab.bench.results import Peaks
 
-__all__ = ["main", "run"]
-
 _ARRAYS = (1 << 14, 1 << 18, 1 << 20, 1 << 22)
 """Bytes of the arrays whose bandwidth is put on record: 16 KB to 4 MB."""
 

@@ -1,7 +1,12 @@
 """The experiments of the papers, run again: what was published beside what comes out here."""
 
-from longlag.lab.reproduce.experiment import Effort, Experiment, Published, Row
-from longlag.lab.reproduce.outcome import Outcome
-from longlag.lab.reproduce.registry import EXPERIMENTS
+from longlag.lab.reproduce import adding, lag_2b, lag_2c, lag_table, now, reber, temporal_order
+from longlag.lab.reproduce.experiment import Effort, Experiment, Outcome, Published, Row
 
 __all__ = ["EXPERIMENTS", "Effort", "Experiment", "Outcome", "Published", "Row"]
+
+EXPERIMENTS: dict[str, Experiment] = {
+    each.EXPERIMENT.name: each.EXPERIMENT
+    for each in (lag_table, lag_2b, lag_2c, adding, temporal_order, reber, now)
+}
+"""All experiments, by name."""

@@ -6,8 +6,6 @@ from longlag.lab.reproduce.recipes import adam, trained
 from longlag.lab.reproduce.trials import Recipe
 from longlag.tasks import Adding1997
 
-__all__ = ["EXPERIMENT"]
-
 NETWORK = nets.cells_1997(
     4, 0.1, input_bias=(-3.0, -3.0, -6.0, -6.0), output_bias=(0.0, 0.0, 0.0, 0.0)
 )

@@ -2,19 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from longlag.lab.reproduce.experiment import Experiment
-from longlag.lab.reproduce.outcome import Outcome
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-__all__ = ["draw"]
+from longlag.lab.reproduce.experiment import Experiment, Outcome
 
 
-def draw(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> "Figure":
+def draw(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> Figure:
     """Two panels over the sequences presented, on a logarithmic axis; a colour each row.
 
     Left the share of trials that have succeeded; where a budget ended a row, a cross. Right what
@@ -25,9 +22,6 @@ def draw(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> "Figure":
         experiment: gives the title.
         outcomes: by name of the row.
     """
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
     if experiment.crossed:
         return _crossed(experiment, outcomes)
     rows = [(row, outcomes[row.name]) for row in experiment.rows if row.name in outcomes]
@@ -55,7 +49,7 @@ def draw(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> "Figure":
     return drawing
 
 
-def _succeeded(axes: "Axes", outcome: Outcome, colour: object, label: str) -> None:
+def _succeeded(axes: Axes, outcome: Outcome, colour: object, label: str) -> None:
     solved, last = outcome.solved, max(outcome.budget, 1)
     first = outcome.curve[0][0] if outcome.curve else 1
     steps = [min(first, *solved, last) if solved else min(first, last), *solved]
@@ -66,12 +60,8 @@ def _succeeded(axes: "Axes", outcome: Outcome, colour: object, label: str) -> No
     axes.step(steps, shares, where="post", color=colour, label=label)
 
 
-def _crossed(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> "Figure":
+def _crossed(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> Figure:
     """Tasks below one another, networks side by side; the darker, the fewer sequences it took."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
-
     names = [row.name.split(": ", 1) for row in experiment.rows if row.name in outcomes]
     tasks = list(dict.fromkeys(task for task, _ in names))
     networks = list(dict.fromkeys(network for _, network in names))

@@ -6,8 +6,6 @@ from longlag.lab.reproduce.recipes import adam, one_unit_run, trained
 from longlag.lab.reproduce.trials import Network, Recipe
 from longlag.tasks import LongLagRandom
 
-__all__ = ["EXPERIMENT"]
-
 TASK = LongLagRandom(100, at_end=True)
 FAILS = Published(0, None, "fails")
 AT_END = "error at the end only"
@@ -33,17 +31,14 @@ EXPERIMENT = Experiment(
             "BPTT, Adam", trained(TASK, _adam(nets.one_unit)), 20_000, 6_000,
             published=FAILS, differs="the LSTM's training",
         ),
-        Row(
-            "RTRL, rate 1", one_unit_run("rtrl", 100, 1.0, random_middle=True), 500_000, 20_000,
-            published=FAILS, needs="numba",
-        ),
-        Row(
-            "BPTT, rate 1", one_unit_run("bptt", 100, 1.0, random_middle=True), 500_000, 20_000,
-            published=FAILS, needs="numba",
-        ),
-        Row(
-            "CH, rate 1", one_unit_run("chunker", 100, 1.0, random_middle=True), 200_000, 20_000,
-            published=FAILS, needs="numba",
+        *(
+            Row(
+                f"{name}, rate 1", one_unit_run(method, 100, 1.0, random_middle=True), budget,
+                20_000, published=FAILS, needs="numba",
+            )
+            for name, method, budget in (
+                ("RTRL", "rtrl", 500_000), ("BPTT", "bptt", 500_000), ("CH", "chunker", 200_000),
+            )
         ),
     ),
 )  # fmt: skip

@@ -6,8 +6,6 @@ from longlag.lab.reproduce.recipes import adam, trained
 from longlag.lab.reproduce.trials import Recipe
 from longlag.tasks import LongLagTrigger
 
-__all__ = ["EXPERIMENT"]
-
 DIFFERS = (
     "Adam, rate 0.01, in place of gradient descent; gates and cells read the cells, not the gates"
 )

@@ -1,5 +1,7 @@
 """The table of 1997: long lag 2a by RTRL, BPTT, the chunker and LSTM."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from longlag.lab.reproduce import nets
@@ -7,8 +9,6 @@ from longlag.lab.reproduce.experiment import Experiment, Published, Row
 from longlag.lab.reproduce.recipes import adam, one_unit_run, trained
 from longlag.lab.reproduce.trials import Network, Recipe
 from longlag.tasks import Batch, LongLag
-
-__all__ = ["EXPERIMENT", "ends_first"]
 
 BUDGET = LongLag.BUDGET
 NEVER = Published(0, None, f"none in {BUDGET:,}")
@@ -28,6 +28,10 @@ def _one_unit(
     )  # fmt: skip
 
 
+def _adam(network: Network) -> Recipe:
+    return Recipe(network, adam(0.03, (0.9, 0.99)), check_every=10)
+
+
 def ends_first(batch: Batch, update: int) -> Batch:
     """A curriculum: whole sequences while the direct links learn alone, then their ends only.
 
@@ -43,9 +47,7 @@ def ends_first(batch: Batch, update: int) -> Batch:
 
 
 def _broken(name: str, network: Network, start: str) -> Row:
-    recipe = Recipe(
-        network, adam(0.03, (0.9, 0.99)), check_every=10, alone=ALONE, curriculum=ends_first
-    )
+    recipe = replace(_adam(network), alone=ALONE, curriculum=ends_first)
     return Row(
         f"BPTT, p = 100, {name}", trained(LongLag(100), recipe), 5_040, 5_040,
         differs=f"{start}; Adam, rate 0.03; the direct links alone for {ALONE:,} sequences, then "
@@ -78,18 +80,12 @@ EXPERIMENT = Experiment(
             "from sequence 10,001 on",
         ),
         Row(
-            "LSTM, p = 100", trained(
-                LongLag(100),
-                Recipe(nets.lstm_2a, adam(0.03, (0.9, 0.99)), check_every=10),
-            ),
-            20_000, 20_000, published=Published(100, 5_040), differs=ADAM,
+            "LSTM, p = 100", trained(LongLag(100), _adam(nets.lstm_2a)), 20_000, 20_000,
+            published=Published(100, 5_040), differs=ADAM,
         ),
         Row(
-            "BPTT, p = 100, Adam", trained(
-                LongLag(100),
-                Recipe(nets.one_unit, adam(0.03, (0.9, 0.99)), check_every=10),
-            ),
-            20_000, 0, differs="the LSTM's training, for the net of RTRL and BPTT",
+            "BPTT, p = 100, Adam", trained(LongLag(100), _adam(nets.one_unit)), 20_000, 0,
+            differs="the LSTM's training, for the net of RTRL and BPTT",
         ),
         _broken("latch", nets.latch(6.0), "own weight 6, 3 less on each input's weight"),
         _broken("latch, tanh", nets.latch_tanh(2.0), "a tanh unit, own weight 2"),

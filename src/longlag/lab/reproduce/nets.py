@@ -1,34 +1,32 @@
 """The networks: those of 1997, and those that one would take now."""
 
+import functools
 import math
+from typing import Any
 
 import torch
+from torch import nn
 
 import longlag.layers as ll
 from longlag.lab.reproduce.trials import Network
 from longlag.layers import SequenceModel, init
 from longlag.tasks import Task
 
-__all__ = [
-    "FAMILIES",
-    "cells_1997",
-    "elman_2013",
-    "family",
-    "latch",
-    "latch_tanh",
-    "lstm_2a",
-    "one_unit",
-]
-
-
 UNIFORM = init.Uniform(-0.2, 0.2)
 """The initial weights of tasks 2a and 2b."""
 
 
-def one_unit(task: Task, replicas: int | None, seed: int) -> SequenceModel:
+def one_unit(
+    task: Task, replicas: int | None, seed: int, *, activation: str = "sigmoid",
+    weight_ih: init.Initializer = UNIFORM, weight_hh: init.Initializer = UNIFORM,
+) -> SequenceModel:  # fmt: skip
     """The net of RTRL and BPTT in 1997: one logistic unit that feeds back to itself, direct links,
     no biases; (p + 2)^2 weights on tasks 2a and 2b."""
-    return _one_unit(task, replicas, seed, "sigmoid", UNIFORM, UNIFORM)
+    layer = ll.Elman(
+        task.input_size, 1, activation=activation, bias=False, weight_ih_init=weight_ih,
+        weight_hh_init=weight_hh, replicas=replicas, seed=seed + 1,
+    )  # fmt: skip
+    return _direct(task, layer, seed)
 
 
 def latch(w: float) -> Network:
@@ -38,31 +36,12 @@ def latch(w: float) -> Network:
     the unit is in balance at 1/2: with w > 4 it goes from above to near 1, from below to near 0.
     """
     lower = init.Uniform(UNIFORM.low - w / 2, UNIFORM.high - w / 2)
-
-    def make(task: Task, replicas: int | None, seed: int) -> SequenceModel:
-        return _one_unit(task, replicas, seed, "sigmoid", lower, init.Identity(w))
-
-    return make
+    return functools.partial(one_unit, weight_ih=lower, weight_hh=init.Identity(w))
 
 
 def latch_tanh(w: float) -> Network:
     """The same net with a tanh unit of own weight w: with w > 1 it has two stable states."""
-
-    def make(task: Task, replicas: int | None, seed: int) -> SequenceModel:
-        return _one_unit(task, replicas, seed, "tanh", UNIFORM, init.Identity(w))
-
-    return make
-
-
-def _one_unit(
-    task: Task, replicas: int | None, seed: int, activation: str,
-    weight_ih: init.Initializer, weight_hh: init.Initializer,
-) -> SequenceModel:  # fmt: skip
-    layer = ll.Elman(
-        task.input_size, 1, activation=activation, bias=False, weight_ih_init=weight_ih,
-        weight_hh_init=weight_hh, replicas=replicas, seed=seed + 1,
-    )  # fmt: skip
-    return _direct(task, layer, seed)
+    return functools.partial(one_unit, activation="tanh", weight_hh=init.Identity(w))
 
 
 def lstm_2a(task: Task, replicas: int | None, seed: int) -> SequenceModel:
@@ -76,10 +55,15 @@ def lstm_2a(task: Task, replicas: int | None, seed: int) -> SequenceModel:
 
 
 def _direct(task: Task, layer: ll.Recurrent, seed: int) -> SequenceModel:
-    return SequenceModel(
-        layer, task.output_size, reduce=task.reduce, direct=True, bias=False,
-        output_activation="sigmoid", readout_init=UNIFORM, seed=seed + 2,
+    """With direct links from input to output, logistic outputs, and no biases."""
+    return _model(
+        task, layer, seed, direct=True, bias=False, output_activation="sigmoid",
+        readout_init=UNIFORM,
     )  # fmt: skip
+
+
+def _model(task: Task, layer: ll.Recurrent, seed: int, **options: Any) -> SequenceModel:
+    return SequenceModel(layer, task.output_size, reduce=task.reduce, seed=seed + 2, **options)
 
 
 def cells_1997(
@@ -88,8 +72,6 @@ def cells_1997(
     *,
     input_bias: tuple[float, ...] | None = None,
     output_bias: tuple[float, ...] | None = None,
-    output_activation: str = "sigmoid",
-    direct: bool = False,
 ) -> Network:
     """Memory cells of 1997 with input and output gates, weights uniform in [-range_, range_].
 
@@ -97,13 +79,11 @@ def cells_1997(
         cells: how many, each a block of its own.
         range_: of the initial weights.
         input_bias, output_bias: initial biases of the gates, by cell; both None: no biases at all.
-        output_activation: of the outputs.
-        direct: whether the outputs read the inputs too.
     """
     biased = input_bias is not None or output_bias is not None
+    uniform = init.Uniform(-range_, range_)
 
     def make(task: Task, replicas: int | None, seed: int) -> SequenceModel:
-        uniform = init.Uniform(-range_, range_)
         layer = ll.LSTM1997(
             task.input_size, cells, bias=biased, weight_ih_init=uniform, weight_hh_init=uniform,
             replicas=replicas, seed=seed + 1,
@@ -112,44 +92,33 @@ def cells_1997(
             gates = layer.bias.detach().unflatten(-1, (3, cells))  # input, cell input, output
             for gate, values in ((0, input_bias), (2, output_bias)):
                 gates[..., gate, :] = torch.tensor(values or (0.0,) * cells)
-        return SequenceModel(
-            layer, task.output_size, reduce=task.reduce, bias=biased, direct=direct,
-            output_activation=output_activation, readout_init=uniform, seed=seed + 2,
-        )  # fmt: skip
+        return _model(
+            task, layer, seed, bias=biased, output_activation="sigmoid", readout_init=uniform
+        )
 
     return make
 
 
-def elman_2013(start: str, hidden: int = 50) -> Network:
-    """The network of Pascanu et al. for temporal order.
+def elman_2013(hidden: int = 50) -> Network:
+    """The network of Pascanu et al. for temporal order, from the weights they call "smart tanh".
+
+    15 recurrent weights a unit, with spectral radius 0.95; all others normal with deviation 0.01;
+    biases 0.
 
     Args:
-        start: the initial weights: ``"sigmoid"``: logistic units, normal with deviation 0.01;
-            ``"basic tanh"``: deviation 0.1; ``"smart tanh"``: 15 recurrent weights a unit, with
-            spectral radius 0.95, and 0.01 elsewhere. Biases are 0.
-        hidden: units.
+        hidden: units, >= 15.
     """
-    logistic, deviation = start == "sigmoid", 0.1 if start == "basic tanh" else 0.01
-    recurrent = (
-        init.SpectralRadius(0.95, init.Sparse(15))
-        if start == "smart tanh"
-        else init.Normal(deviation)
-    )
+    small, recurrent = init.Normal(0.01), init.SpectralRadius(0.95, init.Sparse(15))
 
     def make(task: Task, replicas: int | None, seed: int) -> SequenceModel:
         layer = ll.Elman(
-            task.input_size, hidden, activation="sigmoid" if logistic else "tanh",
-            weight_ih_init=init.Normal(deviation), weight_hh_init=recurrent, replicas=replicas,
-            seed=seed + 1,
+            task.input_size, hidden, weight_ih_init=small, weight_hh_init=recurrent,
+            replicas=replicas, seed=seed + 1,
         )  # fmt: skip
-        model = SequenceModel(
-            layer, task.output_size, reduce=task.reduce, readout_init=init.Normal(deviation),
-            seed=seed + 2,
-        )  # fmt: skip
-        with torch.no_grad():
-            bias = model.linear_readout.bias
-            assert bias is not None
-            bias.zero_()
+        model = _model(task, layer, seed, readout_init=small)
+        bias = model.linear_readout.bias
+        assert bias is not None
+        nn.init.zeros_(bias)
         return model
 
     return make
@@ -182,10 +151,8 @@ def family(name: str, hidden: int, *, symbols: bool = False) -> Network:
         else:
             gated = {"LSTM": ll.LSTM, "GRU": ll.GRU}[name]
             layer = gated(*sizes, bias_init=init.Chrono(steps), **options)
-        return SequenceModel(
-            layer, task.output_size, reduce=task.reduce, direct=symbols,
-            output_activation="sigmoid" if symbols else "identity", seed=seed + 2,
-        )  # fmt: skip
+        outputs = "sigmoid" if symbols else "identity"
+        return _model(task, layer, seed, direct=symbols, output_activation=outputs)
 
     return make
 

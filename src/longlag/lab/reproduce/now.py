@@ -1,31 +1,21 @@
 """What solves these tasks now: the same tasks, with the best recipe of each family."""
 
+from longlag import tasks
 from longlag.gradients import Omega
 from longlag.lab.reproduce import nets
 from longlag.lab.reproduce.experiment import Experiment, Row
 from longlag.lab.reproduce.recipes import adam, trained
 from longlag.lab.reproduce.trials import Recipe
-from longlag.tasks import (
-    Adding1997,
-    EmbeddedReber,
-    LongLag,
-    LongLagRandom,
-    LongLagTrigger,
-    Task,
-    TemporalOrder1997,
-)
-
-__all__ = ["EXPERIMENT"]
 
 HIDDEN = 32
 # name, task, sequences to an update, budget, quick budget
-TASKS: tuple[tuple[str, Task, int, int, int], ...] = (
-    ("2a, p = 100", LongLag(100), 1, 20_000, 6_000),
-    ("2b, p = 100", LongLagRandom(100, at_end=True), 8, 40_000, 8_000),
-    ("2c, q = p = 100", LongLagTrigger(100, 100), 8, 40_000, 8_000),
-    ("adding, T = 100", Adding1997(100), 16, 320_000, 80_000),
-    ("temporal order 6a", TemporalOrder1997(2), 8, 80_000, 16_000),
-    ("Reber grammar", EmbeddedReber(), 8, 160_000, 48_000),
+TASKS: tuple[tuple[str, tasks.Task, int, int, int], ...] = (
+    ("2a, p = 100", tasks.LongLag(100), 1, 20_000, 6_000),
+    ("2b, p = 100", tasks.LongLagRandom(100, at_end=True), 8, 40_000, 8_000),
+    ("2c, q = p = 100", tasks.LongLagTrigger(100, 100), 8, 40_000, 8_000),
+    ("adding, T = 100", tasks.Adding1997(100), 16, 320_000, 80_000),
+    ("temporal order 6a", tasks.TemporalOrder1997(2), 8, 80_000, 16_000),
+    ("Reber grammar", tasks.EmbeddedReber(), 8, 160_000, 48_000),
 )
 # name, family, rate, rate on task 2a, Omega
 FAMILIES: tuple[tuple[str, str, float, float, Omega | None], ...] = (
@@ -39,11 +29,11 @@ FAMILIES: tuple[tuple[str, str, float, float, Omega | None], ...] = (
 
 
 def _row(
-    task_name: str, task: Task, batch: int, budget: int, quick: int, name: str, family: str,
+    task_name: str, task: tasks.Task, batch: int, budget: int, quick: int, name: str, family: str,
     rate: float, rate_2a: float, omega: Omega | None,
 ) -> Row:  # fmt: skip
     # In 2a all 100 symbols are predicted, nearly all of them from the one before.
-    symbols = isinstance(task, LongLag)
+    symbols = isinstance(task, tasks.LongLag)
     rate = rate_2a if symbols else rate
     recipe = Recipe(
         nets.family(family, HIDDEN, symbols=symbols),

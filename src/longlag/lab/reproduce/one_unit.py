@@ -26,9 +26,7 @@ from typing import Any
 import numpy as np
 
 from longlag.lab.reproduce import one_unit_loops as loops
-from longlag.lab.reproduce.outcome import Outcome, Progress, spread
-
-__all__ = ["METHODS", "run"]
+from longlag.lab.reproduce.experiment import Outcome, Progress, spread
 
 METHODS = {"rtrl": loops.RTRL, "bptt": loops.BPTT, "chunker": loops.CHUNKER}
 """The ways to train, and what the loops call them."""

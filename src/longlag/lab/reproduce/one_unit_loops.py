@@ -15,8 +15,6 @@ import math
 import numpy as np
 from numba import njit, prange
 
-__all__ = ["BPTT", "CHECK_EVERY", "CHUNKER", "RTRL", "largest_error", "learn", "train"]
-
 RTRL, BPTT, CHUNKER = 0, 1, 2
 """The ways to train."""
 
@@ -33,9 +31,7 @@ _PER_LN2 = 1 / math.log(2)
 _LN2_FRONT = float.fromhex("0x1.62e42feep-1")  # its last bits are 0: times a whole number, exact
 _LN2_REST = 1.9082149292705877e-10
 _ROUND = 1.5 * 2.0**52  # added to a number, leaves its nearest whole number in the last bits
-_C12, _C11, _C10, _C9, _C8, _C7, _C6, _C5, _C4, _C3, _C2 = (
-    1 / math.factorial(k) for k in range(12, 1, -1)
-)
+_TAYLOR = tuple(1 / math.factorial(k) for k in range(12, -1, -1))  # of exp, the 12th power first
 
 # Without "reassoc": the sums with _ROUND are meant as they stand.
 _exactly = njit(error_model="numpy", fastmath={"contract", "nnan", "ninf", "nsz"})
@@ -51,18 +47,9 @@ def logistic(z):
     whole = shifted - _ROUND
     r = z - whole * _LN2_FRONT
     r = r - whole * _LN2_REST  # exp(z) = 2^whole exp(r), |r| <= ln(2) / 2
-    e = _C12 * r + _C11
-    e = e * r + _C10
-    e = e * r + _C9
-    e = e * r + _C8
-    e = e * r + _C7
-    e = e * r + _C6
-    e = e * r + _C5
-    e = e * r + _C4
-    e = e * r + _C3
-    e = e * r + _C2
-    e = e * r + 1.0
-    e = e * r + 1.0
+    e = 0.0
+    for coefficient in _TAYLOR:  # the compiler unrolls it
+        e = e * r + coefficient
     # The exponent of a float64 begins at bit 52.
     bits = np.float64(e).view(np.int64) + (np.float64(shifted).view(np.int64) << 52)
     return 1.0 / (1.0 + np.int64(bits).view(np.float64))

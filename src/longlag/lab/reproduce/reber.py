@@ -6,8 +6,6 @@ from longlag.lab.reproduce.recipes import adam, descent, trained
 from longlag.lab.reproduce.trials import Recipe
 from longlag.tasks import EmbeddedReber
 
-__all__ = ["EXPERIMENT"]
-
 CELLS = nets.cells_1997(4, 0.2, output_bias=(-1.0, -2.0, -3.0, -4.0))
 DIFFERS = "gates and cells read the cells, not the gates; one pair of data sets"
 

@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
-from longlag.lab.reproduce.experiment import Effort, Run
-from longlag.lab.reproduce.outcome import Outcome, Progress
+from longlag.lab.reproduce.experiment import Effort, Outcome, Progress, Run
 from longlag.lab.reproduce.trials import Recipe, train
 from longlag.layers import SequenceModel
 from longlag.tasks import Task
-
-__all__ = ["adam", "descent", "one_unit_run", "trained"]
 
 After = Callable[[Sequence[SequenceModel], Outcome, Effort], Outcome]
 
@@ -39,10 +36,7 @@ def trained(task: Task, recipe: Recipe, after: After | None = None) -> Run:
     """
 
     def run(trials: int, budget: int, effort: Effort, progress: Progress | None) -> Outcome:
-        outcome, models = train(
-            task, recipe, trials, budget, seed=effort.seed, sequences=effort.sequences,
-            progress=progress,
-        )  # fmt: skip
+        outcome, models = train(task, recipe, trials, budget, seed=effort.seed, progress=progress)
         return outcome if after is None else after(models, outcome, effort)
 
     return run

@@ -9,10 +9,7 @@ from rich.table import Table
 
 from longlag.lab.bench.document import versions
 from longlag.lab.bench.machine import describe
-from longlag.lab.reproduce.experiment import Effort, Experiment, Published, Row
-from longlag.lab.reproduce.outcome import Outcome
-
-__all__ = ["as_document", "markdown", "outcomes_of", "table"]
+from longlag.lab.reproduce.experiment import Effort, Experiment, Outcome, Published, Row
 
 _HEAD = ("row", "weights", "published", "here", "sequences", "budget", "time")
 _PACKAGES = ("longlag", "torch", "numpy", "numba")
@@ -33,12 +30,9 @@ def _cells(row: Row, outcome: Outcome | None) -> tuple[str, ...]:
 def _published(published: Published | None) -> str:
     if published is None:
         return "-"
-    parts = []
-    if published.percent is not None:
-        parts.append(f"{published.percent:g} %")
-    if published.sequences is not None:
-        parts.append(f"{published.sequences:,.0f}")
-    return ", ".join([*parts, *([published.text] if published.text else [])])
+    percent = "" if published.percent is None else f"{published.percent:g} %"
+    sequences = "" if published.sequences is None else f"{published.sequences:,.0f}"
+    return ", ".join(filter(None, (percent, sequences, published.text)))
 
 
 def _time(seconds: float) -> str:
@@ -126,13 +120,8 @@ def outcomes_of(document: Mapping[str, Any]) -> dict[str, Outcome]:
     """
     return {
         row["name"]: Outcome(
-            weights=row["weights"],
-            sequences=tuple(row["sequences"]),
-            budget=row["budget"],
-            seconds=row["seconds"],
-            curve=tuple(map(tuple, row["curve"])),
-            measure=row["measure"],
-            notes=row["notes"],
+            sequences=tuple(row["sequences"]), curve=tuple(map(tuple, row["curve"])),
+            **{name: row[name] for name in ("weights", "budget", "seconds", "measure", "notes")},
         )
         for row in document["rows"]
-    }
+    }  # fmt: skip

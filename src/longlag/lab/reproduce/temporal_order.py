@@ -8,14 +8,11 @@ import torch
 
 from longlag.gradients import Omega
 from longlag.lab.reproduce import nets
-from longlag.lab.reproduce.experiment import Effort, Experiment, Published, Row
-from longlag.lab.reproduce.outcome import Outcome
+from longlag.lab.reproduce.experiment import Effort, Experiment, Outcome, Published, Row
 from longlag.lab.reproduce.recipes import descent, trained
 from longlag.lab.reproduce.trials import Recipe
 from longlag.layers import SequenceModel
 from longlag.tasks import TemporalOrder
-
-__all__ = ["EXPERIMENT", "LENGTHS", "wrong_by_length"]
 
 TASK = TemporalOrder(50, longest=200)
 LENGTHS = (50, 100, 150, 200, 250, 500, 1000, 2000, 3000, 5000)
@@ -44,7 +41,7 @@ def wrong_by_length(model: SequenceModel, sequences: int, seed: int = 0) -> dict
 
 def _tested(models: Sequence[SequenceModel], outcome: Outcome, effort: Effort) -> Outcome:
     """With the sequences wrong at each length, of the trials that succeeded."""
-    sequences = effort.sequences or (1000 if effort.quick else 10_000)
+    sequences = 1000 if effort.quick else 10_000
     wrong = [
         None if solved is None else wrong_by_length(model, sequences, effort.seed)
         for model, solved in zip(models, outcome.sequences, strict=True)
@@ -55,7 +52,7 @@ def _tested(models: Sequence[SequenceModel], outcome: Outcome, effort: Effort) -
 
 def _row(name: str, clip: float | None, omega: Omega | None, published: Published | None) -> Row:
     recipe = Recipe(
-        nets.elman_2013("smart tanh"), descent(0.01), batch_size=BATCH, clip_norm=clip,
+        nets.elman_2013(), descent(0.01), batch_size=BATCH, clip_norm=clip,
         omega=omega, check_every=500,
     )  # fmt: skip
     return Row(

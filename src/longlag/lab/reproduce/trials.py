@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from longlag.batch import IGNORED_CLASS
 from longlag.gradients import BPTT, Omega
-from longlag.lab.reproduce.outcome import Outcome, Progress, spread
+from longlag.lab.reproduce.experiment import Outcome, Progress, spread
 from longlag.layers import SequenceModel
-from longlag.tasks import NOT_DUE, Batch, EmbeddedReber, Task
+from longlag.tasks import Batch, EmbeddedReber, Task
 from longlag.tasks.criteria import measure
-
-__all__ = ["Network", "Recipe", "clip_each", "count_weights", "loss_of", "train"]
 
 Network: TypeAlias = Callable[[Task, int | None, int], SequenceModel]
 """`network(task, replicas, seed)`: as many networks as trials; None for a single one."""
@@ -137,21 +136,19 @@ def train(
     return outcome, models
 
 
+@dataclass(eq=False)
 class _Group:
     """The networks of the trials that are still training, in one model."""
 
-    def __init__(
-        self,
-        task: Task,
-        recipe: Recipe,
-        seed: int,
-        trials: list[int],
-        model: SequenceModel,
-        added_weight: Tensor,
-    ) -> None:
-        self.task, self.recipe, self.seed, self.trials = task, recipe, seed, trials
-        self.model, self.added_weight = model, added_weight
-        self.loss, self.optimizer = loss_of(task), recipe.optimizer(model.parameters())
+    task: Task
+    recipe: Recipe
+    seed: int
+    trials: list[int]
+    model: SequenceModel
+    added_weight: Tensor
+
+    def __post_init__(self) -> None:
+        self.optimizer = self.recipe.optimizer(self.model.parameters())
 
     @classmethod
     def begin(cls, task: Task, recipe: Recipe, trials: int, seed: int) -> "_Group":
@@ -179,7 +176,7 @@ class _Group:
         method: Any = recipe.omega or BPTT()
         extra = {} if recipe.omega is None else {"update": number}
         method.accumulate(
-            self.model, x, target, self.loss, torch.Tensor.backward, lengths=lengths, **extra
+            self.model, x, target, error_of, torch.Tensor.backward, lengths=lengths, **extra
         )
         if number <= recipe.alone:
             for weight in (*self.model.layer.parameters(), self.model.linear_readout.weight):
@@ -250,42 +247,30 @@ def clip_each(parameters: Iterable[nn.Parameter], norm: float) -> None:
             gradient.masked_fill_(~finite.view(shape), 0.0)
 
 
-def loss_of(task: Task) -> Callable[[Tensor, Tensor], Tensor]:
-    """The error of a task, summed over outputs, steps and trials, on average over sequences.
+def error_of(output: Tensor, target: Tensor) -> Tensor:
+    """The error, summed over outputs, steps and trials, on average over sequences.
 
     Half the squared error where one is due, as in 1997; of classes the cross-entropy.
     """
-    if task.kind == "classification":
-
-        def of_classes(output: Tensor, target: Tensor) -> Tensor:
-            flat = output.reshape(-1, output.shape[-1])
-            total = nn.functional.cross_entropy(
-                flat, target.reshape(-1), ignore_index=NOT_DUE, reduction="sum"
-            )
-            return total / target.shape[1]
-
-        return of_classes
-
-    def of_numbers(output: Tensor, target: Tensor) -> Tensor:
+    if target.is_floating_point():
         error = (output - target).masked_fill(target.isnan(), 0.0)
         return 0.5 * error.square().sum() / target.shape[1]
-
-    return of_numbers
+    scores = output.reshape(-1, output.shape[-1])
+    total = nn.functional.cross_entropy(
+        scores, target.reshape(-1), ignore_index=IGNORED_CLASS, reduction="sum"
+    )
+    return total / target.shape[1]
 
 
 def _meets(task: Task, model: SequenceModel, seed: int, sequences: int | None) -> bool:
     """Whether a network meets the criterion; looks at a part first, which most that fail fail."""
-    predict = _predictor(model)
-    count = task.rule.sequences if sequences is None else sequences
-    if count >= 10 * PART and not task.success(predict, seed + 1, PART).success:
-        return False
-    return task.success(predict, seed, sequences).success
 
-
-def _predictor(model: SequenceModel) -> Callable[..., np.ndarray]:
     @torch.no_grad()
     def predict(x: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
         long = None if lengths is None else torch.from_numpy(lengths)
         return model(torch.from_numpy(x), lengths=long).numpy()
 
-    return predict
+    count = task.rule.sequences if sequences is None else sequences
+    if count >= 10 * PART and not task.success(predict, seed + 1, PART).success:
+        return False
+    return task.success(predict, seed, sequences).success

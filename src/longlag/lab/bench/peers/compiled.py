@@ -16,8 +16,6 @@ from longlag.lab.bench.peers.contender import Contender, NotApplicable, Unavaila
 from longlag.lab.bench.peers.loop import leaky_loop
 from longlag.lab.bench.problem import Problem
 
-__all__ = ["LONGEST", "SECONDS", "prepare"]
-
 LONGEST = 200
 """Steps of the longest sequence that is compiled."""
 
@@ -33,9 +31,7 @@ def prepare(problem: Problem, pass_name: str) -> Contender:
         raise Unavailable(f"torch.compile unrolls the loop; left out beyond T = {LONGEST}")
     compiled = torch.compile(leaky_loop, fullgraph=True, dynamic=False)
     parameters = dict(problem.layer.named_parameters())
-    contender = torch_contender(
-        problem, pass_name, lambda: compiled(problem.x, **parameters), parameters
-    )
+    contender = torch_contender(problem, pass_name, lambda: compiled(problem.x, **parameters))
     try:
         with _at_most(SECONDS):
             contender.call()

@@ -1,17 +1,13 @@
 """What every contender is: a call to time, and its result in the names of longlag's layer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longlag.lab.bench.problem import Problem
-
-__all__ = ["Contender", "NotApplicable", "Unavailable", "torch_contender"]
-
-Renamed = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 class NotApplicable(Exception):
@@ -42,8 +38,8 @@ def torch_contender(
     problem: Problem,
     pass_name: str,
     forward: Callable[[], Tensor],
-    parameters: Mapping[str, Tensor],
-    renamed: Renamed = dict,
+    module: nn.Module | None = None,
+    renamed: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
 ) -> Contender:
     """A contender of PyTorch operations.
 
@@ -52,10 +48,10 @@ def torch_contender(
         pass_name: "forward", without autograd, or "forward+backward", which pulls the problem's
             error back.
         forward: gives the output (N, T, H); what it has in the padding does not count.
-        parameters: by name, what gradients are taken for.
-        renamed: from gradients by those names to those by the names of longlag's layer.
+        module: has the parameters that gradients are taken for; None: longlag's layer.
+        renamed: from gradients by the module's names to those by the names of longlag's layer.
     """
-    names, tensors = tuple(parameters), tuple(parameters.values())
+    names, parameters = zip(*(module or problem.layer).named_parameters(), strict=True)
 
     def inference() -> Tensor:
         with torch.no_grad():
@@ -74,6 +70,6 @@ def torch_contender(
 
     def training() -> tuple[Tensor, tuple[Tensor, ...]]:
         output = forward()
-        return output, torch.autograd.grad(output, tensors, error)
+        return output, torch.autograd.grad(output, parameters, error)
 
     return Contender(problem, training, everything)

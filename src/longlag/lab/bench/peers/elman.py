@@ -4,8 +4,6 @@ from longlag.lab.bench.peers import ours
 from longlag.lab.bench.peers.contender import Contender, NotApplicable
 from longlag.lab.bench.problem import Problem
 
-__all__ = ["prepare"]
-
 
 def prepare(problem: Problem, pass_name: str) -> Contender:
     """The Elman layer; it is checked against the reference of its own equation."""

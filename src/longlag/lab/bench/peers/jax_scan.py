@@ -18,8 +18,6 @@ from longlag.lab.bench.own_leaky import LEAK
 from longlag.lab.bench.peers.contender import Contender
 from longlag.lab.bench.problem import Problem
 
-__all__ = ["prepare"]
-
 Step = Callable[[Any, Any, Any, Any], Any]
 
 

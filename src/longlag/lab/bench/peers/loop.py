@@ -11,8 +11,6 @@ from longlag.lab.bench.own_leaky import LEAK
 from longlag.lab.bench.peers.contender import Contender, NotApplicable, torch_contender
 from longlag.lab.bench.problem import Problem
 
-__all__ = ["leaky_loop", "prepare"]
-
 
 def leaky_loop(x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor) -> Tensor:
     """h_t = (1 - a) h_{t-1} + a tanh(U x_t + W h_{t-1} + b), step by step.
@@ -40,6 +38,4 @@ def prepare(problem: Problem, pass_name: str) -> Contender:
     if problem.row.cell not in ("leaky", "own") or problem.row.replicas is not None:
         raise NotApplicable("torch.nn has this cell")
     parameters = dict(problem.layer.named_parameters())
-    return torch_contender(
-        problem, pass_name, lambda: leaky_loop(problem.x, **parameters), parameters
-    )
+    return torch_contender(problem, pass_name, lambda: leaky_loop(problem.x, **parameters))

@@ -7,8 +7,6 @@ from longlag.lab.bench.peers.contender import Contender, torch_contender
 from longlag.lab.bench.problem import Problem
 from longlag.scan import Weights, scan
 
-__all__ = ["prepare"]
-
 
 def prepare(problem: Problem, pass_name: str) -> Contender:
     """The layer; for "scan" the recurrence alone, from a drive a = U x + b that is there already.
@@ -17,9 +15,8 @@ def prepare(problem: Problem, pass_name: str) -> Contender:
     """
     layer = problem.layer
     if pass_name != "scan":
-        parameters = dict(layer.named_parameters())
         return torch_contender(
-            problem, pass_name, lambda: layer(problem.x, lengths=problem.lengths)[0], parameters
+            problem, pass_name, lambda: layer(problem.x, lengths=problem.lengths)[0]
         )
     with torch.no_grad():
         drive = _drive(problem)

@@ -1,13 +1,11 @@
 """PackedSequence: torch.nn's way to read sequences of several lengths."""
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from longlag.lab.bench.peers.contender import Contender, NotApplicable, torch_contender
-from longlag.lab.bench.peers.torch_nn import named_as_ours, same_module
+from longlag.lab.bench.peers.contender import Contender, NotApplicable
+from longlag.lab.bench.peers.torch_nn import module_contender
 from longlag.lab.bench.problem import Problem
-
-__all__ = ["prepare"]
 
 
 def prepare(problem: Problem, pass_name: str) -> Contender:
@@ -15,19 +13,12 @@ def prepare(problem: Problem, pass_name: str) -> Contender:
     lengths = problem.lengths
     if lengths is None:
         raise NotApplicable("all sequences have one length")
-    module = same_module(problem)
 
-    def forward() -> Tensor:
+    def forward(module: nn.RNNBase) -> Tensor:
         packed = pack_padded_sequence(problem.x, lengths, batch_first=True, enforce_sorted=False)
         output, _ = pad_packed_sequence(
             module(packed)[0], batch_first=True, total_length=problem.row.steps
         )
         return output
 
-    return torch_contender(
-        problem,
-        pass_name,
-        forward,
-        dict(module.named_parameters()),
-        lambda gradients: named_as_ours(problem, gradients),
-    )
+    return module_contender(problem, pass_name, forward)

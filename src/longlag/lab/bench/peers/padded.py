@@ -3,14 +3,9 @@
 from longlag.lab.bench.peers.contender import Contender, NotApplicable, torch_contender
 from longlag.lab.bench.problem import Problem
 
-__all__ = ["prepare"]
-
 
 def prepare(problem: Problem, pass_name: str) -> Contender:
     """The same layer on the whole padded batch: what the lengths save."""
     if problem.lengths is None:
         raise NotApplicable("all sequences have one length")
-    layer = problem.layer
-    return torch_contender(
-        problem, pass_name, lambda: layer(problem.x)[0], dict(layer.named_parameters())
-    )
+    return torch_contender(problem, pass_name, lambda: problem.layer(problem.x)[0])

@@ -1,13 +1,13 @@
 """torch.nn.RNN, LSTM or GRU with the same weights; one module for each replica."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from longlag.lab.bench.peers.contender import Contender, NotApplicable, torch_contender
 from longlag.lab.bench.problem import Problem
 from longlag.layers import GRU, LSTM, Elman
-
-__all__ = ["named_as_ours", "prepare", "same_module"]
 
 
 def prepare(problem: Problem, pass_name: str) -> Contender:
@@ -16,18 +16,13 @@ def prepare(problem: Problem, pass_name: str) -> Contender:
         raise NotApplicable("torch.nn has no lengths but those of PackedSequence")
     if problem.row.replicas is not None:
         return _separate(problem, pass_name)
-    module = same_module(problem)
-    return torch_contender(
-        problem,
-        pass_name,
-        lambda: module(problem.x)[0],
-        dict(module.named_parameters()),
-        lambda gradients: named_as_ours(problem, gradients),
-    )
+    return module_contender(problem, pass_name, lambda module: module(problem.x)[0])
 
 
-def same_module(problem: Problem) -> nn.RNNBase:
-    """The module of torch.nn with the layer's weights.
+def module_contender(
+    problem: Problem, pass_name: str, forward: Callable[[nn.RNNBase], Tensor]
+) -> Contender:
+    """A contender that runs the module of torch.nn with the layer's weights.
 
     Raises:
         NotApplicable: torch.nn has no such cell.
@@ -36,10 +31,16 @@ def same_module(problem: Problem) -> nn.RNNBase:
         raise NotApplicable("torch.nn has no such cell")
     module = problem.layer.to_torch()
     assert isinstance(module, nn.RNNBase)
-    return module
+    return torch_contender(
+        problem,
+        pass_name,
+        lambda: forward(module),
+        module,
+        lambda gradients: _named_as_ours(problem, gradients),
+    )
 
 
-def named_as_ours(problem: Problem, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+def _named_as_ours(problem: Problem, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
     """Gradients of a module's parameters by the names of longlag's layer."""
     found = {
         "weight_ih": gradients["weight_ih_l0"],
@@ -72,7 +73,7 @@ def _separate(problem: Problem, pass_name: str) -> Contender:
         outputs, *gradients = (torch.stack(parts) for parts in zip(*found, strict=True))
         names = [name for name, _ in modules[0].named_parameters()]
         by_name = dict(zip(names, gradients, strict=True))
-        return {"output": outputs.detach(), **named_as_ours(problem, by_name)}
+        return {"output": outputs.detach(), **_named_as_ours(problem, by_name)}
 
     if pass_name == "forward":
         return Contender(problem, inference, lambda found: {"output": torch.stack(found)})
