@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from longlag.recurrence import Cell, Dense, activation, block_triangular
 from longlag.recurrence.wiring import numbers_of_steps
 
-__all__ = ["Clockwork"]
-
 
 @dataclass(frozen=True)
 class Clockwork(Cell):

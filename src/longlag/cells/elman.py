@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from longlag.recurrence import Cell, activation
 
-__all__ = ["Elman"]
-
 
 @dataclass(frozen=True)
 class Elman(Cell):

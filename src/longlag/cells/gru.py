@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 
 from longlag.recurrence import Cell, UnitParameter, sigmoid, tanh
 
-__all__ = ["GRU"]
-
 
 @dataclass(frozen=True)
 class GRU(Cell):

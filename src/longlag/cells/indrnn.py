@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from longlag.recurrence import Cell, Diagonal, Uniform, activation
 
-__all__ = ["IndRNN"]
-
 
 @dataclass(frozen=True)
 class IndRNN(Cell):

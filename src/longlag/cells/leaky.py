@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from longlag.recurrence import Absent, Cell, Dense, UnitParameter, activation
 
-__all__ = ["Leaky"]
-
 
 @dataclass(frozen=True)
 class Leaky(Cell):

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from longlag.recurrence import Cell, UnitParameter, sigmoid, tanh
 
-__all__ = ["LSTM"]
-
 
 @dataclass(frozen=True)
 class LSTM(Cell):

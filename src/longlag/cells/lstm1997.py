@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from longlag.recurrence import Absent, Cell, Dense, activation, sigmoid
 
-__all__ = ["LSTM1997"]
-
 
 @dataclass(frozen=True)
 class LSTM1997(Cell):

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from longlag.recurrence import Cell, Dense, activation
 from longlag.recurrence.wiring import numbers_of_steps
 
-__all__ = ["Skip"]
-
 
 @dataclass(frozen=True)
 class Skip(Cell):

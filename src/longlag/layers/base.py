@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from longlag.layers.to_torch_nn import to_torch
 
-__all__ = ["LayerPart", "RecurrentModule", "take_last"]
-
 
 class LayerPart(NamedTuple):
     """A single recurrent layer inside a module.

@@ -11,8 +11,6 @@ from longlag.layers.base import LayerPart, RecurrentModule, take_last
 from longlag.layers.checks import check_pair
 from longlag.layers.init import as_generator
 
-__all__ = ["Bidirectional", "BidirectionalState"]
-
 
 class BidirectionalState(NamedTuple):
     """The states of the two directions: after the last step, and after the first."""

@@ -11,8 +11,6 @@ from longlag import cells as built_in
 from longlag.recurrence import Cell
 from longlag.recurrence.arithmetic import NUMPY
 
-__all__ = ["build", "describe"]
-
 _BUILT_IN: Mapping[str, type[Cell]] = {name: getattr(built_in, name) for name in built_in.__all__}
 
 

@@ -9,18 +9,6 @@ from torch import Tensor
 
 from longlag.recurrence import Recurrence
 
-__all__ = [
-    "check_groups",
-    "check_input",
-    "check_lengths",
-    "check_pair",
-    "check_resets",
-    "check_stack_state",
-    "check_state",
-    "positive",
-    "probability",
-]
-
 
 def positive(argument: str, value: Any, least: int = 1) -> int:
     """A whole number >= 1, or ``least``."""

@@ -16,8 +16,6 @@ from longlag.layers.inputs import Inputs
 from longlag.layers.readout import ReadoutModule
 from longlag.layers.sequence_model import SequenceModel
 
-__all__ = ["Composition", "TorchRecurrent", "composition_of", "reduction_of", "unwrapped"]
-
 
 class TorchRecurrent:
     """A recurrent module of torch.nn, asked as one of longlag.

@@ -13,8 +13,6 @@ from longlag.layers.built_in import GRU, LSTM, Elman
 from longlag.layers.recurrent import Options, Recurrent
 from longlag.layers.stack import Stack
 
-__all__ = ["from_torch"]
-
 
 def from_torch(module: nn.RNNBase) -> RecurrentModule:
     """The same network as a longlag module, with copies of its weights.

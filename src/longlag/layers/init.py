@@ -17,20 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "Chrono",
-    "Glorot",
-    "Identity",
-    "Initializer",
-    "Normal",
-    "Orthogonal",
-    "Sparse",
-    "SpectralRadius",
-    "Uniform",
-    "spectral_radius",
-]
-
-
 LARGE = 400
 """Rows from which on a sparse matrix has its eigenvalues by iteration."""
 

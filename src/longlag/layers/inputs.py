@@ -9,8 +9,6 @@ from longlag.layers.checks import check_lengths, check_resets
 from longlag.layers.state_tree import map_tensors
 from longlag.scan import Schedule
 
-__all__ = ["Inputs"]
-
 
 class Inputs(NamedTuple):
     """The arguments of a recurrent model, batch first; R replicas put an R in front of each.

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from longlag.layers.init import Initializer, as_generator, initializer
 
-__all__ = ["OUTPUT_ACTIVATIONS", "STRETCH", "Readout", "ReadoutModule"]
-
 STRETCH = 1 << 12
 """Rows, sequences times steps, that are read out at once."""
 

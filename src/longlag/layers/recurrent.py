@@ -28,8 +28,6 @@ from longlag.scan import Weights, check_backend, register, scan
 from longlag.scan.connections import Entries, matrix_of
 from longlag.torch_private import transforms_active
 
-__all__ = ["Options", "Recurrent"]
-
 
 class Options(TypedDict, total=False):
     """What every recurrent layer takes beside its sizes; see :class:`Recurrent`."""

@@ -18,8 +18,6 @@ from longlag.layers.stack import Stack
 from longlag.recurrence import Cell
 from longlag.storage import ArchiveError, read_archive, write_archive
 
-__all__ = ["load", "load_with_metadata", "save"]
-
 _READOUTS: Mapping[str, type[ReadoutModule]] = {"Readout": Readout}
 _KNOWN = (SequenceModel, Stack, Bidirectional, Recurrent, *LAYERS.values(), *_READOUTS.values())
 _OWN = (SequenceModel, RecurrentModule, ReadoutModule)

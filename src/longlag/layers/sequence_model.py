@@ -13,8 +13,6 @@ from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.stack import Stack
 from longlag.layers.summary import Row, Summary
 
-__all__ = ["REDUCTIONS", "SequenceModel"]
-
 REDUCTIONS = (None, "last", "mean")
 """What ``reduce`` can be."""
 

@@ -9,8 +9,6 @@ from longlag.layers.init import Initializer, SpectralRadius
 from longlag.recurrence import Recurrence
 from longlag.scan.connections import Entries, blocks_left_out
 
-__all__ = ["draw_entries", "draw_values"]
-
 
 def draw_entries(
     recurrence: Recurrence, hidden: int, density: Any, generator: torch.Generator | None

@@ -11,8 +11,6 @@ from longlag.layers.base import LayerPart, RecurrentModule
 from longlag.layers.checks import check_stack_state, probability
 from longlag.layers.init import as_generator
 
-__all__ = ["Stack"]
-
 
 class Stack(RecurrentModule):
     """Recurrent modules one on another: each reads the output of the one below.

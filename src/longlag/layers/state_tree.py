@@ -5,8 +5,6 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["as_lists", "detached", "map_tensors", "tensors_of"]
-
 
 def tensors_of(tree: Any) -> Iterator[Tensor]:
     """The tensors of a state: of nested tuples, lists and dictionaries, in order."""

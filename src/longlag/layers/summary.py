@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from torch import nn
 
-__all__ = ["Row", "Summary"]
-
 
 @dataclass(frozen=True)
 class Row:

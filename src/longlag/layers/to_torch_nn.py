@@ -13,8 +13,6 @@ from torch import nn
 from longlag.cells import GRU, LSTM, Elman
 from longlag.recurrence import Cell
 
-__all__ = ["Convertible", "to_torch"]
-
 KINDS: Mapping[type, Any] = {Elman: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
 """What torch.nn has, by cell."""
 

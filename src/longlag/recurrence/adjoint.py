@@ -6,8 +6,6 @@ from longlag.recurrence.functions import Expression, relu, step
 from longlag.recurrence.program import Program, compile_program
 from longlag.recurrence.traced import Recurrence, real_symbol
 
-__all__ = ["derive_adjoint"]
-
 
 def derive_adjoint(recurrence: Recurrence) -> Program:
     r"""Derive the backward step.

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EXACT", "NUMPY"]
-
 
 def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-x))

@@ -9,8 +9,6 @@ from longlag.recurrence import latex
 from longlag.recurrence.trace import trace
 from longlag.recurrence.traced import Recurrence
 
-__all__ = ["Cell"]
-
 
 @functools.lru_cache(maxsize=256)
 def _traced(cell: "Cell") -> Recurrence:

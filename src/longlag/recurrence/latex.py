@@ -12,8 +12,6 @@ from longlag.recurrence.functions import Expression
 from longlag.recurrence.traced import CLOCK, Gate, Recurrence, real_symbol
 from longlag.recurrence.wiring import Dense, Pattern
 
-__all__ = ["render"]
-
 
 def render(recurrence: Recurrence, part: str = "all") -> str:
     """Write a recurrence as a lecture would.

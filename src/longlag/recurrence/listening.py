@@ -6,8 +6,6 @@ from longlag.recurrence.functions import Expression
 from longlag.recurrence.traced import Gate, Recurrence
 from longlag.recurrence.wiring import Absent
 
-__all__ = ["probed"]
-
 
 def probed(recurrence: Recurrence, joint: bool = False) -> Recurrence:
     r"""The same recurrence, with one more gate z^k per state, added to its new value.

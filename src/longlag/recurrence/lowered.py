@@ -15,8 +15,6 @@ from longlag.recurrence.residuals import Residuals, find_residuals
 from longlag.recurrence.traced import Recurrence, held
 from longlag.recurrence.wiring import Pattern
 
-__all__ = ["Drive", "Lowered", "Product", "lower"]
-
 
 class Drive(NamedTuple):
     """One drive of the update, in the order of ``drive_symbols``.

@@ -14,8 +14,6 @@ import sympy
 from longlag.recurrence import functions
 from longlag.recurrence.functions import Expression
 
-__all__ = ["ARITY", "DeclarationError", "Operation", "Program", "compile_program"]
-
 
 class DeclarationError(ValueError):
     """A recurrence is declared in a way that has no meaning; the message gives the fix."""

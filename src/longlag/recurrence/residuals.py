@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from longlag.recurrence.program import Operation, Program
 from longlag.recurrence.traced import Recurrence
 
-__all__ = ["Residuals", "find_residuals"]
-
 _DEAR = frozenset(("tanh", "sigmoid", "exp", "log", "sqrt", "sin", "cos"))
 
 

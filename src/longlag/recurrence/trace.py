@@ -13,8 +13,6 @@ from longlag.recurrence.program import DeclarationError
 from longlag.recurrence.traced import CLOCK, Gate, Recurrence, held, real_symbol
 from longlag.recurrence.wiring import Absent, Dense, Diagonal, Groups, UnitParameter, Wiring
 
-__all__ = ["trace"]
-
 RESERVED = ("weight_ih", "weight_hh", "weight_hh_diagonal", "bias")
 """Names of the layer's own parameters, which a unit parameter cannot take."""
 

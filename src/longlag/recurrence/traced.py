@@ -12,8 +12,6 @@ from longlag.recurrence.functions import Expression
 from longlag.recurrence.program import Program, compile_program
 from longlag.recurrence.wiring import Dense, Groups, Pattern, UnitParameter, Wiring
 
-__all__ = ["CLOCK", "Gate", "Recurrence", "Wire", "held", "real_symbol"]
-
 
 def real_symbol(name: str) -> sympy.Symbol:
     """The real symbol of a name such as ``pre.GATE``, ``state.NAME`` or ``unit.NAME``."""

@@ -5,21 +5,6 @@ from typing import Any, TypeAlias
 
 from longlag.recurrence.program import DeclarationError
 
-__all__ = [
-    "Absent",
-    "Dense",
-    "Diagonal",
-    "Groups",
-    "Initial",
-    "Pattern",
-    "Uniform",
-    "UnitParameter",
-    "Wiring",
-    "block_diagonal",
-    "block_triangular",
-    "numbers_of_steps",
-]
-
 
 @dataclass(frozen=True)
 class Uniform:

@@ -18,17 +18,6 @@ from torch import Tensor
 from longlag.scan.inputs import ScanInputs
 from longlag.torch_private import transforms_active
 
-__all__ = [
-    "BACKENDS",
-    "Backend",
-    "BackendWarning",
-    "Gradients",
-    "Run",
-    "Wanted",
-    "check_backend",
-    "choose",
-]
-
 _TABLE = {
     "reference": "longlag.scan.reference:Reference",
     "derived": "longlag.scan.derived:Derived",

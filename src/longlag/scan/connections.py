@@ -16,8 +16,6 @@ from torch import Tensor
 
 from longlag.recurrence import Recurrence
 
-__all__ = ["Entries", "blocks_left_out", "known_entries", "matrix_of", "stored_gradient"]
-
 _NUMBERS = itertools.count()
 _KNOWN: "weakref.WeakValueDictionary[str, Entries]" = weakref.WeakValueDictionary()
 

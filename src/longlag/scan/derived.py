@@ -30,8 +30,6 @@ from longlag.scan.reference import run_steps
 from longlag.scan.step import TorchStep, outer, times, torch_step
 from longlag.scan.trajectory import first_states, states_before
 
-__all__ = ["Derived"]
-
 BLOCK = 1 << 22
 """Numbers of pre-activations that are linearised at once: it bounds the scratch memory."""
 

@@ -22,8 +22,6 @@ from longlag.scan.inputs import (
 )
 from longlag.scan.reference import Reference
 
-__all__ = ["Scanned", "scan"]
-
 
 class Scanned(NamedTuple):
     """What a scan gives.

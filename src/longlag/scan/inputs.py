@@ -10,18 +10,6 @@ from torch import Tensor
 from longlag.recurrence import Recurrence
 from longlag.scan.connections import Entries
 
-__all__ = [
-    "FULL",
-    "ScanInputs",
-    "Schedule",
-    "Weights",
-    "drive_of",
-    "to_batch_first",
-    "to_time_first",
-    "unfolded",
-    "with_clock",
-]
-
 
 class Weights(NamedTuple):
     """The numbers of one layer; R replicas put an R in front of every shape.

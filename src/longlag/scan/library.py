@@ -15,8 +15,6 @@ from longlag.scan.connections import known_entries
 from longlag.scan.inputs import ScanInputs, Schedule, Weights
 from longlag.scan.trajectory import first_states, output_of
 
-__all__ = ["compiled_scan", "register"]
-
 _KNOWN: "weakref.WeakValueDictionary[str, Recurrence]" = weakref.WeakValueDictionary()
 
 

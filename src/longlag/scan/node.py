@@ -18,8 +18,6 @@ from longlag.scan.reference import Reference
 from longlag.scan.trajectory import output_of
 from longlag.torch_private import plain_apply, transforms_active
 
-__all__ = ["run"]
-
 
 def run(
     backend: Backend, inputs: ScanInputs, *, time_first: bool = True

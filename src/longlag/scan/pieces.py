@@ -12,8 +12,6 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Pieces", "Sums", "current"]
-
 
 class Sums:
     """What one recurrence leaves for its next piece.

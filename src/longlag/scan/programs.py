@@ -7,9 +7,6 @@ from torch import Tensor
 
 from longlag.recurrence import Program
 
-__all__ = ["TORCH", "run_program"]
-
-
 TORCH: Mapping[str, Callable[..., Tensor | float]] = {
     "constant": lambda value: value,
     "add": torch.add,

@@ -17,8 +17,6 @@ from longlag.scan.inputs import ScanInputs, Weights, unfolded
 from longlag.scan.step import torch_step
 from longlag.scan.trajectory import paths_of
 
-__all__ = ["Reference", "run_steps"]
-
 
 def run_steps(inputs: ScanInputs) -> Run:
     """All states, step by step in PyTorch."""

@@ -12,8 +12,6 @@ from longlag.scan.connections import Entries, matrix_of, stored_gradient
 from longlag.scan.inputs import Schedule, Weights
 from longlag.scan.programs import run_program
 
-__all__ = ["TorchStep", "torch_step"]
-
 
 class TorchStep:
     """A recurrence ready for PyTorch. It has no weights: they are arguments.

@@ -13,16 +13,6 @@ from torch import Tensor
 from longlag.recurrence.lowered import Lowered
 from longlag.scan.inputs import Schedule
 
-__all__ = [
-    "final_states",
-    "first_states",
-    "held_at_end",
-    "held_since",
-    "output_of",
-    "paths_of",
-    "states_before",
-]
-
 
 def held_since(keep: Tensor, delay: int) -> Tensor:
     """Where what was there ``delay`` steps before has not been reset since, (T, N, 1).

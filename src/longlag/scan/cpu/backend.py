@@ -32,8 +32,6 @@ from longlag.scan.inputs import ScanInputs, Weights
 from longlag.scan.pieces import current
 from longlag.scan.trajectory import final_states, held_at_end
 
-__all__ = ["RESIDUALS", "Cpu"]
-
 RESIDUALS = 1 << 28
 """Bytes of residuals that a forward pass stores for its backward pass; and that a backward pass
 has at hand at once where it computes them again, divided by :data:`PIECES`."""

@@ -21,8 +21,6 @@ from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Units, cost_of, sche
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.sparse import add_products
 
-__all__ = ["NAME", "arguments", "emit"]
-
 NAME = "longlag_backward"
 
 

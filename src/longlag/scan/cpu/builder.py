@@ -7,8 +7,6 @@ from llvmlite import ir
 
 from longlag.scan.cpu.math_values import Value, constant, splat
 
-__all__ = ["I8", "I32", "I64", "Code", "Value"]
-
 I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 

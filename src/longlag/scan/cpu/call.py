@@ -22,8 +22,6 @@ from longlag.scan.inputs import FULL, Schedule, Weights
 from longlag.scan.pieces import current
 from longlag.scan.trajectory import held_since
 
-__all__ = ["NOWHERE", "Call", "Place", "find_shape", "last_contiguous"]
-
 Place = tuple[int, int]
 
 NOWHERE: Place = (0, 0)

@@ -8,8 +8,6 @@ from longlag.scan.cpu.builder import Value
 from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Term, Units, cost_of, schedule_arguments
 from longlag.scan.cpu.plan import Plan
 
-__all__ = ["NAME", "arguments", "emit"]
-
 NAME = "longlag_forward"
 
 

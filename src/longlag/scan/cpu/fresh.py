@@ -12,8 +12,6 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-__all__ = ["LEAST", "fresh"]
-
 LEAST = 1 << 22
 """Bytes from which large pages are asked for."""
 

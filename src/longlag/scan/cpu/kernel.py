@@ -30,9 +30,6 @@ from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.sparse import add_slots
 from longlag.scan.cpu.tile import Tile
 
-__all__ = ["Arguments", "Kernel", "Row", "Term", "Units", "cost_of",
-           "schedule_arguments"]  # fmt: skip
-
 UNROLLED = 330
 """Instructions up to which the pointwise programs of a tile stand one after the other."""
 

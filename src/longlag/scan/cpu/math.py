@@ -21,9 +21,7 @@ from llvmlite import ir
 
 from longlag.recurrence.program import ARITY
 from longlag.scan.cpu import math_circular, math_exponential, math_logarithm
-from longlag.scan.cpu.math_values import Arithmetic, Value, constant, splat
-
-__all__ = ["constant", "emit", "splat"]
+from longlag.scan.cpu.math_values import Arithmetic, Value
 
 
 def _sign(v: Arithmetic, x: Value) -> Value:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from longlag.scan.cpu.math_values import Arithmetic, Value
 
-__all__ = ["CIRCULARS", "cos", "sin"]
-
 
 @dataclass(frozen=True)
 class Circular:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from longlag.scan.cpu.math_values import Arithmetic, Value
 
-__all__ = ["EXPONENTIALS", "exp", "sigmoid", "tanh"]
-
 
 @dataclass(frozen=True)
 class Exponential:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from longlag.scan.cpu.math_exponential import EXPONENTIALS
 from longlag.scan.cpu.math_values import Arithmetic, Value
 
-__all__ = ["LOGARITHMS", "log"]
-
 
 @dataclass(frozen=True)
 class Logarithm:

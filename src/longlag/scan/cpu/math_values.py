@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 
 from llvmlite import ir
 
-__all__ = ["Arithmetic", "Number", "Value", "constant", "splat"]
-
 Value: TypeAlias = Any
 """A value in the program that is emitted; llvmlite's own annotations are too loose to check."""
 

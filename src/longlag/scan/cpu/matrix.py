@@ -18,8 +18,6 @@ from longlag.scan.cpu.builder import I64, Code, Value
 from longlag.scan.cpu.target import addresses_of, host
 from longlag.scan.cpu.tile import Tile
 
-__all__ = ["MATRIX", "SEND", "Matrix", "emit", "emit_send", "matrix", "send"]
-
 MATRIX = (
     "pack", "pack_back", "drive", "outer", "outer_input", "unpack", "unpack_input",
 )  # fmt: skip

@@ -7,8 +7,6 @@ from typing import Literal
 
 from longlag.scan.cpu.target import Host
 
-__all__ = ["Input", "Plan", "choose"]
-
 L1, L2 = 28 << 10, 400 << 10
 """Bytes of weights that stay in the first and second cache; less than processors have."""
 

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from longlag.scan.cpu.fresh import fresh
 
-__all__ = ["LARGEST", "clear", "take"]
-
 LARGEST = 1 << 25
 """Bytes of one piece that is kept; larger ones are made anew."""
 

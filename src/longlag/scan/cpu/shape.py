@@ -20,18 +20,6 @@ from longlag.scan.cpu.matrix import Matrix, matrix, send
 from longlag.scan.cpu.plan import Plan, choose
 from longlag.scan.cpu.target import compile_functions, host
 
-__all__ = [
-    "COLLECTED",
-    "LEAST_ROWS",
-    "SMALL",
-    "STRETCH",
-    "Key",
-    "Pass",
-    "Shape",
-    "runs",
-    "shape_of",
-]
-
 SMALL = 1 << 23
 """Multiply-adds of a whole call below which a second thread costs more than it brings: handing work
 to one takes a tenth of a millisecond."""

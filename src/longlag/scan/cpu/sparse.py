@@ -16,8 +16,6 @@ from longlag.scan.connections import Entries
 from longlag.scan.cpu.builder import I64, Code, Value
 from longlag.scan.cpu.tile import Tile
 
-__all__ = ["Slots", "add_products", "add_slots", "slots_of"]
-
 
 class Slots(NamedTuple):
     """The slots of all wires, of the product with W or with W^T.

@@ -18,8 +18,6 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
-__all__ = ["Host", "addresses_of", "compile_functions", "host"]
-
 _LOCK = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a process forked while another thread compiles can compile
     os.register_at_fork(

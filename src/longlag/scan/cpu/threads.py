@@ -4,8 +4,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-__all__ = ["POOL", "Pool"]
-
 
 class Pool:
     """Threads that take their part of a kernel; made at the first need, and anew after a fork."""

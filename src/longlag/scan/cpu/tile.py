@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 
 from longlag.scan.cpu.builder import Code, Value
 
-__all__ = ["Tile"]
-
 LONG = 8
 """Multiply-adds of a step that is not unrolled."""
 
