@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SLOW = ("lightning_fabric", "torchmetrics", "matplotlib")
 
 

@@ -1,6 +1,7 @@
 """`fit` with the library's own layers and tasks."""
 
 import numpy as np
+import pytest
 import torch
 
 from longlag.layers import LSTM, SequenceModel

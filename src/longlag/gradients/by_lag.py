@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from longlag.gradients.method import Loss
+from longlag.gradients.method import Loss, Options
 from longlag.gradients.parameters import names_in
 from longlag.gradients.runs.layer_run import (
     EVERYTHING,
@@ -68,9 +69,7 @@ def gradient_by_lag(
     *,
     step: int | Literal["all"] | None = None,
     max_lag: int | None = None,
-    lengths: Tensor | None = None,
-    resets: Tensor | None = None,
-    state: Any = None,
+    **options: Unpack[Options],
 ) -> ByLag:
     r"""The gradient of the recurrent layers' parameters, as a sum over lags.
 
@@ -91,8 +90,8 @@ def gradient_by_lag(
             and the default is ``"all"``.
         max_lag: the last lag with a term of its own, >= 0; what is further back is in ``rest``. By
             default all lags from 0 to that of the first step.
-        lengths: (N,), steps that count; `resets` (N, T), True where the state is set to zero before
-            the step, which no error crosses; `state`, what the layers start from.
+        options: `lengths` (N,), steps that count; `resets` (N, T), True where the state is set to
+            zero before the step, which no error crosses; `state`, what the layers start from.
 
     Returns:
         The terms of each trained parameter of the recurrent layers, by its name in the model.
@@ -117,7 +116,7 @@ def gradient_by_lag(
     (torch.Size([21, 3, 3]), torch.Size([21]))
     """
     whole = _checked(model, step, max_lag)
-    run = ModelRun(model, Inputs(x, lengths, resets, state), "gradient_by_lag", joint=True)
+    run = ModelRun(model, Inputs(x, **options), "gradient_by_lag", joint=True)
     error = run.explicit(run.read(loss, target))
     steps = run.inputs.steps
     if whole != "all" and steps and not -steps <= whole < steps:

@@ -1,7 +1,7 @@
 """`fit`: train a model, in one call."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +28,7 @@ from longlag.training.optimizers import (
 from longlag.training.options import Checkpoint, EarlyStopping, Schedule
 from longlag.training.progress import make_reporter
 from longlag.training.signals import Signals
-from longlag.training.sources import Data, Source, make_source
+from longlag.training.sources import Data, Reading, Source, make_source
 from longlag.training.stopping import Stopper, monitored
 
 if TYPE_CHECKING:
@@ -162,10 +162,8 @@ def fit(
         network = model if precision == "32-true" else wrapped
         dtype = _dtype_of(parameters)
         window = method.window if isinstance(method, WindowedMethod) else None
-        source_of = partial(
-            make_source, dtype=dtype, device=device, batch_size=batch_size, seed=seed
-        )
-        source = source_of(data, name="data", shuffle=shuffle, window=window)
+        reading = Reading(dtype, device, batch_size, seed, shuffle, window)
+        source = make_source(data, "data", reading)
         if source.continues and reduction_of(model) is not None:
             raise ValueError(
                 f"data is Streams, with a target for each step, and the model has one output a "
@@ -177,9 +175,8 @@ def fit(
             )
         held_out = None
         if validation is not None:
-            held_out = source_of(
-                validation, name="validation", shuffle=False, window=window or _VALIDATION_WINDOW
-            )
+            in_order = replace(reading, shuffle=False, window=window or _VALIDATION_WINDOW)
+            held_out = make_source(validation, "validation", in_order)
             if held_out.endless:
                 raise ValueError(
                     "validation is a stream without end; pass one batch of it, for example "

@@ -113,8 +113,8 @@ class Loop:
         self.history = History()
         self.file = CheckpointFile(self.checkpoint.path) if self.checkpoint else None
         self._has_saved = False
-        self._on_record = [each for each in self.callbacks if callable(each)]
-        self._on_update = [each for each in self.callbacks if isinstance(each, UpdateCallback)]
+        self._on_record = [c for c in self.callbacks if callable(c)]
+        self._on_update = [c.after_update for c in self.callbacks if isinstance(c, UpdateCallback)]
         # Constants such as a mask of -inf are as they should be.
         self._infinite = {n for n, w in self._weights() if not (w.requires_grad or _is_finite(w))}
         self._started = self._saved_at = time.perf_counter()
@@ -187,7 +187,7 @@ class Loop:
         for batch in self.source.batches(position.epoch, position.batch):
             for window in self._windows(batch):
                 if self._step(window):
-                    self._tell_of_update()
+                    self._tell(self._on_update, self.position.step)
                     if self._record_is_due():
                         self._record()
                     if checkpoint is not None and self._save_is_due(checkpoint):
@@ -304,16 +304,13 @@ class Loop:
         if self.scheduling is not None:
             self.scheduling.after_record(record)
         self.reporter.record(record)
-        for callback in self._on_record:
-            try:
-                callback(record, self.model)
-            except StopTraining:
-                self.history.stopped = "callback"
+        self._tell(self._on_record, record)
 
-    def _tell_of_update(self) -> None:
-        for callback in self._on_update:
+    def _tell(self, callbacks: Sequence[Callable[..., None]], news: Record | int) -> None:
+        """Call each with a record or the number of updates made, and the model."""
+        for callback in callbacks:
             try:
-                callback.after_update(self.position.step, self.model)
+                callback(news, self.model)
             except StopTraining:
                 self.history.stopped = "callback"
 

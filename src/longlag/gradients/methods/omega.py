@@ -8,12 +8,13 @@ Reference:
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from longlag.gradients.method import Accumulated, Backward, Loss
+from longlag.gradients.method import Accumulated, Backward, Loss, Options
 from longlag.gradients.parameters import add_gradients
 from longlag.gradients.runs.layer_run import EVERYTHING, STATES_ONLY, LayerRun, add_by_name
 from longlag.gradients.runs.model_run import ModelRun
@@ -120,28 +121,20 @@ class Omega:
         return self.weight / update
 
     def value(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        target: Tensor,
-        loss: Loss,
-        *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
+        self, model: nn.Module, x: Tensor, target: Tensor, loss: Loss, **options: Unpack[Options]
     ) -> Tensor:
         """Omega itself, a scalar, not multiplied by the weight.
 
         Args:
             model: a recurrent layer, a stack of such, or a `SequenceModel` around either.
-            x, target, loss, lengths, resets, state: as for :meth:`BPTT.gradients`.
+            x, target, loss, options: as for :meth:`BPTT.gradients`.
 
         Raises:
             TypeError: the model is none of these.
             ValueError: it reads in both directions, or drops out units; an argument does not fit;
                 the loss is no scalar.
         """
-        run = ModelRun(model, Inputs(x, lengths, resets, state), "Omega", joint=True)
+        run = ModelRun(model, Inputs(x, **options), "Omega", joint=True)
         run.backward(run.explicit(run.read(loss, target)), STATES_ONLY)
         return torch.stack([self._of_layer(each).value for each in run.layers]).sum()
 
@@ -152,22 +145,20 @@ class Omega:
         target: Tensor,
         loss: Loss,
         *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
         update: int | None = None,
+        **options: Unpack[Options],
     ) -> dict[str, Tensor]:
         """The gradient of Omega alone, times the weight, by name of the recurrent matrix.
 
         Args:
-            model, x, target, loss, lengths, resets, state: as for :meth:`value`.
+            model, x, target, loss, options: as for :meth:`value`.
             update: the number of the update, from 1; needed for ``decay``.
 
         Raises:
             TypeError, ValueError: as for :meth:`value`; no layer has a matrix W; no ``update``.
         """
         weight = self.weight_at(update)
-        run = ModelRun(model, Inputs(x, lengths, resets, state), "Omega", joint=True)
+        run = ModelRun(model, Inputs(x, **options), "Omega", joint=True)
         _has_matrix(run)
         run.backward(run.explicit(run.read(loss, target)), STATES_ONLY)
         found: dict[str, Tensor] = {}
@@ -182,15 +173,13 @@ class Omega:
         loss: Loss,
         backward: Backward,
         *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
         update: int | None = None,
+        **options: Unpack[Options],
     ) -> Accumulated:
         """Add the gradient of the loss, and of Omega times the weight, to `.grad`.
 
         Args:
-            model, x, target, loss, lengths, resets, state: as for :meth:`value`.
+            model, x, target, loss, options: as for :meth:`value`.
             backward: starts a backward pass, for example `torch.Tensor.backward`.
             update: the number of the update, from 1; needed for ``decay``.
 
@@ -201,7 +190,7 @@ class Omega:
             TypeError, ValueError: as for :meth:`gradients`.
         """
         weight = self.weight_at(update)
-        run = ModelRun(model, Inputs(x, lengths, resets, state), "Omega", joint=True)
+        run = ModelRun(model, Inputs(x, **options), "Omega", joint=True)
         _has_matrix(run)
         error, found = run.read(loss, target), {}
         run.backward(run.explicit(error, found), EVERYTHING, found)
