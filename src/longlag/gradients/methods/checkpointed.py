@@ -79,21 +79,17 @@ def plan(steps: int, budget: float, cost: float = 1.0, stretch: int = 1) -> Plan
     most = min(most, steps)
     unit = stretch if most >= stretch else 1
     count = most // unit
-    if count > _CANDIDATES:
-        sizes = {max(1, round(count * k / _CANDIDATES)) for k in range(1, _CANDIDATES + 1)}
-    else:
-        sizes = set(range(1, count + 1))
-    best: Plan | None = None
-    for size in sorted(sizes):
-        piece = size * unit
+    tried = min(count, _CANDIDATES)
+    sizes = {round(count * k / tried) for k in range(1, tried + 1)}
+
+    def in_pieces_of(piece: int) -> Plan:
         pieces = -(-steps // piece)
         stored = min(pieces, int(budget - piece * cost))
         *_, last = starts(pieces, stored)
-        forward = 2 * steps + piece * (advances(pieces, stored) - last)
-        if best is None or forward <= best.forward:
-            best = Plan(piece, stored, forward)
-    assert best is not None
-    return best
+        return Plan(piece, stored, 2 * steps + piece * (advances(pieces, stored) - last))
+
+    plans = [in_pieces_of(size * unit) for size in sorted(sizes, reverse=True)]
+    return min(plans, key=lambda plan: plan.forward)  # of equal ones that with the longest pieces
 
 
 @dataclass(frozen=True)
