@@ -133,9 +133,9 @@ class ChunkerTrainer:
         surprised = np.zeros(shape, bool)
         records = [np.full(shape, np.nan, self._q.dtype) for _ in range(4)]
         for t in range(steps):
-            given = None if targets is None else targets[:, t]
+            target_now = None if targets is None else targets[:, t]
             surprised[:, t] = self._step(
-                symbols[:, t], given, begin[:, t], [record[:, t] for record in records]
+                symbols[:, t], target_now, begin[:, t], [record[:, t] for record in records]
             )
         self._begun = self._begun or steps > 0
         if not all(
@@ -279,5 +279,5 @@ def _positive(argument: str, value: float) -> None:
         raise ValueError(f"{argument}: got {value}, expected a finite number > 0")
 
 
-def _array(given: Any) -> NDArray:
-    return given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+def _array(values: Any) -> NDArray:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)

@@ -284,15 +284,15 @@ class _LoaderSource(Source):
 
 def _generators(loader: "DataLoader[Any]") -> list[torch.Generator]:
     """The generators of the loader and of its sampler, each once."""
-    found = (loader.generator, getattr(loader.sampler, "generator", None))
-    return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
+    both = (loader.generator, getattr(loader.sampler, "generator", None))
+    return [*dict.fromkeys(g for g in both if isinstance(g, torch.Generator))]
 
 
 def _digest(batch: Batch[Tensor]) -> str:
     """Of every byte of x, target, lengths and resets."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, part in batch._asdict().items():
         if part is not None:
-            found.update(f"{name} {part.dtype} {tuple(part.shape)}".encode())
-            found.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return found.hexdigest()[:16]
+            digest.update(f"{name} {part.dtype} {tuple(part.shape)}".encode())
+            digest.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -81,12 +81,12 @@ class Law(ABC):
         self, x: Tensor, state: Sequence[Sequence[Tensor]], schedule: Schedule
     ) -> list[Propagation]:
         """The layers over a block: x (T, N, C), and for each layer the states before it."""
-        found: list[Propagation] = []
+        propagations: list[Propagation] = []
         for scope, begin in zip(self.scopes, state, strict=True):
             run = scope.run(x, begin, schedule)
-            found.append(Propagation(scope, run))
+            propagations.append(Propagation(scope, run))
             x = run.output
-        return found
+        return propagations
 
 
 class Joint(Law):
@@ -261,7 +261,7 @@ class Units(Law):
         return after
 
 
-def _over_sequences(found: Tensor, propagation: Propagation) -> Tensor:
+def _over_sequences(gradients: Tensor, propagation: Propagation) -> Tensor:
     """The sum of (F, K, H, Z) over the sequences: (R or 1, K, H, Z)."""
     replicas = propagation.run.front[0] if len(propagation.run.front) == 2 else 1
-    return found.reshape(replicas, propagation.run.front[-1], *found.shape[1:]).sum(1)
+    return gradients.reshape(replicas, propagation.run.front[-1], *gradients.shape[1:]).sum(1)

@@ -102,9 +102,9 @@ def _within_units(recurrence: Recurrence) -> Recurrence:
 
 def _truncated(wiring: Any) -> Any:
     if isinstance(wiring, tuple):
-        return tuple(_truncated(each) for each in wiring)
+        return tuple(_truncated(part) for part in wiring)
     return replace(wiring, truncated=True) if isinstance(wiring, Dense) else wiring
 
 
 def _replaced(recurrence: Recurrence, symbols: dict[Any, Any]) -> dict[str, sympy.Expr]:
-    return {name: found.xreplace(symbols) for name, found in recurrence.equations.items()}
+    return {name: equation.xreplace(symbols) for name, equation in recurrence.equations.items()}

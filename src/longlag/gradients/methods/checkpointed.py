@@ -152,16 +152,16 @@ class CheckpointedBPTT(PiecewiseMethod):
         schedule = self.plan(model, inputs.x)
         if schedule.piece >= run.steps:
             return None
-        found, error = _Run(model, run, schedule)(target, loss)
-        return Found(found, error.loss.detach(), error.output.detach())
+        gradients, error = _Run(model, run, schedule)(target, loss)
+        return Found(gradients, error.loss.detach(), error.output.detach())
 
     def plan(self, model: nn.Module, x: Tensor) -> Plan:
         """The pieces and stored states for a model and x (N, T, C)."""
-        made = composition_of(model, "CheckpointedBPTT")
-        steps, stretch = max(1, x.shape[-2]), made.stretch(x)
+        composition = composition_of(model, "CheckpointedBPTT")
+        steps, stretch = max(1, x.shape[-2]), composition.stretch(x)
         if isinstance(self.budget, int):
             return plan(steps, self.budget, stretch=stretch)
-        state, residuals = made.step_numbers()
+        state, residuals = composition.step_numbers()
         one = state * x.element_size() * max(1, x[..., 0, 0].numel())
         return plan(steps, _bytes(self.budget) / one, residuals / state, stretch)
 
@@ -232,9 +232,9 @@ class _Run:
 
     def advance(self, state: Any, number: int, until: int) -> Any:
         """From the state before a piece to that before another."""
-        for each in range(number, until):
-            with torch.no_grad(), self.masks(each):
-                _, state = self.run.run(state, *self.bounds(each))
+        for piece in range(number, until):
+            with torch.no_grad(), self.masks(piece):
+                _, state = self.run.run(state, *self.bounds(piece))
         return state
 
     def done(self, number: int, state: Any) -> None:
@@ -264,19 +264,19 @@ class _Run:
                 slopes.append(error)
         weights = [*self.named.values()]
         with self.pieces.backward(closes=number == 0):
-            found = torch.autograd.grad(roots, [*weights, *leaves], slopes, allow_unused=True)
-        self.total.add(found[: len(weights)])
+            gradients = torch.autograd.grad(roots, [*weights, *leaves], slopes, allow_unused=True)
+        self.total.add(gradients[: len(weights)])
         self.delta = [
             torch.zeros_like(leaf) if error is None else error
-            for leaf, error in zip(leaves, found[len(weights) :], strict=True)
+            for leaf, error in zip(leaves, gradients[len(weights) :], strict=True)
         ]
 
 
 def _bytes(budget: str) -> int:
     """Bytes of a text such as "200 MB"."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B)\s*", budget, re.IGNORECASE)
-    if found is None:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B)\s*", budget, re.IGNORECASE)
+    if match is None:
         raise ValueError(
             f"budget: got {budget!r}, expected bytes such as '200 MB', '1.5 GB' or '64 MiB'"
         )
-    return int(float(found[1]) * _UNITS[found[2].upper()])
+    return int(float(match[1]) * _UNITS[match[2].upper()])

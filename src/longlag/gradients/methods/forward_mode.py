@@ -22,7 +22,7 @@ from longlag.gradients.influence.learner import InfluenceLearner
 from longlag.gradients.method import Accumulated, Backward, Loss
 from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
 from longlag.gradients.parameters import add_gradients, trained
-from longlag.gradients.refusals import refuse_dropout, refuse_reduced
+from longlag.gradients.refusals import check_steps, refuse_dropout, refuse_reduced
 from longlag.gradients.runs.layer_run import add_by_name
 from longlag.gradients.runs.piecewise_run import (
     GradientSums,
@@ -36,19 +36,7 @@ from longlag.layers.readout import ReadoutModule
 from longlag.layers.recurrent import Recurrent
 from longlag.layers.state_tree import as_lists, detached, tensors_of
 
-__all__ = ["ForwardMethod", "check_options"]
-
-
-def check_options(online: Any, block: Any) -> None:
-    """Raise a TypeError or ValueError where an argument of such a method has no meaning."""
-    if not isinstance(online, bool):
-        raise TypeError(f"online: got {online!r}, expected True or False")
-    if block is None:
-        return
-    if isinstance(block, bool) or not isinstance(block, int):
-        raise TypeError(f"block: got {block!r}, expected a whole number of steps >= 1, or None")
-    if block < 1:
-        raise ValueError(f"block: got {block}, expected a number of steps >= 1")
+__all__ = ["ForwardMethod"]
 
 
 class _Walked(NamedTuple):
@@ -65,6 +53,7 @@ class _Walked(NamedTuple):
     influence: list[Influence]
 
 
+@dataclass(frozen=True)
 class ForwardMethod(PiecewiseMethod):
     """A method that goes through the steps forward, with the influence of the parameters.
 
@@ -72,8 +61,14 @@ class ForwardMethod(PiecewiseMethod):
     error; then the influence is carried along. Whether it is ``online`` makes no difference there.
     """
 
-    online: bool
-    block: int | None
+    online: bool = False
+    block: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.online, bool):
+            raise TypeError(f"online: got {self.online!r}, expected True or False")
+        if self.block is not None:
+            check_steps("block", self.block, "a whole number of steps >= 1, or None")
 
     @abstractmethod
     def _law(self, layers: Sequence[Recurrent]) -> Law:
@@ -236,8 +231,8 @@ class _Walk:
                 slope = self.error.of_piece(h, first, stop, self.total).movedim(-2, 0)
                 if law.trained:
                     slope = slope.reshape(stop - first, -1, slope.shape[-1])
-                    found = law.send(propagations, slope, influence)
-                    for part, gradients in zip(self.parts, found, strict=True):
+                    by_layer = law.send(propagations, slope, influence)
+                    for part, gradients in zip(self.parts, by_layer, strict=True):
                         add_by_name(self.model, part.layer, gradients, self.gradients)
             if law.trained and (go_on or number < last):
                 influence = law.advance(propagations, influence)

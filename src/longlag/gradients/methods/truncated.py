@@ -19,7 +19,7 @@ from longlag.gradients.losses import as_scalar
 from longlag.gradients.method import Accumulated, Backward, Loss
 from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
 from longlag.gradients.parameters import trained
-from longlag.gradients.refusals import refuse_dropout, refuse_reduced
+from longlag.gradients.refusals import check_steps, refuse_dropout, refuse_reduced
 from longlag.gradients.runs.piecewise_run import PiecewiseReadout, PiecewiseRun
 from longlag.layers.inputs import Inputs
 from longlag.layers.state_tree import as_lists, detached
@@ -84,13 +84,9 @@ class TruncatedBPTT(PiecewiseMethod):
     k2: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("k1", self.k1), ("k2", self.k2)):
-            if value is None and name == "k2":
-                continue
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"{name}: got {value!r}, expected a whole number of steps >= 1")
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, expected a number of steps >= 1")
+        check_steps("k1", self.k1)
+        if self.k2 is not None:
+            check_steps("k2", self.k2)
 
     @property
     def window(self) -> int:
