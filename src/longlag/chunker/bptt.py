@@ -33,11 +33,7 @@ class WindowNet(TorchLearner):
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        further: Sequence[ReadoutModule],
-        steps: int,
-        learning_rate: float,
+        self, model: nn.Module, further: Sequence[ReadoutModule], steps: int, learning_rate: float
     ) -> None:
         refuse_dropout(model, "OnlineBPTT")
         readouts = readouts_of(model, further, "OnlineBPTT")
@@ -74,12 +70,12 @@ class WindowNet(TorchLearner):
         window, resets = self._x.roll(-1, 1), self._resets.roll(-1, 1)
         window[index, -1] = as_vectors(x, self._x)
         resets[index, -1] = torch.from_numpy(self._fresh[rows]).to(self._device)
-        window = choose(chosen, window, self._x)
-        self._x, self._resets = window, choose(chosen, resets, self._resets)
-        self._before = choose(chosen, [*self._before[1:], self._state], self._before)
+        after = (window, resets, [*self._before[1:], self._state])
+        now = (self._x, self._resets, self._before)
+        self._x, self._resets, self._before = choose(chosen, after, now)
         self._fresh[rows] = False
-        seen, resets = self._front(window), self._front(self._resets)
-        h, final = self._layer(seen, self._before[0], resets=resets)
+        seen = self._front(self._x)
+        h, final = self._layer(seen, self._before[0], resets=self._front(self._resets))
         self._state = choose(chosen, detached(final), self._state)
         self._read_out(rows, h[..., -1:, :], seen[..., -1:, :])
 

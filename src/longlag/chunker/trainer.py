@@ -160,8 +160,7 @@ class ChunkerTrainer:
         size_of = np.abs(wrong)
         largest = size_of.max(1)
         surprised = begin | ~(largest < self.threshold)
-        going = ~begin if some_begin else None
-        rows = self._rows if going is None else self._rows[going]
+        rows = self._rows[~begin] if some_begin else self._rows
         if len(rows):
             error[rows] = largest[rows]
             if target is not None:
@@ -178,9 +177,7 @@ class ChunkerTrainer:
         if some_begin:
             a.reset(self._rows[begin])
             c.reset(self._rows[begin])
-        seen = x
-        if self.chunker.target_size:
-            seen = self._joined(x, target)
+        seen = self._joined(x, target) if self.chunker.target_size else x
         late = np.flatnonzero(surprised)
         if len(late):
             c.read(late, seen[late])
@@ -195,10 +192,9 @@ class ChunkerTrainer:
             wrong[self._rows, x] -= 1.0
         else:
             wrong[:, :size] -= x
-        if target is not None:
-            wrong[:, size:] = np.where(np.isnan(target), 0.0, wrong[:, size:] - target)
-        else:
-            wrong[:, size:] = 0.0
+        wrong[:, size:] = (
+            0.0 if target is None else np.where(np.isnan(target), 0.0, wrong[:, size:] - target)
+        )
         return wrong
 
     def _state_of_c(self) -> NDArray:

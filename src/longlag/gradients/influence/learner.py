@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from longlag.gradients.influence.law import Law
 from longlag.gradients.influence.layer import Influence, Propagation
@@ -60,24 +60,21 @@ class InfluenceLearner(TorchLearner):
         super().__init__(readouts, lowest.replicas, top.hidden_size, like, learning_rate)
         self._weights = [p for readout in readouts for p in readout.parameters() if p.requires_grad]
         self._x = like.new_zeros(count, lowest.input_size)
-        # Before and after the last step, what each layer carries: states and t, (R, S, H).
-        self._now = [
+        # Before and after the last step, what each layer carries, states and t, (R, S, H); and the
+        # influence on the states.
+        carried = [
             like.new_zeros(count, len(layer.recurrence.carried), layer.hidden_size)
             for layer in self._layers
         ]
+        self._now: tuple[list[Tensor], list[Influence]] = carried, [{} for _ in self._layers]
         self._before = self._now
-        self._influence_now: list[Influence] = [{} for _ in self._layers]
-        self._influence_before = self._influence_now
         self._leaf = like.new_zeros(())
         self._propagations: list[Propagation] = []
 
     def reset(self, rows: NDArray) -> None:
         """The state is zero, and so is the influence on it."""
         mask = as_mask(rows, len(self._h), self._x)
-        self._now, self._influence_now = (
-            choose(mask, map_tensors(state, torch.zeros_like), state)
-            for state in (self._now, self._influence_now)
-        )
+        self._now = choose(mask, map_tensors(self._now, torch.zeros_like), self._now)
         self._h[rows] = 0.0
 
     @torch.no_grad()
@@ -86,9 +83,9 @@ class InfluenceLearner(TorchLearner):
         mask = as_mask(rows, len(self._h), self._x)
         self._x[torch.from_numpy(np.asarray(rows)).to(self._x.device)] = as_vectors(x, self._x)
         self._before = choose(mask, self._now, self._before)
-        self._influence_before = choose(mask, self._influence_now, self._influence_before)
+        states, influence = self._before
         self._law = self._law_of(self._layers)  # it holds what follows from the weights of now
-        begin = [[self._front(part) for part in state.unbind(1)] for state in self._before]
+        begin = [[self._front(part) for part in state.unbind(1)] for state in states]
         seen = self._front(self._x).unsqueeze(0)
         self._propagations = self._law.runs(seen, begin, Schedule())
         after = [
@@ -96,11 +93,10 @@ class InfluenceLearner(TorchLearner):
             torch.stack(
                 [part.flatten(0, -2).expand(state[:, 0].shape) for part in one.run.final], 1
             )
-            for one, state in zip(self._propagations, self._before, strict=True)
+            for one, state in zip(self._propagations, states, strict=True)
         ]
-        self._now = choose(mask, after, self._now)
-        influence = self._law.advance(self._propagations, self._influence_before)
-        self._influence_now = choose(mask, influence, self._influence_now)
+        influence = self._law.advance(self._propagations, influence)
+        self._now = choose(mask, (after, influence), self._now)
         h = self._propagations[-1].run.output.movedim(0, -2)
         with torch.enable_grad():
             self._leaf = h.detach().requires_grad_()
@@ -113,7 +109,7 @@ class InfluenceLearner(TorchLearner):
         assert slope is not None
         with torch.no_grad():
             d_output = slope.movedim(-2, 0).reshape(1, -1, slope.shape[-1])
-            by_layer = self._law.send(self._propagations, d_output, self._influence_before)
+            by_layer = self._law.send(self._propagations, d_output, self._before[1])
         descend(self._weights, gradients, self._rate)
         for layer, by_name in zip(self._layers, by_layer, strict=True):
             own = [layer.get_parameter(name) for name in by_name]
