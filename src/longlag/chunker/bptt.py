@@ -8,14 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from longlag.gradients.online import (
-    TorchLearner,
-    as_mask,
-    as_vectors,
-    choose,
-    descend,
-    readouts_of,
-)
+from longlag.gradients.online import TorchLearner, as_mask, as_vectors, choose, descend, readouts_of
 from longlag.gradients.refusals import refuse_dropout
 from longlag.layers.base import RecurrentModule
 from longlag.layers.composition import composition_of

@@ -9,14 +9,7 @@ from torch import Tensor, nn
 
 from longlag.gradients.influence.law import Law
 from longlag.gradients.influence.layer import Influence, Propagation
-from longlag.gradients.online import (
-    TorchLearner,
-    as_mask,
-    as_vectors,
-    choose,
-    descend,
-    readouts_of,
-)
+from longlag.gradients.online import TorchLearner, as_mask, as_vectors, choose, descend, readouts_of
 from longlag.gradients.refusals import refuse_dropout, refuse_reduced
 from longlag.layers.composition import composition_of
 from longlag.layers.readout import ReadoutModule

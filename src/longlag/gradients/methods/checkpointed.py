@@ -22,7 +22,7 @@ from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
 from longlag.gradients.methods.revolve import advances, reverse, starts
 from longlag.gradients.parameters import trained
 from longlag.gradients.refusals import drops_out
-from longlag.gradients.runs.piecewise_run import OutputError, PiecewiseReadout, PiecewiseRun
+from longlag.gradients.runs.piecewise_run import PiecewiseReadout, PiecewiseRun
 from longlag.layers.composition import composition_of
 from longlag.layers.inputs import Inputs
 from longlag.layers.state_tree import detached, map_tensors, tensors_of
@@ -152,8 +152,7 @@ class CheckpointedBPTT(PiecewiseMethod):
         schedule = self.plan(model, inputs.x)
         if schedule.piece >= run.steps:
             return None
-        gradients, error = _Run(model, run, schedule)(target, loss)
-        return Found(gradients, error.loss.detach(), error.output.detach())
+        return _Run(model, run, schedule)(target, loss)
 
     def plan(self, model: nn.Module, x: Tensor) -> Plan:
         """The pieces and stored states for a model and x (N, T, C)."""
@@ -179,7 +178,7 @@ class _Run:
         self.slots: list[list[Tensor]] = []
         self.taken: dict[int, list[Tensor]] = {}
 
-    def __call__(self, target: Tensor, loss: Loss) -> tuple[dict[str, Tensor], OutputError]:
+    def __call__(self, target: Tensor, loss: Loss) -> Found:
         readout, states, state = PiecewiseReadout(self.run), self.states, self.run.inputs.state
         store = set(starts(self.count, self.stored))
         with self.pieces:
@@ -195,7 +194,7 @@ class _Run:
             self.total = self.error.start(self.named)
             self.delta: list[Tensor] | None = None
             reverse(self.count, self.stored, states, self.advance, self.done, self.keep)
-        return self.total.by_name(), self.error
+        return self.total.by_name(), self.error.accumulated()
 
     def keep(self, number: int, state: Any) -> Any:
         """A copy of a state, in memory that was made for all of them at once.

@@ -11,7 +11,7 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,20 +37,6 @@ from longlag.layers.recurrent import Recurrent
 from longlag.layers.state_tree import as_lists, detached, tensors_of
 
 __all__ = ["ForwardMethod"]
-
-
-class _Walked(NamedTuple):
-    """What a walk over some steps gives.
-
-    Attributes:
-        found: of the steps.
-        state: after the steps.
-        influence: on that state, by layer.
-    """
-
-    found: Found
-    state: Any
-    influence: list[Influence]
 
 
 @dataclass(frozen=True)
@@ -83,7 +69,7 @@ class ForwardMethod(PiecewiseMethod):
         sequences = self._sequences(model, inputs)
         if not _any_steps(inputs.x):
             return None
-        return self._walk(model, sequences, target, loss, None, False).found
+        return self._walk(model, sequences, target, loss, None, False)
 
     def accumulate_window(
         self,
@@ -121,10 +107,9 @@ class ForwardMethod(PiecewiseMethod):
         if not _any_steps(x):
             done = self.accumulate(model, x, target, loss, backward, **inputs.options)
             return done._replace(carry=carry)
-        found, after, influence = self._walk(model, sequences, target, loss, influence, True)
-        add_gradients(model, found.gradients, backward)
-        rest = {"state": as_lists(detached(after)), "influence": influence}
-        return Accumulated(found.loss, found.output, rest)
+        gradients, accumulated = self._walk(model, sequences, target, loss, influence, True)
+        add_gradients(model, gradients, backward)
+        return accumulated
 
     def start(
         self, model: nn.Module, learning_rate: float, further: Sequence[ReadoutModule] = ()
@@ -167,8 +152,8 @@ class ForwardMethod(PiecewiseMethod):
         loss: Loss,
         influence: list[Influence] | None,
         go_on: bool,
-    ) -> _Walked:
-        """Through all steps, twice; with ``go_on`` the influence is wanted at the end."""
+    ) -> Found:
+        """Through all steps, twice; with ``go_on`` to carry on state and influence at the end."""
         parts = list(sequences.model.parts(type(self).__name__, sequences.inputs.state))
         law = self._law([part.layer for part in parts])
         size = self.block or law.block
@@ -185,8 +170,8 @@ class ForwardMethod(PiecewiseMethod):
             influence = walk(blocks, influence, go_on)
         sums, of_layers = total.by_name(), walk.gradients
         gradients = {n: by + of_layers[n] if n in of_layers else by for n, by in sums.items()}
-        found = Found(gradients, error.loss.detach(), error.output.detach())
-        return _Walked(found, state, influence)
+        rest = {"state": as_lists(detached(state)), "influence": influence} if go_on else None
+        return gradients, error.accumulated(rest)
 
 
 @dataclass
@@ -210,10 +195,7 @@ class _Walk:
     gradients: dict[str, Tensor] = field(default_factory=dict)
 
     def __call__(
-        self,
-        blocks: Sequence[tuple[int, int]],
-        influence: list[Influence] | None,
-        go_on: bool,
+        self, blocks: Sequence[tuple[int, int]], influence: list[Influence] | None, go_on: bool
     ) -> list[Influence]:
         """The influence after the last block."""
         law, scopes = self.law, self.law.scopes

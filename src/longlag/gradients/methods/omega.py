@@ -196,7 +196,7 @@ class Omega:
         run.backward(run.explicit(error, sums), EVERYTHING, sums)
         self._add(run, weight, sums)
         add_gradients(model, sums, backward)
-        return Accumulated(error.loss.detach(), error.output.detach())
+        return error.accumulated()
 
     def _add(self, run: ModelRun, weight: float, sums: dict[str, Tensor]) -> None:
         for layer_run in run.layers:

@@ -1,7 +1,7 @@
 """What the methods have in common that go back through whole sequences, at once or in pieces."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,8 @@ from longlag.layers.inputs import Inputs
 __all__ = ["Found", "PiecewiseMethod"]
 
 
-class Found(NamedTuple):
-    """Gradients by parameter name, with the loss and the output they are of, without a graph."""
-
-    gradients: dict[str, Tensor]
-    loss: Tensor
-    output: Tensor
+Found: TypeAlias = tuple[dict[str, Tensor], Accumulated]
+"""Gradients by parameter name, and the loss and the output that they are of."""
 
 
 class PiecewiseMethod(ABC):
@@ -62,7 +58,7 @@ class PiecewiseMethod(ABC):
         inputs = Inputs(x, **options)
         found = self._find(model, inputs, target, loss)
         if found is not None:
-            return found.gradients
+            return found[0]
         named = trained(model)
         value = as_scalar(loss(inputs.output_of(model), target))
         if not value.requires_grad:
@@ -95,8 +91,9 @@ class PiecewiseMethod(ABC):
         inputs = Inputs(x, **options)
         found = self._find(model, inputs, target, loss)
         if found is not None:
-            add_gradients(model, found.gradients, backward)
-            return Accumulated(found.loss, found.output)
+            gradients, accumulated = found
+            add_gradients(model, gradients, backward)
+            return accumulated
         output = inputs.output_of(model)
         value = as_scalar(loss(output, target))
         backward(value)

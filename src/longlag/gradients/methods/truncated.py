@@ -107,17 +107,7 @@ class TruncatedBPTT(PiecewiseMethod):
         windows = list(self._windows(run.steps))
         if windows == [(0, 0, run.steps)]:
             return None
-        return self._walk(model, run, windows, target, loss)
-
-    def _walk(
-        self,
-        model: nn.Module,
-        run: PiecewiseRun,
-        windows: list["_Window"],
-        target: Tensor,
-        loss: Loss,
-    ) -> Found:
-        """Once through without a graph, then window by window."""
+        # Once through without a graph, then window by window.
         refuse_dropout(model, "TruncatedBPTT")
         ends = {0, run.steps, *(at for window in windows for at in (window.start, window.stop))}
         readout, begin, state = PiecewiseReadout(run), {}, run.inputs.state
@@ -136,7 +126,7 @@ class TruncatedBPTT(PiecewiseMethod):
                 if h.requires_grad:
                     weights = [*named.values()]
                     total.add(torch.autograd.grad(h, weights, slope, allow_unused=True))
-        return Found(total.by_name(), error.loss.detach(), error.output.detach())
+        return total.by_name(), error.accumulated()
 
     def accumulate_window(
         self,

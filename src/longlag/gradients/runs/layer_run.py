@@ -20,14 +20,7 @@ from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.inputs import drive_of, with_clock
 from longlag.scan.step import TorchStep, outer, times, torch_step
 
-__all__ = [
-    "EVERYTHING",
-    "STATES_ONLY",
-    "LayerRun",
-    "add_by_name",
-    "send_back",
-    "weights_of",
-]
+__all__ = ["EVERYTHING", "STATES_ONLY", "LayerRun", "add_by_name", "send_back", "weights_of"]
 
 EVERYTHING = Wanted()
 """A backward pass that finds all gradients."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from longlag.gradients.losses import as_scalar
-from longlag.gradients.method import Loss
+from longlag.gradients.method import Accumulated, Loss
 from longlag.layers.composition import Composition, composition_of
 from longlag.layers.inputs import Inputs
 
@@ -158,6 +158,10 @@ class OutputError:
             self._by_leaf, *gradients = torch.autograd.grad(self.loss, asked, allow_unused=True)
             total.add(gradients)
         return total
+
+    def accumulated(self, carry: Any = None) -> Accumulated:
+        """Loss and output, cut off from the graph, with what the next window goes on from."""
+        return Accumulated(self.loss.detach(), self.output.detach(), carry)
 
     def touches(self, first: int, stop: int) -> bool:
         """Whether error arises in the steps first .. stop - 1."""
