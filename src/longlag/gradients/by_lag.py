@@ -10,7 +10,7 @@ Source: R. Pascanu, T. Mikolov and Y. Bengio (2013), "On the difficulty of train
 networks", ICML, equations 3 to 5.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -255,9 +255,9 @@ class _Index:
             replicas = torch.arange(times.shape[1], device=device).unsqueeze(-1)
             self.rows = (replicas, *self.rows)
 
-    def take(self, sequence: Tensor) -> Tensor:
-        """(T, N, .) to (window, M, .)."""
-        return sequence[(self.times, *self.rows)]
+    def take(self, sequence: Tensor | None) -> Any:
+        """(T, N, .) to (window, M, .); None stays None."""
+        return None if sequence is None else sequence[(self.times, *self.rows)]
 
     def take_states(self, path: Tensor) -> Tensor:
         """(T + 1, N, .) to (window + 1, M, .): before the window's first step, after each step."""
@@ -266,19 +266,14 @@ class _Index:
 
 def _window(layer_run: LayerRun, index: _Index) -> LayerRun:
     """A layer's pass over the windows."""
-    keep, clock = layer_run.schedule.keep, layer_run.schedule.clock
-    return LayerRun(
-        layer_run.name,
-        layer_run.layer,
-        layer_run.recurrence,
-        layer_run.weights,
-        index.take(layer_run.x),
-        index.take(layer_run.full_drive),
-        Schedule(
-            keep=None if keep is None else index.take(keep),
-            clock=None if clock is None else index.take(clock),
-        ),
-        [index.take_states(path) for path in layer_run.states],
+    whole = layer_run.schedule
+    return replace(
+        layer_run,
+        x=index.take(layer_run.x),
+        full_drive=index.take(layer_run.full_drive),
+        schedule=Schedule(keep=index.take(whole.keep), clock=index.take(whole.clock)),
+        states=[index.take_states(path) for path in layer_run.states],
+        run=None,
     )
 
 

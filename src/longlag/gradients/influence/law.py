@@ -177,11 +177,7 @@ class Joint(Law):
                 continue
             # Row r is a unit error at number r - begin of this layer's states; those before begin
             # are errors of the layers above.
-            ones = torch.eye(
-                propagation.scope.size,
-                dtype=propagation.run.x.dtype,
-                device=propagation.run.x.device,
-            )
+            ones = propagation.run.x.new_ones(propagation.scope.size).diag()
             own = ones[max(first - begin, 0) : max(stop - begin, 0)]
             d_final = torch.cat([own.new_zeros(count - len(own), own.shape[1]), own])
             d_final = d_final.view(count, -1, propagation.scope.hidden)
@@ -246,9 +242,7 @@ class Units(Law):
 
     def _advance(self, propagation: Propagation, influence: Influence) -> Influence:
         states = len(propagation.scope.layer.recurrence.states)
-        ones = torch.eye(
-            states, dtype=propagation.run.x.dtype, device=propagation.run.x.device
-        ).unsqueeze(-1)
+        ones = propagation.run.x.new_ones(states).diag().unsqueeze(-1)
         shape = (propagation.run.front.numel(), states, states, propagation.scope.hidden)
         errors = propagation.back(states, None, ones.expand(shape))
         after = propagation.by_parameter(errors.drive)
