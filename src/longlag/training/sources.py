@@ -63,9 +63,9 @@ class Reading:
 
     def order(self, epoch: int, count: int) -> "np.ndarray[Any, Any] | None":
         """The permutation of an epoch, a function of seed and epoch; None: as they lie."""
-        return (
-            np.random.default_rng([self.seed, epoch]).permutation(count) if self.shuffle else None
-        )
+        if not self.shuffle:
+            return None
+        return np.random.default_rng([self.seed, epoch]).permutation(count)
 
     def describe(self) -> dict[str, Any]:
         """What a checkpoint must agree with, for arrays and recordings."""
