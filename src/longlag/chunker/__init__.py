@@ -7,8 +7,9 @@ codes of the time as an input of their own.
 
 from longlag.chunker.history import StreamHistory
 from longlag.chunker.nets import Chunker
-from longlag.chunker.online import OnlineBPTT, OnlineLearner, OnlineMethod, OnlineRTRL
+from longlag.chunker.online import OnlineBPTT, OnlineLearner, OnlineRTRL
 from longlag.chunker.trainer import ChunkerTrainer
+from longlag.gradients.online import OnlineMethod
 
 __all__ = [
     "Chunker",

@@ -1,6 +1,6 @@
 """The two nets of the chunker."""
 
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,6 @@ from longlag.layers.base import RecurrentModule
 from longlag.layers.init import Initializer
 from longlag.layers.readout import Readout
 from longlag.layers.sequence_model import SequenceModel
-
-__all__ = ["IMITATED", "Chunker"]
 
 IMITATED = ("state", "hidden")
 """What ``imitate`` can be."""
@@ -127,25 +125,21 @@ class Chunker(nn.Module):
             seeds = [seed] * 3
         else:
             seeds = [3 * seed + k for k in range(3)]
-        outputs: dict[str, Any] = {"bias": bias}
-        init = readout_init
-        self.automatizer = SequenceModel(
-            automatizer, self.input_size, reduce=None, direct=direct, readout_init=init,
-            output_activation=output_activation, seed=seeds[0], **outputs,
+        net = partial(
+            SequenceModel, output_size=self.input_size, reduce=None, bias=bias,
+            output_activation=output_activation, readout_init=readout_init,
         )  # fmt: skip
-        self.chunker = SequenceModel(
-            chunker, self.input_size, reduce=None, readout_init=init,
-            direct=direct if chunker_direct is None else chunker_direct,
-            output_activation=output_activation, seed=seeds[1], **outputs,
-        )  # fmt: skip
+        self.automatizer = net(automatizer, direct=direct, seed=seeds[0])
+        chunker_direct = direct if chunker_direct is None else chunker_direct
+        self.chunker = net(chunker, direct=chunker_direct, seed=seeds[1])
         like = next(automatizer.parameters())
         self.imitation = Readout(
             automatizer.output_size,
             chunker.output_size + (self.input_size if imitate == "state" else 0),
             direct_size=self.input_size if direct else None,
             activation=output_activation if state_activation is None else state_activation,
-            init=init, replicas=self.replicas, seed=seeds[2], device=like.device,
-            dtype=like.dtype, **outputs,
+            init=readout_init, replicas=self.replicas, seed=seeds[2], device=like.device,
+            dtype=like.dtype, bias=bias,
         )  # fmt: skip
 
     @property

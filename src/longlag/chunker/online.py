@@ -11,11 +11,9 @@ from torch import nn
 
 from longlag.chunker.bptt import WindowNet
 from longlag.chunker.rtrl import ElmanNet
-from longlag.gradients.online import OnlineLearner, OnlineMethod
+from longlag.gradients.online import OnlineLearner
 from longlag.layers.checks import positive
 from longlag.layers.readout import ReadoutModule
-
-__all__ = ["OnlineBPTT", "OnlineLearner", "OnlineMethod", "OnlineRTRL"]
 
 
 @dataclass(frozen=True)

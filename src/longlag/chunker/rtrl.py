@@ -12,8 +12,6 @@ from longlag.layers.composition import composition_of
 from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.recurrent import Recurrent
 
-__all__ = ["SLOPES", "ElmanNet", "view"]
-
 
 def _sigmoid(a: NDArray) -> NDArray:
     y = np.tanh(0.5 * a)  # does not overflow
@@ -40,10 +38,6 @@ def view(parameter: nn.Parameter, replicas: int | None) -> NDArray:
     """The memory of a parameter as an array with R in front."""
     array = parameter.detach().numpy()
     return array[None] if replicas is None else array
-
-
-def _parameters(layer: Recurrent) -> tuple[nn.Parameter | None, ...]:
-    return layer.weight_ih, layer.weight_hh, layer.bias
 
 
 class ElmanNet(OnlineLearner):
@@ -82,11 +76,18 @@ class ElmanNet(OnlineLearner):
         self._b = None if layer.bias is None else view(layer.bias, replicas)
         self._readouts = [_Output(readout) for readout in readouts]
         self._rate = learning_rate
-        self._trained = [p is not None and p.requires_grad for p in _parameters(layer)]
         self._phi = _FUNCTIONS[layer.cell.activation]
         self._slope = SLOPES[layer.cell.activation]
         count, units, inputs = self._u.shape
         width = inputs + units + (self._b is not None)
+        # What is trained, with its place on the last axis of the influence.
+        places = (slice(inputs), slice(inputs, inputs + units), -1)
+        parameters = (layer.weight_ih, layer.weight_hh, layer.bias)
+        self._trained = [
+            (view(parameter, replicas), place)
+            for parameter, place in zip(parameters, places, strict=True)
+            if parameter is not None and parameter.requires_grad
+        ]
         self._h = np.zeros((count, units), self._u.dtype)
         self.influence = np.zeros((count, units, units, width), self._u.dtype)
         self._x: NDArray = np.zeros(count, np.int64)
@@ -145,16 +146,9 @@ class ElmanNet(OnlineLearner):
             delta = error[part] * readout.slope(output[part])
             back += readout.learn(rows, part, h, x, delta, self._rate)
         p = self.influence[part].reshape(count, units, -1)
-        if not any(self._trained):
-            return
         step = _product(self._rate * back[:, None], p).reshape(count, units, -1)
-        inputs = self._u.shape[-1]
-        if self._trained[0]:
-            self._u[part] -= step[..., :inputs]
-        if self._trained[1]:
-            self._w[part] -= step[..., inputs : inputs + units]
-        if self._b is not None and self._trained[2]:
-            self._b[part] -= step[..., -1]
+        for weights, place in self._trained:
+            weights[part] -= step[..., place]
 
 
 class _Output:

@@ -13,8 +13,6 @@ from longlag.chunker.nets import Chunker
 from longlag.chunker.online import OnlineBPTT
 from longlag.gradients.online import OnlineMethod
 
-__all__ = ["ChunkerTrainer"]
-
 
 class ChunkerTrainer:
     r"""Trains a chunker online: one step of gradient descent after every step of the stream.
@@ -133,9 +131,9 @@ class ChunkerTrainer:
         surprised = np.zeros(shape, bool)
         records = [np.full(shape, np.nan, self._q.dtype) for _ in range(4)]
         for t in range(steps):
-            given = None if targets is None else targets[:, t]
+            target_now = None if targets is None else targets[:, t]
             surprised[:, t] = self._step(
-                symbols[:, t], given, begin[:, t], [record[:, t] for record in records]
+                symbols[:, t], target_now, begin[:, t], [record[:, t] for record in records]
             )
         self._begun = self._begun or steps > 0
         if not all(
@@ -160,8 +158,7 @@ class ChunkerTrainer:
         size_of = np.abs(wrong)
         largest = size_of.max(1)
         surprised = begin | ~(largest < self.threshold)
-        going = ~begin if some_begin else None
-        rows = self._rows if going is None else self._rows[going]
+        rows = self._rows[~begin] if some_begin else self._rows
         if len(rows):
             error[rows] = largest[rows]
             if target is not None:
@@ -178,9 +175,7 @@ class ChunkerTrainer:
         if some_begin:
             a.reset(self._rows[begin])
             c.reset(self._rows[begin])
-        seen = x
-        if self.chunker.target_size:
-            seen = self._joined(x, target)
+        seen = self._joined(x, target) if self.chunker.target_size else x
         late = np.flatnonzero(surprised)
         if len(late):
             c.read(late, seen[late])
@@ -195,10 +190,9 @@ class ChunkerTrainer:
             wrong[self._rows, x] -= 1.0
         else:
             wrong[:, :size] -= x
-        if target is not None:
-            wrong[:, size:] = np.where(np.isnan(target), 0.0, wrong[:, size:] - target)
-        else:
-            wrong[:, size:] = 0.0
+        wrong[:, size:] = (
+            0.0 if target is None else np.where(np.isnan(target), 0.0, wrong[:, size:] - target)
+        )
         return wrong
 
     def _state_of_c(self) -> NDArray:
@@ -279,5 +273,5 @@ def _positive(argument: str, value: float) -> None:
         raise ValueError(f"{argument}: got {value}, expected a finite number > 0")
 
 
-def _array(given: Any) -> NDArray:
-    return given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+def _array(values: Any) -> NDArray:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)

@@ -23,14 +23,7 @@ from pyarrow import csv, parquet
 from longlag.data.cells import FLOAT32_MAX, numbers
 from longlag.data.columns import Columns
 from longlag.data.errors import DataError, Problems
-from longlag.data.long_form import (
-    Answers,
-    Rows,
-    assemble,
-    check_ids,
-    factorise,
-    read_answers,
-)
+from longlag.data.long_form import Answers, Rows, assemble, check_ids, factorise, read_answers
 from longlag.data.roles import Roles, find_roles
 from longlag.data.sequences import Array, SequenceData
 from longlag.data.timestamps import parse_times

@@ -25,14 +25,12 @@ def check_target(data: SequenceData, task: str) -> NDArray[Any]:
     target = data.target
     if target is None:
         raise DataError(f"there is no target, which {task} needs")
-    kind = "f" if task == "regression" else "iU"
-    rank = {"classification": (1,), "tagging": (2,), "regression": (1, 2)}[task]
-    if target.dtype.kind not in kind or target.ndim not in rank:
-        expected = {
-            "classification": "labels (N,)",
-            "tagging": "labels (N, T)",
-            "regression": "floats (N,) or (N, D)",
-        }[task]
+    kinds, ranks, expected = {
+        "classification": ("iU", (1,), "labels (N,)"),
+        "tagging": ("iU", (2,), "labels (N, T)"),
+        "regression": ("f", (1, 2), "floats (N,) or (N, D)"),
+    }[task]
+    if target.dtype.kind not in kinds or target.ndim not in ranks:
         raise DataError(f"target: {task} expects {expected}, got {target.shape} of {target.dtype}")
     if task == "regression":
         wrong = np.argwhere(~np.isfinite(target))

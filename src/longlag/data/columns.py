@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longlag.data.errors import DataError
-from longlag.data.records import closed, texts
+from longlag.data.records import closed, plain, texts
 from longlag.data.task import check_task
 
 
@@ -90,12 +90,7 @@ class Columns:
             >>> Columns(target="y").to_dict()
             {'series': 'series', 'time': 'time', 'features': None, 'target': 'y'}
         """
-        return {
-            "series": self.series,
-            "time": self.time,
-            "features": None if self.features is None else list(self.features),
-            "target": list(self.target) if isinstance(self.target, tuple) else self.target,
-        }
+        return plain(self)
 
     @classmethod
     def from_dict(cls, record: object) -> Columns:

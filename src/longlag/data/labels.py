@@ -35,8 +35,8 @@ def encode(
     distinct, codes = np.unique(labels, return_inverse=True)
     position = {label: at for at, label in enumerate(classes)}
     table = np.array([position.get(label, -1) for label in distinct.tolist()], np.int64)
-    found = table[codes.reshape(-1)]
-    unknown = np.flatnonzero(found < 0)
+    numbers = table[codes.reshape(-1)]
+    unknown = np.flatnonzero(numbers < 0)
     if len(unknown):
         label = labels[unknown[0]].item()
         hint = suggestion(str(label), map(str, classes))
@@ -44,7 +44,7 @@ def encode(
             f"{where(int(unknown[0]))}: unknown class {label!r}; the classes in training were "
             f"{listing(classes)}{hint}{and_others(len(unknown))}"
         )
-    return found
+    return numbers
 
 
 def softmax(logits: Float[Array, "*N K"]) -> Float64[Array, "*N K"]:

@@ -54,13 +54,13 @@ def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
         layout = Layout.of(rows.series, np.arange(len(rows.lines)))
     else:
         layout = Layout.of(rows.series, rows.times[0])
-        layout.check_times(rows.times[1], rows.names, rows.lines, roles.time, problems)
+        layout.check_times(rows.times[1], rows, roles.time, problems)
     answers = rows.answers
     if not roles.require_target and all(not answer.given.any() for answer in answers):
         answers = []
     target = None
     if answers:
-        target = gather_answers(answers, roles.task, layout, rows.names, rows.lines, problems)
+        target = gather_answers(answers, roles.task, layout, rows, problems)
     problems.raise_any()
     return SequenceData(
         x=layout.pad(rows.features),
@@ -126,21 +126,16 @@ class Layout:
         return padded.reshape(count, longest, *values.shape[1:])
 
     def check_times(
-        self,
-        cells: NDArray[np.str_],
-        names: Sequence[str],
-        lines: Int64[Array, " R"],
-        column: str | None,
-        problems: Problems,
+        self, cells: NDArray[np.str_], rows: Rows, column: str | None, problems: Problems
     ) -> None:
         """Report each time that a series has twice."""
         for at in np.flatnonzero(self.repeated):
             first, second = sorted((int(self.order[at - 1]), int(self.order[at])))
             problems.add(
-                int(lines[second]),
-                f"column {column!r}: series {names[int(self.series[at])]!r} has the time "
-                f"{cells[second].item()!r} already in row {lines[first]}; expected each time once "
-                "in a series. Drop one of the rows, or give another series id",
+                int(rows.lines[second]),
+                f"column {column!r}: series {rows.names[int(self.series[at])]!r} has the time "
+                f"{cells[second].item()!r} already in row {rows.lines[first]}; expected each time "
+                "once in a series. Drop one of the rows, or give another series id",
             )
 
 
@@ -176,24 +171,19 @@ def read_answers(
 
 
 def gather_answers(
-    answers: Sequence[Answers],
-    task: str,
-    layout: Layout,
-    names: Sequence[str],
-    lines: Int64[Array, " R"],
-    problems: Problems,
+    answers: Sequence[Answers], task: str, layout: Layout, rows: Rows, problems: Problems
 ) -> NDArray[Any]:
     """The target: labels (N, T) for tagging, (N,) for classification; floats (N, D)."""
     if task == "tagging":
         (answer,) = answers
         for at in np.flatnonzero(~answer.given):
             problems.add(
-                int(lines[at]),
+                int(rows.lines[at]),
                 f"column {answer.column!r}: an empty cell; tagging expects a label in each row",
             )
         return layout.pad(_values(answer))
     for answer in answers:
-        _check_constant(answer, layout, names, lines, problems)
+        _check_constant(answer, layout, rows, problems)
     columns = [_values(answer)[layout.last] for answer in answers]
     return columns[0] if task == "classification" else np.stack(columns, axis=1)
 
@@ -202,16 +192,9 @@ def _values(answer: Answers) -> NDArray[Any]:
     return answer.values if answer.labels is None else answer.labels[answer.values]
 
 
-def _check_constant(
-    answer: Answers,
-    layout: Layout,
-    names: Sequence[str],
-    lines: Int64[Array, " R"],
-    problems: Problems,
-) -> None:
+def _check_constant(answer: Answers, layout: Layout, rows: Rows, problems: Problems) -> None:
     """A target of a series is the same in all of its rows, or given in its last row only."""
-    series = np.empty(len(lines), np.int64)
-    series[layout.order] = layout.series
+    series, names, lines = rows.series, rows.names, rows.lines
     values, last = _values(answer), layout.last
     rule = "expected the same target in all rows of a series, or a target in its last row only"
     count = np.bincount(series[answer.given], minlength=len(names))

@@ -17,7 +17,7 @@ from longlag.data.errors import DataError, listing
 from longlag.data.labels import Label, encode, find_classes, softmax
 from longlag.data.ordering import order_features, order_targets, positions
 from longlag.data.predictions import ClassPredictions, Predictions, ValuePredictions
-from longlag.data.records import closed, texts
+from longlag.data.records import closed, plain, texts
 from longlag.data.scaling import Scaling
 from longlag.data.sequences import Array, SequenceData
 from longlag.data.task import check_horizon, check_task
@@ -323,16 +323,7 @@ class Preparation:
             >>> Preparation.from_dict(record) == preparation
             True
         """
-        return {
-            "task": self.task,
-            "horizon": self.horizon,
-            "feature_names": None if self.feature_names is None else list(self.feature_names),
-            "target_names": list(self.target_names),
-            "inputs": self.inputs.to_dict(),
-            "targets": None if self.targets is None else self.targets.to_dict(),
-            "classes": None if self.classes is None else list(self.classes),
-            "columns": None if self.columns is None else self.columns.to_dict(),
-        }
+        return {key: plain(getattr(self, key)) for key in _KEYS}
 
     @classmethod
     def from_dict(cls, record: object) -> Preparation:

@@ -76,15 +76,13 @@ class _Header:
     @classmethod
     def read(cls, path: Path) -> _Header:
         tags: dict[str, list[str]] = {}
-        number = 0
         with open(path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                number += 1
+            for number, line in enumerate(file, start=1):
                 words = line.split()
-                if not words or not words[0].startswith("@"):
-                    continue
-                tags[words[0].lower()] = words[1:]
-                if words[0].lower() == "@data":
+                if words and words[0].startswith("@"):
+                    tags[words[0].lower()] = words[1:]
+                if "@data" in tags:
+                    line_of_data = number
                     break
             else:
                 raise DataError(f"{path}: there is no line @data; expected a .ts file")
@@ -92,19 +90,16 @@ class _Header:
             raise DataError(
                 f"{path}: @timeStamps true is not supported; write the values alone, or use .csv"
             )
-        label = tags.get("@classlabel", ["false"])
-        value = tags.get("@targetlabel", ["false"])
-        is_value = value[:1] != [] and value[0].lower() == "true"
-        is_label = label[:1] != [] and label[0].lower() == "true"
-        return cls(number, tuple(label[1:]), is_label and not is_value, is_value)
+        is_label, is_value = (
+            [word.lower() for word in tags.get(tag, [])[:1]] == ["true"]
+            for tag in ("@classlabel", "@targetlabel")
+        )
+        classes = tuple(tags.get("@classlabel", [])[1:])
+        return cls(line_of_data, classes, is_label and not is_value, is_value)
 
 
 def _target(
-    path: Path,
-    header: _Header,
-    target: NDArray[Any],
-    task: str,
-    require_target: bool,
+    path: Path, header: _Header, target: NDArray[Any], task: str, require_target: bool
 ) -> NDArray[Any] | None:
     tag, there = (
         ("@targetLabel", header.values) if task == "regression" else ("@classLabel", header.labels)

@@ -17,11 +17,7 @@ SUFFIXES = (".csv", ".parquet", ".npz", ".ts")
 
 
 def read(
-    path: str | Path,
-    *,
-    task: str,
-    columns: Columns | None = None,
-    require_target: bool = True,
+    path: str | Path, *, task: str, columns: Columns | None = None, require_target: bool = True
 ) -> SequenceData:
     """Read N sequences, and what is to be predicted of them, from a file.
 

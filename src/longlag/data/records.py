@@ -1,12 +1,23 @@
-"""Reading a JSON record with a closed schema: each key known, each key there, each value typed."""
+"""JSON records: making one of a dataclass, and reading one with a closed schema.
+
+Closed: each key known, each key there, each value typed.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from longlag.data.errors import DataError, listing, suggestion
+
+
+def plain(value: Any) -> Any:
+    """A value as a JSON record holds it: a dataclass by its fields, a tuple as a list."""
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def closed(record: object, keys: Sequence[str], where: str) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64
 from numpy.typing import NDArray
 
 from longlag.data.errors import DataError
-from longlag.data.records import closed, numbers
+from longlag.data.records import closed, numbers, plain
 from longlag.data.sequences import Array
 
 
@@ -93,7 +93,7 @@ class Scaling:
 
     def to_dict(self) -> dict[str, Any]:
         """The scaling as JSON-able values, exactly."""
-        return {"mean": list(self.mean), "scale": list(self.scale)}
+        return plain(self)
 
     @classmethod
     def from_dict(cls, record: object, where: str = "scaling") -> Scaling:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,14 +110,8 @@ class SequenceData:
         """
         index = np.asarray(indices)
         rows = np.arange(len(self))[index if index.size else index.astype(np.int64)]
-        return replace(
-            self,
-            x=self.x[rows],
-            lengths=self.lengths[rows],
-            target=None if self.target is None else self.target[rows],
-            names=tuple(self.names[row] for row in rows),
-            times=None if self.times is None else self.times[rows],
-        )
+        names = tuple(self.names[row] for row in rows)
+        return self._cut(lambda part: part[rows], self.lengths[rows], names)
 
     def split(
         self, fraction: float, seed: int, stratify: bool = False
@@ -203,12 +198,19 @@ class SequenceData:
             piece[~inside] = np.zeros((), array.dtype)
             return piece
 
+        return self._cut(cut, lengths, self.names)
+
+    def _cut(
+        self,
+        cut: Callable[[NDArray[Any]], NDArray[Any]],
+        lengths: Int64[Array, " N"],
+        names: tuple[str, ...],
+    ) -> SequenceData:
+        """What `cut` leaves of x, target and times."""
+        target = None if self.target is None else cut(self.target)
+        times = None if self.times is None else cut(self.times)
         return replace(
-            self,
-            x=cut(self.x),
-            lengths=lengths,
-            target=None if self.target is None else cut(self.target),
-            times=None if self.times is None else cut(self.times),
+            self, x=cut(self.x), lengths=lengths, target=target, names=names, times=times
         )
 
 

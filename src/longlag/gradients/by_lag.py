@@ -10,13 +10,14 @@ Source: R. Pascanu, T. Mikolov and Y. Bengio (2013), "On the difficulty of train
 networks", ICML, equations 3 to 5.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from longlag.gradients.method import Loss
+from longlag.gradients.method import Loss, Options
 from longlag.gradients.parameters import names_in
 from longlag.gradients.runs.layer_run import (
     EVERYTHING,
@@ -29,8 +30,6 @@ from longlag.gradients.runs.model_run import ModelRun
 from longlag.layers.composition import reduction_of
 from longlag.layers.inputs import Inputs
 from longlag.scan import Schedule
-
-__all__ = ["ByLag", "gradient_by_lag"]
 
 AT_ONCE = 1 << 24
 """Numbers that the backward passes of several steps, run at once, may take."""
@@ -68,9 +67,7 @@ def gradient_by_lag(
     *,
     step: int | Literal["all"] | None = None,
     max_lag: int | None = None,
-    lengths: Tensor | None = None,
-    resets: Tensor | None = None,
-    state: Any = None,
+    **options: Unpack[Options],
 ) -> ByLag:
     r"""The gradient of the recurrent layers' parameters, as a sum over lags.
 
@@ -91,8 +88,8 @@ def gradient_by_lag(
             and the default is ``"all"``.
         max_lag: the last lag with a term of its own, >= 0; what is further back is in ``rest``. By
             default all lags from 0 to that of the first step.
-        lengths: (N,), steps that count; `resets` (N, T), True where the state is set to zero before
-            the step, which no error crosses; `state`, what the layers start from.
+        options: `lengths` (N,), steps that count; `resets` (N, T), True where the state is set to
+            zero before the step, which no error crosses; `state`, what the layers start from.
 
     Returns:
         The terms of each trained parameter of the recurrent layers, by its name in the model.
@@ -117,7 +114,7 @@ def gradient_by_lag(
     (torch.Size([21, 3, 3]), torch.Size([21]))
     """
     whole = _checked(model, step, max_lag)
-    run = ModelRun(model, Inputs(x, lengths, resets, state), "gradient_by_lag", joint=True)
+    run = ModelRun(model, Inputs(x, **options), "gradient_by_lag", joint=True)
     error = run.explicit(run.read(loss, target))
     steps = run.inputs.steps
     if whole != "all" and steps and not -steps <= whole < steps:
@@ -178,8 +175,8 @@ class _Sums:
         self.model, self.run, self.error, self.lags = model, run, error, lags
         self.terms: dict[str, Tensor] = {}
         self.rest: dict[str, Tensor] = {}
-        for each in run.layers:
-            for name in names_in(model, each.layer).values():
+        for layer_run in run.layers:
+            for name in names_in(model, layer_run.layer).values():
                 parameter = model.get_parameter(name)
                 self.terms[name] = parameter.new_zeros((lags, *parameter.shape))
                 self.rest[name] = torch.zeros_like(parameter).detach()
@@ -187,10 +184,10 @@ class _Sums:
     def copies(self, window: int) -> int:
         """How many steps' errors can be sent back at once, each over a window of steps."""
         sequences, numbers = self.error[:1, ..., 0].numel(), 0
-        for each in self.run.layers:
-            recurrence = each.layer.recurrence
+        for layer_run in self.run.layers:
+            recurrence = layer_run.layer.recurrence
             wide = len(recurrence.partials) + 2 * len(recurrence.gates) + 4 * len(recurrence.states)
-            numbers += wide * each.layer.hidden_size + each.layer.input_size
+            numbers += wide * layer_run.layer.hidden_size + layer_run.layer.input_size
         return max(1, AT_ONCE // max(1, numbers * sequences * window))
 
     def add(self, at: Tensor, window: int) -> None:
@@ -211,27 +208,27 @@ class _Sums:
         times = at - back.view(-1, *[1] * at.dim())  # (window, M)
         there = (times >= 0).unsqueeze(-1)
         index = _Index(times, steps, copies)
-        layers = [_window(each, index) for each in self.run.layers]
+        layers = [_window(layer_run, index) for layer_run in self.run.layers]
         d_output = torch.zeros_like(layers[-1].output)
         d_output[-1] = index.take(self.error)[-1]
         send_back(layers, d_output, STATES_ONLY)
-        for each in layers:
-            each.deltas = [delta.masked_fill(~there, 0.0) for delta in each.deltas]
-            self._add_layer(each, window)
+        for layer_run in layers:
+            layer_run.deltas = [delta.masked_fill(~there, 0.0) for delta in layer_run.deltas]
+            self._add_layer(layer_run, window)
 
-    def _add_layer(self, each: LayerRun, window: int) -> None:
+    def _add_layer(self, layer_run: LayerRun, window: int) -> None:
         kept = min(self.lags, window)
-        parts = _immediate(each, slice(window - kept, window))
+        parts = _immediate(layer_run, slice(window - kept, window))
         terms: dict[str, Tensor] = {}
-        add_by_name(self.model, each.layer, parts, terms)
+        add_by_name(self.model, layer_run.layer, parts, terms)
         for name, part in terms.items():
             self.terms[name][:kept] += part.flip(0)
-        size = max(
-            1, AT_ONCE // max(1, len(each.step.recurrence.partials) * each.drive[:1].numel())
-        )
+        numbers = len(layer_run.step.recurrence.partials) * layer_run.drive[:1].numel()
+        size = max(1, AT_ONCE // max(1, numbers))
         for first in range(0, window - kept, size):
             block, beyond = slice(first, min(first + size, window - kept)), {}
-            add_by_name(self.model, each.layer, _immediate(each, block, summed=True), beyond)
+            parts = _immediate(layer_run, block, summed=True)
+            add_by_name(self.model, layer_run.layer, parts, beyond)
             for name, part in beyond.items():
                 self.rest[name] += part.squeeze(0)
 
@@ -256,38 +253,33 @@ class _Index:
             replicas = torch.arange(times.shape[1], device=device).unsqueeze(-1)
             self.rows = (replicas, *self.rows)
 
-    def take(self, sequence: Tensor) -> Tensor:
-        """(T, N, .) to (window, M, .)."""
-        return sequence[(self.times, *self.rows)]
+    def take(self, sequence: Tensor | None) -> Any:
+        """(T, N, .) to (window, M, .); None stays None."""
+        return None if sequence is None else sequence[(self.times, *self.rows)]
 
     def take_states(self, path: Tensor) -> Tensor:
         """(T + 1, N, .) to (window + 1, M, .): before the window's first step, after each step."""
         return path[(self.visited, *self.rows)]
 
 
-def _window(each: LayerRun, index: _Index) -> LayerRun:
+def _window(layer_run: LayerRun, index: _Index) -> LayerRun:
     """A layer's pass over the windows."""
-    keep, clock = each.schedule.keep, each.schedule.clock
-    return LayerRun(
-        each.name,
-        each.layer,
-        each.recurrence,
-        each.weights,
-        index.take(each.x),
-        index.take(each.full_drive),
-        Schedule(
-            keep=None if keep is None else index.take(keep),
-            clock=None if clock is None else index.take(clock),
-        ),
-        [index.take_states(path) for path in each.states],
+    whole = layer_run.schedule
+    return replace(
+        layer_run,
+        x=index.take(layer_run.x),
+        full_drive=index.take(layer_run.full_drive),
+        schedule=Schedule(keep=index.take(whole.keep), clock=index.take(whole.clock)),
+        states=[index.take_states(path) for path in layer_run.states],
+        run=None,
     )
 
 
-def _immediate(each: LayerRun, block: slice, summed: bool = False) -> dict[str, Tensor]:
+def _immediate(layer_run: LayerRun, block: slice, summed: bool = False) -> dict[str, Tensor]:
     r"""The immediate derivatives of some steps times the errors that arrived there.
 
     Args:
-        each: after its backward pass.
+        layer_run: after its backward pass.
         block: which steps.
         summed: whether to add the steps.
 
@@ -295,7 +287,7 @@ def _immediate(each: LayerRun, block: slice, summed: bool = False) -> dict[str, 
         :math:`\delta_s\, \partial^+ s_s/\partial\theta` summed over the sequences, (steps, *shape),
         or (1, *shape), by the parameter's name in the layer.
     """
-    layer, step = each.layer, each.step
+    layer, step = layer_run.layer, layer_run.step
 
     def rows(values: Tensor) -> Tensor:
         """(steps, N, .) as they are; or all steps as sequences of one step, (1, steps N, .)."""
@@ -304,15 +296,15 @@ def _immediate(each: LayerRun, block: slice, summed: bool = False) -> dict[str, 
         return values.movedim(0, -3).flatten(-3, -2).unsqueeze(0)
 
     with torch.no_grad():
-        deltas = [delta[block] for delta in each.deltas]
-        partials = each.partials(block)
-        d_drives = each.by_drives(partials, deltas)
+        deltas = [delta[block] for delta in layer_run.deltas]
+        partials = layer_run.partials(block)
+        d_drives = layer_run.by_drives(partials, deltas)
         d_input = rows(step.by_gate(d_drives))
-        found = {"weight_ih": d_input.mT @ rows(each.x[block])}
+        gradients = {"weight_ih": d_input.mT @ rows(layer_run.x[block])}
         if layer.bias is not None:
-            found["bias"] = d_input.sum(-2)
+            gradients["bias"] = d_input.sum(-2)
         if layer.weight_hh is not None:
-            before = each.before(block)
+            before = layer_run.before(block)
             blocks = [
                 rows(step.reached(d_drives, product.gates)).mT
                 @ rows(step.read(product, before, None))
@@ -320,9 +312,9 @@ def _immediate(each: LayerRun, block: slice, summed: bool = False) -> dict[str, 
             ]
             by_row = step.by_row(blocks, layer.entries)
             assert by_row is not None
-            found["weight_hh"] = by_row
+            gradients["weight_hh"] = by_row
         units = [
-            rows(each.by_symbol(partials, deltas, symbol)).sum(-2)
+            rows(layer_run.by_symbol(partials, deltas, symbol)).sum(-2)
             for symbol in layer.recurrence.unit_symbols
         ]
-    return found | each.by_unit(units)
+    return gradients | layer_run.by_unit(units)

@@ -3,18 +3,16 @@ r"""The error that arrives at every state of every step and layer.
 For E the loss and s_t the state of a layer, :math:`\delta_t = \partial E / \partial s_t`.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from longlag.gradients.method import Loss
-from longlag.gradients.runs.layer_run import STATES_ONLY
+from longlag.gradients.method import Loss, Options
+from longlag.gradients.runs.layer_run import STATES_ONLY, LayerRun
 from longlag.gradients.runs.model_run import ModelRun
 from longlag.layers.inputs import Inputs
 from longlag.scan.inputs import to_batch_first
-
-__all__ = ["LayerErrors", "ModelErrors", "state_errors"]
 
 
 class LayerErrors(NamedTuple):
@@ -55,10 +53,8 @@ def state_errors(
     target: Tensor,
     loss: Loss,
     *,
-    lengths: Tensor | None = None,
-    resets: Tensor | None = None,
-    state: Any = None,
     joint: bool = False,
+    **options: Unpack[Options],
 ) -> ModelErrors:
     r"""The errors :math:`\delta_t = \partial E / \partial s_t` of every state, step and layer.
 
@@ -69,13 +65,13 @@ def state_errors(
         model: a recurrent layer, a stack of such, or a `SequenceModel` around either.
         x: (N, T, C).
         target, loss: as for :meth:`BPTT.gradients`.
-        lengths: (N,), steps that count; `resets` (N, T), True where the state is set to zero before
-            the step; `state`, what the layers start from, as the model takes it.
         joint: of cells with several states, of which one reads the new value of another
             (h_t = o_t tanh(c_t)): False counts that path in the error of c_t, as automatic
             differentiation does. True holds the other states of the same step, as in the Jacobian
             of the state as one vector: then :math:`\delta_{t-1} = \partial E/\partial s_{t-1} +
             J_t^\top \delta_t`. See :func:`longlag.recurrence.listening.probed`.
+        options: `lengths` (N,), steps that count; `resets` (N, T), True where the state is set to
+            zero before the step; `state`, what the layers start from, as the model takes it.
 
     Returns:
         The loss, the output, and states and errors by layer. Nothing has a graph.
@@ -98,22 +94,15 @@ def state_errors(
     >>> found.layers[0].layer, found.layers[0].errors["c"].shape
     ('layer', torch.Size([4, 5, 3]))
     """
-    run = ModelRun(model, Inputs(x, lengths, resets, state), "state_errors", joint=joint)
+    run = ModelRun(model, Inputs(x, **options), "state_errors", joint=joint)
     error = run.read(loss, target)
     run.backward(run.explicit(error), STATES_ONLY)
-    layers = []
-    for each in run.layers:
-        names = each.layer.recurrence.states
+    layers = tuple(_errors_of(layer_run) for layer_run in run.layers)
+    return ModelErrors(error.loss.detach(), error.output.detach(), layers)
 
-        def named(values: Sequence[Tensor], names: Sequence[str] = names) -> dict[str, Tensor]:
-            return dict(zip(names, values, strict=True))
 
-        layers.append(
-            LayerErrors(
-                each.name,
-                named([to_batch_first(path) for path in each.states]),
-                named([to_batch_first(delta) for delta in each.deltas]),
-                named(each.gradients.initial),
-            )
-        )
-    return ModelErrors(error.loss.detach(), error.output.detach(), tuple(layers))
+def _errors_of(run: LayerRun) -> LayerErrors:
+    names = run.layer.recurrence.states
+    paths, deltas = map(to_batch_first, run.states), map(to_batch_first, run.deltas)
+    by_name = (dict(zip(names, v, strict=True)) for v in (paths, deltas, run.gradients.initial))
+    return LayerErrors(run.name, *by_name)

@@ -14,8 +14,6 @@ from torch.nn import functional
 from longlag.batch import IGNORED_CLASS
 from longlag.gradients.method import Loss
 
-__all__ = ["as_scalar", "cross_entropy", "due", "mae", "mse", "resolve_loss"]
-
 
 def due(target: Tensor) -> Tensor:
     """Where an error is due: not NaN, or not -100.

@@ -5,19 +5,29 @@ training loop hands it the function that starts the backward pass.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from longlag.layers.inputs import Inputs
-
-__all__ = ["Accumulated", "Backward", "GradientMethod", "Loss", "WindowedMethod", "forward"]
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """`loss(output, target)`: a scalar."""
 
 Backward: TypeAlias = Callable[[Tensor], None]
 """Adds the gradient of a scalar to `.grad`: `Tensor.backward`, `fabric.backward`."""
+
+
+class Options(TypedDict, total=False):
+    """What a model may be given beside x; R replicas put an R in front of each."""
+
+    lengths: Tensor | None
+    """(N,), the number of steps of each sequence; None where all count."""
+    resets: Tensor | None
+    """(N, T) bool, where the state starts anew; None for nowhere."""
+    state: Any
+    """What the model starts from, as it takes it; None for zeros."""
 
 
 class Accumulated(NamedTuple):
@@ -41,15 +51,7 @@ class GradientMethod(Protocol):
     """
 
     def gradients(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        target: Tensor,
-        loss: Loss,
-        *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
+        self, model: nn.Module, x: Tensor, target: Tensor, loss: Loss, **options: Unpack[Options]
     ) -> dict[str, Tensor]:
         """The gradient by parameter name, of every parameter that requires one.
 
@@ -65,10 +67,7 @@ class GradientMethod(Protocol):
         target: Tensor,
         loss: Loss,
         backward: Backward,
-        *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
+        **options: Unpack[Options],
     ) -> Accumulated:
         """Add the gradient to `.grad` through `backward`, and hand back loss and output."""
         ...
@@ -109,22 +108,13 @@ class WindowedMethod(GradientMethod, Protocol):
         ...
 
 
-def forward(
-    model: nn.Module,
-    x: Tensor,
-    *,
-    lengths: Tensor | None = None,
-    resets: Tensor | None = None,
-    state: Any = None,
-) -> Tensor:
+def forward(model: nn.Module, x: Tensor, **options: Unpack[Options]) -> Tensor:
     """Run a model on a batch, passing only the inputs that there are.
 
     Args:
         model: any module; of a tuple that it returns, such as (output, state), the first is taken.
         x: (N, T, C).
-        lengths: (N,), the number of steps of each sequence.
-        resets: (N, T) bool, where the state starts anew.
-        state: what the model starts from.
+        options: lengths, resets, state; see :class:`Options`.
 
     Returns:
         The output, (N, T, ...) or (N, ...).
@@ -136,4 +126,4 @@ def forward(
     >>> forward(nn.RNN(2, 3, batch_first=True), torch.zeros(4, 5, 2)).shape
     torch.Size([4, 5, 3])
     """
-    return Inputs(x, lengths, resets, state).output_of(model)
+    return Inputs(x, **options).output_of(model)

@@ -6,7 +6,7 @@ replicas are R nets, each with its own stream; one without replicas is one net, 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,17 +15,6 @@ from torch import Tensor, nn
 
 from longlag.layers.composition import composition_of
 from longlag.layers.readout import ReadoutModule
-
-__all__ = [
-    "OnlineLearner",
-    "OnlineMethod",
-    "Readouts",
-    "as_mask",
-    "as_vectors",
-    "choose",
-    "descend",
-    "readouts_of",
-]
 
 
 class OnlineLearner(ABC):
@@ -99,35 +88,55 @@ def readouts_of(
     return [*([] if own is None else [own]), *further]
 
 
-class Readouts:
-    """What several readouts say of one step, and the errors that they send back to it.
+class TorchLearner(OnlineLearner):
+    """What the learners have in common that run their layers in PyTorch.
 
     Args:
         readouts: of one layer.
         replicas: R, or None.
+        units: H.
         like: a parameter, for dtype and device.
+        learning_rate: of plain gradient descent.
     """
 
     def __init__(
-        self, readouts: Sequence[ReadoutModule], replicas: int | None, like: Tensor
+        self,
+        readouts: Sequence[ReadoutModule],
+        replicas: int | None,
+        units: int,
+        like: Tensor,
+        learning_rate: float,
     ) -> None:
-        self._readouts, self._device = list(readouts), like.device
+        self._readouts, self._rate, self._device = readouts, learning_rate, like.device
+        self._single, count = replicas is None, replicas or 1
         kind = like.detach().cpu().numpy().dtype
-        self.outputs: list[NDArray] = [
-            np.zeros((replicas or 1, readout.output_size), kind) for readout in readouts
-        ]
+        self._h = np.zeros((count, units), kind)
+        self._outputs = [np.zeros((count, readout.output_size), kind) for readout in readouts]
         self._graph: list[Tensor] = []
 
-    def read(self, rows: NDArray, h: Tensor, x: Tensor) -> None:
-        """Of the rows, from h (R, 1, 1, H) and x (R, 1, 1, C), or without R."""
+    def outputs(self) -> list[NDArray]:
+        """What each readout says, (R, K)."""
+        return self._outputs
+
+    def hidden(self) -> NDArray:
+        """(R, H)."""
+        return self._h
+
+    def _front(self, rows: Tensor) -> Tensor:
+        """(R, ...) as a layer takes it: one sequence a replica."""
+        return rows if self._single else rows.unsqueeze(1)
+
+    def _read_out(self, rows: NDArray, h: Tensor, x: Tensor) -> None:
+        """Note h (R, 1, 1, H) of the rows, and what the readouts say; x (R, 1, 1, C)."""
+        self._h[rows] = h.detach().flatten(0, -2).cpu().numpy()[rows]
         self._graph = [
             readout(h, None if readout.direct_size is None else x).flatten(0, -2)
             for readout in self._readouts
         ]
-        for outputs, graph in zip(self.outputs, self._graph, strict=True):
+        for outputs, graph in zip(self._outputs, self._graph, strict=True):
             outputs[rows] = graph.detach().cpu().numpy()[rows]
 
-    def gradients(
+    def _gradients(
         self, rows: NDArray, errors: Sequence[NDArray], sources: Sequence[Tensor]
     ) -> tuple[Tensor | None, ...]:
         """What the errors of the rows send back to tensors that the outputs were made from."""
@@ -166,8 +175,17 @@ def as_mask(rows: NDArray, count: int, like: Tensor) -> Tensor | None:
     return mask.to(like.device)
 
 
-def choose(rows: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
-    """The new values where the first axis is one of the rows, else the old ones."""
+def choose(rows: Tensor | None, new: Any, old: Any) -> Any:
+    """Of two states alike, the new numbers where the first axis is one of the rows, else the old.
+
+    States are tensors, or nested sequences and dictionaries of such; what an old dictionary lacks
+    is zero.
+    """
     if rows is None:
         return new
-    return torch.where(rows.view(-1, *(1,) * (new.dim() - 1)), new, old)
+    if isinstance(new, Tensor):
+        old = torch.zeros_like(new) if old is None else old
+        return torch.where(rows.view(-1, *(1,) * (new.dim() - 1)), new, old)
+    if isinstance(new, dict):
+        return {name: choose(rows, part, old.get(name)) for name, part in new.items()}
+    return [choose(rows, *parts) for parts in zip(new, old, strict=True)]

@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from longlag.gradients.method import Backward
 
-__all__ = ["add_gradients", "names_in", "trained"]
-
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that require a gradient, by name."""

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from longlag.batch import IGNORED_CLASS, Batch
 
-__all__ = ["Sequences", "as_batch"]
-
 _PAD = (
     f"Pad x with zeros, a target with one entry a step with {IGNORED_CLASS} (classes) or NaN "
     "(numbers), and give the lengths: (x, target, lengths)."

@@ -17,8 +17,6 @@ from longlag.storage import (
 )
 from longlag.training.errors import CheckpointMismatchError, CheckpointWarning
 
-__all__ = ["CheckpointFile", "check_fingerprint"]
-
 _KIND = "checkpoint"
 _ANEW = Fix("start anew", "or resume='never' to start anew and overwrite it")
 

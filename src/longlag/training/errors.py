@@ -5,15 +5,6 @@ from typing import Any
 
 from longlag.messages import GuidedError
 
-__all__ = [
-    "CheckpointMismatchError",
-    "CheckpointWarning",
-    "NonFiniteLossError",
-    "NonFiniteWeightsError",
-    "StopTraining",
-    "TrainingInterrupted",
-]
-
 
 class NonFiniteLossError(ArithmeticError):
     """The loss or the gradient became infinite or NaN; the update was not made.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,8 @@ from longlag.layers.inputs import Inputs
 from longlag.training.metrics import Meter
 from longlag.training.sources import Source
 
-__all__ = ["Evaluator"]
 
-
+@dataclass
 class Evaluator:
     """Runs a model over a validation set, in eval mode and without touching the random state.
 
@@ -28,13 +28,10 @@ class Evaluator:
         meters: the metrics by name.
     """
 
-    def __init__(
-        self, network: nn.Module, source: Source | None, loss: Loss, meters: dict[str, Meter]
-    ):
-        self.network = network
-        self.source = source
-        self.loss = loss
-        self.meters = meters
+    network: nn.Module
+    source: Source | None
+    loss: Loss
+    meters: dict[str, Meter]
 
     def run(
         self, device: torch.device, interrupted: Callable[[], bool]

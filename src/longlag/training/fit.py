@@ -1,7 +1,7 @@
 """`fit`: train a model, in one call."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,7 @@ from longlag.gradients.losses import resolve_loss
 from longlag.layers.composition import reduction_of
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History
-from longlag.training.loop import Callback, Limits, Loop, UpdateCallback
+from longlag.training.loop import Callback, Loop, UpdateCallback
 from longlag.training.metrics import Metrics, make_meters
 from longlag.training.optimizers import (
     OptimizerLike,
@@ -25,16 +25,15 @@ from longlag.training.optimizers import (
     make_optimizer,
     trainable,
 )
-from longlag.training.options import Checkpoint, EarlyStopping, Schedule
+from longlag.training.options import Checkpoint, EarlyStopping, Limits, Schedule, require_count
 from longlag.training.progress import make_reporter
 from longlag.training.signals import Signals
-from longlag.training.sources import Data, Source, make_source
+from longlag.training.sources import Data, Reading, Source, make_source
 from longlag.training.stopping import Stopper, monitored
 
 if TYPE_CHECKING:
     import lightning_fabric
 
-__all__ = ["fit"]
 
 _VALIDATION_WINDOW = 512
 """Steps of recordings that are read at once for validation, where the method names none."""
@@ -141,8 +140,9 @@ def fit(
     >>> len(history), len(history.records), history.stopped
     (6, 3, 'epochs')
     """
-    _check_limits(epochs=epochs, steps=steps, batch_size=batch_size, clip_norm=clip_norm)
-    _check_choices(model, method, resume, seed, validate_every, checkpoint)
+    limits = Limits(epochs, steps, validate_every, clip_norm)
+    require_count("batch_size", batch_size)
+    _check_choices(model, method, resume, seed, checkpoint)
     _check_callbacks(callbacks)
     parameters = trainable(model)
     fabric = fabric if fabric is not None else _fabric_for(parameters[0].device)
@@ -162,10 +162,8 @@ def fit(
         network = model if precision == "32-true" else wrapped
         dtype = _dtype_of(parameters)
         window = method.window if isinstance(method, WindowedMethod) else None
-        source_of = partial(
-            make_source, dtype=dtype, device=device, batch_size=batch_size, seed=seed
-        )
-        source = source_of(data, name="data", shuffle=shuffle, window=window)
+        reading = Reading(dtype, device, batch_size, seed, shuffle, window)
+        source = make_source(data, "data", reading)
         if source.continues and reduction_of(model) is not None:
             raise ValueError(
                 f"data is Streams, with a target for each step, and the model has one output a "
@@ -177,9 +175,8 @@ def fit(
             )
         held_out = None
         if validation is not None:
-            held_out = source_of(
-                validation, name="validation", shuffle=False, window=window or _VALIDATION_WINDOW
-            )
+            in_order = replace(reading, shuffle=False, window=window or _VALIDATION_WINDOW)
+            held_out = make_source(validation, "validation", in_order)
             if held_out.endless:
                 raise ValueError(
                     "validation is a stream without end; pass one batch of it, for example "
@@ -197,7 +194,7 @@ def fit(
         if early_stopping is not None:
             stopper = Stopper(early_stopping, meters, validated=held_out is not None)
         if source.endless and validate_every is None:
-            validate_every = _STREAM_RECORD
+            limits = replace(limits, validate_every=_STREAM_RECORD)
         if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(checkpoint)
         reporter = make_reporter(progress, epochs)
@@ -215,7 +212,7 @@ def fit(
             scheduling=scheduling,
             evaluator=Evaluator(network, held_out, loss_function, meters),
             stopper=stopper,
-            limits=Limits(epochs, steps, validate_every, clip_norm),
+            limits=limits,
             checkpoint=checkpoint,
             seed=seed,
             fingerprint={}
@@ -232,7 +229,7 @@ def fit(
                 "clip_norm": clip_norm,
                 "early_stopping": repr(early_stopping),
                 "metrics": list(meters),
-                "validate_every": validate_every,
+                "validate_every": limits.validate_every,
                 "seed": seed,
             },
             reporter=reporter,
@@ -258,31 +255,8 @@ def fit(
                 parameter.grad = None
 
 
-def _check_limits(
-    *,
-    epochs: int | None,
-    steps: int | None,
-    batch_size: int,
-    clip_norm: float | None,
-) -> None:
-    if (epochs is None) == (steps is None):
-        raise ValueError(
-            f"epochs is {epochs} and steps is {steps}; expected exactly one of them as a number"
-        )
-    _require_count("epochs", epochs)
-    _require_count("steps", steps)
-    _require_count("batch_size", batch_size)
-    if clip_norm is not None and not 0 < clip_norm < float("inf"):
-        raise ValueError(f"clip_norm is {clip_norm}; expected a finite number > 0, or None")
-
-
 def _check_choices(
-    model: nn.Module,
-    method: GradientMethod,
-    resume: str,
-    seed: int,
-    validate_every: int | None,
-    checkpoint: object,
+    model: nn.Module, method: GradientMethod, resume: str, seed: int, checkpoint: object
 ) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
@@ -294,7 +268,6 @@ def _check_choices(
         raise ValueError("resume is 'always', and checkpoint is None; expected its folder")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise ValueError(f"seed is {seed!r}; expected an integer, 0 <= seed < 2**63")
-    _require_count("validate_every", validate_every)
 
 
 def _check_callbacks(callbacks: object) -> None:
@@ -303,24 +276,17 @@ def _check_callbacks(callbacks: object) -> None:
             f"callbacks is a {type(callbacks).__name__}; expected a sequence of callbacks, such as "
             "[callback]"
         )
-    for number, each in enumerate(callbacks):
-        if isinstance(each, type) and isinstance(each, UpdateCallback):
+    for number, callback in enumerate(callbacks):
+        if isinstance(callback, type) and isinstance(callback, UpdateCallback):
             raise TypeError(
-                f"callbacks[{number}] is the class {each.__name__}; expected an object of it: "
-                f"{each.__name__}(...)"
+                f"callbacks[{number}] is the class {callback.__name__}; expected an object of it: "
+                f"{callback.__name__}(...)"
             )
-        if not (callable(each) or isinstance(each, UpdateCallback)):
+        if not (callable(callback) or isinstance(callback, UpdateCallback)):
             raise TypeError(
-                f"callbacks[{number}] is a {type(each).__name__}; expected a "
+                f"callbacks[{number}] is a {type(callback).__name__}; expected a "
                 "callable(record, model), or an object with a method after_update(step, model)"
             )
-
-
-def _require_count(name: str, value: int | None) -> None:
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} is {value!r}; expected an integer >= 1")
 
 
 def _fabric_for(device: torch.device) -> "lightning_fabric.Fabric":
@@ -345,7 +311,7 @@ def _check_fabric(fabric: "lightning_fabric.Fabric") -> str:
 
 
 def _dtype_of(parameters: list[nn.Parameter]) -> torch.dtype:
-    floating = [each.dtype for each in parameters if each.dtype.is_floating_point]
+    floating = [p.dtype for p in parameters if p.dtype.is_floating_point]
     return floating[0] if floating else torch.get_default_dtype()
 
 

@@ -16,8 +16,6 @@ from longlag.training.record import Record
 if TYPE_CHECKING:
     import matplotlib.figure
 
-__all__ = ["History"]
-
 
 class History:
     """The steps and records of a run, as `fit` returns them.
@@ -69,7 +67,9 @@ class History:
         return {
             "losses": self.losses,
             "gradient_norms": self.gradient_norms,
-            "records": [{**asdict(made), "metrics": dict(made.metrics)} for made in self.records],
+            "records": [
+                {**asdict(record), "metrics": dict(record.metrics)} for record in self.records
+            ],
             "stopped": self.stopped,
             "best_step": self.best_step,
         }
@@ -84,7 +84,7 @@ class History:
         history = cls()
         history._losses = array("d", np.asarray(state["losses"], dtype=np.float64).tolist())
         history._gradient_norms = array("d", np.asarray(state["gradient_norms"]).tolist())
-        history.records = [Record(**each) for each in state["records"]]
+        history.records = [Record(**record) for record in state["records"]]
         history.stopped = state["stopped"]
         history.best_step = state["best_step"]
         return history
@@ -102,18 +102,18 @@ class History:
     def table(self, last: int = 20) -> Table:
         """The last records as a table of rich."""
         names = list(self.records[-1].metrics) if self.records else []
-        validated = any(each.validation_loss is not None for each in self.records)
+        validated = any(record.validation_loss is not None for record in self.records)
         head = ["epoch", "step", "seconds", "learning rate", "loss"]
         table = Table(*head, *(["validation loss"] if validated else []), *names)
         for column in table.columns:
             column.justify = "right"
-        for each in self.records[-last:]:
-            cells = [str(each.epoch), str(each.step), f"{each.seconds:.1f}"]
-            cells += [f"{each.learning_rate:.3g}", f"{each.loss:.5g}"]
+        for record in self.records[-last:]:
+            cells = [str(record.epoch), str(record.step), f"{record.seconds:.1f}"]
+            cells += [f"{record.learning_rate:.3g}", f"{record.loss:.5g}"]
             if validated:
-                value = each.validation_loss
+                value = record.validation_loss
                 cells.append("" if value is None else f"{value:.5g}")
-            table.add_row(*cells, *(f"{each.metrics[name]:.5g}" for name in names))
+            table.add_row(*cells, *(f"{record.metrics[name]:.5g}" for name in names))
         return table
 
     def __str__(self) -> str:
@@ -129,6 +129,6 @@ class History:
 
 def _comparable(history: History) -> tuple[Any, ...]:
     """Everything but the times, in a form in which NaN equals NaN."""
-    records = [repr({**asdict(each), "seconds": 0}) for each in history.records]
+    records = [repr({**asdict(record), "seconds": 0}) for record in history.records]
     steps = (history._losses.tobytes(), history._gradient_norms.tobytes())
     return (*steps, records, history.stopped, history.best_step)

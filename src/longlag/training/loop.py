@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -17,6 +17,7 @@ from longlag.gradients import Accumulated, Backward, GradientMethod, Loss, Omega
 from longlag.gradients.losses import due
 from longlag.gradients.norm import gradient_norm
 from longlag.layers.composition import reduction_of
+from longlag.layers.state_tree import map_tensors
 from longlag.training.checkpoints import CheckpointFile, check_fingerprint
 from longlag.training.errors import (
     NonFiniteLossError,
@@ -27,15 +28,13 @@ from longlag.training.errors import (
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History
 from longlag.training.optimizers import Scheduling, learning_rate
-from longlag.training.options import Checkpoint
+from longlag.training.options import Checkpoint, Limits
 from longlag.training.progress import Reporter
 from longlag.training.record import Record
 from longlag.training.signals import Signals
 from longlag.training.sources import Source
 from longlag.training.stopping import Stopper
 from longlag.training.windows import Window, windows_of
-
-__all__ = ["Callback", "Limits", "Loop", "Position", "UpdateCallback"]
 
 
 @runtime_checkable
@@ -48,16 +47,6 @@ class UpdateCallback(Protocol):
 
 
 Callback: TypeAlias = Callable[[Record, nn.Module], None] | UpdateCallback
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When the run ends and when it makes records."""
-
-    epochs: int | None
-    steps: int | None
-    validate_every: int | None
-    clip_norm: float | None
 
 
 @dataclass
@@ -113,8 +102,8 @@ class Loop:
         self.history = History()
         self.file = CheckpointFile(self.checkpoint.path) if self.checkpoint else None
         self._has_saved = False
-        self._on_record = [each for each in self.callbacks if callable(each)]
-        self._on_update = [each for each in self.callbacks if isinstance(each, UpdateCallback)]
+        self._on_record = [c for c in self.callbacks if callable(c)]
+        self._on_update = [c.after_update for c in self.callbacks if isinstance(c, UpdateCallback)]
         # Constants such as a mask of -inf are as they should be.
         self._infinite = {n for n, w in self._weights() if not (w.requires_grad or _is_finite(w))}
         self._started = self._saved_at = time.perf_counter()
@@ -157,15 +146,18 @@ class Loop:
         if self.scheduling is not None:
             self.scheduling.load_state(state["scheduler"])
         if self.stopper is not None:
-            self.stopper.load_state(_moved(state["stopper"], self.device))
+            self.stopper.load_state(self._on_device(state["stopper"]))
         self.history = History.from_dict(state["history"])
         if self.history.stopped in ("epochs", "steps"):
             self.history.stopped = ""  # the limit may be higher now
         self.position = Position(**state["position"])
-        self.carry = _moved(state["carry"], self.device)
+        self.carry = self._on_device(state["carry"])
         self.source.load_state(state["source"])
         randomness.restore(state["random"], self.device)
         self._has_saved = True
+
+    def _on_device(self, tree: Any) -> Any:
+        return map_tensors(tree, lambda tensor: tensor.to(self.device))
 
     def _state(self) -> dict[str, Any]:
         position = {**asdict(self.position), "seconds": self._seconds()}
@@ -187,7 +179,7 @@ class Loop:
         for batch in self.source.batches(position.epoch, position.batch):
             for window in self._windows(batch):
                 if self._step(window):
-                    self._tell_of_update()
+                    self._tell(self._on_update, self.position.step)
                     if self._record_is_due():
                         self._record()
                     if checkpoint is not None and self._save_is_due(checkpoint):
@@ -203,22 +195,15 @@ class Loop:
         position.epoch += 1
         position.batch = position.window = 0
 
-    def _windows(self, batch: Batch[Tensor]) -> Iterator[Window]:
+    def _windows(self, batch: Batch[Tensor]) -> Iterable[Window]:
         """What a step is made of: a whole batch, or one window after the other."""
         if self.source.continues:
-            first = self.position.batch == 0
-            return iter((Window(batch, first, last=True),))
-        size = self._window_size(batch)
-        if size is None:
-            return iter((Window(batch, first=True, last=True),))
+            return [Window(batch, first=self.position.batch == 0, last=True)]
+        size = self.method.window if isinstance(self.method, WindowedMethod) else None
+        # With one output a sequence there is no error before its end.
+        if size is None or not batch.has_steps or reduction_of(self.model) is not None:
+            return [Window(batch, first=True, last=True)]
         return windows_of(batch, size, self.position.window)
-
-    def _window_size(self, batch: Batch[Tensor]) -> int | None:
-        method = self.method
-        if not isinstance(method, WindowedMethod) or not batch.has_steps:
-            return None
-        # One output a sequence: there is no error before its end.
-        return method.window if reduction_of(self.model) is None else None
 
     def _step(self, window: Window) -> bool:
         """Whether there was an update: none is made where no error is due in a window."""
@@ -226,12 +211,12 @@ class Loop:
         for parameter in self.parameters:
             parameter.grad = None
         whole = window.first and window.last and not self.source.continues
-        found = self._accumulate(window, whole)
+        accumulated = self._accumulate(window, whole)
         self._advance(window)
         if not whole and not due(batch.target).any():
             return False
         # The one wait for the device in a step: both numbers must be seen before the update.
-        loss, norm = _numbers(found.loss, gradient_norm(self.parameters))
+        loss, norm = _numbers(accumulated.loss, gradient_norm(self.parameters))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteLossError(
                 step=position.step + 1,
@@ -260,15 +245,15 @@ class Loop:
     def _accumulate(self, window: Window, whole: bool) -> Accumulated:
         batch, method = window.batch, self.method
         options: dict[str, Any] = {"lengths": batch.lengths, "resets": batch.resets}
-        given = (self.network, batch.x, batch.target, self.loss, self.backward)
+        arguments = (self.network, batch.x, batch.target, self.loss, self.backward)
         if isinstance(method, Omega):
             options["update"] = self.position.step + 1
         if whole or not isinstance(method, WindowedMethod):
-            return method.accumulate(*given, **options)
+            return method.accumulate(*arguments, **options)
         carry = None if window.first else self.carry
-        found = method.accumulate_window(*given, **options, carry=carry)
-        self.carry = None if window.last and not self.source.continues else found.carry
-        return found
+        accumulated = method.accumulate_window(*arguments, **options, carry=carry)
+        self.carry = None if window.last and not self.source.continues else accumulated.carry
+        return accumulated
 
     def _advance(self, window: Window) -> None:
         """Note that the window was used."""
@@ -281,11 +266,11 @@ class Loop:
     def _record(self) -> None:
         """Evaluate, then note: an interruption in between leaves the state as before."""
         position = self.position
-        found = self.evaluator.run(self.device, lambda: self.signals.received is not None)
-        if found is None:
+        evaluated = self.evaluator.run(self.device, lambda: self.signals.received is not None)
+        if evaluated is None:
             self._interrupt()
             return
-        validation_loss, metrics = found
+        validation_loss, metrics = evaluated
         record = Record(
             epoch=position.epoch + 1,
             step=position.step,
@@ -304,16 +289,13 @@ class Loop:
         if self.scheduling is not None:
             self.scheduling.after_record(record)
         self.reporter.record(record)
-        for callback in self._on_record:
-            try:
-                callback(record, self.model)
-            except StopTraining:
-                self.history.stopped = "callback"
+        self._tell(self._on_record, record)
 
-    def _tell_of_update(self) -> None:
-        for callback in self._on_update:
+    def _tell(self, callbacks: Sequence[Callable[..., None]], news: Record | int) -> None:
+        """Call each with a record or the number of updates made, and the model."""
+        for callback in callbacks:
             try:
-                callback.after_update(self.position.step, self.model)
+                callback(news, self.model)
             except StopTraining:
                 self.history.stopped = "callback"
 
@@ -404,10 +386,3 @@ def _numbers(loss: Tensor, norm: Tensor) -> tuple[float, float]:
 
 def _is_finite(tensor: Tensor) -> bool:
     return bool(tensor.isfinite().all())
-
-
-def _moved(tree: Any, device: torch.device) -> Any:
-    """The tree with its tensors on a device."""
-    if isinstance(tree, dict):
-        return {key: _moved(item, device) for key, item in tree.items()}
-    return tree.to(device) if isinstance(tree, Tensor) else tree

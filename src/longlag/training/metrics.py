@@ -11,7 +11,6 @@ from longlag.gradients.losses import due, name_of
 if TYPE_CHECKING:
     import torchmetrics
 
-__all__ = ["Meter", "MetricLike", "Metrics", "make_meters"]
 
 MetricLike: TypeAlias = str | Callable[..., Any]
 """A name, a `torchmetrics.Metric` or a callable(output, target) -> number."""
@@ -74,12 +73,14 @@ def make_meters(metrics: Metrics | None) -> dict[str, Meter]:
 
 def _make(metric: Any) -> tuple[str, Meter]:
     from torchmetrics import Metric  # here: it takes a second to import
+    from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
     if isinstance(metric, str):
         if metric == "accuracy":
             return metric, _Accuracy()
         if metric in ("mse", "mae"):
-            return metric, _elementwise(metric)
+            error = MeanSquaredError() if metric == "mse" else MeanAbsoluteError()
+            return metric, _Wrapped(error, _entries)
         raise ValueError(
             f"metric {metric!r} is unknown; expected 'accuracy', 'mse', 'mae', a "
             "torchmetrics.Metric or a callable(output, target)"
@@ -118,12 +119,6 @@ def _entries(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         )
     wanted = due(target)
     return output[wanted], target[wanted]
-
-
-def _elementwise(name: str) -> Meter:
-    from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
-
-    return _Wrapped(MeanSquaredError() if name == "mse" else MeanAbsoluteError(), _entries)
 
 
 class _Wrapped:

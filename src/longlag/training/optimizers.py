@@ -12,15 +12,6 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from longlag.training.options import Schedule
 from longlag.training.record import Record
 
-__all__ = [
-    "OptimizerLike",
-    "Scheduling",
-    "describe",
-    "learning_rate",
-    "make_optimizer",
-    "trainable",
-]
-
 OptimizerLike: TypeAlias = Optimizer | Callable[[list[nn.Parameter]], Optimizer]
 
 
@@ -30,7 +21,7 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     Raises:
         ValueError: there is none.
     """
-    parameters = [each for each in model.parameters() if each.requires_grad]
+    parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError(
             f"model {type(model).__name__} has no parameter that requires a gradient; expected at "
@@ -72,8 +63,8 @@ def make_optimizer(optimizer: OptimizerLike | None, parameters: list[nn.Paramete
             "optimizer is LBFGS, which asks for the loss several times a step; fit computes it "
             "once. Use a first-order optimizer such as Adam."
         )
-    ours = {id(each) for each in parameters}
-    if not any(id(each) in ours for group in optimizer.param_groups for each in group["params"]):
+    ours = {id(p) for p in parameters}
+    if not any(id(p) in ours for group in optimizer.param_groups for p in group["params"]):
         raise ValueError(
             "optimizer holds none of the model's parameters; make it from model.parameters(), or "
             "pass a callable parameters -> optimizer"

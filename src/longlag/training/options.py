@@ -1,5 +1,6 @@
 """Settings of `fit` that belong together: small frozen objects with a closed schema."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,8 +9,6 @@ from typing import Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-
-__all__ = ["Checkpoint", "EarlyStopping", "Schedule"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,35 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.every not in ("epoch", "step"):
             raise ValueError(f"Schedule: every is {self.every!r}; expected 'epoch' or 'step'")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run ends, when it makes records, and how large a gradient may be; see `fit`."""
+
+    epochs: int | None
+    steps: int | None
+    validate_every: int | None
+    clip_norm: float | None
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(
+                f"epochs is {self.epochs} and steps is {self.steps}; expected exactly one of them "
+                "as a number"
+            )
+        for name in ("epochs", "steps", "validate_every"):
+            require_count(name, getattr(self, name))
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise ValueError(
+                f"clip_norm is {self.clip_norm}; expected a finite number > 0, or None"
+            )
+
+
+def require_count(name: str, value: int | None) -> None:
+    """Raise a ValueError where a number is given that counts nothing."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"{name} is {value!r}; expected an integer >= 1")
 
 
 def _require_positive(owner: str, name: str, value: float | None) -> None:

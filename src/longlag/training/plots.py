@@ -8,8 +8,6 @@ from matplotlib.figure import Figure
 
 from longlag.training.record import Record
 
-__all__ = ["plot_history"]
-
 _DECADES = 10.0
 """Positive values that span more than this factor are drawn on a logarithmic axis."""
 _POINTS = 2000
@@ -35,26 +33,26 @@ def plot_history(
     names = list(records[-1].metrics) if records else []
     figure = Figure(figsize=(7.0, 2.4 * (2 + bool(names))), layout="constrained")
     panels: Any = figure.subplots(2 + bool(names), 1, sharex=True)
-    steps = [each.step for each in records]
+    steps = [record.step for record in records]
     style: dict[str, Any] = {"marker": "o" if len(steps) <= 50 else "", "markersize": 3}
 
     axes = panels[0]
     at, thinned = _thinned(losses)
     axes.plot(at, thinned, color="0.75", linewidth=0.8, label="training, each step")
-    axes.plot(steps, [each.loss for each in records], label="training, mean", **style)
-    validated = [each for each in records if each.validation_loss is not None]
-    shown = [thinned, np.array([each.loss for each in records])]
+    axes.plot(steps, [record.loss for record in records], label="training, mean", **style)
+    validated = [record for record in records if record.validation_loss is not None]
+    shown = [thinned, np.array([record.loss for record in records])]
     if validated:
-        values = [each.validation_loss for each in validated]
-        axes.plot([each.step for each in validated], values, label="validation", **style)
+        values = [record.validation_loss for record in validated]
+        axes.plot([record.step for record in validated], values, label="validation", **style)
         shown.append(np.array(values, dtype=float))
     _finish(axes, "loss", np.concatenate(shown))
 
     if names:
         axes = panels[1]
         for name in names:
-            axes.plot(steps, [each.metrics[name] for each in records], label=name, **style)
-        values = [[each.metrics[name] for name in names] for each in records]
+            axes.plot(steps, [record.metrics[name] for record in records], label=name, **style)
+        values = [[record.metrics[name] for name in names] for record in records]
         _finish(axes, names[0] if len(names) == 1 else "metrics", np.ravel(values))
 
     axes = panels[-1]
@@ -84,4 +82,4 @@ def _thinned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if stretch <= 1:
         return steps, values
     whole = len(values) // stretch * stretch
-    return tuple(each[:whole].reshape(-1, stretch).mean(axis=1) for each in (steps, values))  # pyright: ignore[reportReturnType]
+    return tuple(array[:whole].reshape(-1, stretch).mean(axis=1) for array in (steps, values))  # pyright: ignore[reportReturnType]

@@ -1,42 +1,33 @@
 """What a run shows while it runs: a bar on a terminal, lines elsewhere, or nothing."""
 
 import time
-from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from longlag.training.record import Record
 
-__all__ = ["Reporter", "make_reporter"]
-
 _REFRESH_SECONDS = 0.1
 _LINE_SECONDS = 1.0
 
 
-@runtime_checkable
-class Reporter(Protocol):
-    """Shows steps and records as they come."""
+class Reporter:
+    """Shows steps and records as they come; this one shows nothing."""
 
     def start(self, total_steps: int | None, step: int) -> None:
         """The run begins, or goes on, after `step` steps."""
-        ...
 
     def step(self, epoch: int, step: int, loss: float) -> None:
         """A step was made."""
-        ...
 
     def record(self, record: Record) -> None:
         """A record was made."""
-        ...
 
     def message(self, text: str) -> None:
         """Something the user should read."""
-        ...
 
     def stop(self) -> None:
         """The run is over, in whatever way."""
-        ...
 
 
 def make_reporter(progress: bool, epochs: int | None) -> Reporter:
@@ -47,29 +38,12 @@ def make_reporter(progress: bool, epochs: int | None) -> Reporter:
         epochs: how many there will be, if that is known.
     """
     if not progress:
-        return _Silent()
+        return Reporter()
     console = Console(stderr=True)
     return _Bar(console, epochs) if console.is_terminal else _Lines(console, epochs)
 
 
-class _Silent:
-    def start(self, total_steps: int | None, step: int) -> None:
-        pass
-
-    def step(self, epoch: int, step: int, loss: float) -> None:
-        pass
-
-    def record(self, record: Record) -> None:
-        pass
-
-    def message(self, text: str) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
-
-
-class _Lines(_Silent):
+class _Lines(Reporter):
     def __init__(self, console: Console, epochs: int | None):
         self.console = console
         self.epochs = epochs
@@ -94,7 +68,7 @@ class _Lines(_Silent):
             self.waiting = None
 
 
-class _Bar(_Silent):
+class _Bar(Reporter):
     def __init__(self, console: Console, epochs: int | None):
         self.epochs = epochs
         self.last_record = ""

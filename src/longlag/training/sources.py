@@ -8,9 +8,11 @@ batches before the position are drawn again and dropped.
 
 import hashlib
 import inspect
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -24,8 +26,6 @@ from longlag.batch import Batch
 from longlag.training.batch import Sequences, as_batch
 from longlag.training.streams import Streams
 
-__all__ = ["Data", "Endless", "Source", "make_source"]
-
 
 @runtime_checkable
 class Endless(Protocol):
@@ -37,6 +37,37 @@ class Endless(Protocol):
 
 
 Data: TypeAlias = tuple[Any, ...] | Sequences | Endless | Streams | DataLoader[Any]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data are read, whatever they are.
+
+    Attributes:
+        dtype: that of the model; float data are cast to it.
+        device: where batches go.
+        batch_size: sequences in a batch, for arrays and recordings.
+        seed: the order of the epochs, for arrays and recordings.
+        shuffle: whether there is a new order in each epoch, for arrays and recordings.
+        window: steps that are read at once, for recordings.
+    """
+
+    dtype: torch.dtype
+    device: torch.device
+    batch_size: int
+    seed: int
+    shuffle: bool
+    window: int | None = None
+
+    def order(self, epoch: int, count: int) -> "np.ndarray[Any, Any] | None":
+        """The permutation of an epoch, a function of seed and epoch; None: as they lie."""
+        if not self.shuffle:
+            return None
+        return np.random.default_rng([self.seed, epoch]).permutation(count)
+
+    def describe(self) -> dict[str, Any]:
+        """What a checkpoint must agree with, for arrays and recordings."""
+        return {"batch_size": self.batch_size, "shuffle": self.shuffle}
 
 
 class Source(ABC):
@@ -52,13 +83,21 @@ class Source(ABC):
     endless = False
     continues = False
 
+    def __init__(self, name: str, reading: Reading) -> None:
+        self.name, self.reading = name, reading
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What a checkpoint must agree with."""
 
-    @abstractmethod
     def batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
-        """The batches of an epoch from number `start` on."""
+        """The batches of an epoch from number `start` on, on the device."""
+        for batch in self._batches(epoch, start):
+            yield batch.map(lambda part: part.to(self.reading.device, non_blocking=True))
+
+    @abstractmethod
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
+        """These batches, wherever they lie."""
 
     def state(self) -> Any:
         """What is needed, beyond epoch and position, to go on."""
@@ -73,46 +112,30 @@ class Source(ABC):
         return nullcontext()
 
 
-def make_source(
-    data: Data,
-    *,
-    name: str,
-    dtype: torch.dtype,
-    device: torch.device,
-    batch_size: int,
-    seed: int,
-    shuffle: bool,
-    window: int | None = None,
-) -> Source:
+def make_source(data: Data, name: str, reading: Reading) -> Source:
     """Make the source for whatever data `fit` was given.
 
     Args:
         data: see `fit`.
         name: the name of the argument, for errors.
-        dtype: that of the model; float data are cast to it.
-        device: where batches go.
-        batch_size: sequences in a batch, for arrays.
-        seed: the order of the epochs, for arrays.
-        shuffle: whether there is a new order in each epoch, for arrays and recordings.
-        window: steps that are read at once, for recordings.
+        reading: how they are read.
 
     Raises:
         TypeError, ValueError: the data are none of these, or do not fit together.
     """
     if isinstance(data, Streams):
-        if window is None:
+        if reading.window is None:
             raise ValueError(
                 f"{name} is Streams, which are read window by window; expected a method that "
                 "updates so, for example method=ll.TruncatedBPTT(k1=50)"
             )
-        return _RecordingSource(data, window, dtype, device, batch_size, seed, shuffle)
+        return _RecordingSource(data, name, reading, reading.window)
     if isinstance(data, DataLoader):
-        return _LoaderSource(data, name, dtype, device)
+        return _LoaderSource(data, name, reading)
     if isinstance(data, tuple | list | Sequences):
-        batch = as_batch(data, name, dtype)
-        return _ArraySource(batch, device, batch_size, seed, shuffle)
+        return _ArraySource(data, name, reading)
     if isinstance(data, Endless):
-        return _EndlessSource(data, name, dtype, device)
+        return _EndlessSource(data, name, reading)
     raise TypeError(
         f"{name} is a {type(data).__name__}; expected (x, target), (x, target, lengths), an object "
         "with x and target, a stream with batch(index), ll.Streams, or a torch DataLoader"
@@ -122,16 +145,11 @@ def make_source(
 class _ArraySource(Source):
     """All sequences at hand, in a new order in each epoch."""
 
-    def __init__(
-        self, whole: Batch[Tensor], device: torch.device, batch_size: int, seed: int, shuffle: bool
-    ):
-        self.whole = whole
-        self.device = device
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.count = len(whole.x)
-        self.batches_per_epoch = -(-self.count // batch_size)
+    def __init__(self, data: Any, name: str, reading: Reading) -> None:
+        super().__init__(name, reading)
+        self.whole = as_batch(data, name, reading.dtype)
+        self.count = len(self.whole.x)
+        self.batches_per_epoch = -(-self.count // reading.batch_size)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -139,22 +157,16 @@ class _ArraySource(Source):
             "x": list(self.whole.x.shape),
             "target": list(self.whole.target.shape),
             "contents": _digest(self.whole),
-            "batch_size": self.batch_size,
-            "shuffle": self.shuffle,
+            **self.reading.describe(),
         }
 
-    def batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
-        order = self.order(epoch)
-        for first in range(start * self.batch_size, self.count, self.batch_size):
-            rows = slice(first, first + self.batch_size)
-            chosen = rows if order is None else order[rows]
-            yield self.whole.map(itemgetter(chosen)).map(_onto(self.device))
-
-    def order(self, epoch: int) -> Tensor | None:
-        """The permutation of epoch `epoch`; None: as they lie."""
-        if not self.shuffle:
-            return None
-        return torch.from_numpy(permutation(self.seed, epoch, self.count))
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
+        order, size = self.reading.order(epoch, self.count), self.reading.batch_size
+        for first in range(start * size, self.count, size):
+            rows = slice(first, first + size)
+            yield self.whole.map(
+                itemgetter(rows if order is None else torch.from_numpy(order[rows]))
+            )
 
 
 class _RecordingSource(Source):
@@ -162,42 +174,23 @@ class _RecordingSource(Source):
 
     continues = True
 
-    def __init__(
-        self,
-        streams: Streams,
-        window: int,
-        dtype: torch.dtype,
-        device: torch.device,
-        batch_size: int,
-        seed: int,
-        shuffle: bool,
-    ):
-        self.streams, self.window, self.dtype, self.device = streams, window, dtype, device
-        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
-        self.batches_per_epoch = streams.count(batch_size, window)
+    def __init__(self, streams: Streams, name: str, reading: Reading, window: int) -> None:
+        super().__init__(name, reading)
+        self.streams, self.window = streams, window
+        self.batches_per_epoch = streams.count(reading.batch_size, window)
 
     def describe(self) -> dict[str, Any]:
-        return {
-            **self.streams.describe(),
-            "window": self.window,
-            "batch_size": self.batch_size,
-            "shuffle": self.shuffle,
-        }
+        return {**self.streams.describe(), "window": self.window, **self.reading.describe()}
 
-    def batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
-        order = None
-        if self.shuffle:
-            order = permutation(self.seed, epoch, len(self.streams)).tolist()
-        found = self.streams.windows(
-            self.batch_size, self.window, order=order, start=start, dtype=self.dtype
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
+        reading, order = self.reading, self.reading.order(epoch, len(self.streams))
+        return self.streams.windows(
+            reading.batch_size,
+            self.window,
+            order=None if order is None else order.tolist(),
+            start=start,
+            dtype=reading.dtype,
         )
-        for batch in found:
-            yield batch.map(_onto(self.device))
-
-
-def permutation(seed: int, epoch: int, count: int) -> "np.ndarray[Any, Any]":
-    """The order of an epoch: a function of seed and epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 class _EndlessSource(Source):
@@ -205,11 +198,9 @@ class _EndlessSource(Source):
 
     endless = True
 
-    def __init__(self, stream: Endless, name: str, dtype: torch.dtype, device: torch.device):
+    def __init__(self, stream: Endless, name: str, reading: Reading) -> None:
+        super().__init__(name, reading)
         self.stream = stream
-        self.name = name
-        self.dtype = dtype
-        self.device = device
         try:
             inspect.signature(stream.batch).bind(0)
         except TypeError as error:
@@ -217,29 +208,24 @@ class _EndlessSource(Source):
                 f"{name}.batch of {type(stream).__name__} does not take one index; expected a "
                 "stream with batch(index), such as task.stream(batch_size, seed)"
             ) from error
-        self.first = as_batch(stream.batch(0), f"{name}.batch(0)", dtype)
+        self.first = self._batch(0)
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "stream", "first batch": _digest(self.first)}
 
-    def batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
-        index = start
-        while True:
-            batch = as_batch(self.stream.batch(index), f"{self.name}.batch({index})", self.dtype)
-            yield batch.map(_onto(self.device))
-            index += 1
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
+        return map(self._batch, itertools.count(start))
+
+    def _batch(self, index: int) -> Batch[Tensor]:
+        return as_batch(self.stream.batch(index), f"{self.name}.batch({index})", self.reading.dtype)
 
 
 class _LoaderSource(Source):
     """A DataLoader of torch: its order comes from the random state at the start of the epoch."""
 
-    def __init__(
-        self, loader: "DataLoader[Any]", name: str, dtype: torch.dtype, device: torch.device
-    ):
+    def __init__(self, loader: "DataLoader[Any]", name: str, reading: Reading) -> None:
+        super().__init__(name, reading)
         self.loader = loader
-        self.name = name
-        self.dtype = dtype
-        self.device = device
         self.generators = _generators(loader)
         self.epoch_start: Any = None
         try:
@@ -254,28 +240,28 @@ class _LoaderSource(Source):
             "batch_size": self.loader.batch_size,
         }
 
-    def batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
+        device = self.reading.device
         if start == 0:
-            self.epoch_start = {
-                "global": randomness.capture(self.device),
-                "own": [generator.get_state() for generator in self.generators],
-            }
-            yield from self._converted(iter(self.loader))
-            return
-        here = randomness.capture(self.device)
-        randomness.restore(self.epoch_start["global"], self.device)
-        for generator, state in zip(self.generators, self.epoch_start["own"], strict=True):
-            generator.set_state(state)
-        items = iter(self.loader)
-        for _ in range(start):
-            next(items)
-        randomness.restore(here, self.device)
-        yield from self._converted(items)
-
-    def _converted(self, items: Iterator[Any]) -> Iterator[Batch[Tensor]]:
+            self.epoch_start = {"global": randomness.capture(device), "own": self._own_states()}
+            items = iter(self.loader)
+        else:
+            here = randomness.capture(device)
+            randomness.restore(self.epoch_start["global"], device)
+            self._restore(self.epoch_start["own"])
+            items = iter(self.loader)
+            for _ in range(start):
+                next(items)
+            randomness.restore(here, device)
         for item in items:
-            batch = as_batch(item, f"a batch of {self.name}", self.dtype)
-            yield batch.map(_onto(self.device))
+            yield as_batch(item, f"a batch of {self.name}", self.reading.dtype)
+
+    def _own_states(self) -> list[Tensor]:
+        return [generator.get_state() for generator in self.generators]
+
+    def _restore(self, states: list[Tensor]) -> None:
+        for generator, state in zip(self.generators, states, strict=True):
+            generator.set_state(state)
 
     def state(self) -> Any:
         return self.epoch_start
@@ -285,32 +271,26 @@ class _LoaderSource(Source):
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        start, own = self.epoch_start, [generator.get_state() for generator in self.generators]
+        start, own = self.epoch_start, self._own_states()
         try:
-            with randomness.isolated(self.device):
+            with randomness.isolated(self.reading.device):
                 yield
         finally:
             self.epoch_start = start
-            for generator, state in zip(self.generators, own, strict=True):
-                generator.set_state(state)
-
-
-def _onto(device: torch.device) -> Callable[[Tensor], Tensor]:
-    """What brings a part of a batch to a device."""
-    return lambda part: part.to(device, non_blocking=True)
+            self._restore(own)
 
 
 def _generators(loader: "DataLoader[Any]") -> list[torch.Generator]:
     """The generators of the loader and of its sampler, each once."""
-    found = (loader.generator, getattr(loader.sampler, "generator", None))
-    return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
+    both = (loader.generator, getattr(loader.sampler, "generator", None))
+    return [*dict.fromkeys(g for g in both if isinstance(g, torch.Generator))]
 
 
 def _digest(batch: Batch[Tensor]) -> str:
     """Of every byte of x, target, lengths and resets."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, part in batch._asdict().items():
         if part is not None:
-            found.update(f"{name} {part.dtype} {tuple(part.shape)}".encode())
-            found.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return found.hexdigest()[:16]
+            digest.update(f"{name} {part.dtype} {tuple(part.shape)}".encode())
+            digest.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -10,7 +10,8 @@ from longlag.training.metrics import Meter
 from longlag.training.options import EarlyStopping
 from longlag.training.record import Record
 
-__all__ = ["Stopper", "monitored"]
+_KEPT = ("best", "best_step", "weights", "without_improvement")
+"""What of a `Stopper` a checkpoint keeps."""
 
 
 def monitored(name: str | None, meters: dict[str, Meter], *, validated: bool, owner: str) -> str:
@@ -67,7 +68,7 @@ class Stopper:
         ):
             self.best = value
             self.best_step = record.step
-            self.weights = {name: each.detach().clone() for name, each in _tensors(model)}
+            self.weights = {name: tensor.detach().clone() for name, tensor in _tensors(model)}
             self.without_improvement = 0
         else:
             self.without_improvement += 1
@@ -82,19 +83,12 @@ class Stopper:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {
-            "best": self.best,
-            "best_step": self.best_step,
-            "weights": self.weights,
-            "without_improvement": self.without_improvement,
-        }
+        return {name: getattr(self, name) for name in _KEPT}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take in what `state` gave."""
-        self.best = state["best"]
-        self.best_step = state["best_step"]
-        self.weights = state["weights"]
-        self.without_improvement = state["without_improvement"]
+        for name in _KEPT:
+            setattr(self, name, state[name])
 
 
 def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -8,14 +8,12 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import torch
 
 from longlag.batch import IGNORED_CLASS, Batch
-
-__all__ = ["Recording", "Recordings", "Streams"]
 
 Recording: TypeAlias = "str | Path | np.ndarray | torch.Tensor"
 """One recording: a `.npy` file, or an array in memory."""
@@ -72,8 +70,7 @@ class Streams:
                         f"{other.name}: stands where {one.name} is in the other folder; expected "
                         "the same names in both"
                     )
-        pairs = zip(inputs, targets, strict=True)
-        self._pairs = [_Pair(number, *pair) for number, pair in enumerate(pairs)]
+        self._pairs = [_Pair(x, y) for x, y in zip(inputs, targets, strict=True)]
         first = self._pairs[0]
         for pair in self._pairs[1:]:
             pair.check_like(first)
@@ -88,19 +85,19 @@ class Streams:
 
     def describe(self) -> dict[str, Any]:
         """What a run that goes on must find again: shapes, types, and both ends of each."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for pair in self._pairs:
             for part in (pair.x, pair.y):
-                found.update(f"{part.shape} {part.dtype}".encode())
+                digest.update(f"{part.shape} {part.dtype}".encode())
                 few = max(1, _SAMPLE // max(1, part.dtype.itemsize * int(np.prod(part.shape[1:]))))
                 for first in (0, max(0, part.shape[0] - few)):
                     stop = min(first + few, part.shape[0])
-                    found.update(np.ascontiguousarray(part.read(first, stop)).tobytes())
+                    digest.update(np.ascontiguousarray(part.read(first, stop)).tobytes())
         return {
             "kind": "recordings",
             "recordings": len(self),
             "steps": self.steps,
-            "contents": found.hexdigest()[:16],
+            "contents": digest.hexdigest()[:16],
         }
 
     def count(self, rows: int, steps: int) -> int:
@@ -166,18 +163,6 @@ class Streams:
             )
 
 
-class _Reader(Protocol):
-    """One recording, read some steps at a time."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: "np.dtype[Any]"
-
-    def read(self, first: int, stop: int) -> "np.ndarray[Any, Any]":
-        """The steps first .. stop - 1."""
-        ...
-
-
 class _InMemory:
     """A recording in memory, or one that NumPy has mapped."""
 
@@ -186,6 +171,7 @@ class _InMemory:
         self.shape, self.dtype = array.shape, array.dtype
 
     def read(self, first: int, stop: int) -> "np.ndarray[Any, Any]":
+        """The steps first .. stop - 1."""
         return self.array[first:stop]
 
 
@@ -243,22 +229,27 @@ class _OnDisk:
             )
 
     def read(self, first: int, stop: int) -> "np.ndarray[Any, Any]":
-        found = np.empty((stop - first, *self.shape[1:]), self.dtype)
-        into = found.reshape(-1).view(np.uint8).data
+        """The steps first .. stop - 1."""
+        steps = np.empty((stop - first, *self.shape[1:]), self.dtype)
+        into = steps.reshape(-1).view(np.uint8).data
         number, done = self.files.get(self.path).fileno(), 0
         while done < len(into):
             here = os.preadv(number, [into[done:]], self.offset + first * self.width + done)
             if here == 0:
                 raise OSError(f"{self.path} ended while it was read; was it changed meanwhile?")
             done += here
-        return found
+        return steps
+
+
+_Reader: TypeAlias = _InMemory | _OnDisk
+"""One recording, read some steps at a time."""
 
 
 class _Pair:
     """A recording with its targets."""
 
-    def __init__(self, number: int, x: _Reader, y: _Reader) -> None:
-        self.x, self.y, self.number = x, y, number
+    def __init__(self, x: _Reader, y: _Reader) -> None:
+        self.x, self.y = x, y
         if len(x.shape) != 2:
             raise ValueError(f"{x.name}: got shape {x.shape}, expected (T, C)")
         if x.dtype.kind not in "biuf":
@@ -290,34 +281,37 @@ class _Pair:
                 )
 
 
-def _listed(given: Any, name: str) -> list[_Reader]:
+def _listed(recordings: Any, name: str) -> list[_Reader]:
     """The recordings of one argument."""
     files = _Files()
-    if isinstance(given, str | Path) and Path(given).is_dir():
-        paths: list[Any] = sorted(Path(given).glob("*.npy"))
+    if isinstance(recordings, str | Path) and Path(recordings).is_dir():
+        paths: list[Any] = sorted(Path(recordings).glob("*.npy"))
         if not paths:
-            raise FileNotFoundError(f"{name}: there is no .npy file in the folder {given}")
+            raise FileNotFoundError(f"{name}: there is no .npy file in the folder {recordings}")
         return [_reader(path, f"{name} {path.name}", files) for path in paths]
-    if isinstance(given, list | tuple):
-        if not given:
+    if isinstance(recordings, list | tuple):
+        if not recordings:
             raise ValueError(f"{name}: got no recording, expected at least one")
-        return [_reader(each, f"{name}[{number}]", files) for number, each in enumerate(given)]
-    return [_reader(given, name, files)]
+        return [
+            _reader(recording, f"{name}[{number}]", files)
+            for number, recording in enumerate(recordings)
+        ]
+    return [_reader(recordings, name, files)]
 
 
-def _reader(given: Any, name: str, files: _Files) -> _Reader:
-    if isinstance(given, str | Path):
-        path = Path(given)
+def _reader(recording: Any, name: str, files: _Files) -> _Reader:
+    if isinstance(recording, str | Path):
+        path = Path(recording)
         if not path.is_file():
             raise FileNotFoundError(f"{name}: there is no file {path}")
         if path.suffix != ".npy":
             raise ValueError(f"{name}: got the file {path}, expected a .npy file")
         return _OnDisk(name, path, files)
-    if isinstance(given, torch.Tensor):
-        given = given.detach().cpu().numpy()
-    if isinstance(given, np.ndarray):
-        return _InMemory(name, given)
+    if isinstance(recording, torch.Tensor):
+        recording = recording.detach().cpu().numpy()
+    if isinstance(recording, np.ndarray):
+        return _InMemory(name, recording)
     raise TypeError(
-        f"{name}: got a {type(given).__name__}, expected a .npy file, a folder of such files, an "
-        "array, or a list of these"
+        f"{name}: got a {type(recording).__name__}, expected a .npy file, a folder of such files, "
+        "an array, or a list of these"
     )

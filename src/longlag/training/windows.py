@@ -7,8 +7,6 @@ from torch import Tensor
 
 from longlag.batch import Batch
 
-__all__ = ["Window", "windows_of"]
-
 
 class Window(NamedTuple):
     """Some steps of a batch."""

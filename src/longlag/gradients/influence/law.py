@@ -24,8 +24,6 @@ from longlag.layers.recurrent import Recurrent
 from longlag.recurrence import Recurrence
 from longlag.scan import Schedule
 
-__all__ = ["Joint", "Law", "Units"]
-
 AT_ONCE = 1 << 24
 """Numbers that errors sent back at once may take: 64 MB in float32."""
 
@@ -81,12 +79,12 @@ class Law(ABC):
         self, x: Tensor, state: Sequence[Sequence[Tensor]], schedule: Schedule
     ) -> list[Propagation]:
         """The layers over a block: x (T, N, C), and for each layer the states before it."""
-        found: list[Propagation] = []
+        propagations: list[Propagation] = []
         for scope, begin in zip(self.scopes, state, strict=True):
             run = scope.run(x, begin, schedule)
-            found.append(Propagation(scope, run))
+            propagations.append(Propagation(scope, run))
             x = run.output
-        return found
+        return propagations
 
 
 class Joint(Law):
@@ -177,11 +175,7 @@ class Joint(Law):
                 continue
             # Row r is a unit error at number r - begin of this layer's states; those before begin
             # are errors of the layers above.
-            ones = torch.eye(
-                propagation.scope.size,
-                dtype=propagation.run.x.dtype,
-                device=propagation.run.x.device,
-            )
+            ones = propagation.run.x.new_ones(propagation.scope.size).diag()
             own = ones[max(first - begin, 0) : max(stop - begin, 0)]
             d_final = torch.cat([own.new_zeros(count - len(own), own.shape[1]), own])
             d_final = d_final.view(count, -1, propagation.scope.hidden)
@@ -246,9 +240,7 @@ class Units(Law):
 
     def _advance(self, propagation: Propagation, influence: Influence) -> Influence:
         states = len(propagation.scope.layer.recurrence.states)
-        ones = torch.eye(
-            states, dtype=propagation.run.x.dtype, device=propagation.run.x.device
-        ).unsqueeze(-1)
+        ones = propagation.run.x.new_ones(states).diag().unsqueeze(-1)
         shape = (propagation.run.front.numel(), states, states, propagation.scope.hidden)
         errors = propagation.back(states, None, ones.expand(shape))
         after = propagation.by_parameter(errors.drive)
@@ -261,7 +253,7 @@ class Units(Law):
         return after
 
 
-def _over_sequences(found: Tensor, propagation: Propagation) -> Tensor:
+def _over_sequences(gradients: Tensor, propagation: Propagation) -> Tensor:
     """The sum of (F, K, H, Z) over the sequences: (R or 1, K, H, Z)."""
     replicas = propagation.run.front[0] if len(propagation.run.front) == 2 else 1
-    return found.reshape(replicas, propagation.run.front[-1], *found.shape[1:]).sum(1)
+    return gradients.reshape(replicas, propagation.run.front[-1], *gradients.shape[1:]).sum(1)

@@ -21,8 +21,6 @@ from longlag.recurrence.lowered import lower
 from longlag.scan import Schedule, Weights
 from longlag.scan.connections import stored_gradient
 
-__all__ = ["Errors", "Influence", "Propagation", "Scope"]
-
 Influence = dict[str, Tensor]
 """ds/dtheta of one layer's states and parameters, by the parameter's name in the layer: (F, rows,
 K, H, Z). K: gates, wires or 1; H: the unit that a parameter belongs to; Z: C, H or 1."""

@@ -9,25 +9,16 @@ from torch import Tensor, nn
 
 from longlag.gradients.influence.law import Law
 from longlag.gradients.influence.layer import Influence, Propagation
-from longlag.gradients.online import (
-    OnlineLearner,
-    Readouts,
-    as_mask,
-    as_vectors,
-    choose,
-    descend,
-    readouts_of,
-)
+from longlag.gradients.online import TorchLearner, as_mask, as_vectors, choose, descend, readouts_of
 from longlag.gradients.refusals import refuse_dropout, refuse_reduced
 from longlag.layers.composition import composition_of
 from longlag.layers.readout import ReadoutModule
 from longlag.layers.recurrent import Recurrent
+from longlag.layers.state_tree import map_tensors
 from longlag.scan import Schedule
 
-__all__ = ["InfluenceLearner"]
 
-
-class InfluenceLearner(OnlineLearner):
+class InfluenceLearner(TorchLearner):
     """R nets that carry along what their parameters did to their states.
 
     What a step began from, states and influence, is kept, so that a net learns from its own last
@@ -55,33 +46,26 @@ class InfluenceLearner(OnlineLearner):
         refuse_dropout(model, method)
         readouts = readouts_of(model, further, method)
         self._layers = [part.layer for part in composition_of(model, method).parts(method)]
-        self._law_of, self._rate = law, learning_rate
-        lowest, top = self._layers[0], self._layers[-1]
-        self._single = lowest.replicas is None
+        self._law_of, lowest, top = law, self._layers[0], self._layers[-1]
         count, like = lowest.replicas or 1, lowest.weight_ih.detach()
-        self._readouts = Readouts(readouts, lowest.replicas, like)
+        super().__init__(readouts, lowest.replicas, top.hidden_size, like, learning_rate)
         self._weights = [p for readout in readouts for p in readout.parameters() if p.requires_grad]
         self._x = like.new_zeros(count, lowest.input_size)
-        # Before and after the last step, what each layer carries: states and t, (R, S, H).
-        self._now = [
+        # Before and after the last step, what each layer carries, states and t, (R, S, H); and the
+        # influence on the states.
+        carried = [
             like.new_zeros(count, len(layer.recurrence.carried), layer.hidden_size)
             for layer in self._layers
         ]
+        self._now: tuple[list[Tensor], list[Influence]] = carried, [{} for _ in self._layers]
         self._before = self._now
-        self._influence_now: list[Influence] = [{} for _ in self._layers]
-        self._influence_before = self._influence_now
-        self._h = np.zeros((count, top.hidden_size), like.cpu().numpy().dtype)
         self._leaf = like.new_zeros(())
         self._propagations: list[Propagation] = []
 
     def reset(self, rows: NDArray) -> None:
         """The state is zero, and so is the influence on it."""
         mask = as_mask(rows, len(self._h), self._x)
-        self._now = [choose(mask, torch.zeros_like(state), state) for state in self._now]
-        self._influence_now = [
-            {name: choose(mask, torch.zeros_like(by), by) for name, by in influence.items()}
-            for influence in self._influence_now
-        ]
+        self._now = choose(mask, map_tensors(self._now, torch.zeros_like), self._now)
         self._h[rows] = 0.0
 
     @torch.no_grad()
@@ -89,12 +73,10 @@ class InfluenceLearner(OnlineLearner):
         """One step of the rows."""
         mask = as_mask(rows, len(self._h), self._x)
         self._x[torch.from_numpy(np.asarray(rows)).to(self._x.device)] = as_vectors(x, self._x)
-        self._before = _chosen(mask, self._now, self._before)
-        self._influence_before = _chosen_influence(
-            mask, self._influence_now, self._influence_before
-        )
+        self._before = choose(mask, self._now, self._before)
+        states, influence = self._before
         self._law = self._law_of(self._layers)  # it holds what follows from the weights of now
-        begin = [[self._front(part) for part in state.unbind(1)] for state in self._before]
+        begin = [[self._front(part) for part in state.unbind(1)] for state in states]
         seen = self._front(self._x).unsqueeze(0)
         self._propagations = self._law.runs(seen, begin, Schedule())
         after = [
@@ -102,55 +84,24 @@ class InfluenceLearner(OnlineLearner):
             torch.stack(
                 [part.flatten(0, -2).expand(state[:, 0].shape) for part in one.run.final], 1
             )
-            for one, state in zip(self._propagations, self._before, strict=True)
+            for one, state in zip(self._propagations, states, strict=True)
         ]
-        self._now = _chosen(mask, after, self._now)
-        influence = self._law.advance(self._propagations, self._influence_before)
-        self._influence_now = _chosen_influence(mask, influence, self._influence_now)
+        influence = self._law.advance(self._propagations, influence)
+        self._now = choose(mask, (after, influence), self._now)
         h = self._propagations[-1].run.output.movedim(0, -2)
-        self._h[rows] = h.flatten(0, -2).cpu().numpy()[rows]
         with torch.enable_grad():
             self._leaf = h.detach().requires_grad_()
-            self._readouts.read(rows, self._leaf, seen.movedim(0, -2))
-
-    def _front(self, rows: Tensor) -> Tensor:
-        """(R, .) as a layer takes it: one sequence a replica."""
-        return rows if self._single else rows.unsqueeze(1)
-
-    def outputs(self) -> list[NDArray]:
-        """What each readout says, (R, K)."""
-        return self._readouts.outputs
-
-    def hidden(self) -> NDArray:
-        """(R, H)."""
-        return self._h
+            self._read_out(rows, self._leaf, seen.movedim(0, -2))
 
     def learn(self, rows: NDArray, errors: Sequence[NDArray]) -> None:
         """One step of gradient descent of the rows."""
         sources = [self._leaf, *self._weights]
-        slope, *gradients = self._readouts.gradients(rows, errors, sources)
+        slope, *gradients = self._gradients(rows, errors, sources)
         assert slope is not None
         with torch.no_grad():
             d_output = slope.movedim(-2, 0).reshape(1, -1, slope.shape[-1])
-            by_layer = self._law.send(self._propagations, d_output, self._influence_before)
+            by_layer = self._law.send(self._propagations, d_output, self._before[1])
         descend(self._weights, gradients, self._rate)
         for layer, by_name in zip(self._layers, by_layer, strict=True):
             own = [layer.get_parameter(name) for name in by_name]
             descend(own, [*by_name.values()], self._rate)
-
-
-def _chosen(rows: Tensor | None, new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
-    return [choose(rows, *pair) for pair in zip(new, old, strict=True)]
-
-
-def _chosen_influence(
-    rows: Tensor | None, new: list[Influence], old: list[Influence]
-) -> list[Influence]:
-    """As :func:`choose`; what is not there is zero."""
-    return [
-        {
-            name: choose(rows, by, before.get(name, torch.zeros_like(by)))
-            for name, by in after.items()
-        }
-        for after, before in zip(new, old, strict=True)
-    ]

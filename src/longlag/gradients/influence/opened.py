@@ -11,8 +11,6 @@ from longlag.recurrence.functions import stop_gradient
 from longlag.recurrence.traced import Gate, real_symbol
 from longlag.recurrence.wiring import Absent, Dense, UnitParameter
 
-__all__ = ["keeps_to_units", "opened", "own_weight", "within_units"]
-
 
 def keeps_to_units(recurrence: Recurrence) -> bool:
     """Whether no error goes from one unit to another: every matrix is absent or truncated."""
@@ -102,9 +100,9 @@ def _within_units(recurrence: Recurrence) -> Recurrence:
 
 def _truncated(wiring: Any) -> Any:
     if isinstance(wiring, tuple):
-        return tuple(_truncated(each) for each in wiring)
+        return tuple(_truncated(part) for part in wiring)
     return replace(wiring, truncated=True) if isinstance(wiring, Dense) else wiring
 
 
 def _replaced(recurrence: Recurrence, symbols: dict[Any, Any]) -> dict[str, sympy.Expr]:
-    return {name: found.xreplace(symbols) for name, found in recurrence.equations.items()}
+    return {name: equation.xreplace(symbols) for name, equation in recurrence.equations.items()}

@@ -22,13 +22,11 @@ from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
 from longlag.gradients.methods.revolve import advances, reverse, starts
 from longlag.gradients.parameters import trained
 from longlag.gradients.refusals import drops_out
-from longlag.gradients.runs.piecewise_run import OutputError, PiecewiseReadout, PiecewiseRun
+from longlag.gradients.runs.piecewise_run import PiecewiseReadout, PiecewiseRun
 from longlag.layers.composition import composition_of
 from longlag.layers.inputs import Inputs
 from longlag.layers.state_tree import detached, map_tensors, tensors_of
 from longlag.scan.pieces import Pieces
-
-__all__ = ["CheckpointedBPTT", "Plan", "plan"]
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -79,21 +77,17 @@ def plan(steps: int, budget: float, cost: float = 1.0, stretch: int = 1) -> Plan
     most = min(most, steps)
     unit = stretch if most >= stretch else 1
     count = most // unit
-    if count > _CANDIDATES:
-        sizes = {max(1, round(count * k / _CANDIDATES)) for k in range(1, _CANDIDATES + 1)}
-    else:
-        sizes = set(range(1, count + 1))
-    best: Plan | None = None
-    for size in sorted(sizes):
-        piece = size * unit
+    tried = min(count, _CANDIDATES)
+    sizes = {round(count * k / tried) for k in range(1, tried + 1)}
+
+    def in_pieces_of(piece: int) -> Plan:
         pieces = -(-steps // piece)
         stored = min(pieces, int(budget - piece * cost))
         *_, last = starts(pieces, stored)
-        forward = 2 * steps + piece * (advances(pieces, stored) - last)
-        if best is None or forward <= best.forward:
-            best = Plan(piece, stored, forward)
-    assert best is not None
-    return best
+        return Plan(piece, stored, 2 * steps + piece * (advances(pieces, stored) - last))
+
+    plans = [in_pieces_of(size * unit) for size in sorted(sizes, reverse=True)]
+    return min(plans, key=lambda plan: plan.forward)  # of equal ones that with the longest pieces
 
 
 @dataclass(frozen=True)
@@ -156,16 +150,15 @@ class CheckpointedBPTT(PiecewiseMethod):
         schedule = self.plan(model, inputs.x)
         if schedule.piece >= run.steps:
             return None
-        found, error = _Run(model, run, schedule)(target, loss)
-        return Found(found, error.loss.detach(), error.output.detach())
+        return _Run(model, run, schedule)(target, loss)
 
     def plan(self, model: nn.Module, x: Tensor) -> Plan:
         """The pieces and stored states for a model and x (N, T, C)."""
-        made = composition_of(model, "CheckpointedBPTT")
-        steps, stretch = max(1, x.shape[-2]), made.stretch(x)
+        composition = composition_of(model, "CheckpointedBPTT")
+        steps, stretch = max(1, x.shape[-2]), composition.stretch(x)
         if isinstance(self.budget, int):
             return plan(steps, self.budget, stretch=stretch)
-        state, residuals = made.step_numbers()
+        state, residuals = composition.step_numbers()
         one = state * x.element_size() * max(1, x[..., 0, 0].numel())
         return plan(steps, _bytes(self.budget) / one, residuals / state, stretch)
 
@@ -183,7 +176,7 @@ class _Run:
         self.slots: list[list[Tensor]] = []
         self.taken: dict[int, list[Tensor]] = {}
 
-    def __call__(self, target: Tensor, loss: Loss) -> tuple[dict[str, Tensor], OutputError]:
+    def __call__(self, target: Tensor, loss: Loss) -> Found:
         readout, states, state = PiecewiseReadout(self.run), self.states, self.run.inputs.state
         store = set(starts(self.count, self.stored))
         with self.pieces:
@@ -199,7 +192,7 @@ class _Run:
             self.total = self.error.start(self.named)
             self.delta: list[Tensor] | None = None
             reverse(self.count, self.stored, states, self.advance, self.done, self.keep)
-        return self.total.by_name(), self.error
+        return self.total.by_name(), self.error.accumulated()
 
     def keep(self, number: int, state: Any) -> Any:
         """A copy of a state, in memory that was made for all of them at once.
@@ -236,9 +229,9 @@ class _Run:
 
     def advance(self, state: Any, number: int, until: int) -> Any:
         """From the state before a piece to that before another."""
-        for each in range(number, until):
-            with torch.no_grad(), self.masks(each):
-                _, state = self.run.run(state, *self.bounds(each))
+        for piece in range(number, until):
+            with torch.no_grad(), self.masks(piece):
+                _, state = self.run.run(state, *self.bounds(piece))
         return state
 
     def done(self, number: int, state: Any) -> None:
@@ -268,19 +261,19 @@ class _Run:
                 slopes.append(error)
         weights = [*self.named.values()]
         with self.pieces.backward(closes=number == 0):
-            found = torch.autograd.grad(roots, [*weights, *leaves], slopes, allow_unused=True)
-        self.total.add(found[: len(weights)])
+            gradients = torch.autograd.grad(roots, [*weights, *leaves], slopes, allow_unused=True)
+        self.total.add(gradients[: len(weights)])
         self.delta = [
             torch.zeros_like(leaf) if error is None else error
-            for leaf, error in zip(leaves, found[len(weights) :], strict=True)
+            for leaf, error in zip(leaves, gradients[len(weights) :], strict=True)
         ]
 
 
 def _bytes(budget: str) -> int:
     """Bytes of a text such as "200 MB"."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B)\s*", budget, re.IGNORECASE)
-    if found is None:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B)\s*", budget, re.IGNORECASE)
+    if match is None:
         raise ValueError(
             f"budget: got {budget!r}, expected bytes such as '200 MB', '1.5 GB' or '64 MiB'"
         )
-    return int(float(found[1]) * _UNITS[found[2].upper()])
+    return int(float(match[1]) * _UNITS[match[2].upper()])

@@ -10,7 +10,8 @@ References:
 import itertools
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,9 @@ from longlag.gradients.influence.layer import Influence
 from longlag.gradients.influence.learner import InfluenceLearner
 from longlag.gradients.method import Accumulated, Backward, Loss
 from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
-from longlag.gradients.parameters import add_gradients, names_in, trained
-from longlag.gradients.refusals import refuse_dropout, refuse_reduced
+from longlag.gradients.parameters import add_gradients, trained
+from longlag.gradients.refusals import check_steps, refuse_dropout, refuse_reduced
+from longlag.gradients.runs.layer_run import add_by_name
 from longlag.gradients.runs.piecewise_run import (
     GradientSums,
     OutputError,
@@ -34,35 +36,8 @@ from longlag.layers.readout import ReadoutModule
 from longlag.layers.recurrent import Recurrent
 from longlag.layers.state_tree import as_lists, detached, tensors_of
 
-__all__ = ["ForwardMethod", "check_options"]
 
-
-def check_options(online: Any, block: Any) -> None:
-    """Raise a TypeError or ValueError where an argument of such a method has no meaning."""
-    if not isinstance(online, bool):
-        raise TypeError(f"online: got {online!r}, expected True or False")
-    if block is None:
-        return
-    if isinstance(block, bool) or not isinstance(block, int):
-        raise TypeError(f"block: got {block!r}, expected a whole number of steps >= 1, or None")
-    if block < 1:
-        raise ValueError(f"block: got {block}, expected a number of steps >= 1")
-
-
-class _Walked(NamedTuple):
-    """What a walk over some steps gives.
-
-    Attributes:
-        found: of the steps.
-        state: after the steps.
-        influence: on that state, by layer.
-    """
-
-    found: Found
-    state: Any
-    influence: list[Influence]
-
-
+@dataclass(frozen=True)
 class ForwardMethod(PiecewiseMethod):
     """A method that goes through the steps forward, with the influence of the parameters.
 
@@ -70,8 +45,14 @@ class ForwardMethod(PiecewiseMethod):
     error; then the influence is carried along. Whether it is ``online`` makes no difference there.
     """
 
-    online: bool
-    block: int | None
+    online: bool = False
+    block: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.online, bool):
+            raise TypeError(f"online: got {self.online!r}, expected True or False")
+        if self.block is not None:
+            check_steps("block", self.block, "a whole number of steps >= 1, or None")
 
     @abstractmethod
     def _law(self, layers: Sequence[Recurrent]) -> Law:
@@ -86,7 +67,7 @@ class ForwardMethod(PiecewiseMethod):
         sequences = self._sequences(model, inputs)
         if not _any_steps(inputs.x):
             return None
-        return self._walk(model, sequences, target, loss, None, False).found
+        return self._walk(model, sequences, target, loss, None, False)
 
     def accumulate_window(
         self,
@@ -124,10 +105,9 @@ class ForwardMethod(PiecewiseMethod):
         if not _any_steps(x):
             done = self.accumulate(model, x, target, loss, backward, **inputs.options)
             return done._replace(carry=carry)
-        found, after, influence = self._walk(model, sequences, target, loss, influence, True)
-        add_gradients(model, found.gradients, backward)
-        rest = {"state": as_lists(detached(after)), "influence": influence}
-        return Accumulated(found.loss, found.output, rest)
+        gradients, accumulated = self._walk(model, sequences, target, loss, influence, True)
+        add_gradients(model, gradients, backward)
+        return accumulated
 
     def start(
         self, model: nn.Module, learning_rate: float, further: Sequence[ReadoutModule] = ()
@@ -170,13 +150,12 @@ class ForwardMethod(PiecewiseMethod):
         loss: Loss,
         influence: list[Influence] | None,
         go_on: bool,
-    ) -> _Walked:
-        """Through all steps, twice; with ``go_on`` the influence is wanted at the end."""
-        layers = [part.layer for part in sequences.model.parts(type(self).__name__)]
-        law = self._law(layers)
+    ) -> Found:
+        """Through all steps, twice; with ``go_on`` to carry on state and influence at the end."""
+        parts = list(sequences.model.parts(type(self).__name__, sequences.inputs.state))
+        law = self._law([part.layer for part in parts])
         size = self.block or law.block
-        ends = [*range(0, sequences.steps, size), sequences.steps]
-        blocks = list(itertools.pairwise(ends))
+        blocks = list(itertools.pairwise([*range(0, sequences.steps, size), sequences.steps]))
         readout, state = PiecewiseReadout(sequences), sequences.inputs.state
         with torch.no_grad():
             for first, stop in blocks:
@@ -185,36 +164,43 @@ class ForwardMethod(PiecewiseMethod):
         error = readout.error(loss, target)
         total = error.start(trained(model))
         with torch.no_grad(), torch.autocast(sequences.inputs.x.device.type, enabled=False):
-            sums = _Sums(model, layers)
-            begin = list(sequences.model.parts("", sequences.inputs.state))
-            walk = _Walk(law, sequences.inputs, error, total, sums)
-            influence = walk(blocks, begin, influence, go_on)
-        gradients = sums.added_to(total.by_name())
-        found = Found(gradients, error.loss.detach(), error.output.detach())
-        return _Walked(found, state, influence)
+            walk = _Walk(law, model, parts, sequences.inputs, error, total)
+            influence = walk(blocks, influence, go_on)
+        sums, of_layers = total.by_name(), walk.gradients
+        gradients = {n: by + of_layers[n] if n in of_layers else by for n, by in sums.items()}
+        rest = {"state": as_lists(detached(state)), "influence": influence} if go_on else None
+        return gradients, error.accumulated(rest)
 
 
+@dataclass
 class _Walk:
-    """The second time through the steps, with the influence."""
+    """The second time through the steps, with the influence.
 
-    def __init__(
-        self, law: Law, inputs: Inputs, error: OutputError, total: GradientSums, sums: "_Sums"
-    ) -> None:
-        self.law, self.inputs, self.error, self.total, self.sums = law, inputs, error, total, sums
+    Attributes:
+        law: how the influence goes over a block.
+        model, parts: the model, and its layers with the states before the first step.
+        inputs, error: of all steps.
+        total: gets the gradients of the readout.
+        gradients: those of the layers' parameters so far, by their names in the model.
+    """
+
+    law: Law
+    model: nn.Module
+    parts: Sequence[LayerPart]
+    inputs: Inputs
+    error: OutputError
+    total: GradientSums
+    gradients: dict[str, Tensor] = field(default_factory=dict)
 
     def __call__(
-        self,
-        blocks: Sequence[tuple[int, int]],
-        parts: Sequence[LayerPart],
-        influence: list[Influence] | None,
-        go_on: bool,
+        self, blocks: Sequence[tuple[int, int]], influence: list[Influence] | None, go_on: bool
     ) -> list[Influence]:
-        """From the states of the layers before the first block; the influence at the end."""
+        """The influence after the last block."""
         law, scopes = self.law, self.law.scopes
         influence = [{} for _ in scopes] if influence is None else influence
         due = [self.error.touches(first, stop) for first, stop in blocks]
         last = max((number for number, there in enumerate(due) if there), default=-1)
-        states = [self._begin(part) for part in parts]
+        states = [self._begin(part) for part in self.parts]
         for number, (first, stop) in enumerate(blocks):
             if number > last and not (go_on and law.trained):
                 break
@@ -225,7 +211,9 @@ class _Walk:
                 slope = self.error.of_piece(h, first, stop, self.total).movedim(-2, 0)
                 if law.trained:
                     slope = slope.reshape(stop - first, -1, slope.shape[-1])
-                    self.sums.add(law.send(propagations, slope, influence))
+                    by_layer = law.send(propagations, slope, influence)
+                    for part, gradients in zip(self.parts, by_layer, strict=True):
+                        add_by_name(self.model, part.layer, gradients, self.gradients)
             if law.trained and (go_on or number < last):
                 influence = law.advance(propagations, influence)
             states = [propagation.run.final for propagation in propagations]
@@ -238,25 +226,6 @@ class _Walk:
         x, layer = self.inputs.x, part.layer
         zero = x.new_zeros((*x.shape[:-2], layer.hidden_size))
         return [zero] * len(layer.recurrence.states)
-
-
-class _Sums:
-    """The gradients of the recurrent layers' parameters, by their names in the model."""
-
-    def __init__(self, model: nn.Module, layers: Sequence[Recurrent]) -> None:
-        self.names = [names_in(model, layer) for layer in layers]
-        self.found: dict[str, Tensor] = {}
-
-    def add(self, gradients: Sequence[dict[str, Tensor]]) -> None:
-        """Add what each layer has found, by the names in the layer."""
-        for names, of_layer in zip(self.names, gradients, strict=True):
-            for own, by in of_layer.items():
-                name = names[own]
-                self.found[name] = self.found[name] + by if name in self.found else by
-
-    def added_to(self, others: dict[str, Tensor]) -> dict[str, Tensor]:
-        """These and those, by name."""
-        return {n: by + self.found[n] if n in self.found else by for n, by in others.items()}
 
 
 def _any_steps(x: Tensor) -> bool:

@@ -8,19 +8,18 @@ Reference:
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from longlag.gradients.method import Accumulated, Backward, Loss
+from longlag.gradients.method import Accumulated, Backward, Loss, Options
 from longlag.gradients.parameters import add_gradients
 from longlag.gradients.runs.layer_run import EVERYTHING, STATES_ONLY, LayerRun, add_by_name
 from longlag.gradients.runs.model_run import ModelRun
 from longlag.layers.inputs import Inputs
 from longlag.scan.step import outer, times
-
-__all__ = ["Omega"]
 
 AT_ONCE = 1 << 22
 """Numbers of drives that are linearised at once: it bounds the scratch memory."""
@@ -120,30 +119,22 @@ class Omega:
         return self.weight / update
 
     def value(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        target: Tensor,
-        loss: Loss,
-        *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
+        self, model: nn.Module, x: Tensor, target: Tensor, loss: Loss, **options: Unpack[Options]
     ) -> Tensor:
         """Omega itself, a scalar, not multiplied by the weight.
 
         Args:
             model: a recurrent layer, a stack of such, or a `SequenceModel` around either.
-            x, target, loss, lengths, resets, state: as for :meth:`BPTT.gradients`.
+            x, target, loss, options: as for :meth:`BPTT.gradients`.
 
         Raises:
             TypeError: the model is none of these.
             ValueError: it reads in both directions, or drops out units; an argument does not fit;
                 the loss is no scalar.
         """
-        run = ModelRun(model, Inputs(x, lengths, resets, state), "Omega", joint=True)
+        run = ModelRun(model, Inputs(x, **options), "Omega", joint=True)
         run.backward(run.explicit(run.read(loss, target)), STATES_ONLY)
-        return torch.stack([self._of_layer(each).value for each in run.layers]).sum()
+        return torch.stack([self._of_layer(layer_run).value for layer_run in run.layers]).sum()
 
     def gradients(
         self,
@@ -152,27 +143,25 @@ class Omega:
         target: Tensor,
         loss: Loss,
         *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
         update: int | None = None,
+        **options: Unpack[Options],
     ) -> dict[str, Tensor]:
         """The gradient of Omega alone, times the weight, by name of the recurrent matrix.
 
         Args:
-            model, x, target, loss, lengths, resets, state: as for :meth:`value`.
+            model, x, target, loss, options: as for :meth:`value`.
             update: the number of the update, from 1; needed for ``decay``.
 
         Raises:
             TypeError, ValueError: as for :meth:`value`; no layer has a matrix W; no ``update``.
         """
         weight = self.weight_at(update)
-        run = ModelRun(model, Inputs(x, lengths, resets, state), "Omega", joint=True)
+        run = ModelRun(model, Inputs(x, **options), "Omega", joint=True)
         _has_matrix(run)
         run.backward(run.explicit(run.read(loss, target)), STATES_ONLY)
-        found: dict[str, Tensor] = {}
-        self._add(run, weight, found)
-        return found
+        sums: dict[str, Tensor] = {}
+        self._add(run, weight, sums)
+        return sums
 
     def accumulate(
         self,
@@ -182,15 +171,13 @@ class Omega:
         loss: Loss,
         backward: Backward,
         *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
         update: int | None = None,
+        **options: Unpack[Options],
     ) -> Accumulated:
         """Add the gradient of the loss, and of Omega times the weight, to `.grad`.
 
         Args:
-            model, x, target, loss, lengths, resets, state: as for :meth:`value`.
+            model, x, target, loss, options: as for :meth:`value`.
             backward: starts a backward pass, for example `torch.Tensor.backward`.
             update: the number of the update, from 1; needed for ``decay``.
 
@@ -201,37 +188,37 @@ class Omega:
             TypeError, ValueError: as for :meth:`gradients`.
         """
         weight = self.weight_at(update)
-        run = ModelRun(model, Inputs(x, lengths, resets, state), "Omega", joint=True)
+        run = ModelRun(model, Inputs(x, **options), "Omega", joint=True)
         _has_matrix(run)
-        error, found = run.read(loss, target), {}
-        run.backward(run.explicit(error, found), EVERYTHING, found)
-        self._add(run, weight, found)
-        add_gradients(model, found, backward)
-        return Accumulated(error.loss.detach(), error.output.detach())
+        error, sums = run.read(loss, target), {}
+        run.backward(run.explicit(error, sums), EVERYTHING, sums)
+        self._add(run, weight, sums)
+        add_gradients(model, sums, backward)
+        return error.accumulated()
 
-    def _add(self, run: ModelRun, weight: float, found: dict[str, Tensor]) -> None:
-        for each in run.layers:
-            matrix = self._of_layer(each).matrix
+    def _add(self, run: ModelRun, weight: float, sums: dict[str, Tensor]) -> None:
+        for layer_run in run.layers:
+            matrix = self._of_layer(layer_run).matrix
             if matrix is not None:
-                add_by_name(run.model, each.layer, {"weight_hh": weight * matrix}, found)
+                add_by_name(run.model, layer_run.layer, {"weight_hh": weight * matrix}, sums)
 
     @torch.no_grad()
-    def _of_layer(self, each: LayerRun) -> "_Term":
+    def _of_layer(self, layer_run: LayerRun) -> "_Term":
         """Omega of one layer and its gradient by the layer's recurrent matrix."""
-        replicated = each.layer.replicas is not None
-        step, front = each.step, each.x.shape[1:-1]
+        replicated = layer_run.layer.replicas is not None
+        step, front = layer_run.step, layer_run.x.shape[1:-1]
         # Sums over steps and sequences, by replica.
-        total = each.x.new_zeros(front[:-1])
-        count = each.x.new_zeros(front[:-1])
-        blocks = step.blocks(each.weights)
+        total = layer_run.x.new_zeros(front[:-1])
+        count = layer_run.x.new_zeros(front[:-1])
+        blocks = step.blocks(layer_run.weights)
         d_blocks = [torch.zeros_like(block) for block in blocks]
-        for block in _blocks_of(each):
-            valid, deltas = self._normalised(each, block)
-            partials = each.partials(block)
-            d_drives = each.by_drives(partials, deltas)
+        for block in _blocks_of(layer_run):
+            valid, deltas = self._normalised(layer_run, block)
+            partials = layer_run.partials(block)
+            d_drives = layer_run.by_drives(partials, deltas)
             sent = [
-                each.by_symbol(partials, deltas, symbol)
-                for symbol in each.layer.recurrence.state_symbols
+                layer_run.by_symbol(partials, deltas, symbol)
+                for symbol in layer_run.layer.recurrence.state_symbols
             ]
             for product, weights in zip(step.products, blocks, strict=True):
                 if not product.truncated:
@@ -251,25 +238,25 @@ class Omega:
         divisor = count if self.squared else torch.full_like(count, front[-1])
         divisor = divisor.clamp(min=1)
         d_blocks = [d_block / divisor[..., None, None] for d_block in d_blocks]
-        matrix = step.by_row(d_blocks, each.weights.entries)
+        matrix = step.by_row(d_blocks, layer_run.weights.entries)
         return _Term((total / divisor).sum(), matrix)
 
-    def _normalised(self, each: LayerRun, block: slice) -> tuple[Tensor, list[Tensor]]:
+    def _normalised(self, layer_run: LayerRun, block: slice) -> tuple[Tensor, list[Tensor]]:
         """Where a term counts, (T, N, 1), and the errors of the states there, of joint norm 1.
 
         The ratio does not depend on the error's length; so it cannot overflow by it.
         """
-        joint = torch.cat([delta[block] for delta in each.deltas], -1)
+        joint = torch.cat([delta[block] for delta in layer_run.deltas], -1)
         largest = joint.abs().amax(-1, keepdim=True)
         joint = joint / torch.where(largest == 0, 1.0, largest)
         norm = torch.linalg.vector_norm(joint, dim=-1, keepdim=True)
         # Not (below the floor), so that an error that is no number is not passed over.
         valid = ~(largest * norm < math.sqrt(self.floor))
-        for part in (each.schedule.active, each.schedule.keep):
+        for part in (layer_run.schedule.active, layer_run.schedule.keep):
             if part is not None:
                 valid = valid & part[block]
         joint = (joint / torch.where(norm == 0, 1.0, norm)).masked_fill(~valid, 0.0)
-        hidden = each.layer.hidden_size
+        hidden = layer_run.layer.hidden_size
         return valid.to(joint.dtype), list(joint.split(hidden, -1))
 
 
@@ -281,16 +268,16 @@ class _Term(NamedTuple):
 
 
 def _has_matrix(run: ModelRun) -> None:
-    if all(each.layer.weight_hh is None for each in run.layers):
+    if all(layer_run.layer.weight_hh is None for layer_run in run.layers):
         raise ValueError(
             "model: no layer has a recurrent matrix W (weight_hh), which is all that Omega trains; "
             "use BPTT(), or a layer with one such as ll.Elman"
         )
 
 
-def _blocks_of(each: LayerRun) -> Iterator[slice]:
+def _blocks_of(layer_run: LayerRun) -> Iterator[slice]:
     """The steps of a pass, some at a time."""
-    steps = each.x.shape[0]
-    size = max(1, AT_ONCE // max(1, each.drive[:1].numel()))
+    steps = layer_run.x.shape[0]
+    size = max(1, AT_ONCE // max(1, layer_run.drive[:1].numel()))
     for first in range(0, steps, size):
         yield slice(first, min(first + size, steps))

@@ -1,59 +1,69 @@
-"""What the methods have in common that run sequences piece by piece in time."""
+"""What the methods have in common that go back through whole sequences, at once or in pieces."""
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from longlag.gradients.method import Accumulated, Backward, Loss
-from longlag.gradients.methods.bptt import BPTT
-from longlag.gradients.parameters import add_gradients
+from longlag.gradients.losses import as_scalar
+from longlag.gradients.method import Accumulated, Backward, Loss, Options
+from longlag.gradients.parameters import add_gradients, trained
 from longlag.layers.inputs import Inputs
 
-__all__ = ["Found", "PiecewiseMethod"]
-
-
-class Found(NamedTuple):
-    """Gradients by parameter name, with the loss and the output they are of, without a graph."""
-
-    gradients: dict[str, Tensor]
-    loss: Tensor
-    output: Tensor
+Found: TypeAlias = tuple[dict[str, Tensor], Accumulated]
+"""Gradients by parameter name, and the loss and the output that they are of."""
 
 
 class PiecewiseMethod(ABC):
-    """A method that finds the gradients of whole sequences piece by piece; of one piece by BPTT."""
+    """A method that finds the gradients of whole sequences piece by piece.
+
+    Of one piece, which all steps are, it is one backward pass: backpropagation through time.
+    """
 
     @abstractmethod
     def _find(self, model: nn.Module, inputs: Inputs, target: Tensor, loss: Loss) -> Found | None:
         """What is found piece by piece; None where one piece is all there is."""
 
     def gradients(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        target: Tensor,
-        loss: Loss,
-        *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
+        self, model: nn.Module, x: Tensor, target: Tensor, loss: Loss, **options: Unpack[Options]
     ) -> dict[str, Tensor]:
-        """The gradient of `loss(model(x), target)`, the weights being as they are.
+        """The gradient of `loss(model(x), target)` by parameter name, with the weights as they are.
 
-        Arguments and result are those of :meth:`BPTT.gradients`. The output of all steps is had
-        first, and its error, whatever the loss is.
+        A method that looks inside the model has the output of all steps first, and its error,
+        whatever the loss is.
+
+        Args:
+            model: any module for :class:`~longlag.BPTT`, else one that can be taken apart into
+                recurrence and readout; it is run in the mode (train or eval) it is in.
+            x: (N, T, C).
+            target: whatever `loss` takes.
+            loss: `loss(output, target)`, a scalar.
+            options: `lengths` (N,), passed to the model if given; `resets` (N, T) and `state`
+                likewise.
+
+        Returns:
+            One tensor for each parameter that requires a gradient, of its shape and dtype; zeros
+            where the loss does not depend on it. `.grad` stays as it is.
 
         Raises:
-            TypeError: the model cannot be taken apart into recurrence and readout.
+            TypeError: the model cannot be taken apart.
             ValueError: it reads in both directions; `lengths` or `resets` do not fit x; the loss is
                 not a scalar; what else the method says.
         """
-        inputs = Inputs(x, lengths, resets, state)
+        inputs = Inputs(x, **options)
         found = self._find(model, inputs, target, loss)
         if found is not None:
-            return found.gradients
-        return BPTT().gradients(model, x, target, loss, **inputs.options)
+            return found[0]
+        named = trained(model)
+        value = as_scalar(loss(inputs.output_of(model), target))
+        if not value.requires_grad:
+            return {name: torch.zeros_like(p) for name, p in named.items()}
+        gradients = torch.autograd.grad(
+            value, list(named.values()), allow_unused=True, materialize_grads=True
+        )
+        return dict(zip(named, gradients, strict=True))
 
     def accumulate(
         self,
@@ -62,15 +72,26 @@ class PiecewiseMethod(ABC):
         target: Tensor,
         loss: Loss,
         backward: Backward,
-        *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-        state: Any = None,
+        **options: Unpack[Options],
     ) -> Accumulated:
-        """Add what :meth:`gradients` finds to `.grad`; see :meth:`BPTT.accumulate`."""
-        inputs = Inputs(x, lengths, resets, state)
+        """Add what :meth:`gradients` finds to `.grad` through `backward`; arguments as there.
+
+        Args:
+            backward: starts the backward pass from the loss, for example `torch.Tensor.backward`.
+
+        Returns:
+            The loss and the output, cut off from the graph.
+
+        Raises:
+            TypeError, ValueError: as for :meth:`gradients`.
+        """
+        inputs = Inputs(x, **options)
         found = self._find(model, inputs, target, loss)
-        if found is None:
-            return BPTT().accumulate(model, x, target, loss, backward, **inputs.options)
-        add_gradients(model, found.gradients, backward)
-        return Accumulated(found.loss, found.output)
+        if found is not None:
+            gradients, accumulated = found
+            add_gradients(model, gradients, backward)
+            return accumulated
+        output = inputs.output_of(model)
+        value = as_scalar(loss(output, target))
+        backward(value)
+        return Accumulated(value.detach(), output.detach())

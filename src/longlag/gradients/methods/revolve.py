@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from math import comb
 from typing import TypeVar
 
-__all__ = ["advances", "reverse", "split", "starts"]
-
 State = TypeVar("State")
 
 

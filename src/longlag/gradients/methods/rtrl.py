@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 from longlag.gradients.influence.law import Joint, Law, Units
 from longlag.gradients.influence.opened import keeps_to_units
-from longlag.gradients.methods.forward_mode import ForwardMethod, check_options
+from longlag.gradients.methods.forward_mode import ForwardMethod
 from longlag.layers.recurrent import Recurrent
-
-__all__ = ["RTRL"]
 
 
 @dataclass(frozen=True)
@@ -75,12 +73,6 @@ class RTRL(ForwardMethod):
     >>> all(torch.allclose(forwards[name], backwards[name], rtol=1e-10) for name in backwards)
     True
     """
-
-    online: bool = False
-    block: int | None = None
-
-    def __post_init__(self) -> None:
-        check_options(self.online, self.block)
 
     def _law(self, layers: Sequence[Recurrent]) -> Law:
         if len(layers) == 1 and keeps_to_units(layers[0].recurrence):

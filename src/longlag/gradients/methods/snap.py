@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longlag.gradients.influence.law import Law, Units
-from longlag.gradients.methods.forward_mode import ForwardMethod, check_options
+from longlag.gradients.methods.forward_mode import ForwardMethod
 from longlag.layers.recurrent import Recurrent
-
-__all__ = ["SnAp1"]
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,6 @@ class SnAp1(ForwardMethod):
     >>> found["layer.weight_hh"].shape
     torch.Size([9, 3])
     """
-
-    online: bool = False
-    block: int | None = None
-
-    def __post_init__(self) -> None:
-        check_options(self.online, self.block)
 
     def _law(self, layers: Sequence[Recurrent]) -> Law:
         return Units(layers)

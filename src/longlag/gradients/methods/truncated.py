@@ -19,12 +19,10 @@ from longlag.gradients.losses import as_scalar
 from longlag.gradients.method import Accumulated, Backward, Loss
 from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
 from longlag.gradients.parameters import trained
-from longlag.gradients.refusals import refuse_dropout, refuse_reduced
+from longlag.gradients.refusals import check_steps, refuse_dropout, refuse_reduced
 from longlag.gradients.runs.piecewise_run import PiecewiseReadout, PiecewiseRun
 from longlag.layers.inputs import Inputs
 from longlag.layers.state_tree import as_lists, detached
-
-__all__ = ["TruncatedBPTT"]
 
 
 class _Window(NamedTuple):
@@ -84,13 +82,9 @@ class TruncatedBPTT(PiecewiseMethod):
     k2: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("k1", self.k1), ("k2", self.k2)):
-            if value is None and name == "k2":
-                continue
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"{name}: got {value!r}, expected a whole number of steps >= 1")
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, expected a number of steps >= 1")
+        check_steps("k1", self.k1)
+        if self.k2 is not None:
+            check_steps("k2", self.k2)
 
     @property
     def window(self) -> int:
@@ -111,17 +105,7 @@ class TruncatedBPTT(PiecewiseMethod):
         windows = list(self._windows(run.steps))
         if windows == [(0, 0, run.steps)]:
             return None
-        return self._walk(model, run, windows, target, loss)
-
-    def _walk(
-        self,
-        model: nn.Module,
-        run: PiecewiseRun,
-        windows: list["_Window"],
-        target: Tensor,
-        loss: Loss,
-    ) -> Found:
-        """Once through without a graph, then window by window."""
+        # Once through without a graph, then window by window.
         refuse_dropout(model, "TruncatedBPTT")
         ends = {0, run.steps, *(at for window in windows for at in (window.start, window.stop))}
         readout, begin, state = PiecewiseReadout(run), {}, run.inputs.state
@@ -140,7 +124,7 @@ class TruncatedBPTT(PiecewiseMethod):
                 if h.requires_grad:
                     weights = [*named.values()]
                     total.add(torch.autograd.grad(h, weights, slope, allow_unused=True))
-        return Found(total.by_name(), error.loss.detach(), error.output.detach())
+        return total.by_name(), error.accumulated()
 
     def accumulate_window(
         self,

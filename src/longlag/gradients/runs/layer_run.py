@@ -20,15 +20,6 @@ from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.inputs import ScanInputs, drive_of, with_clock
 from longlag.scan.step import TorchStep, outer, times, torch_step
 
-__all__ = [
-    "EVERYTHING",
-    "STATES_ONLY",
-    "LayerRun",
-    "add_by_name",
-    "send_back",
-    "weights_of",
-]
-
 EVERYTHING = Wanted()
 """A backward pass that finds all gradients."""
 
@@ -104,14 +95,14 @@ class LayerRun:
         if state is None:
             zero = x.new_zeros((*x.shape[1:-1], layer.hidden_size))
             state = [zero] * len(recurrence.states)
-        made = cls(name, layer, recurrence, weights, x, drive, schedule, [], None, after)
+        layer_run = cls(name, layer, recurrence, weights, x, drive, schedule, [], None, after)
         inputs = ScanInputs(recurrence, drive, weights, list(state), schedule)
-        made.run = made.backend.forward(inputs, True)
-        made.states = made.run.states
-        if padding is not None and not made.backend.zero_padding:
+        layer_run.run = layer_run.backend.forward(inputs, True)
+        layer_run.states = layer_run.run.states
+        if padding is not None and not layer_run.backend.zero_padding:
             gone = torch.cat([torch.zeros_like(padding[:1]), padding])
-            made.states = [path.masked_fill(gone, 0.0) for path in made.run.states]
-        return made
+            layer_run.states = [path.masked_fill(gone, 0.0) for path in layer_run.run.states]
+        return layer_run
 
     @cached_property
     def backend(self) -> Backend:
@@ -213,16 +204,16 @@ class LayerRun:
             deltas: the errors of the states of the same steps; or what goes in their place.
         """
         symbols = self.layer.recurrence.drive_symbols
-        return torch.stack([self.by_symbol(partials, deltas, each) for each in symbols], -2)
+        return torch.stack([self.by_symbol(partials, deltas, symbol) for symbol in symbols], -2)
 
     def by_symbol(self, partials: dict, deltas: Sequence[Tensor], symbol: Any) -> Tensor:
         """The error of one argument of the update, (T, N, H); see :meth:`by_drives`."""
-        found = None
+        total = None
         for number, delta in enumerate(deltas):
             if (number, symbol) in partials:
                 part = delta * partials[number, symbol]
-                found = part if found is None else found.add_(part)
-        return torch.zeros_like(deltas[0]) if found is None else found
+                total = part if total is None else total.add_(part)
+        return torch.zeros_like(deltas[0]) if total is None else total
 
     def weight_gradients(self, d_drive: Tensor) -> dict[str, Tensor]:
         """The gradients of the layer's parameters by their names, after :meth:`backward`.
@@ -231,14 +222,14 @@ class LayerRun:
             d_drive: what :meth:`backward` gave.
         """
         replicated = self.layer.replicas is not None
-        found = {"weight_ih": outer(d_drive, self.x, replicated)}
+        gradients = {"weight_ih": outer(d_drive, self.x, replicated)}
         if self.layer.bias is not None:
-            found["bias"] = d_drive.sum((0, -2))
+            gradients["bias"] = d_drive.sum((0, -2))
         if self.gradients.recurrent is not None:
-            found["weight_hh"] = self.gradients.recurrent
+            gradients["weight_hh"] = self.gradients.recurrent
         units = [unit.squeeze(-2).unsqueeze(0) for unit in self.gradients.units or ()]
-        found |= {name: by.squeeze(0) for name, by in self.by_unit(units).items()}
-        return found
+        gradients |= {name: by.squeeze(0) for name, by in self.by_unit(units).items()}
+        return gradients
 
     def by_unit(self, d_units: Sequence[Tensor]) -> dict[str, Tensor]:
         """From errors of the unit parameters as the update reads them to what the layer trains.
@@ -269,11 +260,8 @@ class LayerRun:
 def weights_of(layer: Recurrent) -> Weights:
     """The recurrent matrix and the unit parameters of a layer, without a graph."""
     units = tuple(layer.unit(n).detach().unsqueeze(-2) for n in layer.recurrence.units)
-    return Weights(_without_graph(layer.weight_hh), units, entries=layer.entries)
-
-
-def _without_graph(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach()
+    recurrent = None if layer.weight_hh is None else layer.weight_hh.detach()
+    return Weights(recurrent, units, entries=layer.entries)
 
 
 def send_back(
@@ -294,10 +282,10 @@ def send_back(
 
 
 def add_by_name(
-    model: nn.Module, layer: Recurrent, found: dict[str, Tensor], totals: dict[str, Tensor]
+    model: nn.Module, layer: Recurrent, gradients: dict[str, Tensor], totals: dict[str, Tensor]
 ) -> None:
     """Add gradients by a layer's names to totals by the model's names, of trained parameters."""
     for own, name in names_in(model, layer).items():
-        if own in found:
-            by = found[own]
+        if own in gradients:
+            by = gradients[own]
             totals[name] = totals[name] + by if name in totals else by

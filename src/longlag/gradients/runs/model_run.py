@@ -20,8 +20,6 @@ from longlag.recurrence import probed
 from longlag.scan.backend import Wanted
 from longlag.scan.inputs import to_batch_first
 
-__all__ = ["ModelRun"]
-
 
 class ModelRun:
     """All recurrent layers of a model over sequences, forward; then backward, layer by layer.

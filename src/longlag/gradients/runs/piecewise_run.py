@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from longlag.gradients.losses import as_scalar
-from longlag.gradients.method import Loss
+from longlag.gradients.method import Accumulated, Loss
 from longlag.layers.composition import Composition, composition_of
 from longlag.layers.inputs import Inputs
-
-__all__ = ["GradientSums", "OutputError", "PiecewiseReadout", "PiecewiseRun"]
 
 
 class PiecewiseRun(NamedTuple):
@@ -87,8 +85,8 @@ class PiecewiseReadout:
     def _sum(self, total: Tensor | None, sequence: Tensor) -> Tensor:
         """In the order in which one sum over all steps is made."""
         for part in sequence.split(self.sequences.model.stretch(sequence), -2):
-            found = part.sum(-2)
-            total = found if total is None else total + found
+            some = part.sum(-2)
+            total = some if total is None else total + some
         assert total is not None
         return total
 
@@ -155,9 +153,13 @@ class OutputError:
         total = GradientSums(named)
         if self.loss.requires_grad:
             asked = [self.leaf, *named.values()]
-            self._by_leaf, *found = torch.autograd.grad(self.loss, asked, allow_unused=True)
-            total.add(found)
+            self._by_leaf, *gradients = torch.autograd.grad(self.loss, asked, allow_unused=True)
+            total.add(gradients)
         return total
+
+    def accumulated(self, carry: Any = None) -> Accumulated:
+        """Loss and output, cut off from the graph, with what the next window goes on from."""
+        return Accumulated(self.loss.detach(), self.output.detach(), carry)
 
     def touches(self, first: int, stop: int) -> bool:
         """Whether error arises in the steps first .. stop - 1."""
@@ -184,7 +186,7 @@ class OutputError:
         error = self._by_leaf[..., first:stop, :]
         if model.readout is None:
             return error
-        size, weights, found = model.stretch(h), [*total.named.values()], []
+        size, weights, errors = model.stretch(h), [*total.named.values()], []
         for begin in reversed(range(0, stop - first, size)):
             end = min(begin + size, stop - first)
             with torch.enable_grad():
@@ -193,8 +195,8 @@ class OutputError:
             slope = error[..., begin:end, :]
             by_h, *rest = torch.autograd.grad(output, [some, *weights], slope, allow_unused=True)
             total.add(rest)
-            found.append(by_h)
-        return found[0] if len(found) == 1 else torch.cat(found[::-1], -2)
+            errors.append(by_h)
+        return errors[0] if len(errors) == 1 else torch.cat(errors[::-1], -2)
 
 
 class GradientSums:
@@ -206,17 +208,17 @@ class GradientSums:
 
     def __init__(self, named: Mapping[str, nn.Parameter]) -> None:
         self.named = named
-        self.found: list[Tensor | None] = [None] * len(named)
+        self.sums: list[Tensor | None] = [None] * len(named)
 
     def add(self, gradients: Sequence[Tensor | None]) -> None:
         """Add one gradient a parameter, in their order; None for nothing."""
         for number, gradient in enumerate(gradients):
             if gradient is not None:
-                self.found[number] = _add(self.found[number], gradient)
+                self.sums[number] = _add(self.sums[number], gradient)
 
     def by_name(self) -> dict[str, Tensor]:
         """The sums; zeros where nothing came."""
-        pairs = zip(self.named.items(), self.found, strict=True)
+        pairs = zip(self.named.items(), self.sums, strict=True)
         return {n: torch.zeros_like(p) if total is None else total for (n, p), total in pairs}
 
 

@@ -26,6 +26,7 @@ from longlag.recurrence import ARITY, Pattern, Program, Recurrence
 from longlag.recurrence.lowered import Product, lower
 from longlag.scan.cpu import math
 from longlag.scan.cpu.builder import I8, I32, I64, Code, Value
+from longlag.scan.cpu.math_values import constant
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.sparse import add_slots
 from longlag.scan.cpu.tile import Tile
@@ -39,7 +40,7 @@ _COSTS = {"tanh": 19, "sigmoid": 20, "exp": 19, "log": 25, "sin": 25, "cos": 25,
 def vector_arithmetic(code: Code) -> dict[str, Callable[..., Value]]:
     """What the operations of a program are on vectors of a kernel, as instructions put there."""
     operations = {name: functools.partial(math.emit, code.b, name) for name in ARITY}
-    return {**operations, "constant": functools.partial(math.constant, code.vector)}
+    return {**operations, "constant": functools.partial(constant, code.vector)}
 
 
 def cost_of(program: Program) -> int:
