@@ -67,6 +67,11 @@ class ElmanNet(OnlineLearner):
                 f"layer: OnlineRTRL() runs on the CPU, got {layer.weight_ih.device}; use "
                 "chunker.cpu(), or OnlineBPTT(steps)"
             )
+        if layer.entries is not None:
+            raise ValueError(
+                "layer: OnlineRTRL() knows no sparse W, got a density; leave it out, or use "
+                "OnlineBPTT(steps)"
+            )
         if layer.input_dropout or layer.recurrent_dropout:
             raise ValueError("layer: OnlineRTRL() knows no dropout; give a layer without")
         assert layer.weight_hh is not None

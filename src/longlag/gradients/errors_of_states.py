@@ -69,7 +69,7 @@ def state_errors(
             (h_t = o_t tanh(c_t)): False counts that path in the error of c_t, as automatic
             differentiation does. True holds the other states of the same step, as in the Jacobian
             of the state as one vector: then :math:`\delta_{t-1} = \partial E/\partial s_{t-1} +
-            J_t^\top \delta_t`. See :func:`longlag.recurrence.listening.probed`.
+            J_t^\top \delta_t`. See :func:`longlag.recurrence.probes.probed`.
         options: `lengths` (N,), steps that count; `resets` (N, T), True where the state is set to
             zero before the step; `state`, what the layers start from, as the model takes it.
 

@@ -20,7 +20,7 @@ from longlag.recurrence.functions import (
     stop_gradient,
     tanh,
 )
-from longlag.recurrence.listening import probed
+from longlag.recurrence.probes import probed
 from longlag.recurrence.program import ARITY, DeclarationError, Operation, Program
 from longlag.recurrence.trace import trace
 from longlag.recurrence.traced import Gate, Recurrence, Wire

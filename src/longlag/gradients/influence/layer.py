@@ -104,7 +104,7 @@ class Scope:
 
 
 @dataclass
-class Errors:
+class SentErrors:
     """What errors became on their way back.
 
     Attributes:
@@ -127,7 +127,7 @@ class Propagation:
     def __init__(self, scope: Scope, run: LayerRun) -> None:
         self.scope, self.run = scope, run
 
-    def back(self, count: int, d_output: Tensor | None, d_final: Tensor | None) -> Errors:
+    def back(self, count: int, d_output: Tensor | None, d_final: Tensor | None) -> SentErrors:
         """Send errors back through the steps.
 
         Args:
@@ -160,7 +160,7 @@ class Propagation:
         total = front.numel()
         initial = torch.stack(found.initial, -2).view(total, count, states, hidden)
         assert found.x is not None
-        return Errors(found.x.reshape(steps, total, count, gates, hidden), initial)
+        return SentErrors(found.x.reshape(steps, total, count, gates, hidden), initial)
 
     def at_once(self, d_output: Tensor) -> Tensor:
         """The errors of the drive at the steps at which they arise, (T, F, G, H).

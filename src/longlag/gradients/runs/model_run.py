@@ -28,7 +28,7 @@ class ModelRun:
         model: a recurrent layer, a stack of such, or a `SequenceModel` around either.
         inputs: as for `state_errors`.
         method: who asks, for errors.
-        joint: what the errors of the states are; see :func:`longlag.recurrence.listening.probed`.
+        joint: what the errors of the states are; see :func:`longlag.recurrence.probes.probed`.
 
     Attributes:
         inputs: checked.

@@ -127,7 +127,7 @@ class _Work:
         self.size += -(-numbers // 16) * 16
 
 
-class Pass:
+class FixedArguments:
     """What a kernel is given that does not change from call to call, as it wants it.
 
     Attributes:
@@ -320,7 +320,7 @@ class Shape:
             "keep_plane": self.steps * self.replicas * self.batch,
         }
 
-    def _forward(self, plan: Plan) -> "Pass":
+    def _forward(self, plan: Plan) -> "FixedArguments":
         hidden, work = self.hidden, _Work()
         packed = plan.blocks(hidden) * plan.units
         work.add("at_recurrent", 0 if plan.sparse else packed * hidden * self.wires)
@@ -337,9 +337,9 @@ class Shape:
             **{name: self._functions()[name] for name in ("pack", "drive")},
         }
         names = forward.arguments(self.recurrence, plan)
-        return Pass(names, self.replicas, self.tables, numbers, self.parts * work.size)
+        return FixedArguments(names, self.replicas, self.tables, numbers, self.parts * work.size)
 
-    def _backward(self, plan: Plan) -> "Pass":
+    def _backward(self, plan: Plan) -> "FixedArguments":
         hidden, work = self.hidden, _Work()
         drives, reading = len(self.lowered.drives), len(self.lowered.sources)
         wide = self.vectors * plan.lanes
@@ -387,7 +387,7 @@ class Shape:
         tables = {name.removeprefix("back_"): table for name, table in self.tables.items()
                   if not name.startswith("ranges")}  # fmt: skip
         names = backward.arguments(self.recurrence, plan)
-        return Pass(names, self.replicas, tables, numbers, self.parts * work.size)
+        return FixedArguments(names, self.replicas, tables, numbers, self.parts * work.size)
 
     def send_input(self) -> int:
         """The address of what sends errors back to x."""

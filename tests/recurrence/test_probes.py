@@ -5,7 +5,7 @@ import torch
 from tests.scan.cases import CELLS, hidden_of, layer_of, random
 
 from longlag.recurrence import Cell, Dense, sigmoid, tanh
-from longlag.recurrence.listening import probed
+from longlag.recurrence.probes import probed
 from longlag.scan import Weights, scan
 from longlag.scan.programs import run_program
 from longlag.scan.step import torch_step
@@ -101,10 +101,10 @@ def test_values_stay_and_gradients_are_the_errors(name, joint):
 def test_what_other_states_read(joint):
     """A moved c moves the h of the same step, unless each state is held for itself."""
     recurrence = MANY["LSTM"].recurrence
-    listening = probed(recurrence, joint)
-    probe_c = listening.gates[-1].from_input
-    assert (probe_c in listening.equations["h"].free_symbols) == (not joint)
-    assert probe_c in listening.equations["c"].free_symbols
+    probing = probed(recurrence, joint)
+    probe_c = probing.gates[-1].from_input
+    assert (probe_c in probing.equations["h"].free_symbols) == (not joint)
+    assert probe_c in probing.equations["c"].free_symbols
     a, b, c = (gate.from_input for gate in probed(Chain().recurrence, joint).gates[2:])
     read = {
         name: {a, b, c} & equation.free_symbols
@@ -120,15 +120,15 @@ def test_what_other_states_read(joint):
 @pytest.mark.parametrize("name", MANY)
 def test_gates_and_states(name, joint):
     recurrence = MANY[name].recurrence
-    listening = probed(recurrence, joint)
-    assert listening.states == recurrence.states
-    assert listening.gates[: len(recurrence.gates)] == recurrence.gates
-    assert [g.name for g in listening.gates[len(recurrence.gates) :]] == [
+    probing = probed(recurrence, joint)
+    assert probing.states == recurrence.states
+    assert probing.gates[: len(recurrence.gates)] == recurrence.gates
+    assert [g.name for g in probing.gates[len(recurrence.gates) :]] == [
         f"probe.{state}" for state in recurrence.states
     ]
-    assert listening.wires == recurrence.wires
-    assert listening.units == recurrence.units
-    assert tuple(listening.equations) == tuple(recurrence.equations)
+    assert probing.wires == recurrence.wires
+    assert probing.units == recurrence.units
+    assert tuple(probing.equations) == tuple(recurrence.equations)
 
 
 def test_it_is_made_once_for_each_kind():

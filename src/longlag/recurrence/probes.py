@@ -42,10 +42,10 @@ def probed(recurrence: Recurrence, joint: bool = False) -> Recurrence:
 
     Example:
         >>> from longlag.cells import LSTM
-        >>> listening = probed(LSTM().recurrence)
-        >>> [gate.name for gate in listening.gates[4:]]
+        >>> probing = probed(LSTM().recurrence)
+        >>> [gate.name for gate in probing.gates[4:]]
         ['probe.h', 'probe.c']
-        >>> probed(LSTM().recurrence) is listening
+        >>> probed(LSTM().recurrence) is probing
         True
     """
     kept = recurrence.__dict__.setdefault("_probed", {})
