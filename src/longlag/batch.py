@@ -9,8 +9,6 @@ from typing import Any, Generic, TypeVar, cast
 
 from typing_extensions import NamedTuple
 
-__all__ = ["IGNORED_CLASS", "Batch"]
-
 IGNORED_CLASS = -100
 """The class target where no error is due; a float target is NaN there."""
 

@@ -9,8 +9,6 @@ from typing import NamedTuple, TypeAlias
 
 from typing_extensions import Self
 
-__all__ = ["Fix", "GuidedError", "Part", "Setting", "Worded"]
-
 
 class Fix(NamedTuple):
     """What to do, by a key under which a front end may have words of its own."""

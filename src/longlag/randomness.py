@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["capture", "isolated", "restore", "seed_everything"]
-
 
 def capture(device: torch.device) -> dict[str, Any]:
     """The state of every global generator that a model or a data set may draw from.

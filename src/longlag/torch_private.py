@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["backward_pass", "plain_apply", "transforms_active", "version", "without_hooks"]
-
 transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 """Whether a transform of torch.func (grad, vmap, jacrev) is running.
 

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from longlag.memory.measures.chains import Chains
 
-__all__ = ["ChainNorms", "exact_norms", "vector_norms", "vectors_for"]
-
 RANK = 2
 """Left singular vectors that each anchor hands to the final pass."""
 

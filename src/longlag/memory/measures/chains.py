@@ -8,8 +8,6 @@ from torch import Tensor
 from longlag.gradients.runs.layer_run import LayerRun
 from longlag.memory.measures.linear import Linear, joint_size
 
-__all__ = ["Chains", "draw_chains", "reach_of"]
-
 AT_ONCE = 1 << 25
 """Numbers that the partials of some steps may take: 128 MB in float32."""
 

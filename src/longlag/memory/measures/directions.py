@@ -11,17 +11,6 @@ from longlag.layers.checks import check_pair
 from longlag.layers.inputs import Inputs
 from longlag.layers.sequence_model import SequenceModel
 
-__all__ = [
-    "Direction",
-    "Directions",
-    "by_direction",
-    "directions_of",
-    "each_direction",
-    "in_order_of_x",
-    "reads_back_inside",
-    "recurrent_of",
-]
-
 T = TypeVar("T")
 
 

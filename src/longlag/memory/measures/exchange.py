@@ -23,8 +23,6 @@ from longlag.layers.state_tree import map_tensors
 from longlag.memory.measures.directions import recurrent_of
 from longlag.memory.measures.horizon import spread
 
-__all__ = ["PastEffects", "past_effects"]
-
 LAGS = 12
 """Lags that are measured by default, from 1 on, each so many times the one before."""
 

@@ -28,8 +28,6 @@ from longlag.memory.measures.horizon import horizon, horizons
 from longlag.memory.measures.term_norms import term_norms
 from longlag.scan.inputs import to_batch_first
 
-__all__ = ["ErrorFlow", "LayerFlow", "entrances", "error_flow", "last_step", "product", "renamed"]
-
 
 @dataclass(frozen=True)
 class LayerFlow:

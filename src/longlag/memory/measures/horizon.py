@@ -5,8 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["horizon", "horizons", "spread"]
-
 
 def horizon(curve: Tensor, fraction: float = 0.01, *, logarithmic: bool = False) -> int | None:
     """The first lag from which on a curve stays below a fraction of its value at lag 0.

@@ -12,8 +12,6 @@ from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import Direction, Directions, each_direction, in_order_of_x
 from longlag.memory.measures.linear import Linear, apart_from_padding, joint_size, stretches
 
-__all__ = ["state_jacobians"]
-
 
 def state_jacobians(
     layer: nn.Module,

@@ -26,8 +26,6 @@ from torch import Tensor
 
 from longlag.gradients.runs.layer_run import LayerRun
 
-__all__ = ["Linear", "apart_from_padding", "joint_size", "stretches"]
-
 AT_ONCE = 1 << 22
 """Numbers of partials that are taken at once."""
 

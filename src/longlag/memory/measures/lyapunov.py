@@ -23,8 +23,6 @@ from longlag.layers.inputs import Inputs
 from longlag.memory.measures.chains import Chains
 from longlag.memory.measures.linear import joint_size
 
-__all__ = ["LyapunovSpectrum", "lyapunov_exponents", "lyapunov_of"]
-
 BLOCKS = 10
 """Into how many stretches one trajectory is cut for the standard error."""
 

@@ -12,8 +12,6 @@ from longlag.layers import Bidirectional, Recurrent, Stack, from_torch
 from longlag.layers.base import RecurrentModule
 from longlag.torch_private import without_hooks
 
-__all__ = ["TORCH_MODULES", "evaluation_mode", "reader_of", "recurrent_modules"]
-
 TORCH_MODULES = (nn.RNN, nn.LSTM, nn.GRU)
 _OURS = (Recurrent, Stack, Bidirectional)
 

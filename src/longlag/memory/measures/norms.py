@@ -22,8 +22,6 @@ from longlag.memory.measures.chains import Chains, draw_chains, reach_of
 from longlag.memory.measures.directions import Direction, Directions, each_direction
 from longlag.memory.measures.linear import joint_size
 
-__all__ = ["JacobianNorms", "LogStatistics", "jacobian_norms"]
-
 CHAINS = 16
 """End times that are measured by default."""
 

@@ -31,8 +31,6 @@ from longlag.recurrence.program import compile_program
 from longlag.recurrence.wiring import Absent, Dense, Diagonal
 from longlag.scan.programs import run_program
 
-__all__ = ["MatrixFacts", "SpectralFacts", "facts_by_layer", "spectral_facts"]
-
 REACH = 50.0
 """Pre-activations between -50 and 50 are looked at for the steepest slope."""
 

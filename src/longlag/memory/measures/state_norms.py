@@ -17,8 +17,6 @@ from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import recurrent_of
 from longlag.memory.measures.modules import evaluation_mode
 
-__all__ = ["StateNorms", "state_norms"]
-
 
 @dataclass(frozen=True)
 class StateNorms:

@@ -15,8 +15,6 @@ from longlag.memory.measures.linear import stretches
 from longlag.scan.inputs import Weights
 from longlag.scan.step import TorchStep
 
-__all__ = ["term_norms"]
-
 
 def term_norms(run: LayerRun, at: Tensor) -> dict[str, Tensor]:
     """The Frobenius norm of the term of each lag in the gradients, (T,), by the layer's names.

@@ -9,8 +9,6 @@ import torch
 from longlag.layers import GRU, LSTM, Elman, IndRNN, Leaky, Recurrent, init
 from longlag.memory.report.numbers import Kind, Numbers
 
-__all__ = ["Advice", "advise", "grown"]
-
 SHORT = 15
 """Lags up to this one an Elman network with an orthogonal W learns reliably
 (experiments/memory_horizon: all of 10 at a lag of 10, 1 of 10 at 20)."""

@@ -16,20 +16,6 @@ from longlag.memory.report.data import ReportData
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "draw_decay",
-    "draw_exponents",
-    "draw_flow",
-    "draw_norms",
-    "draw_shares",
-    "draw_states",
-    "draw_units",
-    "entrance",
-    "relative_error",
-    "shares_of",
-    "spectra_of",
-]  # fmt: skip
-
 
 def entrance(report: ReportData) -> LayerFlow:
     """The layer that reads x, of both directions the one that sees further."""

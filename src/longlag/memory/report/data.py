@@ -12,8 +12,6 @@ from longlag.memory.measures.state_norms import StateNorms
 from longlag.memory.report.numbers import longest
 from longlag.memory.report.verdict import Verdict
 
-__all__ = ["ReportData"]
-
 
 @dataclass(frozen=True)
 class ReportData:

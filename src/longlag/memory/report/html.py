@@ -19,7 +19,6 @@ from longlag.storage.atomic import atomic_write_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["fragment", "page", "write"]
 
 TEMPLATE = "report.html.j2"
 

@@ -12,8 +12,6 @@ from longlag.memory.measures.norms import JacobianNorms, LogStatistics
 from longlag.memory.measures.spectra import SpectralFacts
 from longlag.memory.report.data import ReportData
 
-__all__ = ["VERSION", "json_data", "plain"]
-
 VERSION = 1
 """Of the form; a change that old readers cannot take makes it one more."""
 

@@ -14,8 +14,6 @@ from longlag.memory.measures.horizon import horizon
 from longlag.memory.measures.lyapunov import LyapunovSpectrum
 from longlag.memory.measures.spectra import SpectralFacts
 
-__all__ = ["Kind", "Numbers", "longest", "numbers_of"]
-
 Kind = Literal["remembers", "holds", "vanishes", "explodes", "not finite"]
 """What a verdict can be."""
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PANELS", "Panel", "draw", "overlay", "sheet"]
-
 
 class Panel(NamedTuple):
     """One figure.

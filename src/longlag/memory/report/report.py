@@ -26,8 +26,6 @@ from longlag.storage.atomic import atomic_write_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["MemoryReport", "memory_report"]
-
 
 class MemoryReport(ReportData):
     """What :func:`memory_report` finds; prints as its verdict; a notebook displays it.

@@ -14,8 +14,6 @@ from longlag.memory.measures.flow import ErrorFlow, error_flow, last_step, produ
 from longlag.memory.measures.horizon import spread
 from longlag.memory.measures.lyapunov import LyapunovSpectrum, lyapunov_exponents
 
-__all__ = ["followed_error", "largest_exponents", "pasts_exchanged"]
-
 EXPONENTS = 8
 """Lyapunov exponents that are found by default."""
 

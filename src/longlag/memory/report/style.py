@@ -8,10 +8,6 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "DECADES", "FAINT", "GRID", "INK", "SERIES", "WIDEST", "colour", "finish", "limit", "mark_lag",
-    "mark_level", "shown_name",
-]  # fmt: skip
 
 INK, GRID, FAINT = "#14171c", "#d8dce2", "#8a8f98"
 """Colours of text, grid and what is secondary; `report/html.py` puts those of the page in."""

@@ -11,7 +11,6 @@ from longlag.memory.report.data import ReportData
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_unrolled"]
 
 FLOOR = -4.0
 """Powers of ten below which the drawing makes no difference."""

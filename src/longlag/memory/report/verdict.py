@@ -8,8 +8,6 @@ from longlag.memory.measures.spectra import SpectralFacts
 from longlag.memory.report.advice import Advice, advise, grown
 from longlag.memory.report.numbers import Kind, Numbers
 
-__all__ = ["Verdict", "judge"]
-
 EXPLODES = math.log(100.0)
 """The error is said to explode where at some lag it is so much larger than at lag 0."""
 

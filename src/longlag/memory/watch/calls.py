@@ -20,8 +20,6 @@ from longlag.memory.measures.modules import TORCH_MODULES
 from longlag.memory.watch.torch_layout import batch_first, by_state, nested_state
 from longlag.torch_private import transforms_active, version
 
-__all__ = ["Call", "stands_in"]
-
 
 class Call:
     """One pass of a module: detached references to what it read, and the gradients that came.

@@ -24,8 +24,6 @@ from longlag.memory.watch.parts import Part, flow_of, parts_of
 from longlag.randomness import isolated
 from longlag.torch_private import without_hooks
 
-__all__ = ["FRACTION", "FixedSequences", "Measurement"]
-
 FRACTION = 0.01
 """The horizon is where a curve is below so much of its value at lag 0."""
 

@@ -6,8 +6,6 @@ from typing import Any, Protocol
 
 from longlag.memory.watch.record import MemoryRecord
 
-__all__ = ["Writer", "lightning_callback", "make_writer", "write"]
-
 
 class _Recorder(Protocol):
     updates: int

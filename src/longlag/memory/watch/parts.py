@@ -15,8 +15,6 @@ from longlag.layers.base import RecurrentModule
 from longlag.layers.inputs import Inputs
 from longlag.memory.measures.flow import ErrorFlow, error_flow, last_step, product, renamed
 
-__all__ = ["Part", "flow_of", "last_step_with_error", "parts_of"]
-
 
 class Part(NamedTuple):
     """A module that is measured for itself.

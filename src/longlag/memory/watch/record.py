@@ -5,8 +5,6 @@ from typing import Any
 
 from longlag.memory.report.json_data import plain
 
-__all__ = ["MemoryRecord"]
-
 
 @dataclass(frozen=True)
 class MemoryRecord:

@@ -24,7 +24,6 @@ from longlag.memory.watch.recorder_plot import plot_records
 if TYPE_CHECKING:
     import matplotlib.figure
 
-__all__ = ["MemoryRecorder"]
 
 MOST = 512
 """Records that are kept at the default rate; then every second one goes."""

@@ -12,8 +12,6 @@ from longlag.memory.watch.record import MemoryRecord
 if TYPE_CHECKING:
     import matplotlib.figure
 
-__all__ = ["plot_records"]
-
 
 def plot_records(records: Sequence[MemoryRecord]) -> "matplotlib.figure.Figure":
     """The norms by lag, one curve a record, and below them the horizons over the updates."""

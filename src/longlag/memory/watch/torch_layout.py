@@ -8,8 +8,6 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from longlag.layers.state_tree import tensors_of
 
-__all__ = ["batch_first", "by_state", "nested_state"]
-
 
 def batch_first(
     sequence: Tensor | PackedSequence, module: nn.RNNBase

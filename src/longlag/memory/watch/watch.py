@@ -26,8 +26,6 @@ from longlag.memory.watch.calls import Call, stands_in
 from longlag.memory.watch.parts import Part, flow_of, last_step_with_error, parts_of
 from longlag.torch_private import backward_pass
 
-__all__ = ["Watch", "Watched", "watch"]
-
 T = TypeVar("T")
 
 
