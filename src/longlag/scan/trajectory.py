@@ -6,6 +6,7 @@ older rows stand in memory still, and count as zero.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,10 +77,14 @@ def final_states(
         lengths: (N,), or (R, N), how many; None where all do.
     """
     states: list[Tensor] = []
+    latest: Any = ()
+    if lengths is None:  # of all rows the same steps
+        pairs = zip(paths, lowered.depths, strict=True)
+        latest = [torch.unbind_copy(path[len(path) - 1 - depth :]) for path, depth in pairs]
     for place, back in map(lowered.origin, range(len(lowered.recurrence.states))):
         path, end = paths[place], lowered.depths[place] - back
         if lengths is None:
-            state = path[len(path) - 1 - back].clone()
+            state = latest[place][end]
         else:
             at = (lengths + end).view(1, *path.shape[1:-1], 1).expand(1, *path.shape[1:])
             state = path.gather(0, at).squeeze(0)

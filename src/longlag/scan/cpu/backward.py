@@ -529,7 +529,18 @@ class _Backward(Kernel):
         if not back:
             return held[place]
         value = self.load(f"state_{place}", units, self.past(back), row.place)
+        self._prefetch_past(place, back, row, units)
         return self.select(self.unreset(self.t, row, back + 1), value)
+
+    def _prefetch_past(self, place: int, back: int, row: Row, units: Units) -> None:
+        """Ask for what the next step reads of a state, and of the errors, so far apart."""
+        code = self.code
+        ahead = code.at(self.arg[f"state_{place}"], self.past(back + 1), row.place)
+        code.prefetch(code.at(ahead, units.start))
+        errors = code.at(self.arg["errors"], self.errors_at[back], units.start)
+        for gate in range(self.dense):
+            offset = code.times(self.arg["H"], gate)
+            code.prefetch(code.at(errors, code.times(row.place, self.dense), offset))
 
     def _add_units(self, row: Row, units: Units, values: list[Value]) -> None:
         """To the sums of the unit parameters what one row and vector of units brings."""

@@ -227,6 +227,10 @@ class _Forward(Kernel):
         if not self.recompute:
             for k, output in enumerate(program.outputs):
                 self.store(values[output], f"state_{k}", units, self.new, row.place)
+        for place, back in map(self.lowered.origin, self.sources):
+            if back:  # long ago, so perhaps in no near cache: what the next step reads
+                ahead = code.at(self.arg[f"state_{place}"], self.past(back - 1), row.place)
+                code.prefetch(code.at(ahead, units.start))
         if self.storing:
             at = code.times(self.t, self.arg["residuals_t"])
             place = code.times(row.place, len(self.residuals))
