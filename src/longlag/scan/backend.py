@@ -108,11 +108,7 @@ class Backend(ABC):
 
     @abstractmethod
     def backward(
-        self,
-        inputs: ScanInputs,
-        run: Run,
-        gradients: Sequence[Tensor | None],
-        wanted: Wanted,
+        self, inputs: ScanInputs, run: Run, gradients: Sequence[Tensor | None], wanted: Wanted
     ) -> Gradients:
         """Back-propagation through time.
 

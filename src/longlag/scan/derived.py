@@ -198,11 +198,7 @@ class Derived(Backend):
         return run_steps(inputs)
 
     def backward(  # noqa: D102
-        self,
-        inputs: ScanInputs,
-        run: Run,
-        gradients: Sequence[Tensor | None],
-        wanted: Wanted,
+        self, inputs: ScanInputs, run: Run, gradients: Sequence[Tensor | None], wanted: Wanted
     ) -> Gradients:
         recurrence, _, weights, _, schedule = inputs
         d_output, *final = gradients

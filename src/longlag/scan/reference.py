@@ -54,11 +54,7 @@ class Reference(Backend):
         return run_steps(inputs)
 
     def backward(
-        self,
-        inputs: ScanInputs,
-        run: Run,
-        gradients: Sequence[Tensor | None],
-        wanted: Wanted,
+        self, inputs: ScanInputs, run: Run, gradients: Sequence[Tensor | None], wanted: Wanted
     ) -> Gradients:
         """The gradients by autograd, through a forward pass that is run again.
 

@@ -71,11 +71,7 @@ class Cpu(Backend):
         return Run(states, final, residuals, shape)
 
     def backward(  # noqa: D102
-        self,
-        inputs: ScanInputs,
-        run: Run,
-        gradients: Sequence[Tensor | None],
-        wanted: Wanted,
+        self, inputs: ScanInputs, run: Run, gradients: Sequence[Tensor | None], wanted: Wanted
     ) -> Gradients:
         recurrence, x, weights, _, schedule = inputs
         # What was saved may have been exchanged meanwhile, through .data or a hook: look again.
