@@ -35,6 +35,7 @@ def test_kills_change_no_bit(tmp_path, kills):
     assert found["left"] == ["checkpoint.longlag", "checkpoint.longlag.previous"]
 
 
+@pytest.mark.long
 def test_signals_stop_after_a_step_and_the_run_goes_on(tmp_path):
     found, errors = drive("stop", tmp_path)
     for name, code in (("SIGINT", 130), ("SIGTERM", 143)):

@@ -8,7 +8,8 @@ from longlag import cells
 from longlag.recurrence import block_diagonal, block_triangular
 from longlag.recurrence.lowered import Product, lower
 from longlag.scan import Weights
-from longlag.scan.step import outer, patterned, times, torch_step
+from longlag.scan.connections import matrix_of
+from longlag.scan.step import outer, times, torch_step
 
 
 def test_one_product_serves_the_gates_that_read_alike():
@@ -46,18 +47,16 @@ def test_a_product_has_one_source_one_way_and_one_pattern():
 
 @pytest.mark.parametrize("replicas", [(), (2,)])
 def test_a_pattern_zeroes_blocks_whatever_stands_in_them(replicas):
-    pattern = ((1, 0), (1, 1))
-    rows = cases.random(*replicas, 8, 4)
+    rows = cases.random(*replicas, 4, 4)
     expected = rows.clone()
-    for matrix in expected.split(4, -2):
-        matrix[..., :2, 2:] = 0.0
+    expected[..., 2:, :2] = 0.0
     poisoned = torch.where(expected == 0, float("nan"), rows)
-    assert torch.equal(patterned(poisoned, pattern), expected)
-    assert patterned(rows, None) is rows
+    assert torch.equal(matrix_of(cells.Clockwork((1, 2)).recurrence, poisoned, None), expected)
+    assert matrix_of(cells.Elman().recurrence, rows, None) is rows
     step = torch_step(cases.Wired().recurrence)
     recurrent = torch.full((*replicas, 7 * 6, 6), float("nan"))
     blocks = step.blocks(Weights(recurrent, ()))
-    gradient = step.by_row([torch.full_like(block, float("nan")) for block in blocks], recurrent)
+    gradient = step.by_row([torch.full_like(block, float("nan")) for block in blocks], None)
     assert gradient is not None
     for number, wire in enumerate(step.recurrence.wires):
         ours = gradient[..., 6 * number : 6 * number + 6, :]

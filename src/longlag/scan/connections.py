@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
+from longlag.torch_private import version
 
 _NUMBERS = itertools.count()
 _KNOWN: "weakref.WeakValueDictionary[str, Entries]" = weakref.WeakValueDictionary()
@@ -47,7 +48,7 @@ class Entries:
             )
         # Kernels read memory by these numbers: they are copies, which nobody changes.
         self.indptr, self.indices, self.hidden = indptr.clone(), indices.clone(), hidden
-        self._origin = (indptr, indices, indptr._version, indices._version)
+        self._origin = (indptr, indices, version(indptr), version(indices))
         self.key = f"entries-{next(_NUMBERS)}"
         rows = torch.arange(len(indptr) - 1, device=indptr.device)
         self.rows = rows.repeat_interleave(indptr.diff(), output_size=len(indices))
@@ -73,7 +74,7 @@ class Entries:
             return True
         first, second, *versions = self._origin
         same = first is indptr and second is indices
-        return same and versions == [indptr._version, indices._version]
+        return same and versions == [version(indptr), version(indices)]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Entries":
         return self

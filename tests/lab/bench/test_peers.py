@@ -90,7 +90,7 @@ def test_a_compilation_that_takes_too_long_is_given_up(monkeypatch):
     assert time.perf_counter() - started < 5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own
 @pytest.mark.parametrize("pass_name", PASSES)
 def test_torch_compile_agrees_with_the_reference(pass_name):

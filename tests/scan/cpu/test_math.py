@@ -15,7 +15,7 @@ from longlag.scan.cpu import math
 from longlag.scan.cpu.math_circular import CIRCULARS
 from longlag.scan.cpu.math_exponential import EXPONENTIALS
 from longlag.scan.cpu.math_logarithm import LOGARITHMS
-from longlag.scan.cpu.math_values import constant
+from longlag.scan.cpu.math_values import constant, splat
 from longlag.scan.programs import run_program
 
 NAMES = [name for name in ARITY if name != "constant"]
@@ -315,10 +315,10 @@ def test_splat_and_constant():
     module = ir.Module()
     function = ir.Function(module, ir.FunctionType(vector, [ir.FloatType()]), "f")
     builder = ir.IRBuilder(function.append_basic_block())
-    same = math.splat(builder, function.args[0], vector)
+    same = splat(builder, function.args[0], vector)
     builder.ret(math.emit(builder, "add", same, constant(vector, 0.1)))
     assert same.type == vector
-    assert math.splat(builder, function.args[0], ir.FloatType()) is function.args[0]
+    assert splat(builder, function.args[0], ir.FloatType()) is function.args[0]
     binding.parse_assembly(str(module)).verify()
 
 
