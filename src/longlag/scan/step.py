@@ -27,8 +27,10 @@ class TorchStep:
         self.output = recurrence.states.index(recurrence.output)
         self.products, self.drive_of_gate = lowered.products, lowered.drive_of_gate
         # One product has one wire of each of its gates, in order: all rows as they are.
-        self.fused = len(self.products) == 1 and all(
-            gate.dense and not gate.split for gate in recurrence.gates
+        self.fused = (
+            len(self.products) == 1
+            and self.products[0].pattern is None
+            and all(gate.dense and not gate.split for gate in recurrence.gates)
         )
 
     def blocks(self, weights: Weights) -> list[Tensor]:
