@@ -8,7 +8,7 @@ from torch import Tensor
 from longlag.memory.measures.directions import by_direction
 from longlag.memory.measures.flow import LayerFlow
 from longlag.memory.measures.lyapunov import LyapunovSpectrum
-from longlag.memory.measures.norms import JacobianNorms, LogStatistics
+from longlag.memory.measures.norms import JacobianNorms
 from longlag.memory.measures.spectra import SpectralFacts
 from longlag.memory.report.data import ReportData
 
@@ -19,33 +19,20 @@ VERSION = 1
 def json_data(report: ReportData) -> dict[str, Any]:
     """All numbers of a report; see :meth:`MemoryReport.to_dict`."""
     verdict, exchange, linear = report.verdict, report.exchange, report.states.linear
+    advice = [_fields(one, "name", "text", "why", "code", "clip_norm") for one in verdict.advice]
     return plain({
         "version": VERSION,
         "name": report.name,
         "network": report.description,
-        "sequences": report.sequences,
-        "steps": report.steps,
-        "lag": report.lag,
-        "fraction": report.fraction,
-        "horizon": report.horizon,
-        "verdict": {
-            "kind": verdict.kind,
-            "headline": verdict.headline,
-            "evidence": verdict.evidence,
-            "advice": [
-                {"name": advice.name, "text": advice.text, "why": advice.why, "code": advice.code,
-                 "clip_norm": advice.clip_norm}
-                for advice in verdict.advice
-            ],
-        },
+        **_fields(report, "sequences", "steps", "lag", "fraction", "horizon"),
+        "verdict": {**_fields(verdict, "kind", "headline", "evidence"), "advice": advice},
         "loss": report.flow.loss,
         "error_of_loss": report.of_loss,
         "error": [_flow(layer, report.fraction) for layer in report.flow.layers],
         "jacobian_norms": _by_direction(report.jacobian_norms, _norms),
         "weights": {name or "layer": _facts(facts) for name, facts in report.facts.items()},
         "lyapunov": None if report.lyapunov is None else _by_direction(report.lyapunov, _lyapunov),
-        "exchange": None if exchange is None
-        else {"lags": exchange.lags, "effects": exchange.effects},
+        "exchange": None if exchange is None else _fields(exchange, "lags", "effects"),
         "state_norms": {
             "median": report.states.norms.nanmedian(-2).values,
             "median_without_squashing": None if linear is None else linear.nanmedian(-2).values,
@@ -62,6 +49,11 @@ def plain(tree: Any) -> Any:
     if isinstance(tree, Tensor):
         return plain(tree.tolist())
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def _fields(result: Any, *names: str) -> dict[str, Any]:
+    """Some attributes of a result by their names."""
+    return {name: getattr(result, name) for name in names}
 
 
 def _by_direction(result: Any, form: Any) -> Any:
@@ -81,34 +73,20 @@ def _flow(layer: LayerFlow, fraction: float) -> dict[str, Any]:
 
 
 def _norms(norms: JacobianNorms) -> dict[str, Any]:
-    return {
-        "method": norms.method,
-        "chains": norms.ends.shape[-1],
-        "lags": norms.lags,
-        "log_largest": _statistics(norms.largest),
-        "log_frobenius": _statistics(norms.frobenius),
-        "log_smallest": None if norms.smallest is None else _statistics(norms.smallest),
+    logs = {
+        f"log_{name}": None if statistics is None else _fields(statistics, "mean", "quantiles")
+        for name, statistics in _fields(norms, "largest", "frobenius", "smallest").items()
     }
-
-
-def _statistics(logs: LogStatistics) -> dict[str, Any]:
-    return {"mean": logs.mean, "quantiles": logs.quantiles}
+    return {"method": norms.method, "chains": norms.ends.shape[-1], "lags": norms.lags, **logs}
 
 
 def _facts(facts: SpectralFacts) -> dict[str, Any]:
     return {
         "matrices": {gate: matrix._asdict() for gate, matrix in facts.matrices.items()},
-        "gamma": facts.gamma,
-        "step_bound": facts.step_bound,
-        "vanishes": facts.vanishes,
+        **_fields(facts, "gamma", "step_bound", "vanishes"),
         "no_bound_because": facts.reason or None,
     }
 
 
 def _lyapunov(spectrum: LyapunovSpectrum) -> dict[str, Any]:
-    return {
-        "exponents": spectrum.exponents,
-        "error": spectrum.error,
-        "kaplan_yorke": spectrum.kaplan_yorke,
-        "steps": spectrum.steps,
-    }
+    return _fields(spectrum, "exponents", "error", "kaplan_yorke", "steps")
