@@ -1,4 +1,4 @@
-"""Write what type checkers read of the built-in cells and layers, from the table of cells.
+"""Write what type checkers read of the package, and of the built-in cells and layers.
 
 python tools/stubs.py
 """
@@ -12,6 +12,11 @@ import longlag
 from longlag import cells
 from longlag.layers.built_in import LAYERS
 
+PACKAGE = """# Written by tools/stubs.py from the list in __init__.py.
+{imports}
+
+__version__: str
+"""
 NOTE = "# Written by tools/stubs.py from the table in cells/__init__.py.\n"
 CELLS = """
 {imports}
@@ -72,7 +77,13 @@ def stubs() -> dict[Path, str]:
         )
         for name, layer in LAYERS.items()
     )
+    parts = [("longlag", longlag._MODULES)]
+    parts += [(f"longlag.{part}", names.split()) for part, names in longlag._PARTS.items()]
+    lines = [f"from {part} import {name} as {name}" for part, names in parts for name in names]
+    lines += ["from longlag.layers.built_in import *  # noqa: F403"]
+    public = "\n".join(sorted(lines, key=lambda line: line.split()[1]))
     return {
+        source / "__init__.pyi": PACKAGE.format(imports=public),
         source / "cells" / "__init__.pyi": NOTE + CELLS.format(imports=imports, names=names),
         source / "layers" / "built_in.pyi": NOTE + BUILT_IN.format(names=names, classes=classes),
     }

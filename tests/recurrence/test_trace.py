@@ -7,7 +7,7 @@ import pytest
 import sympy
 import torch
 
-from longlag import cells
+from longlag import cells, recurrence
 from longlag.recurrence import (
     Absent,
     Cell,
@@ -19,7 +19,6 @@ from longlag.recurrence import (
     Wire,
     block_diagonal,
     derive_adjoint,
-    functions,
     stop_gradient,
     tanh,
     trace,
@@ -584,6 +583,6 @@ def test_tracing_does_not_depend_on_the_hash_seed():
     "name", ["tanh", "sigmoid", "relu", "saturate", "exp", "log", "sqrt", "sin", "cos"]
 )
 def test_functions_are_the_words_of_an_update(name):
-    function = getattr(functions, name)
+    function = getattr(recurrence, name)
     program = declare(h(lambda p, s, u: function(p.a))).recurrence.forward
     assert str(program) == f"v0 = {name}(pre.a)\nreturn v0"

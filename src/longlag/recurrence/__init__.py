@@ -1,24 +1,20 @@
 """What a recurrence is: declaration, tracing into scalar operations, derivatives, LaTeX."""
 
+from sympy import cos, exp, log, sin, sqrt, tanh
+
 from longlag.recurrence.adjoint import derive_adjoint
 from longlag.recurrence.declaration import Cell
 from longlag.recurrence.functions import (
     ACTIVATIONS,
     activation,
-    cos,
-    exp,
     floor,
-    log,
     modulo,
     multiple,
     relu,
     saturate,
     sigmoid,
-    sin,
-    sqrt,
     step,
     stop_gradient,
-    tanh,
 )
 from longlag.recurrence.probes import probed
 from longlag.recurrence.program import ARITY, DeclarationError, Operation, Program

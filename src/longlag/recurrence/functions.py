@@ -9,28 +9,6 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import sympy
-from sympy import cos, exp, log, sin, sqrt, tanh
-
-__all__ = [
-    "ACTIVATIONS",
-    "Expression",
-    "activation",
-    "cos",
-    "exp",
-    "floor",
-    "log",
-    "modulo",
-    "multiple",
-    "relu",
-    "saturate",
-    "sigmoid",
-    "sin",
-    "sqrt",
-    "step",
-    "stop_gradient",
-    "tanh",
-]
-
 
 Expression: TypeAlias = Any
 """A SymPy expression. SymPy's own annotations are too wide to be of use to a type checker."""
@@ -165,7 +143,7 @@ def _double_bipolar(x: Any) -> Any:
 
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "tanh": tanh,
+    "tanh": sympy.tanh,
     "sigmoid": sigmoid,
     "relu": relu,
     "identity": _identity,
