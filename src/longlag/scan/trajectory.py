@@ -76,8 +76,10 @@ def final_states(
         schedule: which steps count.
         lengths: (N,), or (R, N), how many; None where all do.
     """
+    if lengths is None and not any(lowered.depths):
+        return [path[-1].clone() for path in paths]
     states: list[Tensor] = []
-    latest: Any = ()
+    latest: list[Any] = []
     if lengths is None:  # of all rows the same steps
         pairs = zip(paths, lowered.depths, strict=True)
         latest = [torch.unbind_copy(path[len(path) - 1 - depth :]) for path, depth in pairs]

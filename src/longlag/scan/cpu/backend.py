@@ -242,6 +242,8 @@ class _Backward:
         """The errors that arrive at the paths from elsewhere, and the numbers from one step's to
         the next: 0 where there are none, and one row of zeros will do."""
         shape, lowered, x = self.shape, self.shape.lowered, self.call.x
+        if not any(lowered.depths):
+            return [None] * len(lowered.depths), 0
         held = {number: lowered.origin(number) for number in range(len(final))}
         errors = [
             (n, *held[n]) for n, error in enumerate(final) if held[n][1] and error is not None
