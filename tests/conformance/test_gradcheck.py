@@ -54,6 +54,7 @@ def function_of(cell, schedule, backend):
     return function, tuple(tensor.requires_grad_() for tensor in inputs)
 
 
+@pytest.mark.every_cell
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize(("name", "backend"), PAIRS)
 def test_gradients(name, schedule, backend):
@@ -61,6 +62,7 @@ def test_gradients(name, schedule, backend):
     assert gradcheck(function, inputs, nondet_tol=0.0)
 
 
+@pytest.mark.every_cell
 @pytest.mark.parametrize(("name", "backend"), PAIRS)
 def test_second_derivatives(name, backend):
     function, inputs = function_of(CELLS[name], SCHEDULES["all"], backend)

@@ -57,6 +57,7 @@ def stepwise(layer, x, seen):
 COMPILED = ("Elman", "Leaky shared", "LSTM with peepholes", "GRU", "Mixed", "Wired")
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "backend"),

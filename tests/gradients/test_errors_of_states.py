@@ -92,6 +92,7 @@ def assert_errors(found, visited, steps, lengths):
                 assert (mine * ~there == 0).all()
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["cpu", "derived"])
 @pytest.mark.parametrize("name", CELLS)

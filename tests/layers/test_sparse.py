@@ -90,6 +90,15 @@ def test_recurrent_dropout_is_the_same():
     torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
 
 
+def test_another_default_device_changes_nothing():
+    layer, x = ll.Elman(2, 8, density=0.5, seed=0), torch.ones(3, 4, 2)
+    other = copy.deepcopy(layer)
+    expected = outcome(layer, x)
+    with torch.device("meta"):
+        found = outcome(other, x)
+    assert all(map(torch.equal, expected.values(), found.values()))
+
+
 @pytest.mark.parametrize(("steps", "batch"), [(0, 2), (4, 0)])
 def test_nothing_to_read(steps, batch):
     layer = ll.Elman(2, 8, density=0.5, seed=0)

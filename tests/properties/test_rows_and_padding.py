@@ -32,6 +32,7 @@ def results_of(layer, x, state, lengths, resets, weights, final_weights, backend
     return [output, *final, *found[:own]], found[own:]
 
 
+@pytest.mark.every_cell
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 def test_a_row_alone_is_its_row_in_the_batch(name, backend):
     layer, x, state, resets = problem(cases.CELLS[name])
@@ -74,6 +75,7 @@ def test_padding_changes_no_bit(name, backend, filling):
         assert torch.equal(result, zero[what]), what
 
 
+@pytest.mark.every_cell
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 def test_a_reset_cuts_a_sequence_in_two(name, backend):
     layer, x, state, _ = problem(cases.CELLS[name])
@@ -88,6 +90,7 @@ def test_a_reset_cuts_a_sequence_in_two(name, backend):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.every_cell
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 def test_windows_with_the_state_carried_are_one_long_run(name, backend):
     layer, x, state, _ = problem(cases.CELLS[name])

@@ -16,6 +16,7 @@ def schedule_of(front, steps):
     }
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @CELLS
 @pytest.mark.parametrize("front", [(3,), (2, 3)])
@@ -44,6 +45,7 @@ def test_blocks_of_any_size_equal_one_block(cell, front, monkeypatch):
     cases.assert_same(cases.run(layer, x, state, **schedule), whole)
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @CELLS
 def test_gradients_of_windows_that_carry_a_state_may_be_differentiated_again(cell):

@@ -133,6 +133,7 @@ def test_the_annotated_shapes_are_checked_in_tests(part, wrong):
         scan(RECURRENCE, **arguments)
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 @pytest.mark.parametrize("empty", ["no steps", "no length", "no step, replicas"])
@@ -189,6 +190,7 @@ SMOOTH = {
 ANY_FLOAT = ("reference", "derived")
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "name", "dtype", "within"),
@@ -217,6 +219,7 @@ def test_it_takes_any_float(name, backend, dtype, within):
     cases.assert_same({n: r.double() for n, r in ours.items()}, theirs, within)
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 def test_repeated_runs_have_the_same_bits(name, backend):

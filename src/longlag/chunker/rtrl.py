@@ -150,6 +150,8 @@ class ElmanNet(OnlineLearner):
         for output, readout, error in zip(self._outputs, self._readouts, errors, strict=True):
             delta = error[part] * readout.slope(output[part])
             back += readout.learn(rows, part, h, x, delta, self._rate)
+        if not self._trained:
+            return
         p = self.influence[part].reshape(count, units, -1)
         step = _product(self._rate * back[:, None], p).reshape(count, units, -1)
         for weights, place in self._trained:

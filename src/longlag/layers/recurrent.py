@@ -25,7 +25,7 @@ from longlag.layers.sparse import draw_entries, draw_values
 from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.wiring import Groups, Uniform
 from longlag.scan import Weights, check_backend, register, scan
-from longlag.scan.connections import Entries, matrix_of
+from longlag.scan.connections import Entries, matrix_of, without_blocks
 from longlag.torch_private import transforms_active
 
 
@@ -233,12 +233,11 @@ class Recurrent(RecurrentModule):
         )
         if self._entries is not None and indptr is not None and indices is not None:
             # A sparse W may come with other entries than this one was made with, and more.
-            entries = Entries(indptr, indices, self.hidden_size)
             old = self.weight_hh
             assert old is not None
-            self._set_entries(entries, old.device)
-            if old.shape[-1] != len(entries.indices):
-                values = old.new_empty((*old.shape[:-1], len(entries.indices)))
+            self._set_entries(Entries(indptr, indices, self.hidden_size), old.device)
+            if old.shape[-1] != len(indices):
+                values = old.new_empty((*old.shape[:-1], len(indices)))
                 self.weight_hh = nn.Parameter(values, old.requires_grad)
         super()._load_from_state_dict(state_dict, prefix, *args, **options)
 
@@ -322,8 +321,7 @@ class Recurrent(RecurrentModule):
         def matrices(weight: Tensor, generator: torch.Generator | None) -> None:
             if self._entries is None:
                 by_block(self._weight_hh_init)(weight, generator)
-                whole = matrix_of(recurrence, weight, None)
-                weight.copy_(weight if whole is None else whole)
+                weight.copy_(without_blocks(recurrence, weight))
             else:
                 initial = self._weight_hh_init
                 weight.copy_(

@@ -9,6 +9,9 @@ from longlag.layers.init import Initializer, SpectralRadius
 from longlag.recurrence import Recurrence
 from longlag.scan.connections import Entries, blocks_left_out
 
+CPU = torch.device("cpu")
+"""Where all is drawn, so that a seed means the same everywhere."""
+
 
 def draw_entries(
     recurrence: Recurrence, hidden: int, density: Any, generator: torch.Generator | None
@@ -19,15 +22,12 @@ def draw_entries(
         ValueError, TypeError: for a density that is out of range, or none.
     """
     shape = (len(recurrence.wires) * hidden, hidden)
-    allowed = torch.ones(shape, dtype=torch.bool)
-    left_out = blocks_left_out(recurrence, hidden)
-    if left_out is not None:
-        allowed &= ~left_out
     if not recurrence.wires:
         raise ValueError(
             f"density: got {density!r}, but {recurrence.name} has no recurrent matrix W; leave it "
             "out"
         )
+    allowed = ~blocks_left_out(recurrence, hidden, CPU)
     if isinstance(density, Tensor):
         if density.dtype != torch.bool or density.shape != shape:
             raise ValueError(
@@ -46,7 +46,8 @@ def draw_entries(
     if not 0.0 < density <= 1.0:
         raise ValueError(f"density: got {density}, expected a fraction in (0, 1]")
     count = (allowed.sum(-1, keepdim=True) * density).round().long().clamp(min=1)
-    drawn = torch.rand(shape, generator=generator, dtype=torch.float64).masked_fill(~allowed, 2.0)
+    drawn = torch.rand(shape, generator=generator, dtype=torch.float64, device=CPU)
+    drawn.masked_fill_(~allowed, 2.0)
     return Entries.of((drawn.argsort(-1).argsort(-1) < count) & allowed)
 
 
@@ -59,10 +60,9 @@ def draw_values(
 ) -> Tensor:
     """The initial numbers (E,) of the entries: those of matrices (H, H) drawn by ``initial``."""
     hidden, entries = entries.hidden, entries.cpu()
-    there = entries.dense(torch.ones(len(entries.indices), dtype=dtype))
-    matrix, left_out = torch.empty_like(there), blocks_left_out(recurrence, hidden)
-    share = there.sum(-1, keepdim=True)
-    share /= hidden if left_out is None else (~left_out).sum(-1, keepdim=True).clamp(min=1)
+    there = entries.dense(torch.ones(len(entries.indices), dtype=dtype, device=CPU))
+    matrix, allowed = torch.empty_like(there), ~blocks_left_out(recurrence, hidden, CPU)
+    share = there.sum(-1, keepdim=True) / allowed.sum(-1, keepdim=True).clamp(min=1)
     scale = there / share.clamp(min=1e-12).sqrt()
     base = initial.base if isinstance(initial, SpectralRadius) else initial
     factor = scale if base.by_width else there

@@ -117,12 +117,8 @@ def known_entries(key: str) -> Entries | None:
 
 
 @functools.lru_cache(maxsize=64)
-def blocks_left_out(
-    recurrence: Recurrence, hidden: int, device: torch.device | None = None
-) -> Tensor | None:
-    """Where patterns have no block: a matrix (W H, H) of True; None where all blocks are there."""
-    if not recurrence.patterned:
-        return None
+def blocks_left_out(recurrence: Recurrence, hidden: int, device: torch.device) -> Tensor:
+    """Where patterns have no block: a matrix (W H, H) of True."""
     parts = []
     for wire in recurrence.wires:
         pattern = torch.tensor(wire.pattern or ((1,),), dtype=torch.bool, device=device)
@@ -131,21 +127,22 @@ def blocks_left_out(
     return torch.cat(parts)
 
 
+def without_blocks(recurrence: Recurrence, matrix: Tensor) -> Tensor:
+    """A matrix (..., W H, H), zero where patterns have no block, whatever stands there."""
+    if not recurrence.patterned:
+        return matrix
+    return matrix.masked_fill(blocks_left_out(recurrence, matrix.shape[-1], matrix.device), 0.0)
+
+
 def matrix_of(
     recurrence: Recurrence, stored: Tensor | None, entries: Entries | None
 ) -> Tensor | None:
     """W as a matrix (W H, H), zero where nothing is there; None without any. Differentiable."""
     if stored is None:
         return None
-    if entries is not None:
-        return entries.dense(stored)
-    left_out = blocks_left_out(recurrence, stored.shape[-1], stored.device)
-    return stored if left_out is None else stored.masked_fill(left_out, 0.0)
+    return without_blocks(recurrence, stored) if entries is None else entries.dense(stored)
 
 
 def stored_gradient(recurrence: Recurrence, entries: Entries | None, matrix: Tensor) -> Tensor:
     """From the gradient by W as a full matrix (..., W H, H) to that by what is stored."""
-    if entries is not None:
-        return entries.values(matrix)
-    left_out = blocks_left_out(recurrence, matrix.shape[-1], matrix.device)
-    return matrix if left_out is None else matrix.masked_fill(left_out, 0.0)
+    return without_blocks(recurrence, matrix) if entries is None else entries.values(matrix)

@@ -45,6 +45,7 @@ def assert_equal(found, wanted):
         torch.testing.assert_close(found[name], gradient, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("reduce", [None, "last", "mean"])
@@ -62,6 +63,7 @@ def test_it_is_bptt_bit_for_bit(kind, reduce, data):
         assert_equal(*both(model, budget, steps, batch, seed))
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*CELLS, "own"])
 @pytest.mark.parametrize("threads", [1, 2])

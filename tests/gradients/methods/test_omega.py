@@ -143,6 +143,7 @@ def test_gated_cells_against_finite_differences(name, sent_back, squared):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8 * scale)
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CELLS if name not in ("Elman relu",)])
 def test_the_ratio_of_any_cell_is_that_of_its_jacobian(name):

@@ -63,6 +63,7 @@ def states_for(layer, batch):
     return cases.states_of(layer.cell, front, layer.hidden_size, seed=20)
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("replicas", [None, 2])

@@ -147,6 +147,7 @@ def test_it_is_its_definition(name, block):
     assert not torch.allclose(found["layer.weight_hh"], readout["layer.weight_hh"])
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_it_is_its_definition_for_every_cell(name):
@@ -209,6 +210,7 @@ def test_in_a_stack_error_goes_down_at_the_step_at_which_it_arises():
         assert_same({key: found[key] for key in wanted}, wanted)
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 @QUIET

@@ -93,6 +93,7 @@ def test_the_error_of_one_step(kind, step):
     assert seen == len(by_lag)
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_the_terms_of_the_weights_of_any_cell(name):

@@ -165,6 +165,7 @@ def kinds_of_kernels():
         yield kinds
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("scheduled", [False, True])
@@ -187,6 +188,7 @@ def test_what_is_kept_or_computed_again_is_the_same(cell, front, scheduled, monk
         assert kinds == ["forward", *again]
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("scheduled", [False, True])
@@ -273,6 +275,7 @@ def fenced(value):
         assert same.all()
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize(("front", "hidden"), [((5,), 7), ((2, 3), 17), ((9,), 32)])
@@ -532,6 +535,7 @@ def test_memory_that_is_not_what_a_kernel_takes_it_for_is_refused(name):
         node.run(cpu.Cpu(), ScanInputs(**{**given_to_lstm(), **change}))
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("front", [(1,), (4,), (2, 3)])
@@ -555,6 +559,7 @@ def test_an_error_of_the_final_states_alone(cell, front, steps):
 # Threads
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("front", [(20,), (3, 4)])

@@ -115,6 +115,7 @@ def emitted(kind, recurrence, chosen):
     return backward.emit(recurrence, chosen)
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [forward, backward], ids=["forward", "backward"])
 @pytest.mark.parametrize(

@@ -74,7 +74,8 @@ def _matrix_squares(
     # Only what is stored of W has a gradient: here the terms are made, one lag after the other.
     squares = []
     for lag in range(len(drives)):
-        terms = [(errors[lag].mT @ read[lag]).double() for errors, read in pairs]
+        # In float64 also before the product: squares of errors that vanish do not underflow.
+        terms = [errors[lag].double().mT @ read[lag].double() for errors, read in pairs]
         stored = step.by_row(terms, weights.entries)
         assert stored is not None
         squares.append(stored.square().sum())

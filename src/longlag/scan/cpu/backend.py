@@ -22,7 +22,7 @@ from torch import Tensor
 
 from longlag.recurrence import Recurrence
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
-from longlag.scan.connections import matrix_of, stored_gradient
+from longlag.scan.connections import without_blocks
 from longlag.scan.cpu import scratch
 from longlag.scan.cpu.call import NOWHERE, Call, find_shape, last_contiguous
 from longlag.scan.cpu.fresh import fresh
@@ -103,7 +103,7 @@ def _run_forward(
     if bias is None and shape.has_input:
         bias = x.new_zeros(shape.expected["bias"])
         call.held.append(bias)
-    work, sparse = scratch.take("forward", x, shape.forward.size), call.pack_sparse(back=False)
+    work = scratch.take("forward", x, shape.forward.size)
     given = [
         *call.by_step(x, first), *call.input, *call.place(bias), *call.recurrent, *call.units,
         *call.by_step(residuals, 0), work.data_ptr(), 0,
@@ -111,15 +111,16 @@ def _run_forward(
     for path, depth in zip(states, shape.lowered.depths, strict=True):
         given += call.by_step(path, depth + first)
     given += call.scheduled(first)
-    given += (*sparse, stop - first, x.stride(0), x.stride(-2))
+    given += call.place_of_slots(back=False)
+    given += (stop - first, x.stride(0), x.stride(-2))
     call.run(kind, shape.forward.parameters(given))
 
 
 def _without_blocks(recurrence: Recurrence, weights: Weights) -> Weights:
     """The weights, with zeros in W where its pattern leaves out."""
-    if weights.entries is not None or not recurrence.patterned:
+    if not recurrence.patterned or weights.recurrent is None or weights.entries is not None:
         return weights
-    return weights._replace(recurrent=matrix_of(recurrence, weights.recurrent, None))
+    return weights._replace(recurrent=without_blocks(recurrence, weights.recurrent))
 
 
 def _begun(x: Tensor, shape: Shape, place: int, initial: Sequence[Tensor] | None) -> Tensor:
@@ -292,8 +293,8 @@ class _Backward:
         recurrent = total.recurrent
         if recurrent is not None and call.weights.entries is not None:
             recurrent = recurrent.index_select(-1, call.slots(back=False).places)
-        elif recurrent is not None and call.recurrence.patterned:
-            recurrent = stored_gradient(call.recurrence, None, recurrent)
+        elif recurrent is not None:
+            recurrent = without_blocks(call.recurrence, recurrent)
         bias = None if call.weights.bias is None else total.bias
         return Gradients(self.d_x, total.input, bias, recurrent, initial, self._units())
 
@@ -329,9 +330,8 @@ class _Backward:
         errors = scratch.take("errors", x, ring * shape.size * max(1, dense))
         if ring > 2:
             errors.zero_()
-        sparse = call.pack_sparse(back=True)
         given = [
-            *call.by_step(x, first), *call.input, *call.recurrent, *call.units,
+            *call.by_step(x, first), *call.input, *call.recurrent_back, *call.units,
             *call.by_step(residuals, 0), self.work.data_ptr(), self.by_replica,
             *call.by_step(self.d_output, first), errors.data_ptr(), shape.by_replica * dense,
             *call.by_step(d_x, first),
@@ -357,11 +357,9 @@ class _Backward:
                 given += (further.data_ptr() + row, shape.by_replica)
                 given += (past.data_ptr(), shape.by_replica)
         given += call.scheduled(first)
-        if sparse:
-            forward = call.slots(back=False)
-            sparse += [forward.heads.data_ptr(), 0, forward.columns.data_ptr(), 0]
+        given += [*call.place_of_slots(back=True), *call.place_of_slots(back=False)]
         given += (
-            *sparse, stop - first,
+            stop - first,
             x.stride(0), x.stride(-2), self.d_output.stride(0), self.d_output.stride(-2),
             0 if d_x is None else d_x.stride(0),
             0 if d_x is None else d_x.stride(-2), -shape.size if self.turned else shape.size,

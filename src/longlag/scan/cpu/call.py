@@ -104,9 +104,7 @@ class Call:
 
     def _prepare(self) -> None:
         weights, schedule = self.weights, self.schedule
-        self.input, self.recurrent = self.place(weights.input), NOWHERE
-        if weights.entries is None:
-            self.recurrent = self.place(weights.recurrent)
+        self.input = self.place(weights.input)
         self.units = NOWHERE
         if weights.units:  # (R, P, H)
             units = weights.units
@@ -143,16 +141,30 @@ class Call:
         assert self.weights.entries is not None
         return slots_of(self.weights.entries, self.shape.plan.lanes, back)
 
-    def pack_sparse(self, back: bool) -> list[int]:
-        """Put the numbers of a sparse W into their slots; gives where heads and columns are."""
+    @functools.cached_property
+    def recurrent(self) -> Place:
+        """Where W is; of a sparse one its numbers, in the slots of the product with it."""
+        if self.weights.entries is not None:
+            return self._packed(back=False)
+        return self.place(self.weights.recurrent)
+
+    @functools.cached_property
+    def recurrent_back(self) -> Place:
+        """The same for the product with the transpose."""
+        return self.recurrent if self.weights.entries is None else self._packed(back=True)
+
+    def _packed(self, back: bool) -> Place:
+        assert self.weights.recurrent is not None
+        packed = self.slots(back).pack(self.weights.recurrent)
+        self.held.append(packed)
+        return self.place(packed)
+
+    def place_of_slots(self, back: bool) -> list[int]:
+        """Where heads and columns of the slots of a sparse W are; nothing for a dense one."""
         if self.weights.entries is None:
             return []
-        assert self.weights.recurrent is not None
-        slots = self.slots(back)
-        packed = slots.pack(self.weights.recurrent)
-        self.held += [packed, slots.heads, slots.columns]
-        self.recurrent = self.place(packed)
-        return [slots.heads.data_ptr(), 0, slots.columns.data_ptr(), 0]
+        heads, columns, *_ = self.slots(back)  # kept with the entries, which the weights hold
+        return [heads.data_ptr(), 0, columns.data_ptr(), 0]
 
     def place(self, tensor: Tensor | None) -> Place:
         """Where a tensor lies, without gaps, whose first axis is that of replicas if there are."""

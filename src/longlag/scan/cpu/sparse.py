@@ -5,6 +5,7 @@ slots as the unit that reads most; where others have fewer, the number is zero. 
 has slots of its own, in which a unit has the rows that read it.
 """
 
+import functools
 import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -59,7 +60,8 @@ def slots_of(entries: Entries, lanes: int, back: bool) -> Slots:
 def _slots(entries: Entries, lanes: int, back: bool) -> Slots:
     hidden, count = entries.hidden, len(entries.indices)
     lines, columns = entries.rows, entries.indices
-    order = torch.arange(count)
+    arange = functools.partial(torch.arange, device="cpu")  # whatever the default device is
+    order = arange(count)
     if back:  # a line is a column of a wire
         lines, columns = lines // hidden * hidden + columns, lines % hidden
         order = lines.argsort(stable=True)
@@ -67,18 +69,18 @@ def _slots(entries: Entries, lanes: int, back: bool) -> Slots:
     total = len(entries.indptr) - 1
     by_line = torch.bincount(lines, minlength=total)
     begins = by_line.cumsum(0) - by_line
-    starts = torch.arange(0, hidden, lanes).clamp(max=hidden - lanes)
-    first = torch.arange(0, total, hidden).unsqueeze(-1) + starts
-    vectors = first.flatten().unsqueeze(-1) + torch.arange(lanes)  # the lines of each
+    starts = arange(0, hidden, lanes).clamp(max=hidden - lanes)
+    first = arange(0, total, hidden).unsqueeze(-1) + starts
+    vectors = first.flatten().unsqueeze(-1) + arange(lanes)  # the lines of each
     lengths = by_line[vectors].amax(-1)
     heads = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-    vector = torch.arange(len(lengths)).repeat_interleave(lengths)
-    number = (torch.arange(len(vector)) - heads[vector]).unsqueeze(-1)
+    vector = arange(len(lengths)).repeat_interleave(lengths)
+    number = (arange(len(vector)) - heads[vector]).unsqueeze(-1)
     of_slot = vectors[vector]
     there = number < by_line[of_slot]
     place = torch.where(there, begins[of_slot] + number, 0)
     chosen = torch.where(there, order[place], count)
-    places = torch.empty(count, dtype=torch.int64)
+    places = torch.empty_like(entries.places)
     flat = there.flatten().nonzero().squeeze(-1)
     places[chosen.flatten()[flat]] = flat
     return Slots(heads, columns[place].int().masked_fill(~there, 0), chosen, places)
