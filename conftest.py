@@ -1,7 +1,8 @@
 """What holds for every test, and for the examples in the docstrings of src/longlag.
 
-Shape annotations are executed: beartype checks those of the scan. The rest is left out: it names
-no shapes, and what it says of a wrong argument is a message of its own, which the tests read.
+Shape annotations are executed: beartype checks those of the scan, which all layers and methods go
+through. The rest is left out: it names no shapes, or says what is wrong with an argument in a
+message of its own, which the tests read; and a kernel is written by calls in the hundred thousands.
 """
 
 import importlib.util
@@ -13,7 +14,7 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-install_import_hook("longlag.scan", "beartype.beartype")
+install_import_hook(["longlag.scan.entry", "longlag.scan.inputs"], "beartype.beartype")
 
 OF_AN_EXTRA = {"jax": "src/longlag/lab/bench/peers/jax_scan.py"}
 """Files that cannot be imported without a package which the tests can do without."""

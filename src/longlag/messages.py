@@ -1,10 +1,12 @@
 """Errors whose fixes are said in the words of whoever is to follow them.
 
 A function of Python is mended by an argument, a command by an option. So an error holds its
-message in parts: text, and what each front end says in its own words.
+message in parts: text, and what each front end says in its own words. A misspelt name is answered
+with a near one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import NamedTuple, TypeAlias
 
 from typing_extensions import Self
@@ -52,3 +54,14 @@ class GuidedError(ValueError):
     def told(self, words: Callable[[Worded], str]) -> str:
         """The message with these words for fixes and settings."""
         return "".join(part if isinstance(part, str) else words(part) for part in self.parts)
+
+
+def near_match(name: object, known: Iterable[str], shown: Callable[[str], str] = repr) -> str:
+    """A near match to a name as a question, or nothing.
+
+    >>> "no such cell" + near_match("GRUU", ["gru", "lstm"])
+    "no such cell; did you mean 'gru'?"
+    """
+    by_lower = {other.lower(): other for other in known}
+    close = get_close_matches(str(name).lower(), by_lower, n=1)
+    return f"; did you mean {shown(by_lower[close[0]])}?" if close else ""

@@ -268,10 +268,10 @@ def test_a_loss_that_depends_on_nothing():
     [
         (None, {"step": 6}, ValueError, r"step: got 6, expected one of the 6 steps of x: -6 to 5"),
         (None, {"step": -7}, ValueError, r"step: got -7, expected one of the 6 steps"),
-        (None, {"step": 1.0}, TypeError, r"step: got 1.0, expected a whole number, 'all' or None"),
+        (None, {"step": 1.0}, TypeError, r"step: got 1.0 \(float\), expected .*'all', or"),
         (None, {"step": True}, TypeError, r"step: got True"),
         (None, {"max_lag": -1}, ValueError, r"max_lag: got -1, expected at least 0"),
-        (None, {"max_lag": "3"}, TypeError, r"max_lag: got '3', expected a whole number >= 0"),
+        (None, {"max_lag": "3"}, TypeError, r"max_lag: got '3' \(str\), expected a whole"),
         ("last", {"step": 3}, ValueError, r"step: got 3, but the model has one output a sequence"),
     ],
 )

@@ -110,7 +110,7 @@ def test_reset_parameters_reaches_every_layer():
         (
             lambda: ll.Stack(ll.GRU(2, 3))(torch.zeros(1, 2, 2), (None, None)),
             ValueError,
-            "state: got 2 parts, expected a tuple of 1, one state per layer",
+            "state: got 2 parts, expected a tuple of 1: ",
         ),
         (
             lambda: ll.Stack(ll.GRU(2, 3))(torch.zeros(1, 2, 2), torch.zeros(1, 3)),

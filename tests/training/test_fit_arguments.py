@@ -16,13 +16,13 @@ from longlag.training import EarlyStopping, Schedule
     [
         ({}, ValueError, "expected exactly one"),
         ({"epochs": 1, "steps": 1}, ValueError, "epochs is 1 and steps is 1; expected exactly one"),
-        ({"epochs": 0}, ValueError, "epochs is 0; expected an integer >= 1"),
-        ({"steps": 1.5}, ValueError, r"steps is 1\.5; expected an integer"),
-        ({"epochs": 1, "batch_size": 0}, ValueError, "batch_size is 0"),
+        ({"epochs": 0}, ValueError, "epochs: got 0, expected at least 1"),
+        ({"steps": 1.5}, TypeError, r"steps: got 1\.5 .*expected a whole number, or None"),
+        ({"epochs": 1, "batch_size": 0}, ValueError, "batch_size: got 0"),
         ({"epochs": 1, "clip_norm": -1.0}, ValueError, r"clip_norm is -1\.0; expected a finite"),
         ({"epochs": 1, "clip_norm": math.nan}, ValueError, "clip_norm is nan"),
-        ({"epochs": 1, "seed": -1}, ValueError, "seed is -1; expected an integer, 0 <= seed"),
-        ({"epochs": 1, "validate_every": 0}, ValueError, "validate_every is 0"),
+        ({"epochs": 1, "seed": -1}, ValueError, "seed: got -1, expected at least 0"),
+        ({"epochs": 1, "validate_every": 0}, ValueError, "validate_every: got 0"),
         ({"epochs": 1, "resume": "maybe"}, ValueError, "resume is 'maybe'; expected 'auto'"),
         (
             {"epochs": 1, "resume": "always"},

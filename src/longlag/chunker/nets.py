@@ -5,6 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from longlag.arguments import check_whole
 from longlag.layers.base import RecurrentModule
 from longlag.layers.init import Initializer
 from longlag.layers.readout import Readout
@@ -112,8 +113,7 @@ class Chunker(nn.Module):
         if imitate not in IMITATED:
             known = " or ".join(repr(name) for name in IMITATED)
             raise ValueError(f"imitate: got {imitate!r}, expected {known}")
-        if isinstance(target_size, bool) or not isinstance(target_size, int):
-            raise TypeError(f"target_size: got {target_size!r}, expected a whole number")
+        check_whole("target_size", target_size)
         if not 0 <= target_size < automatizer.input_size:
             raise ValueError(
                 f"target_size: got {target_size}, expected 0 to {automatizer.input_size - 1}: the "

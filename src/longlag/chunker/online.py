@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from longlag.arguments import check_whole
 from longlag.chunker.bptt import WindowNet
 from longlag.chunker.rtrl import ElmanNet
 from longlag.gradients.online import OnlineLearner
-from longlag.layers.checks import positive
 from longlag.layers.readout import ReadoutModule
 
 
@@ -41,7 +41,7 @@ class OnlineBPTT:
     steps: int = 3
 
     def __post_init__(self) -> None:
-        positive("steps", self.steps)
+        check_whole("steps", self.steps, 1)
 
     def start(
         self, model: nn.Module, learning_rate: float, further: Sequence[ReadoutModule] = ()

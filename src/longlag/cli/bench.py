@@ -13,7 +13,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from longlag.cli.files import FIGURES, check_outputs
-from longlag.cli.options import UsageError, above, names_in, near_match, option, typed
+from longlag.cli.options import UsageError, above, names_in, option, typed
+from longlag.messages import near_match
 
 if TYPE_CHECKING:
     from longlag.lab.bench.processes import Work
@@ -209,6 +210,6 @@ def _names(
         if name not in known:
             raise UsageError(
                 f"--{option}: got {name!r}, expected one or several of {', '.join(known)}"
-                f"{near_match(name, known)}"
+                f"{near_match(name, known, str)}"
             )
     return names

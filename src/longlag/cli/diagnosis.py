@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from longlag.cli.options import Declared, UsageError, near_match
+from longlag.cli.options import Declared, UsageError
+from longlag.messages import near_match
 
 COMMON_FLAGS = ("--config", "--debug", "--help", "-h", "--print_config")
 _SWITCH = ("", "no_")
@@ -48,7 +49,7 @@ def diagnose(command: str, words: list[str], known: list[Declared]) -> UsageErro
     for flag, _ in flags_and_values(words, known):
         if flag and flag not in by_flag and flag not in COMMON_FLAGS:
             listed = [option.flag for option in known if not option.positional]
-            hint = near_match(flag, [*listed, *COMMON_FLAGS[:2]])
+            hint = near_match(flag, [*listed, *COMMON_FLAGS[:2]], str)
             return UsageError(f"there is no option {flag}{hint} ({help})")
     for flag, value in flags_and_values(words, known):
         wrong = None
@@ -76,7 +77,7 @@ def _in_config(word: str, by_key: dict[str, Declared], help: str) -> UsageError 
     for key, value in _flat(values, by_key):
         if key not in by_key and f"--{key}" not in COMMON_FLAGS:
             name = key.rsplit(".", 1)[-1]
-            hint = near_match(key, by_key) or near_match(name, by_key)
+            hint = near_match(key, by_key, str) or near_match(name, by_key, str)
             return UsageError(f"--config: there is no key {key!r}{hint} ({help})")
         if key in by_key and not by_key[key].accepts(value):
             return by_key[key].refuse(str(value))

@@ -8,9 +8,10 @@ import math
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from longlag.messages import near_match
 
 
 class UsageError(ValueError):
@@ -153,7 +154,7 @@ class Declared:
 
     def refuse(self, value: Any) -> UsageError:
         """The error for a value that is not what was expected."""
-        hint = near_match(str(value), self.choices) if self.choices else ""
+        hint = near_match(value, self.choices, str) if self.choices else ""
         return UsageError(f"{self.flag}: got {value!r}, expected {self.expected}{hint}")
 
 
@@ -208,12 +209,6 @@ def names_in(value: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
         return None
     parts = value.split(",") if isinstance(value, str) else value
     return tuple(part.strip() for part in parts)
-
-
-def near_match(name: str, known: Any) -> str:
-    """A near match as a question, or nothing."""
-    close = get_close_matches(name.lower(), list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _members(kind: Any) -> tuple[Any, ...]:

@@ -10,7 +10,8 @@ from jsonargparse import ActionYesNo, ArgumentParser
 
 import longlag
 from longlag.cli.diagnosis import diagnose, flags_and_values
-from longlag.cli.options import Declared, UsageError, build, declared, near_match
+from longlag.cli.options import Declared, UsageError, build, declared
+from longlag.messages import near_match
 
 COMMANDS = ("train", "predict", "report", "bench", "reproduce")
 """The modules of `longlag.cli` that are commands, in the order of `--help`."""
@@ -38,7 +39,7 @@ def parse(argv: Sequence[str]) -> tuple[ModuleType, Any, bool]:
         raise SystemExit(2)
     command, *words = argv
     if command not in modules and not command.startswith("-"):
-        hint = near_match(command, COMMANDS)
+        hint = near_match(command, COMMANDS, str)
         raise UsageError(f"there is no command {command!r}; expected {' or '.join(COMMANDS)}{hint}")
     known = list(declared(modules[command].Options)) if command in modules else []
     if known:

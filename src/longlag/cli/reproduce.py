@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longlag.cli.files import check_folder
-from longlag.cli.options import UsageError, at_least, near_match, option, typed
+from longlag.cli.options import UsageError, at_least, option, typed
 from longlag.cli.threads import threads
+from longlag.messages import near_match
 
 if TYPE_CHECKING:
     from longlag.lab.reproduce import Effort, Experiment, Outcome, Row
@@ -191,7 +192,7 @@ def _experiment(name: str | None) -> "Experiment":
         raise UsageError(f"EXPERIMENT: missing; expected one of {known}")
     if name not in EXPERIMENTS:
         raise UsageError(
-            f"EXPERIMENT: got {name!r}, expected one of {known}{near_match(name, EXPERIMENTS)}"
+            f"EXPERIMENT: got {name!r}, expected one of {known}{near_match(name, EXPERIMENTS, str)}"
         )
     return EXPERIMENTS[name]
 

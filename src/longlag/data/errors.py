@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 
 from longlag.messages import GuidedError, Part
@@ -53,13 +52,6 @@ def and_others(count: int) -> str:
     if count < 2:
         return ""
     return " (and 1 more problem)" if count == 2 else f" (and {count - 1} more problems)"
-
-
-def suggestion(name: str, present: Iterable[str]) -> str:
-    """A near match to `name` as a question, or nothing."""
-    by_lower = {other.lower(): other for other in present}
-    close = get_close_matches(name.lower(), by_lower, n=1)
-    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def listing(names: Iterable[object], limit: int = 20) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 from numpy.typing import NDArray
 
-from longlag.data.errors import DataError, and_others, listing, suggestion
+from longlag.data.errors import DataError, and_others, listing
 from longlag.data.sequences import Array
+from longlag.messages import near_match
 
 Label = str | int
 
@@ -39,7 +40,7 @@ def encode(
     unknown = np.flatnonzero(numbers < 0)
     if len(unknown):
         label = labels[unknown[0]].item()
-        hint = suggestion(str(label), map(str, classes))
+        hint = near_match(label, map(str, classes))
         raise DataError(
             f"{where(int(unknown[0]))}: unknown class {label!r}; the classes in training were "
             f"{listing(classes)}{hint}{and_others(len(unknown))}"

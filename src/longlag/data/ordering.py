@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from longlag.data.errors import DataError, listing, suggestion
+from longlag.data.errors import DataError, listing
+from longlag.messages import near_match
 
 
 def positions(names: Sequence[str], present: Sequence[str]) -> list[int]:
@@ -13,7 +14,7 @@ def positions(names: Sequence[str], present: Sequence[str]) -> list[int]:
         if name not in present:
             raise DataError(
                 f"forecasting predicts features only: {name!r} is not among the features "
-                f"{listing(present)}{suggestion(name, present)}"
+                f"{listing(present)}{near_match(name, present)}"
             )
     return [list(present).index(name) for name in names]
 
@@ -32,7 +33,7 @@ def order_features(
             others = f" ({len(missing)} are missing: {listing(missing)})" if missing[1:] else ""
             raise DataError(
                 f"the feature {missing[0]!r} of the training data is missing{others}; the "
-                f"features are {listing(given)}{suggestion(missing[0], given)}"
+                f"features are {listing(given)}{near_match(missing[0], given)}"
             )
         extra = [name for name in given if name not in trained]
         if extra:

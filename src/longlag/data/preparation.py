@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 
+from longlag.arguments import is_whole
 from longlag.batch import IGNORED_CLASS, Batch
 from longlag.data.ahead import values_ahead
 from longlag.data.checks import check_resolution, check_standardised, check_target
@@ -343,10 +344,7 @@ class Preparation:
         horizon, classes, names = record["horizon"], record["classes"], record["feature_names"]
         if classes is not None and not (
             isinstance(classes, list | tuple)
-            and all(
-                isinstance(label, str | int) and label is not True and label is not False
-                for label in classes
-            )
+            and all(isinstance(label, str) or is_whole(label) for label in classes)
         ):
             raise DataError(f"preparation: classes: expected texts or integers, got {classes!r}")
         targets, columns = record["targets"], record["columns"]

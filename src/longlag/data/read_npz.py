@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float32, Int64
 from numpy.typing import NDArray
 
 from longlag.data.cells import FLOAT32_MAX
-from longlag.data.errors import DataError, and_others, listing, suggestion
+from longlag.data.errors import DataError, and_others, listing
 from longlag.data.sequences import Array, SequenceData
+from longlag.messages import near_match
 
 _KEYS = ("x", "y", "lengths")
 
@@ -60,7 +61,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
                 if key not in _KEYS:
                     raise DataError(
                         f"{path}: unknown array {key!r}; expected {listing(_KEYS)}"
-                        f"{suggestion(key, _KEYS)}"
+                        f"{near_match(key, _KEYS)}"
                     )
                 arrays[key] = archive[key]
     except DataError:

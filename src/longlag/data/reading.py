@@ -6,12 +6,13 @@ from pathlib import Path
 from types import ModuleType
 
 from longlag.data.columns import Columns
-from longlag.data.errors import DataError, listing, suggestion
+from longlag.data.errors import DataError, listing
 from longlag.data.read_csv import read_csv
 from longlag.data.read_npz import read_npz
 from longlag.data.read_ts import read_ts
 from longlag.data.sequences import SequenceData
 from longlag.data.task import check_task
+from longlag.messages import near_match
 
 SUFFIXES = (".csv", ".parquet", ".npz", ".ts")
 
@@ -61,14 +62,14 @@ def read(
     if suffix not in SUFFIXES:
         raise DataError(
             f"{path}: the suffix {path.suffix!r} is not known; expected one of {listing(SUFFIXES)}"
-            f"{suggestion(suffix, SUFFIXES)}"
+            f"{near_match(suffix, SUFFIXES)}"
         )
     if not path.is_file():
         if path.exists():
             raise DataError(f"{path}: not a file; expected one of {listing(SUFFIXES)}")
         folder = path.parent
         present = [other.name for other in folder.iterdir()] if folder.is_dir() else []
-        raise DataError(f"{path}: there is no such file{suggestion(path.name, present)}")
+        raise DataError(f"{path}: there is no such file{near_match(path.name, present)}")
     columns = Columns() if columns is None else columns
     if suffix == ".csv":
         return read_csv(path, task, columns, require_target)

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from longlag.data.errors import DataError, listing, suggestion
+from longlag.data.errors import DataError, listing
+from longlag.messages import near_match
 
 
 def plain(value: Any) -> Any:
@@ -28,7 +29,7 @@ def closed(record: object, keys: Sequence[str], where: str) -> Mapping[str, Any]
         if key not in keys:
             raise DataError(
                 f"{where}: unknown key {key!r}"
-                + (suggestion(str(key), keys) or f"; the keys are {listing(keys)}")
+                + (near_match(key, keys) or f"; the keys are {listing(keys)}")
             )
     for key in keys:
         if key not in record:

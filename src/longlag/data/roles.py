@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longlag.data.columns import Columns
-from longlag.data.errors import DataError, listing, suggestion
-from longlag.messages import Fix
+from longlag.data.errors import DataError, listing
+from longlag.messages import Fix, near_match
 
 _ROLES = Fix(
     "roles", "or say which column is what with Columns(series=, time=, features=, target=)"
@@ -80,7 +80,7 @@ def find_roles(
                 f"{header}: there is no column {name!r}; the columns are "
                 f"{listing(names)}. Rename it, ",
                 _ROLES,
-                suggestion(name, names),
+                near_match(name, names),
             )
     for name in predicted:
         if name not in features:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from longlag.data.errors import DataError, listing, suggestion
+from longlag.arguments import is_whole
+from longlag.data.errors import DataError, listing
+from longlag.messages import near_match
 
 Task = Literal["classification", "regression", "tagging", "forecasting"]
 TASKS: tuple[str, ...] = get_args(Task)
@@ -14,15 +16,14 @@ def check_task(task: str) -> None:
     """Raise `DataError` unless `task` is one of `TASKS`."""
     if task not in TASKS:
         raise DataError(
-            f"task={task!r} is not known: expected one of {listing(TASKS)}"
-            f"{suggestion(str(task), TASKS)}"
+            f"task={task!r} is not known: expected one of {listing(TASKS)}{near_match(task, TASKS)}"
         )
 
 
 def check_horizon(task: str, horizon: object) -> None:
     """Raise `DataError` unless forecasting has a horizon, and another task has none."""
     if task == "forecasting":
-        if not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 1:
+        if not is_whole(horizon, 1):
             raise DataError(
                 f"horizon={horizon!r}: forecasting expects a number of steps, 1 or more"
             )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from longlag.arguments import check_optional
 from longlag.gradients.method import Loss, Options
 from longlag.gradients.parameters import names_in
 from longlag.gradients.runs.layer_run import (
@@ -142,12 +143,9 @@ def gradient_by_lag(
 
 def _checked(model: nn.Module, step: Any, max_lag: Any) -> Any:
     """Which step, after the arguments have been looked at."""
-    if step is not None and step != "all" and (isinstance(step, bool) or not isinstance(step, int)):
-        raise TypeError(f"step: got {step!r}, expected a whole number, 'all' or None")
-    if max_lag is not None and (isinstance(max_lag, bool) or not isinstance(max_lag, int)):
-        raise TypeError(f"max_lag: got {max_lag!r}, expected a whole number >= 0 or None")
-    if max_lag is not None and max_lag < 0:
-        raise ValueError(f"max_lag: got {max_lag}, expected at least 0")
+    if step != "all":
+        check_optional("step", step, expected="a whole number, 'all'")
+    check_optional("max_lag", max_lag, 0)
     reduce = reduction_of(model)
     if reduce == "last":
         if step not in (None, -1, "all"):

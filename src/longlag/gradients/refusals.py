@@ -1,7 +1,5 @@
 """What a method cannot do, told apart before any work is done: models, and numbers of steps."""
 
-from typing import Any
-
 from torch import nn
 
 from longlag.layers.composition import reduction_of
@@ -17,14 +15,6 @@ _DROPOUT_LAYERS = (
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 )
-
-
-def check_steps(argument: str, value: Any, expected: str = "a whole number of steps >= 1") -> None:
-    """Raise a TypeError or ValueError where an argument is no number of steps."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{argument}: got {value!r}, expected {expected}")
-    if value < 1:
-        raise ValueError(f"{argument}: got {value}, expected a number of steps >= 1")
 
 
 def drops_out(model: nn.Module) -> str | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from longlag.layers.base import LayerPart, RecurrentModule, take_last
-from longlag.layers.checks import check_pair
+from longlag.layers.checks import check_parts
 from longlag.layers.init import as_generator
 
 
@@ -75,7 +75,9 @@ class Bidirectional(RecurrentModule):
         return {"forward_layer": self.forward_layer, "backward_layer": self.backward_layer}
 
     def parts(self, state: Any = None) -> Iterator[LayerPart]:  # noqa: D102
-        for (name, module), before in zip(self.directions.items(), check_pair(state), strict=True):
+        for (name, module), before in zip(
+            self.directions.items(), check_parts(state, 2), strict=True
+        ):
             yield from (part.inside(name) for part in module.parts(before))
 
     def forward(
@@ -90,7 +92,7 @@ class Bidirectional(RecurrentModule):
         Raises:
             ValueError: for a state that is not a pair.
         """
-        state = check_pair(state)
+        state = check_parts(state, 2)
         ahead, forward_state = self.forward_layer(x, state[0], lengths=lengths, resets=resets)
         order = _reversal(x, lengths)
         ends = None

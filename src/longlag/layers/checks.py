@@ -10,17 +10,6 @@ from torch import Tensor
 from longlag.recurrence import Recurrence
 
 
-def positive(argument: str, value: Any, least: int = 1) -> int:
-    """A whole number >= 1, or ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"{argument}: got {value!r} ({type(value).__name__}), expected a whole number"
-        )
-    if value < least:
-        raise ValueError(f"{argument}: got {value}, expected at least {least}")
-    return value
-
-
 def probability(argument: str, value: float) -> float:
     """A dropout probability in [0, 1)."""
     if not 0.0 <= value < 1.0:
@@ -115,23 +104,21 @@ def check_resets(resets: Any, x: Tensor) -> Tensor:
     return resets
 
 
-def check_pair(state: Any) -> Sequence[Any]:
-    """The state of a bidirectional module: a pair, of None where there is none."""
-    if state is None:
-        return (None, None)
-    if not isinstance(state, (tuple, list)) or len(state) != 2:
-        raise ValueError(f"state: got {type(state).__name__}, expected a pair: (forward, backward)")
-    return state
-
-
-def check_stack_state(state: Any, count: int) -> Sequence[Any]:
-    """The state of a stack: one for each of its modules, None where there is none."""
+def check_parts(state: Any, count: int) -> Sequence[Any]:
+    """The states of the layers of a stack, or of two directions; where None, None for each."""
     if state is None:
         return (None,) * count
     if not isinstance(state, (tuple, list)) or len(state) != count:
-        came = f"{len(state)} parts" if isinstance(state, (tuple, list)) else type(state).__name__
-        raise ValueError(f"state: got {came}, expected a tuple of {count}, one state per layer")
+        raise ValueError(
+            f"state: got {_counted(state, 'parts')}, expected a tuple of {count}: the states of "
+            "the layers of a stack, or of both directions, forward first; None for zeros"
+        )
     return state
+
+
+def _counted(state: Any, of: str) -> str:
+    """What was given as a state that should be a sequence."""
+    return f"{len(state)} {of}" if isinstance(state, (tuple, list)) else type(state).__name__
 
 
 def check_state(
@@ -142,9 +129,8 @@ def check_state(
     if isinstance(state, Tensor):
         state = (state,)
     if not isinstance(state, (tuple, list)) or len(state) != len(names):
-        came = f"{len(state)} items" if isinstance(state, (tuple, list)) else type(state).__name__
         wanted = f"{len(names)} tensors: ({', '.join(names)})"
-        raise ValueError(f"{argument}: got {came}, expected {wanted}")
+        raise ValueError(f"{argument}: got {_counted(state, 'items')}, expected {wanted}")
     for number, (name, part) in enumerate(zip(names, state, strict=True)):
         clock = number == len(recurrence.states)
         expected = (*x.shape[:-2], 1 if clock else hidden_size)

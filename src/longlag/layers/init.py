@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from longlag.arguments import check_whole
+
 LARGE = 400
 """Rows from which on a sparse matrix has its eigenvalues by iteration."""
 
@@ -161,7 +163,7 @@ class Sparse(Initializer):
         base: how the matrix is drawn before.
 
     Raises:
-        ValueError: `connections` is not a whole number of at least 1.
+        TypeError, ValueError: `connections` is not a whole number of at least 1.
 
     Source: J. Martens, Deep learning via Hessian-free optimization, ICML 2010.
 
@@ -176,10 +178,7 @@ class Sparse(Initializer):
     base: Initializer = Normal(1.0)
 
     def __post_init__(self) -> None:
-        if isinstance(self.connections, bool) or not isinstance(self.connections, int):
-            raise ValueError(f"connections: got {self.connections!r}, expected a whole number >= 1")
-        if self.connections < 1:
-            raise ValueError(f"connections: got {self.connections}, expected at least 1")
+        check_whole("connections", self.connections, 1)
 
     def fill_(self, block: Tensor, generator: torch.Generator | None = None) -> None:  # noqa: D102
         self.base.fill_(block, generator)

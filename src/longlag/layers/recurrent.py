@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor, nn
 
+from longlag.arguments import check_whole
 from longlag.layers.base import LayerPart, RecurrentModule
 from longlag.layers.cell_data import describe
 from longlag.layers.checks import (
@@ -17,7 +18,6 @@ from longlag.layers.checks import (
     check_lengths,
     check_resets,
     check_state,
-    positive,
     probability,
 )
 from longlag.layers.init import Chrono, Initializer, as_generator, initializer
@@ -142,10 +142,10 @@ class Recurrent(RecurrentModule):
         self.recurrence = cell.recurrence
         register(self.recurrence)
         self._state_type = _state_type(self.recurrence.name, self.recurrence.carried)
-        self.input_size = positive("input_size", input_size, least=0)
-        self.hidden_size = self.output_size = positive("hidden_size", hidden_size)
+        self.input_size = check_whole("input_size", input_size, 0)
+        self.hidden_size = self.output_size = check_whole("hidden_size", hidden_size, 1)
         check_groups(self.recurrence, hidden_size)
-        self.replicas = None if replicas is None else positive("replicas", replicas)
+        self.replicas = None if replicas is None else check_whole("replicas", replicas, 1)
         self.input_dropout = probability("input_dropout", input_dropout)
         self.recurrent_dropout = probability("recurrent_dropout", recurrent_dropout)
         if recurrent_dropout and not self.recurrence.dense_gates:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longlag.arguments import check_whole
 from longlag.layers.base import RecurrentModule, take_last
-from longlag.layers.checks import positive
 from longlag.layers.init import Initializer
 from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.stack import Stack
@@ -82,7 +82,7 @@ class SequenceModel(nn.Module):
             like = next(layer.parameters())
             readout = Readout(
                 layer.output_size,
-                positive("output_size", output_size),
+                check_whole("output_size", output_size, 1),
                 direct_size=layer.input_size if direct else None,
                 bias=bias,
                 activation=output_activation,

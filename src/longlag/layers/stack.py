@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from longlag.layers.base import LayerPart, RecurrentModule
-from longlag.layers.checks import check_stack_state, probability
+from longlag.layers.checks import check_parts, probability
 from longlag.layers.init import as_generator
 
 
@@ -66,7 +66,7 @@ class Stack(RecurrentModule):
         return all(layer.causal for layer in self._modules_in_order())
 
     def parts(self, state: Any = None) -> Iterator[LayerPart]:  # noqa: D102
-        states = check_stack_state(state, len(self.layers))
+        states = check_parts(state, len(self.layers))
         for number, layer in enumerate(self._modules_in_order()):
             yield from (part.inside(f"layers.{number}") for part in layer.parts(states[number]))
 
@@ -87,7 +87,7 @@ class Stack(RecurrentModule):
         Raises:
             ValueError: for a state with another number of parts than there are modules.
         """
-        state = check_stack_state(state, len(self.layers))
+        state = check_parts(state, len(self.layers))
         final = []
         for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
             if number and self.dropout:

@@ -6,7 +6,7 @@ its derivative; nothing else in the library knows one.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import sympy
 
@@ -15,74 +15,68 @@ Expression: TypeAlias = Any
 
 
 class _Pointwise(sympy.Function):
-    """A real function of one real number."""
+    """A real function of real numbers; its derivative is 0 where a class does not say otherwise."""
 
     is_real = True
+    form: ClassVar[str]
+    """Its LaTeX, ``{0}`` and so on being its arguments."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> Any:
         return super().__new__(cls, *arguments, **options)
+
+    def fdiff(self, argindex: int = 1) -> Expression:
+        return sympy.Integer(0)
+
+    def _latex(self, printer: Any, exp: str | None = None) -> str:
+        """SymPy hands over the exponent where the function is raised to a power."""
+        text = self.form.format(*map(printer._print, self.args))
+        return text if exp is None else rf"\left({text}\right)^{{{exp}}}"
 
 
 class sigmoid(_Pointwise):
     r"""The logistic function :math:`\sigma(x) = 1 / (1 + e^{-x})`, with values in (0, 1)."""
 
     nargs = 1
+    form = r"\sigma\left({0}\right)"
 
     def fdiff(self, argindex: int = 1) -> Expression:  # noqa: D102
         x = self.args[0]
         return sigmoid(x) * (1 - sigmoid(x))
-
-    def _latex(self, printer: Any, exp: Any = None) -> str:
-        return _power(rf"\sigma\left({printer._print(self.args[0])}\right)", exp)
 
 
 class step(_Pointwise):
     r"""The unit step: 1 where :math:`x > 0`, else 0. Its derivative is 0 everywhere."""
 
     nargs = 1
-
-    def fdiff(self, argindex: int = 1) -> Expression:  # noqa: D102
-        return sympy.Integer(0)
-
-    def _latex(self, printer: Any, exp: Any = None) -> str:
-        return _power(rf"\mathbf{{1}}\left[{printer._print(self.args[0])} > 0\right]", exp)
+    form = r"\mathbf{{1}}\left[{0} > 0\right]"
 
 
 class relu(_Pointwise):
     r"""The rectifier :math:`\max(x, 0)`; its derivative at 0 is 0, as in PyTorch."""
 
     nargs = 1
+    form = r"\operatorname{{relu}}\left({0}\right)"
 
     def fdiff(self, argindex: int = 1) -> Expression:  # noqa: D102
         return step(self.args[0])
-
-    def _latex(self, printer: Any, exp: Any = None) -> str:
-        return _power(rf"\operatorname{{relu}}\left({printer._print(self.args[0])}\right)", exp)
 
 
 class saturate(_Pointwise):
     r"""The saturated-linear function :math:`\min(1, \max(0, x))` of Siegelmann and Sontag."""
 
     nargs = 1
+    form = r"\operatorname{{sat}}\left({0}\right)"
 
     def fdiff(self, argindex: int = 1) -> Expression:  # noqa: D102
         x: Any = self.args[0]
         return step(x) * step(1 - x)
-
-    def _latex(self, printer: Any, exp: Any = None) -> str:
-        return _power(rf"\operatorname{{sat}}\left({printer._print(self.args[0])}\right)", exp)
 
 
 class floor(_Pointwise):
     r"""The largest whole number :math:`\lfloor x \rfloor` not above x; its derivative is 0."""
 
     nargs = 1
-
-    def fdiff(self, argindex: int = 1) -> Expression:  # noqa: D102
-        return sympy.Integer(0)
-
-    def _latex(self, printer: Any, exp: Any = None) -> str:
-        return _power(rf"\lfloor {printer._print(self.args[0])} \rfloor", exp)
+    form = r"\lfloor {0} \rfloor"
 
 
 def modulo(x: Any, period: Any) -> Expression:
@@ -99,35 +93,19 @@ class multiple(_Pointwise):
     r"""1 where x is a whole multiple of the period, :math:`T \mid x`, else 0; of derivative 0."""
 
     nargs = 2
-
-    def fdiff(self, argindex: int = 1) -> Expression:  # noqa: D102
-        return sympy.Integer(0)
+    form = r"\mathbf{{1}}\left[{1} \mid {0}\right]"
 
     @property
     def lowered(self) -> Expression:
         """The same of functions that backends have."""
         return 1 - step(modulo(*self.args))
 
-    def _latex(self, printer: Any, exp: Any = None) -> str:
-        x, period = map(printer._print, self.args)
-        return _power(rf"\mathbf{{1}}\left[{period} \mid {x}\right]", exp)
-
 
 class stop_gradient(_Pointwise):
     """The identity, whose derivative is taken to be 0: the error is truncated here."""
 
     nargs = 1
-
-    def fdiff(self, argindex: int = 1) -> Expression:  # noqa: D102
-        return sympy.Integer(0)
-
-    def _latex(self, printer: Any, exp: Any = None) -> str:
-        return _power(rf"\operatorname{{sg}}\left({printer._print(self.args[0])}\right)", exp)
-
-
-def _power(text: str, exponent: str | None) -> str:
-    """A function's LaTeX; SymPy hands over the exponent where it is raised to a power."""
-    return text if exponent is None else rf"\left({text}\right)^{{{exponent}}}"
+    form = r"\operatorname{{sg}}\left({0}\right)"
 
 
 def _identity(x: Any) -> Any:

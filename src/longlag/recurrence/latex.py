@@ -217,12 +217,8 @@ class _Writer:
                 if symbol not in named and self.recurrence.equations[name].has(atom):
                     named.add(symbol)
                     lines.append((self.names[symbol], self._write(atom, done, defining=atom)))
-            lines.append(
-                (
-                    self.names[real_symbol(f"now.{name}")],
-                    self._write(self.recurrence.equations[name], done),
-                )
-            )
+            now = self.names[real_symbol(f"now.{name}")]
+            lines.append((now, self._write(self.recurrence.equations[name], done)))
             done.append(name)
         return lines
 

@@ -1,13 +1,14 @@
 """Tracing: one call of ``update`` with symbols, checked, gives the recurrence."""
 
 import dataclasses
-import difflib
 import keyword
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import sympy
 
+from longlag.arguments import is_whole
+from longlag.messages import near_match
 from longlag.recurrence.functions import Expression, multiple, stop_gradient
 from longlag.recurrence.program import DeclarationError
 from longlag.recurrence.traced import CLOCK, Gate, Recurrence, held, real_symbol
@@ -72,10 +73,10 @@ class _Pre(_Namespace):
 
 def _unknown(what: str, word: str, name: object, known: Iterable[str]) -> NoReturn:
     known = tuple(known)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(repr(each) for each in known) or "none"
-    raise DeclarationError(f"{what}, but no {word} {name!r} is declared (declared: {listed}){hint}")
+    raise DeclarationError(
+        f"{what}, but no {word} {name!r} is declared (declared: {listed}){near_match(name, known)}"
+    )
 
 
 def _names(cell: str, attribute: str, value: Any, least: int = 1) -> tuple[str, ...]:
@@ -150,10 +151,7 @@ def _wiring(
 
 def _periods(name: str, declared: Any, parameters: Mapping[str, UnitParameter]) -> tuple[int, ...]:
     periods = tuple(declared) if isinstance(declared, (tuple, list)) else None
-    if periods is None or not all(
-        isinstance(period, int) and not isinstance(period, bool) and period >= 1
-        for period in periods
-    ):
+    if periods is None or not all(is_whole(period, 1) for period in periods):
         raise DeclarationError(
             f"{name}.periods: got {declared!r}, expected a tuple of whole numbers of steps, at "
             "least 1 each, one for each equal group of units; () where no unit rests"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from longlag.arguments import is_whole
 from longlag.recurrence.program import DeclarationError
 
 
@@ -128,7 +129,7 @@ def block_triangular(blocks: int) -> Pattern:
 
 
 def _blocks(function: str, blocks: Any) -> int:
-    if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
+    if not is_whole(blocks, 1):
         raise DeclarationError(
             f"{function}: got blocks = {blocks!r}, expected a whole number of groups, at least 1"
         )
@@ -145,8 +146,8 @@ def numbers_of_steps(argument: str, given: Any) -> tuple[int, ...]:
     (1, 10)
     """
     steps = tuple(given) if isinstance(given, (tuple, list)) else ()
-    whole = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
-    if not steps or not whole or min(steps) < 1 or len(set(steps)) < len(steps):
+    counts = steps and all(is_whole(step, 1) for step in steps)
+    if not counts or len(set(steps)) < len(steps):
         raise ValueError(
             f"{argument}: got {given!r}, expected different whole numbers of steps, each at least "
             "1, such as (1, 10)"

@@ -17,7 +17,7 @@ from longlag.batch import Batch
 from longlag.tasks.arrays import check_integer, generator, padding
 from longlag.tasks.base import Task
 from longlag.tasks.criteria import WRONG_CLASSES_2013, Rule
-from longlag.tasks.training_criterion import TrainingCriterion
+from longlag.tasks.training_criterion import Paper1997
 
 # Below this length the first ten pairs reach beyond the first half, and the final pair, whose
 # marker is -1, could be chosen.
@@ -98,7 +98,7 @@ class PairTask(Task):
 
 
 @dataclass(frozen=True)
-class Adding1997(PairTask):
+class Adding1997(PairTask, Paper1997):
     """Add the two marked numbers of a long sequence: the adding problem of 1997.
 
     Each step is a pair: a value uniform in [-1, 1) and a marker. The length is uniform in
@@ -137,14 +137,9 @@ class Adding1997(PairTask):
         mean_error_below=0.01,
         source="Hochreiter & Schmidhuber 1997, section 5.4",
     )
-    TEST_SEQUENCES: ClassVar = 2560  # table 7
 
     def __post_init__(self) -> None:
         check_integer("length", self.length, SHORTEST_1997, "the paper's lengths start at 100")
-
-    def training_criterion(self) -> TrainingCriterion:
-        """The paper's stopping rule, on the 2000 most recent training sequences."""
-        return TrainingCriterion(self)
 
     def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         rng = generator(seed, purpose, index)

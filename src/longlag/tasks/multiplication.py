@@ -14,11 +14,11 @@ from longlag.batch import Batch
 from longlag.tasks.adding import SHORTEST_1997, PairTask, marked_pairs
 from longlag.tasks.arrays import check_integer, generator
 from longlag.tasks.criteria import Rule
-from longlag.tasks.training_criterion import TrainingCriterion
+from longlag.tasks.training_criterion import Paper1997
 
 
 @dataclass(frozen=True)
-class Multiplication(PairTask):
+class Multiplication(PairTask, Paper1997):
     """Multiply the two marked numbers of a long sequence.
 
     The sequences are those of `Adding1997`, except that the values are uniform in [0, 1) and that
@@ -51,7 +51,6 @@ class Multiplication(PairTask):
 
     TOLERANCE: ClassVar = 0.04  # section 5.5
     RECENT: ClassVar = 2000  # section 5.5
-    TEST_SEQUENCES: ClassVar = 2560  # table 8
 
     def __post_init__(self) -> None:
         check_integer("length", self.length, SHORTEST_1997, "the paper's length is 100")
@@ -68,10 +67,6 @@ class Multiplication(PairTask):
             wrong_below=Fraction(self.n_seq, self.RECENT),
             source="Hochreiter & Schmidhuber 1997, section 5.5",
         )
-
-    def training_criterion(self) -> TrainingCriterion:
-        """The paper's stopping rule, on the 2000 most recent training sequences."""
-        return TrainingCriterion(self)
 
     def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         rng = generator(seed, purpose, index)

@@ -15,7 +15,7 @@ from longlag.batch import Batch
 from longlag.tasks.arrays import check_choice, check_integer, generator, one_hot, padding
 from longlag.tasks.base import Task
 from longlag.tasks.criteria import WRONG_CLASSES_2013, Rule
-from longlag.tasks.training_criterion import TrainingCriterion
+from longlag.tasks.training_criterion import Paper1997
 
 
 def _order(number: NDArray[np.int64], keys: int) -> NDArray[np.int64]:
@@ -24,7 +24,7 @@ def _order(number: NDArray[np.int64], keys: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class TemporalOrder1997(Task):
+class TemporalOrder1997(Paper1997):
     """Tasks 6a and 6b: name the order of two or three X or Y among distractors.
 
     The 8 symbols are a, b, c, d, X, Y, E, B. A sequence starts with E and ends with B; its length
@@ -68,7 +68,6 @@ class TemporalOrder1997(Task):
         mean_error_below=0.1,
         source="Hochreiter & Schmidhuber 1997, section 5.6",
     )
-    TEST_SEQUENCES: ClassVar = 2560  # table 9
 
     def __post_init__(self) -> None:
         check_choice("keys", self.keys, (2, 3))
@@ -82,10 +81,6 @@ class TemporalOrder1997(Task):
     def steps(self) -> int:
         """T >= 100."""
         return self.LENGTHS[0]
-
-    def training_criterion(self) -> TrainingCriterion:
-        """The paper's stopping rule, on the 2000 most recent training sequences."""
-        return TrainingCriterion(self)
 
     def _draw(self, seed: int, purpose: int, index: int, batch_size: int) -> Batch[NDArray]:
         rng = generator(seed, purpose, index)

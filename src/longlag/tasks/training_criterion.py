@@ -1,12 +1,23 @@
 """Success criteria that look at the training sequences themselves, as they go by."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from longlag.batch import Batch
 from longlag.tasks.base import Task
+
+
+class Paper1997(Task):
+    """A task of the paper of 1997, which stops at its training sequences and then tests on 2560."""
+
+    TEST_SEQUENCES: ClassVar = 2560  # tables 4 to 9
+
+    def training_criterion(self) -> "TrainingCriterion":
+        """The paper's stopping rule, on the 2000 most recent training sequences."""
+        return TrainingCriterion(self)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from longlag import randomness
+from longlag.arguments import check_optional, check_whole
 from longlag.gradients import BPTT, GradientMethod, Loss, WindowedMethod
 from longlag.gradients.losses import resolve_loss
 from longlag.layers.composition import reduction_of
@@ -25,7 +26,7 @@ from longlag.training.optimizers import (
     make_optimizer,
     trainable,
 )
-from longlag.training.options import Checkpoint, EarlyStopping, Limits, Schedule, require_count
+from longlag.training.options import Checkpoint, EarlyStopping, Limits, Schedule
 from longlag.training.progress import make_reporter
 from longlag.training.signals import Signals
 from longlag.training.sources import Data, Reading, Source, make_source
@@ -141,7 +142,7 @@ def fit(
     (6, 3, 'epochs')
     """
     limits = Limits(epochs, steps, validate_every, clip_norm)
-    require_count("batch_size", batch_size)
+    check_optional("batch_size", batch_size, 1)
     _check_choices(model, method, resume, seed, checkpoint)
     _check_callbacks(callbacks)
     parameters = trainable(model)
@@ -266,8 +267,7 @@ def _check_choices(
         raise ValueError(f"resume is {resume!r}; expected 'auto', 'always' or 'never'")
     if resume == "always" and checkpoint is None:
         raise ValueError("resume is 'always', and checkpoint is None; expected its folder")
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed is {seed!r}; expected an integer, 0 <= seed < 2**63")
+    check_whole("seed", seed, 0, 2**63 - 1)
 
 
 def _check_callbacks(callbacks: object) -> None:

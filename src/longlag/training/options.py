@@ -10,6 +10,8 @@ from typing import Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from longlag.arguments import check_optional
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -121,17 +123,11 @@ class Limits:
                 "as a number"
             )
         for name in ("epochs", "steps", "validate_every"):
-            require_count(name, getattr(self, name))
+            check_optional(name, getattr(self, name), 1)
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise ValueError(
                 f"clip_norm is {self.clip_norm}; expected a finite number > 0, or None"
             )
-
-
-def require_count(name: str, value: int | None) -> None:
-    """Raise a ValueError where a number is given that counts nothing."""
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError(f"{name} is {value!r}; expected an integer >= 1")
 
 
 def _require_positive(owner: str, name: str, value: float | None) -> None:

@@ -219,8 +219,8 @@ def test_bytes():
 
 def test_what_is_no_budget():
     for budget, error, message in [
-        (1, ValueError, "budget: got 1, expected at least 2 states"),
-        (2.5, TypeError, "budget: got 2.5, expected a number of states"),
+        (1, ValueError, "budget: got 1, expected at least 2"),
+        (2.5, TypeError, r"budget: got 2.5 \(float\), expected a number of states"),
         (True, TypeError, "budget: got True"),
         ("much", ValueError, "budget: got 'much', expected bytes such as '200 MB'"),
     ]:

@@ -485,7 +485,7 @@ def test_it_is_a_method_for_windows():
 
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_block_out_of_range(value):
-    with pytest.raises(ValueError, match=f"block: got {value}, expected a number of steps >= 1"):
+    with pytest.raises(ValueError, match=f"block: got {value}, expected at least 1"):
         RTRL(block=value)
 
 

@@ -339,9 +339,9 @@ def test_it_is_a_method_for_windows():
 def test_arguments_of_the_wrong_kind_or_out_of_range():
     with pytest.raises(TypeError, match="online: got 'yes', expected True or False"):
         SnAp1("yes")
-    with pytest.raises(TypeError, match=r"block: got 1\.5, expected a whole number"):
+    with pytest.raises(TypeError, match=r"block: got 1\.5 \(float\), expected a whole number"):
         SnAp1(block=1.5)
-    with pytest.raises(ValueError, match="block: got 0, expected a number of steps >= 1"):
+    with pytest.raises(ValueError, match="block: got 0, expected at least 1"):
         SnAp1(block=0)
 
 

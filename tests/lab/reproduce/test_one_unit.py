@@ -285,7 +285,7 @@ def test_a_trial_does_not_depend_on_how_many_there_are():
     [
         ({"method": "adam"}, ValueError, r"method: got 'adam', expected one of 'rtrl'"),
         ({"p": 1}, ValueError, r"p: got 1, expected at least 2"),
-        ({"p": 4.0}, TypeError, r"p: got 4.0, expected a whole number"),
+        ({"p": 4.0}, TypeError, r"p: got 4.0 \(float\), expected a whole number"),
         ({"budget": 0}, ValueError, r"budget: got 0"),
         ({"trials": True}, TypeError, r"trials: got True"),
         ({"seed": -1}, ValueError, r"seed: got -1"),

@@ -127,7 +127,7 @@ def test_what_is_refused():
         state_jacobians(layer, torch.ones(2, 4, 3).double())
     with pytest.raises(ValueError, match=r"x: got shape \(4, 2\)"):
         state_jacobians(both, x[0])
-    with pytest.raises(ValueError, match="state: got Tensor, expected a pair"):
+    with pytest.raises(ValueError, match="state: got Tensor, expected a tuple of 2: "):
         state_jacobians(both, x, state=x)
     with pytest.raises(TypeError, match="state_jacobians"):
         state_jacobians(torch.nn.Linear(2, 2), x)

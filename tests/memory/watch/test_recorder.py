@@ -442,9 +442,9 @@ def test_records_as_data_and_figure():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"every": 0}, ValueError, "every: got 0, expected a whole number >= 1, or None"),
+        ({"every": 0}, ValueError, "every: got 0, expected at least 1"),
         ({"share": 0}, ValueError, r"share: got 0, expected a number in \(0, 1\]"),
-        ({"sequences": 1.5}, ValueError, r"sequences: got 1\.5"),
+        ({"sequences": 1.5}, TypeError, r"sequences: got 1\.5"),
         ({"lags": [0, 2]}, ValueError, r"lags: got \[0, 2\], expected whole numbers >= 1"),
         ({"lags": [13]}, ValueError, "lags: got 13, expected at most 12, the steps"),
         ({"loss": mse}, ValueError, "target: got None, and a loss; expected both"),

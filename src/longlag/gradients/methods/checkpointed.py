@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from longlag.arguments import check_whole
 from longlag.gradients.method import Loss
 from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
 from longlag.gradients.methods.revolve import advances, reverse, starts
@@ -134,16 +135,9 @@ class CheckpointedBPTT(PiecewiseMethod):
         if isinstance(self.budget, str):
             _bytes(self.budget)
             return
-        if not isinstance(self.budget, int) or isinstance(self.budget, bool):
-            raise TypeError(
-                f"budget: got {self.budget!r}, expected a number of states, or bytes such as "
-                "'200 MB'"
-            )
-        if self.budget < 2:
-            raise ValueError(
-                f"budget: got {self.budget}, expected at least 2 states: one stored, and one of "
-                "the piece that is differentiated"
-            )
+        # One state is stored, and one of the piece that is differentiated.
+        expected = "a number of states, or bytes such as '200 MB'"
+        check_whole("budget", self.budget, 2, expected=expected)
 
     def _find(self, model: nn.Module, inputs: Inputs, target: Tensor, loss: Loss) -> Found | None:
         run = PiecewiseRun.of(model, inputs, "CheckpointedBPTT")

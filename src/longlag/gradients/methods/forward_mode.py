@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longlag.arguments import check_optional
 from longlag.gradients.influence.law import Law
 from longlag.gradients.influence.layer import Influence
 from longlag.gradients.influence.learner import InfluenceLearner
 from longlag.gradients.method import Accumulated, Backward, Loss
 from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
 from longlag.gradients.parameters import add_gradients, trained
-from longlag.gradients.refusals import check_steps, refuse_dropout, refuse_reduced
+from longlag.gradients.refusals import refuse_dropout, refuse_reduced
 from longlag.gradients.runs.layer_run import add_by_name
 from longlag.gradients.runs.piecewise_run import (
     GradientSums,
@@ -51,8 +52,7 @@ class ForwardMethod(PiecewiseMethod):
     def __post_init__(self) -> None:
         if not isinstance(self.online, bool):
             raise TypeError(f"online: got {self.online!r}, expected True or False")
-        if self.block is not None:
-            check_steps("block", self.block, "a whole number of steps >= 1, or None")
+        check_optional("block", self.block, 1)
 
     @abstractmethod
     def _law(self, layers: Sequence[Recurrent]) -> Law:

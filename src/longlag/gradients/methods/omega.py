@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from longlag.arguments import check_optional
 from longlag.gradients.method import Accumulated, Backward, Loss, Options
 from longlag.gradients.parameters import add_gradients
 from longlag.gradients.runs.layer_run import EVERYTHING, STATES_ONLY, LayerRun, add_by_name
@@ -105,10 +106,7 @@ class Omega:
         >>> Omega(4.0, decay="1/t").weight_at(8)
         0.5
         """
-        if update is not None and (isinstance(update, bool) or not isinstance(update, int)):
-            raise TypeError(f"update: got {update!r}, expected a whole number >= 1")
-        if update is not None and update < 1:
-            raise ValueError(f"update: got {update}, expected at least 1, the first update")
+        check_optional("update", update, 1)
         if self.decay is None:
             return self.weight
         if update is None:

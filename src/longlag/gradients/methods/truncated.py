@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from longlag.arguments import check_optional, check_whole
 from longlag.gradients.losses import as_scalar
 from longlag.gradients.method import Accumulated, Backward, Loss
 from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
 from longlag.gradients.parameters import trained
-from longlag.gradients.refusals import check_steps, refuse_dropout, refuse_reduced
+from longlag.gradients.refusals import refuse_dropout, refuse_reduced
 from longlag.gradients.runs.piecewise_run import PiecewiseReadout, PiecewiseRun
 from longlag.layers.inputs import Inputs
 from longlag.layers.state_tree import as_lists, detached
@@ -82,9 +83,8 @@ class TruncatedBPTT(PiecewiseMethod):
     k2: int | None = None
 
     def __post_init__(self) -> None:
-        check_steps("k1", self.k1)
-        if self.k2 is not None:
-            check_steps("k2", self.k2)
+        check_whole("k1", self.k1, 1)
+        check_optional("k2", self.k2, 1)
 
     @property
     def window(self) -> int:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from longlag.arguments import check_whole
 from longlag.lab.reproduce import one_unit_loops as loops
 from longlag.lab.reproduce.experiment import Outcome, Progress, spread
 
@@ -178,10 +179,7 @@ def _check(
         raise ValueError(f"method: got {method!r}, expected one of {known}")
     least = {"p": 2, "budget": 1, "trials": 1, "seed": 0, "alone": 0}
     for name, value in zip(least, (p, budget, trials, seed, alone), strict=True):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name}: got {value!r}, expected a whole number")
-        if value < least[name]:
-            raise ValueError(f"{name}: got {value}, expected at least {least[name]}")
+        check_whole(name, value, least[name])
     for name, value in (("rate", rate), ("threshold", threshold)):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{name}: got {value!r}, expected a number")

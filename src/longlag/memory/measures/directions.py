@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from longlag.layers.bidirectional import Bidirectional
-from longlag.layers.checks import check_pair
+from longlag.layers.checks import check_parts
 from longlag.layers.inputs import Inputs
 from longlag.layers.sequence_model import SequenceModel
 
@@ -85,7 +85,7 @@ def directions_of(layer: Any, inputs: Inputs) -> Directions[Direction] | None:
     if not isinstance(x, Tensor) or x.dim() < 3:
         came = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"x: got {came}, expected a torch.Tensor (N, T, {layer.input_size})")
-    ahead, back = check_pair(state)
+    ahead, back = check_parts(state, 2)
     steps = torch.arange(x.shape[-2], device=x.device).expand(x.shape[:-1])
     remaining = inputs.remaining
     order = torch.where(remaining >= 0, remaining, steps)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from longlag.arguments import check_whole
 from longlag.gradients import gradient_by_lag
 from longlag.gradients.method import Loss
 from longlag.gradients.parameters import names_in
@@ -219,8 +220,8 @@ def error_flow(
     >>> layer.horizon(0.01)
     35
     """
-    if step != "all" and (isinstance(step, bool) or not isinstance(step, int)):
-        raise TypeError(f"step: got {step!r}, expected a whole number or 'all'")
+    if step != "all":
+        check_whole("step", step, expected="a whole number or 'all'")
     recurrent, inputs = recurrent_of(model), Inputs(x, lengths, resets, state)
     both = directions_of(recurrent, inputs)
     if both is None:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longlag.arguments import check_whole
 from longlag.gradients.runs.model_run import ModelRun
 from longlag.layers.inputs import Inputs
 from longlag.memory.measures.chains import Chains
@@ -131,17 +132,16 @@ def lyapunov_exponents(
     run = ModelRun(layer, inputs, "lyapunov_exponents", joint=True)
     steps, size = run.inputs.steps, joint_size(run.layers)
     discard = steps // 10 if discard is None else discard
-    count = _checked(size, steps, count, discard, every)
     front = x.shape[:-2]
     sequences = torch.arange(front[-1], device=x.device).expand(front).contiguous()
     ends = torch.full(front, steps, device=x.device)
     # A factor past a sequence's own end is that of a zero state; it is not counted.
     chains = Chains(run.layers, sequences, ends, ends)
-    begin = _begin(size, count, x.dtype, x.device).expand(*front, size, count)
-    logs, times = _walk(
-        lambda t, q: chains.ahead(steps - t, q.mT.contiguous()).mT, steps, begin, discard, every
-    )
-    return _spectrum(logs, times, inputs.ends, discard, size)
+
+    def ahead(t: int, q: Tensor) -> Tensor:
+        return chains.ahead(steps - t, q.mT.contiguous()).mT
+
+    return _exponents(ahead, inputs.ends, x, size, steps, count, discard, every)
 
 
 def lyapunov_of(
@@ -170,38 +170,25 @@ def lyapunov_of(
         )
     batched = jacobians if jacobians.dim() == 4 else jacobians.unsqueeze(0)
     batch, steps, size, _ = batched.shape
-    count = _checked(size, steps, count, discard, every)
-    begin = _begin(size, count, batched.dtype, batched.device).expand(batch, size, count)
-    logs, times = _walk(lambda t, q: batched[:, t] @ q, steps, begin, discard, every)
     own = torch.full((batch,), steps, device=batched.device)
-    return _spectrum(logs, times, own, discard, size)
+    return _exponents(
+        lambda t, q: batched[:, t] @ q, own, batched, size, steps, count, discard, every
+    )
 
 
-def _checked(size: int, steps: int, count: Any, discard: Any, every: Any) -> int:
-    count = size if count is None else count
-    ranges = {"count": (count, 1, size), "every": (every, 1, None),
-              "discard": (discard, 0, max(0, steps - 1))}  # fmt: skip
-    for name, (value, low, high) in ranges.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name}: got {value!r}, expected a whole number")
-        if value < low or (high is not None and value > high):
-            most = "" if high is None else f" and at most {high}"
-            raise ValueError(f"{name}: got {value}, expected at least {low}{most}")
-    return count
-
-
-def _begin(size: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Orthonormal columns (S, K) in general position, the same at each call."""
+def _exponents(
+    ahead: Callable[[int, Tensor], Tensor], own: Tensor, like: Tensor, size: int, steps: int,
+    count: int | None, discard: int, every: int,
+) -> LyapunovSpectrum:  # fmt: skip
+    """The exponents of the map ``ahead(t, q)``, J_t q; `own` (*, N) is each sequence's length."""
+    count = check_whole("count", size if count is None else count, 1, size)
+    check_whole("every", every, 1)
+    check_whole("discard", discard, 0, max(0, steps - 1))
+    # Orthonormal columns in general position, the same at each call.
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(size, count, generator=generator, dtype=torch.float64)
-    return torch.linalg.qr(drawn).Q.to(device, dtype)
-
-
-def _walk(
-    ahead: Callable[[int, Tensor], Tensor], steps: int, q: Tensor, discard: int, every: int
-) -> tuple[Tensor, list[int]]:
-    """log |R_ii| of each decomposition, (D, *, K), and the step after which each was made."""
-    logs, times = [], []
+    q = torch.linalg.qr(drawn).Q.to(like).expand(*own.shape, size, count)
+    logs, times = [], []  # log |R_ii| of each decomposition, and the step after which it was made
     for t in range(steps):
         q = ahead(t, q)
         # Steps that count and those that do not are kept apart.
@@ -209,9 +196,8 @@ def _walk(
             q, r = torch.linalg.qr(q)
             logs.append(r.diagonal(dim1=-2, dim2=-1).abs().double().log())
             times.append(t + 1)
-    if not logs:
-        return q.new_zeros((0, *q.shape[:-2], q.shape[-1]), dtype=torch.float64), times
-    return torch.stack(logs), times
+    stacked = torch.stack(logs) if logs else q[None, :0, ..., 0, :].double()
+    return _spectrum(stacked, times, own, discard, size)
 
 
 def _spectrum(

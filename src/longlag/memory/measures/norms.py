@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from longlag.arguments import is_whole
 from longlag.gradients.runs.layer_run import LayerRun
 from longlag.gradients.runs.model_run import ModelRun
 from longlag.layers.inputs import Inputs
@@ -179,10 +180,9 @@ def jacobian_norms(
 
 def _check(lags: Any, sample: Any, method: Any, smallest: Any) -> None:
     numbers = [lags] if isinstance(lags, int) else list(lags or [])
-    if any(isinstance(lag, bool) or not isinstance(lag, int) or lag < 0 for lag in numbers):
+    if not all(is_whole(lag, 0) for lag in numbers):
         raise ValueError(f"lags: got {lags!r}, expected whole numbers >= 0, or None for all")
-    whole = isinstance(sample, int) and not isinstance(sample, bool) and sample >= 1
-    if not (sample is None or sample in ("all", "ends") or whole):
+    if not (sample is None or sample in ("all", "ends") or is_whole(sample, 1)):
         raise ValueError(f"sample: got {sample!r}, expected a number >= 1, 'all', 'ends' or None")
     if method not in ("auto", "exact", "vectors"):
         raise ValueError(f"method: got {method!r}, expected 'auto', 'exact' or 'vectors'")

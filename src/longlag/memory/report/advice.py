@@ -64,15 +64,8 @@ def advise(kind: Kind, numbers: Numbers) -> tuple[Advice, ...]:
     if kind in ("remembers", "holds"):
         return ()
     if kind == "not finite":
-        return (
-            Advice(
-                "restart",
-                "start again with a learning rate ten times smaller, and clip the gradients",
-                "an update has made weights infinite or NaN",
-                "ll.fit(model, data, clip_norm=1.0, ...)",
-                clip_norm=1.0,
-            ),
-        )
+        text = "start again with a learning rate ten times smaller, and clip the gradients"
+        return (_clip("an update has made weights infinite or NaN", "restart", text),)
     layer = numbers.layer
     if not isinstance(layer, Recurrent):
         return _of_many(kind, numbers)
@@ -161,9 +154,8 @@ def _indrnn(layer: Recurrent, n: Numbers) -> Advice:
     )  # fmt: skip
 
 
-def _clip(why: str) -> Advice:
-    code = "ll.fit(model, data, clip_norm=1.0, ...)"
-    return Advice("clip", "clip gradients to a norm of 1", why, code, 1.0)
+def _clip(why: str, name: str = "clip", text: str = "clip gradients to a norm of 1") -> Advice:
+    return Advice(name, text, why, "ll.fit(model, data, clip_norm=1.0, ...)", 1.0)
 
 
 def _longer(layer: Recurrent, n: Numbers) -> tuple[Advice, ...]:

@@ -1,12 +1,14 @@
 """The curves of a report, each a function of a report and axes."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from longlag.memory.measures.directions import by_direction
+from longlag.memory.measures.exchange import PastEffects
 from longlag.memory.measures.flow import LayerFlow, entrances
 from longlag.memory.measures.lyapunov import LyapunovSpectrum
 from longlag.memory.measures.norms import JacobianNorms
@@ -70,34 +72,41 @@ def _decades(logs: np.ndarray) -> np.ndarray:
 def draw_flow(report: ReportData, axes: "Axes") -> None:
     """The error of each layer by lag, and what exchanging the past changes."""
     layers = report.flow.layers
-    shown = [
-        draw_decay(axes, layer, layer.layer or "layer", style.colour(number))
-        for number, layer in enumerate(layers)
-    ]
-    if report.exchange is not None:
-        effects = report.exchange.effects.numpy()
-        effects = np.where(effects > 0, effects, np.nan)
+    axes.axhline(layers[0].precision, color=style.FAINT, linewidth=1, linestyle=":")
+    draw_decays(
+        report, axes, [(layer.layer or "layer", layer) for layer in layers], report.exchange
+    )
+
+
+def draw_decays(
+    report: ReportData,
+    axes: "Axes",
+    layers: Sequence[tuple[str, LayerFlow]],
+    exchange: PastEffects | None = None,
+) -> None:
+    """The error of named layers by lag; fraction and lag of the task are those of a report."""
+    # `limit` follows; a logarithmic axis could find no limits where no number is finite.
+    axes.set_ylim(1e-3, 1.0)
+    shown = []
+    for number, (name, layer) in enumerate(layers):
+        curve = relative_error(layer)
+        curve = np.where((curve > 0) & np.isfinite(curve), curve, np.nan)
+        axes.semilogy(
+            np.arange(len(curve)), curve, color=style.colour(number), linewidth=1.6, label=name
+        )
+        shown.append(curve)
+    if exchange is not None:
+        effects = np.where(exchange.effects > 0, exchange.effects, np.nan)
         axes.plot(
-            report.exchange.lags, effects, "o", color=style.colour(len(layers)), markersize=4,
+            exchange.lags, effects, "o", color=style.colour(len(layers)), markersize=4,
             label="past exchanged",
         )  # fmt: skip
         shown.append(effects)
     style.mark_level(axes, report.fraction)
     style.mark_lag(axes, report.lag)
-    axes.axhline(layers[0].precision, color=style.FAINT, linewidth=1, linestyle=":")
     axes.set(xlabel="lag, steps", ylabel="error, of that at lag 0")
     style.limit(axes, np.concatenate(shown))
     style.finish(axes)
-
-
-def draw_decay(axes: "Axes", layer: LayerFlow, name: str, ink: str) -> np.ndarray:
-    """The error of one layer by lag; what was drawn."""
-    curve = relative_error(layer)
-    curve = np.where((curve > 0) & np.isfinite(curve), curve, np.nan)
-    # `limit` follows; a logarithmic axis could find no limits where no number is finite.
-    axes.set_ylim(1e-3, 1.0)
-    axes.semilogy(np.arange(len(curve)), curve, color=ink, linewidth=1.6, label=name)
-    return curve
 
 
 def relative_error(layer: LayerFlow) -> np.ndarray:

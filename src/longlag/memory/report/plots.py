@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from longlag.memory.report import curves, style, unrolled
 from longlag.memory.report.data import ReportData
 
@@ -71,18 +69,8 @@ def overlay(reports: Mapping[str, ReportData]) -> "Figure":
 
     figure = Figure(figsize=(8.6, 3.8), layout="constrained")
     axes = figure.subplots()
-    shown = [
-        curves.draw_decay(
-            axes, curves.entrance(report), style.shown_name(name), style.colour(number)
-        )
-        for number, (name, report) in enumerate(reports.items())
-    ]
-    first = next(iter(reports.values()))
-    style.mark_level(axes, first.fraction)
-    style.mark_lag(axes, first.lag)
-    axes.set(xlabel="lag, steps", ylabel="error, of that at lag 0")
-    style.limit(axes, np.concatenate(shown))
-    style.finish(axes)
+    layers = [(style.shown_name(name), curves.entrance(one)) for name, one in reports.items()]
+    curves.draw_decays(next(iter(reports.values())), axes, layers)
     return figure
 
 

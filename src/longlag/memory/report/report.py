@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from longlag.arguments import check_optional
 from longlag.gradients.method import Loss
-from longlag.layers import RecurrentModule, SequenceModel
+from longlag.layers import Recurrent, RecurrentModule, SequenceModel
 from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import reads_back_inside, recurrent_of
 from longlag.memory.measures.modules import evaluation_mode, reader_of
@@ -179,13 +180,9 @@ def memory_report(
 
 
 def _check(lag: Any, fraction: Any, exponents: Any, step: Any) -> None:
-    for name, value, least in (("lag", lag, 1), ("exponents", exponents, 0)):
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}: got {value!r}, expected a whole number >= {least}, or None")
-    if step is not None and (isinstance(step, bool) or not isinstance(step, int)):
-        raise TypeError(f"step: got {step!r}, expected a whole number, or None")
+    check_optional("lag", lag, 1)
+    check_optional("exponents", exponents, 0)
+    check_optional("step", step)
     if not isinstance(fraction, int | float) or not 0 < fraction < 1:
         raise ValueError(f"fraction: got {fraction!r}, expected a number between 0 and 1")
 
@@ -220,16 +217,13 @@ def _taken(model: nn.Module) -> nn.Module:
 def _describe(model: nn.Module) -> str:
     layer = recurrent_of(model)
     count = sum(parameter.numel() for parameter in model.parameters())
-    parts = [type(layer).__name__]
-    if hasattr(layer, "extra_repr") and layer.extra_repr():
-        parts = [f"{parts[0]}({layer.extra_repr()})"]
-    elif len(list(layer.children())) > 1:
-        inner = ", ".join(
-            f"{type(part).__name__}({part.extra_repr()})"
-            for part in layer.modules()
-            if hasattr(part, "recurrence")
-        )
-        parts = [f"{parts[0]} of {inner}"]
+    inner = [
+        f"{type(part).__name__}({part.extra_repr()})"
+        for part in layer.modules()
+        if isinstance(part, Recurrent)
+    ]
+    within = "" if isinstance(layer, Recurrent) else f"{type(layer).__name__} of "
+    parts = [within + ", ".join(inner)]
     if isinstance(model, SequenceModel):
         at = {None: "every step", "last": "the last step", "mean": "the mean"}[model.reduce]
         parts.append(f"{model.output_size} outputs at {at}")

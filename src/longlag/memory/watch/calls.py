@@ -5,8 +5,8 @@ state; the gradients of what it returned become the error of its output. So all 
 :mod:`longlag.memory` measures can be had of it.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,11 +94,14 @@ class Call:
             of_states = by_state(of_states, module)
         if of_output is not None:
             error = error + of_output.to(error.dtype)
-        finals = list(_final_states(reader))
+        ends = inputs.remaining == 0, inputs.remaining == inputs.remaining[..., :1].clamp(min=0)
+        finals = list(_final_outputs(reader, ends))
         for number, gradient in of_states.items():
             final = finals[number]
             if final is not None:
-                error = _add_final(error, gradient.to(error.dtype), inputs.remaining, final)
+                columns, there = final
+                added = gradient.to(error.dtype).unsqueeze(-2)
+                error[..., columns] += torch.where(there.unsqueeze(-1), added, 0.0)
             elif bool((gradient != 0).any()):
                 raise ValueError(
                     f"{name}: part of the error entered by a final state that is not its output "
@@ -127,39 +130,23 @@ def _usable(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
-class _FinalState(NamedTuple):
-    """A final state that is an output: its columns, and at a sequence's last step or its first."""
+def _final_outputs(
+    reader: nn.Module, ends: Sequence[Tensor], begin: int = 0, top: bool = True
+) -> "Iterator[tuple[slice, Tensor] | None]":
+    """Of each tensor of the final state the columns and steps of the output that it is; or None.
 
-    columns: slice
-    last: bool
-
-
-def _final_states(
-    reader: nn.Module, begin: int = 0, *, last: bool = True, top: bool = True
-) -> "Iterator[_FinalState | None]":
-    """What each tensor of the final state is of the output; None where it is nothing of it."""
+    Args:
+        reader: a module; its output begins at column `begin`, where it is the `top` one.
+        ends: where the steps are, (N, T), with which it ends: the last, and backward the first.
+    """
     if isinstance(reader, Recurrent):
-        columns = slice(begin, begin + reader.hidden_size)
+        output = slice(begin, begin + reader.hidden_size), ends[0]
         for state in reader.recurrence.states:
-            is_output = top and state == reader.recurrence.output
-            yield _FinalState(columns, last) if is_output else None
+            yield output if top and state == reader.recurrence.output else None
     elif isinstance(reader, Bidirectional):
-        yield from _final_states(reader.forward_layer, begin, last=last, top=top)
+        yield from _final_outputs(reader.forward_layer, ends, begin, top)
         begin += reader.forward_layer.output_size
-        yield from _final_states(reader.backward_layer, begin, last=not last, top=top)
+        yield from _final_outputs(reader.backward_layer, ends[::-1], begin, top)
     elif isinstance(reader, Stack):
         for layer in reader.layers:
-            yield from _final_states(
-                layer, begin, last=last, top=top and layer is reader.layers[-1]
-            )
-
-
-def _add_final(error: Tensor, gradient: Tensor, remaining: Tensor, final: _FinalState) -> Tensor:
-    """The error with that of a final state added at the step of which it is the output."""
-    there = remaining == 0
-    if not final.last:  # the first step, of a sequence that has one
-        there = remaining == remaining[..., :1].clamp(min=0)
-    added = gradient.unsqueeze(-2).expand(*error.shape[:-1], gradient.shape[-1])
-    error = error.clone()
-    error[..., final.columns] += added.masked_fill(~there.unsqueeze(-1), 0.0)
-    return error
+            yield from _final_outputs(layer, ends, begin, top and layer is reader.layers[-1])

@@ -134,13 +134,14 @@ class FixedSequences:
     def _calls(self, clone: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, Call]:
         """A pass of the model, as each recurrent module has seen it; with gradients, if wanted."""
         calls: dict[str, Call] = {}
-        outputs: dict[str, dict[int, Tensor]] = {}
+        outputs: dict[str, list[tuple[Call, int, Tensor]]] = {}
 
         def see(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             call = Call.of(module, args, kwargs)
             if call is not None:
-                calls[name], outputs[name] = call, dict(Call.outputs(output))
-                for tensor in outputs[name].values() if torch.is_grad_enabled() else ():
+                calls[name] = call
+                outputs[name] = [(call, *numbered) for numbered in Call.outputs(output)]
+                for *_, tensor in outputs[name] if torch.is_grad_enabled() else ():
                     if not tensor.requires_grad:  # of frozen weights
                         tensor.requires_grad_()
 
@@ -160,12 +161,12 @@ class FixedSequences:
                 return calls
             value = as_scalar(self._loss(output, _as(self._target, like)))
             if value.requires_grad:
-                slots = [(name, slot) for name, tensors in outputs.items() for slot in tensors]
-                tensors = [outputs[name][slot] for name, slot in slots]
+                slots = [slot for of_call in outputs.values() for slot in of_call]
+                tensors = [tensor for *_, tensor in slots]
                 gradients = torch.autograd.grad(value, tensors, allow_unused=True)
-                for (name, slot), gradient in zip(slots, gradients, strict=True):
+                for (call, number, _), gradient in zip(slots, gradients, strict=True):
                     if gradient is not None:
-                        calls[name].gradients[slot] = gradient
+                        call.gradients[number] = gradient
         return calls
 
     def _add_facts(self, result: Measurement, name: str, reader: RecurrentModule) -> None:

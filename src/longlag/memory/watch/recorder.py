@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from typing_extensions import Self
 
+from longlag.arguments import check_optional, is_whole
 from longlag.gradients.method import Loss
 from longlag.gradients.norm import gradient_norm
 from longlag.memory.watch.fixed_sequences import FixedSequences
@@ -234,14 +235,9 @@ class MemoryRecorder:
 
 
 def _check(every: Any, share: Any, lags: Any, sequences: Any) -> None:
-    for name, value in (("every", every), ("sequences", sequences)):
-        if value is not None and not _is_count(value):
-            raise ValueError(f"{name}: got {value!r}, expected a whole number >= 1, or None")
+    check_optional("every", every, 1)
+    check_optional("sequences", sequences, 1)
     if not isinstance(share, int | float) or not 0 < share <= 1:
         raise ValueError(f"share: got {share!r}, expected a number in (0, 1], such as 0.03")
-    if lags is not None and not (lags and all(_is_count(lag) for lag in lags)):
+    if lags is not None and not (lags and all(is_whole(lag, 1) for lag in lags)):
         raise ValueError(f"lags: got {lags!r}, expected whole numbers >= 1, or None")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import gc
+import itertools
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
@@ -470,11 +471,6 @@ def runs(flags: Sequence[object]) -> list[tuple[int, int]]:
     >>> runs([1, 1, 0, 1])
     [(0, 2), (3, 4)]
     """
-    found, first = [], None
-    for place, flag in enumerate([*flags, False]):
-        if flag and first is None:
-            first = place
-        if not flag and first is not None:
-            found.append((first, place))
-            first = None
-    return found
+    padded = [False, *map(bool, flags), False]
+    edges = [place for place, pair in enumerate(itertools.pairwise(padded)) if pair[0] != pair[1]]
+    return list(zip(edges[::2], edges[1::2], strict=True))
