@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-long check lint types imports format quick install docs experiments clean
+# The tests are rewritten once, and not by each run: a run of them begins with hundreds of files.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test suite test-long check lint types imports format quick install docs experiments clean
 
 help:
 	@echo "make demo         install into $(VENV), train the demo, draw its figure"
@@ -38,7 +41,11 @@ types: $(STAMP)
 imports: $(STAMP)
 	$(BIN)/lint-imports
 
-test: lint types imports
+# What is not pytest runs beside it: alone it would leave a core idle.
+test: $(STAMP)
+	@$(MAKE) --no-print-directory -j 2 lint imports types suite
+
+suite: $(STAMP)
 	$(PYTEST) -m "not long"
 
 test-long: $(STAMP)
@@ -47,7 +54,8 @@ test-long: $(STAMP)
 quick: $(STAMP)
 	$(PYTEST) -m "not slow and not long"
 
-check: lint types imports quick
+check: $(STAMP)
+	@$(MAKE) --no-print-directory -j 2 lint imports types quick
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -23,18 +23,23 @@ collect_ignore = [
     path for package, path in OF_AN_EXTRA.items() if importlib.util.find_spec(package) is None
 ]
 
-SLOW = ("faults", "mutation", "test_vowels.py", "one_unit.py")
+SLOW = (
+    "cli", "faults", "lab", "mutation", "test_document.py", "test_page.py", "test_registration.py",
+)  # fmt: skip
+
+LONG = ("one_unit.py",)
+"""An example that compiles for a quarter of a minute what tests/lab compiles too."""
 
 FEW = ("Elman", "LSTM", "GRU", "Wired", "Leaky trained", "own")
 """Cells of all kinds: one and several states and gates, unit parameters, every connection."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark whole folders and files as slow; and as long what costly tests do for cells not in FEW.
+    """Mark whole folders and files as slow or long; and what costly tests do for cells not in FEW.
 
     ``every_cell`` marks such a test, which has the name of its cell in its case: `make test` takes
-    a few cells, `make test-long` the others. That every backend is the reference, which all else
-    builds on, is always shown for all.
+    a few cells, `make test-long` the others. ``every_cell("slow")``: `make check` takes a few, and
+    `make test` all, as of the agreement of every backend with the reference, on which all builds.
     """
     from tests.scan import cases
 
@@ -43,9 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(part in SLOW for part in item.path.parts):
             item.add_marker(pytest.mark.slow)
-        case = getattr(item, "callspec", None)
-        if item.get_closest_marker("every_cell") and case and of_others.search(case.id):
+        if any(part in LONG for part in item.path.parts):
             item.add_marker(pytest.mark.long)
+        case = getattr(item, "callspec", None)
+        costly = item.get_closest_marker("every_cell")
+        if costly is not None and case and of_others.search(case.id):
+            item.add_marker("".join(costly.args) or "long")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,6 +64,20 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LONGLAG_CACHE", str(folder / "cache"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_kernels(pytestconfig: pytest.Config) -> Iterator[None]:
+    """In `make check` machine code is made in an eighth of the time, and not for speed.
+
+    What `make test` runs is what users run.
+    """
+    from longlag.scan.cpu import target  # after the import hook
+
+    with pytest.MonkeyPatch.context() as patch:
+        if "not slow" in pytestconfig.option.markexpr:
+            patch.setattr(target, "SPEED", 0)
         yield
 
 

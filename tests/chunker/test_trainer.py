@@ -134,6 +134,7 @@ def test_any_layer_learns_and_replicas_run_as_alone(cell):
     assert not history.surprised.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_fit_goes_on_where_it_stopped(method):
     whole, parts = cases.nets(seed=8), cases.nets(seed=8)
@@ -275,6 +276,7 @@ def test_wrong_streams():
         trainer_of(cases.nets(targets=0)).fit(x, np.zeros((3, 5, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
 def test_a_learning_rate_that_blows_up_is_an_error():
     nets = cases.nets(activation="identity", output="identity")

@@ -56,7 +56,11 @@ def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(longlag, script, f
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+    ("number", "status"),
+    [
+        pytest.param(signal.SIGINT, 130, id="INT"),
+        pytest.param(signal.SIGTERM, 143, id="TERM", marks=pytest.mark.long),
+    ],
 )
 def test_an_interrupted_run_without_a_checkpoint_writes_nothing(
     script, folder, walks_csv, number, status

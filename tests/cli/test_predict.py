@@ -123,6 +123,7 @@ def test_a_model_without_preparation_is_refused(longlag, folder, new_walks_csv):
     assert "longlag train" in refused.err
 
 
+@pytest.mark.slow
 def test_parquet_answers_as_csv(longlag, folder, walks_csv, new_walks_csv, small, rows_of):
     tables = {}
     for name, path in (("walks", walks_csv), ("new", new_walks_csv)):

@@ -116,6 +116,7 @@ def test_every_task_has_its_report(longlag, here, task):
     assert data["lag"] == 9
 
 
+@pytest.mark.slow
 def test_its_numbers_are_those_of_the_library(longlag, here):
     options = ("--json", "found.json", "--seed", 3)
     assert longlag("report", "classification.longlag", "classification.csv", *options).status == 0
@@ -178,6 +179,7 @@ def test_two_of_one_name_are_told_by_their_folders(longlag, here):
     assert "<h2>old/classification.longlag</h2>" in page
 
 
+@pytest.mark.slow
 def test_without_a_target_the_error_is_a_random_one(longlag, here):
     lines = (here / "classification.csv").read_text().splitlines()
     (here / "bare.csv").write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))
@@ -188,6 +190,7 @@ def test_without_a_target_the_error_is_a_random_one(longlag, here):
     assert not data["error_of_loss"]
 
 
+@pytest.mark.slow
 def test_what_is_there_is_replaced_only_when_told(longlag, refused, here):
     (here / "report.html").write_text("mine")
     words = ("report", "classification.longlag", "classification.csv", "--sequences", 2)

@@ -63,6 +63,7 @@ def switches(seed, count):
     return rows
 
 
+@pytest.mark.slow
 def test_tagging_beats_the_majority_on_new_series(longlag, folder, table, rows_of):
     header = ["series", "time", "pulse", "target"]
     table(folder / "my.csv", header, switches(0, 60))

@@ -62,6 +62,7 @@ def test_gradients(name, schedule, backend):
     assert gradcheck(function, inputs, nondet_tol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.every_cell
 @pytest.mark.parametrize(("name", "backend"), PAIRS)
 def test_second_derivatives(name, backend):
@@ -69,6 +70,7 @@ def test_second_derivatives(name, backend):
     assert gradgradcheck(function, inputs, nondet_tol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "backend"), [(cell, backend) for cell, backend in cases.PAIRS if cell not in CELLS]
 )

@@ -69,6 +69,7 @@ def by_hand(layer, step, x, state, lengths, resets, seed):
     return torch.stack(outputs, 1), state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", cases.BACKENDS)
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize(

@@ -442,6 +442,7 @@ def outcome(path: Path, task: str, quick: bool) -> SequenceData | str:
         return str(error)
 
 
+@pytest.mark.slow
 @settings(
     deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -456,6 +457,7 @@ def test_the_fast_reader_equals_the_other_on_any_text(tmp_path: Path, text: str,
         assert_same(data, expected)
 
 
+@pytest.mark.slow
 def test_nothing_loads_arrow_before_it_is_needed_and_without_it_the_extra_is_named(tmp_path):
     (tmp_path / "a.csv").write_text("series,time,f\na,1,2\n")
     (tmp_path / "a.parquet").write_bytes(b"")

@@ -222,6 +222,7 @@ def test_a_problem_beyond_the_first_block_is_located(write):
         read(write(HEAD + rows), task="classification")
 
 
+@pytest.mark.slow
 def test_reading_is_not_quadratic(write):
     def seconds(rows: int) -> float:
         lines = "".join(f"{i % 7},{i},{i * 0.5},{-i},u\n" for i in range(rows))

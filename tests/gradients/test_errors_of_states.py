@@ -125,6 +125,7 @@ def test_padding_and_resets_after_a_given_state(backend):
     assert torch.equal(found.layers[0].states["c"][:, 0], state[0][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduce", [None, "last", "mean"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_whole_models_with_padding_and_resets(kind, reduce):

@@ -30,6 +30,8 @@ def copy_of(model, **options):
     return other
 
 
+@pytest.mark.slow
+@pytest.mark.every_cell("slow")
 @pytest.mark.parametrize("method", [ll.RTRL(online=True), ll.SnAp1(online=True)])
 @pytest.mark.parametrize("kind", [*CELLS, "stack", "replicas"])
 def test_a_step_is_a_window_of_one_step_and_a_descent(kind, method):

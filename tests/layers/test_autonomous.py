@@ -7,6 +7,7 @@ from tests.scan import cases
 import longlag as ll
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Elman", "LSTM", "GRU", "Wired", "Clockwork", "Mixed"])
 @pytest.mark.parametrize("front", [(1,), (6,), (2, 3)], ids=["one", "six", "replicas"])
 def test_every_backend_runs_one(name, front):

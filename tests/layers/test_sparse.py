@@ -44,6 +44,7 @@ def outcome(layer, x, **options):
     return {"output": output.detach(), "x": x.grad, **grads}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["reference", "derived", "cpu"])
 @pytest.mark.parametrize("make", LAYERS)
 def test_it_equals_the_dense_matrix_that_it_stands_for(make, backend):
@@ -64,6 +65,7 @@ def test_it_equals_the_dense_matrix_that_it_stands_for(make, backend):
             torch.testing.assert_close(value, other[name], rtol=1e-12, atol=1e-12, msg=name)
 
 
+@pytest.mark.slow
 def test_on_two_threads_and_in_float32():
     layer = ll.Elman(4, 300, density=0.1, seed=0)
     x = torch.randn(64, 50, 4, generator=torch.Generator().manual_seed(0))
@@ -120,6 +122,7 @@ def test_second_derivatives():
     assert torch.autograd.gradgradcheck(run, values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [
@@ -140,6 +143,7 @@ def test_gradient_methods_agree(make, method):
         torch.testing.assert_close(gradient, exact[name], rtol=1e-10, atol=1e-10, msg=name)
 
 
+@pytest.mark.slow
 def test_omega_and_terms_by_lag_are_those_of_the_dense_matrix():
     make = LAYERS[0].values[0]
     layer = make(density=0.3, **DOUBLE)
@@ -158,6 +162,7 @@ def test_omega_and_terms_by_lag_are_those_of_the_dense_matrix():
     torch.testing.assert_close(norms.largest.mean, dense_norms.largest.mean)
 
 
+@pytest.mark.slow
 def test_spectral_facts_are_those_of_the_matrix():
     layer = ll.Elman(2, 450, density=0.05, seed=0, dtype=torch.float64)
     matrix = layer.recurrent_matrix().detach()

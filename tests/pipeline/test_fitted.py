@@ -32,6 +32,7 @@ def fitted():
     return Pipeline.of(parts, settings).fit(progress=False)
 
 
+@pytest.mark.slow
 def test_it_learns_and_says_how_well(fitted):
     assert fitted.score.measures[0].name == "accuracy"
     assert fitted.score.measures[0].is_better
@@ -45,6 +46,7 @@ def test_it_learns_and_says_how_well(fitted):
     np.testing.assert_allclose(unknown.probabilities, predictions.probabilities, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_is_the_same_after_saving_and_loading(fitted, tmp_path):
     fitted.save(tmp_path / "model.longlag")
     again = Fitted.load(tmp_path / "model.longlag")

@@ -54,6 +54,7 @@ def laid_out(layout, front, t, c, seed):
     return cases.random(*front, t, c, seed=seed)
 
 
+@pytest.mark.every_cell("slow")
 @pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
 @settings(
     max_examples=20,

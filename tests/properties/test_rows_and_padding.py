@@ -32,6 +32,7 @@ def results_of(layer, x, state, lengths, resets, weights, final_weights, backend
     return [output, *final, *found[:own]], found[own:]
 
 
+@pytest.mark.slow
 @pytest.mark.every_cell
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 def test_a_row_alone_is_its_row_in_the_batch(name, backend):
@@ -62,6 +63,7 @@ def test_a_row_alone_is_its_row_in_the_batch(name, backend):
         torch.testing.assert_close(mine, whole, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.every_cell("slow")
 @pytest.mark.parametrize("filling", [float("nan"), float("inf"), -1e300])
 @pytest.mark.parametrize(("name", "backend"), cases.PAIRS)
 def test_padding_changes_no_bit(name, backend, filling):

@@ -152,6 +152,7 @@ def test_braces_and_brackets_are_balanced(cell):
         assert depth == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_every_line_compiles(cell):
     """In matplotlib's reader of LaTeX, which refuses what it does not know."""

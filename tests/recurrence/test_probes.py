@@ -67,6 +67,7 @@ def probed_drive(drive, recurrence, hidden):
     return torch.cat([drive, zeros], -1).detach().requires_grad_()
 
 
+@pytest.mark.slow
 @pytest.mark.every_cell
 @pytest.mark.parametrize("joint", [False, True])
 @pytest.mark.parametrize("name", MANY)

@@ -62,6 +62,7 @@ def as_mpmath(expression, symbols):
     return sympy.lambdify(symbols, expression, [known, "mpmath"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_partials_are_the_slopes_of_the_equations(cell):
     """Central differences in 50 digits, at points away from the corners of relu."""
@@ -564,6 +565,7 @@ for cell in (Mine(), cells.GRU(), cells.LSTM(peepholes=True), cells.LSTM1997(), 
 """
 
 
+@pytest.mark.slow
 def test_tracing_does_not_depend_on_the_hash_seed():
     printed = set()
     for seed in ("1", "4321"):

@@ -1,5 +1,6 @@
 """Run in a process of its own: torch.compile cannot read functions that beartype checks."""
 
+import sys
 import warnings
 
 import torch
@@ -59,8 +60,8 @@ def check_empty() -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # of the compiler's own parts
-    for name in MODULES:
-        for ragged in (False, True):
+    for number, name in enumerate(MODULES):
+        for ragged in (False, True) if "all" in sys.argv else (number % 2 == 0,):
             check(name, ragged)
             print(name, ragged, "agrees", flush=True)
     check_empty()

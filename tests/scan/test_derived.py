@@ -101,6 +101,7 @@ def test_only_the_gradients_that_are_wanted_are_given(cell):
                     torch.testing.assert_close(ours[name], gradient, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.slow
 @CELLS
 def test_a_result_that_the_loss_leaves_out_sends_nothing_back(cell):
     for last in (False, True):

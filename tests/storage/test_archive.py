@@ -67,6 +67,7 @@ def test_other_programs_can_read_the_tensors(path):
         assert torch.equal(file.get_tensor("turned"), BASE.t())
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_found(tmp_path):
     path = tmp_path / "file"
     write_archive(

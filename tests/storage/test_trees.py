@@ -70,6 +70,7 @@ trees = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(trees)
 def test_any_state_comes_back_the_same(tree):
     assert same(round_trip(tree), tree)

@@ -36,6 +36,7 @@ def slow_pair(rng, length):
     return first, unmarked[rng.integers(len(unmarked))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [20, 23, 60])
 def test_1997_positions_have_the_law_of_the_slow_construction(length):
     n = 40_000

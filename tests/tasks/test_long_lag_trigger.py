@@ -27,6 +27,7 @@ def test_every_sequence_is_one_of_the_papers(q, p, seed):
         assert words.index("e") - 1 >= q + 1
 
 
+@pytest.mark.slow
 def test_lengths_follow_the_geometric_law():
     q, n = 7, 200_000
     symbols = LongLagTrigger(q=q, p=1).batch(n, seed=0, index=0).lengths + 1

@@ -108,6 +108,7 @@ def test_bad_arguments_are_named():
         SequentialDigits(split=-1)
 
 
+@pytest.mark.slow
 def test_scikit_learn_is_imported_only_for_the_digits():
     code = (
         "import sys, importlib.util as u\n"

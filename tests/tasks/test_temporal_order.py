@@ -54,6 +54,7 @@ def keys_of(x, count, first):
     return np.eye(2**count)[number]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [2, 3])
 def test_1997_success(keys):
     task = TemporalOrder1997(keys=keys)

@@ -27,6 +27,7 @@ def test_off_means_silence(capfd, screen):
     assert screen.getvalue() == ""
 
 
+@pytest.mark.slow
 def test_no_terminal_means_lines_on_standard_error(capsys):
     fit(Net(), sums(), validation=sums(), metrics="mae", epochs=200)
     out, err = capsys.readouterr()

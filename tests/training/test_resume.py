@@ -78,6 +78,7 @@ def momentum():
     return lambda parameters: torch.optim.SGD(parameters, 0.05, momentum=0.9, nesterov=True)
 
 
+@pytest.mark.slow
 def test_arrays_at_every_step(tmp_path):
     """Dropout, shuffling, momentum, clipping, validation, in the middle and at ends of epochs."""
     history = check(
@@ -96,6 +97,7 @@ def test_arrays_at_every_step(tmp_path):
     assert history.gradient_norms.max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_stream_at_every_step(tmp_path):
     check(
         tmp_path,
@@ -152,6 +154,7 @@ def test_a_loader_at_every_step(tmp_path, make):
     assert history.losses[0] != history.losses[4]
 
 
+@pytest.mark.slow
 def test_a_loader_with_workers(tmp_path):
     def make():
         data = TensorDataset(*map(torch.from_numpy, sums(15)))
@@ -225,6 +228,7 @@ def test_every_scheduler(tmp_path, name, every):
     assert len({each.learning_rate for each in history.records}) > 1
 
 
+@pytest.mark.slow
 def test_early_stopping_with_resume_at_every_step(tmp_path):
     def too_fast():
         return lambda parameters: torch.optim.SGD(parameters, 3.0)

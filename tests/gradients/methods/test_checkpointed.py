@@ -47,8 +47,9 @@ def assert_equal(found, wanted):
 
 @pytest.mark.every_cell
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("reduce", [None, "last", "mean"])
+@pytest.mark.parametrize(
+    ("kind", "reduce"), [*((kind, None) for kind in MODELS), ("LSTM", "last"), ("own", "mean")]
+)
 @settings(max_examples=4, deadline=None)
 @given(data=st.data())
 def test_it_is_bptt_bit_for_bit(kind, reduce, data):
@@ -66,13 +67,12 @@ def test_it_is_bptt_bit_for_bit(kind, reduce, data):
 @pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*CELLS, "own"])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_so_it_is_for_a_layer_alone_in_both_precisions(kind, threads, monkeypatch):
+def test_so_it_is_for_a_layer_alone_in_both_precisions(kind, monkeypatch):
     monkeypatch.setattr(shape, "SMALL", 0)
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     try:
-        for dtype in (torch.float32, torch.float64):
+        for threads, dtype in ((1, torch.float32), (2, torch.float64)):
+            torch.set_num_threads(threads)
             layer = make(kind, hidden=9).layer.to(dtype)
             x = torch.randn(11, 23, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
             lengths = torch.tensor([23, 1, 9, 0, 22, 23, 17, 16, 5, 12, 2])
@@ -244,6 +244,7 @@ def test_a_plan_keeps_its_budget(budget, cost, stretch):
     assert found.forward >= 2000
 
 
+@pytest.mark.slow
 def test_more_budget_is_never_slower():
     forward = [plan(5000, budget).forward for budget in range(2, 300)]
     assert all(a >= b for a, b in itertools.pairwise(forward))

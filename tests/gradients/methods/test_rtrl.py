@@ -178,6 +178,7 @@ def test_it_is_bptt_for_stacks(given, names):
     assert_same(found, wanted)
 
 
+@pytest.mark.slow
 def test_a_layer_or_a_stack_alone():
     for model in (make("GRU").layer, make("stack").layer):
         x = cases.random(3, 7, 3)
@@ -431,6 +432,7 @@ def test_a_run_that_stops_inside_a_batch_goes_on_bit_for_bit(tmp_path):
     assert same_tree(saved(tmp_path / "a")["carry"], saved(tmp_path / "b")["carry"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITHIN_UNITS)
 def test_units_that_do_not_meet_have_an_influence_of_their_own_alone(name):
     """N S P numbers: each parameter once for each state of its unit."""
@@ -460,6 +462,7 @@ def test_units_that_meet_have_an_influence_on_each_other():
             assert found[name].numel() == 3 * states[id(layer)] * parameter.numel()
 
 
+@pytest.mark.slow
 def test_time_grows_with_the_parameters_where_units_do_not_meet():
     def seconds(hidden):
         model = ll.SequenceModel(ll.IndRNN(2, hidden, seed=0), 1, reduce=None, seed=1)

@@ -232,6 +232,7 @@ def test_blocks_change_nothing_whatever_the_shapes(name, given):
         assert_same(found, right)
 
 
+@pytest.mark.every_cell("slow")
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("replicas", [None, 2])
 def test_for_one_step_it_is_exact(name, replicas):
@@ -255,6 +256,7 @@ def test_for_one_step_a_stack_is_exact(given, steps):
     assert_same(found, exact(model, x, target, entangled, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITHIN_UNITS)
 def test_it_is_rtrl_where_units_do_not_meet(name):
     model = model_of(CELLS[name])

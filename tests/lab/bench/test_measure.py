@@ -34,6 +34,7 @@ def wrong(tensor):
     return prepare_wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tensor", ["output", "weight_ih", "weight_hh", "bias"])
 def test_a_wrong_peer_is_refused_and_the_others_are_timed(problem, tensor):
     chosen = {**contenders(["torch.nn"]), "wrong": wrong(tensor)}
@@ -64,6 +65,7 @@ def test_who_is_not_for_a_row_is_not_named_and_who_fails_is_with_the_reason(prob
     assert result.skipped == {"b": "it is not installed"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pass_name", PASSES)
 def test_a_row_has_times_ratios_and_shares(problem, pass_name):
     result = measure(problem, pass_name, 1, contenders(["torch.nn"]), EFFORT)

@@ -33,6 +33,7 @@ def henon(steps):
     return torch.tensor(found, dtype=torch.float64)
 
 
+@pytest.mark.slow
 def test_henon_s_map():
     """0.419 and -1.623; dimension 1.258: J. C. Sprott, Chaos and time-series analysis, 2003."""
     found = lyapunov_of(henon(12_000), discard=1000)

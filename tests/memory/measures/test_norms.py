@@ -130,7 +130,8 @@ def test_vectors_of_a_small_state_are_exact():
     assert_relative(found.frobenius.mean[:3].exp(), exact.frobenius.mean[:3].exp())
 
 
-@pytest.mark.parametrize("steps", [1500, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [1500, pytest.param(10_000, marks=pytest.mark.long)])
 def test_thousands_of_lags_neither_overflow_nor_underflow(steps):
     """J = W = scale times a rotation: log of the norm is k log scale.
 
@@ -173,6 +174,7 @@ def test_a_dead_layer_has_minus_infinity():
     assert found.smallest.mean.tolist() == [0.0] + [-math.inf] * 4
 
 
+@pytest.mark.slow
 def test_a_linear_network_is_the_powers_of_its_matrix():
     """||W^k|| to 1e-10, for lags to 1000."""
     layer = ll.Elman(2, 12, activation="identity", seed=0, dtype=torch.float64)
@@ -251,6 +253,7 @@ def test_chains_a_few_at_a_time_and_steps_in_blocks(monkeypatch):
     torch.testing.assert_close(parts.smallest.values, whole.smallest.values, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_auto_takes_vectors_for_large_states_only():
     x = random(2, 300, 2)
     assert jacobian_norms(made("GRU"), x).exact

@@ -208,6 +208,7 @@ def test_no_report_makes_no_page():
         html.page({})
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_the_same_within_its_own_page(reports):
     shown = reports["Elman"]._repr_html_()
     assert shown.strip().startswith('<div class="longlag">')
@@ -270,6 +271,7 @@ def test_it_is_light_or_dark_as_the_reader_has_it(browser, pages, tmp_path):
         assert brightness(each["ink"]) > 0.5, each
 
 
+@pytest.mark.slow
 def test_it_prints(browser, pages, tmp_path):
     page, printed = tmp_path / "page.html", tmp_path / "page.pdf"
     page.write_text(pages["Elman"], encoding="utf-8")

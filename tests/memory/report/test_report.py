@@ -144,6 +144,7 @@ def test_without_an_error_of_the_loss_there_is_a_random_one(why):
     assert not report.to_dict()["error_of_loss"]
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*CELLS, "own", "stack"])
 def test_every_cell_has_its_report(kind):
@@ -160,6 +161,7 @@ def test_every_cell_has_its_report(kind):
             assert plots.draw(report, name).axes[0].has_data() or name == "unrolled"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
 def test_modules_of_torch_are_read_as_those_of_longlag(kind):
     module = kind(2, 4, num_layers=2, batch_first=True, dropout=0.5, **DOUBLE)

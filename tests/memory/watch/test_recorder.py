@@ -221,6 +221,7 @@ def test_modules_of_all_kinds():
     assert record.horizon == {"layer": flow.horizon()}
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_give_no_error():
     x, target = data()
     for model in (Net(), Net(bidirectional=True), ll.SequenceModel(ll.GRU(C, H, seed=0), 1)):

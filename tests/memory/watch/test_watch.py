@@ -368,6 +368,7 @@ def trained(watching):
     return [*found, *model.parameters(), torch.get_rng_state()], model
 
 
+@pytest.mark.slow
 def test_nothing_of_the_numbers_changes():
     without, _ = trained(False)
     looked_into, model = trained(True)
@@ -436,6 +437,7 @@ def test_other_precisions_and_autocast():
     assert layer.weight_ih.dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_transformed_and_traced_passes_leave_nothing():
     layer, x = ll.Elman(C, H, seed=0), torch.ones(N, T, C)
     watched = ll.watch(layer)

@@ -97,6 +97,7 @@ def assert_equal(ours, theirs):
 # Any size
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", SIZED.values(), ids=SIZED)
 @settings(
@@ -205,6 +206,7 @@ def test_how_many_steps_are_collected_makes_no_difference(cell, front, scheduled
         cases.assert_same(run(problem), whole)
 
 
+@pytest.mark.slow
 def test_a_thousand_rows_are_more_than_one_product_takes():
     problem = problem_of(ll.cells.GRU(), (300,), steps=5, hidden=9)
     cases.assert_same(run(problem), run(problem, "reference"))

@@ -156,6 +156,7 @@ DOUBLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DOUBLE)
 def test_float64_is_within_its_stated_error(name):
     function, largest, bound = DOUBLE[name]

@@ -55,6 +55,7 @@ SIZES = {
 checked = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 
+@pytest.mark.slow
 @checked
 @given(**SIZES)
 def test_the_drive_is_the_input_product(double, hidden, rows, width, vectors):

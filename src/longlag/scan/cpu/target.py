@@ -26,6 +26,9 @@ if hasattr(os, "register_at_fork"):  # a process forked while another thread com
 _FORMAT = 3
 """Goes up when the same IR must be compiled anew."""
 
+SPEED = 3
+"""LLVM's level of optimisation in making machine code; 0 takes an eighth of the time."""
+
 
 @dataclass(frozen=True)
 class Host:
@@ -70,12 +73,13 @@ def host() -> Host:
 
 
 @cache
-def _machine() -> Any:
+def _machine(speed: int) -> Any:
     this = host()
     target = llvm.Target.from_triple(llvm.get_process_triple())
     return target.create_target_machine(
-        cpu=this.cpu, features=this.features, opt=3, reloc="pic", codemodel="jitdefault", jit=True
-    )
+        cpu=this.cpu, features=this.features, opt=speed, reloc="pic", codemodel="jitdefault",
+        jit=True,
+    )  # fmt: skip
 
 
 _ENGINES: dict[str, Any] = {}
@@ -114,7 +118,7 @@ def addresses_of(text: str, names: Sequence[str]) -> dict[str, int]:
 
 
 def _compile(text: str) -> bytes:
-    machine = _machine()
+    machine = _machine(SPEED)
     module = llvm.parse_assembly(text)
     module.triple = llvm.get_process_triple()
     module.data_layout = str(machine.target_data)
@@ -159,7 +163,7 @@ def _engine_machine() -> Any:
 def _key(text: str) -> str:
     """The name of an entry: all that the object code depends on."""
     this, versions = host(), (llvmlite.__version__, llvm.llvm_version_info)
-    parts = (_FORMAT, *versions, llvm.get_process_triple(), this.cpu, this.features, text)
+    parts = (_FORMAT, SPEED, *versions, llvm.get_process_triple(), this.cpu, this.features, text)
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
 
 
