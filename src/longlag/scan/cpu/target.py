@@ -73,11 +73,11 @@ def host() -> Host:
 
 
 @cache
-def _machine(speed: int) -> Any:
+def _machine() -> Any:
     this = host()
     target = llvm.Target.from_triple(llvm.get_process_triple())
     return target.create_target_machine(
-        cpu=this.cpu, features=this.features, opt=speed, reloc="pic", codemodel="jitdefault",
+        cpu=this.cpu, features=this.features, opt=SPEED, reloc="pic", codemodel="jitdefault",
         jit=True,
     )  # fmt: skip
 
@@ -118,7 +118,7 @@ def addresses_of(text: str, names: Sequence[str]) -> dict[str, int]:
 
 
 def _compile(text: str) -> bytes:
-    machine = _machine(SPEED)
+    machine = _machine()
     module = llvm.parse_assembly(text)
     module.triple = llvm.get_process_triple()
     module.data_layout = str(machine.target_data)
