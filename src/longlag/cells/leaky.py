@@ -49,8 +49,8 @@ class Leaky(Cell):
 
     def __post_init__(self) -> None:
         activation(self.activation)
-        given = self.leak
-        leak = float(given) if isinstance(given, (int, float)) else tuple(map(float, given))
+        value = self.leak
+        leak = float(value) if isinstance(value, (int, float)) else tuple(map(float, value))
         object.__setattr__(self, "leak", leak)
         for value in leak if isinstance(leak, tuple) else (leak,):
             if not 0 < value <= 1 or (self.train_leak and value == 1):

@@ -104,7 +104,8 @@ def run(options: Options) -> None:
             shown = [r for r in results if (r.threads, r.pass_name) == (work.threads, pass_name)]
             console.print(table(shown))
     done = document.document(results, peaks, typed("bench", options), options.quick)
-    for reason in sorted({f"{n}: {why}" for each in results for n, why in each.skipped.items()}):
+    reasons = {f"{n}: {why}" for result in results for n, why in result.skipped.items()}
+    for reason in sorted(reasons):
         console.print(f"not measured everywhere: {reason}", highlight=False, markup=False)
     if "json" in files:
         atomic_write_text(files["json"], document.as_json(done))
@@ -114,7 +115,7 @@ def run(options: Options) -> None:
         from longlag.lab.bench.figure import write_figure
 
         write_figure(files["figure"], results)
-    differing = [f"{each.row.name} ({name})" for each in results for name in each.differs]
+    differing = [f"{result.row.name} ({name})" for result in results for name in result.differs]
     if differing:
         console.print(f"[bold red]differs from the reference:[/] {', '.join(differing)}")
         raise SystemExit(1)
@@ -185,17 +186,17 @@ def _works(options: Options) -> "list[Work]":
     return [Work(rows, passes or PASSES, count, peers, effort) for count in counts]
 
 
-def _counts(given: str) -> list[int]:
-    words = [word.strip() for word in given.split(",")]
+def _counts(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
     if not all(word.isdigit() and int(word) > 0 for word in words):
         raise UsageError(
-            f"--threads: got {given!r}, expected whole numbers, 1 or more, with commas between them"
+            f"--threads: got {text!r}, expected whole numbers, 1 or more, with commas between them"
         )
     cores = os.cpu_count() or 1
     counts = [int(word) for word in dict.fromkeys(words)]
     fitting = [count for count in counts if count <= cores]
     if not fitting:
-        raise UsageError(f"--threads: got {given!r}, but this machine has {cores} core(s)")
+        raise UsageError(f"--threads: got {text!r}, but this machine has {cores} core(s)")
     return fitting
 
 

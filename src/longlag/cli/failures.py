@@ -70,7 +70,7 @@ def _is(name: str, error: BaseException) -> bool:
 
 
 def _interrupted(error: BaseException, argv: Sequence[str]) -> tuple[int, str]:
-    given = any(word.split("=")[0] == "--checkpoint" for word in argv)
+    saving = any(word.split("=")[0] == "--checkpoint" for word in argv)
     again = "The same command goes on from there: longlag " + shlex.join(argv)
     if _is("TrainingInterrupted", error):
         training: Any = error
@@ -84,7 +84,7 @@ def _interrupted(error: BaseException, argv: Sequence[str]) -> tuple[int, str]:
         status = error.code
     else:
         status = getattr(error, "status", 130)
-    kept = f"What the checkpoint holds stays. {again}" if given else "Nothing was written."
+    kept = f"What the checkpoint holds stays. {again}" if saving else "Nothing was written."
     if argv[:1] == ["reproduce"] and any(word.split("=")[0] == "--folder" for word in argv):
         kept = "The rows that are done are in the folder; with --resume the others follow."
     return status, f"longlag: interrupted. {kept}"

@@ -61,7 +61,7 @@ def _check_output(
         )
     if not os.access(target.parent, os.W_OK):
         raise UsageError(f"{flag} {path}: the folder {target.parent} cannot be written to")
-    if any(each is not None and target.resolve() == Path(each).resolve() for each in inputs):
+    if any(other is not None and target.resolve() == Path(other).resolve() for other in inputs):
         raise UsageError(f"{flag} {path}: the command uses this file already; give another name")
     if target.exists() and not overwrite:
         raise UsageError(

@@ -161,13 +161,13 @@ class Declared:
 def declared(options: Any, prefix: str = "") -> Iterator[Declared]:
     """All options of a dataclass, those of dataclasses within it with a dot in the key."""
     hints = get_type_hints(options)
-    for each in fields(options):
-        kind = hints[each.name]
+    for own in fields(options):
+        kind = hints[own.name]
         if is_dataclass(kind):
-            yield from declared(kind, f"{prefix}{each.name}.")
+            yield from declared(kind, f"{prefix}{own.name}.")
         else:
-            assert each.default is not MISSING
-            yield Declared(f"{prefix}{each.name}", kind, each.default, **each.metadata)
+            assert own.default is not MISSING
+            yield Declared(f"{prefix}{own.name}", kind, own.default, **own.metadata)
 
 
 def build(options: Any, values: Any, prefix: str = "") -> Any:

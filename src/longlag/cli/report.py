@@ -72,9 +72,9 @@ def run(options: Options) -> None:
     """
     assert options.model is not None
     assert options.data is not None
-    given = (options.model, options.beside, options.data)
-    files = check_outputs(options, {"output": PAGES, "json": (".json",)}, given)
-    paths = [Path(each) for each in (options.model, options.beside) if each is not None]
+    inputs = (options.model, options.beside, options.data)
+    files = check_outputs(options, {"output": PAGES, "json": (".json",)}, inputs)
+    paths = [Path(file) for file in (options.model, options.beside) if file is not None]
     for flag, path in zip(("MODEL", "--beside"), paths, strict=False):
         if not path.is_file():
             raise UsageError(f"{flag} {path}: there is no such file")

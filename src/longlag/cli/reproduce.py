@@ -162,18 +162,18 @@ def _remarks(
     experiment: "Experiment", outcomes: "dict[str, Outcome]"
 ) -> "Sequence[tuple[str, str]]":
     """What differs from the paper, and what was noted, by row."""
-    found = []
+    remarks = []
     for row in experiment.rows:
         if row.name not in outcomes:
             continue
         if row.differs:
-            found.append((row.name, row.differs))
+            remarks.append((row.name, row.differs))
         notes = outcomes[row.name].notes
         for wrong in notes.get("wrong by length", []):
             if wrong:
                 text = ", ".join(f"{n} at {length}" for length, n in wrong.items())
-                found.append((row.name, f"wrong of {notes['tested on']:,} by length: {text}"))
-    return found
+                remarks.append((row.name, f"wrong of {notes['tested on']:,} by length: {text}"))
+    return remarks
 
 
 def _list(name: str | None) -> None:
@@ -198,7 +198,7 @@ def _experiment(name: str | None) -> "Experiment":
 
 
 def _rows(experiment: "Experiment", names: str | None, effort: "Effort") -> "list[Row]":
-    wanted = None if names is None else [each.strip() for each in names.split(";") if each.strip()]
+    wanted = None if names is None else [word.strip() for word in names.split(";") if word.strip()]
     rows = [
         row
         for row in experiment.rows

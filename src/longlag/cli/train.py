@@ -195,7 +195,7 @@ def run(options: Options) -> None:
 
 def _settings(options: Options) -> Settings:
     """What can be known of the options before anything is read."""
-    settings = Settings(**{each.name: getattr(options, each.name) for each in fields(Settings)})
+    settings = Settings(**{own.name: getattr(options, own.name) for own in fields(Settings)})
     if options.report is not None and options.bidirectional and options.layers > 1:
         raise UsageError(
             "--report: of several layers that read in both directions no layer above the first has "
@@ -207,16 +207,16 @@ def _settings(options: Options) -> Settings:
 def _columns(options: Options) -> "Columns | None":
     from longlag.data import Columns
 
-    given = options.columns
+    names = options.columns
     for flag, file in (("DATA", options.data), ("--validation_data", options.validation_data)):
         table = file is None or file.lower().endswith((".csv", ".parquet"))
-        if not table and given != ColumnNames():
+        if not table and names != ColumnNames():
             raise UsageError(f"--columns: {flag} {file} has no columns; leave these options out")
-    target = names_in(given.target)
+    target = names_in(names.target)
     return Columns(
-        series=given.series,
-        time=given.time,
-        features=names_in(given.features),
+        series=names.series,
+        time=names.time,
+        features=names_in(names.features),
         target=target[0] if target is not None and len(target) == 1 else target,
     )
 

@@ -20,28 +20,28 @@ def positions(names: Sequence[str], present: Sequence[str]) -> list[int]:
 
 
 def order_features(
-    trained: Sequence[str] | None, given: Sequence[str] | None, expected: int, count: int
+    trained: Sequence[str] | None, present: Sequence[str] | None, expected: int, count: int
 ) -> list[int]:
     """Where each of the features of the training is among those given.
 
     Raises:
         DataError: a feature is missing, or there is one too many.
     """
-    if trained is not None and given is not None:
-        missing = [name for name in trained if name not in given]
+    if trained is not None and present is not None:
+        missing = [name for name in trained if name not in present]
         if missing:
             others = f" ({len(missing)} are missing: {listing(missing)})" if missing[1:] else ""
             raise DataError(
                 f"the feature {missing[0]!r} of the training data is missing{others}; the "
                 f"features are {listing(given)}{near_match(missing[0], given)}"
             )
-        extra = [name for name in given if name not in trained]
+        extra = [name for name in present if name not in trained]
         if extra:
             raise DataError(
                 f"{len(given)} features, expected {expected}: {listing(extra)} were not in the "
                 f"training data; read the file with columns=preparation.columns"
             )
-        return [list(given).index(name) for name in trained]
+        return [list(present).index(name) for name in trained]
     if count != expected:
         raise DataError(
             f"{count} features, expected {expected} as in the training data"
@@ -50,13 +50,13 @@ def order_features(
     return list(range(count))
 
 
-def order_targets(trained: Sequence[str], given: Sequence[str], count: int) -> list[int]:
+def order_targets(trained: Sequence[str], present: Sequence[str], count: int) -> list[int]:
     """Where each target of the training is among the columns given."""
     if count != len(trained):
         raise DataError(
             f"the target has {count} columns, expected {len(trained)} as in the training data: "
             f"{listing(trained)}"
         )
-    if len(given) == count and set(given) == set(trained):
-        return [list(given).index(name) for name in trained]
+    if len(present) == count and set(present) == set(trained):
+        return [list(present).index(name) for name in trained]
     return list(range(count))

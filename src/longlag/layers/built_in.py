@@ -25,12 +25,12 @@ def _layer(cell: type[Cell]) -> type[Recurrent]:
     own: tuple[Field[Any], ...] = fields(cell)  # type: ignore[arg-type]
 
     def __init__(self: Any, input_size: int, hidden_size: int, **options: Any) -> None:
-        given = {field.name: options.pop(field.name) for field in own if field.name in options}
+        arguments = {field.name: options.pop(field.name) for field in own if field.name in options}
         for field in own:
-            if "as_option" in field.metadata and given.get(field.name) is None:
-                given[field.name] = options.get(field.metadata["as_option"], field.default)
+            if "as_option" in field.metadata and arguments.get(field.name) is None:
+                arguments[field.name] = options.get(field.metadata["as_option"], field.default)
         plain = super(layer, self)
-        plain.__init__(cell(**given), input_size, hidden_size, **options)  # type: ignore[call-arg]
+        plain.__init__(cell(**arguments), input_size, hidden_size, **options)  # type: ignore[call-arg]
 
     name = cell.__name__
     parameters = [*_parameters(own)]
@@ -46,7 +46,7 @@ def _layer(cell: type[Cell]) -> type[Recurrent]:
 def _parameters(own: tuple[Field[Any], ...]) -> Iterator[Parameter]:
     """The sizes, the fields of the cell, and the options of every layer."""
     this, _, *sizes_and_options = inspect.signature(Recurrent.__init__).parameters.values()
-    sizes = [each for each in sizes_and_options if each.kind is not Parameter.KEYWORD_ONLY]
+    sizes = [size for size in sizes_and_options if size.kind is not Parameter.KEYWORD_ONLY]
     yield this
     yield from sizes
     for field in own:

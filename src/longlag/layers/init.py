@@ -221,15 +221,15 @@ class SpectralRadius(Initializer):
 
     def scale_(self, block: Tensor) -> None:
         """Scale a block to the radius, in place."""
-        found = spectral_radius(block)
+        radius = spectral_radius(block)
         if block.numel() == 0:
             return
-        if found == 0.0:
+        if radius == 0.0:
             raise ValueError(
                 f"SpectralRadius: the matrix drawn by {self.base} has radius 0 and cannot be "
                 f"scaled to {self.radius}; use another base"
             )
-        block.mul_(self.radius / found)
+        block.mul_(self.radius / radius)
 
 
 @dataclass(frozen=True)
@@ -322,13 +322,13 @@ _BY_NAME: Mapping[str, Initializer] = {
 }
 
 
-def initializer(argument: str, given: "str | Initializer") -> Initializer:
+def initializer(argument: str, wanted: "str | Initializer") -> Initializer:
     """The initializer that ``argument`` names: an object as it is, or by its name."""
-    if isinstance(given, Initializer):
-        return given
-    if given not in _BY_NAME:
+    if isinstance(wanted, Initializer):
+        return wanted
+    if wanted not in _BY_NAME:
         known = ", ".join(repr(name) for name in _BY_NAME)
         raise ValueError(
-            f"{argument}: got {given!r}, expected one of {known} or an object of longlag.init"
+            f"{argument}: got {wanted!r}, expected one of {known} or an object of longlag.init"
         )
-    return _BY_NAME[given]
+    return _BY_NAME[wanted]

@@ -246,17 +246,17 @@ class Recurrent(RecurrentModule):
         """Names of the unit parameters that are recurrent weights of diagonal gates."""
         return [name for name in self.recurrence.units if name.startswith("diagonal.")]
 
-    def _check_chrono(self, given: Any, bias: bool) -> None:
+    def _check_chrono(self, bias_init: Any, bias: bool) -> None:
         name = type(self.cell).__name__
-        if not isinstance(given, Chrono):
-            raise TypeError(f"bias_init: got {given!r}, expected None or longlag.init.Chrono(...)")
+        if not isinstance(bias_init, Chrono):
+            raise TypeError(f"bias_init: got {bias_init!r}, expected None or init.Chrono(...)")
         if not self.cell.keeping_gates:
             raise ValueError(
                 f"bias_init: {name} declares no keeping_gates, whose biases Chrono sets; use it "
                 "with LSTM or GRU"
             )
         if not bias:
-            raise ValueError(f"bias_init: got {given} with bias=False, expected bias=True")
+            raise ValueError(f"bias_init: got {bias_init} with bias=False, expected bias=True")
 
     def _register_unit(self, name: str, declared: UnitParameter, parameter: Any) -> None:
         stored = f"{name}_raw" if self._is_raw(name) else name

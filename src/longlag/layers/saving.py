@@ -120,31 +120,32 @@ class _Builder:
         self.cells = cells
 
     def __call__(self, config: Mapping[str, Any]) -> nn.Module:
-        given = dict(config)
-        kind = given.pop("type")
+        arguments = dict(config)
+        kind = arguments.pop("type")
         if kind == "SequenceModel":
-            if "readout" in given:  # version 0.1 wrote the arguments of a linear one
-                given["readout"] = self.readout(given["readout"])
-            return SequenceModel(self.layer(given.pop("layer")), **given)
+            if "readout" in arguments:  # version 0.1 wrote the arguments of a linear one
+                arguments["readout"] = self.readout(arguments["readout"])
+            return SequenceModel(self.layer(arguments.pop("layer")), **arguments)
         return self.layer(config)
 
     def readout(self, config: Mapping[str, Any]) -> ReadoutModule:
-        given = dict(config)
-        kind = given.pop("type")
+        arguments = dict(config)
+        kind = arguments.pop("type")
         if kind not in _READOUTS:
             raise ValueError(f"it names the readout {kind!r}; known: {', '.join(_READOUTS)}")
-        return _READOUTS[kind](**given)
+        return _READOUTS[kind](**arguments)
 
     def layer(self, config: Mapping[str, Any]) -> RecurrentModule:
-        given = dict(config)
-        kind = given.pop("type")
+        arguments = dict(config)
+        kind = arguments.pop("type")
         if kind == "Stack":
-            layers = [self.layer(part) for part in given.pop("layers")]
-            return Stack(*layers, **given)
+            layers = [self.layer(part) for part in arguments.pop("layers")]
+            return Stack(*layers, **arguments)
         if kind == "Bidirectional":
-            return Bidirectional(*(self.layer(given.pop(n)) for n in ("layer", "backward_layer")))
+            both = (self.layer(arguments.pop(n)) for n in ("layer", "backward_layer"))
+            return Bidirectional(*both)
         if kind == "Recurrent":
-            return Recurrent(cell_data.build(given.pop("cell"), self.cells), **given)
+            return Recurrent(cell_data.build(arguments.pop("cell"), self.cells), **arguments)
         if kind not in LAYERS:
             raise ValueError(f"it names the layer {kind!r}; known: {', '.join(LAYERS)}")
-        return LAYERS[kind](**given)
+        return LAYERS[kind](**arguments)

@@ -111,7 +111,7 @@ class _Writer:
     def _activations(self) -> dict[Expression, tuple[Gate, sympy.Symbol]]:
         """The one function that is applied to a gate's pre-activation: it is the gate itself."""
         equations = self.recurrence.equations.values()
-        found = {}
+        activations = {}
         for gate in self.recurrence.gates:
             applied = {
                 atom
@@ -124,8 +124,8 @@ class _Writer:
             }
             if len(applied) == 1 and not applied & set(equations):
                 named = _with_affine(applied.pop(), equations)
-                found[named] = (gate, real_symbol(f"gate.{gate.name}"))
-        return found
+                activations[named] = (gate, real_symbol(f"gate.{gate.name}"))
+        return activations
 
     def _write(
         self,
@@ -153,9 +153,9 @@ class _Writer:
         """What tells a matrix from the others of its gate: its delay, its source, else primes."""
         if gate.matrices == (dense,) and dense.delay == 1:
             return ""
-        several = len({each.source for each in gate.matrices}) > 1
+        several = len({other.source for other in gate.matrices}) > 1
         source = self._word(dense.source or "") if several else ""
-        delayed = any(each.delay > 1 for each in gate.matrices)
+        delayed = any(other.delay > 1 for other in gate.matrices)
         label = ", ".join([source] * several + [str(dense.delay)] * delayed)
         alike = [e for e in gate.matrices if (e.source, e.delay) == (dense.source, dense.delay)]
         primes = r"\prime" * alike.index(dense)

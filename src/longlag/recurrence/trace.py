@@ -73,7 +73,7 @@ class _Pre(_Namespace):
 
 def _unknown(what: str, word: str, name: object, known: Iterable[str]) -> NoReturn:
     known = tuple(known)
-    listed = ", ".join(repr(each) for each in known) or "none"
+    listed = ", ".join(repr(other) for other in known) or "none"
     raise DeclarationError(
         f"{what}, but no {word} {name!r} is declared (declared: {listed}){near_match(name, known)}"
     )
@@ -128,12 +128,12 @@ def _wiring(
     wiring: dict[str, Wiring] = {}
     for gate in gates:
         wire = declared.get(gate, Dense())
-        if isinstance(wire, tuple) and wire and all(isinstance(each, Dense) for each in wire):
-            several = tuple(resolved(gate, each) for each in wire)
-            for each in several:
-                if several.count(each) > 1:
+        if isinstance(wire, tuple) and wire and all(isinstance(dense, Dense) for dense in wire):
+            several = tuple(resolved(gate, dense) for dense in wire)
+            for dense in several:
+                if several.count(dense) > 1:
                     raise DeclarationError(
-                        f"{name}.wiring[{gate!r}] has {each!r} twice: two matrices that do the "
+                        f"{name}.wiring[{gate!r}] has {dense!r} twice: two matrices that do the "
                         "same; remove one, or give it another source, delay or pattern"
                     )
             wiring[gate] = several[0] if len(several) == 1 else several

@@ -160,7 +160,7 @@ class Recurrence:
         """Into how many equal groups patterns and unit parameters divide the units."""
         initial = [declared.initial for declared in self.unit_parameters.values()]
         groups = [wire.pattern for wire in self.wires if wire.pattern]
-        groups += [each.values for each in initial if isinstance(each, Groups)]
+        groups += [part.values for part in initial if isinstance(part, Groups)]
         return tuple(sorted(set(map(len, groups))))
 
     @cached_property

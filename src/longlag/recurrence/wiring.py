@@ -136,7 +136,7 @@ def _blocks(function: str, blocks: Any) -> int:
     return blocks
 
 
-def numbers_of_steps(argument: str, given: Any) -> tuple[int, ...]:
+def numbers_of_steps(argument: str, value: Any) -> tuple[int, ...]:
     """What a cell takes as delays or periods: different whole numbers, at least 1.
 
     Raises:
@@ -145,21 +145,21 @@ def numbers_of_steps(argument: str, given: Any) -> tuple[int, ...]:
     >>> numbers_of_steps("delays", [1, 10])
     (1, 10)
     """
-    steps = tuple(given) if isinstance(given, (tuple, list)) else ()
+    steps = tuple(value) if isinstance(value, (tuple, list)) else ()
     counts = steps and all(is_whole(step, 1) for step in steps)
     if not counts or len(set(steps)) < len(steps):
         raise ValueError(
-            f"{argument}: got {given!r}, expected different whole numbers of steps, each at least "
+            f"{argument}: got {value!r}, expected different whole numbers of steps, each at least "
             "1, such as (1, 10)"
         )
     return steps
 
 
-def _pattern(given: Any) -> Pattern | None:
+def _pattern(value: Any) -> Pattern | None:
     """A pattern as tuples of 0 and 1; None where every block is there."""
-    if given is None:
+    if value is None:
         return None
-    rows: Any = given if isinstance(given, (tuple, list)) else ()
+    rows: Any = value if isinstance(value, (tuple, list)) else ()
     wrong = "" if rows else "that is no tuple of rows"
     for number, row in enumerate(rows):
         if not isinstance(row, (tuple, list)) or len(row) != len(rows):
@@ -172,7 +172,7 @@ def _pattern(given: Any) -> Pattern | None:
         wrong = "no block is there; write Absent() for a gate that reads no past"
     if wrong:
         raise DeclarationError(
-            f"Dense: got pattern = {given!r}, expected None, or B rows of B numbers 0 or 1 with "
+            f"Dense: got pattern = {value!r}, expected None, or B rows of B numbers 0 or 1 with "
             f"at least one 1, as block_diagonal(B) makes them; {wrong}"
         )
     if all(map(all, rows)):

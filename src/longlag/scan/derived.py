@@ -211,12 +211,12 @@ class Derived(Backend):
             for error, state in zip(final, initial, strict=True)
         ]
         run_backward = _Backward(recurrence, drive, weights, run.states, schedule)
-        found = run_backward((d_output, *final), wanted.units)
-        matrix, d_drive = weights.input, found.x
+        sent = run_backward((d_output, *final), wanted.units)
+        matrix, d_drive = weights.input, sent.x
         if matrix is None:
-            return found
+            return sent
         assert d_drive is not None
-        return found._replace(
+        return sent._replace(
             x=times(d_drive, matrix) if wanted.x else None,
             input=outer(d_drive, x, drive.dim() == 4) if wanted.input else None,
             bias=d_drive.sum((0, -2)) if wanted.bias and weights.bias is not None else None,

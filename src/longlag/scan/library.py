@@ -79,12 +79,12 @@ def _scan_backward(
         Schedule(active, keep, mask, clock),
     )
     inputs = ScanInputs(_KNOWN[key], drive, weights, schedule=schedule)
-    found = choose(backend, drive, plain=False).backward(
+    gradients = choose(backend, drive, plain=False).backward(
         inputs, Run(trajectory, []), (d_output, *d_final), Wanted()
     )
-    assert found.x is not None
-    middle = [] if found.recurrent is None else [found.recurrent]
-    results = [found.x, *middle, *found.initial, *found.units]
+    assert gradients.x is not None
+    middle = [] if gradients.recurrent is None else [gradients.recurrent]
+    results = [gradients.x, *middle, *gradients.initial, *gradients.units]
     # An operator may not give out one tensor twice, nor one that it was given.
     return [result.clone(memory_format=torch.contiguous_format) for result in results]
 
@@ -93,8 +93,8 @@ def _scan_backward(
 def _(key, backend, drive, recurrent, entries, units, trajectory, *rest):
     middle = [] if recurrent is None else [recurrent]
     initial = first_states(lower(_KNOWN[key]), trajectory)
-    given = [drive, *middle, *initial, *units]
-    return [tensor.new_empty(tensor.shape) for tensor in given]
+    like = [drive, *middle, *initial, *units]
+    return [tensor.new_empty(tensor.shape) for tensor in like]
 
 
 def _setup_context(ctx, inputs, output) -> None:
@@ -107,23 +107,23 @@ def _setup_context(ctx, inputs, output) -> None:
 def _backward(ctx, gradients):
     drive, recurrent, active, keep, mask, clock, *rest = ctx.saved_tensors
     states, count = ctx.counts
-    units, given = rest[:count], rest[count:]
+    units, results = rest[:count], rest[count:]
     lowered = lower(_KNOWN[ctx.key])
     stored = len(lowered.stored)
     gradients = [
         torch.zeros_like(path) if gradient is None else gradient
-        for gradient, path in zip(gradients, given, strict=True)
+        for gradient, path in zip(gradients, results, strict=True)
     ]
-    trajectory = given[:stored]
+    trajectory = results[:stored]
     # Of what is stored, only the steps of the output have been given out.
     d_output, d_final = output_of(lowered, gradients).clone(), gradients[stored:]
-    found = _scan_backward(
+    sent = _scan_backward(
         ctx.key, ctx.backend, drive, recurrent, ctx.entries, units, trajectory, active, keep, mask,
         clock, d_output, d_final,
     )  # fmt: skip
-    d_drive, *found = found
-    d_recurrent = found.pop(0) if recurrent is not None else None
-    d_initial, d_units = list(found[:states]), list(found[states:])
+    d_drive, *sent = sent
+    d_recurrent = sent.pop(0) if recurrent is not None else None
+    d_initial, d_units = list(sent[:states]), list(sent[states:])
     return None, None, d_drive, d_recurrent, None, d_initial, d_units, *[None] * 4
 
 
@@ -139,13 +139,13 @@ def compiled_scan(
     schedule: Schedule,
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a recurrence over time inside a graph; results as in :func:`node.run`."""
-    given = _scan(
+    results = _scan(
         recurrence.key, backend, drive, weights.recurrent,
         "" if weights.entries is None else weights.entries.key, list(initial), list(weights.units),
         schedule.active, schedule.keep, schedule.mask, schedule.clock,
     )  # fmt: skip
     lowered = lower(recurrence)
-    result = output_of(lowered, given)
+    result = output_of(lowered, results)
     if schedule.active is not None:
         result = result.masked_fill(~schedule.active, 0.0)
-    return result, given[len(lowered.stored) :]
+    return result, results[len(lowered.stored) :]

@@ -123,8 +123,8 @@ class _ScanNode(torch.autograd.Function):
         if d_x is not None and not ctx.time_first:
             d_x = to_batch_first(d_x)
         of_units = done.units or [None] * units
-        found = (d_x, done.input, done.bias, done.recurrent, *begin, *of_units)
-        pairs = zip(found, wanted, strict=True)
+        results = (d_x, done.input, done.bias, done.recurrent, *begin, *of_units)
+        pairs = zip(results, wanted, strict=True)
         return *[None] * 6, *(gradient if want else None for gradient, want in pairs)
 
 

@@ -73,10 +73,10 @@ class Pieces:
             return None
         if self._next == len(self._sums):
             self._sums.append(Sums())
-        found = self._sums[self._next]
+        following = self._sums[self._next]
         self._next += 1
-        found.closes = self._closes
-        return found
+        following.closes = self._closes
+        return following
 
 
 class _Here(threading.local):

@@ -93,10 +93,10 @@ class Reference(Backend):
             create_graph=again,
             materialize_grads=True,
         )
-        each = iter(by)
-        found: list[Any] = [
-            next(each) if tensor is not None and tensor.requires_grad else None for tensor in asked
+        left = iter(by)
+        results: list[Any] = [
+            next(left) if tensor is not None and tensor.requires_grad else None for tensor in asked
         ]
         states = len(initial)
-        d_x, d_matrix, d_bias, d_recurrent, *rest = found
+        d_x, d_matrix, d_bias, d_recurrent, *rest = results
         return Gradients(d_x, d_matrix, d_bias, d_recurrent, rest[:states], rest[states:])

@@ -186,11 +186,11 @@ class TorchStep:
 
 def torch_step(recurrence: Recurrence) -> TorchStep:
     """The recurrence ready for PyTorch: made at its first use, and kept with it."""
-    found = recurrence.__dict__.get("_torch_step")
-    if found is None:
-        found = TorchStep(recurrence)
-        recurrence.__dict__["_torch_step"] = found
-    return found
+    step = recurrence.__dict__.get("_torch_step")
+    if step is None:
+        step = TorchStep(recurrence)
+        recurrence.__dict__["_torch_step"] = step
+    return step
 
 
 def times(x: Tensor, matrix: Tensor) -> Tensor:

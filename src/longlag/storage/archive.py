@@ -109,10 +109,10 @@ def read_archive(path: Path, kind: str) -> tuple[Any, dict[str, Tensor]]:
     if _digest(data.replace(digest.encode(), _ZEROS.encode(), 1)) != digest:
         raise ArchiveError(path, "its bytes do not match its SHA-256: the file is damaged")
     if header.get("format") != _FORMAT:
-        found = header.get("format")
+        form = header.get("format")
         raise ArchiveError(
             path,
-            f"it has format {found!r}, and this longlag reads {_FORMAT}: a newer longlag wrote it",
+            f"it has format {form!r}, and this longlag reads {_FORMAT}: a newer longlag wrote it",
             fix="Update longlag.",
         )
     if header.get("kind") != kind:

@@ -81,7 +81,7 @@ class Scope:
     @cached_property
     def slopes(self) -> dict[str, Tensor]:
         """Of each trained unit parameter, d(value)/d(stored number): (R, H), or R x 1."""
-        found = {}
+        by_unit = {}
         for name in self.units:
             stored = cast(Tensor, dict(self.layer.named_parameters())[self.stored[name]])
             with torch.enable_grad():
@@ -89,18 +89,18 @@ class Scope:
                 value = self.layer.unit(name)
                 total = (value if stored.shape == value.shape else value[..., :1]).sum()
                 (slope,) = torch.autograd.grad(total, stored)
-            found[name] = slope.reshape(-1, slope.shape[-1])
-        return found
+            by_unit[name] = slope.reshape(-1, slope.shape[-1])
+        return by_unit
 
-    def gradient(self, name: str, found: Tensor) -> Tensor:
+    def gradient(self, name: str, rows: Tensor) -> Tensor:
         """From (R or 1, K, H, Z) to the shape of the parameter."""
         parameter = dict(self.layer.named_parameters())[name]
         if name == "weight_hh":
-            layer, matrix = self.layer, found.flatten(-3, -2)
+            layer, matrix = self.layer, rows.flatten(-3, -2)
             return stored_gradient(layer.recurrence, layer.entries, matrix).view(parameter.shape)
-        if found.numel() != parameter.numel():  # one number for all units
-            found = found.sum(-2)
-        return found.reshape(parameter.shape)
+        if rows.numel() != parameter.numel():  # one number for all units
+            rows = rows.sum(-2)
+        return rows.reshape(parameter.shape)
 
 
 @dataclass
@@ -155,12 +155,12 @@ class Propagation:
             errors[0] = d_output.reshape(steps, *rows, hidden)
         if d_final is not None:
             errors[1:] = [part.reshape(*rows, hidden).contiguous() for part in d_final.unbind(-2)]
-        found = run.send_back(errors, STATES_ONLY)
+        gradients = run.send_back(errors, STATES_ONLY)
         gates = len(scope.recurrence.gates)
         total = front.numel()
-        initial = torch.stack(found.initial, -2).view(total, count, states, hidden)
-        assert found.x is not None
-        return SentErrors(found.x.reshape(steps, total, count, gates, hidden), initial)
+        initial = torch.stack(gradients.initial, -2).view(total, count, states, hidden)
+        assert gradients.x is not None
+        return SentErrors(gradients.x.reshape(steps, total, count, gates, hidden), initial)
 
     def at_once(self, d_output: Tensor) -> Tensor:
         """The errors of the drive at the steps at which they arise, (T, F, G, H).
@@ -183,10 +183,10 @@ class Propagation:
         states = [torch.cat([apart(path[:-1]), apart(path[1:])]) for path in self.run.visited]
         error = apart(d_output.reshape(steps, *front, scope.hidden))
         wanted = STATES_ONLY._replace(initial=False)
-        found = self._over(apart, states).send_back([error, *[None] * len(states)], wanted)
-        assert found.x is not None
+        gradients = self._over(apart, states).send_back([error, *[None] * len(states)], wanted)
+        assert gradients.x is not None
         gates = (len(scope.recurrence.gates), scope.hidden)
-        own = together(found.x).reshape(steps, front.numel(), *gates)
+        own = together(gradients.x).reshape(steps, front.numel(), *gates)
         return own[..., : len(scope.layer.recurrence.gates), :]
 
     def _over(self, change: Callable[[Any], Any], states: list[Tensor]) -> LayerRun:
@@ -204,30 +204,30 @@ class Propagation:
             return own @ layer.weight_ih.detach()
         steps, replicas, middle = self.run.steps, layer.replicas, drive.shape[2:-2]
         own = own.view(steps, replicas, -1, own.shape[-1]).transpose(0, 1)
-        found = own.flatten(1, 2) @ layer.weight_ih.detach()
-        found = found.view(replicas, steps, -1, layer.input_size).transpose(0, 1)
-        return found.reshape(steps, drive.shape[1], *middle, layer.input_size)
+        sent = own.flatten(1, 2) @ layer.weight_ih.detach()
+        sent = sent.view(replicas, steps, -1, layer.input_size).transpose(0, 1)
+        return sent.reshape(steps, drive.shape[1], *middle, layer.input_size)
 
     def by_parameter(self, drive: Tensor) -> Influence:
         """What errors of the drive, (T, F, c, gates, H), make of each trained parameter."""
         scope, recurrence = self.scope, self.scope.layer.recurrence
-        names, found = [gate.name for gate in scope.recurrence.gates], Influence()
+        names, influence = [gate.name for gate in scope.recurrence.gates], Influence()
         own = drive[..., : len(recurrence.gates), :]
         if "weight_ih" in scope.trained:
-            found["weight_ih"] = self._outer(own, self.run.x)
+            influence["weight_ih"] = self._outer(own, self.run.x)
         if "bias" in scope.trained:
-            found["bias"] = own.sum(0).unsqueeze(-1)
+            influence["bias"] = own.sum(0).unsqueeze(-1)
         if scope.matrix:
-            found["weight_hh"] = self._matrix(drive)
+            influence["weight_hh"] = self._matrix(drive)
         by_name = {n: drive[..., names.index(f"open.{n}"), :] for n in scope.units}
         for name, errors in by_name.items():
             slope = scope.slopes[name]  # (R, H)
             slope = slope.repeat_interleave(len(errors[0]) // len(slope), 0).unsqueeze(1)
-            found[scope.stored[name]] = (errors.sum(0) * slope)[:, :, None, :, None]
+            influence[scope.stored[name]] = (errors.sum(0) * slope)[:, :, None, :, None]
         if scope.diagonal:
             parts = [drive[..., names.index(f"open.{n}"), :].sum(0) for n in scope.diagonal]
-            found["weight_hh_diagonal"] = torch.stack(parts, -2).unsqueeze(-1)
-        return found
+            influence["weight_hh_diagonal"] = torch.stack(parts, -2).unsqueeze(-1)
+        return influence
 
     def _outer(self, errors: Tensor, read: Tensor) -> Tensor:
         """Sum over steps of errors (T, F, c, K, H) times what was read (T, N, Z)."""
@@ -244,13 +244,13 @@ class Propagation:
             names.index(f"open.{gate.name}" if gate.split else gate.name)
             for gate in recurrence.dense_gates
         ]
-        groups, found, before = lower(recurrence).products, [], self.run.before()
+        groups, blocks, before = lower(recurrence).products, [], self.run.before()
         for product in groups:
             chosen = [numbers[gate] for gate in product.gates]
             whole = chosen == list(range(drive.shape[-2]))
             errors = drive if whole else drive[..., chosen, :]
-            found.append(self._outer(errors, before[product.source]))
+            blocks.append(self._outer(errors, before[product.source]))
         order = [wire for product in groups for wire in product.wires]
         if order == list(range(len(order))):
-            return found[0] if len(found) == 1 else torch.cat(found, -3)
-        return torch.cat(found, -3)[..., torch.tensor(order).argsort().tolist(), :, :]
+            return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -3)
+        return torch.cat(blocks, -3)[..., torch.tensor(order).argsort().tolist(), :, :]

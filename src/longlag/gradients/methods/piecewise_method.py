@@ -53,9 +53,9 @@ class PiecewiseMethod(ABC):
                 not a scalar; what else the method says.
         """
         inputs = Inputs(x, **options)
-        found = self._find(model, inputs, target, loss)
-        if found is not None:
-            return found[0]
+        result = self._find(model, inputs, target, loss)
+        if result is not None:
+            return result[0]
         named = trained(model)
         value = as_scalar(loss(inputs.output_of(model), target))
         if not value.requires_grad:
@@ -86,9 +86,9 @@ class PiecewiseMethod(ABC):
             TypeError, ValueError: as for :meth:`gradients`.
         """
         inputs = Inputs(x, **options)
-        found = self._find(model, inputs, target, loss)
-        if found is not None:
-            gradients, accumulated = found
+        result = self._find(model, inputs, target, loss)
+        if result is not None:
+            gradients, accumulated = result
             add_gradients(model, gradients, backward)
             return accumulated
         output = inputs.output_of(model)

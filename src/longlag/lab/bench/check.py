@@ -32,21 +32,21 @@ class Difference(NamedTuple):
         return self.value <= TOLERANCE
 
 
-def largest_difference(found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Difference:
+def largest_difference(result: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Difference:
     """Compare every tensor of a result with the reference.
 
     Args:
         found: output, and gradients by parameter unless only the output was computed.
         right: output and all gradients, float64.
     """
-    wanted = ("output",) if set(found) == {"output"} else tuple(right)
-    differences = [Difference(name, _distance(found.get(name), right[name])) for name in wanted]
-    return max(differences, key=lambda each: math.inf if math.isnan(each.value) else each.value)
+    wanted = ("output",) if set(result) == {"output"} else tuple(right)
+    differences = [Difference(name, _distance(result.get(name), right[name])) for name in wanted]
+    return max(differences, key=lambda d: math.inf if math.isnan(d.value) else d.value)
 
 
-def _distance(found: Tensor | None, right: Tensor) -> float:
+def _distance(result: Tensor | None, right: Tensor) -> float:
     """The largest difference, as a share of the largest number of what is right."""
-    if found is None or found.shape != right.shape:
+    if result is None or result.shape != right.shape:
         return math.inf
-    scale, distance = right.abs().max(), (found.double() - right).abs().max()
+    scale, distance = right.abs().max(), (result.double() - right).abs().max()
     return float(distance / scale if scale else distance)

@@ -43,23 +43,23 @@ def document(
         "versions": versions(_PACKAGES),
         "tolerance": TOLERANCE,
         "step_latency_seconds": LATENCY,
-        "peaks": [asdict(each) for each in peaks],
-        "results": [each.to_dict() for each in results],
+        "peaks": [asdict(result) for result in peaks],
+        "results": [result.to_dict() for result in results],
     }
 
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:
     """What is installed of some packages; None for one that is not."""
-    found: dict[str, str | None] = dict.fromkeys(packages)
-    for package in found:
+    by_package: dict[str, str | None] = dict.fromkeys(packages)
+    for package in by_package:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            by_package[package] = importlib.metadata.version(package)
+    return by_package
 
 
 def markdown(run: dict[str, Any]) -> str:
     """The results as tables for benchmarks/README.md, with machine and versions above them."""
-    results = [Result.from_dict(each) for each in run["results"]]
+    results = [Result.from_dict(record) for record in run["results"]]
     machine, versions = run["machine"], run["versions"]
     known = ", ".join(f"{name} {value}" for name, value in versions.items() if value)
     lines = [
@@ -70,13 +70,13 @@ def markdown(run: dict[str, Any]) -> str:
     ]
     if run["quick"]:
         lines += ["A quick run: it shows that all works, its times mean nothing.", ""]
-    for each in run["peaks"]:
+    for record in run["peaks"]:
         rates = ", ".join(
             f"{rate / 1e9:.0f} GB/s from {int(size) >> 10} KB"
-            for size, rate in each["bandwidth"].items()
+            for size, rate in record["bandwidth"].items()
         )
-        flops = "unknown" if each["flops"] is None else f"{each['flops'] / 1e9:.1f} GFLOP/s"
-        lines += [f"{each['threads']} thread(s): peak {flops}; one thread reads {rates}.", ""]
+        flops = "unknown" if record["flops"] is None else f"{record['flops'] / 1e9:.1f} GFLOP/s"
+        lines += [f"{record['threads']} thread(s): peak {flops}; one thread reads {rates}.", ""]
     groups: dict[tuple[str, int], list[Result]] = {}
     for result in results:
         groups.setdefault((result.pass_name, result.threads), []).append(result)
@@ -86,23 +86,24 @@ def markdown(run: dict[str, Any]) -> str:
 
 
 def _table(results: Sequence[Result]) -> list[str]:
-    peers = list(dict.fromkeys(name for each in results for name in each.timings if name != OURS))
-    peers += [n for each in results for n in each.differs if n != OURS and n not in peers]
+    timed = [name for result in results for name in result.timings]
+    timed += [name for result in results for name in result.differs]
+    peers = [name for name in dict.fromkeys(timed) if name != OURS]
     head = ["cell", "N, T, C, H", "longlag, ms", "of limit", "scan of peak", "MB", *peers]
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
-    for each in results:
-        ours = each.timings.get(OURS)
-        differs = {name: f"differs by {d.value:.1e}" for name, d in each.differs.items()}
+    for result in results:
+        ours = result.timings.get(OURS)
+        differs = {name: f"differs by {d.value:.1e}" for name, d in result.differs.items()}
         cells = [
-            each.row.cell,
-            each.row.sizes,
+            result.row.cell,
+            result.row.sizes,
             differs.get(OURS, "") if ours is None else milliseconds(ours),
-            percent(each.of_limit),
-            percent(each.scan_of_peak),
+            percent(result.of_limit),
+            percent(result.scan_of_peak),
             "" if ours is None else megabytes(ours),
         ]
         for name in peers:
-            timing = each.timings.get(name)
+            timing = result.timings.get(name)
             cells.append(
                 differs.get(name, "")
                 if timing is None

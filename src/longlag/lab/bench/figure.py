@@ -32,11 +32,11 @@ def draw(results: Sequence[Result]) -> Figure:
     axis; its colour says which peer that is. longlag's own Elman layer and padded batch are left
     out where there is another peer.
     """
-    shown = [each for each in results if each.peers]
-    passes = list(dict.fromkeys(each.pass_name for each in shown)) or [""]
-    threads = list(dict.fromkeys(each.threads for each in shown)) or [0]
+    shown = [result for result in results if result.peers]
+    passes = list(dict.fromkeys(result.pass_name for result in shown)) or [""]
+    threads = list(dict.fromkeys(result.threads for result in shown)) or [0]
     groups = {
-        (t, p): [each for each in shown if (each.threads, each.pass_name) == (t, p)]
+        (t, p): [result for result in shown if (result.threads, result.pass_name) == (t, p)]
         for t in threads
         for p in passes
     }
@@ -47,7 +47,7 @@ def draw(results: Sequence[Result]) -> Figure:
     for panel, group in zip(panels.flat, groups.values(), strict=True):
         if group:
             _bars(panel, group)
-    seen = {_best(each) for each in shown}
+    seen = {_best(result) for result in shown}
     handles = [Patch(color=colour, label=name) for name, colour in _COLOURS.items() if name in seen]
     if handles:
         figure.legend(
@@ -56,24 +56,24 @@ def draw(results: Sequence[Result]) -> Figure:
     return figure
 
 
-def _best(each: Result) -> str:
-    names = [name for name in each.peers if name not in _OURS]
-    return (names or list(each.peers))[0]
+def _best(result: Result) -> str:
+    names = [name for name in result.peers if name not in _OURS]
+    return (names or list(result.peers))[0]
 
 
 def _bars(panel: Any, group: Sequence[Result]) -> None:
-    best = [_best(each) for each in group]
-    ratios = [each.timings[name].ratio for each, name in zip(group, best, strict=True)]
+    best = [_best(result) for result in group]
+    ratios = [result.timings[name].ratio for result, name in zip(group, best, strict=True)]
     places = range(len(group))
-    medians = [each.median for each in ratios]
+    medians = [ratio.median for ratio in ratios]
     panel.barh(
         places,
-        [each - 1 for each in medians],
+        [median - 1 for median in medians],
         left=1,
         color=[_COLOURS.get(name, "0.5") for name in best],
         xerr=[
-            [each.median - each.low for each in ratios],
-            [each.high - each.median for each in ratios],
+            [ratio.median - ratio.low for ratio in ratios],
+            [ratio.high - ratio.median for ratio in ratios],
         ],
         error_kw={"linewidth": 1},
     )
@@ -81,14 +81,15 @@ def _bars(panel: Any, group: Sequence[Result]) -> None:
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.xaxis.set_major_formatter("{x:g}")
     panel.xaxis.set_minor_formatter(NullFormatter())
-    panel.set_xlim(0.8 * min(1, *(each.low for each in ratios)), 2.2 * max(2, *medians))
-    for place, each in zip(places, ratios, strict=True):
+    panel.set_xlim(0.8 * min(1, *(ratio.low for ratio in ratios)), 2.2 * max(2, *medians))
+    for place, ratio in zip(places, ratios, strict=True):
         panel.annotate(
-            f"{each.median:.3g}",
-            (max(each.high, 1), place), xytext=(4, 0), textcoords="offset points",
+            f"{ratio.median:.3g}",
+            (max(ratio.high, 1), place), xytext=(4, 0), textcoords="offset points",
             va="center", fontsize=8,
         )  # fmt: skip
-    panel.set_yticks(places, [f"{each.row.cell}  {each.row.sizes}" for each in group], fontsize=8)
+    names = [f"{result.row.cell}  {result.row.sizes}" for result in group]
+    panel.set_yticks(places, names, fontsize=8)
     panel.invert_yaxis()
     panel.axvline(1, color="0.3", linewidth=1)
     panel.set_xlabel("time of the fastest peer / time of longlag")

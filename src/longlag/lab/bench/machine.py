@@ -66,7 +66,7 @@ def _peak(threads: int) -> float:
     kernel = _kernel(_emit_fma())
     operations = 2.0 * _CHAINS * host().lanes(4)  # of one pass of the loop
     data = [np.full(_CHAINS * host().lanes(4) + 2, 0.5, dtype=np.float32) for _ in range(threads)]
-    calls = [functools.partial(kernel, each.ctypes.data, 1) for each in data]
+    calls = [functools.partial(kernel, block.ctypes.data, 1) for block in data]
     return operations * _best_rate(calls)
 
 

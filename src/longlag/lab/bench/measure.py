@@ -53,8 +53,8 @@ def measure(
         except Unavailable as reason:
             skipped[name] = str(reason)
             continue
-        found = contender.result(contender.call())
-        difference = largest_difference(found, contender.problem.reference)
+        result = contender.result(contender.call())
+        difference = largest_difference(result, contender.problem.reference)
         if difference.accepted:
             ready[name] = contender
         else:

@@ -36,7 +36,7 @@ def peak_bytes(call: Callable[[], object]) -> int | None:
 
 
 def _kilobytes(name: str) -> int:
-    found = re.search(rf"^{name}:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)
-    if found is None:
+    match = re.search(rf"^{name}:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+    if match is None:
         raise ValueError(f"{_STATUS} has no {name}")
-    return int(found[1])
+    return int(match[1])

@@ -36,12 +36,12 @@ class Work:
     effort: Effort
 
     @classmethod
-    def from_dict(cls, given: dict[str, Any]) -> "Work":
+    def from_dict(cls, record: dict[str, Any]) -> "Work":
         """The work that went through JSON."""
-        rows = tuple(Row(**row) for row in given["rows"])
-        effort = {**given["effort"], "rounds": tuple(given["effort"]["rounds"])}
-        names = {each: tuple(given[each]) for each in ("passes", "peers")}
-        return cls(**{**given, **names, "rows": rows, "effort": Effort(**effort)})
+        rows = tuple(Row(**row) for row in record["rows"])
+        effort = {**record["effort"], "rounds": tuple(record["effort"]["rounds"])}
+        names = {key: tuple(record[key]) for key in ("passes", "peers")}
+        return cls(**{**record, **names, "rows": rows, "effort": Effort(**effort)})
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -51,12 +51,12 @@ def environment(threads: int) -> dict[str, str]:
     for malloc, as free memory of the others cannot be handed back: see
     :mod:`longlag.lab.bench.memory`.
     """
-    found = {**os.environ, "JAX_PLATFORMS": "cpu", "NPROC": str(threads), "MALLOC_ARENA_MAX": "1"}
-    found |= {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "NPROC": str(threads), "MALLOC_ARENA_MAX": "1"}
+    env |= {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
     if threads == 1:
-        flags = found.get("XLA_FLAGS", "")
-        found["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-    return found
+        flags = env.get("XLA_FLAGS", "")
+        env["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    return env
 
 
 def measured(work: Work) -> Iterator[Result | Peaks]:

@@ -85,27 +85,27 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        found = asdict(self)
-        found["row"]["name"] = self.row.name
-        found["differs"] = {  # JSON has no number for infinity and NaN, so they are text
+        record = asdict(self)
+        record["row"]["name"] = self.row.name
+        record["differs"] = {  # JSON has no number for infinity and NaN, so they are text
             name: {
-                "tensor": each.tensor,
-                "value": each.value if isfinite(each.value) else str(each.value),
+                "tensor": d.tensor,
+                "value": d.value if isfinite(d.value) else str(d.value),
             }
-            for name, each in self.differs.items()
+            for name, d in self.differs.items()
         }
-        return {**found, "of_limit": self.of_limit}
+        return {**record, "of_limit": self.of_limit}
 
     @classmethod
-    def from_dict(cls, given: dict[str, Any]) -> "Result":
+    def from_dict(cls, record: dict[str, Any]) -> "Result":
         """The result that :meth:`to_dict` gave."""
-        values = {name: value for name, value in given.items() if name != "of_limit"}
-        row = {name: value for name, value in given["row"].items() if name != "name"}
+        values = {name: value for name, value in record.items() if name != "of_limit"}
+        row = {name: value for name, value in record["row"].items() if name != "name"}
         values["row"] = Row(**row)
-        values["timings"] = {name: _timing(each) for name, each in given["timings"].items()}
+        values["timings"] = {name: _timing(part) for name, part in record["timings"].items()}
         values["differs"] = {
-            name: Difference(each["tensor"], float(each["value"]))
-            for name, each in given["differs"].items()
+            name: Difference(part["tensor"], float(part["value"]))
+            for name, part in record["differs"].items()
         }
         return cls(**values)
 
@@ -125,6 +125,6 @@ class Peaks:
     bandwidth: dict[str, float]
 
 
-def _timing(given: dict[str, Any]) -> Timing:
-    parts = {name: Quartiles(**given[name]) for name in ("seconds", "ratio")}
-    return Timing(**{**given, **parts})
+def _timing(record: dict[str, Any]) -> Timing:
+    parts = {name: Quartiles(**record[name]) for name in ("seconds", "ratio")}
+    return Timing(**{**record, **parts})

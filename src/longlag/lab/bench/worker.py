@@ -42,8 +42,8 @@ def main() -> None:
     """Read the work, write the results; what a library prints goes to standard error."""
     results = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    for each in run(Work.from_dict(json.load(sys.stdin))):
-        print(json.dumps(each), file=results, flush=True)
+    for result in run(Work.from_dict(json.load(sys.stdin))):
+        print(json.dumps(result), file=results, flush=True)
 
 
 if __name__ == "__main__":

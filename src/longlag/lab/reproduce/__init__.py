@@ -6,7 +6,7 @@ from longlag.lab.reproduce.experiment import Effort, Experiment, Outcome, Publis
 __all__ = ["EXPERIMENTS", "Effort", "Experiment", "Outcome", "Published", "Row"]
 
 EXPERIMENTS: dict[str, Experiment] = {
-    each.EXPERIMENT.name: each.EXPERIMENT
-    for each in (lag_table, lag_2b, lag_2c, adding, temporal_order, reber, now)
+    module.EXPERIMENT.name: module.EXPERIMENT
+    for module in (lag_table, lag_2b, lag_2c, adding, temporal_order, reber, now)
 }
 """All experiments, by name."""

@@ -41,7 +41,7 @@ class Outcome:
     @property
     def solved(self) -> list[int]:
         """Sequences until success, of the trials that had it, least first."""
-        return sorted(each for each in self.sequences if each is not None)
+        return sorted(count for count in self.sequences if count is not None)
 
     @property
     def percent(self) -> float:

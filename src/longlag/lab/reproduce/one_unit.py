@@ -140,7 +140,7 @@ def run(
         notes |= {"weights_of_c": seconds.shape[1], "threshold": threshold, "alone": alone}
     return Outcome(
         weights=nets.shape[1],
-        sequences=tuple(int(each) if each else None for each in done),
+        sequences=tuple(int(count) if count else None for count in done),
         budget=budget,
         seconds=round(time.perf_counter() - began, 1),
         curve=tuple(curve),
@@ -168,7 +168,7 @@ def _points(budget: int) -> list[int]:
     if budget <= every:
         return [budget]
     counts = np.geomspace(every, budget, POINTS)
-    return [*sorted({round(each / every) * every for each in counts[:-1]} - {budget}), budget]
+    return [*sorted({round(count / every) * every for count in counts[:-1]} - {budget}), budget]
 
 
 def _check(

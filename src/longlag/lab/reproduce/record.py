@@ -56,13 +56,13 @@ def table(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> Table:
         experiment: whose rows.
         outcomes: by name of the row; rows without one are left out.
     """
-    found = Table(title=experiment.title, caption=f"solved: {experiment.criterion}")
+    lines = Table(title=experiment.title, caption=f"solved: {experiment.criterion}")
     for name in _HEAD:
-        found.add_column(name, justify="left" if name in ("row", "published", "here") else "right")
+        lines.add_column(name, justify="left" if name in ("row", "published", "here") else "right")
     for row in experiment.rows:
         if row.name in outcomes:
-            found.add_row(*_cells(row, outcomes[row.name]))
-    return found
+            lines.add_row(*_cells(row, outcomes[row.name]))
+    return lines
 
 
 def markdown(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> str:

@@ -28,15 +28,15 @@ def wrong_by_length(model: SequenceModel, sequences: int, seed: int = 0) -> dict
         sequences: of each length.
         seed: of the test stream.
     """
-    found = {}
+    by_length = {}
     for length in LENGTHS:
         task, wrong, at_once = TemporalOrder(length), 0, max(1, min(500, 500_000 // length))
         for index, first in enumerate(range(0, sequences, at_once)):
             batch = task.test_batch(min(at_once, sequences - first), seed, index)
             output = model(torch.from_numpy(batch.x)).numpy()
             wrong += int(np.sum(~task.correct(output, batch.target)))
-        found[str(length)] = wrong
-    return found
+        by_length[str(length)] = wrong
+    return by_length
 
 
 def _tested(models: Sequence[SequenceModel], outcome: Outcome, effort: Effort) -> Outcome:

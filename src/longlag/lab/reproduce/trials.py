@@ -102,13 +102,13 @@ def train(
         if update % recipe.check_every and update != updates:
             continue
         presented = update * recipe.batch_size
-        found = group.look(probe)
-        worst = [each.wrong / each.sequences if classes else each.largest_error for each in found]
+        criteria = group.look(probe)
+        worst = [c.wrong / c.sequences if classes else c.largest_error for c in criteria]
         if any(last < point <= update for point in points):
             curve.append((presented, *spread(np.nan_to_num(worst, nan=1e9).tolist())))
             last = update
         for place, trial in enumerate(group.trials):
-            if done[trial] or not found[place].success or presented < again[trial]:
+            if done[trial] or not criteria[place].success or presented < again[trial]:
                 continue
             model = group.single(place)
             if _meets(task, model, seed, sequences):
@@ -191,7 +191,7 @@ class _Group:
         count = len(self.trials)
         same = batch.map(lambda part: torch.from_numpy(part).expand(count, *part.shape))
         output = self.model(same.x, lengths=same.lengths).numpy()
-        return [measure([self.task.errors(each, batch.target)], self.task.rule) for each in output]
+        return [measure([self.task.errors(own, batch.target)], self.task.rule) for own in output]
 
     def single(self, place: int) -> SequenceModel:
         """One of the networks on its own."""
@@ -217,7 +217,7 @@ class _Group:
 
 def count_weights(model: nn.Module) -> int:
     """How many numbers of a single network are trained."""
-    return sum(each.numel() for each in model.parameters() if each.requires_grad)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 @torch.no_grad()
@@ -236,8 +236,8 @@ def clip_each(parameters: Iterable[nn.Parameter], norm: float) -> None:
     >>> weight.grad.norm(dim=1)
     tensor([1.0000, 0.5000])
     """
-    gradients = [each.grad for each in parameters if each.grad is not None]
-    total = torch.stack([each.flatten(1).square().sum(1) for each in gradients]).sum(0).sqrt()
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    total = torch.stack([p.flatten(1).square().sum(1) for p in gradients]).sum(0).sqrt()
     finite = torch.isfinite(total)
     scale = (norm / total.clamp(min=1e-30)).clamp(max=1.0)
     for gradient in gradients:

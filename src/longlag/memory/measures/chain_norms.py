@@ -73,9 +73,7 @@ def exact_norms(chains: Chains, lags: Sequence[int], smallest: bool) -> ChainNor
     product, scale = ones, torch.zeros(front, dtype=torch.float64, device=device)
     inverse, inverse_scale = ones, scale.clone()
     singular = torch.zeros(front, dtype=torch.bool, device=device)
-    largest: list[Tensor] = []
-    frobenius: list[Tensor] = []
-    least: list[Tensor] = []
+    largest, frobenius, least = [], [], []
     for lag in range(lags[-1] + 1 if lags else 0):
         if lag:
             product, scale = _rescaled(chains.back(lag, product), scale)
@@ -151,9 +149,7 @@ def vector_norms(chains: Chains, lags: Sequence[int], generator: torch.Generator
     probes = probes - (probes @ basis.mT) @ basis
     scale = torch.zeros(chains.front, dtype=torch.float64, device=basis.device)
     wanted, vectors = set(lags), torch.cat([basis, probes], -2)
-    grams: list[Tensor] = []
-    left: list[Tensor] = []
-    scales: list[Tensor] = []
+    grams, left, scales = [], [], []
     for lag in range(lags[-1] + 1 if lags else 0):
         if lag:
             vectors, scale = _rescaled(chains.back(lag, vectors), scale)

@@ -104,16 +104,16 @@ def _run_forward(
         bias = x.new_zeros(shape.expected["bias"])
         call.held.append(bias)
     work = scratch.take("forward", x, shape.forward.size)
-    given = [
+    arguments = [
         *call.by_step(x, first), *call.input, *call.place(bias), *call.recurrent, *call.units,
         *call.by_step(residuals, 0), work.data_ptr(), 0,
     ]  # fmt: skip
     for path, depth in zip(states, shape.lowered.depths, strict=True):
-        given += call.by_step(path, depth + first)
-    given += call.scheduled(first)
-    given += call.place_of_slots(back=False)
-    given += (stop - first, x.stride(0), x.stride(-2))
-    call.run(kind, shape.forward.parameters(given))
+        arguments += call.by_step(path, depth + first)
+    arguments += call.scheduled(first)
+    arguments += call.place_of_slots(back=False)
+    arguments += (stop - first, x.stride(0), x.stride(-2))
+    call.run(kind, shape.forward.parameters(arguments))
 
 
 def _without_blocks(recurrence: Recurrence, weights: Weights) -> Weights:
@@ -330,7 +330,7 @@ class _Backward:
         errors = scratch.take("errors", x, ring * shape.size * max(1, dense))
         if ring > 2:
             errors.zero_()
-        given = [
+        arguments = [
             *call.by_step(x, first), *call.input, *call.recurrent_back, *call.units,
             *call.by_step(residuals, 0), self.work.data_ptr(), self.by_replica,
             *call.by_step(self.d_output, first), errors.data_ptr(), shape.by_replica * dense,
@@ -338,27 +338,27 @@ class _Backward:
         ]  # fmt: skip
         for part in totals:
             if part is None:
-                given += NOWHERE
+                arguments += NOWHERE
             else:
                 by_replica = part.stride(0) * item if call.replicated and (
                     shape.single_parts == 1
                 ) else 0  # fmt: skip
-                given += (part.data_ptr(), by_replica)
-        given += NOWHERE if d_units is None else (d_units.data_ptr(), d_units.stride(1) * item)
+                arguments += (part.data_ptr(), by_replica)
+        arguments += NOWHERE if d_units is None else (d_units.data_ptr(), d_units.stride(1) * item)
         half = self.turned * shape.size * item
         depths = shape.lowered.depths
         for path, delta, depth in zip(self.states, self.deltas, depths, strict=True):
-            given += call.by_step(path, depth + first)
+            arguments += call.by_step(path, depth + first)
             # The kernel begins with the half in which the block before has left its result.
-            given += (delta.data_ptr() + half, shape.by_replica)
+            arguments += (delta.data_ptr() + half, shape.by_replica)
         for further, past, depth in zip(self.further, self.past_errors, depths, strict=True):
             if further is not None and past is not None:
                 row = (depth + first) * self.further_step * item
-                given += (further.data_ptr() + row, shape.by_replica)
-                given += (past.data_ptr(), shape.by_replica)
-        given += call.scheduled(first)
-        given += [*call.place_of_slots(back=True), *call.place_of_slots(back=False)]
-        given += (
+                arguments += (further.data_ptr() + row, shape.by_replica)
+                arguments += (past.data_ptr(), shape.by_replica)
+        arguments += call.scheduled(first)
+        arguments += [*call.place_of_slots(back=True), *call.place_of_slots(back=False)]
+        arguments += (
             stop - first,
             x.stride(0), x.stride(-2), self.d_output.stride(0), self.d_output.stride(-2),
             0 if d_x is None else d_x.stride(0),
@@ -369,7 +369,7 @@ class _Backward:
             shape.send_input() if d_x is not None and shape.has_input else 0,
             *([self.further_step] if ring > 2 else []),
         )  # fmt: skip
-        call.run("backward", shape.backward.parameters(given))
+        call.run("backward", shape.backward.parameters(arguments))
         if first > 0:
             for further, past, depth in zip(self.further, self.past_errors, depths, strict=True):
                 if further is not None and past is not None:

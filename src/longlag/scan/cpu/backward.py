@@ -352,7 +352,7 @@ class _Backward(Kernel):
 
     def _sent(self, block: Value, vectors: list[Units], rows: list[Row]) -> list[list[list[Value]]]:
         """For each source, what W^T brings to it, by row and vector."""
-        code, arg, found = self.code, self.arg, []
+        code, arg, totals = self.code, self.arg, []
         for source in self.sources:
             terms, delay = [], self.lowered.origin(source)[1] + 1
             for product in self.lowered.propagating:
@@ -367,8 +367,8 @@ class _Backward(Kernel):
                         for row in rows
                     ]  # fmt: skip
                     terms.append(self.recurrent_term(product, wire, self.wires, block, errors))
-            found.append(self.sums(lambda r, v: code.zero(), terms, block, len(rows)))
-        return found
+            totals.append(self.sums(lambda r, v: code.zero(), terms, block, len(rows)))
+        return totals
 
     def _output_error(self, row: Row, units: Units) -> Value:
         code = self.code
@@ -384,15 +384,15 @@ class _Backward(Kernel):
 
         In this order, in which a piece adds them up too whose final states have the first two.
         """
-        b, found = self.code.b, []
+        b, errors = self.code.b, []
         for k in self.states:
             value = self._from_products(k, row, units, sent)
             if self.carried[k]:
                 value = b.fadd(value, self.load(f"delta_{k}", units, self.arriving, row.place))
             if k == self.output and not end:
                 value = b.fadd(value, self._output_error(row, units))
-            found.append(value)
-        return found
+            errors.append(value)
+        return errors
 
     def _from_products(self, k: int, row: Row, units: Units, sent: list[Value]) -> Value:
         """The error that products of later steps, here or in a later piece, bring to a state."""
@@ -504,10 +504,10 @@ class _Backward(Kernel):
         unreset = self.unreset(self.t, row)
         held = [self.select(unreset, state) for state in before]
         parameters, clock = self.unit_parameters(units), self.clock(self.t, row)
-        found = program.values(
+        by_number = program.values(
             self.arithmetic, [*values, *held, *parameters, *clock, *after, *delta]
         )
-        results = iter([found[output] for output in program.outputs])
+        results = iter([by_number[output] for output in program.outputs])
         errors = [next(results) for _ in self.drives]
         self._store_errors(row, units, errors)
         for source, state in enumerate(self.reading):

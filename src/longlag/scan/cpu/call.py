@@ -186,21 +186,21 @@ class Call:
 
     def scheduled(self, first: int) -> list[int]:
         """Where order, counts, flags, mask and clock are, as far as there are, from a step on."""
-        found: list[int] = []
+        pointers: list[int] = []
         if self.schedule is FULL:
-            return found
+            return pointers
         if self.ordered is not None:
             _, order, counts = self.ordered
-            found += (order.data_ptr(), order.stride(0) * 8)
-            found += (counts.data_ptr() + 8 * first, counts.stride(0) * 8)
+            pointers += (order.data_ptr(), order.stride(0) * 8)
+            pointers += (counts.data_ptr() + 8 * first, counts.stride(0) * 8)
         if self.schedule.keep is not None:
             batch = self.shape.batch
-            found += (self.keep.data_ptr() + first * self.shape.replicas * batch, batch)
+            pointers += (self.keep.data_ptr() + first * self.shape.replicas * batch, batch)
         if self.schedule.mask is not None:
-            found += self.place(self.schedule.mask)
+            pointers += self.place(self.schedule.mask)
         if self.schedule.clock is not None:
-            found += self.by_step(self.clock, first)
-        return found
+            pointers += self.by_step(self.clock, first)
+        return pointers
 
     def run(self, kind: str, parameters: bytes) -> None:
         """Run a kernel on all threads.

@@ -58,8 +58,8 @@ def emit(recurrence: Recurrence, plan: Plan, *, store: bool, recompute: bool = F
 
 class _Forward(Kernel):
     def __init__(self, recurrence: Recurrence, plan: Plan, storing: bool, recompute: bool) -> None:
-        given = arguments(recurrence, plan)
-        super().__init__(recurrence, plan, NAME, given, {"work": "work_bytes"})
+        names = arguments(recurrence, plan)
+        super().__init__(recurrence, plan, NAME, names, {"work": "work_bytes"})
         self.storing, self.recompute = storing, recompute
         self.residuals = self.lowered.residuals.values
         self.sources = self.lowered.sources
@@ -160,19 +160,19 @@ class _Forward(Kernel):
     def _terms(self, drive: Drive, block: Value, rows: list[Row]) -> list[Term]:
         """What is summed up for a drive in a tile."""
         code, arg, plan = self.code, self.arg, self.plan
-        found = []
+        terms = []
         if drive.gate is not None and plan.input == "folded":
             place = code.plus(code.times(block, self.number_of_gates), drive.gate)
             weights = self.work("at_input", code.times(code.times(place, arg["C"]), plan.units))
             step = code.times(self.t, arg["x_t"])
             inputs = [code.at(arg["x"], step, code.times(row.number, arg["x_n"])) for row in rows]
-            found.append(Term(None, weights, inputs, arg["C"]))
+            terms.append(Term(None, weights, inputs, arg["C"]))
         for product in self.products if drive.dense is not None else ():
             for dense, wire in zip(product.gates, product.wires, strict=True):
                 if dense == drive.dense:
                     read = self._read(product, rows)
-                    found.append(self.recurrent_term(product, wire, self.wires, block, read))
-        return found
+                    terms.append(self.recurrent_term(product, wire, self.wires, block, read))
+        return terms
 
     def _read(self, product: Product, rows: list[Row]) -> list[Value]:
         """By row, the address of the state as W reads it."""
@@ -202,14 +202,14 @@ class _Forward(Kernel):
         parameters = {id(units): self.unit_parameters(units) for units in vectors}
 
         def body(here: Row, units: Units, totals: list[Value]) -> None:
-            found = dict(zip(summed, totals, strict=True))
+            sums = dict(zip(summed, totals, strict=True))
             drives = []
             for number, drive in enumerate(self.drives):
-                value = found.get(number)
+                value = sums.get(number)
                 if drive.gate is not None and plan.input != "folded":
                     # After the sum, which need not wait for it to come from far.
-                    given = self._given(here, units, drive.gate)
-                    value = given if value is None else code.b.fadd(given, value)
+                    drive_part = self._given(here, units, drive.gate)
+                    value = drive_part if value is None else code.b.fadd(drive_part, value)
                 drives.append(value)
             self._update(here, units, drives, parameters[id(units)])
 

@@ -216,17 +216,17 @@ class Kernel:
             b.call(inner, [*addresses, *numbers.values(), *tiles])
         b.ret_void()
 
-    def call(self, function: str, *given: Value) -> None:
+    def call(self, function: str, *arguments: Value) -> None:
         """Call a function of :mod:`longlag.scan.cpu.matrix`, whose address is a number.
 
         Args:
             function: the name of that number.
             given: whole numbers and addresses.
         """
-        b, kind = self.code.b, ir.FunctionType(ir.VoidType(), [I64] * len(given))
+        b, kind = self.code.b, ir.FunctionType(ir.VoidType(), [I64] * len(arguments))
         words = [
             b.ptrtoint(value, I64) if isinstance(value.type, ir.PointerType) else value
-            for value in given
+            for value in arguments
         ]
         b.call(b.inttoptr(self.arg[function], kind.as_pointer()), words)
 
@@ -453,14 +453,14 @@ class Kernel:
         """Whether any unit of a block takes step t in any of the rows; None where no unit rests."""
         if not self.recurrence.periods:
             return None
-        code, b, found = self.code, self.code.b, None
+        code, b, moving = self.code, self.code.b, None
         period = b.load(b.gep(self.arg["rests"], [block]))
         for row in rows:
             offset = b.add(code.times(self.t, self.arg["keep_t"]), row.number)
             steps = b.fptosi(b.load(code.at(self.arg["clock"], offset)), I64)
             due = b.icmp_signed("==", b.srem(steps, period), code.i64(0))
-            found = due if found is None else b.or_(found, due)
-        return found
+            moving = due if moving is None else b.or_(moving, due)
+        return moving
 
     def finish_tile(
         self,
@@ -502,8 +502,8 @@ class Kernel:
         with code.loop(code.i64(0), code.i64(plan.rows)) as r:
             here = row(r)
             for v, units in enumerate(vectors):
-                found = [code.b.load(slot(n * plan.vectors + v, r)) for n in range(len(values))]
-                body(here, units, found)
+                loaded = [code.b.load(slot(n * plan.vectors + v, r)) for n in range(len(values))]
+                body(here, units, loaded)
 
     def finish(self) -> str:
         """Close the function and give the module's text."""

@@ -109,6 +109,6 @@ def emit(builder: ir.IRBuilder, name: str, *arguments: Value) -> Value:
     if len(arguments) != ARITY[name]:
         raise ValueError(f"{name} takes {ARITY[name]} argument(s), but got {len(arguments)}")
     types = [argument.type for argument in arguments]
-    if any(each != types[0] for each in types):
+    if any(kind != types[0] for kind in types):
         raise TypeError(f"the arguments of {name} must have one type, but they have {types}")
     return function(Arithmetic(builder, types[0]), *arguments)

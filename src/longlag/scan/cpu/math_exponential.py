@@ -141,7 +141,7 @@ def tanh(v: Arithmetic, x: Value) -> Value:
     if v.bits == 64:
         # For float32, n <= 29, the low part of ln 2 would change tanh by less than 0.1 ulp.
         r = v.fma(n, -c.ln2[1] / 2, r)
-    p = _expm1(v, r, tuple(each * 2.0 ** (k + 1) for k, each in enumerate(c.q)))
+    p = _expm1(v, r, tuple(number * 2.0 ** (k + 1) for k, number in enumerate(c.q)))
     scale = v.power_of_two(exponent)
     h = v.fma(scale, p, v.fma(scale, 0.5, -0.5))
     return v.flip(v.div(h, v.add(h, 1.0)), sign)

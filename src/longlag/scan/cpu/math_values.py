@@ -100,7 +100,7 @@ class Arithmetic:
         if function is None:
             signature = ir.FunctionType(self.type, [self.type] * len(arguments))
             function = ir.Function(module, signature, name)
-        return self.builder.call(function, [self.value(each) for each in arguments])
+        return self.builder.call(function, [self.value(argument) for argument in arguments])
 
     def add(self, x: Number, y: Number) -> Value:
         """The sum x + y."""

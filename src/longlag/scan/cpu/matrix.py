@@ -124,7 +124,7 @@ def _pack(module: ir.Module, facts: Matrix) -> None:
     """From a matrix (rows H, K) some of whose blocks of H rows are wanted, as a product reads them:
     (blocks of units, wanted, K, units)."""
     code = _function(module, facts, "pack", "source target H K count numbers")
-    _each_block(code, facts, lambda *given: _pack_rows(code, facts, *given))
+    _each_block(code, facts, lambda *place: _pack_rows(code, facts, *place))
 
 
 def _pack_rows(code: _Function, facts: Matrix, wire: Value, start: Value, to: Value) -> None:

@@ -150,13 +150,13 @@ class FixedArguments:
         self._head, self._tail = (struct.pack(f"={len(part)}q", *part) for part in (head, tail))
         self._pack = struct.Struct(f"={2 * len(names.pointers) + len(names.numbers)}q").pack
 
-    def parameters(self, given: Sequence[int]) -> bytes:
+    def parameters(self, arguments: Sequence[int]) -> bytes:
         """All parameters.
 
         Args:
             given: address and stride of every pointer, then the numbers, in the kernel's order.
         """
-        return self._head + self._pack(*given) + self._tail
+        return self._head + self._pack(*arguments) + self._tail
 
 
 def _check_x(recurrence: Recurrence, key: Key) -> None:
@@ -263,11 +263,11 @@ class Shape:
     def _check(self, key: Key) -> None:
         """Raise a ValueError where a kernel would read memory as what it is not."""
         recurrence, expected = self.recurrence, self.expected
-        for name, given, count in (
+        for name, tensors, count in (
             ("unit parameters", key.units, len(recurrence.units)),
             ("initial states", key.initial, len(recurrence.states)),
         ):
-            if given is not None and len(given) != count:
+            if tensors is not None and len(tensors) != count:
                 raise ValueError(f"{name}: got {len(given)}, expected {count}")
         wanted: list[tuple[str, Facts | None, tuple[int, ...]]] = []
         if key.input is not None:
@@ -284,7 +284,7 @@ class Shape:
             wanted.append(("mask", key.mask, self.state))
         if recurrence.timed:
             wanted.append(("clock", key.clock, expected["flags"]))
-        checked = [(*each, self.dtype) for each in wanted]
+        checked = [(*row, self.dtype) for row in wanted]
         for name, facts in (("lengths", key.active), ("resets", key.keep)):
             if facts is not None:
                 checked.append((name, facts, expected["flags"], torch.bool))
@@ -298,10 +298,10 @@ class Shape:
     def kernel(self, kind: str) -> Callable[..., None]:
         """The compiled kernel: "forward", "store" or "recompute" (see :func:`forward.emit`), or
         "backward"."""
-        found = self._kernels.get(kind)
-        if found is None:
-            found = self._kernels[kind] = _kernel(self.recurrence, self.plan, kind)
-        return found
+        compiled = self._kernels.get(kind)
+        if compiled is None:
+            compiled = self._kernels[kind] = _kernel(self.recurrence, self.plan, kind)
+        return compiled
 
     def _functions(self) -> dict[str, int]:
         plan = self.plan
@@ -399,21 +399,21 @@ class Shape:
 
     def _tables(self) -> dict[str, Tensor]:
         most = max(self.wires, self.gates)
-        found: dict[str, Sequence[int]] = {
+        tables: dict[str, Sequence[int]] = {
             "list": range(most),
             "list_sending": self.sending,
             "list_slots": self.slots,
             "panels": [n for v in range(self.vectors) for n in (v, 0, self.vectors)],
         }
         for number, pattern in enumerate(self.patterns):
-            found[f"ranges_{number}"] = self._ranges(pattern, back=False)
-            found[f"back_ranges_{number}"] = self._ranges(pattern, back=True)
-            found[f"panels_{number}"] = self._panels(pattern)
+            tables[f"ranges_{number}"] = self._ranges(pattern, back=False)
+            tables[f"back_ranges_{number}"] = self._ranges(pattern, back=True)
+            tables[f"panels_{number}"] = self._panels(pattern)
         if self.recurrence.periods:
-            found["rests"] = self._rests(self.recurrence.periods)
+            tables["rests"] = self._rests(self.recurrence.periods)
         return {
             name: torch.tensor(list(table), dtype=torch.int64, device="cpu")
-            for name, table in found.items()
+            for name, table in tables.items()
         }
 
     def _groups(self, vector: int, groups: Sized) -> set[int]:
@@ -453,7 +453,7 @@ class Shape:
 
     def _panels(self, pattern: Pattern) -> list[int]:
         """Which vectors of states meet each vector of errors in dW: triples."""
-        found = []
+        panels = []
         for errors in range(self.vectors):
             mine = self._groups(errors, pattern)
             read = [
@@ -461,8 +461,8 @@ class Shape:
                 for v in range(self.vectors)
             ]
             for low, high in runs(read):
-                found += [errors, low, high]
-        return found
+                panels += [errors, low, high]
+        return panels
 
 
 def runs(flags: Sequence[object]) -> list[tuple[int, int]]:

@@ -173,9 +173,9 @@ def _cached(key: str, text: str) -> bytes:
     if folder is None:
         return _compile(text)
     path = folder / f"{key}.o"
-    found = _read(path)
-    if found is not None:
-        return found
+    kept = _read(path)
+    if kept is not None:
+        return kept
     code = _compile(text)
     _write(path, code)
     return code

@@ -41,7 +41,7 @@ def prepare(name: str, problem: Problem, pass_name: str) -> Contender:
     """
     module = "ours" if name == OURS else PEERS[name]
     try:
-        found = importlib.import_module(f"longlag.lab.bench.peers.{module}")
+        peer = importlib.import_module(f"longlag.lab.bench.peers.{module}")
     except ImportError as error:
         raise Unavailable(f"{error.name or name} is not installed") from error
-    return found.prepare(problem, pass_name)
+    return peer.prepare(problem, pass_name)

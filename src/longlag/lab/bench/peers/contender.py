@@ -60,9 +60,9 @@ def torch_contender(
     def output_only(output: Tensor) -> dict[str, Tensor]:
         return {"output": problem.masked(output)}
 
-    def everything(found: tuple[Tensor, tuple[Tensor, ...]]) -> dict[str, Tensor]:
-        gradients = renamed(dict(zip(names, found[1], strict=True)))
-        return {**output_only(found[0].detach()), **gradients}
+    def everything(results: tuple[Tensor, tuple[Tensor, ...]]) -> dict[str, Tensor]:
+        gradients = renamed(dict(zip(names, results[1], strict=True)))
+        return {**output_only(results[0].detach()), **gradients}
 
     if pass_name == "forward":
         return Contender(problem, inference, output_only)

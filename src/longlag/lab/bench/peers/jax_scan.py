@@ -91,8 +91,8 @@ def prepare(problem: Problem, pass_name: str) -> Contender:
         output, pull = jax.vjp(lambda parameters: forward(parameters, x), parameters)
         return output, pull(error)[0]
 
-    def everything(found: Any) -> dict[str, Tensor]:
-        output, gradients = found
+    def everything(results: Any) -> dict[str, Tensor]:
+        output, gradients = results
         named = {name: _tensor(gradient) for name, gradient in gradients.items()}
         return {"output": _output(problem, output), **named}
 

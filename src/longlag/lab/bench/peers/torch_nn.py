@@ -42,14 +42,14 @@ def module_contender(
 
 def _named_as_ours(problem: Problem, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
     """Gradients of a module's parameters by the names of longlag's layer."""
-    found = {
+    named = {
         "weight_ih": gradients["weight_ih_l0"],
         "weight_hh": gradients["weight_hh_l0"],
         "bias": gradients["bias_ih_l0"],
     }
     if isinstance(problem.layer, GRU):
-        found["bias_hn"] = gradients["bias_hh_l0"][-problem.row.hidden :]
-    return found
+        named["bias_hn"] = gradients["bias_hh_l0"][-problem.row.hidden :]
+    return named
 
 
 def _separate(problem: Problem, pass_name: str) -> Contender:
@@ -69,22 +69,22 @@ def _separate(problem: Problem, pass_name: str) -> Contender:
         with torch.no_grad():
             return [module(x)[0] for module, x in zip(modules, problem.x, strict=True)]
 
-    def everything(found: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
-        outputs, *gradients = (torch.stack(parts) for parts in zip(*found, strict=True))
+    def everything(results: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
+        outputs, *gradients = (torch.stack(parts) for parts in zip(*results, strict=True))
         names = [name for name, _ in modules[0].named_parameters()]
         by_name = dict(zip(names, gradients, strict=True))
         return {"output": outputs.detach(), **_named_as_ours(problem, by_name)}
 
     if pass_name == "forward":
-        return Contender(problem, inference, lambda found: {"output": torch.stack(found)})
+        return Contender(problem, inference, lambda outputs: {"output": torch.stack(outputs)})
     errors = problem.error.unbind()
 
     def training() -> list[tuple[Tensor, ...]]:
-        found = []
+        results = []
         for module, x, error in zip(modules, problem.x, errors, strict=True):
             output = module(x)[0]
             gradients = torch.autograd.grad(output, tuple(module.parameters()), error)
-            found.append((output, *gradients))
-        return found
+            results.append((output, *gradients))
+        return results
 
     return Contender(problem, training, everything)
