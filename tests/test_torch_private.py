@@ -10,6 +10,7 @@ from torch import nn
 import longlag
 from longlag.torch_private import (
     backward_pass,
+    forward_mode_active,
     plain_apply,
     transforms_active,
     version,
@@ -102,3 +103,21 @@ def test_no_other_file_uses_a_private_part():
         if private.search(path.read_text(encoding="utf-8"))
     }
     assert users == {"torch_private.py"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_levels_of_forward_mode_are_seen_inside_and_only_there():
+    assert not forward_mode_active()
+    with torch.autograd.forward_ad.dual_level():
+        assert forward_mode_active()
+    assert not forward_mode_active()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit, in forward mode
+@pytest.mark.parametrize("grad", [True, False])
+def test_no_tangent_is_passed_by_in_silence(grad):
+    layer, x = longlag.Elman(2, 3), torch.ones(1, 4, 2)
+    with torch.set_grad_enabled(grad), torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        with pytest.raises((NotImplementedError, RuntimeError)):
+            layer(dual)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 """Whether a transform of torch.func (grad, vmap, jacrev) is running.
@@ -19,6 +20,16 @@ A kernel reads numbers from memory; inside a transform a tensor stands for other
 question of its own for it. Should it go: ``torch._C._functorch.peek_interpreter_stack() is not
 None``, or to ask of each tensor whether it is a wrapper.
 """
+
+
+def forward_mode_active() -> bool:
+    """Whether tensors may have tangents: a level of torch.autograd.forward_ad is entered.
+
+    A kernel passes tangents by, so that its node refuses them. Should it go: ask each tensor with
+    ``forward_ad.unpack_dual``.
+    """
+    return forward_ad._current_level >= 0
+
 
 backward_pass: Callable[[], int] = torch._C._current_graph_task_id
 """The number of the backward pass that is running, -1 outside of one.

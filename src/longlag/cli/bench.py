@@ -104,8 +104,7 @@ def run(options: Options) -> None:
             shown = [r for r in results if (r.threads, r.pass_name) == (work.threads, pass_name)]
             console.print(table(shown))
     done = document.document(results, peaks, typed("bench", options), options.quick)
-    reasons = {f"{n}: {why}" for result in results for n, why in result.skipped.items()}
-    for reason in sorted(reasons):
+    for reason in sorted({f"{n}: {why}" for one in results for n, why in one.skipped.items()}):
         console.print(f"not measured everywhere: {reason}", highlight=False, markup=False)
     if "json" in files:
         atomic_write_text(files["json"], document.as_json(done))

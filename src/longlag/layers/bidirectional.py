@@ -75,10 +75,8 @@ class Bidirectional(RecurrentModule):
         return {"forward_layer": self.forward_layer, "backward_layer": self.backward_layer}
 
     def parts(self, state: Any = None) -> Iterator[LayerPart]:  # noqa: D102
-        for (name, module), before in zip(
-            self.directions.items(), check_parts(state, 2), strict=True
-        ):
-            yield from (part.inside(name) for part in module.parts(before))
+        for (name, module), own in zip(self.directions.items(), check_parts(state, 2), strict=True):
+            yield from (part.inside(name) for part in module.parts(own))
 
     def forward(
         self,

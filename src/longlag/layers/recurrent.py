@@ -192,10 +192,10 @@ class Recurrent(RecurrentModule):
         yield LayerPart("", self, state)
 
     def _set_entries(self, entries: Entries, device: Any) -> None:
-        self.register_buffer("weight_hh_indptr", entries.indptr.to(device))
-        self.register_buffer("weight_hh_indices", entries.indices.to(device))
-        self._entries = None
-        self._entries = self.entries
+        indptr, indices = entries.indptr.to(device), entries.indices.to(device)
+        self.register_buffer("weight_hh_indptr", indptr)
+        self.register_buffer("weight_hh_indices", indices)
+        self._entries = Entries(indptr, indices, self.hidden_size)
 
     @property
     def density(self) -> float | None:
@@ -207,11 +207,12 @@ class Recurrent(RecurrentModule):
     @property
     def entries(self) -> Entries | None:
         """Which entries of a sparse W are there; None of a dense one."""
-        indptr, indices = map(self._buffers.get, ("weight_hh_indptr", "weight_hh_indices"))
-        if indptr is None or indices is None:
-            return None
         known = self._entries
-        if known is None or not known.come_from(indptr, indices):
+        if known is None:
+            return None
+        places: Any = map(self._buffers.get, ("weight_hh_indptr", "weight_hh_indices"))
+        indptr, indices = places
+        if not known.come_from(indptr, indices):
             known = self._entries = Entries(indptr, indices, self.hidden_size)
         return known
 

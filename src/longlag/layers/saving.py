@@ -136,16 +136,15 @@ class _Builder:
         return _READOUTS[kind](**arguments)
 
     def layer(self, config: Mapping[str, Any]) -> RecurrentModule:
-        arguments = dict(config)
-        kind = arguments.pop("type")
+        parts = dict(config)
+        kind = parts.pop("type")
         if kind == "Stack":
-            layers = [self.layer(part) for part in arguments.pop("layers")]
-            return Stack(*layers, **arguments)
+            layers = [self.layer(part) for part in parts.pop("layers")]
+            return Stack(*layers, **parts)
         if kind == "Bidirectional":
-            both = (self.layer(arguments.pop(n)) for n in ("layer", "backward_layer"))
-            return Bidirectional(*both)
+            return Bidirectional(*(self.layer(parts.pop(n)) for n in ("layer", "backward_layer")))
         if kind == "Recurrent":
-            return Recurrent(cell_data.build(arguments.pop("cell"), self.cells), **arguments)
+            return Recurrent(cell_data.build(parts.pop("cell"), self.cells), **parts)
         if kind not in LAYERS:
             raise ValueError(f"it names the layer {kind!r}; known: {', '.join(LAYERS)}")
-        return LAYERS[kind](**arguments)
+        return LAYERS[kind](**parts)

@@ -97,13 +97,11 @@ class Stack(RecurrentModule):
         return x, tuple(final)
 
     def last(self, output: Tensor, lengths: Tensor | None = None) -> Tensor:  # noqa: D102
-        top = self.layers[-1]
-        assert isinstance(top, RecurrentModule)
+        *_, top = self._modules_in_order()
         return top.last(output, lengths)
 
     def rows(self) -> list[list[RecurrentModule]]:  # noqa: D102
-        layers = [layer for layer in self.layers if isinstance(layer, RecurrentModule)]
-        of_each = [(layer, layer.rows()) for layer in layers]
+        of_each = [(layer, layer.rows()) for layer in self._modules_in_order()]
         return [rows[0] if len(rows) == 1 else [layer] for layer, rows in of_each]
 
     def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:  # noqa: D102

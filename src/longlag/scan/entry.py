@@ -70,11 +70,11 @@ def scan(
     check_backend(backend)
     if mask is not None and mask.requires_grad:
         raise ValueError("mask: requires a gradient, and has none; use mask.detach()")
-    start = None
-    if recurrence.timed and initial is not None:
-        *initial, start = initial
-    schedule = Schedule.of(x, lengths, resets, mask)
-    schedule, after = with_clock(recurrence, schedule, to_time_first(x), start)
+    schedule, after = Schedule.of(x, lengths, resets, mask), []
+    if recurrence.timed:
+        *states, start = [None] if initial is None else initial
+        initial = states or None
+        schedule, after = with_clock(recurrence, schedule, to_time_first(x), start)
     if torch.compiler.is_compiling() and backend != "reference":
         inputs = ScanInputs(recurrence, to_time_first(x), weights, initial, schedule)
         _, drive, initial = unfolded(inputs)

@@ -16,7 +16,7 @@ from longlag.scan.connections import Entries
 from longlag.scan.inputs import ScanInputs, Schedule, Weights, to_batch_first, to_time_first
 from longlag.scan.reference import Reference
 from longlag.scan.trajectory import output_of
-from longlag.torch_private import plain_apply, transforms_active
+from longlag.torch_private import forward_mode_active, plain_apply, transforms_active
 
 
 def run(
@@ -35,8 +35,13 @@ def run(
     states: tuple[Tensor | None, ...] = (None,) * count if initial is None else tuple(initial)
     if len(states) != count:
         raise ValueError(f"initial: got {len(states)} states, expected {count}")
+    transformed = transforms_active()
+    if not (torch.is_grad_enabled() or transformed or forward_mode_active()):
+        turned = inputs if time_first else inputs._replace(x=to_time_first(x))
+        done, output = _forward(backend, turned, False)
+        return output if time_first else to_batch_first(output), list(done.final)
     # Function.apply looks at every argument for the sake of torch.func's transforms.
-    node = _PLAIN if not transforms_active() else _ScanNode.apply
+    node = _ScanNode.apply if transformed else _PLAIN
     output, *final = node(
         backend,
         recurrence,
@@ -52,6 +57,15 @@ def run(
         *units,
     )
     return output, final
+
+
+def _forward(backend: Backend, inputs: ScanInputs, backward: bool) -> tuple[Run, Tensor]:
+    """What a backend does, and the output."""
+    done, schedule = backend.forward(inputs, backward), inputs.schedule
+    output = output_of(lower(inputs.recurrence), done.states)
+    if not backend.zero_padding and schedule.active is not None:
+        output = output.masked_fill(~schedule.active, 0.0)
+    return done, output
 
 
 class _ScanNode(torch.autograd.Function):
@@ -78,10 +92,7 @@ class _ScanNode(torch.autograd.Function):
         backward = recording and any(ctx.needs_input_grad)
         turned = x if time_first else to_time_first(x)
         inputs = ScanInputs(recurrence, turned, weights, initial, schedule)
-        done = backend.forward(inputs, backward)
-        output = output_of(lower(recurrence), done.states)
-        if not backend.zero_padding and schedule.active is not None:
-            output = output.masked_fill(~schedule.active, 0.0)
+        done, output = _forward(backend, inputs, backward)
         if backward:
             ctx.backend, ctx.recurrence, ctx.schedule = backend, recurrence, schedule
             ctx.context, ctx.time_first, ctx.entries = done.context, time_first, entries

@@ -143,7 +143,8 @@ def fit(
     """
     limits = Limits(epochs, steps, validate_every, clip_norm)
     check_optional("batch_size", batch_size, 1)
-    _check_choices(model, method, resume, seed, checkpoint)
+    check_whole("seed", seed, 0, 2**63 - 1)
+    _check_choices(model, method, resume, checkpoint)
     _check_callbacks(callbacks)
     parameters = trainable(model)
     fabric = fabric if fabric is not None else _fabric_for(parameters[0].device)
@@ -257,7 +258,7 @@ def fit(
 
 
 def _check_choices(
-    model: nn.Module, method: GradientMethod, resume: str, seed: int, checkpoint: object
+    model: nn.Module, method: GradientMethod, resume: str, checkpoint: object
 ) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
@@ -267,7 +268,6 @@ def _check_choices(
         raise ValueError(f"resume is {resume!r}; expected 'auto', 'always' or 'never'")
     if resume == "always" and checkpoint is None:
         raise ValueError("resume is 'always', and checkpoint is None; expected its folder")
-    check_whole("seed", seed, 0, 2**63 - 1)
 
 
 def _check_callbacks(callbacks: object) -> None:

@@ -86,9 +86,8 @@ def markdown(run: dict[str, Any]) -> str:
 
 
 def _table(results: Sequence[Result]) -> list[str]:
-    timed = [name for result in results for name in result.timings]
-    timed += [name for result in results for name in result.differs]
-    peers = [name for name in dict.fromkeys(timed) if name != OURS]
+    names = [name for result in results for name in (*result.timings, *result.differs)]
+    peers = [name for name in dict.fromkeys(names) if name != OURS]
     head = ["cell", "N, T, C, H", "longlag, ms", "of limit", "scan of peak", "MB", *peers]
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
     for result in results:

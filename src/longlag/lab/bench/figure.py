@@ -88,8 +88,7 @@ def _bars(panel: Any, group: Sequence[Result]) -> None:
             (max(ratio.high, 1), place), xytext=(4, 0), textcoords="offset points",
             va="center", fontsize=8,
         )  # fmt: skip
-    names = [f"{result.row.cell}  {result.row.sizes}" for result in group]
-    panel.set_yticks(places, names, fontsize=8)
+    panel.set_yticks(places, [f"{one.row.cell}  {one.row.sizes}" for one in group], fontsize=8)
     panel.invert_yaxis()
     panel.axvline(1, color="0.3", linewidth=1)
     panel.set_xlabel("time of the fastest peer / time of longlag")

@@ -141,7 +141,11 @@ def memory_report(
     >>> report.verdict.kind, 5 < report.horizon < 40
     ('vanishes', True)
     """
-    _check(lag, fraction, exponents, step)
+    check_optional("lag", lag, 1)
+    check_optional("exponents", exponents, 0)
+    check_optional("step", step)
+    if not isinstance(fraction, int | float) or not 0 < fraction < 1:
+        raise ValueError(f"fraction: got {fraction!r}, expected a number between 0 and 1")
     model = _taken(model)
     recurrent = recurrent_of(model)
     if getattr(recurrent, "replicas", None) is not None:
@@ -177,14 +181,6 @@ def memory_report(
         of_loss=of_loss, facts=facts, lyapunov=lyapunov, exchange=exchange, states=states,
         verdict=judge(numbers),
     )  # fmt: skip
-
-
-def _check(lag: Any, fraction: Any, exponents: Any, step: Any) -> None:
-    check_optional("lag", lag, 1)
-    check_optional("exponents", exponents, 0)
-    check_optional("step", step)
-    if not isinstance(fraction, int | float) or not 0 < fraction < 1:
-        raise ValueError(f"fraction: got {fraction!r}, expected a number between 0 and 1")
 
 
 def _check_there(x: Any, lengths: Any) -> None:

@@ -115,7 +115,12 @@ class MemoryRecorder:
         writer: Writer | str | Path | None = None,
         seed: int = 0,
     ) -> None:
-        _check(every, share, lags, sequences)
+        check_optional("every", every, 1)
+        check_optional("sequences", sequences, 1)
+        if not isinstance(share, int | float) or not 0 < share <= 1:
+            raise ValueError(f"share: got {share!r}, expected a number in (0, 1], such as 0.03")
+        if lags is not None and not (lags and all(is_whole(lag, 1) for lag in lags)):
+            raise ValueError(f"lags: got {lags!r}, expected whole numbers >= 1, or None")
         if target is None and loss is not None:
             raise ValueError("target: got None, and a loss; expected both, or neither")
         self._fixed = FixedSequences(
@@ -232,12 +237,3 @@ class MemoryRecorder:
             self._apart = 2 * record.seconds / MOST
         if self._writer is not None:
             write(self._writer, record)
-
-
-def _check(every: Any, share: Any, lags: Any, sequences: Any) -> None:
-    check_optional("every", every, 1)
-    check_optional("sequences", sequences, 1)
-    if not isinstance(share, int | float) or not 0 < share <= 1:
-        raise ValueError(f"share: got {share!r}, expected a number in (0, 1], such as 0.03")
-    if lags is not None and not (lags and all(is_whole(lag, 1) for lag in lags)):
-        raise ValueError(f"lags: got {lags!r}, expected whole numbers >= 1, or None")

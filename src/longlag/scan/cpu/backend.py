@@ -47,7 +47,7 @@ class Cpu(Backend):
     zero_padding = True
 
     def unsupported(self, like: Tensor) -> str | None:  # noqa: D102
-        if like.device.type != "cpu":
+        if not like.is_cpu:
             return f"the tensors are on {like.device}, not on the CPU"
         if like.dtype not in (torch.float32, torch.float64):
             return f"it has float32 and float64, not {like.dtype}"

@@ -105,6 +105,8 @@ class Call:
     def _prepare(self) -> None:
         weights, schedule = self.weights, self.schedule
         self.input = self.place(weights.input)
+        if weights.entries is None:
+            self.recurrent = self.recurrent_back = self.place(weights.recurrent)
         self.units = NOWHERE
         if weights.units:  # (R, P, H)
             units = weights.units
@@ -144,14 +146,12 @@ class Call:
     @functools.cached_property
     def recurrent(self) -> Place:
         """Where W is; of a sparse one its numbers, in the slots of the product with it."""
-        if self.weights.entries is not None:
-            return self._packed(back=False)
-        return self.place(self.weights.recurrent)
+        return self._packed(back=False)
 
     @functools.cached_property
     def recurrent_back(self) -> Place:
         """The same for the product with the transpose."""
-        return self.recurrent if self.weights.entries is None else self._packed(back=True)
+        return self._packed(back=True)
 
     def _packed(self, back: bool) -> Place:
         assert self.weights.recurrent is not None
