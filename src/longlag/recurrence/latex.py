@@ -90,10 +90,10 @@ class _Writer:
         r = self.recurrence
         self.names[CLOCK] = "t"
         for gate in r.gates:
-            self.names[gate.from_input] = self._superscript("a", gate) + "_t"
+            self.names[gate.from_input] = self._of_gate("a", "^", gate) + "_t"
             if gate.split:
-                self.names[gate.from_state] = self._superscript("r", gate) + "_t"
-            self.names[real_symbol(f"unit.diagonal.{gate.name}")] = self._subscript("w", gate)
+                self.names[gate.from_state] = self._of_gate("r", "^", gate) + "_t"
+            self.names[real_symbol(f"unit.diagonal.{gate.name}")] = self._of_gate("w", "_", gate)
             self.names[real_symbol(f"gate.{gate.name}")] = f"{self._word(gate.name)}_t"
         for name in self.states:
             self.names[real_symbol(f"now.{name}")] = f"{self._word(name)}_t"
@@ -102,11 +102,9 @@ class _Writer:
             if not name.startswith("diagonal."):
                 self.names[real_symbol(f"unit.{name}")] = self._word(name)
 
-    def _superscript(self, letter: str, gate: Gate) -> str:
-        return letter if self.single else f"{letter}^{{{self._word(gate.name)}}}"
-
-    def _subscript(self, letter: str, gate: Gate) -> str:
-        return letter if self.single else f"{letter}_{{{self._word(gate.name)}}}"
+    def _of_gate(self, letter: str, mark: str, gate: Gate) -> str:
+        """A letter with the gate's name as its "^" or "_", where there are several gates."""
+        return letter if self.single else f"{letter}{mark}{{{self._word(gate.name)}}}"
 
     def _activations(self) -> dict[Expression, tuple[Gate, sympy.Symbol]]:
         """The one function that is applied to a gate's pre-activation: it is the gate itself."""
@@ -164,7 +162,7 @@ class _Writer:
     def _weight(self, gate: Gate, dense: Dense) -> str:
         """The name of a matrix."""
         label = self._label(gate, dense)
-        return self._subscript("W", gate) + (f"^{{{label}}}" if label else "")
+        return self._of_gate("W", "_", gate) + (f"^{{{label}}}" if label else "")
 
     def _patterns(self) -> list[Pattern]:
         """The patterns that there are, each once."""
@@ -184,7 +182,7 @@ class _Writer:
         if not transposed:
             return weight
         label = self._label(gate, dense)  # one superscript, as LaTeX has no two
-        return self._subscript("W", gate) + (rf"^{{{label}\top}}" if label else r"^\top")
+        return self._of_gate("W", "_", gate) + (rf"^{{{label}\top}}" if label else r"^\top")
 
     def _product(self, gate: Gate) -> list[str]:
         terms = []
@@ -204,7 +202,7 @@ class _Writer:
             lines.append((self._mask(pattern), rf"{rows} \otimes \mathbf{{1}} \mathbf{{1}}^\top"))
         for gate in self.recurrence.gates:
             products = self._product(gate)
-            terms = [f"{self._subscript('U', gate)} x_t", self._subscript("b", gate)]
+            terms = [f"{self._of_gate('U', '_', gate)} x_t", self._of_gate("b", "_", gate)]
             if not gate.split:
                 terms[1:1] = products
             lines.append((self.names[gate.from_input], " + ".join(terms)))
@@ -290,8 +288,8 @@ class _Writer:
                 source = self._word(dense.source or "") + rf"_{{t-{dense.delay}}}^\top"
                 terms = f"{self._delta(gate.from_state)} {source}"
                 derivative(self._weight(gate, dense), terms, dense.pattern)
-            derivative(self._subscript("U", gate), rf"{delta} x_t^\top")
-            derivative(self._subscript("b", gate), delta)
+            derivative(self._of_gate("U", "_", gate), rf"{delta} x_t^\top")
+            derivative(self._of_gate("b", "_", gate), delta)
         for name, symbol in zip(r.units, r.unit_symbols, strict=True):
             if not r.unit_parameters[name].trained:
                 continue

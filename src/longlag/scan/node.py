@@ -3,7 +3,6 @@
 Second derivatives are taken through the reference backend.
 """
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -125,9 +124,11 @@ class _ScanNode(torch.autograd.Function):
         again = torch.is_grad_enabled()
         if again:
             backend = Reference()
-        # The forward pass had autocast off too.
-        with torch.autocast(x.device.type, enabled=False) if again else nullcontext():
-            inputs = ScanInputs(recurrence, x, weights, initial, schedule)
+        inputs = ScanInputs(recurrence, x, weights, initial, schedule)
+        if again:  # the forward pass had autocast off too
+            with torch.autocast(x.device.type, enabled=False):
+                done = backend.backward(inputs, run, gradients, asked)
+        else:
             done = backend.backward(inputs, run, gradients, asked)
         begin = done.initial or [None] * states
         d_x = done.x
