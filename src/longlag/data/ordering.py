@@ -33,12 +33,12 @@ def order_features(
             others = f" ({len(missing)} are missing: {listing(missing)})" if missing[1:] else ""
             raise DataError(
                 f"the feature {missing[0]!r} of the training data is missing{others}; the "
-                f"features are {listing(given)}{near_match(missing[0], given)}"
+                f"features are {listing(present)}{near_match(missing[0], present)}"
             )
         extra = [name for name in present if name not in trained]
         if extra:
             raise DataError(
-                f"{len(given)} features, expected {expected}: {listing(extra)} were not in the "
+                f"{len(present)} features, expected {expected}: {listing(extra)} were not in the "
                 f"training data; read the file with columns=preparation.columns"
             )
         return [list(present).index(name) for name in trained]

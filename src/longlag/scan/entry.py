@@ -86,8 +86,7 @@ def scan(
     like = x if weights.input is None else weights.input
     chosen = choose(backend, like if initial is None else initial[0])
     device = "cpu" if x.is_cpu else x.device.type  # the question alone is half a microsecond
-    available = x.is_cpu or torch.amp.is_autocast_available(device)
-    autocast = available and torch.is_autocast_enabled(device)
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     if not autocast and not chosen.plain:
         inputs = ScanInputs(recurrence, x, weights, initial, schedule)
         output, final = node.run(chosen, inputs, time_first=False)

@@ -268,7 +268,7 @@ class Shape:
             ("initial states", key.initial, len(recurrence.states)),
         ):
             if tensors is not None and len(tensors) != count:
-                raise ValueError(f"{name}: got {len(given)}, expected {count}")
+                raise ValueError(f"{name}: got {len(tensors)}, expected {count}")
         wanted: list[tuple[str, Facts | None, tuple[int, ...]]] = []
         if key.input is not None:
             wanted.append(("input matrix", key.input, expected["input matrix"]))
