@@ -72,8 +72,8 @@ def scan(
         raise ValueError("mask: requires a gradient, and has none; use mask.detach()")
     schedule, after = Schedule.of(x, lengths, resets, mask), []
     if recurrence.timed:
-        *states, start = [None] if initial is None else initial
-        initial = states or None
+        start = None if initial is None else initial[-1]
+        initial = None if initial is None else initial[:-1]
         schedule, after = with_clock(recurrence, schedule, to_time_first(x), start)
     if torch.compiler.is_compiling() and backend != "reference":
         inputs = ScanInputs(recurrence, to_time_first(x), weights, initial, schedule)
