@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 STAMP := $(VENV)/.installed
 
-# The tests are rewritten once, and not by each run: a run of them begins with hundreds of files.
+# pytest rewrites the asserts of every test file; kept as bytecode, a second run need not do it again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test suite test-long check lint types imports format quick install docs experiments clean

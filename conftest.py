@@ -73,11 +73,9 @@ def _quick_kernels(pytestconfig: pytest.Config) -> Iterator[None]:
 
     What `make test` runs is what users run.
     """
-    from longlag.scan.cpu import target  # after the import hook
-
     with pytest.MonkeyPatch.context() as patch:
         if "not slow" in pytestconfig.option.markexpr:
-            patch.setattr(target, "SPEED", 0)
+            patch.setattr("longlag.scan.cpu.target.SPEED", 0)
         yield
 
 

@@ -1,4 +1,4 @@
-"""What a method cannot do, told apart before any work is done: models, and numbers of steps."""
+"""What a method cannot do, told apart before any work is done."""
 
 from torch import nn
 

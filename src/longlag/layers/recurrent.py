@@ -250,7 +250,8 @@ class Recurrent(RecurrentModule):
     def _check_chrono(self, bias_init: Any, bias: bool) -> None:
         name = type(self.cell).__name__
         if not isinstance(bias_init, Chrono):
-            raise TypeError(f"bias_init: got {bias_init!r}, expected None or init.Chrono(...)")
+            expected = "expected None or longlag.init.Chrono(...)"
+            raise TypeError(f"bias_init: got {bias_init!r}, {expected}")
         if not self.cell.keeping_gates:
             raise ValueError(
                 f"bias_init: {name} declares no keeping_gates, whose biases Chrono sets; use it "

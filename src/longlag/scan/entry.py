@@ -85,7 +85,7 @@ def scan(
         return Scanned(to_batch_first(output), (*final, *after), backend)
     like = x if weights.input is None else weights.input
     chosen = choose(backend, like if initial is None else initial[0])
-    device = "cpu" if x.is_cpu else x.device.type  # the question alone is half a microsecond
+    device = x.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     if not autocast and not chosen.plain:
         inputs = ScanInputs(recurrence, x, weights, initial, schedule)

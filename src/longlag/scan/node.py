@@ -3,6 +3,7 @@
 Second derivatives are taken through the reference backend.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -124,11 +125,9 @@ class _ScanNode(torch.autograd.Function):
         again = torch.is_grad_enabled()
         if again:
             backend = Reference()
-        inputs = ScanInputs(recurrence, x, weights, initial, schedule)
-        if again:  # the forward pass had autocast off too
-            with torch.autocast(x.device.type, enabled=False):
-                done = backend.backward(inputs, run, gradients, asked)
-        else:
+        # The forward pass had autocast off too.
+        with torch.autocast(x.device.type, enabled=False) if again else nullcontext():
+            inputs = ScanInputs(recurrence, x, weights, initial, schedule)
             done = backend.backward(inputs, run, gradients, asked)
         begin = done.initial or [None] * states
         d_x = done.x

@@ -136,7 +136,8 @@ class CheckpointedBPTT(PiecewiseMethod):
             _bytes(self.budget)
             return
         # One state is stored, and one of the piece that is differentiated.
-        check_whole("budget", self.budget, 2, expected="a number of states, or '200 MB'")
+        expected = "a number of states, or bytes such as '200 MB'"
+        check_whole("budget", self.budget, 2, expected=expected)
 
     def _find(self, model: nn.Module, inputs: Inputs, target: Tensor, loss: Loss) -> Found | None:
         run = PiecewiseRun.of(model, inputs, "CheckpointedBPTT")

@@ -36,7 +36,7 @@ def largest_difference(result: Mapping[str, Tensor], right: Mapping[str, Tensor]
     """Compare every tensor of a result with the reference.
 
     Args:
-        found: output, and gradients by parameter unless only the output was computed.
+        result: output, and gradients by parameter unless only the output was computed.
         right: output and all gradients, float64.
     """
     wanted = ("output",) if set(result) == {"output"} else tuple(right)

@@ -43,7 +43,7 @@ def document(
         "versions": versions(_PACKAGES),
         "tolerance": TOLERANCE,
         "step_latency_seconds": LATENCY,
-        "peaks": [asdict(result) for result in peaks],
+        "peaks": [asdict(peak) for peak in peaks],
         "results": [result.to_dict() for result in results],
     }
 

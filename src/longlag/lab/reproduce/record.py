@@ -56,13 +56,15 @@ def table(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> Table:
         experiment: whose rows.
         outcomes: by name of the row; rows without one are left out.
     """
-    lines = Table(title=experiment.title, caption=f"solved: {experiment.criterion}")
+    printed = Table(title=experiment.title, caption=f"solved: {experiment.criterion}")
     for name in _HEAD:
-        lines.add_column(name, justify="left" if name in ("row", "published", "here") else "right")
+        printed.add_column(
+            name, justify="left" if name in ("row", "published", "here") else "right"
+        )
     for row in experiment.rows:
         if row.name in outcomes:
-            lines.add_row(*_cells(row, outcomes[row.name]))
-    return lines
+            printed.add_row(*_cells(row, outcomes[row.name]))
+    return printed
 
 
 def markdown(experiment: Experiment, outcomes: Mapping[str, Outcome]) -> str:

@@ -71,11 +71,9 @@ def _decades(logs: np.ndarray) -> np.ndarray:
 
 def draw_flow(report: ReportData, axes: "Axes") -> None:
     """The error of each layer by lag, and what exchanging the past changes."""
-    layers = report.flow.layers
-    axes.axhline(layers[0].precision, color=style.FAINT, linewidth=1, linestyle=":")
-    draw_decays(
-        report, axes, [(layer.layer or "layer", layer) for layer in layers], report.exchange
-    )
+    layers = [(layer.layer or "layer", layer) for layer in report.flow.layers]
+    axes.axhline(layers[0][1].precision, color=style.FAINT, linewidth=1, linestyle=":")
+    draw_decays(report, axes, layers, report.exchange)
 
 
 def draw_decays(

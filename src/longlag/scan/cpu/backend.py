@@ -351,8 +351,7 @@ class _Backward:
             arguments += call.by_step(path, depth + first)
             # The kernel begins with the half in which the block before has left its result.
             arguments += (delta.data_ptr() + half, shape.by_replica)
-        late = zip(self.further, self.past_errors, depths, strict=True) if ring > 2 else ()
-        for further, past, depth in late:
+        for further, past, depth in zip(self.further, self.past_errors, depths, strict=True):
             if further is not None and past is not None:
                 row = (depth + first) * self.further_step * item
                 arguments += (further.data_ptr() + row, shape.by_replica)

@@ -105,7 +105,7 @@ class Call:
     def _prepare(self) -> None:
         weights, schedule = self.weights, self.schedule
         self.input = self.place(weights.input)
-        if weights.entries is None:
+        if weights.entries is None:  # known at once; of a sparse W each is packed when it is read
             self.recurrent = self.recurrent_back = self.place(weights.recurrent)
         self.units = NOWHERE
         if weights.units:  # (R, P, H)
@@ -145,7 +145,7 @@ class Call:
 
     @functools.cached_property
     def recurrent(self) -> Place:
-        """Where W is; of a sparse one its numbers, in the slots of the product with it."""
+        """Where W is: of a sparse one its numbers, in the slots of the product with it."""
         return self._packed(back=False)
 
     @functools.cached_property

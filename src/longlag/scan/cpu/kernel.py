@@ -221,7 +221,7 @@ class Kernel:
 
         Args:
             function: the name of that number.
-            given: whole numbers and addresses.
+            arguments: whole numbers and addresses.
         """
         b, kind = self.code.b, ir.FunctionType(ir.VoidType(), [I64] * len(arguments))
         words = [

@@ -154,7 +154,7 @@ class FixedArguments:
         """All parameters.
 
         Args:
-            given: address and stride of every pointer, then the numbers, in the kernel's order.
+            arguments: address and stride of every pointer, then the numbers, in the kernel's order.
         """
         return self._head + self._pack(*arguments) + self._tail
 
