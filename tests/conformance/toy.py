@@ -29,7 +29,7 @@ def masked(matrix, pattern, hidden):
 
 def states_after(lowered, paths, t):
     """The states after step t; what is held counts nowhere in the adjoint."""
-    origins = map(lowered.origin, range(len(lowered.recurrence.states)))
+    origins = lowered.origins
     places = [(place, lowered.depths[place] - back + t + 1) for place, back in origins]
     return [paths[place][at : at + 1] for place, at in places]
 

@@ -77,11 +77,13 @@ class Lowered:
             for number in self.stored
         )
 
-    def origin(self, state: int) -> tuple[int, int]:
-        """Of a state, by its number: place of the stored state, and how many steps before."""
-        names = self.recurrence.states
-        source, steps = self.recurrence.delayed.get(names[state], (names[state], 0))
-        return self.stored.index(names.index(source)), steps
+    @cached_property
+    def origins(self) -> tuple[tuple[int, int], ...]:
+        """By state: place of the stored state that has it, and how many steps before."""
+        names, delayed = self.recurrence.states, self.recurrence.delayed
+        places = {names[number]: place for place, number in enumerate(self.stored)}
+        sources = [delayed.get(name, (name, 0)) for name in names]
+        return tuple((places[source], steps) for source, steps in sources)
 
     def held_number(self, state: int, steps: int) -> int:
         """The number of the state that holds another as it was so many steps before."""
@@ -91,7 +93,7 @@ class Lowered:
     @cached_property
     def delays(self) -> tuple[int, ...]:
         """How many steps back products read, each once; 1 among them."""
-        return tuple(sorted({1, *(self.origin(state)[1] + 1 for state in self.sources)}))
+        return tuple(sorted({1, *(self.origins[state][1] + 1 for state in self.sources)}))
 
     @cached_property
     def core(self) -> Recurrence:

@@ -3,8 +3,7 @@
 Second derivatives are taken through the reference backend.
 """
 
-from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,20 +41,8 @@ def run(
         return output if time_first else to_batch_first(output), list(done.final)
     # Function.apply looks at every argument for the sake of torch.func's transforms.
     node = _ScanNode.apply if transformed else _PLAIN
-    output, *final = node(
-        backend,
-        recurrence,
-        entries,
-        schedule,
-        time_first,
-        torch.is_grad_enabled(),
-        x,
-        matrix,
-        bias,
-        recurrent,
-        *states,
-        *units,
-    )
+    call = _Call(backend, recurrence, entries, schedule, time_first, torch.is_grad_enabled())
+    output, *final = node(call, x, matrix, bias, recurrent, *states, *units)
     return output, final
 
 
@@ -68,22 +55,33 @@ def _forward(backend: Backend, inputs: ScanInputs, backward: bool) -> tuple[Run,
     return done, output
 
 
+class _Call(NamedTuple):
+    """What a node is given beside tensors, as :func:`run` is.
+
+    Attributes:
+        recording: whether grad mode is on, which inside ``forward`` it never is.
+    """
+
+    backend: Backend
+    recurrence: Recurrence
+    entries: Entries | None
+    schedule: Schedule
+    time_first: bool
+    recording: bool
+
+
 class _ScanNode(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        backend: Backend,
-        recurrence: Recurrence,
-        entries: Entries | None,
-        schedule: Schedule,
-        time_first: bool,
-        recording: bool,  # inside forward, grad mode is always off
+        call: _Call,
         x: Tensor,
         matrix: Tensor | None,
         bias: Tensor | None,
         recurrent: Tensor | None,
         *numbers: Tensor | None,
     ) -> tuple[Tensor, ...]:
+        backend, recurrence, entries, schedule, time_first, recording = call
         states = len(recurrence.states)
         initial: Any = None if numbers[0] is None else numbers[:states]
         units: Any = numbers[states:]
@@ -94,49 +92,54 @@ class _ScanNode(torch.autograd.Function):
         inputs = ScanInputs(recurrence, turned, weights, initial, schedule)
         done, output = _forward(backend, inputs, backward)
         if backward:
-            ctx.backend, ctx.recurrence, ctx.schedule = backend, recurrence, schedule
-            ctx.context, ctx.time_first, ctx.entries = done.context, time_first, entries
+            ctx.call, ctx.context = call, done.context
+            # x itself only where a second derivative may ask where it came from.
             ctx.save_for_backward(
-                x, matrix, bias, recurrent, *numbers, *done.states, done.residuals
+                x if ctx.needs_input_grad[1] else turned,
+                matrix,
+                bias,
+                recurrent,
+                *numbers,
+                *done.states,
+                done.residuals,
             )
         return output if time_first else to_batch_first(output), *done.final
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        recurrence, schedule = ctx.recurrence, ctx.schedule
+        backend, recurrence, entries, schedule, time_first, _ = ctx.call
         x, matrix, bias, recurrent, *rest = ctx.saved_tensors
         states, units = len(recurrence.states), len(recurrence.units)
         initial: Any = None if rest[0] is None else rest[:states]
         numbers = tuple(rest[states : states + units])
-        weights = Weights(recurrent, numbers, matrix, bias, ctx.entries)
-        wanted = ctx.needs_input_grad[6:]
+        weights = Weights(recurrent, numbers, matrix, bias, entries)
+        wanted = ctx.needs_input_grad[1:]
         want_x, want_input, want_bias, want_recurrent, *others = wanted
         asked = Wanted(
             want_x, want_input, want_bias, want_recurrent,
             any(others[:states]), any(others[states:]),
         )  # fmt: skip
         *visited, residuals = rest[states + units :]
-        run, backend = Run(visited, [], residuals, ctx.context), ctx.backend
-        if not ctx.time_first:
-            x, (d_output, *d_final) = to_time_first(x), gradients
+        run = Run(visited, [], residuals, ctx.context)
+        if not time_first:
+            x, (d_output, *d_final) = to_time_first(x) if want_x else x, gradients
             if d_output is not None:
                 gradients = (to_time_first(d_output), *d_final)
-        # For a second derivative the first one has to be an expression: of what was given.
-        again = torch.is_grad_enabled()
-        if again:
-            backend = Reference()
-        # The forward pass had autocast off too.
-        with torch.autocast(x.device.type, enabled=False) if again else nullcontext():
-            inputs = ScanInputs(recurrence, x, weights, initial, schedule)
+        inputs = ScanInputs(recurrence, x, weights, initial, schedule)
+        if torch.is_grad_enabled():
+            # For a second derivative the first one has to be an expression: of what was given. The
+            # forward pass had autocast off too.
+            with torch.autocast(x.device.type, enabled=False):
+                done = Reference().backward(inputs, run, gradients, asked)
+        else:
             done = backend.backward(inputs, run, gradients, asked)
-        begin = done.initial or [None] * states
-        d_x = done.x
-        if d_x is not None and not ctx.time_first:
+        d_x, none = done.x, [None]
+        if d_x is not None and not time_first:
             d_x = to_batch_first(d_x)
-        of_units = done.units or [None] * units
-        results = (d_x, done.input, done.bias, done.recurrent, *begin, *of_units)
+        of_numbers = (*(done.initial or none * states), *(done.units or none * units))
+        results = (d_x, done.input, done.bias, done.recurrent, *of_numbers)
         pairs = zip(results, wanted, strict=True)
-        return *[None] * 6, *(gradient if want else None for gradient, want in pairs)
+        return None, *[gradient if want else None for gradient, want in pairs]
 
 
 _PLAIN = plain_apply(_ScanNode)

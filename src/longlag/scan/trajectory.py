@@ -41,8 +41,7 @@ def paths_of(lowered: Lowered, visited: Sequence[Sequence[Tensor]]) -> list[Tens
 
 def first_states(lowered: Lowered, paths: Sequence[Tensor]) -> list[Tensor]:
     """The states before the first step, as a layer carries them, from their paths."""
-    origins = map(lowered.origin, range(len(lowered.recurrence.states)))
-    return [paths[place][lowered.depths[place] - back] for place, back in origins]
+    return [paths[place][lowered.depths[place] - back] for place, back in lowered.origins]
 
 
 def states_before(
@@ -50,7 +49,7 @@ def states_before(
 ) -> list[Tensor]:
     """All states as the steps first .. stop - 1 read them, each (stop - first, N, H)."""
     states = []
-    for place, back in map(lowered.origin, range(len(lowered.recurrence.states))):
+    for place, back in lowered.origins:
         begin = lowered.depths[place] - back
         state = paths[place][begin + first : begin + stop]
         if schedule.keep is not None:
@@ -66,24 +65,31 @@ def output_of(lowered: Lowered, paths: Sequence[Tensor]) -> Tensor:
 
 
 def final_states(
-    lowered: Lowered, paths: Sequence[Tensor], schedule: Schedule, lengths: Tensor | None
+    lowered: Lowered,
+    paths: Sequence[Tensor],
+    schedule: Schedule,
+    lengths: Tensor | None,
+    apart: bool,
 ) -> list[Tensor]:
-    """The states after each row's last step, in memory of their own.
+    """The states after each row's last step, in memory that is not the paths'.
 
     Args:
         lowered: the recurrence.
         paths: of its stored states.
         schedule: which steps count.
         lengths: (N,), or (R, N), how many; None where all do.
+        apart: whether each has memory of its own, as autograd wants it of what a node gives; else
+            those of one path may be views, which takes half the time.
     """
     if lengths is None and not any(lowered.depths):
-        return [path[-1].clone() for path in paths]
+        return [torch.select_copy(path, 0, -1) for path in paths]
     states: list[Tensor] = []
     latest: list[Any] = []
     if lengths is None:  # of all rows the same steps
         pairs = zip(paths, lowered.depths, strict=True)
-        latest = [torch.unbind_copy(path[len(path) - 1 - depth :]) for path, depth in pairs]
-    for place, back in map(lowered.origin, range(len(lowered.recurrence.states))):
+        rows = [path[len(path) - 1 - depth :] for path, depth in pairs]
+        latest = [torch.unbind_copy(row) if apart else row.clone().unbind() for row in rows]
+    for place, back in lowered.origins:
         path, end = paths[place], lowered.depths[place] - back
         if lengths is None:
             state = latest[place][end]

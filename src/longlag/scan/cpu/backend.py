@@ -61,13 +61,12 @@ class Cpu(Backend):
         call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
         states = [_begun(x, shape, place, initial) for place in range(len(shape.paths))]
         lengths = None if call.ordered is None else call.ordered.lengths.view(shape.state[:-1])
-        if shape.empty:
-            return Run(states, final_states(shape.lowered, states, schedule, None), context=shape)
         steps, residuals, kind = shape.steps, None, "forward"
         if backward and shape.stored and steps * shape.stored_bytes <= RESIDUALS:
             residuals, kind = fresh(x, (steps, *shape.stored_state)), "store"
-        _run_forward(call, states, residuals, 0, steps, kind)
-        final = final_states(shape.lowered, states, schedule, lengths)
+        if not shape.empty:
+            _run_forward(call, states, residuals, 0, steps, kind)
+        final = final_states(shape.lowered, states, schedule, lengths, backward)
         return Run(states, final, residuals, shape)
 
     def backward(  # noqa: D102
@@ -175,6 +174,23 @@ class _Totals(NamedTuple):
     recurrent: Tensor | None
 
 
+class _Past(NamedTuple):
+    """Of a state that is read from further back, in a backward pass.
+
+    Attributes:
+        depth: D.
+        errors: (D, N, H), for the errors of its values before the first step.
+        further: the errors that arrive at its path from elsewhere; one row of zeros will do where
+            there are none.
+        step: bytes from one step of those to the next, 0 for one row.
+    """
+
+    depth: int
+    errors: Tensor
+    further: Tensor
+    step: int
+
+
 class _Backward:
     """One backward pass over at least one step of one sequence."""
 
@@ -198,10 +214,6 @@ class _Backward:
         self.deltas = [
             self._begin(place, final[number]) for place, number in enumerate(lowered.stored)
         ]
-        self.past_errors = [
-            scratch.take(f"past {place}", x, depth, *shape.state) if depth else None
-            for place, depth in enumerate(lowered.depths)
-        ]
         self.turned = 0
         self.d_x = self.d_units = None
         if wanted.x:
@@ -211,7 +223,7 @@ class _Backward:
         pieces = current()
         self.sums = None if pieces is None else pieces.sums()
         size, self.blocks = shape.backward.size, self._blocks()
-        self.further, self.further_step = self._further(final)
+        self.past = self._past(final) if shape.delayed else {}
         if self.sums is not None or len(self.blocks) > 1:
             size *= shape.replicas  # each has sums that go on
         self.by_replica = 0 if size == shape.backward.size else shape.backward.size * shape.item
@@ -239,25 +251,24 @@ class _Backward:
             delta[:halves] = error
         return delta
 
-    def _further(self, final: Sequence[Tensor | None]) -> tuple[list[Tensor | None], int]:
-        """The errors that arrive at the paths from elsewhere, and the numbers from one step's to
-        the next: 0 where there are none, and one row of zeros will do."""
+    def _past(self, final: Sequence[Tensor | None]) -> "dict[int, _Past]":
+        """What there is of the delayed states, by their places among the stored ones."""
         shape, lowered, x = self.shape, self.shape.lowered, self.call.x
-        if not any(lowered.depths):
-            return [None] * len(lowered.depths), 0
-        held = {number: lowered.origin(number) for number in range(len(final))}
-        errors = [
-            (n, *held[n]) for n, error in enumerate(final) if held[n][1] and error is not None
-        ]
+        pairs = zip(final, lowered.origins, strict=True)
+        errors = [(error, *origin) for error, origin in pairs if error is not None and origin[1]]
         whole = bool(errors) or len(self.blocks) > 1
-        further: list[Tensor | None] = [
-            x.new_zeros(path if whole else shape.state) if depth else None
-            for path, depth in zip(shape.paths, lowered.depths, strict=True)
-        ]
-        for number, place, back in errors:
-            error, path, end = final[number], further[place], lowered.depths[place] - back
-            assert error is not None
-            assert path is not None
+        past = {
+            place: _Past(
+                depth,
+                scratch.take(f"past {place}", x, depth, *shape.state),
+                x.new_zeros(shape.paths[place] if whole else shape.state),
+                shape.size * shape.item if whole else 0,
+            )
+            for place, depth in enumerate(lowered.depths)
+            if depth
+        }
+        for error, place, back in errors:
+            path, end = past[place].further, lowered.depths[place] - back
             lengths = None if self.call.ordered is None else self.call.ordered.lengths
             if lengths is not None:
                 lengths = lengths.view(shape.state[:-1])
@@ -269,7 +280,7 @@ class _Backward:
             else:
                 at = (lengths + end).view(1, *shape.state[:-1], 1).expand(1, *shape.state)
                 path.scatter_add_(0, at, error.unsqueeze(0))
-        return further, shape.size if whole else 0
+        return past
 
     def run(self) -> Gradients:
         """All gradients; of the weights none, where further pieces will add to them."""
@@ -281,10 +292,10 @@ class _Backward:
             total = self._block(first, stop, begins, ends)
         initial: list[Tensor] = []
         if self.wanted.initial:
-            for number in range(len(call.recurrence.states)):
-                place, back = shape.lowered.origin(number)
-                past = self.past_errors[place]
-                error = self.deltas[place][self.turned] if not back else past[back - 1]  # type: ignore[index]
+            for place, back in shape.lowered.origins:
+                error = (
+                    self.past[place].errors[back - 1] if back else self.deltas[place][self.turned]
+                )
                 initial.append(error.clone())
         if not closes:
             return Gradients(self.d_x, None, None, None, initial, [])
@@ -351,13 +362,14 @@ class _Backward:
             arguments += call.by_step(path, depth + first)
             # The kernel begins with the half in which the block before has left its result.
             arguments += (delta.data_ptr() + half, shape.by_replica)
-        for further, past, depth in zip(self.further, self.past_errors, depths, strict=True):
-            if further is not None and past is not None:
-                row = (depth + first) * self.further_step * item
-                arguments += (further.data_ptr() + row, shape.by_replica)
-                arguments += (past.data_ptr(), shape.by_replica)
+        further_step = 0
+        for depth, past, further, further_step in self.past.values():
+            row = (depth + first) * further_step
+            arguments += (further.data_ptr() + row, shape.by_replica)
+            arguments += (past.data_ptr(), shape.by_replica)
         arguments += call.scheduled(first)
-        arguments += [*call.place_of_slots(back=True), *call.place_of_slots(back=False)]
+        if call.weights.entries is not None:
+            arguments += [*call.place_of_slots(back=True), *call.place_of_slots(back=False)]
         arguments += (
             stop - first,
             x.stride(0), x.stride(-2), self.d_output.stride(0), self.d_output.stride(-2),
@@ -367,13 +379,12 @@ class _Backward:
             shape.has_input and (wanted.input or wanted.bias),
             bool(wanted.recurrent and shape.wires),
             shape.send_input() if d_x is not None and shape.has_input else 0,
-            *([self.further_step] if ring > 2 else []),
+            *([further_step // item] if ring > 2 else []),
         )  # fmt: skip
         call.run("backward", shape.backward.parameters(arguments))
         if first > 0:
-            for further, past, depth in zip(self.further, self.past_errors, depths, strict=True):
-                if further is not None and past is not None:
-                    further[first : first + depth] = past.flip(0)
+            for depth, past, further, _ in self.past.values():
+                further[first : first + depth] = past.flip(0)
         self.turned ^= (stop - first + 1) & 1
         return totals
 

@@ -354,7 +354,7 @@ class _Backward(Kernel):
         """For each source, what W^T brings to it, by row and vector."""
         code, arg, totals = self.code, self.arg, []
         for source in self.sources:
-            terms, delay = [], self.lowered.origin(source)[1] + 1
+            terms, delay = [], self.lowered.origins[source][1] + 1
             for product in self.lowered.propagating:
                 if product.source != source:
                     continue
@@ -401,7 +401,7 @@ class _Backward(Kernel):
             at = code.times(self.next, self.arg["further_t"])
             value = self.load(f"further_{k}", units, at, row.place)
         # Held longest first: of equal origin, by how far back.
-        origins = [self.lowered.origin(source) for source in self.sources]
+        origins = [self.lowered.origins[source] for source in self.sources]
         for back in sorted((back for place, back in origins if place == k), reverse=True):
             part = sent[origins.index((k, back))]
             if self.plan.mask:
@@ -525,7 +525,7 @@ class _Backward(Kernel):
 
     def _read_by_products(self, state: int, row: Row, units: Units, held: list[Value]) -> Value:
         """A state as W read it, before dropout."""
-        place, back = self.lowered.origin(state)
+        place, back = self.lowered.origins[state]
         if not back:
             return held[place]
         value = self.load(f"state_{place}", units, self.past(back), row.place)

@@ -132,7 +132,7 @@ class _Forward(Kernel):
     def _prepare(self, row: Row, units: Units) -> None:
         """The states as W reads them at this step."""
         for source in self.sources:
-            place, back = self.lowered.origin(source)
+            place, back = self.lowered.origins[source]
             unreset = self.unreset(self.t, row, back + 1)
             value = self.load(f"state_{place}", units, self.past(back), row.place)
             if self.plan.mask:
@@ -179,7 +179,7 @@ class _Forward(Kernel):
         code, source = self.code, product.source
         if self.plan.indirect:
             return [self.work("at_read", self._at_read(source, row)) for row in rows]
-        place, back = self.lowered.origin(source)
+        place, back = self.lowered.origins[source]
         return [code.at(self.arg[f"state_{place}"], self.past(back), row.place) for row in rows]
 
     def _tile(self, block: Value, vectors: list[Units], row: Callable[[Value], Row]) -> None:
@@ -227,7 +227,7 @@ class _Forward(Kernel):
         if not self.recompute:
             for k, output in enumerate(program.outputs):
                 self.store(values[output], f"state_{k}", units, self.new, row.place)
-        for place, back in map(self.lowered.origin, self.sources):
+        for place, back in (self.lowered.origins[source] for source in self.sources):
             if back:  # long ago, so perhaps in no near cache: what the next step reads
                 ahead = code.at(self.arg[f"state_{place}"], self.past(back - 1), row.place)
                 code.prefetch(code.at(ahead, units.start))

@@ -188,6 +188,7 @@ class Shape:
     Attributes:
         hidden, gates, stored: H, how many gates there are, and how many numbers of each unit and
             step are stored for the backward pass.
+        delayed: whether a state is read from further back than a step.
         parts: how many threads share a kernel.
         expected: by name, the shapes of weights and states.
         size: numbers of a state, R N H.
@@ -208,6 +209,7 @@ class Shape:
         self.gates, self.wires = len(recurrence.gates), len(recurrence.wires)
         self.hidden = hidden = self.rows // self.gates
         self.lowered = lowered = lower(recurrence)
+        self.delayed = any(lowered.depths)
         self.stored, self.patterns = len(lowered.residuals.values), lowered.patterns
         self.item = self.dtype.itemsize
         batch = self.batch
