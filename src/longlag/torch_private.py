@@ -57,28 +57,72 @@ def plain_apply(node: type[torch.autograd.Function]) -> Callable[..., Any]:
     return super(torch.autograd.Function, node).apply  # type: ignore[misc]
 
 
-def without_hooks(module: nn.Module, known: dict[int, nn.Module] | None = None) -> Any:
+def without_hooks(module: nn.Module) -> Any:
     """The same module, in evaluation mode and without hooks; parameters and buffers are shared.
 
     What it sets as its attributes stays its own: the original is not touched by its passes.
+    """
+
+    def change(clone: nn.Module, _: nn.Module) -> None:
+        clone.__dict__.update({name: OrderedDict() for name in _HOOKS if name in clone.__dict__})
+        clone.__dict__.update(training=False)
+
+    return shallow_copy(module, change)
+
+
+def shallow_copy(
+    module: nn.Module,
+    change: Callable[[Any, nn.Module], None],
+    known: dict[int, nn.Module] | None = None,
+) -> Any:
+    """A module of copies of all modules in it, which share parameters and buffers.
+
     ``nn.Module`` has no way to call a module past the hooks that others have put on it, nor to copy
     it without its parameters. Should its fields change: a deep copy, with the memory of one.
 
     Args:
-        known: the clones of modules that were met before, by identity.
+        module: what to copy.
+        change: called with each copy, whose parameters, buffers and modules are in dicts of its
+            own, and the module that it is of.
+        known: the copies of modules that were met before, by identity.
     """
     known = {} if known is None else known
     if id(module) not in known:
         clone = known[id(module)] = object.__new__(type(module))
-        clone.__dict__.update(module.__dict__)
-        clone.__dict__.update({name: OrderedDict() for name in _HOOKS if name in clone.__dict__})
-        clone.__dict__.update(training=False, _compiled_call_impl=None)
-        clone.__dict__["_buffers"] = dict(module._buffers)
+        clone.__dict__.update(module.__dict__, _compiled_call_impl=None)
+        for name in ("_parameters", "_buffers"):
+            clone.__dict__[name] = dict(getattr(module, name))
         clone.__dict__["_modules"] = {
-            name: child if child is None else without_hooks(child, known)
+            name: child if child is None else shallow_copy(child, change, known)
             for name, child in module._modules.items()
         }
+        change(clone, module)
     return known[id(module)]
+
+
+def refresh_computed(module: nn.Module) -> None:
+    """Have the hooks of torch.nn.utils make anew what they compute before each pass.
+
+    Those of weight_norm, spectral_norm and pruning put a tensor in a parameter's place.
+    """
+    for hook in module._forward_pre_hooks.values():
+        if _computes(hook):
+            hook(module, ())
+
+
+def recomputes(module: nn.Module) -> bool:
+    """Whether such a hook is on a module."""
+    return any(map(_computes, module._forward_pre_hooks.values()))
+
+
+def forget_computing(module: nn.Module) -> None:
+    """Take these hooks off a copy of a module."""
+    hooks = module._forward_pre_hooks.items()
+    module._forward_pre_hooks = OrderedDict(pair for pair in hooks if not _computes(pair[1]))
+
+
+def _computes(hook: object) -> bool:
+    return type(hook).__module__.startswith("torch.nn.utils.")
 
 
 _HOOKS = (

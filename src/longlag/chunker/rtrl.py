@@ -8,6 +8,7 @@ from torch import nn
 
 from longlag.cells import Elman
 from longlag.gradients.online import OnlineLearner, readouts_of
+from longlag.gradients.refusals import refuse_computed
 from longlag.layers.composition import composition_of
 from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.recurrent import Recurrent
@@ -62,6 +63,7 @@ class ElmanNet(OnlineLearner):
                 f"layer: OnlineRTRL() knows the activations {', '.join(SLOPES)}, got "
                 f"{layer.cell.activation!r}; use OnlineBPTT(steps)"
             )
+        refuse_computed([layer], "OnlineRTRL()")
         if layer.weight_ih.device.type != "cpu":
             raise ValueError(
                 f"layer: OnlineRTRL() runs on the CPU, got {layer.weight_ih.device}; use "

@@ -1,8 +1,11 @@
 """What a method cannot do, told apart before any work is done."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from longlag.layers.composition import reduction_of
+from longlag.layers.recurrent import Recurrent
 
 _DROPOUTS = ("dropout", "input_dropout", "recurrent_dropout")
 """What modules of longlag and torch.nn call the share of what they drop."""
@@ -36,6 +39,17 @@ def refuse_dropout(model: nn.Module, method: str) -> None:
             f"model: {name} drops out units in training, and {method} reads the steps twice, each "
             "time with other masks; use model.eval(), or BPTT()"
         )
+
+
+def refuse_computed(layers: Sequence[Recurrent], method: str) -> None:
+    """Raise a ValueError where a learner would change weights that follow from others."""
+    for layer in layers:
+        if layer.computed:
+            raise ValueError(
+                f"model: {layer.computed[0]} of {type(layer.cell).__name__} is computed from other "
+                f"parameters, and {method} changes weights in place; use fit, with BPTT() or "
+                f"RTRL(), or make it a parameter with torch.nn.utils"
+            )
 
 
 def refuse_reduced(model: nn.Module) -> None:

@@ -57,6 +57,12 @@ class Bidirectional(RecurrentModule):
                     "ll.from_torch(...) converts one of torch.nn"
                 )
         if backward_layer is None:
+            for part in layer.parts():
+                if part.layer.computed:
+                    raise ValueError(
+                        f"backward_layer: expected a layer, as {part.layer.computed[0]} of `layer` "
+                        "is computed from other parameters, and cannot be drawn anew"
+                    )
             backward_layer = copy.deepcopy(layer)
             backward_layer.reset_parameters(as_generator(seed, "backward direction"))
         for name in ("input_size", "replicas"):

@@ -26,7 +26,7 @@ from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.wiring import Groups, Uniform
 from longlag.scan import Weights, check_backend, register, scan
 from longlag.scan.connections import Entries, matrix_of, without_blocks
-from longlag.torch_private import transforms_active
+from longlag.torch_private import recomputes, transforms_active
 
 
 class Options(TypedDict, total=False):
@@ -48,7 +48,14 @@ class Options(TypedDict, total=False):
 
 @functools.cache
 def _state_type(cell: str, names: tuple[str, ...]) -> Any:
-    return namedtuple(f"{cell}State", names)
+    kind: Any = namedtuple(f"{cell}State", names)
+    kind.__reduce__ = lambda state: (_state_of, (cell, names, *state))
+    return kind
+
+
+def _state_of(cell: str, names: tuple[str, ...], *parts: Any) -> Any:
+    """A state from a pickle, which cannot name the type that is made for a cell."""
+    return _state_type(cell, names)(*parts)
 
 
 class Recurrent(RecurrentModule):
@@ -138,10 +145,7 @@ class Recurrent(RecurrentModule):
         if not isinstance(cell, Cell):
             hint = f"; write {cell.__name__}()" if isinstance(cell, type) else ""
             raise TypeError(f"cell: got {cell!r}, expected an instance of a Cell class{hint}")
-        self.cell = cell
-        self.recurrence = cell.recurrence
-        register(self.recurrence)
-        self._state_type = _state_type(self.recurrence.name, self.recurrence.carried)
+        self._set_cell(cell)
         self.input_size = check_whole("input_size", input_size, 0)
         self.hidden_size = self.output_size = check_whole("hidden_size", hidden_size, 1)
         check_groups(self.recurrence, hidden_size)
@@ -190,6 +194,23 @@ class Recurrent(RecurrentModule):
 
     def parts(self, state: Any = None) -> Iterator[LayerPart]:  # noqa: D102
         yield LayerPart("", self, state)
+
+    def _set_cell(self, cell: Cell) -> None:
+        self.cell, self.recurrence = cell, cell.recurrence
+        register(self.recurrence)
+        self._state_type = _state_type(self.recurrence.name, self.recurrence.carried)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle or a copy holds: all but what follows from the cell."""
+        derived = ("recurrence", "_state_type")
+        kept = {name: value for name, value in vars(self).items() if name not in derived}
+        if recomputes(self):  # their graphs stay here
+            kept |= {name: kept[name].detach() for name in self.computed if name in kept}
+        return {**kept, "_rows": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._set_cell(self.cell)
 
     def _set_entries(self, entries: Entries, device: Any) -> None:
         indptr, indices = entries.indptr.to(device), entries.indices.to(device)
@@ -284,7 +305,15 @@ class Recurrent(RecurrentModule):
 
         Args:
             seed: a whole number, a generator, or None for PyTorch's global generator.
+
+        Raises:
+            ValueError: a weight is computed from other parameters.
         """
+        if self.computed:
+            raise ValueError(
+                f"{self.computed[0]}: is computed from other parameters, whose initial values are "
+                "not the layer's to draw; draw before parametrizing or pruning"
+            )
         generator = as_generator(seed, "layer")
         for replica in range(self.replicas or 1):
             for stored, draw in self._draws():
@@ -383,6 +412,19 @@ class Recurrent(RecurrentModule):
             known = self._rows[name] = buffer, self.unit(name).unsqueeze(-2)
         return known[1]
 
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """The weights that are no parameters of the layer: something computes them from others."""
+        names = ["weight_ih", "weight_hh", "weight_hh_diagonal", "bias"]
+        units = [name for name in self.recurrence.units if name not in self._diagonal]
+        names += [f"{name}_raw" if self._is_raw(name) else name for name in units]
+        return tuple(n for n in names if n not in self._parameters and n not in self._buffers)
+
+    def _weight(self, name: str) -> Tensor | None:
+        """A weight: the parameter, or what a parametrization or pruning has put in its place."""
+        parameters = self._parameters  # looked up at once: a short call should stay short
+        return parameters[name] if name in parameters else getattr(self, name)
+
     def forward(
         self,
         x: Tensor,
@@ -406,8 +448,7 @@ class Recurrent(RecurrentModule):
         Raises:
             ValueError, TypeError: for a wrong shape, dtype or device, naming the argument.
         """
-        parameters = self._parameters  # looked up once: a short call should stay short
-        weight_ih, weight_hh = parameters["weight_ih"], parameters["weight_hh"]
+        weight_ih, weight_hh = self._weight("weight_ih"), self._weight("weight_hh")
         assert weight_ih is not None
         check_input(x, self.input_size, self.replicas, weight_ih)
         if lengths is not None:
@@ -427,7 +468,7 @@ class Recurrent(RecurrentModule):
         result = scan(
             self.recurrence,
             x,
-            Weights(weight_hh, units, weight_ih, parameters["bias"], self.entries),
+            Weights(weight_hh, units, weight_ih, self._weight("bias"), self.entries),
             initial,
             lengths=lengths,
             resets=resets,

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from longlag.layers import cell_data
 from longlag.layers.base import RecurrentModule
@@ -57,10 +58,17 @@ def save(
             "save its state_dict with safetensors"
         )
     for module in model.modules():
-        if isinstance(module, _OWN) and type(module) not in _KNOWN:
+        own = parametrize.type_before_parametrizations(module)
+        if issubclass(own, _OWN) and own not in _KNOWN:
             raise TypeError(
-                f"model: got {type(module).__name__}, a class of your own, which load could not "
+                f"model: got {own.__name__}, a class of your own, which load could not "
                 "build again; declare a Cell and use ll.Recurrent, or save its state_dict"
+            )
+        if isinstance(module, Recurrent) and module.computed:
+            raise TypeError(
+                f"model: {module.computed[0]} is computed from other parameters, which no file of "
+                "longlag holds; make it a parameter before, with remove_parametrizations, "
+                "remove_weight_norm, remove_spectral_norm or prune.remove of torch.nn.utils"
             )
     weights = model.state_dict().values()
     dtypes = {tensor.dtype for tensor in weights if tensor.is_floating_point()}

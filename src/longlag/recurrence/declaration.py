@@ -103,6 +103,10 @@ class Cell(ABC):
             return trace(self)
         return _traced(self)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds; who reads it traces the cell again."""
+        return {name: value for name, value in vars(self).items() if name != "recurrence"}
+
     def latex(self, part: str = "all") -> str:
         """The equations in LaTeX, as a lecture would write them.
 

@@ -24,6 +24,7 @@ from longlag.training.optimizers import (
     Scheduling,
     describe,
     make_optimizer,
+    parameters_beside,
     trainable,
 )
 from longlag.training.options import Checkpoint, EarlyStopping, Limits, Schedule
@@ -90,7 +91,9 @@ def fit(
         loss: "cross_entropy", "mse", "mae" or a callable(output, target) -> scalar; by default
             "mse" for float targets and "cross_entropy" for integers.
         optimizer: any torch optimizer but LBFGS, which asks for several losses a step, or a
-            callable parameters -> optimizer; by default Adam with a learning rate of 0.001.
+            callable parameters -> optimizer; by default Adam with a learning rate of 0.001. It may
+            hold parameters beside the model's, such as those of a loss: with ``BPTT()`` they are
+            trained, clipped, checked and saved in checkpoints like the others.
         scheduler: a torch learning-rate scheduler or a callable optimizer -> scheduler, stepped at
             each record; `Schedule(..., every="step")` steps it at each update.
         method: how the gradient is computed; see `longlag.gradients`. With `ll.TruncatedBPTT` and
@@ -191,6 +194,12 @@ def fit(
             )
         loss_name, loss_function = resolve_loss(loss, _first_target(source))
         optimizer = make_optimizer(optimizer, parameters)
+        beside = parameters_beside(optimizer, model)
+        if len(beside) and not isinstance(method, BPTT):
+            raise ValueError(
+                f"optimizer holds {len(beside)} parameters beside the model's, and {method!r} "
+                "finds the gradients of the model alone; expected BPTT()"
+            )
         scheduling = _make_scheduling(scheduler, optimizer, meters, validated=held_out is not None)
         stopper = None
         if early_stopping is not None:
@@ -210,7 +219,7 @@ def fit(
             backward=fabric.backward,
             optimizer=optimizer,
             stepper=fabric.setup_optimizers(optimizer),  # pyright: ignore[reportArgumentType]
-            parameters=parameters,
+            beside=beside,
             scheduling=scheduling,
             evaluator=Evaluator(network, held_out, loss_function, meters),
             stopper=stopper,
@@ -224,7 +233,10 @@ def fit(
                 **_prefixed("validation", held_out.describe() if held_out else {}),
                 **_prefixed("optimizer", describe(optimizer)),
                 "scheduler": scheduling.describe() if scheduling else None,
-                "parameters": {n: list(p.shape) for n, p in model.named_parameters()},
+                "parameters": {
+                    **{n: list(p.shape) for n, p in model.named_parameters()},
+                    **{n: list(p.shape) for n, p in beside.named_parameters("optimizer")},
+                },
                 "dtype": str(dtype),
                 "loss": loss_name,
                 "method": repr(method),
@@ -253,8 +265,7 @@ def fit(
         finally:
             reporter.stop()
             model.train(was_training)
-            for parameter in parameters:
-                parameter.grad = None
+            loop.clear_gradients()
 
 
 def _check_choices(

@@ -73,7 +73,10 @@ class Position:
 
 @dataclass
 class Loop:
-    """All parts of a run, made by `fit`, and the loop over them."""
+    """All parts of a run, made by `fit`, and the loop over them.
+
+    `beside` are parameters of the optimizer that are not the model's, such as those of a loss.
+    """
 
     model: nn.Module
     network: nn.Module
@@ -84,7 +87,7 @@ class Loop:
     backward: Backward
     optimizer: Optimizer
     stepper: Optimizer
-    parameters: list[nn.Parameter]
+    beside: nn.ParameterList
     scheduling: Scheduling | None
     evaluator: Evaluator
     stopper: Stopper | None
@@ -142,6 +145,7 @@ class Loop:
         state = self.file.load()
         check_fingerprint(self.file.path, state["fingerprint"], self.fingerprint)
         self.model.load_state_dict(state["model"])
+        self.beside.load_state_dict(state.get("beside", {}))  # version 0.1 wrote none
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduling is not None:
             self.scheduling.load_state(state["scheduler"])
@@ -164,6 +168,7 @@ class Loop:
         return {
             "fingerprint": self.fingerprint,
             "model": dict(self.model.state_dict()),
+            "beside": dict(self.beside.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduling.state() if self.scheduling else None,
             "stopper": self.stopper.state() if self.stopper else None,
@@ -208,15 +213,14 @@ class Loop:
     def _step(self, window: Window) -> bool:
         """Whether there was an update: none is made where no error is due in a window."""
         position, batch = self.position, window.batch
-        for parameter in self.parameters:
-            parameter.grad = None
+        self.clear_gradients()
         whole = window.first and window.last and not self.source.continues
         accumulated = self._accumulate(window, whole)
         self._advance(window)
         if not whole and not due(batch.target).any():
             return False
         # The one wait for the device in a step: both numbers must be seen before the update.
-        loss, norm = _numbers(accumulated.loss, gradient_norm(self.parameters))
+        loss, norm = _numbers(accumulated.loss, gradient_norm(self._parameters()))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteLossError(
                 step=position.step + 1,
@@ -227,7 +231,7 @@ class Loop:
             )
         clip_norm = self.limits.clip_norm
         if clip_norm is not None and norm > clip_norm:
-            for parameter in self.parameters:
+            for parameter in self._parameters():
                 if parameter.grad is not None:
                     parameter.grad.mul_(clip_norm / norm)
         self.stepper.step()
@@ -343,7 +347,17 @@ class Loop:
                 )
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
-        return chain(self.model.named_parameters(), self.model.named_buffers())
+        beside = self.beside.named_parameters("optimizer")
+        return chain(self.model.named_parameters(), self.model.named_buffers(), beside)
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        """All that an update may change: a callback may have thawed some since the run began."""
+        return chain(self.model.parameters(), self.beside)
+
+    def clear_gradients(self) -> None:
+        """Before each update, and at the end of the run."""
+        for parameter in self._parameters():
+            parameter.grad = None
 
     def _settings(self) -> dict[str, Any]:
         """What an error says of the run as a whole."""

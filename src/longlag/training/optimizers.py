@@ -72,6 +72,13 @@ def make_optimizer(optimizer: OptimizerLike | None, parameters: list[nn.Paramete
     return optimizer
 
 
+def parameters_beside(optimizer: Optimizer, model: nn.Module) -> nn.ParameterList:
+    """The parameters of an optimizer that are not the model's, such as those of a loss."""
+    ours = {id(p) for p in model.parameters()}
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    return nn.ParameterList(p for p in held if id(p) not in ours)
+
+
 class Scheduling:
     """A scheduler at work: takes its steps when its `Schedule` says so."""
 

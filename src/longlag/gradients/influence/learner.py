@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from longlag.gradients.influence.law import Law
 from longlag.gradients.influence.layer import Influence, Propagation
 from longlag.gradients.online import TorchLearner, as_mask, as_vectors, choose, descend, readouts_of
-from longlag.gradients.refusals import refuse_dropout, refuse_reduced
+from longlag.gradients.refusals import refuse_computed, refuse_dropout, refuse_reduced
 from longlag.layers.composition import composition_of
 from longlag.layers.readout import ReadoutModule
 from longlag.layers.recurrent import Recurrent
@@ -46,6 +46,7 @@ class InfluenceLearner(TorchLearner):
         refuse_dropout(model, method)
         readouts = readouts_of(model, further, method)
         self._layers = [part.layer for part in composition_of(model, method).parts(method)]
+        refuse_computed(self._layers, method)
         self._law_of, lowest, top = law, self._layers[0], self._layers[-1]
         count, like = lowest.replicas or 1, lowest.weight_ih.detach()
         super().__init__(readouts, lowest.replicas, top.hidden_size, like, learning_rate)

@@ -32,6 +32,7 @@ from longlag.gradients.runs.piecewise_run import (
     PiecewiseRun,
 )
 from longlag.layers.base import LayerPart
+from longlag.layers.computed import plain_model
 from longlag.layers.inputs import Inputs
 from longlag.layers.readout import ReadoutModule
 from longlag.layers.recurrent import Recurrent
@@ -100,13 +101,13 @@ class ForwardMethod(PiecewiseMethod):
         """
         refuse_reduced(model)
         state, influence = (None, None) if carry is None else (carry["state"], carry["influence"])
-        inputs = Inputs(x, lengths, resets, state)
-        sequences = self._sequences(model, inputs)
+        inputs, plain = Inputs(x, lengths, resets, state), plain_model(model)
+        sequences = self._sequences(plain.model, inputs)
         if not _any_steps(x):
             done = self.accumulate(model, x, target, loss, backward, **inputs.options)
             return done._replace(carry=carry)
-        gradients, accumulated = self._walk(model, sequences, target, loss, influence, True)
-        add_gradients(model, gradients, backward)
+        gradients, accumulated = self._walk(plain.model, sequences, target, loss, influence, True)
+        add_gradients(model, plain.by_original(gradients), backward)
         return accumulated
 
     def start(

@@ -19,6 +19,7 @@ from longlag.gradients.method import Accumulated, Backward, Loss, Options
 from longlag.gradients.parameters import add_gradients
 from longlag.gradients.runs.layer_run import EVERYTHING, STATES_ONLY, LayerRun, add_by_name
 from longlag.gradients.runs.model_run import ModelRun
+from longlag.layers.computed import plain_model
 from longlag.layers.inputs import Inputs
 from longlag.scan.step import outer, times
 
@@ -154,12 +155,13 @@ class Omega:
             TypeError, ValueError: as for :meth:`value`; no layer has a matrix W; no ``update``.
         """
         weight = self.weight_at(update)
-        run = ModelRun(model, Inputs(x, **options), "Omega", joint=True)
+        plain = plain_model(model)
+        run = ModelRun(plain.model, Inputs(x, **options), "Omega", joint=True)
         _has_matrix(run)
         run.backward(run.explicit(run.read(loss, target)), STATES_ONLY)
         sums: dict[str, Tensor] = {}
         self._add(run, weight, sums)
-        return sums
+        return plain.by_original(sums)
 
     def accumulate(
         self,
@@ -186,12 +188,13 @@ class Omega:
             TypeError, ValueError: as for :meth:`gradients`.
         """
         weight = self.weight_at(update)
-        run = ModelRun(model, Inputs(x, **options), "Omega", joint=True)
+        plain = plain_model(model)
+        run = ModelRun(plain.model, Inputs(x, **options), "Omega", joint=True)
         _has_matrix(run)
         error, sums = run.read(loss, target), {}
         run.backward(run.explicit(error, sums), EVERYTHING, sums)
         self._add(run, weight, sums)
-        add_gradients(model, sums, backward)
+        add_gradients(model, plain.by_original(sums), backward)
         return error.accumulated()
 
     def _add(self, run: ModelRun, weight: float, sums: dict[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ from typing_extensions import Unpack
 from longlag.gradients.losses import as_scalar
 from longlag.gradients.method import Accumulated, Backward, Loss, Options
 from longlag.gradients.parameters import add_gradients, trained
+from longlag.layers.computed import plain_model
 from longlag.layers.inputs import Inputs
 
 Found: TypeAlias = tuple[dict[str, Tensor], Accumulated]
@@ -52,10 +53,10 @@ class PiecewiseMethod(ABC):
             ValueError: it reads in both directions; `lengths` or `resets` do not fit x; the loss is
                 not a scalar; what else the method says.
         """
-        inputs = Inputs(x, **options)
-        result = self._find(model, inputs, target, loss)
+        inputs, plain = Inputs(x, **options), plain_model(model)
+        result = self._find(plain.model, inputs, target, loss)
         if result is not None:
-            return result[0]
+            return plain.by_original(result[0])
         named = trained(model)
         value = as_scalar(loss(inputs.output_of(model), target))
         if not value.requires_grad:
@@ -85,11 +86,11 @@ class PiecewiseMethod(ABC):
         Raises:
             TypeError, ValueError: as for :meth:`gradients`.
         """
-        inputs = Inputs(x, **options)
-        result = self._find(model, inputs, target, loss)
+        inputs, plain = Inputs(x, **options), plain_model(model)
+        result = self._find(plain.model, inputs, target, loss)
         if result is not None:
             gradients, accumulated = result
-            add_gradients(model, gradients, backward)
+            add_gradients(model, plain.by_original(gradients), backward)
             return accumulated
         output = inputs.output_of(model)
         value = as_scalar(loss(output, target))

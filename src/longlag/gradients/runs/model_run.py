@@ -15,6 +15,7 @@ from longlag.gradients.runs.piecewise_run import OutputError, PiecewiseReadout, 
 from longlag.layers.base import LayerPart
 from longlag.layers.checks import check_input, check_state
 from longlag.layers.composition import composition_of
+from longlag.layers.computed import plain_model
 from longlag.layers.inputs import Inputs
 from longlag.recurrence import probed
 from longlag.scan.backend import Wanted
@@ -31,12 +32,13 @@ class ModelRun:
         joint: what the errors of the states are; see :func:`longlag.recurrence.probes.probed`.
 
     Attributes:
+        model: the same, with parameters in the place of computed weights.
         inputs: checked.
         layers: one run for each layer, the one that reads x first.
     """
 
     def __init__(self, model: nn.Module, inputs: Inputs, method: str, *, joint: bool) -> None:
-        self.model = model
+        self.model = model = plain_model(model).model
         composition = composition_of(model, method)
         parts = list(composition.parts(method, inputs.state))
         refuse_dropout(model, method)

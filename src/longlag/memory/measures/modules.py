@@ -10,6 +10,7 @@ from torch import nn
 
 from longlag.layers import Bidirectional, Recurrent, Stack, from_torch
 from longlag.layers.base import RecurrentModule
+from longlag.layers.computed import plain_model
 from longlag.torch_private import without_hooks
 
 TORCH_MODULES = (nn.RNN, nn.LSTM, nn.GRU)
@@ -65,7 +66,7 @@ def reader_of(name: str, module: nn.Module) -> RecurrentModule:
         with torch.random.fork_rng(devices=[]):
             reader = from_torch(module).eval()
     else:
-        reader: Any = without_hooks(module)
+        reader: Any = without_hooks(plain_model(module).model)
     if next(reader.parameters()).dtype in (torch.float16, torch.bfloat16):
         reader = copy.deepcopy(reader).float()
     return reader

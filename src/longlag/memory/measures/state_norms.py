@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from longlag.layers import Recurrent
+from longlag.layers.computed import plain_model
 from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import recurrent_of
 from longlag.memory.measures.modules import evaluation_mode
@@ -88,5 +89,6 @@ def _linear_twin(layer: nn.Module) -> Recurrent | None:
         bias=layer.bias is not None, density=layer.density, replicas=layer.replicas,
         backend=layer.backend, device=layer.weight_ih.device, dtype=layer.weight_ih.dtype, seed=0,
     )  # fmt: skip
-    twin.load_state_dict(layer.state_dict())
+    weights = plain_model(layer).model.state_dict()
+    twin.load_state_dict({name: weights[name] for name in twin.state_dict()})
     return twin.eval()
