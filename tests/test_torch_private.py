@@ -6,12 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils import prune
 
 import longlag
 from longlag.torch_private import (
+    assert_when_run,
     backward_pass,
+    dispatching,
+    forget_computing,
     forward_mode_active,
     plain_apply,
+    recomputes,
+    stands_in,
     transforms_active,
     version,
     without_hooks,
@@ -42,6 +49,43 @@ def test_transforms_are_seen_inside_and_only_there(transform):
     transform(look)(torch.ones(3, 2))
     assert seen == [True]
     assert not transforms_active()
+
+
+def test_modes_and_tensors_that_stand_for_others_are_seen():
+    mode = FakeTensorMode()
+    fake = mode.from_tensor(torch.ones(2))
+    assert not dispatching()
+    with mode:
+        assert dispatching()
+    assert stands_in(fake)
+
+    class Named(torch.Tensor):
+        pass
+
+    for tensor in (
+        None,
+        torch.ones(2),
+        nn.Parameter(torch.ones(2)),
+        torch.ones(2).as_subclass(Named),
+    ):
+        assert not stands_in(tensor)
+
+
+def test_an_assertion_on_values_raises_its_message():
+    assert_when_run(torch.tensor(True), "no")
+    with pytest.raises(RuntimeError, match="what it says"):
+        assert_when_run(torch.tensor(False), "what it says")
+
+
+def test_hooks_that_compute_weights_are_told_from_others():
+    layer = nn.Linear(2, 2)
+    layer.register_forward_pre_hook(lambda *_: None)
+    assert not recomputes(layer)
+    prune.l1_unstructured(layer, "weight", amount=1)
+    assert recomputes(layer)
+    forget_computing(layer)
+    assert not recomputes(layer)
+    assert len(layer._forward_pre_hooks) == 1
 
 
 def test_each_backward_pass_has_a_number_of_its_own():

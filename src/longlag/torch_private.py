@@ -22,6 +22,28 @@ None``, or to ask of each tensor whether it is a wrapper.
 """
 
 
+def dispatching() -> bool:
+    """Whether a mode of ``__torch_dispatch__`` is on: fake tensors, make_fx, counters of FLOPs.
+
+    Such a mode sees operations of PyTorch, and no kernel; its tensors may have no memory. Should it
+    go: ``torch.utils._python_dispatch._get_current_dispatch_mode() is not None``.
+    """
+    return torch._C._len_torch_dispatch_stack() > 0
+
+
+_NO_DISPATCH: Any = getattr(Tensor, "__torch_dispatch__")  # noqa: B009 - pyright binds it
+
+
+def stands_in(tensor: Tensor | None) -> bool:
+    """Whether a tensor stands for others, and has no memory of its own to read: one of a class with
+    a ``__torch_dispatch__``, such as a fake or a distributed tensor.
+
+    Should it go: ``torch.utils._python_dispatch.is_traceable_wrapper_subclass``, which misses some.
+    """
+    kind: Any = type(tensor)
+    return tensor is not None and kind.__torch_dispatch__ is not _NO_DISPATCH
+
+
 def forward_mode_active() -> bool:
     """Whether tensors may have tangents: a level of torch.autograd.forward_ad is entered.
 
@@ -36,6 +58,13 @@ backward_pass: Callable[[], int] = torch._C._current_graph_task_id
 
 It tells gradients that arrive together from those of another pass. Should it go: a callback queued
 at the end of a pass that counts them.
+"""
+
+
+assert_when_run: Callable[[Tensor, str], None] = torch._assert_async  # pyright: ignore[reportPrivateImportUsage]
+"""Raise a RuntimeError with a message where a truth value is false, also inside a compiled graph.
+
+Should it go: an operator of torch.library that looks, and gives out what it was given.
 """
 
 

@@ -3,6 +3,7 @@
 import sys
 import warnings
 
+import pytest
 import torch
 
 import longlag as ll
@@ -58,6 +59,18 @@ def check_empty() -> None:
     assert torch.equal(state[1].grad, torch.full((2, 5), 3.0))
 
 
+def check_lengths() -> None:
+    """A graph looks at lengths when it runs."""
+    torch._dynamo.reset()
+    layer = ll.LSTM(3, 5)
+    graph = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    x, good = torch.randn(2, 4, 3), torch.tensor([4, 0])
+    torch.testing.assert_close(graph(x, lengths=good)[0], layer(x, lengths=good)[0])
+    for wrong in ([9, 2], [4, -1]):
+        with pytest.raises(RuntimeError, match="lengths: expected 0 to 4"):
+            graph(x, lengths=torch.tensor(wrong))
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # of the compiler's own parts
     for number, name in enumerate(MODULES):
@@ -66,3 +79,5 @@ if __name__ == "__main__":
             print(name, ragged, "agrees", flush=True)
     check_empty()
     print("empty agrees")
+    check_lengths()
+    print("lengths are checked")

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
+from longlag.scan.backend import followed
+from longlag.torch_private import assert_when_run
 
 
 def probability(argument: str, value: float) -> float:
@@ -38,10 +40,20 @@ def _shape(replicas: int | None, *names: object) -> str:
 
 def check_input(x: Any, input_size: int, replicas: int | None, weight: Tensor) -> None:
     """x is (N, T, C), with R in front for replicas, of the weights' dtype and device."""
+    if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        raise RuntimeError(
+            "torch.jit.trace keeps the steps of one length alone; use torch.compile, torch.export, "
+            "or ll.save"
+        )
     if not isinstance(x, Tensor):
         raise TypeError(
             f"x: got {type(x).__name__}, expected a torch.Tensor; torch.as_tensor(x) makes one"
         )
+    if x.layout is not torch.strided or x.is_nested:
+        fix = "x.to_dense()"
+        if x.is_nested:
+            fix = "x.to_padded_tensor(0.0), with lengths="
+        raise TypeError(f"x: got layout {x.layout}, expected a dense tensor; use {fix}")
     if x.dim() != (3 if replicas is None else 4) or x.shape[-1] != input_size:
         hint, expected = "", _shape(replicas, "N", "T", input_size)
         if x.dim() == 2 and replicas is None:
@@ -81,7 +93,9 @@ def check_lengths(lengths: Any, x: Tensor) -> Tensor:
         raise ValueError(
             f"lengths: got shape {tuple(lengths.shape)}, expected {batch}: one per sequence of x"
         )
-    if torch.compiler.is_compiling():  # a graph cannot look at values
+    if torch.compiler.is_compiling() or followed((lengths,)):  # looked at when it runs
+        fit = (lengths >= 0).all() & (lengths <= x.shape[-2]).all()
+        assert_when_run(fit, f"lengths: expected 0 to {x.shape[-2]}, the number of steps of x")
         return lengths.long()
     if lengths.numel() and (lengths.min() < 0 or lengths.max() > x.shape[-2]):
         raise ValueError(

@@ -26,7 +26,7 @@ from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.wiring import Groups, Uniform
 from longlag.scan import Weights, check_backend, register, scan
 from longlag.scan.connections import Entries, matrix_of, without_blocks
-from longlag.torch_private import recomputes, transforms_active
+from longlag.torch_private import dispatching, recomputes, transforms_active
 
 
 class Options(TypedDict, total=False):
@@ -512,6 +512,7 @@ def _is_plain(tensor: Tensor) -> bool:
         or type(tensor) is not Tensor
         or torch.compiler.is_compiling()
         or transforms_active()
+        or dispatching()
     )
 
 

@@ -10,13 +10,13 @@ import functools
 import importlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
 from longlag.scan.inputs import ScanInputs
-from longlag.torch_private import transforms_active
+from longlag.torch_private import dispatching, stands_in, transforms_active
 
 _TABLE = {
     "reference": "longlag.scan.reference:Reference",
@@ -152,9 +152,25 @@ def check_backend(backend: str) -> None:
 
 
 _FUNCTORCH = "it is inside a transform of torch.func, which follows plain operations only"
+_DISPATCH = (
+    "it is inside a mode of torch that follows plain operations only, such as make_fx or fake "
+    "tensors, or is given tensors that stand for others"
+)
 
 
-def choose(backend: str, like: Tensor, what: str = "this", *, plain: bool = True) -> Backend:
+def followed(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether PyTorch follows operations, or tensors have no numbers that a kernel could read."""
+    return dispatching() or any(map(stands_in, tensors))
+
+
+def choose(
+    backend: str,
+    like: Tensor,
+    what: str = "this",
+    *,
+    plain: bool = True,
+    tensors: Iterable[Tensor | None] = (),
+) -> Backend:
     """The backend that runs.
 
     Args:
@@ -162,18 +178,22 @@ def choose(backend: str, like: Tensor, what: str = "this", *, plain: bool = True
         like: a tensor of the dtype and on the device of all.
         what: is run, for errors.
         plain: whether a plain one will do; else ``"derived"`` stands in for ``"reference"``.
+        tensors: all that it would read.
 
     Raises:
         ValueError: the one that is asked for cannot run; the message says why.
     """
-    transformed = plain and transforms_active()
-    reason = ""
+    seen, reason = None, ""
+    if plain and transforms_active():
+        seen = _FUNCTORCH
+    elif followed((like, *tensors)):
+        seen = _DISPATCH
     for name in reversed(_TABLE) if backend == "auto" else (backend,):
         candidate = _load(name)
         if candidate.plain and not plain:
             candidate = _load("derived")
-        follows = candidate.plain or not transformed
-        problem = candidate.unsupported(like) if follows else _FUNCTORCH
+        follows = candidate.plain or seen is None or not (plain or candidate.compiled)
+        problem = candidate.unsupported(like) if follows else seen
         if problem is None:
             if reason and not candidate.compiled:
                 _say_once(candidate.name, reason)

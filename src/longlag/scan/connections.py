@@ -11,7 +11,9 @@ import itertools
 import weakref
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
@@ -117,14 +119,18 @@ def known_entries(key: str) -> Entries | None:
 
 
 @functools.lru_cache(maxsize=64)
-def blocks_left_out(recurrence: Recurrence, hidden: int, device: torch.device) -> Tensor:
-    """Where patterns have no block: a matrix (W H, H) of True."""
+def _left_out(recurrence: Recurrence, hidden: int) -> NDArray[np.bool_]:
     parts = []
     for wire in recurrence.wires:
-        pattern = torch.tensor(wire.pattern or ((1,),), dtype=torch.bool, device=device)
+        pattern = np.array(wire.pattern or ((1,),), dtype=bool)
         size = hidden // len(pattern)
-        parts.append(~pattern.repeat_interleave(size, 0).repeat_interleave(size, 1))
-    return torch.cat(parts)
+        parts.append(~pattern.repeat(size, 0).repeat(size, 1))
+    return np.concatenate(parts)
+
+
+def blocks_left_out(recurrence: Recurrence, hidden: int, device: torch.device) -> Tensor:
+    """Where patterns have no block: a matrix (W H, H) of True."""
+    return torch.as_tensor(_left_out(recurrence, hidden), device=device)
 
 
 def without_blocks(recurrence: Recurrence, matrix: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import lower
-from longlag.scan.backend import Backend, Run, Wanted
+from longlag.scan.backend import Backend, Run, Wanted, followed
 from longlag.scan.connections import Entries
 from longlag.scan.inputs import ScanInputs, Schedule, Weights, to_batch_first, to_time_first
 from longlag.scan.reference import Reference
@@ -126,9 +126,9 @@ class _ScanNode(torch.autograd.Function):
             if d_output is not None:
                 gradients = (to_time_first(d_output), *d_final)
         inputs = ScanInputs(recurrence, x, weights, initial, schedule)
-        if torch.is_grad_enabled():
-            # For a second derivative the first one has to be an expression: of what was given. The
-            # forward pass had autocast off too.
+        if torch.is_grad_enabled() or (backend.compiled and followed(gradients)):
+            # For a second derivative, or a mode that follows operations, the first one has to be an
+            # expression: of what was given. The forward pass had autocast off too.
             with torch.autocast(x.device.type, enabled=False):
                 done = Reference().backward(inputs, run, gradients, asked)
         else:
