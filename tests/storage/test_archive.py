@@ -1,4 +1,5 @@
 import builtins
+import hashlib
 import json
 import pickle
 import random
@@ -121,6 +122,44 @@ def test_a_foreign_safetensors_file_is_no_archive(tmp_path, metadata):
     save_file({"w": torch.ones(2)}, tmp_path / "file", metadata)
     with pytest.raises(ArchiveError):
         read_archive(tmp_path / "file", "example")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"complex": None},
+        {"complex": "w"},
+        {"complex": {"w": 1}},
+        {"complex": ["absent"]},
+        {"complex": [["w"]]},
+        {"complex": ["\ud800"]},
+        {"complex": ["w", "w"]},
+        {"complex": ["whole"]},
+        {"format": "1"},
+        {"format": -1},
+        {"kind": ["example"]},
+        {"kind": "\ud800"},
+        {"sha256": "\ud800" * 64},
+        {"sha256": "Z" * 64},
+        {"sha256": ["0"] * 64},
+        {"document": ...},
+        {"complex": ...},
+    ],
+    ids=repr,
+)
+def test_a_wrong_header_with_a_right_digest_is_no_archive(tmp_path, change):
+    header = {"sha256": "0" * 64, "format": 1, "kind": "example", "complex": [], "document": 1}
+    header = {k: v for k, v in (header | change).items() if v is not ...}
+    tensors = {"w": torch.ones(2, 2), "whole": torch.ones(2, 2, dtype=torch.int64)}
+    save_file(tensors, tmp_path / "file", {"longlag": json.dumps(header)})
+    data = (tmp_path / "file").read_bytes()
+    digest = hashlib.sha256(data).hexdigest().encode()
+    (tmp_path / "file").write_bytes(data.replace(b"0" * 64, digest, 1))
+    with pytest.raises(ArchiveError) as caught:
+        read_archive(tmp_path / "file", "example")
+    assert "file: " in str(caught.value)
+    assert str(caught.value).encode()
+    assert "do not match" not in str(caught.value)
 
 
 def test_a_pickle_is_refused_and_not_run(tmp_path):

@@ -1,11 +1,24 @@
 import contextlib
 import errno
 import os
+import socket
+import stat
 from pathlib import Path
 
 import pytest
 
-from longlag.storage import atomic, atomic_write, previous_path, remove_leftovers
+from longlag.storage import (
+    ArchiveError,
+    atomic,
+    atomic_write,
+    atomic_write_text,
+    previous_path,
+    read_archive,
+    remove_leftovers,
+    write_archive,
+)
+
+posix = pytest.mark.skipif(os.name != "posix", reason="modes, links and pipes are POSIX")
 
 
 def put(content: bytes):
@@ -188,3 +201,177 @@ def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path, monkeypatch
     with pytest.raises(PermissionError) as caught:
         atomic_write(tmp_path / "file", put(b""))
     assert caught.value.filename == str(tmp_path / "file")
+
+
+@posix
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o664, 0o666])
+def test_a_file_that_is_replaced_hands_on_its_permissions(tmp_path, mode, keep):
+    path = tmp_path / "file"
+    for content in (b"old", b"new", b"newer"):
+        atomic_write(path, put(content), keep_previous=keep)
+        if content == b"old":
+            path.chmod(mode)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert not keep or stat.S_IMODE(previous_path(path).stat().st_mode) == mode
+
+
+@posix
+def test_nobody_else_can_read_a_private_file_while_it_is_written(tmp_path):
+    path = tmp_path / "file"
+    atomic_write(path, put(b"old"))
+    path.chmod(0o600)
+    modes = []
+    atomic_write(path, lambda file: modes.append(os.fstat(file.fileno()).st_mode & 0o777))
+    assert modes == [0o600]
+
+
+@posix
+def test_a_copy_kept_without_hard_links_has_the_permissions_too(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    path = tmp_path / "file"
+    atomic_write(path, put(b"old"))
+    path.chmod(0o600)
+    monkeypatch.setattr(atomic.os, "link", refuse)
+    atomic_write(path, put(b"new"), keep_previous=True)
+    assert previous_path(path).stat().st_mode & 0o777 == 0o600
+
+
+@posix
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path, there, relative):
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "target", tmp_path / "link"
+    if there:
+        target.write_bytes(b"old")
+    link.symlink_to("far/target" if relative else target)
+    second = tmp_path / "second"
+    second.symlink_to(link)
+    atomic_write(second, put(b"new"), keep_previous=True)
+    assert link.is_symlink()
+    assert second.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert not target.is_symlink()
+    assert os.listdir(tmp_path / "far") == ["target"]
+    assert previous_path(second).exists() == there
+    assert not there or previous_path(second).read_bytes() == b"old"
+
+
+@posix
+def test_a_link_to_nowhere_is_an_error_and_stays(tmp_path):
+    away, loop = tmp_path / "away", tmp_path / "loop"
+    away.symlink_to(tmp_path / "absent" / "file")
+    loop.symlink_to(loop)
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent; make it first"):
+        atomic_write(away, put(b""))
+    with pytest.raises(OSError, match="loop"):
+        atomic_write(loop, put(b""))
+    assert away.is_symlink()
+    assert loop.is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["away", "loop"]
+
+
+def make_pipe(path):
+    os.mkfifo(path)
+
+
+def make_socket(path):
+    here = os.getcwd()
+    os.chdir(path.parent)  # names of sockets are short
+    try:
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+def make_link_to_device(path):
+    path.symlink_to(os.devnull)
+
+
+NO_FILES = {
+    "pipe": (make_pipe, "is a pipe, expected a file"),
+    "socket": (make_socket, "is a socket, expected a file"),
+    "device": (make_link_to_device, "is a device, expected a file"),
+    "folder": (os.mkdir, "Is a directory"),
+}
+
+
+@posix
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_not_replaced(tmp_path, kind):
+    make, message = NO_FILES[kind]
+    path = tmp_path / "name"
+    make(path)
+    before = path.lstat()
+    for write in (
+        lambda: atomic_write(path, put(b"new")),
+        lambda: atomic_write(path, put(b"new"), keep_previous=True),
+        lambda: atomic_write_text(path, "new"),
+        lambda: write_archive(path, "example", None, {}),
+    ):
+        with pytest.raises(OSError, match=message) as caught:
+            write()
+        assert str(path) in str(caught.value)
+    assert path.lstat().st_ino == before.st_ino
+    assert os.listdir(tmp_path) == ["name"]
+
+
+@posix
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_not_read(tmp_path, kind):
+    make, message = NO_FILES[kind]
+    make(tmp_path / "name")
+    with pytest.raises(OSError, match=message):
+        read_archive(tmp_path / "name", "example")
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "a" * 234, "\u00e9" * 127, "a" * 201, "a" * 200])
+def test_names_as_long_as_the_system_allows(tmp_path, name):
+    path = tmp_path / name
+    try:
+        path.touch()
+    except OSError:
+        pytest.skip("this file system has shorter names")
+    for content in (b"one", b"two"):
+        atomic_write(path, put(content))
+    assert path.read_bytes() == b"two"
+    assert os.listdir(tmp_path) == [name]
+    with pytest.raises(ArchiveError, match="cut short"):
+        read_archive(path, "example")
+
+
+@pytest.mark.parametrize("name", ["file", "a" * 240, "run[1]*?"])
+def test_what_a_killed_writer_left_goes_when_it_is_old(tmp_path, name):
+    path, folder = tmp_path / name, tmp_path
+    for age, fuse in ((0, 1), (7200, 1)):
+        before = set(folder.iterdir())
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Cut):
+            Tripwire(patch, fuse)
+            atomic_write(path, put(b"half"))
+        (leftover,) = set(folder.iterdir()) - before
+        when = leftover.stat().st_mtime - age
+        os.utime(leftover, (when, when))
+    other = folder / ".other.0123.tmp"
+    other.touch()
+    os.utime(other, (0, 0))
+    assert len([*folder.iterdir()]) == 3
+    atomic_write(path, put(b"new"))
+    assert len([*folder.iterdir()]) == 3  # the new one may be another writer's
+    assert leftover not in folder.iterdir()
+    remove_leftovers(path)
+    assert set(folder.iterdir()) == {path, other}
+
+
+@posix
+def test_leftovers_beside_what_a_link_leads_to_go_too(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "target")
+    (tmp_path / "far" / ".target.0123.tmp").touch()
+    (tmp_path / ".link.0123.tmp").touch()
+    remove_leftovers(tmp_path / "link")
+    assert os.listdir(tmp_path / "far") == []
+    assert sorted(os.listdir(tmp_path)) == ["far", "link"]

@@ -94,7 +94,7 @@ CHANGES = {
     "a new memory": (with_new("stopper"), "it has stopper/ema, not known here"),
     "a new tag": (lambda d: d.update(carry={"$set": [1]}), "the unknown tag '$set'"),
     "no tensor": (lambda d: d.update(carry={"$tensor": "nowhere"}), "a tensor 'nowhere'"),
-    "a bad tag": (lambda d: d.update(carry={"$array": "carry"}), "'carry'"),
+    "a bad tag": (lambda d: d.update(carry={"$array": "carry"}), "'$array'"),
     "a list": (lambda d: d.update(position=[1]), "its state cannot be taken up"),
 }
 

@@ -371,6 +371,21 @@ def test_a_model_archive_is_no_checkpoint(tmp_path):
         run(tmp_path, sums, epochs=1)
 
 
+@pytest.mark.parametrize(
+    "document", [{"$tensor": "absent"}, {"$dict": [[1]]}, {"$float": "\ud800"}, [1], "state", None]
+)
+def test_a_checkpoint_whose_content_is_no_state_is_refused_and_left_as_it_is(tmp_path, document):
+    from longlag.storage import write_archive
+
+    halted(tmp_path)
+    path = tmp_path / "checkpoint.longlag"
+    write_archive(path, "checkpoint", document, {})
+    before = path.read_bytes()
+    with pytest.raises(ArchiveError, match=r"checkpoint\.longlag: its state cannot be taken up"):
+        run(tmp_path, sums, epochs=4)
+    assert path.read_bytes() == before
+
+
 def test_state_that_is_no_data_is_named(tmp_path):
     class Odd(Net):
         def get_extra_state(self):

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from longlag.recurrence import Cell, Dense, activation
 from longlag.recurrence.wiring import numbers_of_steps
 
+LONGEST = 10_000
+"""The longest delay: each step of it is a state of its own, with an equation."""
+
 
 @dataclass(frozen=True)
 class Skip(Cell):
@@ -23,7 +26,7 @@ class Skip(Cell):
         activation: phi, as for :class:`~longlag.cells.Elman`.
 
     Raises:
-        ValueError: for an unknown activation, or delays that are none.
+        ValueError: for an unknown activation, or delays that are none or above 10000.
 
     Source: T. Lin, B. G. Horne, P. Tino and C. L. Giles, Learning long-term dependencies in NARX
     recurrent neural networks, IEEE Transactions on Neural Networks 7(6), 1996, where the outputs
@@ -48,7 +51,13 @@ class Skip(Cell):
 
     def __post_init__(self) -> None:
         activation(self.activation)
-        object.__setattr__(self, "delays", numbers_of_steps("delays", self.delays))
+        delays = numbers_of_steps("delays", self.delays)
+        if max(delays) > LONGEST:
+            raise ValueError(
+                f"delays: got {max(delays)}, expected at most {LONGEST} steps, because the state "
+                "is as deep"
+            )
+        object.__setattr__(self, "delays", delays)
 
     @property
     def wiring(self):  # noqa: D102

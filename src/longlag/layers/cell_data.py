@@ -12,6 +12,31 @@ from longlag.recurrence import Cell
 from longlag.recurrence.arithmetic import NUMPY
 
 _BUILT_IN: Mapping[str, type[Cell]] = {name: getattr(built_in, name) for name in built_in.__all__}
+_NEEDED = ("type", "built_in", "fields", "values")
+
+COMPARED = frozenset({"values", "wires"})
+"""The entries of a cell that :func:`build` compares: those that its fields do not give."""
+
+
+def fields_of(name: str) -> list[str]:
+    """The fields of a built-in cell."""
+    return [field.name for field in fields(_BUILT_IN[name])]  # type: ignore[arg-type]
+
+
+def check_fields(name: str, values: Mapping[str, Any]) -> None:
+    """The values of a built-in cell's fields, as far as they are there, are of the right types.
+
+    Raises:
+        TypeError: for another type; the cell itself takes all that is true for True.
+    """
+    for field in fields(_BUILT_IN[name]):  # type: ignore[arg-type]
+        value = values.get(field.name, field.default)
+        kind = type(field.default)
+        if kind in (bool, str) and type(value) is not kind:
+            raise TypeError(f"{field.name}: got {value!r:.80}, expected a {kind.__name__}")
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            if kind not in (bool, str) and type(number) not in (int, float):
+                raise TypeError(f"{field.name}: got {value!r:.80}, expected numbers")
 
 
 def describe(cell: Cell) -> dict[str, Any]:
@@ -44,9 +69,20 @@ def build(config: Mapping[str, Any], known: Sequence[type[Cell]]) -> Cell:
         known: classes of cells that are not built in.
 
     Raises:
-        ValueError: where the class is not known, has other fields, or other equations.
+        ValueError: where the class is not known, has other fields, or other equations, or where
+            that is no description of a cell.
     """
+    if not isinstance(config, dict) or not config.keys() >= {*_NEEDED}:
+        raise ValueError(f"cell: got {config!r:.80}, expected an object with {', '.join(_NEEDED)}")
+    unknown = config.keys() - {*_NEEDED, "wires"}
+    if unknown:
+        raise ValueError(f"cell: has the unknown entry {min(unknown)!r:.80}")
     name = config["type"]
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"cell: has the type {name!r:.80}, expected the name of a class")
+    then = config["values"]
+    if not isinstance(then, list) or any(not isinstance(v, (int, float)) for v in then):
+        raise ValueError(f"cell: has the values {then!r:.80}, expected numbers")
     classes = _BUILT_IN if config["built_in"] else {cell.__name__: cell for cell in known}
     if name not in classes:
         raise ValueError(
@@ -58,8 +94,10 @@ def build(config: Mapping[str, Any], known: Sequence[type[Cell]]) -> Cell:
         unknown = set(config["fields"]) - {field.name for field in fields(kind)}
         if unknown:
             raise ValueError(f"the cell {name!r} has no fields {sorted(unknown)}")
+    if config["built_in"]:
+        check_fields(name, config["fields"])
     cell = kind(**config["fields"])
-    now, then = _values(cell), config["values"]
+    now = _values(cell)
     same = len(now) == len(then) and all(map(_close, now, then))
     if not same or config.get("wires", _wires(cell)) != _wires(cell):
         raise ValueError(

@@ -145,6 +145,8 @@ class Readout(ReadoutModule):
     @torch.no_grad()
     def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:
         """Draw the initial parameters anew."""
+        if self.weight.is_meta:
+            return  # there is nothing to draw into
         generator = as_generator(seed, "readout")
         weights = [w for w in (self.weight, self.weight_direct) if w is not None]
         bound = 1 / math.sqrt(max(1, sum(weight.shape[-1] for weight in weights)))

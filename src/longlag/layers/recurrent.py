@@ -174,8 +174,11 @@ class Recurrent(RecurrentModule):
         self._entries: Entries | None = None
         if density is not None:
             drawing = as_generator(seed, "entries")
-            entries = draw_entries(self.recurrence, hidden_size, density, drawing)
-            self._set_entries(entries, device)
+            # `load` knows them already.
+            known = density if isinstance(density, Entries) else None
+            self._set_entries(
+                known or draw_entries(self.recurrence, hidden_size, density, drawing), device
+            )
         wires, diagonal = len(self.recurrence.wires), len(self._diagonal)
         rows = len(self.recurrence.gates) * hidden_size
         self.weight_ih = parameter(rows, input_size)
@@ -213,10 +216,17 @@ class Recurrent(RecurrentModule):
         self._set_cell(self.cell)
 
     def _set_entries(self, entries: Entries, device: Any) -> None:
+        rows = len(self.recurrence.wires) * self.hidden_size
+        if len(entries.indptr) != rows + 1:
+            raise ValueError(
+                f"weight_hh_indptr: got {len(entries.indptr) - 1} rows, expected {rows}"
+            )
         indptr, indices = entries.indptr.to(device), entries.indices.to(device)
         self.register_buffer("weight_hh_indptr", indptr)
         self.register_buffer("weight_hh_indices", indices)
-        self._entries = Entries(indptr, indices, self.hidden_size)
+        # On the meta device there are no numbers to read.
+        own = entries if indptr.is_meta else Entries(indptr, indices, self.hidden_size)
+        self._entries = own
 
     @property
     def density(self) -> float | None:
@@ -314,6 +324,8 @@ class Recurrent(RecurrentModule):
                 f"{self.computed[0]}: is computed from other parameters, whose initial values are "
                 "not the layer's to draw; draw before parametrizing or pruning"
             )
+        if self.weight_ih.is_meta:
+            return  # there is nothing to draw into
         generator = as_generator(seed, "layer")
         for replica in range(self.replicas or 1):
             for stored, draw in self._draws():

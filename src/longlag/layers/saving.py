@@ -1,13 +1,14 @@
 """Saving and loading whole models: one file, no pickle, a closed table of names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from longlag.arguments import check_whole
 from longlag.layers import cell_data
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
@@ -17,11 +18,23 @@ from longlag.layers.recurrent import Recurrent
 from longlag.layers.sequence_model import SequenceModel
 from longlag.layers.stack import Stack
 from longlag.recurrence import Cell
+from longlag.scan.connections import Entries
 from longlag.storage import ArchiveError, read_archive, write_archive
 
 _READOUTS: Mapping[str, type[ReadoutModule]] = {"Readout": Readout}
 _KNOWN = (SequenceModel, Stack, Bidirectional, Recurrent, *LAYERS.values(), *_READOUTS.values())
 _OWN = (SequenceModel, RecurrentModule, ReadoutModule)
+_DTYPES: Mapping[str, torch.dtype] = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+}
+_OPTIONS = ("input_size", "hidden_size", "bias", "input_dropout", "recurrent_dropout", "replicas")
+_OPTIONS += ("backend",)  # and density, which version 0.1 did not write
+_READOUT_OF_VERSION_0_1 = {"output_size": int, "direct": bool, "bias": bool}
+_READOUT_OF_VERSION_0_1 |= {"output_activation": str}
+_MISFITS = (ArithmeticError, AssertionError, AttributeError, LookupError)
+_MISFITS += (RuntimeError, TypeError, ValueError)
+"""What modules and cells, those of users too, may raise for arguments without a meaning."""
 
 
 def save(
@@ -95,7 +108,8 @@ def load(path: str | Path, *, cells: Sequence[type[Cell]] = ()) -> Any:
         The model.
 
     Raises:
-        ArchiveError: for a file that is damaged, of another kind, or names what is not there.
+        ArchiveError: for a file that is damaged, of another kind, or describes no model: names
+            what is not there, or has tensors of other names, shapes or dtypes than its model.
         OSError: where the file cannot be read.
     """
     return load_with_metadata(path, cells=cells)[0]
@@ -107,52 +121,184 @@ def load_with_metadata(
     """As :func:`load`, with the metadata that was saved beside the model."""
     path = Path(path)
     document, tensors = read_archive(path, "model")
-    build = _Builder(cells)
     try:
-        with torch.random.fork_rng(devices=[]):  # building draws weights, only to replace them
-            model = build(document["model"])
-        model = model.to(getattr(torch, document["dtype"]))
-        model.load_state_dict(tensors)
-        for name in document.get("frozen", ()):  # version 0.1 wrote none
-            model.get_parameter(name).requires_grad_(False)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        problem = f"describes no model that can be built here: {error}"
+        entries = _entries("the file", document, {"model", "dtype", "metadata"}, {"frozen"})
+        model = _Builder(cells, tensors, _dtype(entries["dtype"]))(entries["model"])
+        _check_tensors(model.state_dict(), tensors)
+        model.to_empty(device="cpu").load_state_dict(tensors)
+        _freeze(model, entries.get("frozen", []))  # version 0.1 wrote none
+        if not isinstance(entries["metadata"], dict):
+            raise TypeError(f"metadata: got {entries['metadata']!r:.80}, expected an object")
+    except _MISFITS as error:
+        # What it quotes of the file may be long, and no text that can be printed.
+        quoted = str(error).encode("utf-8", "backslashreplace").decode()[:500]
+        problem = f"describes no model that can be built here: {quoted}"
         raise ArchiveError(path, problem, fix="") from error
-    return model.eval(), document["metadata"]
+    return model.eval(), entries["metadata"]
+
+
+def _entries(
+    part: str, config: Any, needed: Collection[str], others: Collection[str] = ()
+) -> dict[str, Any]:
+    """The entries of a part of the document, which has those and no more."""
+    if not isinstance(config, dict):
+        raise TypeError(f"{part}: got {config!r:.80}, expected an object")
+    missing, unknown = sorted(needed - config.keys()), sorted(config.keys() - {*needed, *others})
+    if missing or unknown:
+        what = f"no entry {missing[0]!r}" if missing else f"the unknown entry {unknown[0]!r:.80}"
+        raise ValueError(f"{part}: has {what}")
+    return config
+
+
+def _dtype(name: Any) -> torch.dtype:
+    if not isinstance(name, str) or name not in _DTYPES:
+        raise ValueError(f"dtype: got {name!r:.80}, expected one of {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
+def _check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """The file has the tensors that the model needs, in its dtypes and shapes, and no more."""
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors or name not in expected:
+            what = "needs, is not there" if name in expected else "has no place for, is there"
+            raise ValueError(f"the tensor {name!r:.80}, which the model {what}")
+        ours, theirs = expected[name], tensors[name]
+        if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
+            raise ValueError(
+                f"the tensor {name!r} is {tuple(theirs.shape)} of {theirs.dtype}, expected "
+                f"{tuple(ours.shape)} of {ours.dtype}"
+            )
+
+
+def _check_config(saved: Any, built: Any, where: str) -> None:
+    """What the file says of the model is what the model says of itself.
+
+    A field of a cell that the file does not name has its default.
+    """
+    if isinstance(saved, dict) and isinstance(built, dict):
+        for name in saved.keys() - cell_data.COMPARED:
+            _check_config(saved[name], built.get(name), name)
+    elif isinstance(saved, list) and isinstance(built, (list, tuple)) and len(saved) == len(built):
+        for one, other in zip(saved, built, strict=True):
+            _check_config(one, other, where)
+    elif saved != built:
+        raise ValueError(f"{where}: got {saved!r:.80}, and the model has {built!r:.80}")
+
+
+def _freeze(model: nn.Module, names: Any) -> None:
+    parameters = dict(model.named_parameters())
+    if not isinstance(names, list):
+        raise TypeError(f"frozen: got {names!r:.80}, expected a list of parameters")
+    for name in names:
+        if name not in parameters:
+            raise ValueError(f"frozen: got {name!r:.80}, which is no parameter of the model")
+        parameters[name].requires_grad_(False)
 
 
 class _Builder:
-    """From plain data to modules, through a closed table of names."""
+    """From plain data to modules without numbers, through a closed table of names.
 
-    def __init__(self, cells: Sequence[type[Cell]]) -> None:
+    The modules are on the meta device, where sizes cost nothing: they are compared with the
+    file's tensors before there is memory for them.
+    """
+
+    def __init__(
+        self, cells: Sequence[type[Cell]], tensors: Mapping[str, Tensor], dtype: torch.dtype
+    ) -> None:
         self.cells = cells
+        self.tensors = tensors
+        self.made: dict[str, Any] = {"device": "meta", "dtype": dtype}
 
-    def __call__(self, config: Mapping[str, Any]) -> nn.Module:
-        arguments = dict(config)
-        kind = arguments.pop("type")
-        if kind == "SequenceModel":
-            if "readout" in arguments:  # version 0.1 wrote the arguments of a linear one
-                arguments["readout"] = self.readout(arguments["readout"])
-            return SequenceModel(self.layer(arguments.pop("layer")), **arguments)
-        return self.layer(config)
+    def __call__(self, config: Any) -> SequenceModel | RecurrentModule:
+        model = self.model(config)
+        if isinstance(model, SequenceModel) and "readout" not in config:
+            config = {"layer": config["layer"], "reduce": config["reduce"]}
+        _check_config(config, model.config(), "model")
+        return model
 
-    def readout(self, config: Mapping[str, Any]) -> ReadoutModule:
-        arguments = dict(config)
-        kind = arguments.pop("type")
-        if kind not in _READOUTS:
-            raise ValueError(f"it names the readout {kind!r}; known: {', '.join(_READOUTS)}")
-        return _READOUTS[kind](**arguments)
+    def model(self, config: Any) -> SequenceModel | RecurrentModule:
+        if _type(config) != "SequenceModel":
+            return self.layer(config, "")
+        names = {"type", "layer", "reduce"}
+        names |= {"readout"} if "readout" in config else _READOUT_OF_VERSION_0_1.keys()
+        parts = _entries("SequenceModel", config, names)
+        layer = self.layer(parts["layer"], "layer.")
+        if "readout" in parts:
+            readout = self.readout(parts["readout"])
+        else:
+            readout = self.readout_of_version_0_1(parts, layer)
+        return SequenceModel(layer, readout=readout, reduce=parts["reduce"])
 
-    def layer(self, config: Mapping[str, Any]) -> RecurrentModule:
-        parts = dict(config)
-        kind = parts.pop("type")
+    def readout(self, config: Any) -> ReadoutModule:
+        kind = _READOUTS.get(_type(config))
+        if kind is None:
+            known = ", ".join(_READOUTS)
+            raise ValueError(f"it names the readout {config['type']!r:.80}; known: {known}")
+        names = {"type", "input_size", "output_size", "direct_size", "bias", "activation"}
+        parts = dict(_entries("readout", config, names | {"replicas"}))
+        del parts["type"]
+        return kind(**parts, **self.made)
+
+    def readout_of_version_0_1(self, parts: dict[str, Any], layer: RecurrentModule) -> Readout:
+        """A linear one, of which that version wrote the arguments of the model."""
+        for name, kind in _READOUT_OF_VERSION_0_1.items():
+            if type(parts[name]) is not kind:
+                raise TypeError(f"{name}: got {parts[name]!r:.80}, expected {kind.__name__}")
+        return Readout(
+            layer.output_size,
+            parts["output_size"],
+            direct_size=layer.input_size if parts["direct"] else None,
+            bias=parts["bias"],
+            activation=parts["output_activation"],
+            replicas=layer.replicas,
+            **self.made,
+        )
+
+    def layer(self, config: Any, path: str) -> RecurrentModule:
+        """The recurrent module whose tensors are those under a path."""
+        kind = _type(config)
         if kind == "Stack":
-            layers = [self.layer(part) for part in parts.pop("layers")]
-            return Stack(*layers, **parts)
+            parts = _entries(kind, config, {"type", "layers", "dropout"})
+            if not isinstance(parts["layers"], list):
+                raise TypeError(f"layers: got {parts['layers']!r:.80}, expected a list")
+            layers = [
+                self.layer(part, f"{path}layers.{number}.")
+                for number, part in enumerate(parts["layers"])
+            ]
+            return Stack(*layers, dropout=parts["dropout"])
         if kind == "Bidirectional":
-            return Bidirectional(*(self.layer(parts.pop(n)) for n in ("layer", "backward_layer")))
+            parts = _entries(kind, config, {"type", "layer", "backward_layer"})
+            return Bidirectional(
+                self.layer(parts["layer"], f"{path}forward_layer."),
+                self.layer(parts["backward_layer"], f"{path}backward_layer."),
+            )
         if kind == "Recurrent":
-            return Recurrent(cell_data.build(parts.pop("cell"), self.cells), **parts)
+            parts = dict(_entries(kind, config, {"type", "cell", *_OPTIONS}, {"density"}))
+            cell = cell_data.build(parts.pop("cell"), self.cells)
+            return Recurrent(cell, **self._options(parts, path))
         if kind not in LAYERS:
-            raise ValueError(f"it names the layer {kind!r}; known: {', '.join(LAYERS)}")
-        return LAYERS[kind](**parts)
+            raise ValueError(f"it names the layer {kind!r:.80}; known: {', '.join(LAYERS)}")
+        own = cell_data.fields_of(kind)
+        parts = dict(_entries(kind, config, {"type", *_OPTIONS}, {"density", *own}))
+        cell_data.check_fields(kind, parts)
+        return LAYERS[kind](**self._options(parts, path))
+
+    def _options(self, parts: dict[str, Any], path: str) -> dict[str, Any]:
+        """The arguments of a layer; a sparse W has the entries that the file's tensors say."""
+        del parts["type"]
+        if parts.get("density") is not None:
+            indptr, indices = (
+                self.tensors.get(f"{path}weight_hh_{name}") for name in ("indptr", "indices")
+            )
+            if indptr is None or indices is None:
+                raise ValueError(f"{path}weight_hh: its density is given, and no entries")
+            hidden = check_whole("hidden_size", parts["hidden_size"], 1)
+            parts["density"] = Entries(indptr, indices, hidden)
+        return {**parts, **self.made}
+
+
+def _type(config: Any) -> str:
+    kind = config.get("type") if isinstance(config, dict) else None
+    if not isinstance(kind, str):
+        raise TypeError(f"got {config!r:.80}, expected an object with the name of a type")
+    return kind

@@ -225,9 +225,10 @@ class Recurrence:
     def partials(self) -> Mapping[tuple[str, sympy.Symbol], Expression]:
         """The pointwise derivatives of each new state by each input; zeros are left out."""
         derivatives = {}
+        order = {symbol: place for place, symbol in enumerate(self.symbols)}
         for name in self.states:
             read = self.equations[name].free_symbols
-            for by in (symbol for symbol in self.symbols if symbol in read):
+            for by in sorted(read & order.keys(), key=order.__getitem__):
                 derivative = sympy.diff(self.equations[name], by)
                 # SymPy's derivative of sign; as for step, what is not there at 0 is left out.
                 derivative = derivative.replace(sympy.DiracDelta, lambda *_: sympy.Integer(0))

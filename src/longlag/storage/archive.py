@@ -10,6 +10,8 @@ Known limits: the file is built and read in memory, so peak memory is about twic
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,13 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 from torch import Tensor
 
-from longlag.storage.atomic import atomic_write, previous_path
+from longlag.storage.atomic import atomic_write, previous_path, read_file
 from longlag.storage.trees import JSON
 
 _FORMAT = 1
 _ENTRY = "longlag"
 _ZEROS = "0" * 64
+_DIGEST = re.compile("[0-9a-f]{64}")
 _COMPLEX = "complex"  # names of complex tensors: safetensors stores them as pairs of reals
 _DTYPES = frozenset(
     {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8}
@@ -49,7 +52,7 @@ class ArchiveError(ValueError):
             kept = previous_path(path)
             fix = (
                 f"The file before it is kept as {kept.name}: read that one."
-                if kept.exists()
+                if os.path.exists(kept)  # also where there can be no such name
                 else "Copy or save it again."
             )
         super().__init__(f"{path}: {problem}. {fix}" if fix else f"{path}: {problem}")
@@ -103,14 +106,14 @@ def read_archive(path: Path, kind: str) -> tuple[Any, dict[str, Tensor]]:
 
     Raises:
         ArchiveError: the file is cut short, changed in any bit, no archive, or of another kind.
-        OSError: the file is missing or unreadable.
+        OSError: the file is missing or unreadable, or is a folder, a pipe or a device.
 
     Cost: the file once, one SHA-256.
     """
-    data = path.read_bytes()
+    data = read_file(path)
     header = _header(path, data)
     digest = header.get("sha256")
-    if not isinstance(digest, str) or len(digest) != len(_ZEROS):
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
         raise ArchiveError(path, "it has no SHA-256, so it is no whole longlag archive")
     if _digest(data.replace(digest.encode(), _ZEROS.encode(), 1)) != digest:
         raise ArchiveError(path, "its bytes do not match its SHA-256: the file is damaged")
@@ -131,8 +134,15 @@ def read_archive(path: Path, kind: str) -> tuple[Any, dict[str, Tensor]]:
         tensors = safetensors_torch.load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise ArchiveError(path, f"its tensors cannot be read ({error})") from error
-    for name in header[_COMPLEX]:
-        tensors[name] = torch.view_as_complex(tensors[name])
+    pairs = header.get(_COMPLEX)
+    if not isinstance(pairs, list) or "document" not in header:
+        raise ArchiveError(path, f"its header lacks its document or its list {_COMPLEX!r}")
+    for name in pairs:
+        try:
+            tensors[name] = torch.view_as_complex(tensors[name])
+        except (KeyError, TypeError, RuntimeError) as error:
+            problem = f"its tensor {name!r:.80} holds no complex numbers"
+            raise ArchiveError(path, problem) from error
     return header["document"], tensors
 
 

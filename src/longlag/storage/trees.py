@@ -69,25 +69,35 @@ def from_document(document: JSON, tensors: Mapping[str, Tensor]) -> Any:
         The tree, equal to the first one in every value, type, key and order.
 
     Raises:
-        ValueError: the document has an unknown tag, or names a tensor that is not there.
+        ValueError: the document has an unknown tag, names a tensor that is not there, or is none
+            that `to_document` makes.
 
     >>> from_document(*to_document({"best": float("-inf"), 3: (1, 2.0)}))
     {'best': -inf, 3: (1, 2.0)}
     """
+    try:
+        return _decode(document, tensors)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError) as error:
+        raise ValueError(f"the document describes no state: {error!r:.200}") from error
+
+
+def _decode(document: JSON, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(document, list):
-        return [from_document(item, tensors) for item in document]
+        return [_decode(item, tensors) for item in document]
     if not isinstance(document, dict):
         return document
     tag = next(iter(document), "")
     if not tag.startswith("$"):
-        return {key: from_document(item, tensors) for key, item in document.items()}
+        return {key: _decode(item, tensors) for key, item in document.items()}
     value: Any = document[tag]
+    if len(document) != (3 if tag in ("$array", "$scalar") else 1):
+        raise ValueError(f"the document has other entries beside the tag {tag!r}")
     if tag == "$float":
         return float(value)
     if tag == "$tuple":
-        return tuple(from_document(item, tensors) for item in value)
+        return tuple(_decode(item, tensors) for item in value)
     if tag in _CLASSES:
-        pairs = [(from_document(key, tensors), from_document(item, tensors)) for key, item in value]
+        pairs = [(_decode(key, tensors), _decode(item, tensors)) for key, item in value]
         return _CLASSES[tag](dict(pairs)) if tag == "$counter" else _CLASSES[tag](pairs)
     if tag not in ("$tensor", "$array", "$scalar"):
         raise ValueError(f"the document has the unknown tag {tag!r}; a newer longlag wrote it?")

@@ -48,6 +48,7 @@ def compiled(tmp_path, monkeypatch):
     """An empty cache and no kernel in memory; gives the list of modules that are compiled."""
     monkeypatch.setenv("LONGLAG_CACHE", str(tmp_path))
     monkeypatch.setattr(target, "_ENGINES", {})
+    target._say.cache_clear()
     texts, compile_text = [], target._compile
     monkeypatch.setattr(target, "_compile", lambda text: texts.append(text) or compile_text(text))
     return texts
@@ -123,16 +124,174 @@ def test_a_folder_that_others_may_write_is_not_used(compiled, tmp_path, mode):
     (entry,) = entries(tmp_path)
     folder.chmod(mode)
     anew()
-    assert value_of(1.5) == 1.5
-    assert value_of(2.5) == 2.5
+    with pytest.warns(RuntimeWarning, match=f"kernels can be written by others .mode {mode:o}"):
+        assert value_of(1.5) == 1.5
+    assert value_of(2.5) == 2.5  # which is said once
     assert entries(tmp_path) == [entry]
     assert len(compiled) == 3
 
 
 @posix
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("mode", [0o777, 0o707, 0o757])
+def test_a_folder_within_one_that_others_may_write_is_not_used(
+    compiled, tmp_path, monkeypatch, mode, depth
+):
+    base = tmp_path / "outer" / "cache"
+    monkeypatch.setenv("LONGLAG_CACHE", str(base))
+    value_of(1.5)
+    (entry,) = entries(base)
+    wide = [tmp_path / "outer", base, base / "longlag"][depth]
+    wide.chmod(mode)
+    anew()
+    with pytest.warns(RuntimeWarning, match=f"{wide} can be written by others"):
+        assert value_of(1.5) == 1.5
+    assert entries(base) == [entry]
+    assert len(compiled) == 2
+    wide.chmod(mode | stat.S_ISVTX)  # as /tmp: others can replace nothing in it
+    anew()
+    assert value_of(1.5) == 1.5
+    assert len(compiled) == 2
+
+
+@posix
+def test_nothing_is_made_in_a_folder_that_others_may_write(compiled, tmp_path):
+    tmp_path.chmod(0o777)
+    with pytest.warns(RuntimeWarning, match="compiled kernels are not kept"):
+        value_of(1.5)
+    assert os.listdir(tmp_path) == []
+
+
+@posix
+@pytest.mark.parametrize("group", ["own", "shared"])
+def test_a_group_may_write_around_it_if_it_is_the_users_own(compiled, tmp_path, monkeypatch, group):
+    tmp_path.chmod(0o775)
+    monkeypatch.setattr(target, "_is_own_group", lambda number: group == "own")
+    if group == "own":
+        value_of(1.5)
+    else:
+        with pytest.warns(RuntimeWarning, match="can be written by others .mode 775"):
+            value_of(1.5)
+    assert len(entries(tmp_path)) == (group == "own")
+
+
+@posix
+@pytest.mark.parametrize("name", ["longlag", "longlag/kernels"])
+def test_a_link_in_place_of_a_folder_is_not_followed(compiled, tmp_path, name):
+    value_of(1.5)
+    folder, elsewhere = tmp_path / name, tmp_path / "elsewhere"
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    anew()
+    with pytest.warns(RuntimeWarning, match=f"{folder} is no folder"):
+        assert value_of(1.5) == 1.5
+    assert len(compiled) == 2
+
+
+@posix
+def test_the_base_may_be_a_link_and_what_it_leads_to_is_checked(compiled, tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.setenv("LONGLAG_CACHE", str(tmp_path / "link"))
+    value_of(1.5)
+    assert len(entries(tmp_path / "real")) == 1
+    (tmp_path / "real").chmod(0o777)
+    with pytest.warns(RuntimeWarning, match="real can be written by others"):
+        value_of(2.5)
+    assert len(entries(tmp_path / "real")) == 1
+
+
+@posix
+@pytest.mark.parametrize("variable", ["LONGLAG_CACHE", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("base", [".", "cache", "~/cache"])
+def test_a_relative_folder_is_not_used(compiled, tmp_path, monkeypatch, variable, base):
+    monkeypatch.delenv("LONGLAG_CACHE")
+    monkeypatch.setenv(variable, base)
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(RuntimeWarning, match=f"{variable} is '{base}', expected an absolute path"):
+        assert value_of(1.5) == 1.5
+    assert value_of(2.5) == 2.5
+    assert os.listdir(tmp_path) == []
+
+
+def as_link(entry, whole):
+    (entry.parent / "elsewhere").write_bytes(whole)
+    entry.symlink_to("elsewhere")
+
+
+def as_pipe(entry, whole):
+    os.mkfifo(entry)
+
+
+def as_file_of_all(entry, whole):
+    entry.write_bytes(whole)
+    entry.chmod(0o666)
+
+
+def as_file_of_a_group(entry, whole):
+    entry.write_bytes(whole)
+    entry.chmod(0o620)
+
+
+@posix
+@pytest.mark.parametrize("make", [as_link, as_pipe, as_file_of_all, as_file_of_a_group])
+def test_an_entry_that_another_may_have_made_is_compiled_anew_and_replaced(
+    compiled, tmp_path, make
+):
+    value_of(1.5)
+    (entry,) = entries(tmp_path)
+    whole = entry.read_bytes()
+    entry.unlink()
+    make(entry, whole)
+    anew()
+    assert value_of(1.5) == 1.5
+    assert len(compiled) == 2
+    status = entry.lstat()
+    assert stat.S_ISREG(status.st_mode)
+    assert stat.S_IMODE(status.st_mode) == 0o600
+    assert entry.read_bytes() == whole
+
+
+@posix
+def test_an_entry_of_another_user_is_compiled_anew(compiled, tmp_path, monkeypatch):
+    value_of(1.5)
+    (entry,) = entries(tmp_path)
+    real = os.fstat
+
+    def of_another(descriptor):
+        status = list(real(descriptor))
+        status[4] += 1
+        return os.stat_result(status)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", of_another)
+        assert target._read(entry) is None
+    assert target._read(entry) is not None
+
+
+@posix
+@pytest.mark.parametrize("name", ["", "longlag", "longlag/kernels"])
+def test_a_folder_of_another_user_around_it_is_not_used(compiled, tmp_path, monkeypatch, name):
+    value_of(1.5)
+    real, theirs = os.lstat, tmp_path / name
+
+    def lstat(path):
+        status = list(real(path))
+        status[4] = 12345 if path == theirs else status[4]
+        return os.stat_result(status)
+
+    anew()
+    monkeypatch.setattr(os, "lstat", lstat)
+    with pytest.warns(RuntimeWarning, match=f"{theirs} belongs to user 12345"):
+        assert value_of(1.5) == 1.5
+    assert len(compiled) == 2
+
+
+@posix
 def test_a_folder_of_another_user_is_not_used(compiled, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
-    assert value_of(1.5) == 1.5
+    with pytest.warns(RuntimeWarning, match="belongs to user"):
+        assert value_of(1.5) == 1.5
     assert entries(tmp_path) == []
 
 
@@ -198,7 +357,8 @@ def test_a_cache_that_cannot_be_written_is_no_error(compiled, tmp_path, monkeypa
 def test_a_folder_that_cannot_be_made_is_no_error(compiled, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LONGLAG_CACHE", str(tmp_path / "file"))
-    assert value_of(1.5) == 1.5
+    with pytest.warns(RuntimeWarning, match="file is no folder"):
+        assert value_of(1.5) == 1.5
 
 
 def test_a_user_without_a_home_has_no_cache_and_no_error(compiled, monkeypatch):
@@ -208,7 +368,8 @@ def test_a_user_without_a_home_has_no_cache_and_no_error(compiled, monkeypatch):
     monkeypatch.delenv("LONGLAG_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(target.Path, "home", homeless)
-    assert value_of(1.5) == 1.5
+    with pytest.warns(RuntimeWarning, match="not kept .Could not determine home directory"):
+        assert value_of(1.5) == 1.5
 
 
 def test_the_folder_is_where_one_expects_it(compiled, tmp_path, monkeypatch):
@@ -292,3 +453,31 @@ def test_processes_that_compile_the_same_at_once_are_all_right(tmp_path):
     assert run.stdout.strip() == "[0, 0, 0, 0, 0]", run.stderr
     # The forward and the backward kernel, and the matrix functions that they share.
     assert [entry.suffix for entry in entries(tmp_path)] == [".o", ".o", ".o"]
+
+
+@posix
+@pytest.mark.parametrize(
+    ("name", "members", "own"),
+    [
+        ("ada", [], True),
+        ("ada", ["ada"], True),
+        ("ada", ["bob"], False),
+        ("users", [], False),
+        (None, [], False),
+    ],
+)
+def test_a_group_is_the_users_own_if_it_has_the_name_and_nobody_else(
+    monkeypatch, name, members, own
+):
+    import grp
+    import pwd
+
+    def getgrgid(number):
+        if name is None:
+            raise KeyError(number)
+        return grp.struct_group((name, "x", number, members))
+
+    user = pwd.struct_passwd(("ada", "x", os.getuid(), 7, "", "/home/ada", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: user)
+    monkeypatch.setattr(grp, "getgrgid", getgrgid)
+    assert target._is_own_group(7) == own

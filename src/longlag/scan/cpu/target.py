@@ -9,7 +9,9 @@ import os
 import stat
 import tempfile
 import threading
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -182,29 +184,105 @@ def _cached(key: str, text: str) -> bytes:
 
 
 def _folder() -> Path | None:
-    """The private folder of compiled kernels; None where there can be none."""
-    base = os.environ.get("LONGLAG_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    """The private folder of compiled kernels; None where there can be none, which is said once."""
     try:
-        folder = (Path(base) if base else Path.home() / ".cache") / "longlag" / "kernels"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-    except (OSError, RuntimeError):
+        return _private_folder()
+    except (OSError, RuntimeError) as error:
+        _say(str(error))
         return None
-    if hasattr(os, "getuid") and (
-        status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o022
-    ):
-        return None  # others could put code there
+
+
+@cache
+def _say(problem: str) -> None:
+    warnings.warn(
+        f"compiled kernels are not kept ({problem}), so each process compiles them anew; name a "
+        "folder for them that only you can write to in LONGLAG_CACHE",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _private_folder() -> Path:
+    """The folder, made where it is missing.
+
+    Code in it is run, so nobody but this user and the administrator may put anything there, nor
+    in another's place: that is asked of the folder and of all that it lies in.
+
+    Raises:
+        OSError, RuntimeError: there can be no such folder.
+    """
+    name = "LONGLAG_CACHE" if os.environ.get("LONGLAG_CACHE") else "XDG_CACHE_HOME"
+    base = Path(os.environ.get(name) or Path.home() / ".cache")
+    if not base.is_absolute():
+        raise OSError(f"{name} is {os.fspath(base)!r}, expected an absolute path")
+    # Links on the way are the user's own affair; what they lead to is checked.
+    folder = Path(os.path.realpath(base)) / "longlag" / "kernels"
+    for part in (*reversed(folder.parents), folder):
+        try:
+            status = os.lstat(part)
+        except FileNotFoundError:
+            with suppress(FileExistsError):  # made by another process by now
+                os.mkdir(part, 0o700)
+            status = os.lstat(part)
+        problem = _problem(part, status, private=part == folder)
+        if problem:
+            raise OSError(f"{part} {problem}")
     return folder
+
+
+def _problem(part: Path, status: os.stat_result, private: bool) -> str:
+    """Why another user could change what lies in a folder; "" where none can."""
+    if not stat.S_ISDIR(status.st_mode):
+        return "is no folder"
+    if not hasattr(os, "getuid") or part == part.parent:
+        return ""  # who owns the root owns all
+    if status.st_uid != os.getuid() and (private or status.st_uid != 0):
+        return f"belongs to user {status.st_uid}"
+    if not status.st_mode & 0o022:
+        return ""
+    # In a folder like /tmp others can add to what is there, and not replace it.
+    sticky, group_alone = status.st_mode & stat.S_ISVTX, not status.st_mode & 0o002
+    if not private and (sticky or (group_alone and _is_own_group(status.st_gid))):
+        return ""
+    return f"can be written by others (mode {stat.S_IMODE(status.st_mode):o})"
+
+
+def _is_own_group(group: int) -> bool:
+    """Whether a group has this user alone, as many systems give one to each."""
+    import grp
+    import pwd
+
+    try:
+        name, entry = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(group)
+    except KeyError:
+        return False
+    return entry.gr_name == name and {*entry.gr_mem} <= {name}
 
 
 def _read(path: Path) -> bytes | None:
     """The object code of an entry: digest, then code; None where it is not whole or another's."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb", opener=_open_itself) as file:
+            if not _is_own_file(os.fstat(file.fileno())):
+                return None
+            data = file.read()
     except OSError:
         return None
     digest, code = data[:32], data[32:]
     return code if code and _digest(path, code) == digest else None
+
+
+def _open_itself(name: str, flags: int) -> int:
+    """Open what is there and nothing that it leads to, without waiting for a pipe's writer."""
+    return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+
+
+def _is_own_file(status: os.stat_result) -> bool:
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    if not hasattr(os, "getuid"):
+        return True
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def _digest(path: Path, code: bytes) -> bytes:
