@@ -303,7 +303,7 @@ class Skip(Recurrent):
         device, dtype: as in torch.nn.
 
     Raises:
-        ValueError: for an unknown activation, or delays that are none.
+        ValueError: for an unknown activation, or delays that are none or above 10000.
 
     Source: T. Lin, B. G. Horne, P. Tino and C. L. Giles, Learning long-term dependencies in NARX
     recurrent neural networks, IEEE Transactions on Neural Networks 7(6), 1996, where the outputs
