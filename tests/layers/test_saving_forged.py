@@ -101,7 +101,7 @@ def test_some_wrong_documents(saved, request):
         load_or_refuse(path, mutant, tensors, case)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("saved", MAKE, indirect=True)
 def test_all_wrong_documents(saved):
     path, document, tensors = saved
@@ -245,3 +245,10 @@ def test_loading_draws_no_number_and_gives_weights_of_their_own(tmp_path):
 def test_the_longest_delay_has_a_limit():
     with pytest.raises(ValueError, match="delays: got 1000000000, expected at most 10000 steps"):
         ll.Skip(2, 3, delays=(1, 10**9))
+
+
+def test_a_whole_number_may_stand_for_true(tmp_path):
+    layer = ll.LSTM(2, 3, peepholes=1, forget_bias=2, seed=0)  # type: ignore[arg-type]
+    ll.save(layer, tmp_path / "m")
+    x = torch.ones(1, 4, 2)
+    assert torch.equal(ll.load(tmp_path / "m")(x)[0], layer(x)[0])

@@ -32,11 +32,13 @@ def check_fields(name: str, values: Mapping[str, Any]) -> None:
     for field in fields(_BUILT_IN[name]):  # type: ignore[arg-type]
         value = values.get(field.name, field.default)
         kind = type(field.default)
-        if kind in (bool, str) and type(value) is not kind:
-            raise TypeError(f"{field.name}: got {value!r:.80}, expected a {kind.__name__}")
-        for number in value if isinstance(value, (list, tuple)) else [value]:
-            if kind not in (bool, str) and type(number) not in (int, float):
-                raise TypeError(f"{field.name}: got {value!r:.80}, expected numbers")
+        if kind in (bool, str):  # 1 for True is a number that users give
+            if not isinstance(value, int if kind is bool else str):
+                raise TypeError(f"{field.name}: got {value!r:.80}, expected a {kind.__name__}")
+            continue
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        if not all(isinstance(number, (int, float)) for number in numbers):
+            raise TypeError(f"{field.name}: got {value!r:.80}, expected numbers")
 
 
 def describe(cell: Cell) -> dict[str, Any]:

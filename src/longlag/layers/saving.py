@@ -242,7 +242,7 @@ class _Builder:
     def readout_of_version_0_1(self, parts: dict[str, Any], layer: RecurrentModule) -> Readout:
         """A linear one, of which that version wrote the arguments of the model."""
         for name, kind in _READOUT_OF_VERSION_0_1.items():
-            if type(parts[name]) is not kind:
+            if not isinstance(parts[name], int if kind is bool else kind):
                 raise TypeError(f"{name}: got {parts[name]!r:.80}, expected {kind.__name__}")
         return Readout(
             layer.output_size,
