@@ -292,7 +292,7 @@ class Recurrent(RecurrentModule):
             raise ValueError(f"bias_init: got {bias_init} with bias=False, expected bias=True")
 
     def _register_unit(self, name: str, declared: UnitParameter, parameter: Any) -> None:
-        stored = f"{name}_raw" if self._is_raw(name) else name
+        stored = self._stored_name(name)
         if hasattr(self, stored):
             raise DeclarationError(
                 f"{type(self.cell).__name__}.unit_parameters: {name!r} is already an attribute of "
@@ -382,8 +382,12 @@ class Recurrent(RecurrentModule):
             if name not in self._diagonal:
                 yield self._stored_unit(name), functools.partial(_draw_unit, declared=declared)
 
+    def _stored_name(self, name: str) -> str:
+        """The name of the parameter or buffer that holds a unit parameter."""
+        return f"{name}_raw" if self._is_raw(name) else name
+
     def _stored_unit(self, name: str) -> Tensor:
-        return getattr(self, f"{name}_raw" if self._is_raw(name) else name)
+        return getattr(self, self._stored_name(name))
 
     def _is_raw(self, name: str) -> bool:
         declared = self.recurrence.unit_parameters[name]
@@ -429,7 +433,7 @@ class Recurrent(RecurrentModule):
         """The weights that are no parameters of the layer: something computes them from others."""
         names = ["weight_ih", "weight_hh", "weight_hh_diagonal", "bias"]
         units = [name for name in self.recurrence.units if name not in self._diagonal]
-        names += [f"{name}_raw" if self._is_raw(name) else name for name in units]
+        names += map(self._stored_name, units)
         return tuple(n for n in names if n not in self._parameters and n not in self._buffers)
 
     def _weight(self, name: str) -> Tensor | None:

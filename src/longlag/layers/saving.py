@@ -28,12 +28,31 @@ _DTYPES: Mapping[str, torch.dtype] = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 }
-_OPTIONS = ("input_size", "hidden_size", "bias", "input_dropout", "recurrent_dropout", "replicas")
-_OPTIONS += ("backend",)  # and density, which version 0.1 did not write
-_READOUT_OF_VERSION_0_1 = {"output_size": int, "direct": bool, "bias": bool}
-_READOUT_OF_VERSION_0_1 |= {"output_activation": str}
-_MISFITS = (ArithmeticError, AssertionError, AttributeError, LookupError)
-_MISFITS += (RuntimeError, TypeError, ValueError)
+_OPTIONS = (
+    "input_size",
+    "hidden_size",
+    "bias",
+    "input_dropout",
+    "recurrent_dropout",
+    "replicas",
+    "backend",
+)
+"""Those of every layer, beside density, which version 0.1 did not write."""
+_READOUT_OF_VERSION_0_1 = {
+    "output_size": int,
+    "direct": bool,
+    "bias": bool,
+    "output_activation": str,
+}
+_MISFITS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 """What modules and cells, those of users too, may raise for arguments without a meaning."""
 
 

@@ -192,8 +192,9 @@ def choose(
         candidate = _load(name)
         if candidate.plain and not plain:
             candidate = _load("derived")
-        follows = candidate.plain or seen is None or not (plain or candidate.compiled)
-        problem = candidate.unsupported(like) if follows else seen
+        # Where a node will do, "derived" is plain operations too.
+        followable = candidate.plain or not (plain or candidate.compiled)
+        problem = candidate.unsupported(like) if seen is None or followable else seen
         if problem is None:
             if reason and not candidate.compiled:
                 _say_once(candidate.name, reason)

@@ -84,7 +84,7 @@ def scan(
         )
         return Scanned(to_batch_first(output), (*final, *after), backend)
     like = x if weights.input is None else weights.input
-    tensors = (x, *weights[:1], *weights.units, weights.input, weights.bias, *(initial or ()))
+    tensors = (x, weights.recurrent, *weights.units, weights.input, weights.bias, *(initial or ()))
     chosen = choose(backend, like if initial is None else initial[0], tensors=tensors)
     device = x.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

@@ -133,11 +133,11 @@ class _ScanNode(torch.autograd.Function):
                 done = Reference().backward(inputs, run, gradients, asked)
         else:
             done = backend.backward(inputs, run, gradients, asked)
-        d_x, none = done.x, [None]
+        d_x = done.x
         if d_x is not None and not time_first:
             d_x = to_batch_first(d_x)
-        of_numbers = (*(done.initial or none * states), *(done.units or none * units))
-        results = (d_x, done.input, done.bias, done.recurrent, *of_numbers)
+        d_initial, d_units = done.initial or [None] * states, done.units or [None] * units
+        results = (d_x, done.input, done.bias, done.recurrent, *d_initial, *d_units)
         pairs = zip(results, wanted, strict=True)
         return None, *[gradient if want else None for gradient, want in pairs]
 
