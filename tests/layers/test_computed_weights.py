@@ -45,6 +45,8 @@ WAYS = {
     "pruned at random": lambda layer, name: prune.random_unstructured(layer, name, amount=0.5),
     "a tensor": replaced,
 }
+QUICK = ("orthogonal", "old weight_norm", "a tensor")
+SOME = [pytest.param(way, marks=() if way in QUICK else pytest.mark.slow) for way in WAYS]
 LAYERS = {
     "Elman": lambda: ll.Elman(4, 6, dtype=torch.float64),
     "LSTM": lambda: ll.LSTM(4, 6, dtype=torch.float64),
@@ -69,7 +71,7 @@ def allowed(way, weight):
 
 
 CASES = [
-    (name, way, weight)
+    pytest.param(name, way, weight, marks=() if name == "LSTM" else pytest.mark.slow)
     for name in LAYERS
     for way in WAYS
     for weight in WEIGHTS
@@ -104,6 +106,7 @@ def test_the_weight_is_read_and_its_gradient_reaches_the_original(name, way, wei
     assert changed
 
 
+@pytest.mark.slow
 def test_training_through_a_parametrization_learns():
     torch.manual_seed(0)
     model = ll.SequenceModel(ll.Elman(4, 6, seed=0), 1, seed=1)
@@ -130,7 +133,7 @@ def mse(output, target):
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 @pytest.mark.parametrize("method", ["RTRL", "CheckpointedBPTT", "TruncatedBPTT"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", SOME)
 def test_methods_that_look_inside_find_the_gradients_of_the_originals(way, method):
     model = ll.SequenceModel(prepared("Elman", way, "weight_hh"), 2, reduce=None, seed=1).double()
     model.eval()
@@ -174,7 +177,7 @@ def test_biased_methods_take_the_chain_rule_too(method):
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", SOME)
 def test_measures_and_reports_are_of_the_weights_as_they_are(way):
     layer = prepared("Elman", way, "weight_hh")
     plain = LAYERS["Elman"]()

@@ -20,6 +20,10 @@ SPARSE = {
     "Clockwork": lambda: ll.Clockwork(2, 4, periods=(1, 2)),
 }
 MAKE = {**MODELS, **SPARSE}
+SOME = [
+    pytest.param(name, marks=pytest.mark.slow if number % 4 else ())
+    for number, name in enumerate(MAKE)
+]
 VALUES = (
     None, True, -1, 0, 7, 6000, 10**12, 10**30, 10**400, 0.5, "", "meta", "cuda", "os.system",
     "\ud800", "a" * 10_000, [], [1], [[]], {}, {"type": "GRU"}, {"\udfff": None},
@@ -93,7 +97,7 @@ def saved(tmp_path, request):
     return path, *read_archive(path, "model")
 
 
-@pytest.mark.parametrize("saved", MAKE, indirect=True)
+@pytest.mark.parametrize("saved", SOME, indirect=True)
 def test_some_wrong_documents(saved, request):
     path, document, tensors = saved
     generator = random.Random(request.node.name)

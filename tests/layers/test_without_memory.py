@@ -77,6 +77,7 @@ def test_the_products_of_a_layer_are_counted():
     assert counter.get_total_flops() >= 2 * 3 * 5 * 6 * (4 + 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_what_make_fx_records_gives_the_same_for_other_numbers(name):
     layer = LAYERS[name]()
