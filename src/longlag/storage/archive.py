@@ -33,12 +33,18 @@ _DTYPES = frozenset(
 
 
 class ArchiveError(ValueError):
-    """A file is not the archive that was asked for: its path, what is wrong, and what to do."""
+    """A file is not the archive that was asked for: its path, what is wrong, and what to do.
+
+    Attributes:
+        damaged: whether the file itself is at fault; False: it is whole, and of another kind or
+            version.
+    """
 
     def __init__(self, path: Path, problem: str, fix: str | None = None):
         """With `fix` None the file is taken as damaged; "" says nothing of what to do."""
         self.path = path
         self.problem = problem
+        self.damaged = fix is None
         if fix is None:
             kept = previous_path(path)
             fix = (

@@ -2,6 +2,8 @@
 
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from longlag.training.errors import CheckpointMismatchError, CheckpointWarning
 
 _KIND = "checkpoint"
 _ANEW = Fix("start anew", "or resume='never' to start anew and overwrite it")
+_OTHER_VERSION = "Go on with the version of longlag that wrote it, or give another folder."
+_OWN = ("position", "history", "stopper")  # parts of a state in which the keys are longlag's own
+_ADDED = {"beside"}  # since version 0.1
 
 
 class CheckpointFile:
@@ -35,6 +40,7 @@ class CheckpointFile:
 
     def __init__(self, path: Path):
         self.path = path
+        self._loaded = path
         # Keeping the file at `path` as the previous one is right only if that file is good and
         # belongs to this run. Until this run has read or written it, neither is known.
         self._path_is_good = False
@@ -70,15 +76,17 @@ class CheckpointFile:
         """Read the newest save; if it is damaged, warn and read the one before it.
 
         Raises:
-            ArchiveError: both are damaged, or one is and there is no other.
+            ArchiveError: both are damaged, or one is and there is no other; or the newest is whole,
+                but of another version or kind.
         """
         previous = previous_path(self.path)
         try:
-            state = from_document(*read_archive(self.path, _KIND))
+            state = self._read(self.path)
         except (ArchiveError, FileNotFoundError) as error:
-            if not previous.exists():
+            whole = isinstance(error, ArchiveError) and not error.damaged
+            if whole or not previous.exists():
                 raise
-            state = from_document(*read_archive(previous, _KIND))
+            state = self._read(previous)
             what = error.problem if isinstance(error, ArchiveError) else "it is missing"
             warnings.warn(
                 f"the newest checkpoint {self.path} cannot be used ({what}); going on from the "
@@ -89,6 +97,30 @@ class CheckpointFile:
         else:
             self._path_is_good = True
         return state
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        self._loaded = path
+        with self.taking():
+            return from_document(*read_archive(path, _KIND))
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Errors of a state that does not fit, though its file is whole, name the file.
+
+        Raises:
+            ArchiveError: inside, something was missing, unknown, or of another type or shape.
+        """
+        try:
+            yield
+        except (ArchiveError, CheckpointMismatchError):
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            if isinstance(error, KeyError):
+                reason = f"it lacks {reason}"
+            raise ArchiveError(
+                self._loaded, f"its state cannot be taken up: {reason}", fix=_OTHER_VERSION
+            ) from error
 
     def save(self, state: dict[str, Any]) -> None:
         """Write a save; the save before it is kept, unless it was damaged or of another run.
@@ -104,6 +136,24 @@ class CheckpointFile:
     def forget_previous(self) -> None:
         """Delete the save before the newest: it belongs to another run."""
         previous_path(self.path).unlink(missing_ok=True)
+
+
+def check_keys(saved: dict[str, Any], present: dict[str, Any]) -> None:
+    """Compare the keys of a saved state with those that this version writes.
+
+    Raises:
+        ValueError: some are missing, or not known; the message names them.
+    """
+    pairs = [("", saved, present), *((f"{part}/", saved.get(part), present[part]) for part in _OWN)]
+    missing, unknown = [], []
+    for prefix, theirs, ours in pairs:
+        if isinstance(theirs, dict) and isinstance(ours, dict):
+            missing += [f"{prefix}{key}" for key in ours if key not in theirs.keys() | _ADDED]
+            unknown += [f"{prefix}{key}" for key in theirs if key not in ours]
+    problems = [f"it lacks {', '.join(missing)}"] if missing else []
+    problems += [f"it has {', '.join(unknown)}, not known here"] if unknown else []
+    if problems:
+        raise ValueError("; ".join(problems))
 
 
 def check_fingerprint(path: Path, saved: dict[str, Any], present: dict[str, Any]) -> None:

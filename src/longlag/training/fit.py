@@ -132,7 +132,8 @@ def fit(
         TrainingInterrupted: SIGINT or SIGTERM came; the step was finished and the run saved. A
             second signal stops at once.
         CheckpointMismatchError: the checkpoint belongs to a run with other settings.
-        ArchiveError: the checkpoint is damaged, and there is none before it.
+        ArchiveError: the checkpoint is damaged, and there is none before it; or it is of another
+            version of longlag. It is left as it is.
         OSError: the checkpoint's folder cannot be made or written; known before training.
 
     Cost: a step is one forward and one backward pass, one pass over the gradients for their norm,

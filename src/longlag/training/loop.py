@@ -1,5 +1,6 @@
 """The loop: steps, records, saves, and the state that a save must hold."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ from longlag.gradients.losses import due
 from longlag.gradients.norm import gradient_norm
 from longlag.layers.composition import reduction_of
 from longlag.layers.state_tree import map_tensors
-from longlag.training.checkpoints import CheckpointFile, check_fingerprint
+from longlag.training.checkpoints import CheckpointFile, check_fingerprint, check_keys
 from longlag.training.errors import (
     NonFiniteLossError,
     NonFiniteWeightsError,
@@ -139,26 +140,37 @@ class Loop:
 
         Raises:
             CheckpointMismatchError: it belongs to other settings.
-            ArchiveError: it is damaged, and so is the one before it.
+            ArchiveError: it is damaged, and so is the one before it; or another version wrote it.
         """
         assert self.file is not None
         state = self.file.load()
-        check_fingerprint(self.file.path, state["fingerprint"], self.fingerprint)
-        self.model.load_state_dict(state["model"])
-        self.beside.load_state_dict(state.get("beside", {}))  # version 0.1 wrote none
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduling is not None:
-            self.scheduling.load_state(state["scheduler"])
-        if self.stopper is not None:
-            self.stopper.load_state(self._on_device(state["stopper"]))
+        with self.file.taking():
+            check_keys(state, self._state())
+            check_fingerprint(self.file.path, state["fingerprint"], self.fingerprint)
+            self._take(state)
+        self._has_saved = True
+
+    def _take(self, state: dict[str, Any]) -> None:
+        """Take in what `_state` gave; the model last, when all else has been seen to fit."""
         self.history = History.from_dict(state["history"])
         if self.history.stopped in ("epochs", "steps"):
             self.history.stopped = ""  # the limit may be higher now
         self.position = Position(**state["position"])
         self.carry = self._on_device(state["carry"])
         self.source.load_state(state["source"])
+        if self.stopper is not None:
+            self.stopper.load_state(self._on_device(state["stopper"]))
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduling is not None:
+            self.scheduling.load_state(state["scheduler"])
+        self.beside.load_state_dict(state.get("beside", {}))  # version 0.1 wrote none
         randomness.restore(state["random"], self.device)
-        self._has_saved = True
+        before = copy.deepcopy(self.model.state_dict())
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError:  # by then it has taken in what fits
+            self.model.load_state_dict(before)
+            raise
 
     def _on_device(self, tree: Any) -> Any:
         return map_tensors(tree, lambda tensor: tensor.to(self.device))
