@@ -26,9 +26,15 @@ class Range:
     holds: Callable[[Any], bool]
 
 
+_LARGEST = 2**63 - 1  # that PyTorch and NumPy count with
+
+THREADS = Range("from 1 to 1024", lambda value: 1 <= value <= 1024)
+"""Processor threads: PyTorch would try to start any number of them."""
+
+
 def at_least(low: int) -> Range:
     """Numbers of `low` and more."""
-    return Range(f"{low} or more", lambda value: low <= value < float("inf"))
+    return Range(f"{low} or more", lambda value: low <= value <= _LARGEST)
 
 
 def above(low: float) -> Range:
@@ -146,7 +152,8 @@ class Declared:
         if kinds == [bool]:
             return text.lower() in ("true", "false", "yes", "no")
         if kinds[0] not in (int, float):
-            return True
+            several = isinstance(value, list) and len(kinds) > 1
+            return all(isinstance(name, str) for name in (value if several else [value]))
         try:
             return not math.isnan(kinds[0](text))
         except ValueError:
@@ -155,6 +162,8 @@ class Declared:
     def refuse(self, value: Any) -> UsageError:
         """The error for a value that is not what was expected."""
         hint = near_match(value, self.choices, str) if self.choices else ""
+        if isinstance(value, int) and value > _LARGEST:
+            hint = f", at most {_LARGEST}"
         return UsageError(f"{self.flag}: got {value!r}, expected {self.expected}{hint}")
 
 

@@ -65,7 +65,7 @@ def atomic_write(
             _keep(path)
         os.replace(temporary, path)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename == os.fspath(temporary):
+        if isinstance(error, OSError) and _is_of(error, temporary):
             error.filename = os.fspath(path)
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -97,6 +97,11 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 def _temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+def _is_of(error: OSError, path: Path) -> bool:
+    """Whether an error of the system is one of this file: a write, unlike an open, names none."""
+    return error.errno is not None and error.filename in (None, os.fspath(path))
 
 
 def _write_new(path: Path, write: Callable[[BinaryIO], object]) -> None:
