@@ -20,21 +20,24 @@ class UsageError(ValueError):
 
 @dataclass(frozen=True)
 class Range:
-    """Which numbers an option takes, in words and as a test."""
+    """Which numbers an option takes, in words and as a test.
+
+    Attributes:
+        most: the largest, where the words do not say it.
+    """
 
     text: str
     holds: Callable[[Any], bool]
+    most: float = math.inf
 
-
-_LARGEST = 2**63 - 1  # that PyTorch and NumPy count with
 
 THREADS = Range("from 1 to 1024", lambda value: 1 <= value <= 1024)
 """Processor threads: PyTorch would try to start any number of them."""
 
 
-def at_least(low: int) -> Range:
-    """Numbers of `low` and more."""
-    return Range(f"{low} or more", lambda value: low <= value <= _LARGEST)
+def at_least(low: int, most: int = 2**63 - 1) -> Range:
+    """Numbers of `low` and more, up to what PyTorch and NumPy count with."""
+    return Range(f"{low} or more", lambda value: low <= value <= most, most)
 
 
 def above(low: float) -> Range:
@@ -162,8 +165,8 @@ class Declared:
     def refuse(self, value: Any) -> UsageError:
         """The error for a value that is not what was expected."""
         hint = near_match(value, self.choices, str) if self.choices else ""
-        if isinstance(value, int) and value > _LARGEST:
-            hint = f", at most {_LARGEST}"
+        if self.range is not None and isinstance(value, int) and value > self.range.most:
+            hint = f"; the largest is {self.range.most}"
         return UsageError(f"{self.flag}: got {value!r}, expected {self.expected}{hint}")
 
 

@@ -95,7 +95,7 @@ class Options:
         Settings.cell, group="network", words=tuple(CELLS), help="the recurrent cell",
     )  # fmt: skip
     hidden: int = option(
-        Settings.hidden, group="network", range=at_least(1), metavar="UNITS",
+        Settings.hidden, group="network", range=at_least(1, 2**31 - 1), metavar="UNITS",
         help="units of each layer and direction",
     )  # fmt: skip
     layers: int = option(
