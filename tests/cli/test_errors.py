@@ -295,8 +295,10 @@ def test_too_little_memory_says_what_to_give(
     import torch
 
     from longlag.layers import SequenceModel
+    from longlag.pipeline import memory
 
-    monkeypatch.setattr(SequenceModel, "forward", lambda *inputs, **named: torch.empty(size))
+    owner, name = (memory, "memory_report") if command == "report" else (SequenceModel, "forward")
+    monkeypatch.setattr(owner, name, lambda *inputs, **named: torch.empty(size))
     data = [csv_with(), *TASK, "--overwrite"] if command == "train" else [model, csv_with()]
     done = longlag(command, *data)
     assert done.status == 2
