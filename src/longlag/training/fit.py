@@ -332,7 +332,7 @@ def _dtype_of(parameters: list[nn.Parameter]) -> torch.dtype:
 
 def _first_target(source: Source) -> Tensor:
     """A target of the data, to see its dtype."""
-    first = source.first()
+    first = source.peek()
     if first is not None:
         return first.target
     raise ValueError("data gave no batch in a whole epoch; expected at least one")

@@ -111,7 +111,7 @@ class Source(ABC):
         """Batches drawn inside do not change what is drawn afterwards."""
         return nullcontext()
 
-    def first(self) -> Batch[Tensor] | None:
+    def peek(self) -> Batch[Tensor] | None:
         """The first batch, looked at before the run; None: there is none."""
         with self.undisturbed():
             return next(self.batches(0, 0), None)
@@ -285,7 +285,7 @@ class _LoaderSource(Source):
             self.epoch_start = start
             self._restore(own)
 
-    def first(self) -> Batch[Tensor] | None:
+    def peek(self) -> Batch[Tensor] | None:
         with self.undisturbed():
             if not self._is_read_once():
                 return next(self.batches(0, 0), None)
