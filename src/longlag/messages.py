@@ -56,6 +56,18 @@ class GuidedError(ValueError):
         return "".join(part if isinstance(part, str) else words(part) for part in self.parts)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, of Python or PyTorch, says that there is not enough memory.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("a fault"))
+    (True, False)
+    """
+    if isinstance(error, RuntimeError):
+        signs = ("DefaultCPUAllocator", "out of memory", "Storage size calculation overflowed")
+        return any(sign in str(error) for sign in signs)
+    return isinstance(error, MemoryError)
+
+
 def near_match(name: object, known: Iterable[str], shown: Callable[[str], str] = repr) -> str:
     """A near match to a name as a question, or nothing.
 

@@ -113,6 +113,16 @@ my.csv --config deep.yaml            => no key 'columns.seris' | did you mean co
 my.csv --config text.yaml            => --hidden: got 'many' | a whole number
 my.csv --config switch.yaml          => --bidirectional: got '3' | true or false
 my.csv --config broken.yaml          => --config | YAML | line 2
+my.csv --config group.yaml           => --config: columns: got 3 | columns.series, columns.time
+my.csv --config grouped.yaml         => --config: columns: got ['series'] | columns.series
+my.csv --config number.yaml          => --validation_data: got '3', expected text, or null
+my.csv --config names.yaml           => --columns.target: got '[1, 2]' | several with commas
+my.csv --config path.yaml            => --output: got "['a']", expected text
+my.csv TASK --hidden 3000000000000000000       => --hidden: got | the largest is 2147483647
+my.csv TASK --batch_size 9223372036854775808   => --batch_size: got | is 9223372036854775807
+my.csv TASK --seed 100000000000000000000       => --seed: got | the largest is 9223372036854775807
+my.csv TASK --threads 4294967296     => --threads: got 4294967296 | from 1 to 1024
+my.csv TASK --threads 100000000000000000000    => --threads: got | from 1 to 1024
 """
 """What is typed after `longlag train`, and what the message must say."""
 
@@ -127,6 +137,14 @@ def test_an_impossible_wish_is_refused_before_training(refused, csv_with, folder
     (folder / "deep.yaml").write_text("task: classification\ncolumns:\n  seris: s\n")
     (folder / "text.yaml").write_text("task: classification\nhidden: many\n")
     (folder / "switch.yaml").write_text("task: classification\nbidirectional: 3\n")
+    for name, values in (
+        ("group", "columns: 3"),
+        ("grouped", "columns: [series]"),
+        ("number", "validation_data: 3"),
+        ("names", "columns:\n  target: [1, 2]"),
+        ("path", "output: [a]"),
+    ):
+        (folder / f"{name}.yaml").write_text(f"task: classification\n{values}\n")
     (folder / "broken.yaml").write_text("task: [\n")
     words, said = case.split("=>")
     message = refused("train", *words.replace("TASK", " ".join(TASK)).split())
@@ -231,21 +249,108 @@ def test_the_output_of_predict_is_checked_first(refused, model, csv_with, folder
     assert "uses this file already" in message
 
 
-def test_an_output_that_cannot_be_written_ends_with_a_message(
-    longlag, csv_with, folder, monkeypatch
-):
-    from longlag.storage import archive
+@pytest.mark.parametrize("option", [[], ["--checkpoint", "run"], ["--history", "curves.svg"]])
+def test_a_full_disk_ends_with_the_path(longlag, csv_with, folder, monkeypatch, option):
+    from longlag.storage import atomic
 
-    def full(*given, **named):
-        raise OSError(28, "No space left on device", "model.longlag")
+    written, name = atomic._write_new, option[-1] if option else "model.longlag"
 
-    monkeypatch.setattr(archive, "atomic_write", full)
+    def full(path, write):
+        if name in str(path):
+            path.touch()
+            raise OSError(28, "No space left on device")
+        written(path, write)
+
+    monkeypatch.setattr(atomic, "_write_new", full)
     csv_with()
-    before = contents(folder)
-    done = longlag("train", "my.csv", *TASK, "--hidden", "2", "--epochs", "1")
+    done = longlag("train", "my.csv", *TASK, "--hidden", "2", "--epochs", "1", *option)
     assert done.status == 2
-    assert done.err.endswith("longlag: model.longlag: No space left on device\n")
-    assert contents(folder) == before
+    path = "run/settings.json" if name == "run" else name
+    assert done.err.endswith(f"longlag: {path}: No space left on device\n")
+    assert not list(folder.rglob("*.tmp"))
+    assert not (folder / path).exists()
+
+
+def test_a_full_disk_behind_standard_output_is_named(longlag, model, csv_with, monkeypatch):
+    import sys
+
+    def full(text):
+        raise OSError(28, "No space left on device")
+
+    csv_with()
+    monkeypatch.setattr(sys.stdout, "write", full)
+    done = longlag("predict", model, "my.csv", "--output", "-")
+    assert done.status == 2
+    assert done.err.endswith("longlag: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("size", [2**58, 2**62])  # 2 ** 64 bytes overflow
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [("train", "--hidden"), ("predict", "a smaller --batch_size"), ("report", "--sequences")],
+)
+def test_too_little_memory_says_what_to_give(
+    longlag, model, csv_with, monkeypatch, command, advice, size
+):
+    import torch
+
+    from longlag.layers import SequenceModel
+    from longlag.pipeline import memory
+
+    owner, name = (memory, "memory_report") if command == "report" else (SequenceModel, "forward")
+    monkeypatch.setattr(owner, name, lambda *inputs, **named: torch.empty(size))
+    data = [csv_with(), *TASK, "--overwrite"] if command == "train" else [model, csv_with()]
+    done = longlag(command, *data)
+    assert done.status == 2
+    last = done.err.splitlines()[-1]
+    assert last.startswith("longlag: there is not enough memory (")
+    assert advice in last
+
+
+def test_memory_that_python_lacks_is_told_too(refused, csv_with, monkeypatch):
+    from longlag.pipeline import dataset
+
+    def full(*arguments, **named):
+        raise MemoryError
+
+    monkeypatch.setattr(dataset, "read", full)
+    message = refused("train", csv_with(), *TASK)
+    assert "there is not enough memory (MemoryError). Give smaller --hidden" in message
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        (None, "without the preparation of its data"),
+        ([], "without the preparation of its data"),
+        ({"baseline": None}, "the baseline None is not of its task, classification"),
+        ({"baseline": "sideways"}, "the baseline 'sideways' is not of its task"),
+        ({"baseline": {"a": 1}}, "is not of its task"),
+    ],
+)
+def test_a_model_without_what_prediction_needs_is_refused(
+    refused, model, csv_with, folder, metadata, said
+):
+    from longlag.storage import read_archive, write_archive
+
+    path = folder / model
+    document, tensors = read_archive(path, "model")
+    whole = document["metadata"]
+    document["metadata"] = {**whole, **metadata} if metadata else metadata
+    write_archive(path, "model", document, tensors)
+    message = refused("predict", model, csv_with())
+    assert message.startswith(f"longlag: {model}: ")
+    assert said in message
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", "{"])
+def test_noted_settings_that_are_damaged_are_named(longlag, csv_with, folder, text):
+    words = ["train", csv_with(), *TASK, "--hidden", "2", "--epochs", "1", "--checkpoint", "run"]
+    assert longlag(*words).status == 0
+    (folder / "run" / "settings.json").write_text(text)
+    done = longlag(*words, "--overwrite")
+    assert done.status == 2
+    assert done.err.count("longlag: run/settings.json: it is damaged") == 1
 
 
 def test_debug_shows_the_traceback(longlag, csv_with, monkeypatch):

@@ -283,3 +283,20 @@ def test_random_ragged_data_come_back_bit_for_bit(tmp_path: Path, table, random)
         assert data.target[n] == target
         assert data.x[n, : len(case)].tobytes() == case.tobytes()
         assert not data.x[n, len(case) :].any()
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+@pytest.mark.parametrize("row", [2, 4])
+def test_a_row_that_is_not_utf8_is_counted_with_any_line_ends(tmp_path, end, row):
+    rows = [HEAD.strip(), "a,1,0,0,u", "b,1,0,0,u", "c,1,0,0,v"]
+    rows[row - 1] = rows[row - 1][:-1] + "größe"
+    path = tmp_path / "latin.csv"
+    path.write_bytes(end.join(rows).encode("latin-1"))
+    with pytest.raises(DataError, match=rf"latin\.csv, row {row}: not UTF-8 text \(byte 0xf6\)"):
+        read(path, task="classification")
+
+
+@pytest.mark.parametrize("note", ["sep=,", "SEP=,", "sep=;", "\ufeffsep=,"])
+def test_a_note_for_spreadsheets_is_named(write, note):
+    with pytest.raises(DataError, match=r"row 1: .*spreadsheet.*Delete this row"):
+        read(write(f"{note}\n{HEAD}a,1,0,0,u\n"), task="classification")

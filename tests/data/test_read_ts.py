@@ -107,3 +107,18 @@ def test_without_aeon_the_error_says_what_to_install(vowels_ts, monkeypatch):
     monkeypatch.setitem(sys.modules, "aeon.datasets", None)
     with pytest.raises(ImportError, match=r'pip install "longlag\[ts\]"'):
         read(vowels_ts, task="classification")
+
+
+@pytest.mark.parametrize("where", ["@problemName größe\n", "0,1:1,0:größe\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_text_that_is_not_utf8_is_located(tmp_path, where, end):
+    head = "@timeStamps false\n@univariate false\n@dimensions 2\n@equalLength true\n"
+    head += "@seriesLength 2\n@classLabel true u v\n"
+    first = where if where.startswith("@") else ""
+    rest = "" if first else where
+    text = f"{first}{head}@data\n1,2:3,4:u\n{rest}"
+    row = text[: text.index("ö")].count("\n") + 1
+    path = tmp_path / "latin.ts"
+    path.write_bytes(text.replace("\n", end).encode("latin-1"))
+    with pytest.raises(DataError, match=rf"latin\.ts, row {row}: not UTF-8 text \(byte 0xf6\)"):
+        read(path, task="classification")

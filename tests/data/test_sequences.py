@@ -119,3 +119,11 @@ def test_split_time_cuts_tags_and_refuses_a_target_per_series():
 def test_parts_that_disagree_are_refused(change, message):
     with pytest.raises(DataError, match=message):
         replace(ragged(), **change)
+
+
+@pytest.mark.parametrize("part", ["x", "lengths", "target", "times"])
+@pytest.mark.parametrize("value", [["a"], 3, "abc"])
+def test_a_part_that_is_no_array_is_named(part, value):
+    parts = {"x": np.ones((1, 2, 1), np.float32), "lengths": np.array([2]), "target": None}
+    with pytest.raises(DataError, match=rf"^{part}: expected an array of NumPy, got "):
+        SequenceData(**{**parts, "names": ("a",), part: value})

@@ -190,3 +190,18 @@ def test_what_fits_is_handed_on():
         ValueError, match=r"state.t: got shape \(2, 4\), expected \(2, 1\): one row"
     ):
         checks.check_state([h, h], clockwork, X, 4)
+
+
+@pytest.mark.parametrize("value", [["a"], ["a", "b"], [[1], [2, 3]], [None, 2], "ab", {1: 2}])
+@pytest.mark.parametrize("argument", ["lengths", "resets"])
+@pytest.mark.parametrize("kind", ["layer", "stack", "bidirectional", "model"])
+def test_what_is_no_tensor_is_named(argument, value, kind):
+    layer = ll.Elman(1, 2, seed=0)
+    model = {
+        "layer": layer,
+        "stack": ll.Stack(layer, ll.GRU(2, 2, seed=1)),
+        "bidirectional": ll.Bidirectional(layer, ll.Elman(1, 2, seed=1)),
+        "model": ll.SequenceModel(layer, 1),
+    }[kind]
+    with pytest.raises((TypeError, ValueError), match=rf"^{argument}: got "):
+        model(torch.zeros(2, 3, 1), **{argument: value})

@@ -141,3 +141,41 @@ def test_the_best_weights_must_be_finite_too():
     quiet(Net(), sums(), callbacks=[mend], **options)
     with pytest.raises(NonFiniteWeightsError):
         quiet(Net(), sums(), callbacks=[mend], early_stopping=EarlyStopping(), **options)
+
+
+def padded():
+    x, mean = sums(8)
+    return x, np.repeat(mean[:, None], 6, axis=1), np.array([6, 3] * 4)
+
+
+@pytest.mark.parametrize(
+    "loss", [torch.nn.MSELoss(), torch.nn.functional.l1_loss, lambda o, t: (o - t).abs().sum()]
+)
+def test_a_loss_that_reads_padding_is_explained(loss):
+    model = Net(reduce=False)
+    before = weights(model)
+    model.forward = without_lengths(model.forward)
+    with pytest.raises(NonFiniteLossError) as caught:
+        quiet(model, padded(), epochs=1, loss=loss)
+    for part in ("target is NaN", "beyond lengths", "loss='mse'", "~target.isnan()"):
+        assert part in str(caught.value)
+        assert part in caught.value.hint
+    assert all(torch.equal(before[k], v) for k, v in weights(model).items())
+
+
+def without_lengths(forward):
+    return lambda x, **inputs: forward(x)
+
+
+def test_other_causes_get_no_such_hint():
+    x, target = sums(8)
+    x[0] = np.nan
+    cases = [
+        (Net(), (x, target), {"loss": torch.nn.MSELoss()}),  # nothing is NaN in the target
+        (Net(reduce=False), padded(), {"loss": lambda o, t: o.sum() * math.inf}),  # not NaN
+    ]
+    for model, data, options in cases:
+        with pytest.raises(NonFiniteLossError) as caught:
+            quiet(model, data, epochs=1, **options)
+        assert caught.value.hint == ""
+        assert "target is NaN" not in str(caught.value)

@@ -187,7 +187,7 @@ def _works(options: Options) -> "list[Work]":
 
 def _counts(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdigit() and int(word) > 0 for word in words):
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
         raise UsageError(
             f"--threads: got {text!r}, expected whole numbers, 1 or more, with commas between them"
         )

@@ -75,6 +75,11 @@ def _in_config(word: str, by_key: dict[str, Declared], help: str) -> UsageError 
         why = "it has another form" if path.is_file() else "there is no such file"
         return UsageError(f"{expected} ({word}: {why})")
     for key, value in _flat(values, by_key):
+        below = [known for known in by_key if known.startswith(f"{key}.")]
+        if below:
+            return UsageError(
+                f"--config: {key}: got {value!r}, expected options below it: {', '.join(below)}"
+            )
         if key not in by_key and f"--{key}" not in COMMON_FLAGS:
             name = key.rsplit(".", 1)[-1]
             hint = near_match(key, by_key, str) or near_match(name, by_key, str)

@@ -1,11 +1,12 @@
 """What to say of an error, and the exit status."""
 
+import errno
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from longlag.messages import Fix, GuidedError, Worded
+from longlag.messages import Fix, GuidedError, Worded, is_out_of_memory
 
 _TRAINED = {
     "roles": "for the model knows its columns by their names in training",
@@ -29,6 +30,15 @@ _FIXES = {
 }
 """What each command says for a fix of the library, by its key; what is not here stays as it is."""
 
+_SMALLER = {
+    "train": "smaller --hidden, --layers or --batch_size, or fewer or shorter series; in "
+    "forecasting a smaller --window",
+    "predict": "a smaller --batch_size, or a file with fewer or shorter series",
+    "report": "smaller --sequences or --steps, or a file with fewer or shorter series",
+    "bench": "--rows with smaller networks, or --quick",
+}
+"""What needs less memory."""
+
 _WITHOUT_FLAG = {"data": "DATA"}
 
 
@@ -42,8 +52,14 @@ def describe(error: BaseException, argv: Sequence[str]) -> tuple[int | None, str
         return _interrupted(error, argv)
     if isinstance(error, ArithmeticError) and _is("NonFiniteLossError", error):
         return 3, f"longlag: {_diverged(error)}"
+    if is_out_of_memory(error):
+        advice = _SMALLER.get(argv[0] if argv else "", "smaller numbers")
+        text = " ".join(str(error).split()) or type(error).__name__
+        return 2, f"longlag: there is not enough memory ({text}). Give {advice}."
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
+        if not where and error.errno == errno.ENOSPC:  # files are named by what writes them
+            where = "standard output: "
         return 2, f"longlag: {where}{error.strerror or error}"
     if isinstance(error, ValueError | ImportError):
         text = error.told(_words(argv)) if isinstance(error, GuidedError) else str(error)

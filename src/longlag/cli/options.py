@@ -20,15 +20,24 @@ class UsageError(ValueError):
 
 @dataclass(frozen=True)
 class Range:
-    """Which numbers an option takes, in words and as a test."""
+    """Which numbers an option takes, in words and as a test.
+
+    Attributes:
+        most: the largest, where the words do not say it.
+    """
 
     text: str
     holds: Callable[[Any], bool]
+    most: float = math.inf
 
 
-def at_least(low: int) -> Range:
-    """Numbers of `low` and more."""
-    return Range(f"{low} or more", lambda value: low <= value < float("inf"))
+THREADS = Range("from 1 to 1024", lambda value: 1 <= value <= 1024)
+"""Processor threads: PyTorch would try to start any number of them."""
+
+
+def at_least(low: int, most: int = 2**63 - 1) -> Range:
+    """Numbers of `low` and more, up to what PyTorch and NumPy count with."""
+    return Range(f"{low} or more", lambda value: low <= value <= most, most)
 
 
 def above(low: float) -> Range:
@@ -146,7 +155,8 @@ class Declared:
         if kinds == [bool]:
             return text.lower() in ("true", "false", "yes", "no")
         if kinds[0] not in (int, float):
-            return True
+            several = isinstance(value, list) and len(kinds) > 1
+            return all(isinstance(name, str) for name in (value if several else [value]))
         try:
             return not math.isnan(kinds[0](text))
         except ValueError:
@@ -155,6 +165,8 @@ class Declared:
     def refuse(self, value: Any) -> UsageError:
         """The error for a value that is not what was expected."""
         hint = near_match(value, self.choices, str) if self.choices else ""
+        if self.range is not None and isinstance(value, int) and value > self.range.most:
+            hint = f"; the largest is {self.range.most}"
         return UsageError(f"{self.flag}: got {value!r}, expected {self.expected}{hint}")
 
 

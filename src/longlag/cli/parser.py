@@ -46,11 +46,13 @@ def parse(argv: Sequence[str]) -> tuple[ModuleType, Any, bool]:
         words = _in_order(command, words, known)
     try:
         parsed = root.parse_args([command, *words])
-    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        module, values = modules[parsed.command], parsed[parsed.command]
+        return module, build(module.Options, values), values.debug
+    except UsageError:
+        raise
+    except (argparse.ArgumentError, KeyError, TypeError, ValueError) as error:
         wrong = diagnose(command, words if known else list(argv), known)
         raise (wrong or UsageError(" ".join(str(error).split()))) from error
-    module, values = modules[parsed.command], parsed[parsed.command]
-    return module, build(module.Options, values), values.debug
 
 
 def _parser(modules: dict[str, ModuleType]) -> ArgumentParser:

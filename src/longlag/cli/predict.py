@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longlag.cli.files import check_outputs
-from longlag.cli.options import UsageError, at_least, option
+from longlag.cli.options import THREADS, UsageError, at_least, option
 from longlag.cli.threads import threads
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Options:
         help="sequences at a time; fewer need less memory",
     )  # fmt: skip
     threads: int = option(
-        1, group="running", range=at_least(1), metavar="COUNT", help="processor threads",
+        1, group="running", range=THREADS, metavar="COUNT", help="processor threads",
     )  # fmt: skip
 
 

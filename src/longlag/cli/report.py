@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longlag.cli.files import PAGES, check_outputs
-from longlag.cli.options import UsageError, at_least, option
+from longlag.cli.options import THREADS, UsageError, at_least, option
 from longlag.cli.threads import threads
 from longlag.pipeline.settings import LOOKED_AT
 
@@ -60,7 +60,7 @@ class Options:
     )  # fmt: skip
     overwrite: bool = option(False, group="files", help="replace these files if they are there")
     threads: int = option(
-        1, group="running", range=at_least(1), metavar="COUNT", help="processor threads",
+        1, group="running", range=THREADS, metavar="COUNT", help="processor threads",
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longlag.cli.files import check_folder
-from longlag.cli.options import UsageError, at_least, option, typed
+from longlag.cli.options import THREADS, UsageError, at_least, option, typed
 from longlag.cli.threads import threads
 from longlag.messages import near_match
 
@@ -60,7 +60,7 @@ class Options:
         0, group="how much", range=at_least(0), help="of initial weights and sequences"
     )
     threads: int = option(
-        1, group="how much", range=at_least(1),
+        1, group="how much", range=THREADS,
         help="processor threads of networks and tensors; the loops of one unit take all cores",
     )  # fmt: skip
     folder: str | None = option(

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from longlag.cells import CELLS
 from longlag.cli.files import FIGURES, PAGES, check_folder, check_outputs
-from longlag.cli.options import UsageError, above, at_least, between, declared, names_in, option
+from longlag.cli.options import (
+    THREADS,
+    UsageError,
+    above,
+    at_least,
+    between,
+    declared,
+    names_in,
+    option,
+)
 from longlag.cli.threads import threads
 from longlag.pipeline.settings import BATCH, UPDATES, WINDOW, Settings
 
@@ -86,7 +95,7 @@ class Options:
         Settings.cell, group="network", words=tuple(CELLS), help="the recurrent cell",
     )  # fmt: skip
     hidden: int = option(
-        Settings.hidden, group="network", range=at_least(1), metavar="UNITS",
+        Settings.hidden, group="network", range=at_least(1, 2**31 - 1), metavar="UNITS",
         help="units of each layer and direction",
     )  # fmt: skip
     layers: int = option(
@@ -150,7 +159,7 @@ class Options:
         help="of the split, the first weights and the order; the same seed gives the same bits",
     )  # fmt: skip
     threads: int = option(
-        1, group="training", range=at_least(1), metavar="COUNT",
+        1, group="training", range=THREADS, metavar="COUNT",
         help="processor threads; more help large networks only, and change the last bits",
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,6 +46,20 @@ class Problems:
         if self._first is not None:
             row, message = self._first
             raise DataError(f"{self._source}, row {row}, ", *message, and_others(self._count))
+
+
+def not_utf8(path: Path) -> DataError:
+    """The error of a text file that is not UTF-8; it names the row, as an editor counts."""
+    content = path.read_bytes()
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        row = len(re.findall(rb"\r\n?|\n", content[: error.start])) + 1
+        byte = content[error.start]
+        return DataError(
+            f"{path}, row {row}: not UTF-8 text (byte {byte:#04x}); save the file as UTF-8"
+        )
+    return DataError(f"{path}: not UTF-8 text; save the file as UTF-8")
 
 
 def and_others(count: int) -> str:

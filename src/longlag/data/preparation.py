@@ -281,6 +281,12 @@ class Preparation:
             [[[7.0]]]
         """
         rank = 2 if self.reduce == "last" else 3
+        if (
+            not isinstance(lengths, np.ndarray)
+            or lengths.dtype.kind not in "iu"
+            or lengths.ndim != 1
+        ):
+            raise DataError(f"lengths: expected (N,) whole numbers of NumPy, got {lengths!r:.80}")
         n, size = len(lengths), self.output_size
         fits = outputs.ndim == rank and len(outputs) == n and outputs.shape[-1] == size
         if not fits or (rank == 3 and n and outputs.shape[1] < lengths.max()):

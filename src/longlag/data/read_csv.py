@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64
 
 from longlag.data.cells import FLOAT32_MAX, numbers
 from longlag.data.columns import Columns
-from longlag.data.errors import DataError, Problems, listing
+from longlag.data.errors import DataError, Problems, listing, not_utf8
 from longlag.data.long_form import Rows, assemble, check_ids, factorise, read_answers
 from longlag.data.roles import Roles, find_roles
 from longlag.data.sequences import Array, SequenceData
@@ -40,6 +40,11 @@ def read_csv(
             reader = csv.reader(file, strict=True)
             try:
                 names = [name.strip() for name in next(reader, [])]
+                if names and names[0].lower().startswith("sep="):
+                    raise DataError(
+                        f"{path}, row 1: {listing(names[:1])} tells a spreadsheet what separates "
+                        "the cells; expected the names of the columns. Delete this row"
+                    )
                 roles = find_roles(path, f"{path}, row 1", names, columns, task, require_target)
                 data = _read_quickly(path, names, reader.line_num, roles) if quick else None
                 if data is not None:
@@ -53,7 +58,7 @@ def read_csv(
                     '"a ""b"", c"'
                 ) from error
     except UnicodeDecodeError as error:
-        raise DataError(_not_utf8(path)) from error
+        raise not_utf8(path) from error
     if not table.lines:
         problems.raise_any()
         raise DataError(f"{path}: no rows below the header; expected one row per step")
@@ -68,17 +73,6 @@ def _read_quickly(
     except ImportError:
         return None
     return read_csv_quickly(path, names, header_lines, roles)
-
-
-def _not_utf8(path: Path) -> str:
-    content = path.read_bytes()
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        row = content.count(b"\n", 0, error.start) + 1
-        byte = content[error.start]
-        return f"{path}, row {row}: not UTF-8 text (byte {byte:#04x}); save the file as UTF-8"
-    return f"{path}: not UTF-8 text; save the file as UTF-8"
 
 
 class _Reader(Protocol):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longlag.data.cells import FLOAT32_MAX
-from longlag.data.errors import DataError, and_others, listing
+from longlag.data.errors import DataError, and_others, listing, not_utf8
 from longlag.data.sequences import SequenceData
 
 
@@ -40,6 +40,8 @@ def read_ts(path: Path, task: str, require_target: bool) -> SequenceData:
     header = _Header.read(path)
     try:
         series, target = load_from_ts_file(str(path))[:2]
+    except UnicodeDecodeError as error:
+        raise not_utf8(path) from error
     except (OSError, ValueError, IndexError) as error:
         raise DataError(_diagnose(path, header, error)) from error
     if len(series) == 0:

@@ -54,6 +54,10 @@ class SequenceData:
     times: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("x", "lengths", "target", "times"):
+            part = getattr(self, name)
+            if not isinstance(part, np.ndarray) and (name in ("x", "lengths") or part is not None):
+                raise DataError(f"{name}: expected an array of NumPy, got {part!r:.80}")
         if self.x.ndim != 3 or self.x.dtype != np.float32:
             raise DataError(
                 f"x: expected (N, T, C) of float32, got {self.x.shape} of {self.x.dtype}"

@@ -134,6 +134,11 @@ def resolve_loss(loss: str | Loss | None, target: Tensor) -> tuple[str, Loss]:
     return name_of(loss), loss
 
 
+def is_built_in(loss: Loss) -> bool:
+    """Whether it is one of those that have a name."""
+    return loss in _LOSSES.values()
+
+
 def name_of(function: Callable[..., object]) -> str:
     """A name for a callable: its own, or that of its class."""
     return getattr(function, "__name__", type(function).__name__)

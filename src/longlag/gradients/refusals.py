@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from longlag.layers.composition import reduction_of
@@ -39,6 +40,20 @@ def refuse_dropout(model: nn.Module, method: str) -> None:
             f"model: {name} drops out units in training, and {method} reads the steps twice, each "
             "time with other masks; use model.eval(), or BPTT()"
         )
+
+
+def refuse_without_autograd(who: str) -> None:
+    """Raise a RuntimeError where nothing is recorded that gradients could be found from."""
+    if torch.is_inference_mode_enabled():
+        mode, fix = "inference_mode()", "inference_mode(False)"
+    elif not torch.is_grad_enabled():
+        mode, fix = "no_grad()", "enable_grad()"
+    else:
+        return
+    raise RuntimeError(
+        f"{who} finds gradients, and is called under torch.{mode}, where nothing is recorded for "
+        f"them; call it outside, or under torch.{fix}"
+    )
 
 
 def refuse_computed(layers: Sequence[Recurrent], method: str) -> None:

@@ -85,7 +85,7 @@ def check_input(x: Any, input_size: int, replicas: int | None, weight: Tensor) -
 
 def check_lengths(lengths: Any, x: Tensor) -> Tensor:
     """Lengths are (N,) whole numbers in 0..T."""
-    lengths = torch.as_tensor(lengths, device=x.device)
+    lengths = _as_tensor("lengths", lengths, x, "whole numbers")
     batch = tuple(x.shape[:-2])
     if lengths.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8):
         raise TypeError(f"lengths: got {lengths.dtype}, expected whole numbers (torch.int64)")
@@ -105,9 +105,20 @@ def check_lengths(lengths: Any, x: Tensor) -> Tensor:
     return lengths.long()
 
 
+def _as_tensor(argument: str, value: Any, x: Tensor, expected: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.to(x.device)
+    try:
+        return torch.as_tensor(value, device=x.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{argument}: got {value!r:.80}, expected a tensor of {expected} ({error})"
+        ) from error
+
+
 def check_resets(resets: Any, x: Tensor) -> Tensor:
     """Resets are (N, T) truth values."""
-    resets = torch.as_tensor(resets, device=x.device)
+    resets = _as_tensor("resets", resets, x, "truth values")
     if resets.dtype != torch.bool:
         raise TypeError(f"resets: got {resets.dtype}, expected torch.bool; use resets.bool()")
     if resets.shape != x.shape[:-1]:

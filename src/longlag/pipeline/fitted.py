@@ -8,7 +8,7 @@ from longlag.data import DataError, Predictions, Preparation, SequenceData
 from longlag.layers import SequenceModel, load_with_metadata, save
 from longlag.pipeline.dataset import prepare
 from longlag.pipeline.network import run_model
-from longlag.pipeline.scores import Score, score
+from longlag.pipeline.scores import Score, fits_baseline, score
 from longlag.training import History
 
 EVALUATED = 256
@@ -36,7 +36,7 @@ class Fitted:
         score: on the part that was held out, where it was just done.
 
     Raises:
-        ValueError: the sizes of model and preparation differ.
+        ValueError: the sizes of model and preparation differ, or the baseline is of another task.
     """
 
     model: SequenceModel
@@ -52,6 +52,11 @@ class Fitted:
             raise ValueError(
                 f"the network takes {sizes[0]} features and gives {sizes[1]} numbers, its "
                 f"preparation {prepared[0]} and {prepared[1]}; train it again"
+            )
+        if not fits_baseline(self.preparation, self.baseline):
+            raise ValueError(
+                f"the baseline {self.baseline!r} is not of its task, {self.preparation.task}; "
+                "train it again"
             )
 
     def predict(
@@ -92,7 +97,11 @@ class Fitted:
             DataError, ArchiveError: it is damaged.
         """
         model, metadata = load_with_metadata(path)
-        if "preparation" not in metadata or not isinstance(model, SequenceModel):
+        if (
+            not isinstance(metadata, dict)
+            or "preparation" not in metadata
+            or not isinstance(model, SequenceModel)
+        ):
             raise ValueError(
                 f"{path}: it holds a {type(model).__name__} without the preparation of its data; "
                 "expected a file that `longlag train` saved"

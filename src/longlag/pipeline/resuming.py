@@ -27,6 +27,8 @@ def agree(folder: Path, settings: dict[str, Any]) -> None:
     try:
         if CheckpointFile(Checkpoint(folder).path).exists() and path.exists():
             noted = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(noted, dict):
+                raise ValueError(f"it holds a {type(noted).__name__}")
     except ValueError as error:
         raise GuidedError(
             f"{path}: it is damaged ({error}); delete it to go on without the comparison"

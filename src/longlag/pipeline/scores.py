@@ -49,6 +49,20 @@ def find_baseline(preparation: Preparation, train: SequenceData) -> Any:
     return classes[counts.argmax()].item()
 
 
+def fits_baseline(preparation: Preparation, baseline: Any) -> bool:
+    """Whether `find_baseline` could give this for such data."""
+    if preparation.classes is not None:
+        return baseline in preparation.classes
+    if preparation.task == "forecasting":
+        return baseline is None
+    count = preparation.output_size
+    return (
+        isinstance(baseline, list)
+        and len(baseline) == count
+        and all(isinstance(number, float | int) for number in baseline)
+    )
+
+
 def repeated_inputs(preparation: Preparation) -> list[int]:
     """In forecasting, the input whose last value is the baseline of each output."""
     features = preparation.feature_names

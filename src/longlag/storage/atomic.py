@@ -81,7 +81,7 @@ def atomic_write(
             _keep(target, path)
         os.replace(temporary, target)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename == os.fspath(temporary):
+        if isinstance(error, OSError) and _is_of(error, temporary):
             error.filename = os.fspath(path)
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -179,6 +179,11 @@ def _remove_old(fresh: Path, path: Path) -> None:
         for leftover in _leftovers(path):
             if leftover.lstat().st_mtime < now - _OLD:
                 leftover.unlink(missing_ok=True)
+
+
+def _is_of(error: OSError, path: Path) -> bool:
+    """Whether an error of the system is one of this file: a write, unlike an open, names none."""
+    return error.errno is not None and error.filename in (None, os.fspath(path))
 
 
 def _write_new(path: Path, write: Callable[[BinaryIO], object], mode: int | None = None) -> None:

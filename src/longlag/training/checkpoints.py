@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from longlag.messages import Fix
+from longlag.messages import Fix, is_out_of_memory
 from longlag.storage import (
     ArchiveError,
     from_document,
@@ -115,6 +115,8 @@ class CheckpointFile:
         except (ArchiveError, CheckpointMismatchError):
             raise
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             reason = " ".join(str(error).split())
             if isinstance(error, KeyError):
                 reason = f"it lacks {reason}"

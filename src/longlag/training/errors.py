@@ -18,6 +18,7 @@ class NonFiniteLossError(ArithmeticError):
         loss: the loss of that step.
         gradient_norm: the norm of the gradient of that step.
         checkpoint: the last good checkpoint, or None.
+        hint: a cause that this step shows, as a sentence; "" for none.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class NonFiniteLossError(ArithmeticError):
         gradient_norm: float,
         checkpoint: Path | None,
         clip_norm: float | None,
+        hint: str = "",
     ):
         self.step = step
         self.epoch = epoch
@@ -37,14 +39,15 @@ class NonFiniteLossError(ArithmeticError):
         self.loss = loss
         self.gradient_norm = gradient_norm
         self.checkpoint = checkpoint
+        self.hint = hint
         super().__init__(self._message("a smaller clip_norm" if clip_norm else "clip_norm=1.0"))
 
     def _message(self, clip: str) -> str:
         return (
             f"{self._place()}; expected finite numbers. The update was not made: the parameters "
-            f"are those after step {self.step - 1}, and {self._kept()}. Likely causes: gradients "
-            f"that explode (try {clip} or a smaller learning rate), NaN or infinity in x, a loss "
-            "that divides by zero or takes the logarithm of zero."
+            f"are those after step {self.step - 1}, and {self._kept()}. {self.hint}Likely "
+            f"causes: gradients that explode (try {clip} or a smaller learning rate), NaN or "
+            "infinity in x, a loss that divides by zero or takes the logarithm of zero."
         )
 
     def _place(self) -> str:

@@ -14,6 +14,7 @@ from longlag import randomness
 from longlag.arguments import check_optional, check_whole
 from longlag.gradients import BPTT, GradientMethod, Loss, WindowedMethod
 from longlag.gradients.losses import resolve_loss
+from longlag.gradients.refusals import refuse_without_autograd
 from longlag.layers.composition import reduction_of
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History
@@ -135,6 +136,7 @@ def fit(
         ArchiveError: the checkpoint is damaged, and there is none before it; or it is of another
             version of longlag. It is left as it is.
         OSError: the checkpoint's folder cannot be made or written; known before training.
+        RuntimeError: called under `torch.no_grad()` or `torch.inference_mode()`.
 
     Cost: a step is one forward and one backward pass, one pass over the gradients for their norm,
     and one wait for the device. With a checkpoint, all arrays are hashed once.
@@ -145,6 +147,7 @@ def fit(
     >>> len(history), len(history.records), history.stopped
     (6, 3, 'epochs')
     """
+    refuse_without_autograd("fit")
     limits = Limits(epochs, steps, validate_every, clip_norm)
     check_optional("batch_size", batch_size, 1)
     check_whole("seed", seed, 0, 2**63 - 1)
@@ -329,9 +332,9 @@ def _dtype_of(parameters: list[nn.Parameter]) -> torch.dtype:
 
 def _first_target(source: Source) -> Tensor:
     """A target of the data, to see its dtype."""
-    with source.undisturbed():
-        for batch in source.batches(0, 0):
-            return batch.target
+    first = source.peek()
+    if first is not None:
+        return first.target
     raise ValueError("data gave no batch in a whole epoch; expected at least one")
 
 

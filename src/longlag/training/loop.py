@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from longlag import randomness
 from longlag.batch import Batch
 from longlag.gradients import Accumulated, Backward, GradientMethod, Loss, Omega, WindowedMethod
-from longlag.gradients.losses import due
+from longlag.gradients.losses import due, is_built_in, name_of
 from longlag.gradients.norm import gradient_norm
 from longlag.layers.composition import reduction_of
 from longlag.layers.state_tree import map_tensors
@@ -239,6 +239,7 @@ class Loop:
                 epoch=position.epoch + 1,
                 loss=loss,
                 gradient_norm=norm,
+                hint=self._hint(batch.target, loss),
                 **self._settings(),
             )
         clip_norm = self.limits.clip_norm
@@ -270,6 +271,16 @@ class Loop:
         accumulated = method.accumulate_window(*arguments, **options, carry=carry)
         self.carry = None if window.last and not self.source.continues else accumulated.carry
         return accumulated
+
+    def _hint(self, target: Tensor, loss: float) -> str:
+        """What to say of a loss of the user that is NaN where the target is."""
+        if not math.isnan(loss) or is_built_in(self.loss) or not bool(target.isnan().any()):
+            return ""
+        return (
+            "The target is NaN where no error is due, such as beyond lengths, and loss "
+            f"{name_of(self.loss)} does not leave these places out: use loss='mse' or 'mae', or "
+            "take the mean over output[~target.isnan()]. "
+        )
 
     def _advance(self, window: Window) -> None:
         """Note that the window was used."""

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from longlag import randomness
 from longlag.batch import Batch
@@ -110,6 +110,11 @@ class Source(ABC):
     def undisturbed(self) -> AbstractContextManager[None]:
         """Batches drawn inside do not change what is drawn afterwards."""
         return nullcontext()
+
+    def peek(self) -> Batch[Tensor] | None:
+        """The first batch, looked at before the run; None: there is none."""
+        with self.undisturbed():
+            return next(self.batches(0, 0), None)
 
 
 def make_source(data: Data, name: str, reading: Reading) -> Source:
@@ -228,6 +233,7 @@ class _LoaderSource(Source):
         self.loader = loader
         self.generators = _generators(loader)
         self.epoch_start: Any = None
+        self._begun: Iterator[Any] | None = None  # of data that can be read once: what is left
         try:
             self.batches_per_epoch = len(loader)
         except TypeError:  # an IterableDataset without a length
@@ -244,17 +250,17 @@ class _LoaderSource(Source):
         device = self.reading.device
         if start == 0:
             self.epoch_start = {"global": randomness.capture(device), "own": self._own_states()}
-            items = iter(self.loader)
+            items = self._items()
         else:
             here = randomness.capture(device)
             randomness.restore(self.epoch_start["global"], device)
             self._restore(self.epoch_start["own"])
-            items = iter(self.loader)
+            items = self._items()
             for _ in range(start):
                 next(items)
             randomness.restore(here, device)
         for item in items:
-            yield as_batch(item, f"a batch of {self.name}", self.reading.dtype)
+            yield self._batch(item)
 
     def _own_states(self) -> list[Tensor]:
         return [generator.get_state() for generator in self.generators]
@@ -278,6 +284,27 @@ class _LoaderSource(Source):
         finally:
             self.epoch_start = start
             self._restore(own)
+
+    def peek(self) -> Batch[Tensor] | None:
+        with self.undisturbed():
+            if not self._is_read_once():
+                return next(self.batches(0, 0), None)
+            items = iter(self.loader)
+            peeked = list(itertools.islice(items, 1))
+        self._begun = itertools.chain(peeked, items)
+        return self._batch(peeked[0]) if peeked else None
+
+    def _is_read_once(self) -> bool:
+        """Whether the data are an iterator, of which what was looked at is gone."""
+        data = self.loader.dataset
+        return isinstance(data, IterableDataset) and iter(data) is iter(data)
+
+    def _items(self) -> Iterator[Any]:
+        items, self._begun = self._begun or iter(self.loader), None
+        return items
+
+    def _batch(self, item: Any) -> Batch[Tensor]:
+        return as_batch(item, f"a batch of {self.name}", self.reading.dtype)
 
 
 def _generators(loader: "DataLoader[Any]") -> list[torch.Generator]:

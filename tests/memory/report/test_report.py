@@ -380,3 +380,41 @@ def test_a_report_of_a_torch_module_draws_nothing():
     before = torch.random.get_rng_state()
     ll.memory_report(module, x)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", ["the output", "the cell", "a lower layer", "a direction"])
+def test_a_given_state_that_is_not_finite_is_told(value, place):
+    if place in ("the output", "the cell"):
+        layer = ll.LSTM(2, 3, seed=0)
+    elif place == "a lower layer":
+        layer = ll.Stack(ll.Elman(2, 3, seed=0), ll.LSTM(3, 3, seed=1))
+    else:
+        layer = ll.Bidirectional(ll.LSTM(2, 3, seed=0), ll.LSTM(2, 3, seed=1))
+    model = ll.SequenceModel(layer, 1, seed=2)
+    x = random(2, 12, 2).float()
+    with torch.no_grad():
+        state = layer(x)[1]
+    assert memory_report(model, x, state=state, exponents=0).verdict.kind != "not finite"
+    broken = {
+        "the output": lambda: state.h,
+        "the cell": lambda: state.c,
+        "a lower layer": lambda: state[0].h,
+        "a direction": lambda: state[1].c,
+    }[place]()
+    broken[1, 0] = value
+    report = memory_report(model, x, state=state, exponents=0)
+    assert report.verdict.kind == "not finite"
+    assert "reaches back" not in str(report.verdict)
+
+
+def test_a_lag_beyond_the_steps_seen_cannot_be_remembered():
+    layer = ll.Elman(2, 6, bias=False, weight_hh_init=ll.init.Identity(), activation="identity")
+    x = random(2, 20, 2).float()
+    for lag, kind in ((None, "remembers"), (20, "remembers"), (21, "too short")):
+        report = memory_report(layer, x, lag=lag, exponents=0)
+        assert report.verdict.kind == kind
+    headline = report.verdict.headline
+    for part in ("beyond the 20 steps seen", "lag is 21", "cannot be told", "shorter than the lag"):
+        assert part in headline
+    assert report.verdict.advice == ()

@@ -51,13 +51,18 @@ def names(found):
         ({"growth": EXPLODES * 1.001}, "explodes"),
         ({"growth": EXPLODES, "horizon": None}, "remembers"),
         ({"growth": math.inf, "horizon": None, "rate": math.nan}, "explodes"),
+        ({"lag": 120, "horizon": None}, "remembers"),
+        ({"lag": 121, "horizon": None}, "too short"),
+        ({"lag": 121}, "vanishes"),
+        ({"lag": 121, "held": 120}, "vanishes"),  # as far as seen, which is not the lag
+        ({"lag": 121, "horizon": None, "growth": EXPLODES * 1.001}, "explodes"),
         ({"growth": math.inf, "finite": False}, "not finite"),
     ],
 )
 def test_the_kind_follows_from_the_numbers(changed, kind):
     verdict = judge(numbers(**changed))
     assert verdict.kind == kind
-    assert bool(verdict.advice) == (kind not in ("remembers", "holds"))
+    assert bool(verdict.advice) == (kind not in ("remembers", "holds", "too short"))
     said = str(verdict).replace("an update has made weights infinite or NaN", "")
     assert "inf" not in said.replace("influence", "")
     assert "nan" not in said.lower()

@@ -23,7 +23,11 @@ from longlag.gradients.influence.learner import InfluenceLearner
 from longlag.gradients.method import Accumulated, Backward, Loss
 from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
 from longlag.gradients.parameters import add_gradients, trained
-from longlag.gradients.refusals import refuse_dropout, refuse_reduced
+from longlag.gradients.refusals import (
+    refuse_dropout,
+    refuse_reduced,
+    refuse_without_autograd,
+)
 from longlag.gradients.runs.layer_run import add_by_name
 from longlag.gradients.runs.piecewise_run import (
     GradientSums,
@@ -99,6 +103,7 @@ class ForwardMethod(PiecewiseMethod):
         Raises:
             TypeError, ValueError: as for :meth:`gradients`; the model has one output a sequence.
         """
+        refuse_without_autograd(type(self).__name__)
         refuse_reduced(model)
         state, influence = (None, None) if carry is None else (carry["state"], carry["influence"])
         inputs, plain = Inputs(x, lengths, resets, state), plain_model(model)

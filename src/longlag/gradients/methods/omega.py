@@ -17,6 +17,7 @@ from typing_extensions import Unpack
 from longlag.arguments import check_optional
 from longlag.gradients.method import Accumulated, Backward, Loss, Options
 from longlag.gradients.parameters import add_gradients
+from longlag.gradients.refusals import refuse_without_autograd
 from longlag.gradients.runs.layer_run import EVERYTHING, STATES_ONLY, LayerRun, add_by_name
 from longlag.gradients.runs.model_run import ModelRun
 from longlag.layers.computed import plain_model
@@ -131,6 +132,7 @@ class Omega:
             ValueError: it reads in both directions, or drops out units; an argument does not fit;
                 the loss is no scalar.
         """
+        refuse_without_autograd("Omega")
         run = ModelRun(model, Inputs(x, **options), "Omega", joint=True)
         run.backward(run.explicit(run.read(loss, target)), STATES_ONLY)
         return torch.stack([self._of_layer(layer_run).value for layer_run in run.layers]).sum()
@@ -154,6 +156,7 @@ class Omega:
         Raises:
             TypeError, ValueError: as for :meth:`value`; no layer has a matrix W; no ``update``.
         """
+        refuse_without_autograd("Omega")
         weight = self.weight_at(update)
         plain = plain_model(model)
         run = ModelRun(plain.model, Inputs(x, **options), "Omega", joint=True)
@@ -187,6 +190,7 @@ class Omega:
         Raises:
             TypeError, ValueError: as for :meth:`gradients`.
         """
+        refuse_without_autograd("Omega")
         weight = self.weight_at(update)
         plain = plain_model(model)
         run = ModelRun(plain.model, Inputs(x, **options), "Omega", joint=True)

@@ -10,6 +10,7 @@ from typing_extensions import Unpack
 from longlag.gradients.losses import as_scalar
 from longlag.gradients.method import Accumulated, Backward, Loss, Options
 from longlag.gradients.parameters import add_gradients, trained
+from longlag.gradients.refusals import refuse_without_autograd
 from longlag.layers.computed import plain_model
 from longlag.layers.inputs import Inputs
 
@@ -52,7 +53,9 @@ class PiecewiseMethod(ABC):
             TypeError: the model cannot be taken apart.
             ValueError: it reads in both directions; `lengths` or `resets` do not fit x; the loss is
                 not a scalar; what else the method says.
+            RuntimeError: called under `torch.no_grad()` or `torch.inference_mode()`.
         """
+        refuse_without_autograd(type(self).__name__)
         inputs, plain = Inputs(x, **options), plain_model(model)
         result = self._find(plain.model, inputs, target, loss)
         if result is not None:
@@ -86,6 +89,7 @@ class PiecewiseMethod(ABC):
         Raises:
             TypeError, ValueError: as for :meth:`gradients`.
         """
+        refuse_without_autograd(type(self).__name__)
         inputs, plain = Inputs(x, **options), plain_model(model)
         result = self._find(plain.model, inputs, target, loss)
         if result is not None:

@@ -20,7 +20,11 @@ from longlag.gradients.losses import as_scalar
 from longlag.gradients.method import Accumulated, Backward, Loss
 from longlag.gradients.methods.piecewise_method import Found, PiecewiseMethod
 from longlag.gradients.parameters import trained
-from longlag.gradients.refusals import refuse_dropout, refuse_reduced
+from longlag.gradients.refusals import (
+    refuse_dropout,
+    refuse_reduced,
+    refuse_without_autograd,
+)
 from longlag.gradients.runs.piecewise_run import PiecewiseReadout, PiecewiseRun
 from longlag.layers.inputs import Inputs
 from longlag.layers.state_tree import as_lists, detached
@@ -154,6 +158,7 @@ class TruncatedBPTT(PiecewiseMethod):
         Raises:
             TypeError, ValueError: as for :meth:`gradients`; the model has one output a sequence.
         """
+        refuse_without_autograd(type(self).__name__)
         refuse_reduced(model)
         before, inputs = 0, Inputs(x, lengths, resets)
         if carry is not None:

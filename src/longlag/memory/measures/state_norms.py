@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longlag.gradients.runs.model_run import ModelRun
 from longlag.layers import Recurrent
 from longlag.layers.computed import plain_model
 from longlag.layers.inputs import Inputs
-from longlag.memory.measures.directions import recurrent_of
+from longlag.memory.measures.directions import Direction, by_direction, each_direction, recurrent_of
 from longlag.memory.measures.modules import evaluation_mode
 
 
@@ -69,6 +70,19 @@ def state_norms(
     with evaluation_mode(layer):
         twin = _linear_twin(layer)
         return StateNorms(_norms(layer, inputs), None if twin is None else _norms(twin, inputs))
+
+
+def states_are_finite(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether all states of all layers are finite, those before the first step among them.
+
+    Cost: a forward pass.
+    """
+
+    def of(direction: Direction) -> bool:
+        layers = ModelRun(direction.layer, direction.inputs, "memory_report", joint=True).layers
+        return all(bool(path.isfinite().all()) for layer in layers for path in layer.states)
+
+    return all(by_direction(each_direction(model, inputs, of)).values())
 
 
 def _norms(layer: nn.Module, inputs: Inputs) -> Tensor:

@@ -61,7 +61,7 @@ class Advice:
 
 def advise(kind: Kind, numbers: Numbers) -> tuple[Advice, ...]:
     """What to try, the most promising first."""
-    if kind in ("remembers", "holds"):
+    if kind in ("remembers", "holds", "too short"):
         return ()
     if kind == "not finite":
         text = "start again with a learning rate ten times smaller, and clip the gradients"

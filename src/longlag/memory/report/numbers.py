@@ -14,7 +14,7 @@ from longlag.memory.measures.horizon import horizon
 from longlag.memory.measures.lyapunov import LyapunovSpectrum
 from longlag.memory.measures.spectra import SpectralFacts
 
-Kind = Literal["remembers", "holds", "vanishes", "explodes", "not finite"]
+Kind = Literal["remembers", "holds", "vanishes", "explodes", "too short", "not finite"]
 """What a verdict can be."""
 
 HELD = 0.1

@@ -15,7 +15,7 @@ from longlag.memory.measures.directions import reads_back_inside, recurrent_of
 from longlag.memory.measures.modules import evaluation_mode, reader_of
 from longlag.memory.measures.norms import jacobian_norms
 from longlag.memory.measures.spectra import facts_by_layer
-from longlag.memory.measures.state_norms import state_norms
+from longlag.memory.measures.state_norms import state_norms, states_are_finite
 from longlag.memory.report import html, plots
 from longlag.memory.report.data import ReportData
 from longlag.memory.report.json_data import json_data
@@ -117,6 +117,7 @@ def memory_report(
             the step; `state`, what the model starts from.
         lag: how far back the task needs to see, in steps; the verdict compares the horizon with it.
             By default with the whole sequence.
+            It should not be longer: beyond the steps seen nothing can be told.
         step: whose step's error is followed, as for `error_flow`; by default the last one at which
             the target has an error due.
         fraction: in (0, 1): the horizon is where the error is below so much of that at lag 0.
@@ -166,10 +167,10 @@ def memory_report(
         facts = facts_by_layer(recurrent)
         states = state_norms(model, x, **inputs.options)
         exchange = pasts_exchanged(model, recurrent, inputs, lag)
+        finite = states_are_finite(model, inputs) and all(
+            bool(parameter.isfinite().all()) for parameter in model.parameters()
+        )
         lyapunov = largest_exponents(recurrent, inputs, exponents)
-    finite = bool(states.norms.nan_to_num(nan=0.0).isfinite().all()) and all(
-        bool(parameter.isfinite().all()) for parameter in model.parameters()
-    )
     batch, steps = x.shape[:2]
     numbers = numbers_of(
         recurrent, steps=steps, lag=lag, fraction=fraction, flow=flow, of_loss=of_loss,

@@ -19,7 +19,8 @@ class Verdict:
     Attributes:
         kind: "remembers": the error comes as far back as it should; "holds": it does not, but the
             output depends on what lies so far back, which is held in stable states; "vanishes",
-            "explodes", "not finite".
+            "explodes"; "too short": the error reaches the beginning, and the lag is longer than
+            the sequences; "not finite".
         headline: the horizon, and whether it is enough.
         evidence: sentences with the numbers that it rests on.
         advice: what to try, the most promising first; empty where there is nothing to mend.
@@ -50,11 +51,14 @@ def _kind(n: Numbers) -> Kind:
         return "not finite"
     if n.growth > EXPLODES:
         return "explodes"
-    enough = n.horizon is None or (n.lag is not None and n.horizon > n.lag)
-    if enough:
+    beyond = n.lag is not None and n.lag > n.steps
+    if n.horizon is None:
+        return "too short" if beyond else "remembers"
+    if n.lag is not None and n.horizon > n.lag:
         return "remembers"
     # The state one step after the first is the earliest that two pasts can differ in.
-    return "holds" if n.held is not None and n.held >= _far(n) - 1 else "vanishes"
+    holds = n.held is not None and n.held >= _far(n) - 1
+    return "holds" if holds and not beyond else "vanishes"
 
 
 def _far(n: Numbers) -> int:
@@ -79,6 +83,8 @@ def _headline(kind: Kind, n: Numbers) -> str:
         if n.lag is not None
         else "Gradients vanish before they reach the beginning.",
         "explodes": "Gradients explode on the way back.",
+        "too short": "Whether the error reaches so far cannot be told: the sequences are shorter "
+        "than the lag.",
     }[kind]
     return f"{horizon}{task}. {end}"
 
