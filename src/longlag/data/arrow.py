@@ -61,7 +61,7 @@ def read_parquet(path: Path, task: str, columns: Columns, require_target: bool) 
             "split it, or read it in another way and give the frame to from_frame",
         )
         # A text that is in many rows stays one.
-        texts = [name for name in roles.used if name not in roles.features]
+        texts = [name for name in (roles.series, roles.time, *roles.answers) if name is not None]
         with parquet.ParquetFile(path, read_dictionary=texts) as file:
             table = file.read(columns=roles.used)
     except (OSError, pa.ArrowException) as error:  # the first where a page is damaged

@@ -270,6 +270,6 @@ def _check_constant(answer: Answers, layout: Layout, rows: Rows, problems: Probl
         problems.add(
             int(lines[at]),
             f"column {answer.column!r}: series {names[int(series[at])]!r} has "
-            f"{told(at)!r} here and {told(end)!r} in its last row {lines[end]}; "
+            f"{told(int(at))!r} here and {told(int(end))!r} in its last row {lines[end]}; "
             f"{rule}. For a label per step use the task tagging",
         )

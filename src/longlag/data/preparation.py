@@ -90,7 +90,8 @@ class Preparation:
             len(self.classes) < 2
             or len(set(self.classes)) != len(self.classes)
             or len({type(label) for label in self.classes}) > 1
-            or np.array(self.classes).tolist() != list(self.classes)  # NUL at the end, 65 bits
+            or np.array(self.classes).dtype.kind not in "iU"
+            or any(str(label).endswith("\0") for label in self.classes)  # which NumPy drops
         ):
             raise DataError(
                 "preparation: expected at least two distinct classes, all text or all integers of "

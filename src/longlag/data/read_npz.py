@@ -104,7 +104,7 @@ def _inputs(
     lengths = _lengths(path, arrays["lengths"], n, t) if "lengths" in arrays else np.full(n, t)
     valid = np.arange(t) < lengths[:, None]
     if x.dtype.kind == "f":  # every integer is within float32
-        limit = min(FLOAT32_MAX, np.finfo(x.dtype).max)
+        limit = min(FLOAT32_MAX, float(np.finfo(x.dtype).max))
         usable = (x >= -limit) & (x <= limit)
         _check_finite(path, "x", x, usable | ~valid[:, :, None])
     values = np.zeros(x.shape, np.float32)

@@ -93,11 +93,11 @@ def _number(cell: str) -> float | None:
 
 def _stamp(cell: str) -> _Stamp | None:
     beyond = ""
-    parts = _FRACTION.fullmatch(cell)
+    parts = _FRACTION.fullmatch(cell) if "." in cell or "," in cell else None
     if parts is not None:
         whole, digits, zone = parts.groups("")
         cell, beyond = f"{whole}.{digits[:6]:0<6}{zone}", digits[6:].rstrip("0")
-    elif _LONG_FRACTION.search(cell):  # of a zone, which Python would cut
+    elif _LONG_FRACTION.search(cell):  # of the zone, which Python would cut
         return None
     try:  # Python 3.10 does not read the Z of UTC
         return datetime.fromisoformat(cell[:-1] + "+00:00" if cell.endswith("Z") else cell), beyond
