@@ -394,6 +394,8 @@ TIMES = [
     st.sampled_from(["1", "1.0", "2e0", "-3.5", " 7 "]),
     st.sampled_from(["2024-03-01", "2024-02-29T12:30:00", "2024-02-29 12:30:00.000001"]),
     st.sampled_from(["2024-03-01T12:00:00Z", "2024-03-01T12:30:00+01:00"]),
+    st.sampled_from(["2024-03-01T12:00:00.000000001", "2024-03-01T12:00:00.000000002"]),
+    st.sampled_from(["9007199254740993.5", "9007199254740993.25", "9" * 20, "9" * 19 + "8"]),
     st.sampled_from(["", "noon", "1_0", "0x1", "٣", "1"]),
 ]
 NUMBERS = st.one_of(
@@ -401,7 +403,9 @@ NUMBERS = st.one_of(
     st.sampled_from([" 1 ", "+.5", "5.", "1E5", "0", "-0", "1e-400"]),
 )
 ODD_NUMBERS = st.sampled_from(["", "nan", "inf", "1e39", "1_0", "0x1", "٣", "1,5", "x", '"'])
-LABELS = st.sampled_from(["u", " u", "v", "ü", "", "1", "1.0", 'a"b', "a,b", "a\nb", "\x1cu"])
+LABELS = st.sampled_from(
+    ["u", " u", "v", "ü", "", "1", "1.0", 'a"b', "a,b", "a\nb", "\x1cu", "NaN"]
+)
 
 
 @st.composite
@@ -410,7 +414,13 @@ def csv_texts(draw: st.DrawFn) -> str:
     clock = draw(st.sampled_from(TIMES))
     odd = draw(st.booleans())
     number = st.one_of(*[NUMBERS] * 8, ODD_NUMBERS) if odd else NUMBERS
-    row = st.tuples(st.sampled_from(["a", "b", " a", "é", "1"]), clock, number, number, LABELS)
+    row = st.tuples(
+        st.sampled_from(["a", "b", " a", "é", "1", *["a"] * 9, "NaN"]),
+        clock,
+        number,
+        number,
+        LABELS,
+    )
     rows = draw(st.lists(row, min_size=1, max_size=8))
     if draw(st.booleans()):  # one label and one time in each series, as most files have
         rows = [(f"s{at % 2}", str(at), *cells[2:4], f"l{at % 2}") for at, cells in enumerate(rows)]

@@ -323,7 +323,9 @@ def preparations(draw: st.DrawFn) -> Preparation:
     targets = classes = None
     target_names = ("target",)
     if task in ("classification", "tagging"):
-        labels = draw(st.sampled_from([st.integers(), st.text()]))
+        whole = st.integers(-(2**63), 2**63 - 1)
+        text = st.text().filter(lambda label: not label.endswith("\0"))
+        labels = draw(st.sampled_from([whole, text]))
         classes = tuple(draw(st.lists(labels, min_size=2, max_size=4, unique=True)))
     else:
         target_names = tuple(features[: draw(st.integers(1, len(features)))])

@@ -25,6 +25,7 @@ from longlag.data.columns import Columns
 from longlag.data.errors import DataError, Problems
 from longlag.data.long_form import Answers, Rows, assemble, check_ids, factorise, read_answers
 from longlag.data.roles import Roles, find_roles
+from longlag.data.room import check_room
 from longlag.data.sequences import Array, SequenceData
 from longlag.data.timestamps import parse_times
 
@@ -42,7 +43,7 @@ def read_frame(frame: object, task: str, columns: Columns, require_target: bool)
         ) from error
     names = [name for name in table.column_names if not name.startswith(_UNNAMED)]
     roles = find_roles("frame", "frame", names, columns, task, require_target)
-    return _sequences(table, "frame", "frame", roles)
+    return _sequences(table, "frame", "frame", roles, table.nbytes)
 
 
 def read_parquet(path: Path, task: str, columns: Columns, require_target: bool) -> SequenceData:
@@ -51,10 +52,21 @@ def read_parquet(path: Path, task: str, columns: Columns, require_target: bool) 
         with parquet.ParquetFile(path) as file:
             names = [name for name in file.schema_arrow.names if not name.startswith(_UNNAMED)]
             roles = find_roles(path, str(path), names, columns, task, require_target)
+            rows, size = file.metadata.num_rows, path.stat().st_size
+        check_room(
+            path,
+            f"{rows} rows of {len(roles.used)} columns",
+            rows * 4 * len(roles.used),
+            size,
+            "split it, or read it in another way and give the frame to from_frame",
+        )
+        # A text that is in many rows stays one.
+        texts = [name for name in (roles.series, roles.time, *roles.answers) if name is not None]
+        with parquet.ParquetFile(path, read_dictionary=texts) as file:
             table = file.read(columns=roles.used)
     except (OSError, pa.ArrowException) as error:  # the first where a page is damaged
         raise DataError(f"{path}: not a Parquet file that can be read ({error})") from error
-    return _sequences(table, path, path.stem, roles)
+    return _sequences(table, path, path.stem, roles, size)
 
 
 def read_csv_quickly(
@@ -85,7 +97,7 @@ def read_csv_quickly(
                 strings_can_be_null=False,
             ),
         )
-        return _sequences(table, path, path.stem, roles)
+        return _sequences(table, path, path.stem, roles, path.stat().st_size)
     except (DataError, pa.ArrowException):
         return None
 
@@ -115,8 +127,10 @@ def _quoted(path: Path) -> bool | None:
     return True if opens.all() and closes.all() else None
 
 
-def _sequences(table: pa.Table, source: str | Path, alone: str, roles: Roles) -> SequenceData:
-    """The sequences of a table; `alone` names the series of a table that is one."""
+def _sequences(
+    table: pa.Table, source: str | Path, alone: str, roles: Roles, size: int
+) -> SequenceData:
+    """The sequences of a table of so many bytes; `alone` names the series if it is one."""
     if table.num_rows == 0:
         raise DataError(f"{source}: no rows; expected one row per step")
     problems = Problems(source)
@@ -135,7 +149,7 @@ def _sequences(table: pa.Table, source: str | Path, alone: str, roles: Roles) ->
     if roles.time is not None:
         times = _times(table[roles.time], lines, roles.time, problems)
     answers = [_answers(table[name], roles.task, lines, name, problems) for name in roles.answers]
-    return assemble(Rows(features, lines, *series, times, answers), roles, problems)
+    return assemble(Rows(features, lines, *series, times, answers, size), roles, problems)
 
 
 def _without_booleans(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -175,6 +189,8 @@ def _cells(column: pa.ChunkedArray) -> list[str]:
             timezone="naive" if column.type.tz is None else "UTC",
         )
         return np.where(np.isnat(instants), "", texts).tolist()
+    if column.type == pa.time64("ns"):  # of which Python cuts the nanoseconds
+        column = column.cast(pa.string())
     return ["" if value is None else str(value).strip() for value in column.to_pylist()]
 
 
@@ -188,6 +204,8 @@ def _instants(column: pa.ChunkedArray) -> NDArray[np.datetime64]:
 def _factorise(column: pa.ChunkedArray) -> tuple[Int64[Array, " R"], list[str]]:
     """A number for each distinct text, by first appearance: (codes, texts)."""
     if pa.types.is_dictionary(column.type):
+        if column.type.value_type in (pa.string(), pa.large_string()):
+            return _factorise_categories(column.unify_dictionaries())
         column = column.cast(column.type.value_type)
     if pa.types.is_nested(column.type):
         return factorise(_cells(column))
@@ -197,12 +215,26 @@ def _factorise(column: pa.ChunkedArray) -> tuple[Int64[Array, " R"], list[str]]:
     return codes[_array(pa.chunked_array([chunk.indices for chunk in encoded.chunks]))], texts
 
 
+def _factorise_categories(column: pa.ChunkedArray) -> tuple[Int64[Array, " R"], list[str]]:
+    """As `_factorise`, of texts that are in the memory once."""
+    categories = column.chunk(0).dictionary
+    indices = pa.chunked_array([chunk.indices for chunk in column.chunks]).cast(pa.int64())
+    at = _array(indices.fill_null(len(categories)) if indices.null_count else indices)
+    used, first, codes = np.unique(at, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    cells = [*_cells(pa.chunked_array([categories])), ""]
+    distinct, texts = factorise([cells[place] for place in used[order]])
+    code = np.empty(len(order), np.int64)
+    code[order] = distinct
+    return code[codes.reshape(-1)], texts
+
+
 def _times(
     column: pa.ChunkedArray, lines: Int64[Array, " R"], name: str, problems: Problems
-) -> tuple[NDArray[Any], NDArray[np.str_]]:
+) -> tuple[NDArray[Any], NDArray[np.object_]]:
     """Values that sort, and their text; a time that many series share is parsed once."""
     codes, texts = _factorise(column)
-    cells = np.array(texts)[codes]
+    cells = np.array(texts, object)[codes]
     if pa.types.is_timestamp(column.type) and not column.null_count:
         return _instants(column), cells  # nanoseconds stay apart
     trial = Problems(name)
@@ -216,7 +248,7 @@ def _answers(
     column: pa.ChunkedArray, task: str, lines: Int64[Array, " R"], name: str, problems: Problems
 ) -> Answers:
     if task != "regression":
-        return Answers.of_labels(name, *_factorise(column))
+        return Answers.of_labels(name, *_factorise(column), lines, problems)
     column = _without_booleans(column)
     values = _numbers(column, empty=True)
     if values is None:

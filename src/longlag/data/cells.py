@@ -14,6 +14,7 @@ from longlag.data.sequences import Array
 from longlag.messages import Fix, Part
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+MISSING = ("nan", "NaN", "<NA>", "NaT")  # what NumPy and pandas write where a value is missing
 _FOR_TEXT = Fix("text feature", "give the column another role with Columns")
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")

@@ -75,7 +75,8 @@ class Columns:
             return targets
         if task in ("classification", "tagging") and len(targets) > 1:
             raise DataError(f"columns: {task} has one target column, got target={targets!r}")
-        both = [name for name in targets if self.features is not None and name in self.features]
+        inputs = set(self.features or ())
+        both = [name for name in targets if name in inputs]
         if both:
             raise DataError(
                 f"columns: {both[0]!r} is the target of {task} and also a feature, so the answer "

@@ -28,7 +28,7 @@ class Problems:
     """Collects the problems of one table; keeps the first by row and the count of all."""
 
     def __init__(self, source: str | Path) -> None:
-        self._source = source
+        self.source = source
         self._first: tuple[int, tuple[Part, ...]] | None = None
         self._count = 0
 
@@ -45,7 +45,7 @@ class Problems:
         """Raise the first problem as a `DataError`, if there is one."""
         if self._first is not None:
             row, message = self._first
-            raise DataError(f"{self._source}, row {row}, ", *message, and_others(self._count))
+            raise DataError(f"{self.source}, row {row}, ", *message, and_others(self._count))
 
 
 def not_utf8(path: Path) -> DataError:

@@ -9,11 +9,24 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 from numpy.typing import NDArray
 
+from longlag.data.cells import MISSING
 from longlag.data.errors import DataError, and_others, listing
 from longlag.data.sequences import Array
 from longlag.messages import near_match
 
 Label = str | int
+
+
+def label_fault(label: str) -> str:
+    """Why the text is no label, or nothing."""
+    if label in MISSING:
+        return (
+            f"{label!r} stands for a missing value, expected a label; fill it in, or give such a "
+            "class another name"
+        )
+    if label.endswith("\0"):
+        return f"the label {label!r} ends with NUL, which NumPy drops from a text; rename the class"
+    return ""
 
 
 def find_classes(labels: NDArray[Any]) -> tuple[Label, ...]:

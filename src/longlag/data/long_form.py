@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from numpy.typing import NDArray
 
-from longlag.data.cells import numbers
+from longlag.data.cells import MISSING, numbers
 from longlag.data.errors import Problems
+from longlag.data.labels import label_fault
 from longlag.data.roles import Roles
-from longlag.data.sequences import Array, SequenceData
+from longlag.data.room import check_room
+from longlag.data.sequences import Array, SequenceData, blank
 from longlag.messages import Fix
 
 _FOR_LABELS = Fix("labels", "use the task classification for labels, or name another target column")
@@ -31,23 +34,25 @@ class Rows:
     """The R rows of a table, in its order.
 
     `series` are positions in `names`; `lines` says where each row stands, for messages; `times`
-    are values that sort, with their text, or None where the rows are in order.
+    are values that sort, with their text, or None where the rows are in order; `size` is that of
+    the file or frame in bytes.
     """
 
     features: Float32[Array, "R C"]
     lines: Int64[Array, " R"]
     series: Int64[Array, " R"]
     names: Sequence[str]
-    times: tuple[NDArray[Any], NDArray[np.str_]] | None
+    times: tuple[NDArray[Any], NDArray[np.object_]] | None
     answers: Sequence[Answers]
+    size: int
 
 
 def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
     """The sequences of these rows.
 
     Raises:
-        DataError: there are problems so far, a time is twice in a series, or a target changes
-            within one.
+        DataError: there are problems so far, a time is twice in a series, a target changes
+            within one, or the arrays would take far more memory than the rows.
     """
     problems.raise_any()
     if rows.times is None:
@@ -58,10 +63,10 @@ def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
     answers = rows.answers
     if not roles.require_target and all(not answer.given.any() for answer in answers):
         answers = []
-    target = None
-    if answers:
-        target = gather_answers(answers, roles.task, layout, rows, problems)
+    check_answers(answers, roles.task, layout, rows, problems)
     problems.raise_any()
+    _check_room(rows, answers, roles.task, layout, problems.source)
+    target = gather_answers(answers, roles.task, layout) if answers else None
     return SequenceData(
         x=layout.pad(rows.features),
         lengths=layout.lengths,
@@ -81,11 +86,12 @@ def check_ids(
     problems: Problems,
 ) -> None:
     """Report each row without the id of a series."""
-    if "" in names:
-        for at in np.flatnonzero(series == names.index("")):
-            problems.add(
-                int(lines[at]), f"column {column!r}: an empty cell, expected the id of a series"
-            )
+    for code, name in enumerate(names):
+        if name and name not in MISSING:
+            continue
+        came = f"{name!r}, which stands for a missing value" if name else "an empty cell"
+        for at in np.flatnonzero(series == code):
+            problems.add(int(lines[at]), f"column {column!r}: {came}, expected the id of a series")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +128,13 @@ class Layout:
         """(R, ...) as (N, T, ...), with zeros or empty text beyond the end."""
         count, longest = len(self.lengths), int(self.lengths.max())
         padded = np.zeros((count * longest, *values.shape[1:]), values.dtype)
+        if values.dtype == object:
+            padded[:] = blank(values.dtype)
         padded[self.series * longest + self.step] = values[self.order]
         return padded.reshape(count, longest, *values.shape[1:])
 
     def check_times(
-        self, cells: NDArray[np.str_], rows: Rows, column: str | None, problems: Problems
+        self, cells: NDArray[np.object_], rows: Rows, column: str | None, problems: Problems
     ) -> None:
         """Report each time that a series has twice."""
         for at in np.flatnonzero(self.repeated):
@@ -134,7 +142,7 @@ class Layout:
             problems.add(
                 int(rows.lines[second]),
                 f"column {column!r}: series {rows.names[int(self.series[at])]!r} has the time "
-                f"{cells[second].item()!r} already in row {rows.lines[first]}; expected each time "
+                f"{cells[second]!r} already in row {rows.lines[first]}; expected each time "
                 "once in a series. Drop one of the rows, or give another series id",
             )
 
@@ -146,13 +154,24 @@ class Answers:
     column: str
     values: NDArray[Any]  # floats, or positions in labels
     given: Bool[Array, " R"]
-    labels: NDArray[np.str_] | None
+    labels: Sequence[str] | None
 
     @classmethod
-    def of_labels(cls, column: str, codes: Int64[Array, " R"], labels: Sequence[str]) -> Answers:
+    def of_labels(
+        cls,
+        column: str,
+        codes: Int64[Array, " R"],
+        labels: Sequence[str],
+        lines: Int64[Array, " R"],
+        problems: Problems,
+    ) -> Answers:
         """Labels by their position among the distinct ones, of which "" is none."""
-        texts = np.array(labels)
-        return cls(column, codes, (texts != "")[codes], texts)
+        for code, label in enumerate(labels):
+            fault = label_fault(label)
+            if fault:
+                for at in np.flatnonzero(codes == code):
+                    problems.add(int(lines[at]), f"column {column!r}: {fault}")
+        return cls(column, codes, np.array([label != "" for label in labels])[codes], labels)
 
     @classmethod
     def of_numbers(cls, column: str, values: Float64[Array, " R"]) -> Answers:
@@ -167,35 +186,72 @@ def read_answers(
     if task == "regression":
         values = numbers(cells, lines, column, problems, empty=True, for_text=_FOR_LABELS)
         return Answers.of_numbers(column, values)
-    return Answers.of_labels(column, *factorise(cells))
+    return Answers.of_labels(column, *factorise(cells), lines, problems)
 
 
-def gather_answers(
+def check_answers(
     answers: Sequence[Answers], task: str, layout: Layout, rows: Rows, problems: Problems
-) -> NDArray[Any]:
-    """The target: labels (N, T) for tagging, (N,) for classification; floats (N, D)."""
-    if task == "tagging":
-        (answer,) = answers
+) -> None:
+    """Report each row that lacks a target, or has another than its series."""
+    for answer in answers:
+        if task != "tagging":
+            _check_constant(answer, layout, rows, problems)
+            continue
         for at in np.flatnonzero(~answer.given):
             problems.add(
                 int(rows.lines[at]),
                 f"column {answer.column!r}: an empty cell; tagging expects a label in each row",
             )
-        return layout.pad(_values(answer))
+
+
+def gather_answers(answers: Sequence[Answers], task: str, layout: Layout) -> NDArray[Any]:
+    """The target: labels (N, T) for tagging, (N,) for classification; floats (N, D)."""
+    if task == "regression":
+        return np.stack([answer.values[layout.last] for answer in answers], axis=1)
+    (answer,) = answers
+    labels = np.array(answer.labels)
+    if task == "tagging":
+        return layout.pad(labels[answer.values])
+    return labels[answer.values[layout.last]]
+
+
+def _check_room(
+    rows: Rows, answers: Sequence[Answers], task: str, layout: Layout, source: str | Path
+) -> None:
+    """Refuse arrays that padding, or the width of a label, makes far larger than the rows."""
+    count, longest = len(layout.lengths), int(layout.lengths.max())
+    step = 4 * rows.features.shape[1] + (8 if rows.times is not None else 0)
+    name = rows.names[int(layout.lengths.argmax())]
+    check_room(
+        source,
+        f"{count} series padded to the {longest} steps of series {name!r}",
+        count * longest * step,
+        rows.size,
+        "cut the longest series, or put series of like length into a file of their own",
+    )
     for answer in answers:
-        _check_constant(answer, layout, rows, problems)
-    columns = [_values(answer)[layout.last] for answer in answers]
-    return columns[0] if task == "classification" else np.stack(columns, axis=1)
-
-
-def _values(answer: Answers) -> NDArray[Any]:
-    return answer.values if answer.labels is None else answer.labels[answer.values]
+        if answer.labels is not None:
+            width, entries = max(map(len, answer.labels)), count
+            if task == "tagging":
+                entries *= longest
+            check_room(
+                source,
+                f"column {answer.column!r}: a label of {width} characters, which widens all "
+                f"{entries} labels,",
+                4 * width * entries,
+                rows.size,
+                "shorten the label, or name another target column",
+            )
 
 
 def _check_constant(answer: Answers, layout: Layout, rows: Rows, problems: Problems) -> None:
     """A target of a series is the same in all of its rows, or given in its last row only."""
     series, names, lines = rows.series, rows.names, rows.lines
-    values, last = _values(answer), layout.last
+    values, last, labels = answer.values, layout.last, answer.labels
+
+    def told(at: int) -> object:
+        return values[at].item() if labels is None else labels[int(values[at])]
+
     rule = "expected the same target in all rows of a series, or a target in its last row only"
     count = np.bincount(series[answer.given], minlength=len(names))
     partly = answer.given[last] & (count != 1) & (count != layout.lengths)
@@ -214,6 +270,6 @@ def _check_constant(answer: Answers, layout: Layout, rows: Rows, problems: Probl
         problems.add(
             int(lines[at]),
             f"column {answer.column!r}: series {names[int(series[at])]!r} has "
-            f"{values[at].item()!r} here and {values[end].item()!r} in its last row {lines[end]}; "
+            f"{told(int(at))!r} here and {told(int(end))!r} in its last row {lines[end]}; "
             f"{rule}. For a label per step use the task tagging",
         )

@@ -10,13 +10,14 @@ from longlag.messages import near_match
 
 def positions(names: Sequence[str], present: Sequence[str]) -> list[int]:
     """Where each of the targets to forecast is among the features."""
+    place = {name: at for at, name in enumerate(present)}
     for name in names:
-        if name not in present:
+        if name not in place:
             raise DataError(
                 f"forecasting predicts features only: {name!r} is not among the features "
                 f"{listing(present)}{near_match(name, present)}"
             )
-    return [list(present).index(name) for name in names]
+    return [place[name] for name in names]
 
 
 def order_features(
@@ -28,20 +29,22 @@ def order_features(
         DataError: a feature is missing, or there is one too many.
     """
     if trained is not None and present is not None:
-        missing = [name for name in trained if name not in present]
+        place = {name: at for at, name in enumerate(present)}
+        missing = [name for name in trained if name not in place]
         if missing:
             others = f" ({len(missing)} are missing: {listing(missing)})" if missing[1:] else ""
             raise DataError(
                 f"the feature {missing[0]!r} of the training data is missing{others}; the "
                 f"features are {listing(present)}{near_match(missing[0], present)}"
             )
-        extra = [name for name in present if name not in trained]
+        known = set(trained)
+        extra = [name for name in present if name not in known]
         if extra:
             raise DataError(
                 f"{len(present)} features, expected {expected}: {listing(extra)} were not in the "
                 f"training data; read the file with columns=preparation.columns"
             )
-        return [list(present).index(name) for name in trained]
+        return [place[name] for name in trained]
     if count != expected:
         raise DataError(
             f"{count} features, expected {expected} as in the training data"
@@ -58,5 +61,6 @@ def order_targets(trained: Sequence[str], present: Sequence[str], count: int) ->
             f"{listing(trained)}"
         )
     if len(present) == count and set(present) == set(trained):
-        return [list(present).index(name) for name in trained]
+        place = {name: at for at, name in enumerate(present)}
+        return [place[name] for name in trained]
     return list(range(count))

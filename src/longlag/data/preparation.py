@@ -19,6 +19,7 @@ from longlag.data.labels import Label, encode, find_classes, softmax
 from longlag.data.ordering import order_features, order_targets, positions
 from longlag.data.predictions import ClassPredictions, Predictions, ValuePredictions
 from longlag.data.records import closed, plain, texts
+from longlag.data.room import check_room
 from longlag.data.scaling import Scaling
 from longlag.data.sequences import Array, SequenceData
 from longlag.data.task import check_horizon, check_task
@@ -89,10 +90,12 @@ class Preparation:
             len(self.classes) < 2
             or len(set(self.classes)) != len(self.classes)
             or len({type(label) for label in self.classes}) > 1
+            or np.array(self.classes).dtype.kind not in "iU"
+            or any(str(label).endswith("\0") for label in self.classes)  # which NumPy drops
         ):
             raise DataError(
-                "preparation: expected at least two distinct classes, all text or all integers, "
-                f"got {listing(self.classes)}"
+                "preparation: expected at least two distinct classes, all text or all integers of "
+                f"64 bits, got {listing(self.classes)}"
             )
         if self.task == "forecasting":
             self._forecast()
@@ -245,7 +248,7 @@ class Preparation:
 
         def where(at: int) -> str:
             n, t = places[at]
-            when = "" if data.times is None else f" (time {data.times[n, t].item()!r})"
+            when = "" if data.times is None else f" (time {str(data.times[n, t])!r})"
             return f"series {data.names[n]!r}, step {t}{when}"
 
         numbers = np.full(target.shape, IGNORED_CLASS, np.int64)
@@ -312,6 +315,14 @@ class Preparation:
             return ValuePredictions(self.targets.restore(outputs), self.target_names)
         probabilities = softmax(outputs)
         best = probabilities.argmax(axis=-1)
+        width = max(len(label) if isinstance(label, str) else 2 for label in self.classes or ())
+        check_room(
+            "restore",
+            f"a label of {width} characters, which widens all {best.size} labels,",
+            4 * width * best.size,
+            outputs.nbytes,
+            "give fewer series at a time",
+        )
         labels = np.array(self.classes)[best]
         if rank == 3:
             padding = np.arange(outputs.shape[1]) >= lengths[:, None]

@@ -23,7 +23,8 @@ from longlag.data.roles import Roles, find_roles
 from longlag.data.sequences import Array, SequenceData
 from longlag.data.timestamps import parse_times
 
-_BLOCK = 1 << 14
+_BLOCK = 1 << 14  # rows at a time, and cells where the rows are long
+_CELLS = 1 << 20
 
 
 def read_csv(
@@ -62,7 +63,7 @@ def read_csv(
     if not table.lines:
         problems.raise_any()
         raise DataError(f"{path}: no rows below the header; expected one row per step")
-    return assemble(table.rows(path.stem), roles, problems)
+    return assemble(table.rows(path), roles, problems)
 
 
 def _read_quickly(
@@ -98,6 +99,7 @@ class _Table:
     def fill(self, reader: _Reader) -> None:
         """Read all rows."""
         width = len(self._at)
+        block = max(1, min(_BLOCK, _CELLS // width))
         rows: list[list[str]] = []
         lines: list[int] = []
         self.row = reader.line_num + 1
@@ -105,7 +107,7 @@ class _Table:
             if len(row) == width:
                 rows.append(row)
                 lines.append(self.row)
-                if len(rows) == _BLOCK:
+                if len(rows) == block:
                     self._take(rows, lines)
                     rows, lines = [], []
             elif row:  # a blank line is not a row
@@ -128,19 +130,20 @@ class _Table:
         for name, cells in self._cells.items():
             cells.extend(map(str.strip, map(itemgetter(self._at[name]), rows)))
 
-    def rows(self, alone: str) -> Rows:
-        """What was read; `alone` names the series of a file that is one."""
+    def rows(self, path: Path) -> Rows:
+        """What was read; the file names the series where it is one."""
         roles, problems = self._roles, self._problems
         lines = np.concatenate(self.lines)
-        series, times = (np.zeros(len(lines), np.int64), [alone]), None
+        series, times = (np.zeros(len(lines), np.int64), [path.stem]), None
         if roles.series is not None:
             series = factorise(self._cells[roles.series])
             check_ids(*series, lines, roles.series, problems)
         if roles.time is not None:
             cells = self._cells[roles.time]
-            times = parse_times(cells, lines, roles.time, problems), np.array(cells)
+            times = parse_times(cells, lines, roles.time, problems), np.array(cells, object)
         answers = [
             read_answers(self._cells[name], roles.task, lines, name, problems)
             for name in roles.answers
         ]
-        return Rows(np.concatenate(self._features), lines, *series, times, answers)
+        size = path.stat().st_size
+        return Rows(np.concatenate(self._features), lines, *series, times, answers, size)

@@ -10,12 +10,15 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy.typing import NDArray
 
-from longlag.data.cells import FLOAT32_MAX
+from longlag.data.cells import FLOAT32_MAX, MISSING
 from longlag.data.errors import DataError, and_others, listing
+from longlag.data.labels import label_fault
+from longlag.data.room import check_room
 from longlag.data.sequences import Array, SequenceData
 from longlag.messages import near_match
 
 _KEYS = ("x", "y", "lengths")
+_UNPACKED = "save it with numpy.savez, which packs nothing, or split it"
 
 
 def read_npz(path: Path, task: str, require_target: bool) -> SequenceData:
@@ -56,6 +59,9 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     key = ""
     try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(member.file_size for member in archive.infolist())
+        check_room(path, "the arrays, unpacked,", declared, path.stat().st_size, _UNPACKED)
         with np.load(path, allow_pickle=False) as archive:
             for key in archive.files:
                 if key not in _KEYS:
@@ -92,12 +98,19 @@ def _inputs(
     n, t, _ = x.shape
     if 0 in x.shape:
         raise DataError(f"{path}: x has shape {x.shape}, expected at least one of each")
+    # float32, a name for each series, and what may be labels in int64.
+    needed = 4 * x.size + 64 * n + (8 * arrays["y"].size if "y" in arrays else 0)
+    check_room(path, f"x of shape {x.shape}", needed, path.stat().st_size, _UNPACKED)
     lengths = _lengths(path, arrays["lengths"], n, t) if "lengths" in arrays else np.full(n, t)
     valid = np.arange(t) < lengths[:, None]
+    if x.dtype.kind == "f":  # every integer is within float32
+        limit = min(FLOAT32_MAX, float(np.finfo(x.dtype).max))
+        usable = (x >= -limit) & (x <= limit)
+        _check_finite(path, "x", x, usable | ~valid[:, :, None])
+    values = np.zeros(x.shape, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        usable = np.isfinite(x) & (np.abs(x.astype(np.float64)) <= FLOAT32_MAX)
-    _check_finite(path, "x", x, usable | ~valid[:, :, None])
-    return np.where(valid[:, :, None], x, 0).astype(np.float32), lengths
+        np.copyto(values, x, casting="unsafe", where=valid[:, :, None])
+    return values, lengths
 
 
 def _lengths(path: Path, lengths: NDArray[Any], n: int, t: int) -> Int64[Array, " N"]:
@@ -138,7 +151,16 @@ def _target(path: Path, y: NDArray[Any], task: str, valid: Bool[Array, "N T"]) -
             f"{path}: y has dtype {y.dtype}, {task} expects labels, integers or text; use "
             "y.astype(int) or y.astype(str)"
         )
-    y = y if y.dtype.kind == "U" else y.astype(np.int64)
+    if y.dtype.kind != "U":
+        largest = np.iinfo(np.int64).max
+        inside = valid if task == "tagging" else np.ones(n, bool)
+        wrong = np.argwhere((y > largest) & inside) if y.dtype == np.uint64 else []
+        if len(wrong):
+            raise DataError(
+                f"{path}: y{wrong[0].tolist()} is {y[tuple(wrong[0])]}, expected a label up to "
+                f"{largest}; use y.astype(str){and_others(len(wrong))}"
+            )
+        y = y.astype(np.int64)
     if task == "tagging":
         y = np.where(valid, y, np.zeros((), y.dtype))
     if y.dtype.kind == "U":
@@ -148,6 +170,10 @@ def _target(path: Path, y: NDArray[Any], task: str, valid: Bool[Array, "N T"]) -
                 f"{path}: y{empty[0].tolist()} is empty text, expected a label"
                 f"{and_others(len(empty))}"
             )
+        missing = np.argwhere(np.isin(y, MISSING))
+        if len(missing):
+            fault = label_fault(y[tuple(missing[0])].item())
+            raise DataError(f"{path}: y{missing[0].tolist()}: {fault}{and_others(len(missing))}")
     return y
 
 

@@ -1,7 +1,7 @@
 """The .ts files of the UEA and UCR archives, read by aeon (the extra `longlag[ts]`).
 
-Known imperfections: aeon turns labels to lower case, so they are taken from the header again;
-it drops signs where a file has timestamps, so such files are refused.
+Known imperfections: aeon turns labels to lower case and ? within them to NaN, so they are taken
+from the file again; it drops signs where a file has timestamps, so such files are refused.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longlag.data.cells import FLOAT32_MAX
+from longlag.data.cells import FLOAT32_MAX, MISSING
 from longlag.data.errors import DataError, and_others, listing, not_utf8
+from longlag.data.labels import label_fault
+from longlag.data.room import check_room
 from longlag.data.sequences import SequenceData
+from longlag.messages import near_match
 
 
 def read_ts(path: Path, task: str, require_target: bool) -> SequenceData:
@@ -42,18 +45,26 @@ def read_ts(path: Path, task: str, require_target: bool) -> SequenceData:
         series, target = load_from_ts_file(str(path))[:2]
     except UnicodeDecodeError as error:
         raise not_utf8(path) from error
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError, MemoryError) as error:
         raise DataError(_diagnose(path, header, error)) from error
+    ends = _ends(path, header)
     if len(series) == 0:
         raise DataError(f"{path}: no series below @data; expected one line per series")
     _check_finite(path, header, series)
     lengths = np.array([case.shape[1] for case in series], np.int64)
+    check_room(
+        path,
+        f"{len(series)} series padded to the {lengths.max()} steps of series {lengths.argmax()}",
+        4 * len(series) * int(lengths.max()) * series[0].shape[0],
+        path.stat().st_size,
+        "cut the longest series, or put series of like length into a file of their own",
+    )
     x = np.zeros((len(series), lengths.max(), series[0].shape[0]), np.float32)
     for row, case, length in zip(x, series, lengths, strict=True):
         row[:length] = case.T  # aeon has (C, T)
     answers = None
     if task != "forecasting":
-        answers = _target(path, header, target, task, require_target)
+        answers = _target(path, header, target, ends, task, require_target)
     names = tuple(f"x{c}" for c in range(x.shape[2])) if task == "forecasting" else ("target",)
     return SequenceData(
         x=x,
@@ -96,12 +107,35 @@ class _Header:
             [word.lower() for word in tags.get(tag, [])[:1]] == ["true"]
             for tag in ("@classlabel", "@targetlabel")
         )
+        if "@classlabel" not in tags and not is_value:
+            raise DataError(
+                f"{path}: the header does not say whether each series ends with a class; expected "
+                "a line @classLabel false, @classLabel true with the classes, or @targetLabel true "
+                "above @data"
+            )
         classes = tuple(tags.get("@classlabel", [])[1:])
         return cls(line_of_data, classes, is_label and not is_value, is_value)
 
 
+def _ends(path: Path, header: _Header) -> list[str]:
+    """What each series has after its last colon, as written."""
+    ends: list[str] = []
+    with open(path, encoding="utf-8") as file:
+        for line in islice(file, header.line, None):
+            body, _, end = line.rpartition(":")
+            if "_" in (body if header.labels else line):  # Python reads 1_0 as ten
+                raise DataError(_diagnose(path, header, ValueError("'_' in a number")))
+            ends.append(end.strip())
+    return ends
+
+
 def _target(
-    path: Path, header: _Header, target: NDArray[Any], task: str, require_target: bool
+    path: Path,
+    header: _Header,
+    target: NDArray[Any],
+    ends: list[str],
+    task: str,
+    require_target: bool,
 ) -> NDArray[Any] | None:
     tag, there = (
         ("@targetLabel", header.values) if task == "regression" else ("@classLabel", header.labels)
@@ -120,10 +154,23 @@ def _target(
                 f"{path}: two classes of @classLabel differ in case only, which aeon does not "
                 f"tell apart: {listing(header.classes)}; rename one"
             )
-        texts = [str(label).strip().lower() for label in target]
-        values = np.array([as_written.get(text, text) for text in texts])
-        # aeon reads ? as NaN
-        missing = np.array([text in ("", "nan") and text not in as_written for text in texts])
+        missing = np.array([text in ("", "?", *MISSING) for text in ends])
+        unknown = [
+            case
+            for case, text in enumerate(ends)
+            if text.lower() not in as_written and not missing[case]
+        ]
+        if unknown:
+            text = ends[unknown[0]]
+            raise DataError(
+                f"{path}, row {header.row(unknown[0])}, target of series {unknown[0]}: unknown "
+                f"class {text!r}; the classes of @classLabel are {listing(header.classes)}"
+                f"{near_match(text, header.classes)}{and_others(len(unknown))}"
+            )
+        for name in header.classes:
+            if name not in MISSING and label_fault(name):
+                raise DataError(f"{path}: @classLabel: {label_fault(name)}")
+        values = np.array([as_written.get(text.lower(), "") for text in ends])
     if missing.all() and not require_target:
         return None
     if missing.any():
@@ -197,4 +244,4 @@ def _is_number(cell: str) -> bool:
         float(cell.replace("?", "nan"))
     except ValueError:
         return False
-    return True
+    return "_" not in cell

@@ -32,7 +32,10 @@ def read(
       optionally lengths (N,). Nothing is unpickled. What lies beyond a length is not looked at.
     - `.ts` of the UEA archive, read by aeon: `pip install "longlag[ts]"`.
 
-    Series stay in order of first appearance. Values are kept in the units of the file.
+    Series stay in order of first appearance. Values are kept in the units of the file. A label or
+    an id that is nan, NaN, <NA> or NaT stands for a missing value, and is refused. So are arrays
+    that would take more than 1 GiB and 64 times the file, as where one series is far longer than
+    the others; they are never allocated.
 
     Args:
         path: the file.

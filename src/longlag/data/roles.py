@@ -67,7 +67,8 @@ def find_roles(
         named += answers
     features = columns.features
     if features is None:
-        features = tuple(name for name in names if name not in named)
+        taken = set(named)
+        features = tuple(name for name in names if name not in taken)
         if not features:
             raise DataError(
                 f"{header}: no column is left for the features; the columns are "
@@ -82,8 +83,9 @@ def find_roles(
                 _ROLES,
                 near_match(name, names),
             )
+    inputs = set(features)
     for name in predicted:
-        if name not in features:
+        if name not in inputs:
             raise DataError(
                 f"{source}, column {name!r}: forecasting predicts features only; add it "
                 f"to features={listing(features)}"

@@ -32,7 +32,8 @@ class SequenceData:
         names: the id of each series (N,).
         feature_names: the name of each input (C,), or None where the file names none.
         target_names: the name of each target (D,); for forecasting the features to predict.
-        times: the time of each step (N, T) as the file writes it, "" beyond the end, or None.
+        times: the time of each step (N, T) as the file writes it, "" beyond the end, or None;
+            objects of type str, where the readers made it.
 
     Raises:
         DataError: the parts disagree in size, or a length is out of range.
@@ -51,7 +52,7 @@ class SequenceData:
     names: tuple[str, ...]
     feature_names: tuple[str, ...] | None = None
     target_names: tuple[str, ...] = ()
-    times: NDArray[np.str_] | None = None
+    times: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("x", "lengths", "target", "times"):
@@ -199,7 +200,7 @@ class SequenceData:
 
         def cut(array: NDArray[Any]) -> NDArray[Any]:
             piece = array[rows, source]
-            piece[~inside] = np.zeros((), array.dtype)
+            piece[~inside] = blank(array.dtype)
             return piece
 
         return self._cut(cut, lengths, self.names)
@@ -216,6 +217,11 @@ class SequenceData:
         return replace(
             self, x=cut(self.x), lengths=lengths, target=target, names=names, times=times
         )
+
+
+def blank(dtype: np.dtype[Any]) -> Any:
+    """What stands beyond the end of a sequence: zero, or empty text."""
+    return "" if dtype.kind == "O" else np.zeros((), dtype)
 
 
 def _check_fraction(fraction: float) -> None:

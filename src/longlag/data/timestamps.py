@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Hashable, Sequence
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,9 @@ from longlag.data.sequences import Array
 from longlag.messages import Fix
 
 _IN_ORDER = Fix("no time", "use Columns(time=None)")
+_FRACTION = re.compile(r"(.{10}[^+.,-]+)[.,]([0-9]+)(Z|[+-][0-9:]+)?")
+_LONG_FRACTION = re.compile(r"[.,][0-9]{7}")
+_Stamp = tuple[datetime, str]  # to the microsecond, and the digits that follow
 
 
 def parse_times(
@@ -24,7 +29,8 @@ def parse_times(
     """The cells (R,) as values that sort in time: int64, float64 or microseconds.
 
     All are of the kind of the first: numbers, timestamps with a time zone, or without one.
-    Integers stay exact, for times in nanoseconds.
+    No digit is lost: integers stay exact, and times that float64 or microseconds do not tell
+    apart are numbered in their order.
     """
     try:
         if "_" not in "".join(cells):  # Python reads 1_0 as ten
@@ -32,7 +38,7 @@ def parse_times(
     except (ValueError, OverflowError):
         pass
     parse, expected = _kind(cells[0])
-    values: list[float | datetime | None] = []
+    values: list[Any] = []
     for at, cell in enumerate(cells):
         value = parse(cell)
         if value is None:
@@ -47,11 +53,27 @@ def parse_times(
     if any(value is None for value in values):
         return np.arange(len(cells))
     if parse is _number:
-        return np.array(values, np.float64)
-    return np.array(values, "datetime64[us]")
+        exact = None if len(set(values)) == len(set(cells)) else _decimals(cells)
+        return np.array(values, np.float64) if exact is None else _ranks(exact)
+    if any(beyond for _, beyond in values):
+        return _ranks(values)
+    return np.array([stamp for stamp, _ in values], "datetime64[us]")
 
 
-def _kind(cell: str) -> tuple[Callable[[str], float | datetime | None], str]:
+def _ranks(values: Sequence[Any]) -> Int64[Array, " R"]:
+    """The position of each value among the distinct ones in order."""
+    rank: dict[Hashable, int] = {value: at for at, value in enumerate(sorted(set(values)))}
+    return np.array([rank[value] for value in values], np.int64)
+
+
+def _decimals(cells: Sequence[str]) -> list[Decimal] | None:
+    try:
+        return [Decimal(cell) for cell in cells]
+    except InvalidOperation:  # an exponent of twenty digits
+        return None
+
+
+def _kind(cell: str) -> tuple[Callable[[str], float | _Stamp | None], str]:
     if _number(cell) is not None:  # first, for 20240301 is an ISO date too
         return _number, "a number, as in the first row"
     if _zoned(cell) is not None:
@@ -69,24 +91,31 @@ def _number(cell: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _stamp(cell: str) -> datetime | None:
+def _stamp(cell: str) -> _Stamp | None:
+    beyond = ""
+    parts = _FRACTION.fullmatch(cell) if "." in cell or "," in cell else None
+    if parts is not None:
+        whole, digits, zone = parts.groups("")
+        cell, beyond = f"{whole}.{digits[:6]:0<6}{zone}", digits[6:].rstrip("0")
+    elif _LONG_FRACTION.search(cell):  # of the zone, which Python would cut
+        return None
     try:  # Python 3.10 does not read the Z of UTC
-        return datetime.fromisoformat(cell[:-1] + "+00:00" if cell.endswith("Z") else cell)
+        return datetime.fromisoformat(cell[:-1] + "+00:00" if cell.endswith("Z") else cell), beyond
     except ValueError:
         return None
 
 
-def _plain(cell: str) -> datetime | None:
+def _plain(cell: str) -> _Stamp | None:
     stamp = _stamp(cell)
-    return stamp if stamp is not None and stamp.tzinfo is None else None
+    return stamp if stamp is not None and stamp[0].tzinfo is None else None
 
 
-def _zoned(cell: str) -> datetime | None:
+def _zoned(cell: str) -> _Stamp | None:
     stamp = _stamp(cell)
-    offset = None if stamp is None else stamp.utcoffset()
+    offset = None if stamp is None else stamp[0].utcoffset()
     if stamp is None or offset is None:
         return None
     try:
-        return stamp.replace(tzinfo=None) - offset
+        return stamp[0].replace(tzinfo=None) - offset, stamp[1]
     except OverflowError:  # before the year 1 or after 9999
         return None
