@@ -12,10 +12,10 @@ from longlag.recurrence.lowered import lower
 from longlag.scan.cpu import backward, forward, matrix, plan, target
 
 HOSTS = {
-    "AVX2": ("x86_64-unknown-linux-gnu", target.Host("haswell", "", 32, 16, True)),
-    "AVX-512": ("x86_64-unknown-linux-gnu", target.Host("skylake-avx512", "", 64, 32, True)),
-    "NEON": ("aarch64-unknown-linux-gnu", target.Host("cortex-a76", "", 16, 32, True)),
-    "SSE": ("x86_64-unknown-linux-gnu", target.Host("x86-64", "", 16, 16, False)),
+    "AVX2": ("x86_64-unknown-linux-gnu", target.Host("haswell", "", 32, 16, True, False)),
+    "AVX-512": ("x86_64-unknown-linux-gnu", target.Host("skylake-avx512", "", 64, 32, True, False)),
+    "NEON": ("aarch64-unknown-linux-gnu", target.Host("cortex-a76", "", 16, 32, True, True)),
+    "SSE": ("x86_64-unknown-linux-gnu", target.Host("x86-64", "", 16, 16, False, False)),
 }
 PLAIN = {"ordered": False, "keep": False, "mask": False}
 ALL = {"ordered": True, "keep": True, "mask": True}

@@ -78,8 +78,8 @@ def test_a_key_depends_on_all_that_the_code_depends_on(monkeypatch):
     host = target.host()
     keys = {target._key(module_of(1.0)), target._key(module_of(2.0))}
     for module, name, value in (
-        (target, "host", lambda: target.Host("other", host.features, 16, 16, True)),
-        (target, "host", lambda: target.Host(host.cpu, "+other", 16, 16, True)),
+        (target, "host", lambda: target.Host("other", host.features, 16, 16, True, False)),
+        (target, "host", lambda: target.Host(host.cpu, "+other", 16, 16, True, False)),
         (target, "_FORMAT", target._FORMAT + 1),
         (target.llvmlite, "__version__", "0.0"),
         (target.llvm, "llvm_version_info", (0, 0, 0)),

@@ -1,4 +1,4 @@
-"""A thin layer over llvmlite's IR builder: loops, vectors, addresses."""
+"""A thin layer over llvmlite's IR builder: loops, vectors, addresses, the mode of arithmetic."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +62,32 @@ class Code:
         b.branch(head)
         b.position_at_end(done)
 
+    @contextmanager
+    def flushing(self, arm: bool) -> Iterator[None]:
+        """Subnormal numbers count as zero in what is called inside; then all is as it was.
+
+        Some processors take a hundred cycles for an operation with one. LLVM does not know of the
+        mode: what depends on it must be in a function that is not inlined.
+        """
+        b = self.b
+        if arm:
+            before = b.call(self._intrinsic("llvm.aarch64.get.fpcr", I64), [])
+            change = self._intrinsic("llvm.aarch64.set.fpcr", ir.VoidType(), I64)
+            b.call(change, [b.or_(before, self.i64(1 << 24))])
+            yield
+            b.call(change, [before])
+            return
+        word = self.variable(I32)
+        place = [b.bitcast(word, I8.as_pointer())]
+        change = self._intrinsic("llvm.x86.sse.ldmxcsr", ir.VoidType(), I8.as_pointer())
+        b.call(self._intrinsic("llvm.x86.sse.stmxcsr", ir.VoidType(), I8.as_pointer()), place)
+        before = b.load(word)
+        b.store(b.or_(before, I32(0x8040)), word)  # results, and what is read
+        b.call(change, place)
+        yield
+        b.store(before, word)
+        b.call(change, place)
+
     def at(self, base: Value, *offsets: Value) -> Value:
         """The address base + sum of offsets, in numbers."""
         total = offsets[0]
@@ -105,22 +131,20 @@ class Code:
 
     def prefetch(self, address: Value) -> None:
         """Ask for the cache line of an address, which may be any."""
-        module, kind = self.function.module, ir.IntType(8).as_pointer()
-        name = "llvm.prefetch.p0"
-        function = module.globals.get(name)
-        if function is None:
-            word = ir.IntType(32)
-            function = ir.Function(
-                module, ir.FunctionType(ir.VoidType(), [kind, *[word] * 3]), name
-            )
-        flags = [ir.Constant(ir.IntType(32), flag) for flag in (0, 3, 1)]  # to read, and keep
+        kind = I8.as_pointer()
+        function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), kind, I32, I32, I32)
+        flags = [I32(0), I32(3), I32(1)]  # to read, and keep
         self.b.call(function, [self.b.bitcast(address, kind), *flags])
 
     def fma(self, x: Value, y: Value, z: Value) -> Value:
         """x * y + z, rounded once."""
-        module, name = self.function.module, f"llvm.fma.v{self.lanes}f{8 * self.bytes}"
+        name = f"llvm.fma.v{self.lanes}f{8 * self.bytes}"
+        return self.b.call(self._intrinsic(name, self.vector, *[self.vector] * 3), [x, y, z])
+
+    def _intrinsic(self, name: str, result: ir.Type, *arguments: ir.Type) -> Value:
+        """A function of LLVM's own, by its full name."""
+        module = self.function.module
         function = module.globals.get(name)
         if function is None:
-            kind = ir.FunctionType(self.vector, [self.vector] * 3)
-            function = ir.Function(module, kind, name)
-        return self.b.call(function, [x, y, z])
+            function = ir.Function(module, ir.FunctionType(result, arguments), name)
+        return function

@@ -164,6 +164,7 @@ class Kernel:
         kinds += [I64] * len(numbers)
         inner = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), name + "_tiles")
         inner.linkage = "internal"
+        inner.attributes.add("noinline")
         for argument in inner.args[: len(addresses)]:
             argument.add_attribute("noalias")
         self._emit_entry(name, inner, arguments, by_thread)
@@ -198,9 +199,8 @@ class Kernel:
         numbers = {number: read() for number in (*arguments.numbers, *arguments.constants)}
         single = b.icmp_signed("==", replicas, code.i64(1))
         zero, one = code.i64(0), code.i64(1)
-        with code.loop(
-            b.select(single, zero, part), replicas, b.select(single, one, parts)
-        ) as replica:
+        first, step = b.select(single, zero, part), b.select(single, one, parts)
+        with code.flushing(self.plan.arm), code.loop(first, replicas, step) as replica:
             addresses = [
                 b.inttoptr(table, argument.type)
                 for table, argument in zip(tables, inner.args, strict=False)

@@ -39,6 +39,7 @@ class Plan:
         keep: whether there are resets.
         mask: whether there is a recurrent dropout mask.
         sparse: whether W is.
+        arm: see :class:`~longlag.scan.cpu.target.Host`.
     """
 
     double: bool
@@ -51,6 +52,7 @@ class Plan:
     keep: bool = False
     mask: bool = False
     sparse: bool = False
+    arm: bool = False
 
     @property
     def units(self) -> int:
@@ -145,4 +147,4 @@ def choose(
     if has_input:
         source = "apart" if not ordered and batch < FEW * threads else "folded"
     chains = chains_of(rows, vectors)
-    return Plan(double, lanes, rows, vectors, chains, source, ordered, keep, mask, sparse)
+    return Plan(double, lanes, rows, vectors, chains, source, ordered, keep, mask, sparse, host.arm)

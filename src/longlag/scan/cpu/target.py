@@ -42,6 +42,7 @@ class Host:
         vector_bytes: width of a vector register: 64 with AVX-512, 32 with AVX2, else 16.
         registers: number of vector registers.
         fma: whether it multiplies and adds in one instruction.
+        arm: whether it is an ARM of 64 bits; else it is an x86.
     """
 
     cpu: str
@@ -49,6 +50,7 @@ class Host:
     vector_bytes: int
     registers: int
     fma: bool
+    arm: bool
 
     def lanes(self, item_bytes: int) -> int:
         """Numbers of that size in one vector."""
@@ -71,7 +73,7 @@ def host() -> Host:
     else:
         width, registers = 16, 32 if arm else 16
     fma = arm or bool(features.get("fma"))
-    return Host(llvm.get_host_cpu_name(), features.flatten(), width, registers, fma)
+    return Host(llvm.get_host_cpu_name(), features.flatten(), width, registers, fma, arm)
 
 
 @cache
