@@ -68,6 +68,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
+def on_one_line(error: BaseException) -> str:
+    """What an error of another library says, as it fits into a sentence.
+
+    >>> on_one_line(ValueError("no header\n  in line 1\n"))
+    'no header in line 1'
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def near_match(name: object, known: Iterable[str], shown: Callable[[str], str] = repr) -> str:
     """A near match to a name as a question, or nothing.
 

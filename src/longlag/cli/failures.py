@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from longlag.messages import Fix, GuidedError, Worded, is_out_of_memory
+from longlag.messages import Fix, GuidedError, Worded, is_out_of_memory, on_one_line
 
 _TRAINED = {
     "roles": "for the model knows its columns by their names in training",
@@ -54,8 +54,7 @@ def describe(error: BaseException, argv: Sequence[str]) -> tuple[int | None, str
         return 3, f"longlag: {_diverged(error)}"
     if is_out_of_memory(error):
         advice = _SMALLER.get(argv[0] if argv else "", "smaller numbers")
-        text = " ".join(str(error).split()) or type(error).__name__
-        return 2, f"longlag: there is not enough memory ({text}). Give {advice}."
+        return 2, f"longlag: there is not enough memory ({on_one_line(error)}). Give {advice}."
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         if not where and error.errno == errno.ENOSPC:  # files are named by what writes them

@@ -11,7 +11,7 @@ from jsonargparse import ActionYesNo, ArgumentParser
 import longlag
 from longlag.cli.diagnosis import diagnose, flags_and_values
 from longlag.cli.options import Declared, UsageError, build, declared
-from longlag.messages import near_match
+from longlag.messages import near_match, on_one_line
 
 COMMANDS = ("train", "predict", "report", "bench", "reproduce")
 """The modules of `longlag.cli` that are commands, in the order of `--help`."""
@@ -52,7 +52,7 @@ def parse(argv: Sequence[str]) -> tuple[ModuleType, Any, bool]:
         raise
     except (argparse.ArgumentError, KeyError, TypeError, ValueError) as error:
         wrong = diagnose(command, words if known else list(argv), known)
-        raise (wrong or UsageError(" ".join(str(error).split()))) from error
+        raise (wrong or UsageError(on_one_line(error))) from error
 
 
 def _parser(modules: dict[str, ModuleType]) -> ArgumentParser:

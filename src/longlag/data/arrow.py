@@ -28,6 +28,7 @@ from longlag.data.roles import Roles, find_roles
 from longlag.data.room import check_room
 from longlag.data.sequences import Array, SequenceData
 from longlag.data.timestamps import parse_times
+from longlag.messages import on_one_line
 
 _UNNAMED = "__index_level_"  # what pandas calls a part of an index that has no name
 
@@ -38,8 +39,9 @@ def read_frame(frame: object, task: str, columns: Columns, require_target: bool)
         table = pa.table(frame)
     except (TypeError, ValueError, pa.ArrowException) as error:
         raise DataError(
-            f"frame: {type(frame).__name__} cannot be read as a table ({error}); expected a "
-            "DataFrame of pandas or polars or a table of pyarrow, each column of one type"
+            f"frame: {type(frame).__name__} cannot be read as a table ({on_one_line(error)}); "
+            "expected a DataFrame of pandas or polars or a table of pyarrow, each column of one "
+            "type"
         ) from error
     names = [name for name in table.column_names if not name.startswith(_UNNAMED)]
     roles = find_roles("frame", "frame", names, columns, task, require_target)
@@ -65,7 +67,9 @@ def read_parquet(path: Path, task: str, columns: Columns, require_target: bool) 
         with parquet.ParquetFile(path, read_dictionary=texts) as file:
             table = file.read(columns=roles.used)
     except (OSError, pa.ArrowException) as error:  # the first where a page is damaged
-        raise DataError(f"{path}: not a Parquet file that can be read ({error})") from error
+        raise DataError(
+            f"{path}: not a Parquet file that can be read ({on_one_line(error)})"
+        ) from error
     return _sequences(table, path, path.stem, roles, size)
 
 

@@ -15,7 +15,7 @@ from longlag.data.errors import DataError, and_others, listing
 from longlag.data.labels import label_fault
 from longlag.data.room import check_room
 from longlag.data.sequences import Array, SequenceData
-from longlag.messages import near_match
+from longlag.messages import near_match, on_one_line
 
 _KEYS = ("x", "y", "lengths")
 _UNPACKED = "save it with numpy.savez, which packs nothing, or split it"
@@ -74,8 +74,9 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         raise
     except Exception as error:  # NumPy and zlib raise many kinds on broken or pickled members
         raise DataError(
-            f"{path}: the array {key!r} cannot be read ({error}). Arrays of objects are refused, "
-            "for they can run code: save x.astype(numpy.float32), and labels with .astype(str)"
+            f"{path}: the array {key!r} cannot be read ({on_one_line(error)}). Arrays of objects "
+            "are refused, for they can run code: save x.astype(numpy.float32), and labels with "
+            ".astype(str)"
         ) from error
     if "x" not in arrays:
         raise DataError(f"{path}: there is no array 'x'; the arrays are {listing(arrays)}")

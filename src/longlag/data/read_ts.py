@@ -20,7 +20,7 @@ from longlag.data.errors import DataError, and_others, listing, not_utf8
 from longlag.data.labels import label_fault
 from longlag.data.room import check_room
 from longlag.data.sequences import SequenceData
-from longlag.messages import near_match
+from longlag.messages import near_match, on_one_line
 
 
 def read_ts(path: Path, task: str, require_target: bool) -> SequenceData:
@@ -234,8 +234,8 @@ def _diagnose(path: Path, header: _Header, error: Exception) -> str:
             if header.values and not _is_number(parts[-1]):
                 return f"{path}, row {row}, target: {parts[-1].strip()!r}, expected a number"
     return (
-        f"{path}: not a valid .ts file ({error}); if the series differ in length, the header must "
-        "say @equalLength false"
+        f"{path}: not a valid .ts file ({on_one_line(error)}); if the series differ in length, the "
+        "header must say @equalLength false"
     )
 
 

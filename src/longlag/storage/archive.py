@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 from torch import Tensor
 
+from longlag.messages import on_one_line
 from longlag.storage.atomic import atomic_write, previous_path, read_file
 from longlag.storage.trees import JSON
 
@@ -133,7 +134,7 @@ def read_archive(path: Path, kind: str) -> tuple[Any, dict[str, Tensor]]:
     try:
         tensors = safetensors_torch.load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise ArchiveError(path, f"its tensors cannot be read ({error})") from error
+        raise ArchiveError(path, f"its tensors cannot be read ({on_one_line(error)})") from error
     pairs = header.get(_COMPLEX)
     if not isinstance(pairs, list) or "document" not in header:
         raise ArchiveError(path, f"its header lacks its document or its list {_COMPLEX!r}")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from longlag.messages import Fix, is_out_of_memory
+from longlag.messages import Fix, is_out_of_memory, on_one_line
 from longlag.storage import (
     ArchiveError,
     from_document,
@@ -117,7 +117,7 @@ class CheckpointFile:
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise
-            reason = " ".join(str(error).split())
+            reason = on_one_line(error)
             if isinstance(error, KeyError):
                 reason = f"it lacks {reason}"
             raise ArchiveError(
