@@ -69,7 +69,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def on_one_line(error: BaseException) -> str:
-    """What an error of another library says, as it fits into a sentence.
+    r"""What an error of another library says, as it fits into a sentence.
 
     >>> on_one_line(ValueError("no header\n  in line 1\n"))
     'no header in line 1'
