@@ -17,7 +17,8 @@ _MODULES = ("cells", "chunker", "memory", "recurrence", "tasks", "training")
 _PARTS = {
     "gradients": "BPTT RTRL CheckpointedBPTT Omega SnAp1 TruncatedBPTT "
     "gradient_by_lag state_errors",
-    "layers": "Bidirectional Recurrent SequenceModel Stack from_torch init load save",
+    "layers": "Bidirectional EchoState Recurrent SequenceModel Stack from_torch init load save "
+    "topology",
     "memory": "MemoryRecorder MemoryReport memory_report state_jacobians watch",
     "recurrence": "Cell UnitParameter",
     "training": "Checkpoint EarlyStopping History Schedule Streams fit",

@@ -14,6 +14,7 @@ from longlag.gradients import TruncatedBPTT as TruncatedBPTT
 from longlag.gradients import gradient_by_lag as gradient_by_lag
 from longlag.gradients import state_errors as state_errors
 from longlag.layers import Bidirectional as Bidirectional
+from longlag.layers import EchoState as EchoState
 from longlag.layers import Recurrent as Recurrent
 from longlag.layers import SequenceModel as SequenceModel
 from longlag.layers import Stack as Stack
@@ -21,6 +22,7 @@ from longlag.layers import from_torch as from_torch
 from longlag.layers import init as init
 from longlag.layers import load as load
 from longlag.layers import save as save
+from longlag.layers import topology as topology
 from longlag.layers.built_in import *  # noqa: F403
 from longlag.memory import MemoryRecorder as MemoryRecorder
 from longlag.memory import MemoryReport as MemoryReport

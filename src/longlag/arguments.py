@@ -1,5 +1,7 @@
 """Checks of numbers that are given as arguments, in the same words wherever they are given."""
 
+import math
+import numbers
 from typing import Any
 
 
@@ -49,3 +51,42 @@ def check_optional(
     """The same for an argument that may be None."""
     if value is not None:
         check_whole(argument, value, least, expected=f"{expected}, or None")
+
+
+def check_number(
+    argument: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+) -> float:
+    """The value of an argument, a finite number in a range, as a float.
+
+    Args:
+        argument: its name.
+        least, above, most: the range: value >= least, value > above, value <= most.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is out of range.
+
+    >>> check_number("leak", 0, above=0.0, most=1.0)
+    Traceback (most recent call last):
+    ValueError: leak: got 0, expected a number above 0.0 and at most 1.0
+    """
+    limits = (("at least", least), ("above", above), ("at most", most))
+    words = " and ".join(f"{word} {limit}" for word, limit in limits if limit is not None)
+    expected = f"a number {words}".strip()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{argument}: got {value!r} ({type(value).__name__}), expected {expected}")
+    number = float(value)
+    inside = (
+        math.isfinite(number)
+        and (least is None or number >= least)
+        and (above is None or number > above)
+        and (most is None or number <= most)
+    )
+    if not inside:
+        raise ValueError(f"{argument}: got {value}, expected {expected}")
+    return number

@@ -117,6 +117,23 @@ class Identity(Initializer):
 
 
 @dataclass(frozen=True)
+class Constant(Initializer):
+    """One number everywhere.
+
+    Example:
+        >>> block = torch.empty(1, 2)
+        >>> Constant(0.5).fill_(block)
+        >>> block.tolist()
+        [[0.5, 0.5]]
+    """
+
+    value: float
+
+    def fill_(self, block: Tensor, generator: torch.Generator | None = None) -> None:  # noqa: D102
+        block.fill_(self.value)
+
+
+@dataclass(frozen=True)
 class Uniform(Initializer):
     """Uniform in [low, high).
 

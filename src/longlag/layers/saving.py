@@ -13,16 +13,21 @@ from longlag.layers import cell_data
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.built_in import LAYERS
+from longlag.layers.echo_state import EchoState
 from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.recurrent import Recurrent
 from longlag.layers.sequence_model import SequenceModel
 from longlag.layers.stack import Stack
+from longlag.layers.topology import build_topology
 from longlag.recurrence import Cell
 from longlag.scan.connections import Entries
 from longlag.storage import ArchiveError, read_archive, write_archive
 
 _READOUTS: Mapping[str, type[ReadoutModule]] = {"Readout": Readout}
-_KNOWN = (SequenceModel, Stack, Bidirectional, Recurrent, *LAYERS.values(), *_READOUTS.values())
+_KNOWN = (
+    SequenceModel, Stack, Bidirectional, Recurrent, EchoState, *LAYERS.values(),
+    *_READOUTS.values(),
+)  # fmt: skip
 _OWN = (SequenceModel, RecurrentModule, ReadoutModule)
 _DTYPES: Mapping[str, torch.dtype] = {
     str(dtype).removeprefix("torch."): dtype
@@ -38,6 +43,22 @@ _OPTIONS = (
     "backend",
 )
 """Those of every layer, beside density, which version 0.1 did not write."""
+_RESERVOIR = (
+    "input_size",
+    "hidden_size",
+    "spectral_radius",
+    "leak",
+    "density",
+    "input_scaling",
+    "bias_scaling",
+    "topology",
+    "feedback_size",
+    "feedback_scaling",
+    "activation",
+    "replicas",
+    "backend",
+)
+"""Those of a reservoir, whose density is None where it is dense."""
 _READOUT_OF_VERSION_0_1 = {
     "output_size": int,
     "direct": bool,
@@ -295,6 +316,15 @@ class _Builder:
             parts = dict(_entries(kind, config, {"type", "cell", *_OPTIONS}, {"density"}))
             cell = cell_data.build(parts.pop("cell"), self.cells)
             return Recurrent(cell, **self._options(parts, path))
+        if kind == "EchoState":
+            parts = dict(_entries(kind, config, {"type", *_RESERVOIR}))
+            parts["topology"] = build_topology(parts["topology"])
+            parts = self._options(parts, path)
+            if parts["density"] is None:
+                if not parts["topology"].may_be_dense:
+                    raise ValueError(f"density: got None, and {parts['topology']} is sparse")
+                parts["density"] = 1.0
+            return EchoState(**parts, trained=True)
         if kind not in LAYERS:
             raise ValueError(f"it names the layer {kind!r:.80}; known: {', '.join(LAYERS)}")
         own = cell_data.fields_of(kind)

@@ -45,10 +45,15 @@ def draw_entries(
         )
     if not 0.0 < density <= 1.0:
         raise ValueError(f"density: got {density}, expected a fraction in (0, 1]")
+    return Entries.of(draw_share(allowed, density, generator))
+
+
+def draw_share(allowed: Tensor, density: float, generator: torch.Generator | None) -> Tensor:
+    """A boolean matrix: in each row a share of what is allowed, at least one, drawn at random."""
     count = (allowed.sum(-1, keepdim=True) * density).round().long().clamp(min=1)
-    drawn = torch.rand(shape, generator=generator, dtype=torch.float64, device=CPU)
+    drawn = torch.rand(allowed.shape, generator=generator, dtype=torch.float64, device=CPU)
     drawn.masked_fill_(~allowed, 2.0)
-    return Entries.of((drawn.argsort(-1).argsort(-1) < count) & allowed)
+    return (drawn.argsort(-1).argsort(-1) < count) & allowed
 
 
 def draw_values(

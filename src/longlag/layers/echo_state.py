@@ -1,0 +1,229 @@
+"""The echo state network: a reservoir of frozen weights, of which only a readout is trained."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import Self
+
+from longlag import cells
+from longlag.arguments import check_number, check_whole
+from longlag.layers.init import Initializer, as_generator
+from longlag.layers.init import spectral_radius as radius_of
+from longlag.layers.recurrent import Recurrent
+from longlag.layers.topology import Topology, as_topology
+from longlag.scan.connections import Entries
+
+
+@dataclass(frozen=True)
+class _Scaled(Initializer):
+    """Uniform in ± a number of each column."""
+
+    scales: tuple[float, ...]
+
+    def fill_(self, block: Tensor, generator: torch.Generator | None = None) -> None:
+        block.uniform_(-1.0, 1.0, generator=generator).mul_(block.new_tensor(self.scales))
+
+
+class EchoState(Recurrent):
+    r"""Echo state network: leaky units whose weights stay as they were drawn.
+
+    .. math:: h_t = (1 - a) h_{t-1} + a\,\phi(U x_t + W h_{t-1} + b)
+
+    The reservoir answers its input with many different traces of it; a linear readout, fitted in
+    one pass by :class:`~longlag.Ridge`, makes of them what is wanted. It forgets its first state,
+    and so gives the same states for the same input, if W is contracting enough: a spectral radius
+    below 1 nearly always suffices, and one near 1 remembers longest.
+
+    Args:
+        input_size: C, features per step; 0 for a network that runs by itself.
+        hidden_size: H, units.
+        spectral_radius: the largest absolute eigenvalue of W, >= 0; W is scaled to it.
+        leak: a, in (0, 1], one number or one for each unit: about the time constant 1/a.
+        density: the share of the units that each unit reads, in (0, 1], where the topology leaves
+            that open. W is sparse unless it is 1.
+        input_scaling: U is uniform in ± this; one number >= 0, or one for each of the C features.
+        bias_scaling: b is uniform in ± this; 0 for no biases.
+        topology: which units read which: "random", "ring", "line", "small-world", "orthogonal",
+            "clusters", or an object of :mod:`longlag.topology`.
+        feedback_size: F, how many further features x has, behind the C: outputs of the network that
+            are fed back, those of the teacher in training.
+        feedback_scaling: as input_scaling, for the F features.
+        activation: phi, as for :class:`~longlag.cells.Elman`.
+        trained: whether gradients are wanted for the weights, to train them like those of any
+            other layer.
+        replicas, backend, seed, device, dtype: as for :class:`~longlag.Recurrent`. With one number
+            as seed all is the same, whatever the number of replicas before it.
+
+    Attributes:
+        input_size: C + F.
+        spectral_radius, density, input_scaling, bias_scaling, topology, feedback_size,
+            feedback_scaling: how the weights were drawn.
+
+    Parameters, further attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Raises:
+        ValueError, TypeError: for an argument out of range.
+
+    Source: H. Jaeger, The "echo state" approach to analysing and training recurrent neural
+    networks, GMD report 148, 2001; H. Jaeger et al., Optimization and applications of echo state
+    networks with leaky-integrator neurons, Neural Networks 20(3), 2007.
+
+    Example:
+        >>> import longlag as ll
+        >>> layer = ll.EchoState(1, 200, spectral_radius=0.9, leak=0.5, seed=0)
+        >>> layer.weight_hh.shape, round(layer.effective_spectral_radius(), 3)
+        (torch.Size([4000]), 0.933)
+        >>> output, _ = layer(torch.zeros(1, 50, 1))
+        >>> output.shape, output.requires_grad
+        (torch.Size([1, 50, 200]), False)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        spectral_radius: float = 0.9,
+        leak: float | Sequence[float] = 1.0,
+        density: float = 0.1,
+        input_scaling: float | Sequence[float] = 1.0,
+        bias_scaling: float = 0.0,
+        topology: str | Topology = "random",
+        feedback_size: int = 0,
+        feedback_scaling: float | Sequence[float] = 1.0,
+        activation: str = "tanh",
+        trained: bool = False,
+        replicas: int | None = None,
+        backend: str = "auto",
+        seed: int | torch.Generator | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        check_whole("input_size", input_size, 0)
+        check_whole("hidden_size", hidden_size, 1)
+        self.topology = as_topology(topology)
+        self.spectral_radius = check_number("spectral_radius", spectral_radius, least=0.0)
+        self.bias_scaling = check_number("bias_scaling", bias_scaling, least=0.0)
+        self.feedback_size = check_whole("feedback_size", feedback_size, 0)
+        self.input_scaling = _scales("input_scaling", input_scaling, input_size)
+        self.feedback_scaling = _scales("feedback_scaling", feedback_scaling, feedback_size)
+        entries: Any = density
+        if not isinstance(density, Entries):  # `load` knows them already
+            check_number("density", density, above=0.0, most=1.0)
+            there = self.topology.draw(hidden_size, density, as_generator(seed, "entries"))
+            entries = None if there is None else Entries.of(there)
+        super().__init__(
+            cells.Leaky(leak, activation=activation),
+            input_size + feedback_size,
+            hidden_size,
+            bias=bias_scaling > 0.0,
+            weight_ih_init=_Scaled(self.input_scaling + self.feedback_scaling),
+            weight_hh_init=self.topology.values(self.spectral_radius),
+            density=entries,
+            replicas=replicas,
+            backend=backend,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+        )
+        self.requires_grad_(trained)
+
+    @torch.no_grad()
+    def reset_parameters(self, seed: int | torch.Generator | None = None) -> None:  # noqa: D102
+        super().reset_parameters(seed)
+        if self.bias is not None and not self.bias.is_meta:
+            drawn = torch.empty(self.bias.shape, dtype=torch.float64)
+            drawn.uniform_(-1.0, 1.0, generator=as_generator(seed, "bias"))
+            self.bias.copy_(self.bias_scaling * drawn)
+
+    @classmethod
+    def from_reservoirpy(cls, node: Any, **options: Any) -> Self:
+        """The reservoir that a ``Reservoir`` node of reservoirpy is, with its weights.
+
+        Args:
+            node: a node that has been run or initialized, and so knows its weights.
+            options: trained, backend, device and dtype, as above.
+
+        Raises:
+            ValueError: it has no weights yet, or an activation that longlag does not know.
+        """
+        if getattr(node, "W", None) is None or callable(node.W):
+            raise ValueError(
+                "node: it has no weights yet; run it on a step before, or call node.initialize(x)"
+            )
+        recurrent, inputs = (torch.from_numpy(_as_array(part)) for part in (node.W, node.Win))
+        bias = torch.from_numpy(_as_array(node.bias)).expand(len(inputs))
+        there = recurrent != 0.0
+        layer = cls(
+            inputs.shape[1],
+            len(inputs),
+            leak=float(node.lr) if np.ndim(node.lr) == 0 else tuple(map(float, node.lr)),
+            density=1.0 if bool(there.all()) else Entries.of(there),  # type: ignore[arg-type]
+            bias_scaling=float(bias.abs().max()),
+            activation=node.activation.__name__,
+            **options,
+        )
+        with torch.no_grad():
+            layer.weight_ih.copy_(inputs)
+            assert layer.weight_hh is not None
+            entries = layer.entries
+            layer.weight_hh.copy_(recurrent if entries is None else entries.values(recurrent))
+            if layer.bias is not None:
+                layer.bias.copy_(bias)
+        return layer
+
+    def effective_spectral_radius(self) -> float:
+        """The spectral radius of a W + (1 - a) I, which the state is multiplied by near 0.
+
+        The largest over the replicas. Cost: eigenvalues of a matrix (H, H).
+        """
+        matrix = self.recurrent_matrix()
+        assert matrix is not None
+        leak = self.unit("leak").detach().double()
+        matrix = matrix.detach().double() * leak.unsqueeze(-1) + torch.diag_embed(1.0 - leak)
+        return max(map(radius_of, matrix.view(-1, self.hidden_size, self.hidden_size)))
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        assert isinstance(self.cell, cells.Leaky)
+        return {
+            "type": "EchoState",
+            "input_size": len(self.input_scaling),
+            "hidden_size": self.hidden_size,
+            "spectral_radius": self.spectral_radius,
+            "leak": self.cell.leak,
+            "density": self.density,
+            "input_scaling": self.input_scaling,
+            "bias_scaling": self.bias_scaling,
+            "topology": {"type": type(self.topology).__name__, **asdict(self.topology)},
+            "feedback_size": self.feedback_size,
+            "feedback_scaling": self.feedback_scaling,
+            "activation": self.cell.activation,
+            "replicas": self.replicas,
+            "backend": self.backend,
+        }
+
+    def extra_repr(self) -> str:  # noqa: D102
+        feedback = f", feedback_size={self.feedback_size}" if self.feedback_size else ""
+        return (
+            f"{len(self.input_scaling)}, {self.hidden_size}, topology={self.topology}, "
+            f"spectral_radius={self.spectral_radius}{feedback}"
+        )
+
+
+def _scales(argument: str, value: float | Sequence[float], size: int) -> tuple[float, ...]:
+    """One number for each of so many features."""
+    if not isinstance(value, Sequence):
+        return (check_number(argument, value, least=0.0),) * size
+    if len(value) != size:
+        raise ValueError(f"{argument}: got {len(value)} numbers, expected one, or {size}")
+    return tuple(check_number(argument, number, least=0.0) for number in value)
+
+
+def _as_array(value: Any) -> NDArray[np.float64]:
+    """A matrix of NumPy or SciPy, or a number, as an array."""
+    return np.asarray(value.toarray() if hasattr(value, "toarray") else value, np.float64)
