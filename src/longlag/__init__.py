@@ -13,7 +13,7 @@ from longlag import cells
 
 __version__ = "0.1.0"
 
-_MODULES = ("cells", "chunker", "memory", "recurrence", "tasks", "training")
+_MODULES = ("cells", "chunker", "memory", "recurrence", "reservoirs", "tasks", "training")
 _PARTS = {
     "gradients": "BPTT RTRL CheckpointedBPTT Omega SnAp1 TruncatedBPTT "
     "gradient_by_lag state_errors",
@@ -21,6 +21,7 @@ _PARTS = {
     "topology",
     "memory": "MemoryRecorder MemoryReport memory_report state_jacobians watch",
     "recurrence": "Cell UnitParameter",
+    "reservoirs": "Ridge",
     "training": "Checkpoint EarlyStopping History Schedule Streams fit",
 }
 _WHERE = {name: part for part, names in _PARTS.items() for name in names.split()}

@@ -3,6 +3,7 @@ from longlag import cells as cells
 from longlag import chunker as chunker
 from longlag import memory as memory
 from longlag import recurrence as recurrence
+from longlag import reservoirs as reservoirs
 from longlag import tasks as tasks
 from longlag import training as training
 from longlag.gradients import BPTT as BPTT
@@ -31,6 +32,7 @@ from longlag.memory import state_jacobians as state_jacobians
 from longlag.memory import watch as watch
 from longlag.recurrence import Cell as Cell
 from longlag.recurrence import UnitParameter as UnitParameter
+from longlag.reservoirs import Ridge as Ridge
 from longlag.training import Checkpoint as Checkpoint
 from longlag.training import EarlyStopping as EarlyStopping
 from longlag.training import History as History

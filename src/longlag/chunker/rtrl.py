@@ -164,10 +164,10 @@ class _Output:
     """y = phi(V h + D x + b), and one step of gradient descent on it."""
 
     def __init__(self, readout: ReadoutModule) -> None:
-        if not isinstance(readout, Readout):
+        if not isinstance(readout, Readout) or readout.weight_squares is not None:
             raise TypeError(
-                f"readout: OnlineRTRL() learns the linear Readout, got {type(readout).__name__}; "
-                "use OnlineBPTT(steps)"
+                f"readout: OnlineRTRL() learns the linear Readout, got {type(readout).__name__}, "
+                "or one that sees squares of h; use OnlineBPTT(steps)"
             )
         replicas = readout.replicas
         self._v = view(readout.weight, replicas)

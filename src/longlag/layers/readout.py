@@ -89,12 +89,13 @@ class ReadoutModule(nn.Module, ABC):
 
 
 class Readout(ReadoutModule):
-    r"""The output units: :math:`y = \phi(V h + D x + b)`, D only with ``direct_size``.
+    r"""The output units: :math:`y = \phi(V h + S h^2 + D x + b)`.
 
     Args:
         input_size: H, width of what is read.
         output_size: K.
-        direct_size: C, width of the direct connection from the network's input, or None.
+        direct_size: C, width of the direct connection D from the network's input, or None.
+        squares: whether there is an S, for the squares of h.
         bias: whether there is a b.
         activation: phi, a key of :data:`OUTPUT_ACTIVATIONS`.
         init: how V and D are drawn; None for uniform in ±1/sqrt(fan-in), as torch.nn.Linear.
@@ -106,6 +107,7 @@ class Readout(ReadoutModule):
     """
 
     weight: nn.Parameter
+    weight_squares: nn.Parameter | None
     weight_direct: nn.Parameter | None
     bias: nn.Parameter | None
 
@@ -115,6 +117,7 @@ class Readout(ReadoutModule):
         output_size: int,
         *,
         direct_size: int | None = None,
+        squares: bool = False,
         bias: bool = True,
         activation: str = "identity",
         init: str | Initializer | None = None,
@@ -137,6 +140,9 @@ class Readout(ReadoutModule):
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
 
         self.weight = parameter(output_size, input_size)
+        self.register_parameter(
+            "weight_squares", parameter(output_size, input_size) if squares else None
+        )
         direct = None if direct_size is None else parameter(output_size, direct_size)
         self.register_parameter("weight_direct", direct)
         self.register_parameter("bias", parameter(output_size) if bias else None)
@@ -148,7 +154,7 @@ class Readout(ReadoutModule):
         if self.weight.is_meta:
             return  # there is nothing to draw into
         generator = as_generator(seed, "readout")
-        weights = [w for w in (self.weight, self.weight_direct) if w is not None]
+        weights = self._weights()
         bound = 1 / math.sqrt(max(1, sum(weight.shape[-1] for weight in weights)))
         for stored in (*weights, self.bias):
             if stored is None:
@@ -166,6 +172,8 @@ class Readout(ReadoutModule):
     def forward(self, h: Tensor, x: Tensor | None = None) -> Tensor:
         """Read out: h (..., H), and x (..., C) where there is a direct connection."""
         y = self._times(h, self.weight)
+        if self.weight_squares is not None:
+            y = y + self._times(h.square(), self.weight_squares)
         if self.weight_direct is not None:
             assert x is not None
             y = y + self._times(x, self.weight_direct)
@@ -176,6 +184,27 @@ class Readout(ReadoutModule):
             y = y + bias
         return OUTPUT_ACTIVATIONS[self.activation](y)
 
+    def features(self, h: Tensor, x: Tensor | None = None) -> Tensor:
+        """What the weights are multiplied by, side by side: h, its squares, x; those there are."""
+        squares = None if self.weight_squares is None else h.square()
+        x = None if self.weight_direct is None else x
+        return torch.cat([part for part in (h, squares, x) if part is not None], -1)
+
+    @torch.no_grad()
+    def take(self, weight: Tensor, bias: Tensor) -> None:
+        """Set all weights: (K, D) for the features, in their order, and b (K,)."""
+        weights = self._weights()
+        sizes = [part.shape[-1] for part in weights]
+        for part, values in zip(weights, weight.split(sizes, -1), strict=True):
+            part.copy_(values)
+        if self.bias is not None:
+            self.bias.copy_(bias)
+
+    def _weights(self) -> list[nn.Parameter]:
+        """The matrices that there are, in the order of the features."""
+        every = (self.weight, self.weight_squares, self.weight_direct)
+        return [weight for weight in every if weight is not None]
+
     def config(self) -> dict[str, Any]:
         """What :func:`longlag.load` needs to build the readout again, as plain data."""
         return {
@@ -183,6 +212,7 @@ class Readout(ReadoutModule):
             "input_size": self.input_size,
             "output_size": self.output_size,
             "direct_size": self.direct_size,
+            "squares": self.weight_squares is not None,
             "bias": self.bias is not None,
             "activation": self.activation,
             "replicas": self.replicas,

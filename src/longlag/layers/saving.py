@@ -275,7 +275,8 @@ class _Builder:
             known = ", ".join(_READOUTS)
             raise ValueError(f"it names the readout {config['type']!r:.80}; known: {known}")
         names = {"type", "input_size", "output_size", "direct_size", "bias", "activation"}
-        parts = dict(_entries("readout", config, names | {"replicas"}))
+        # Version 0.1 knew no squares.
+        parts = dict(_entries("readout", config, names | {"replicas"}, {"squares"}))
         del parts["type"]
         return kind(**parts, **self.made)
 

@@ -20,7 +20,7 @@ REDUCTIONS = (None, "last", "mean")
 class SequenceModel(nn.Module):
     r"""A recurrent module and a readout.
 
-    .. math:: y_t = \phi(V h_t + D x_t + b)
+    .. math:: y_t = \phi(V h_t + S h_t^2 + D x_t + b)
 
     for every step (many-to-many, ``reduce=None``), or once for the sequence (many-to-one).
 
@@ -34,9 +34,10 @@ class SequenceModel(nn.Module):
             module: after the last forward and after the first backward), ``"mean"`` reads the
             mean of h over the steps, None reads out at every step.
         direct: whether the readout also sees the input x, by the weights D.
+        squares: whether it also sees the squares of h, by the weights S.
         bias: whether the readout has a bias.
         output_activation: phi: ``"identity"``, ``"sigmoid"`` or ``"tanh"``.
-        readout_init: how V and D are drawn, as ``weight_ih_init`` of a layer; by default as
+        readout_init: how V, S and D are drawn, as ``weight_ih_init`` of a layer; by default as
             torch.nn.Linear.
         seed: for the readout's initial parameters.
 
@@ -63,6 +64,7 @@ class SequenceModel(nn.Module):
         readout: ReadoutModule | None = None,
         reduce: str | None = "last",
         direct: bool = False,
+        squares: bool = False,
         bias: bool = True,
         output_activation: str = "identity",
         readout_init: str | Initializer | None = None,
@@ -77,13 +79,14 @@ class SequenceModel(nn.Module):
         if reduce not in REDUCTIONS:
             known = ", ".join(repr(name) for name in REDUCTIONS)
             raise ValueError(f"reduce: got {reduce!r}, expected one of {known}")
-        linear = (direct, bias, output_activation, readout_init, seed)
+        linear = (direct, squares, bias, output_activation, readout_init, seed)
         if readout is None:
             like = next(layer.parameters())
             readout = Readout(
                 layer.output_size,
                 check_whole("output_size", output_size, 1),
                 direct_size=layer.input_size if direct else None,
+                squares=squares,
                 bias=bias,
                 activation=output_activation,
                 init=readout_init,
@@ -92,10 +95,10 @@ class SequenceModel(nn.Module):
                 device=like.device,
                 dtype=like.dtype,
             )
-        elif output_size is not None or linear != (False, True, "identity", None, None):
+        elif output_size is not None or linear != (False, False, True, "identity", None, None):
             raise ValueError(
-                "readout: got one together with output_size, direct, bias, output_activation, "
-                "readout_init or seed, which describe another; give either"
+                "readout: got one together with output_size, direct, squares, bias, "
+                "output_activation, readout_init or seed, which describe another; give either"
             )
         else:
             _check_readout(readout, layer)

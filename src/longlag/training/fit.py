@@ -16,6 +16,7 @@ from longlag.gradients import BPTT, GradientMethod, Loss, WindowedMethod
 from longlag.gradients.losses import resolve_loss
 from longlag.gradients.refusals import refuse_without_autograd
 from longlag.layers.composition import reduction_of
+from longlag.reservoirs import ReadoutMethod
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History
 from longlag.training.loop import Callback, Loop, UpdateCallback
@@ -30,6 +31,7 @@ from longlag.training.optimizers import (
 )
 from longlag.training.options import Checkpoint, EarlyStopping, Limits, Schedule
 from longlag.training.progress import make_reporter
+from longlag.training.readouts import check_unused, fit_readout
 from longlag.training.signals import Signals
 from longlag.training.sources import Data, Reading, Source, make_source
 from longlag.training.stopping import Stopper, monitored
@@ -53,7 +55,7 @@ def fit(
     loss: str | Loss | None = None,
     optimizer: OptimizerLike | None = None,
     scheduler: Schedule | LRScheduler | Callable[[Optimizer], LRScheduler] | None = None,
-    method: GradientMethod = BPTT(),  # noqa: B008 - frozen
+    method: GradientMethod | ReadoutMethod = BPTT(),  # noqa: B008 - frozen
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int = 32,
@@ -97,7 +99,10 @@ def fit(
             trained, clipped, checked and saved in checkpoints like the others.
         scheduler: a torch learning-rate scheduler or a callable optimizer -> scheduler, stepped at
             each record; `Schedule(..., every="step")` steps it at each update.
-        method: how the gradient is computed; see `longlag.gradients`. With `ll.TruncatedBPTT` and
+        method: how the gradient is computed; see `longlag.gradients`. Or what fits the readout of a
+            `SequenceModel` in one step, such as `ll.Ridge()`: then there are no updates, arguments
+            that speak of them are errors, and the history has one step and one record, with the
+            mean square error over the training data. With `ll.TruncatedBPTT` and
             one target a step there is an update after each window of a batch, on the loss of its
             steps; none where no error is due in it. A step is an update.
         epochs: passes over the data; give this or `steps`.
@@ -147,6 +152,20 @@ def fit(
     >>> len(history), len(history.records), history.stopped
     (6, 3, 'epochs')
     """
+    if isinstance(method, ReadoutMethod) and not isinstance(method, type):
+        check_unused(
+            method,
+            {
+                "optimizer": optimizer, "scheduler": scheduler, "epochs": epochs, "steps": steps,
+                "clip_norm": clip_norm, "early_stopping": early_stopping,
+                "validate_every": validate_every, "checkpoint": checkpoint, "fabric": fabric,
+                "callbacks": callbacks,
+            },
+        )  # fmt: skip
+        return fit_readout(
+            model, data, method, validation=validation, loss=loss, metrics=metrics,
+            batch_size=batch_size, seed=seed,
+        )  # fmt: skip
     refuse_without_autograd("fit")
     limits = Limits(epochs, steps, validate_every, clip_norm)
     check_optional("batch_size", batch_size, 1)

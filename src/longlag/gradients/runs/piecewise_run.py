@@ -104,6 +104,12 @@ class PiecewiseReadout:
         count = inputs.steps if inputs.lengths is None else inputs.ends.unsqueeze(-1)
         return total / torch.as_tensor(count, device=total.device).clamp(min=1).to(total.dtype)
 
+    def reduced(self) -> tuple[Tensor, Tensor | None]:
+        """What is read out of each sequence, of a model with one output: h, and x where seen."""
+        h = self._mean(self._h)
+        assert h is not None
+        return h, self._mean(self._seen)
+
     def error(self, loss: Loss, target: Tensor) -> "OutputError":
         """The loss of the whole output, and its error.
 

@@ -1,0 +1,7 @@
+"""Reservoir computing: readouts that are fitted in one step, on layers that stay as they are."""
+
+from longlag.reservoirs.method import LinearReadout, ReadoutMethod
+from longlag.reservoirs.ridge import Ridge
+from longlag.reservoirs.rows import Rows
+
+__all__ = ["LinearReadout", "ReadoutMethod", "Ridge", "Rows"]

@@ -1,0 +1,34 @@
+"""What fits a readout: the protocol of such methods of `fit`."""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from longlag.reservoirs.rows import Rows
+
+
+class LinearReadout(NamedTuple):
+    """A fitted linear readout.
+
+    Attributes:
+        weight: (K, D), for the features.
+        bias: (K,).
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+
+@runtime_checkable
+class ReadoutMethod(Protocol):
+    """A way to a linear readout, all else staying as it is.
+
+    Attributes:
+        washout: steps at the beginning of each sequence that are left out.
+    """
+
+    washout: int
+
+    def solve(self, rows: Rows) -> LinearReadout:
+        """The readout for these rows; the model is not changed."""
+        ...
