@@ -2,7 +2,7 @@
 
 import functools
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any, TypedDict
 
@@ -415,6 +415,10 @@ class Recurrent(RecurrentModule):
             value = self._stored_unit(name)
         return value.expand(*value.shape[:-1], self.hidden_size)
 
+    def unit_rows(self) -> tuple[Tensor, ...]:
+        """The values of all unit parameters as `scan` takes them, each (1, H) or (R, 1, H)."""
+        return tuple([self._unit_row(name) for name in self.recurrence.units])
+
     def _unit_row(self, name: str) -> Tensor:
         """The value of a unit parameter as `scan` takes it: (1, H), or (R, 1, H).
 
@@ -480,11 +484,10 @@ class Recurrent(RecurrentModule):
             if self.recurrent_dropout and weight_hh is not None:
                 ones = x.new_ones((*x.shape[:-2], self.hidden_size))
                 mask = nn.functional.dropout(ones, self.recurrent_dropout)
-        units = tuple([self._unit_row(name) for name in self.recurrence.units])
         result = scan(
             self.recurrence,
             x,
-            Weights(weight_hh, units, weight_ih, self._weight("bias"), self.entries),
+            Weights(weight_hh, self.unit_rows(), weight_ih, self._weight("bias"), self.entries),
             initial,
             lengths=lengths,
             resets=resets,
@@ -492,7 +495,11 @@ class Recurrent(RecurrentModule):
             backend=self.backend,
         )
         object.__setattr__(self, "backend_used", result.backend)  # Module's is ten times slower
-        return result.output, self._state_type(*result.state)
+        return result.output, self.state_of(result.state)
+
+    def state_of(self, parts: Sequence[Tensor]) -> Any:
+        """The state as :meth:`forward` returns it, of its parts in order."""
+        return self._state_type(*parts)
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         common = {

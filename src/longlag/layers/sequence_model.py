@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from longlag.arguments import check_whole
 from longlag.layers.base import RecurrentModule, take_last
+from longlag.layers.closed_loop import ClosedLoop
 from longlag.layers.init import Initializer
 from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.stack import Stack
@@ -159,6 +160,55 @@ class SequenceModel(nn.Module):
             return self.readout.by_step(h, read), final
         read = None if read is None else self._reduce(read, lengths, take_last)
         return self.readout(self._reduce(h, lengths, self.layer.last), read), final
+
+    def generate(
+        self,
+        steps: int,
+        *,
+        warmup: Tensor | None = None,
+        x: Tensor | None = None,
+        state: Any = None,
+    ) -> tuple[Tensor, Any]:
+        """Go on by itself: what the model puts out is what it reads in the next step.
+
+        The first output is the readout of the state, after a warm-up that of its last step; it is
+        read, as the last K of the C features, and so on. For a model that was trained to put out
+        the next value of a series, these are the values that follow the warm-up. Gradients flow through all steps. Of one layer with a linear readout all
+        steps are one call of the compiled kernel, in which the loop is a part of W; other models
+        go step by step.
+
+        Args:
+            steps: how many.
+            warmup: (N, T, C), read before, as :meth:`forward` does; its last K features are the
+                outputs as they were.
+            x: (N, steps, C - K), what is read beside each output; None where all features are fed
+                back.
+            state: what to start from, or to read the warmup from; zeros by default.
+
+        Returns:
+            The outputs (N, steps, K), and the state after the last of them was read, to go on
+            from.
+
+        Raises:
+            ValueError, TypeError: the model reads in both directions, reads less than it puts out,
+                or has the mean over the steps as output; an argument does not fit.
+
+        Example:
+            >>> import longlag as ll
+            >>> series = torch.linspace(0, 60, 1200).sin().view(1, -1, 1)
+            >>> model = ll.SequenceModel(ll.EchoState(1, 100, seed=0), 1, reduce=None)
+            >>> method = ll.Ridge(1e-7, washout=50)
+            >>> _ = ll.fit(model, (series[:, :999], series[:, 1:1000]), method=method)
+            >>> ahead, _ = model.generate(200, warmup=series[:, :1000])
+            >>> bool((ahead - series[:, 1000:]).abs().max() < 0.01)
+            True
+        """
+        if self.reduce == "mean":
+            raise ValueError(
+                "model: reduce='mean' puts out one mean over all steps, which no next step can "
+                "read; expected None or 'last'"
+            )
+        return ClosedLoop(self.layer, self.readout).run(steps, warmup, x, state)
 
     def _reduce(
         self, sequence: Tensor, lengths: Tensor | None, last: Callable[..., Tensor]
