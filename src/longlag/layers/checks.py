@@ -38,8 +38,25 @@ def _shape(replicas: int | None, *names: object) -> str:
     return f"({listed}{',' if replicas is None and len(names) == 1 else ''})"
 
 
-def check_input(x: Any, input_size: int, replicas: int | None, weight: Tensor) -> None:
-    """x is (N, T, C), with R in front for replicas, of the weights' dtype and device."""
+_CAST_BY_AUTOCAST = frozenset({torch.float16, torch.bfloat16, torch.float32})
+
+
+def _autocasts(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether an autocast region lets a tensor come in another floating dtype than this one."""
+    kind = tensor.device.type
+    return (
+        _CAST_BY_AUTOCAST >= {tensor.dtype, dtype}
+        and torch.amp.is_autocast_available(kind)
+        and torch.is_autocast_enabled(kind)
+    )
+
+
+def check_input(x: Any, input_size: int, replicas: int | None, weight: Tensor) -> Tensor:
+    """x is (N, T, C), with R in front for replicas, of the weights' dtype and device.
+
+    Returns:
+        The same; in an autocast region, where it may have another dtype, in that of the weights.
+    """
     if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         raise RuntimeError(
             "torch.jit.trace keeps the steps of one length alone; use torch.compile, torch.export, "
@@ -72,15 +89,18 @@ def check_input(x: Any, input_size: int, replicas: int | None, weight: Tensor) -
             f"sequences, use x.expand({replicas}, ...)"
         )
     if x.dtype != weight.dtype:
-        raise TypeError(
-            f"x: got {x.dtype}, expected {weight.dtype}, the dtype of the weights; "
-            f"use x.to({weight.dtype}) or layer.to({x.dtype})"
-        )
+        if not _autocasts(x, weight.dtype):
+            raise TypeError(
+                f"x: got {x.dtype}, expected {weight.dtype}, the dtype of the weights; "
+                f"use x.to({weight.dtype}) or layer.to({x.dtype})"
+            )
+        x = x.to(weight.dtype)
     if x.device != weight.device:
         raise ValueError(
             f"x: is on {x.device}, expected {weight.device}, where the weights are; "
             f"use x.to({str(weight.device)!r})"
         )
+    return x
 
 
 def check_lengths(lengths: Any, x: Tensor) -> Tensor:
@@ -138,13 +158,18 @@ def _counted(state: Any, of: str) -> str:
 def check_state(
     state: Any, recurrence: Recurrence, x: Tensor, hidden_size: int, argument: str = "state"
 ) -> tuple[Tensor, ...]:
-    """The state is one (N, H) per name, but (N, 1) for t; a bare tensor will do for one name."""
+    """The state is one (N, H) per name, but (N, 1) for t; a bare tensor will do for one name.
+
+    Returns:
+        Its tensors; in an autocast region, where they may have another dtype, in that of x.
+    """
     names = recurrence.carried
     if isinstance(state, Tensor):
         state = (state,)
     if not isinstance(state, (tuple, list)) or len(state) != len(names):
         wanted = f"{len(names)} tensors: ({', '.join(names)})"
         raise ValueError(f"{argument}: got {_counted(state, 'items')}, expected {wanted}")
+    parts = []
     for number, (name, part) in enumerate(zip(names, state, strict=True)):
         clock = number == len(recurrence.states)
         expected = (*x.shape[:-2], 1 if clock else hidden_size)
@@ -157,9 +182,11 @@ def check_state(
                 f"{argument}.{name}: got shape {tuple(part.shape)}, expected {expected}: "
                 f"one row per sequence of x, one column{'' if clock else ' per hidden unit'}"
             )
-        if part.dtype != x.dtype or part.device != x.device:
+        alike = part.dtype == x.dtype
+        if part.device != x.device or not (alike or _autocasts(part, x.dtype)):
             raise TypeError(
                 f"{argument}.{name}: got {part.dtype} on {part.device}, expected {x.dtype} on "
                 f"{x.device}, as x"
             )
-    return tuple(state)
+        parts.append(part if alike else part.to(x.dtype))
+    return tuple(parts)

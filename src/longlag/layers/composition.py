@@ -78,7 +78,7 @@ class Composition(NamedTuple):
         """The output of each of some steps, of a model with one output a step."""
         if self.readout is None:
             return h
-        seen = inputs.x if self.direct else None
+        seen = inputs.x.to(h.dtype) if self.direct else None
         if seen is not None and inputs.lengths is not None:
             steps = torch.arange(inputs.steps, device=seen.device)
             seen = seen.masked_fill((steps >= inputs.lengths.unsqueeze(-1)).unsqueeze(-1), 0.0)

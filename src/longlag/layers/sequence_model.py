@@ -148,7 +148,7 @@ class SequenceModel(nn.Module):
         h, final = self.layer(x, state, lengths=lengths, resets=resets)
         if lengths is not None:
             lengths = torch.as_tensor(lengths, device=x.device).long()
-        read = x if self.direct else None
+        read = x.to(h.dtype) if self.direct else None
         if read is not None and lengths is not None:
             steps = torch.arange(x.shape[-2], device=x.device)
             read = read.masked_fill((steps >= lengths.unsqueeze(-1)).unsqueeze(-1), 0.0)

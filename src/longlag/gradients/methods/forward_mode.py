@@ -32,6 +32,7 @@ from longlag.gradients.runs.piecewise_run import (
     PiecewiseRun,
 )
 from longlag.layers.base import LayerPart
+from longlag.layers.checks import check_input
 from longlag.layers.computed import plain_model
 from longlag.layers.inputs import Inputs
 from longlag.layers.readout import ReadoutModule
@@ -139,9 +140,10 @@ class ForwardMethod(PiecewiseMethod):
     def _sequences(self, model: nn.Module, inputs: Inputs) -> PiecewiseRun:
         name = type(self).__name__
         sequences = PiecewiseRun.of(model, inputs, name)
-        list(sequences.model.parts(name, None))
+        lowest = next(sequences.model.parts(name)).layer
         refuse_dropout(model, name)
-        return sequences
+        x = check_input(inputs.x, lowest.input_size, lowest.replicas, lowest.weight_ih)
+        return sequences._replace(inputs=sequences.inputs._replace(x=x))
 
     def _walk(
         self,
@@ -222,9 +224,9 @@ class _Walk:
 
     def _begin(self, part: LayerPart) -> list[Tensor]:
         """The states of a layer before the first step."""
-        if part.state is not None:
-            return [state.detach() for state in tensors_of(part.state)]
         x, layer = self.inputs.x, part.layer
+        if part.state is not None:
+            return [state.detach().to(x.dtype) for state in tensors_of(part.state)]
         zero = x.new_zeros((*x.shape[:-2], layer.hidden_size))
         return [zero] * len(layer.recurrence.states)
 

@@ -43,16 +43,16 @@ class ModelRun:
         parts = list(composition.parts(method, inputs.state))
         refuse_dropout(model, method)
         lowest = parts[0].layer
-        check_input(inputs.x, lowest.input_size, lowest.replicas, lowest.weight_ih)
-        self.inputs = inputs.checked()
+        x = check_input(inputs.x, lowest.input_size, lowest.replicas, lowest.weight_ih)
+        self.inputs = inputs._replace(x=x).checked()
         self._sequences = PiecewiseRun(composition, self.inputs)
         self.schedule = self.inputs.schedule
         self.layers: list[LayerRun] = []
-        x = self.inputs.x
         below = x.detach().movedim(-2, 0)
+        begins = [_state_of(part, x) for part in parts]
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            for part in parts:
-                layer, begin = part.layer, _state_of(part, x)
+            for part, begin in zip(parts, begins, strict=True):
+                layer = part.layer
                 made = probed(layer.recurrence, joint)
                 run = LayerRun.forward(
                     part.path, layer, made, weights_of(layer), below, begin, self.schedule

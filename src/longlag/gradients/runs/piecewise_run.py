@@ -79,7 +79,7 @@ class PiecewiseReadout:
         counts = self.counts(first, stop)
         self._h = self._sum(self._h, h.masked_fill(~counts, 0.0))
         if model.direct:  # padding may hold anything, even NaN
-            x = self.sequences.inputs.x[..., first:stop, :]
+            x = self.sequences.inputs.x[..., first:stop, :].to(h.dtype)
             self._seen = self._sum(self._seen, x.masked_fill(~counts, 0.0))
 
     def _sum(self, total: Tensor | None, sequence: Tensor) -> Tensor:
