@@ -55,10 +55,10 @@ def test_a_layer_reads_lower_precision_and_keeps_its_own(kind, dtype):
     assert {part.dtype for part in (output, *tensors_of(state))} == {torch.float32}
     assert all(map(torch.equal, tensors_of(state), tensors_of(final)))
     output.square().sum().backward()
-    found = [parameter.grad for parameter in layer.parameters()]
+    gradients = [parameter.grad for parameter in layer.parameters()]
     layer.zero_grad()
     expected.square().sum().backward()
-    for gradient, parameter in zip(found, layer.parameters(), strict=True):
+    for gradient, parameter in zip(gradients, layer.parameters(), strict=True):
         assert gradient.dtype == torch.float32
         assert torch.equal(gradient, parameter.grad)
     assert low.grad.dtype == dtype
@@ -74,9 +74,9 @@ def test_so_may_the_state_be(kind):
     with lowered():
         assert torch.equal(layer(x, low)[0], layer(x, high)[0])
         assert torch.equal(layer(x.bfloat16(), low)[0], layer(x.bfloat16().float(), high)[0])
-    for given in (x, x.bfloat16()):
-        with pytest.raises(TypeError, match="got torch.bfloat16"):
-            layer(given, low)
+    for part in (x, x.bfloat16()):
+        with pytest.raises(TypeError, match=r"got torch.bfloat16"):
+            layer(part, low)
 
 
 def test_a_linear_layer_may_stand_before_as_for_torch():
@@ -96,17 +96,17 @@ def test_what_autocast_leaves_alone_is_refused_as_ever():
     x, double = drawn(N, T, C), ll.LSTM(C, H, dtype=torch.float64)
     layer = ll.LSTM(C, H, seed=0)
     with lowered():
-        with pytest.raises(TypeError, match="x: got torch.float64, expected torch.float32"):
+        with pytest.raises(TypeError, match=r"x: got torch.float64, expected torch.float32"):
             layer(x.double())
-        with pytest.raises(TypeError, match="x: got torch.int64, expected torch.float32"):
+        with pytest.raises(TypeError, match=r"x: got torch.int64, expected torch.float32"):
             layer(x.long())
-        with pytest.raises(TypeError, match="x: got torch.bfloat16, expected torch.float64"):
+        with pytest.raises(TypeError, match=r"x: got torch.bfloat16, expected torch.float64"):
             double(x.bfloat16())
-        with torch.autocast("cpu", enabled=False), pytest.raises(TypeError, match="x: got torch"):
+        with torch.autocast("cpu", enabled=False), pytest.raises(TypeError, match=r"x: got torch"):
             layer(x.bfloat16())
         assert double(x.double())[0].dtype == torch.float64
         assert ll.LSTM(C, H, dtype=torch.bfloat16)(x)[0].dtype == torch.bfloat16
-    with pytest.raises(TypeError, match="x: got torch.bfloat16, expected torch.float32"):
+    with pytest.raises(TypeError, match=r"x: got torch.bfloat16, expected torch.float32"):
         layer(x.bfloat16())
 
 
@@ -144,12 +144,12 @@ def test_every_method_finds_the_same_gradients(method, reduce):
     high = map_tensors(low, lambda part: part.float())
     find, loss = method.gradients, nn.functional.mse_loss
     with lowered():
-        found = find(net, x, target, loss, state=low, lengths=LENGTHS)
+        gradients = find(net, x, target, loss, state=low, lengths=LENGTHS)
         expected = find(net, x.float(), target, loss, state=high, lengths=LENGTHS)
-    for name, gradient in found.items():
+    for name, gradient in gradients.items():
         assert gradient.dtype == torch.float32
         assert torch.equal(gradient, expected[name]), name
-    with pytest.raises(TypeError, match="x: got torch.bfloat16, expected torch.float32"):
+    with pytest.raises(TypeError, match=r"x: got torch.bfloat16, expected torch.float32"):
         find(net, x, target, loss)
 
 
@@ -171,7 +171,7 @@ MEASURES = {
 def test_what_looks_inside_a_model_reads_it_too(measure):
     net, x, y = model(), drawn(N, T, C).bfloat16(), drawn(N, T, 2)
     with lowered():
-        found, expected = measure(net, x, y), measure(net, x.float(), y)
-    assert str(found) == str(expected)
-    with pytest.raises(TypeError, match="x: got torch.bfloat16, expected torch.float32"):
+        ours, expected = measure(net, x, y), measure(net, x.float(), y)
+    assert str(ours) == str(expected)
+    with pytest.raises(TypeError, match=r"x: got torch.bfloat16, expected torch.float32"):
         measure(net, x, y)

@@ -118,9 +118,9 @@ def test_what_looks_inside_the_model_wants_its_precision():
     data, method = given()[:2], ll.TruncatedBPTT(3)
     fabric = Fabric(accelerator="cpu", devices=1, precision="64-true")
     inside, before = net(), net().double()
-    found = quiet(inside, data, method=method, epochs=1, fabric=fabric)
+    history = quiet(inside, data, method=method, epochs=1, fabric=fabric)
     expected = quiet(before, data, method=method, epochs=1)
-    assert found.losses.tolist() == expected.losses.tolist()
+    assert history.losses.tolist() == expected.losses.tolist()
     assert same_tree(weights(inside), weights(before))
     fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
     with pytest.raises(ValueError, match=r"bf16-mixed.*TruncatedBPTT\(k1=3, k2=None\).*BPTT\(\)"):

@@ -45,7 +45,7 @@ def _autocasts(tensor: Tensor, dtype: torch.dtype) -> bool:
     """Whether an autocast region lets a tensor come in another floating dtype than this one."""
     kind = tensor.device.type
     return (
-        _CAST_BY_AUTOCAST >= {tensor.dtype, dtype}
+        {tensor.dtype, dtype} <= _CAST_BY_AUTOCAST
         and torch.amp.is_autocast_available(kind)
         and torch.is_autocast_enabled(kind)
     )
