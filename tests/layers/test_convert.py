@@ -162,7 +162,7 @@ def test_a_time_first_module_is_taken_where_x_is_said_to_be_batch_first(kind, op
     module = make(INPUTS, HIDDEN, dtype=torch.float64, **extra, **options)
     with pytest.raises(
         ValueError,
-        match=r"batch_first: got False, for x of \(T, N, C\), .*\(0, 1\), and from_torch batch_first",
+        match=r"batch_first: got False, for x of \(T, N, C\), .*, and from_torch batch_first=True",
     ):
         from_torch(module)
     ours, x = from_torch(module, batch_first=True), random(2, STEPS, INPUTS)

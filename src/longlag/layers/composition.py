@@ -30,7 +30,8 @@ class TorchRecurrent:
     def __init__(self, module: nn.RNNBase) -> None:
         if not module.batch_first:
             raise ValueError(
-                f"model: {type(module).__name__} has batch_first=False; expected batch_first=True"
+                f"model: {type(module).__name__} has batch_first=False; expected batch_first=True, "
+                "or ll.from_torch(model, batch_first=True), as x is (N, T, C)"
             )
         self.module = module
 

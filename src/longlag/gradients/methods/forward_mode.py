@@ -32,7 +32,6 @@ from longlag.gradients.runs.piecewise_run import (
     PiecewiseRun,
 )
 from longlag.layers.base import LayerPart
-from longlag.layers.checks import check_input
 from longlag.layers.computed import plain_model
 from longlag.layers.inputs import Inputs
 from longlag.layers.readout import ReadoutModule
@@ -140,10 +139,9 @@ class ForwardMethod(PiecewiseMethod):
     def _sequences(self, model: nn.Module, inputs: Inputs) -> PiecewiseRun:
         name = type(self).__name__
         sequences = PiecewiseRun.of(model, inputs, name)
-        lowest = next(sequences.model.parts(name)).layer
+        list(sequences.model.parts(name, None))
         refuse_dropout(model, name)
-        x = check_input(inputs.x, lowest.input_size, lowest.replicas, lowest.weight_ih)
-        return sequences._replace(inputs=sequences.inputs._replace(x=x))
+        return sequences
 
     def _walk(
         self,
