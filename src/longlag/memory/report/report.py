@@ -131,10 +131,11 @@ def memory_report(
     Raises:
         TypeError: the model is none of these; an argument is of another type or dtype.
         ValueError: an argument is out of range or does not fit; the model has replicas; a module
-            inside a stack reads in both directions.
+            inside a stack reads in both directions; one of torch.nn has ``batch_first=False``.
 
     Cost: for N = 32, T = 1000 and an LSTM with H = 128 seconds; see the functions named above.
 
+    >>> import torch
     >>> import longlag as ll
     >>> model = ll.SequenceModel(ll.Elman(3, 16, seed=0), 2, seed=1)
     >>> report = memory_report(model, torch.randn(4, 60, 3, generator=torch.manual_seed(0)), lag=50)
