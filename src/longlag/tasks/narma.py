@@ -22,11 +22,12 @@ _MOST_DRAWS = 100
 
 @dataclass(frozen=True)
 class NARMA10(Driven):
-    """Follow a system of order ten that is driven by noise.
+    r"""Follow a system of order ten that is driven by noise.
 
     The input u(t) is independent and uniform in [0, 0.5). The system is
 
-        y(t + 1) = 0.3 y(t) + 0.05 y(t) (y(t) + ... + y(t - 9)) + 1.5 u(t - 9) u(t) + 0.1
+    .. math:: y(t + 1) = 0.3\, y(t) + 0.05\, y(t) \sum_{i=0}^{9} y(t - i)
+        + 1.5\, u(t - 9)\, u(t) + 0.1
 
     with y and u 0 before the first step. x(t) = u(t) and target(t) = y(t + 1), the newest value
     that u(t) has a part in: x (T, 1), target (T, 1). Leave the first hundred steps or more out of
@@ -43,9 +44,9 @@ class NARMA10(Driven):
     0.75. Rodan & Tino 2011 report for echo state networks roughly 0.17 (50 units) and 0.04 (200
     units).
 
-    Source: Atiya & Parlos 2000; Jaeger 2003; Rodan & Tino 2011. None says what it does with series
-    that diverge; Kubota, Nakajima & Takahashi 2019, "Dynamical anatomy of NARMA10 benchmark task",
-    describe why they do.
+    Source: Atiya & Parlos 2000; Jaeger 2003; Rodan & Tino 2011. That a series which diverges is
+    drawn anew was chosen here; why they diverge: Kubota, Nakajima & Takahashi 2019, "Dynamical
+    anatomy of NARMA10 benchmark task".
 
     Example:
         >>> from longlag.tasks import NARMA10

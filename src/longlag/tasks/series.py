@@ -67,9 +67,9 @@ class Series(abc.ABC, Generic[Drawn]):
             seed: >= 0.
 
         Returns:
-            A series that makes itself: (T, C) float64, of which the step after is to be predicted.
-            One that is driven: x (T, C) and the target (T, D) in an `InputTarget`. The same bits
-            for the same arguments, with one version of NumPy. Another seed: an independent series.
+            (T, C) float64, of which the steps to come are to be predicted; of a series that is
+            driven, an `InputTarget`. The same bits for the same arguments, with one version of
+            NumPy. Another seed: an independent series.
 
         Raises:
             ValueError: an argument is not an integer in its range.
@@ -90,11 +90,13 @@ class Driven(Series[InputTarget]):
     """A series of targets that an input drives."""
 
     def nmse(self, prediction: ArrayLike, target: ArrayLike) -> float:
-        """The mean squared error over the variance of the target, both over the steps due.
+        r"""The mean squared error over the variance of the target, both over the steps due.
 
-        NMSE = <|prediction - target|^2> / <|target - <target>|^2>, <> the mean over steps. 0 is
-        perfect; the mean of the target as prediction has 1. The washout is for the caller to leave
-        out of both.
+        .. math:: \mathrm{NMSE} = \frac{\langle \lVert \hat y - y \rVert^2 \rangle}
+            {\langle \lVert y - \langle y \rangle \rVert^2 \rangle}
+
+        0 is perfect; the mean of the target as prediction has 1. The washout is for the caller to
+        leave out of both.
 
         Args:
             prediction: (T, D).
