@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import longlag as ll
@@ -154,16 +155,28 @@ def test_there_and_back(kind, layers, directions, bias):
         assert torch.equal(a, b), name
 
 
-def test_time_first_modules_are_read_batch_first():
-    module = nn.LSTM(INPUTS, HIDDEN, dtype=torch.float64)
-    x = random(2, STEPS, INPUTS)
-    torch.testing.assert_close(
-        from_torch(module)(x)[0], module(x.transpose(0, 1))[0].transpose(0, 1)
-    )
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bidirectional": True}])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_time_first_module_is_taken_where_x_is_said_to_be_batch_first(kind, options):
+    make, extra = KINDS[kind]
+    module = make(INPUTS, HIDDEN, dtype=torch.float64, **extra, **options)
+    with pytest.raises(
+        ValueError,
+        match=r"batch_first: got False, for x of \(T, N, C\), .*, and from_torch batch_first=True",
+    ):
+        from_torch(module)
+    ours, x = from_torch(module, batch_first=True), random(2, STEPS, INPUTS)
+    torch.testing.assert_close(ours(x)[0], module(x.transpose(0, 1))[0].transpose(0, 1))
+    assert ours.to_torch().batch_first
+
+
+def test_no_layer_is_time_first():
+    with pytest.raises(ValueError, match=r"batch_first: got False, .* expected True: layers of"):
+        from_torch(nn.LSTM(INPUTS, HIDDEN, batch_first=True), batch_first=False)
 
 
 def test_dtype_mode_and_dropout_go_with_it():
-    module = nn.GRU(INPUTS, HIDDEN, num_layers=2, dropout=0.25).eval()
+    module = nn.GRU(INPUTS, HIDDEN, num_layers=2, dropout=0.25, batch_first=True).eval()
     ours = from_torch(module)
     assert isinstance(ours, ll.Stack)
     assert ours.dropout == 0.25
@@ -174,18 +187,94 @@ def test_dtype_mode_and_dropout_go_with_it():
 
 
 def test_the_weights_are_copies():
-    module = nn.GRU(INPUTS, HIDDEN)
+    module = nn.GRU(INPUTS, HIDDEN, batch_first=True)
     ours = from_torch(module)
     with torch.no_grad():
         ours.weight_hh.zero_()
     assert module.weight_hh_l0.count_nonzero() > 0
 
 
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_frozen_stays_frozen_there_and_back(kind, directions):
+    module = theirs(kind, layers=2, directions=directions)
+    last = ["", "_reverse"][directions - 1]
+    frozen = {"weight_hh_l0", f"weight_ih_l1{last}", f"bias_ih_l1{last}", f"bias_hh_l1{last}"}
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    ours = from_torch(module)
+    upper = ours.layers[1] if directions == 1 else ours.layers[1].backward_layer
+    assert not upper.weight_ih.requires_grad
+    assert not upper.bias.requires_grad
+    assert upper.weight_hh.requires_grad
+    back = to_torch(ours)
+    assert {name for name, p in back.named_parameters() if not p.requires_grad} == frozen
+    x = random(2, STEPS, INPUTS)
+    torch.testing.assert_close(back(x)[0], module(x)[0], rtol=0, atol=1e-13)
+
+
+def test_of_two_biases_one_may_be_frozen_where_their_sum_can_hold_it():
+    for kind in ("tanh", "LSTM"):
+        for name in ("bias_ih_l0", "bias_hh_l0"):
+            module = theirs(kind)
+            module.get_parameter(name).requires_grad_(False)
+            assert from_torch(module).bias.requires_grad
+    module = theirs("GRU")
+    module.bias_hh_l0.requires_grad_(False)
+    ours = from_torch(module)
+    assert ours.bias.requires_grad
+    assert not ours.bias_hn.requires_grad
+    back = to_torch(ours)
+    assert back.bias_ih_l0.requires_grad
+    assert not back.bias_hh_l0.requires_grad
+    module = theirs("GRU", directions=2)
+    module.bias_ih_l0_reverse.requires_grad_(False)
+    with pytest.raises(ValueError, match="bias_hh_l0_reverse is trained and bias_ih_l0_reverse is"):
+        from_torch(module)
+    ours.bias.requires_grad_(False)
+    ours.bias_hn.requires_grad_()
+    with pytest.raises(ValueError, match="its bias_hh of a GRU is frozen as a whole"):
+        to_torch(ours)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda module, name: nn.utils.parametrizations.orthogonal(module, name),
+        lambda module, name: nn.utils.weight_norm(module, name),
+        lambda module, name: prune.random_unstructured(module, name, 0.5),
+    ],
+)
+def test_weights_that_are_computed_are_refused(compute):
+    module, ours = theirs("LSTM", layers=2), ll.Stack(ll.LSTM(3, 4), ll.LSTM(4, 4))
+    compute(module, "weight_hh_l1")
+    with pytest.raises(ValueError, match=r"module: weight_hh_l1 is computed .*remove_param"):
+        from_torch(module)
+    compute(ours.layers[1], "weight_hh")
+    with pytest.raises(ValueError, match=r"to_torch: .*: weight_hh is computed .*remove_param"):
+        to_torch(ours)
+
+
+def test_parameters_that_are_one_are_refused():
+    module, ours = theirs("GRU", layers=3), ll.Stack(*(ll.GRU(4, 4) for _ in range(3)))
+    module.bias_ih_l2 = module.bias_ih_l1
+    with pytest.raises(ValueError, match="module: bias_ih_l2 is the same parameter as bias_ih_l1"):
+        from_torch(module)
+    ours.layers[2].weight_hh = ours.layers[0].weight_hh
+    with pytest.raises(
+        ValueError, match=r"to_torch: layers\.2\.weight_hh is the same parameter as"
+    ):
+        to_torch(ours)
+    with pytest.raises(ValueError, match=r"to_torch: backward_layer.weight_ih is the same"):
+        to_torch(ll.Bidirectional(ours.layers[0], ours.layers[0]))
+
+
 def test_other_modules_are_refused():
     with pytest.raises(TypeError, match=r"module: got Linear, expected torch.nn.RNN, torch.nn.LS"):
         from_torch(nn.Linear(2, 3))
     with pytest.raises(ValueError, match=r"module: got proj_size=2, expected 0"):
-        from_torch(nn.LSTM(3, 4, proj_size=2))
+        from_torch(nn.LSTM(3, 4, proj_size=2, batch_first=True))
 
 
 @pytest.mark.parametrize(

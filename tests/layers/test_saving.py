@@ -5,9 +5,10 @@ import torch
 from tests.scan import cases
 
 import longlag as ll
+from longlag.layers.parameters import tied
 from longlag.layers.saving import load_with_metadata
 from longlag.recurrence import Cell, UnitParameter, sigmoid, tanh
-from longlag.storage import ArchiveError, write_archive
+from longlag.storage import ArchiveError, read_archive, write_archive
 
 
 @dataclass(frozen=True)
@@ -255,3 +256,58 @@ def test_what_was_frozen_is_frozen_again(tmp_path):
     ll.save(model, tmp_path / "model.longlag")
     loaded = ll.load(tmp_path / "model.longlag")
     assert {n for n, p in loaded.named_parameters() if not p.requires_grad} == frozen
+
+
+def tied_stack():
+    stack = ll.Stack(*(ll.LSTM(4, 4, seed=seed) for seed in range(3)))
+    stack.layers[2].weight_hh = stack.layers[1].weight_hh
+    return stack
+
+
+def one_layer_twice():
+    layer = ll.GRU(4, 2, seed=0)
+    return ll.Bidirectional(layer, layer)
+
+
+def tied_to_the_readout():
+    model = ll.SequenceModel(ll.Stack(ll.Elman(4, 4), ll.Elman(4, 4)), 4)
+    model.layer.layers[1].weight_ih = model.layer.layers[0].weight_hh
+    model.readout.weight = model.layer.layers[0].weight_hh
+    return model
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("make", [tied_stack, one_layer_twice, tied_to_the_readout])
+def test_what_was_tied_is_tied_again(tmp_path, make, frozen):
+    model, x = make(), torch.randn(2, 5, 4)
+    model.requires_grad_(not frozen)
+    ll.save(model, tmp_path / "model.longlag")
+    loaded = ll.load(tmp_path / "model.longlag")
+    assert tied(loaded) == tied(model) != {}
+    for (name, one), (same, other) in zip(
+        model.named_parameters(), loaded.named_parameters(), strict=True
+    ):
+        assert name == same
+        assert torch.equal(one, other)
+        assert other.requires_grad is not frozen
+    assert torch.equal(*(m(x) if make is tied_to_the_readout else m(x)[0] for m in (model, loaded)))
+    ll.save(loaded, tmp_path / "again.longlag")
+    assert (tmp_path / "again.longlag").read_bytes() == (tmp_path / "model.longlag").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["layers.1.bias"], "tied: got .* expected an object"),
+        ({"layers.1.bias": "layers.0.weight_hh"}, "tied: .* expected two parameters of one shape"),
+        ({"layers.1.bias": "layers.7.bias"}, "tied: .* expected two parameters"),
+        ({"layers.1": "layers.0"}, "tied: .* expected two parameters"),
+        ({"layers.1.bias": ["layers.0.bias"]}, "describes no model"),
+    ],
+)
+def test_ties_that_mean_nothing_are_refused(tmp_path, names, message):
+    ll.save(tied_stack(), tmp_path / "model.longlag")
+    document, tensors = read_archive(tmp_path / "model.longlag", "model")
+    write_archive(tmp_path / "model.longlag", "model", {**document, "tied": names}, tensors)
+    with pytest.raises(ArchiveError, match=message):
+        ll.load(tmp_path / "model.longlag")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from tests.layers.test_saving import MODELS, OWN
+from tests.layers.test_saving import MODELS, OWN, tied_stack
 from tests.scan import cases
 
 import longlag as ll
@@ -17,6 +17,7 @@ SPARSE = {
     "sparse": lambda: ll.GRU(2, 6, density=0.5, replicas=2),
     "sparse stack": lambda: ll.Stack(ll.Elman(2, 4, density=0.3), ll.Elman(4, 4)),
     "Skip": lambda: ll.Skip(2, 3, delays=(1, 3)),
+    "tied": tied_stack,
     "Clockwork": lambda: ll.Clockwork(2, 4, periods=(1, 2)),
 }
 MAKE = {**MODELS, **SPARSE}

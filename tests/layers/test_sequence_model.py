@@ -140,6 +140,9 @@ def test_the_table_lists_a_stack_by_layer_and_what_is_frozen():
     count = 4 * 4 * (3 + 4 + 1)
     assert summary.parameters - summary.trained == count
     assert repr(summary) == str(summary)
+    tied = ll.SequenceModel(ll.Stack(ll.Elman(4, 4), ll.Elman(4, 4)), 4)
+    tied.layer.layers[1].weight_hh = tied.layer.layers[0].weight_hh
+    assert [row.parameters for row in tied.summary().rows] == [36, 20, 20]
     replicated = ll.SequenceModel(ll.Elman(15, 16, replicas=3), 8).summary()
     assert replicated.rows[0].shape == "(3, N, 16)"
     assert replicated.parameters == 3 * 648

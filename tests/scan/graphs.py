@@ -8,6 +8,20 @@ import torch
 
 import longlag as ll
 
+
+class Lowered(torch.nn.Module):
+    """An autocast region, in which layers read what a linear one puts out in lower precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.before = torch.nn.Linear(3, 3)
+        self.layer = ll.Stack(ll.LSTM(3, 5), ll.Bidirectional(ll.GRU(5, 2)))
+
+    def forward(self, x, **schedule):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.layer(self.before(x), **schedule)
+
+
 MODULES = {
     "LSTM": lambda: ll.LSTM(3, 5),
     "GRU": lambda: ll.GRU(3, 5),
@@ -19,6 +33,7 @@ MODULES = {
     "float64": lambda: ll.GRU(3, 5, dtype=torch.float64),
     "sparse": lambda: ll.GRU(3, 5, density=0.4),
     "bfloat16": lambda: ll.Elman(3, 5, dtype=torch.bfloat16),
+    "autocast": Lowered,
 }
 
 

@@ -1,9 +1,20 @@
+import re
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longlag.tasks.arrays import TEST, TRAIN, check_integer, generator, one_hot, padding
+from longlag.tasks.arrays import (
+    TEST,
+    TRAIN,
+    check_integer,
+    check_positive,
+    generator,
+    one_hot,
+    padding,
+)
 
 
 @given(
@@ -47,3 +58,17 @@ def test_numpy_integers_are_integers():
     number = check_integer("delay", np.int32(7), 2, "do so")
     assert type(number) is int
     assert number == 7
+
+
+@pytest.mark.parametrize("value", [3, 0.5, np.float32(0.25), np.int64(7), Fraction(1, 4)])
+def test_check_positive_gives_a_float(value):
+    number = check_positive("step", value, "give one")
+    assert type(number) is float
+    assert number == value
+
+
+@pytest.mark.parametrize("value", [0, -1.0, np.inf, np.nan, True, "1", None, 1j, 10**400])
+def test_check_positive_names_what_came(value):
+    message = re.escape(f"step must be a finite number above 0, got {value!r}; give one")
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        check_positive("step", value, "give one")

@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from tests.training.helpers import Net, Stream, quiet, signs, sums, weights
 from torch import nn
 
+import longlag as ll
 from longlag.gradients import BPTT
 from longlag.training import History, StopTraining
 
@@ -167,6 +168,16 @@ def test_the_precision_of_fabric_is_used(precision):
     hook.remove()
     inside = {"32-true": torch.float32, "64-true": torch.float64}.get(precision, torch.bfloat16)
     assert set(seen) == {inside}
+    assert np.isfinite(history.losses).all()
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed", "bf16-true"])
+def test_so_it_is_for_layers_of_longlag(precision):
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    model = ll.SequenceModel(ll.Bidirectional(ll.LSTM(1, 4)), 1, reduce="mean", direct=True)
+    dtype = {"64-true": torch.float64, "bf16-true": torch.bfloat16}.get(precision, torch.float32)
+    history = quiet(model, sums(), validation=sums(), epochs=1, fabric=fabric)
+    assert {weight.dtype for weight in model.parameters()} == {dtype}
     assert np.isfinite(history.losses).all()
 
 

@@ -29,6 +29,10 @@ def on_disk(folder, arrays):
     return folder
 
 
+def gently(parameters):
+    return torch.optim.SGD(parameters, lr=0.01)
+
+
 def net():
     return ll.SequenceModel(ll.GRU(2, 4, seed=0), 1, reduce=None, seed=1)
 
@@ -217,6 +221,21 @@ def test_folders_belong_together_by_name(tmp_path):
     (y / "003.npy").rename(y / "004.npy")
     with pytest.raises(ValueError, match=r"target 004.npy: stands where x 003.npy is"):
         ll.Streams(x, y)
+
+
+@pytest.mark.parametrize("classes", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_windows_are_of_the_dtype_of_the_model(tmp_path, dtype, classes):
+    xs, ys = recordings(classes)
+    streams = ll.Streams(on_disk(tmp_path / "x", xs), on_disk(tmp_path / "y", ys))
+    window = next(streams.windows(1, 25, dtype=dtype))
+    assert window.x.dtype == dtype
+    assert window.target.dtype == (torch.int64 if classes else dtype)
+    assert torch.equal(window.x[0], torch.from_numpy(np.concatenate(xs)).to(dtype))
+    model = ll.SequenceModel(ll.GRU(2, 4, seed=0), 3 if classes else 1, reduce=None, seed=1)
+    options = {"method": ll.TruncatedBPTT(5), "batch_size": 2, "epochs": 2, "optimizer": gently}
+    history = quiet(model.to(dtype), streams, validation=streams, **options)
+    assert np.isfinite(history.losses).all()
 
 
 def test_fit_says_what_streams_need():

@@ -115,9 +115,16 @@ def test_a_run_that_stops_inside_a_batch_goes_on_bit_for_bit(tmp_path, halt):
 def test_what_looks_inside_the_model_wants_its_precision():
     from lightning_fabric import Fabric
 
+    data, method = given()[:2], ll.TruncatedBPTT(3)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="64-true")
+    inside, before = net(), net().double()
+    history = quiet(inside, data, method=method, epochs=1, fabric=fabric)
+    expected = quiet(before, data, method=method, epochs=1)
+    assert history.losses.tolist() == expected.losses.tolist()
+    assert same_tree(weights(inside), weights(before))
     fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
     with pytest.raises(ValueError, match=r"bf16-mixed.*TruncatedBPTT\(k1=3, k2=None\).*BPTT\(\)"):
-        quiet(net(), given()[:2], method=ll.TruncatedBPTT(3), epochs=1, fabric=fabric)
+        quiet(net(), data, method=method, epochs=1, fabric=fabric)
 
 
 def test_a_module_that_cannot_be_cut_is_refused_by_name():

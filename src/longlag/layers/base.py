@@ -110,6 +110,7 @@ def take_last(sequence: Tensor, lengths: Tensor | None) -> Tensor:
         return sequence.new_zeros((*sequence.shape[:-2], sequence.shape[-1]))
     if lengths is None:
         return sequence[..., -1, :]
+    lengths = torch.as_tensor(lengths, device=sequence.device)
     index = (lengths - 1).clamp(min=0)[..., None, None]
     index = index.expand(*sequence.shape[:-2], 1, sequence.shape[-1])
     last = torch.gather(sequence, -2, index).squeeze(-2)

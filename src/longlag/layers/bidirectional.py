@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from longlag.layers.base import LayerPart, RecurrentModule, take_last
-from longlag.layers.checks import check_parts
+from longlag.layers.checks import check_lengths, check_parts, check_resets
 from longlag.layers.init import as_generator
 
 
@@ -98,14 +98,17 @@ class Bidirectional(RecurrentModule):
         """
         state = check_parts(state, 2)
         ahead, forward_state = self.forward_layer(x, state[0], lengths=lengths, resets=resets)
+        # x fits, as the layer has taken it; what may be a list or an array becomes a tensor.
+        lengths = None if lengths is None else check_lengths(lengths, x)
         order = _reversal(x, lengths)
         ends = None
         if resets is not None:
+            resets = check_resets(resets, x)
             # The backward reading enters a segment at its last step: the one before a reset.
             ends = torch.cat([resets[..., 1:], torch.zeros_like(resets[..., :1])], dim=-1)
             if lengths is not None:
                 steps = torch.arange(x.shape[-2], device=x.device)
-                ends = ends & (steps < torch.as_tensor(lengths).unsqueeze(-1) - 1)
+                ends = ends & (steps < lengths.unsqueeze(-1) - 1)
             ends = _reorder(ends.unsqueeze(-1), order).squeeze(-1)
         back, backward_state = self.backward_layer(
             _reorder(x, order), state[1], lengths=lengths, resets=ends
@@ -119,6 +122,7 @@ class Bidirectional(RecurrentModule):
         ahead, back = output[..., :width], output[..., width:]
         if lengths is None:
             lengths = torch.full(back.shape[:-2], back.shape[-2], device=back.device)
+        lengths = torch.as_tensor(lengths, device=back.device)
         first = lengths.clamp(max=1)
         return torch.cat([take_last(ahead, lengths), take_last(back, first)], dim=-1)
 
@@ -140,7 +144,7 @@ def _reversal(x: Tensor, lengths: Tensor | None) -> Tensor | None:
     if lengths is None:
         return None
     steps = torch.arange(x.shape[-2], device=x.device).expand(x.shape[:-1])
-    ends = torch.as_tensor(lengths, device=x.device).unsqueeze(-1)
+    ends = lengths.unsqueeze(-1)
     return torch.where(steps < ends, ends - 1 - steps, steps)
 
 

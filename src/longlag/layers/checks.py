@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from longlag.recurrence import Recurrence
 from longlag.scan.backend import followed
@@ -38,17 +39,48 @@ def _shape(replicas: int | None, *names: object) -> str:
     return f"({listed}{',' if replicas is None and len(names) == 1 else ''})"
 
 
-def check_input(x: Any, input_size: int, replicas: int | None, weight: Tensor) -> None:
-    """x is (N, T, C), with R in front for replicas, of the weights' dtype and device."""
+def check_tensor(x: Any) -> None:
+    """x is a tensor."""
+    if not isinstance(x, Tensor):
+        fix = "torch.as_tensor(x) makes one"
+        if isinstance(x, PackedSequence):
+            fix = "x, lengths = pad_packed_sequence(x, batch_first=True), with lengths=lengths"
+        raise TypeError(f"x: got {type(x).__name__}, expected a torch.Tensor; {fix}")
+
+
+def check_sequences(x: Any) -> None:
+    """x is a tensor with axes for sequences, steps and features."""
+    check_tensor(x)
+    if x.dim() < 3:
+        hint = "; for one sequence (T, C) give x.unsqueeze(0)" if x.dim() == 2 else ""
+        raise ValueError(f"x: got shape {tuple(x.shape)}, expected (N, T, C){hint}")
+
+
+_CAST_BY_AUTOCAST = frozenset({torch.float16, torch.bfloat16, torch.float32})
+
+
+def _autocasts(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether an autocast region lets a tensor come in another floating dtype than this one."""
+    kind = tensor.device.type
+    return (
+        {tensor.dtype, dtype} <= _CAST_BY_AUTOCAST
+        and torch.amp.is_autocast_available(kind)
+        and torch.is_autocast_enabled(kind)
+    )
+
+
+def check_input(x: Any, input_size: int, replicas: int | None, weight: Tensor) -> Tensor:
+    """x is (N, T, C), with R in front for replicas, of the weights' dtype and device.
+
+    Returns:
+        The same; in an autocast region, where it may have another dtype, in that of the weights.
+    """
     if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         raise RuntimeError(
             "torch.jit.trace keeps the steps of one length alone; use torch.compile, torch.export, "
             "or ll.save"
         )
-    if not isinstance(x, Tensor):
-        raise TypeError(
-            f"x: got {type(x).__name__}, expected a torch.Tensor; torch.as_tensor(x) makes one"
-        )
+    check_tensor(x)
     if x.layout is not torch.strided or x.is_nested:
         fix = "x.to_dense()"
         if x.is_nested:
@@ -58,7 +90,7 @@ def check_input(x: Any, input_size: int, replicas: int | None, weight: Tensor) -
         hint, expected = "", _shape(replicas, "N", "T", input_size)
         if x.dim() == 2 and replicas is None:
             hint = "; for one sequence (T, C) give x.unsqueeze(0)"
-            if input_size == 1:
+            if input_size == 1 != x.shape[-1]:
                 hint = "; for one feature give x.unsqueeze(-1)"
         elif x.dim() == 3 and replicas is None:
             hint = f"; the last axis holds the features, of which this layer takes {input_size}"
@@ -72,23 +104,38 @@ def check_input(x: Any, input_size: int, replicas: int | None, weight: Tensor) -
             f"sequences, use x.expand({replicas}, ...)"
         )
     if x.dtype != weight.dtype:
-        raise TypeError(
-            f"x: got {x.dtype}, expected {weight.dtype}, the dtype of the weights; "
-            f"use x.to({weight.dtype}) or layer.to({x.dtype})"
-        )
+        if not _autocasts(x, weight.dtype):
+            raise TypeError(
+                f"x: got {x.dtype}, expected {weight.dtype}, the dtype of the weights; "
+                f"use x.to({weight.dtype}) or layer.to({x.dtype})"
+            )
+        x = x.to(weight.dtype)
     if x.device != weight.device:
         raise ValueError(
             f"x: is on {x.device}, expected {weight.device}, where the weights are; "
             f"use x.to({str(weight.device)!r})"
         )
+    return x
+
+
+def _as_tensor(argument: str, value: Any, x: Tensor) -> Tensor:
+    """What may be given as a list or an array, on the device of x."""
+    try:
+        return torch.as_tensor(value, device=x.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{argument}: got {value!r:.80}, expected a tensor, or an array or lists of equal "
+            f"lengths to make one of ({error})"
+        ) from error
 
 
 def check_lengths(lengths: Any, x: Tensor) -> Tensor:
     """Lengths are (N,) whole numbers in 0..T."""
-    lengths = _as_tensor("lengths", lengths, x, "whole numbers")
+    lengths = _as_tensor("lengths", lengths, x)
     batch = tuple(x.shape[:-2])
-    if lengths.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8):
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(f"lengths: got {lengths.dtype}, expected whole numbers (torch.int64)")
+    lengths = lengths.long()
     if tuple(lengths.shape) != batch:
         raise ValueError(
             f"lengths: got shape {tuple(lengths.shape)}, expected {batch}: one per sequence of x"
@@ -96,29 +143,18 @@ def check_lengths(lengths: Any, x: Tensor) -> Tensor:
     if torch.compiler.is_compiling() or followed((lengths,)):  # looked at when it runs
         fit = (lengths >= 0).all() & (lengths <= x.shape[-2]).all()
         assert_when_run(fit, f"lengths: expected 0 to {x.shape[-2]}, the number of steps of x")
-        return lengths.long()
+        return lengths
     if lengths.numel() and (lengths.min() < 0 or lengths.max() > x.shape[-2]):
         raise ValueError(
             f"lengths: got values from {int(lengths.min())} to {int(lengths.max())}, expected "
             f"0 to {x.shape[-2]}, the number of steps of x"
         )
-    return lengths.long()
-
-
-def _as_tensor(argument: str, value: Any, x: Tensor, expected: str) -> Tensor:
-    if isinstance(value, Tensor):
-        return value.to(x.device)
-    try:
-        return torch.as_tensor(value, device=x.device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"{argument}: got {value!r:.80}, expected a tensor of {expected} ({error})"
-        ) from error
+    return lengths
 
 
 def check_resets(resets: Any, x: Tensor) -> Tensor:
     """Resets are (N, T) truth values."""
-    resets = _as_tensor("resets", resets, x, "truth values")
+    resets = _as_tensor("resets", resets, x)
     if resets.dtype != torch.bool:
         raise TypeError(f"resets: got {resets.dtype}, expected torch.bool; use resets.bool()")
     if resets.shape != x.shape[:-1]:
@@ -149,13 +185,18 @@ def _counted(state: Any, of: str) -> str:
 def check_state(
     state: Any, recurrence: Recurrence, x: Tensor, hidden_size: int, argument: str = "state"
 ) -> tuple[Tensor, ...]:
-    """The state is one (N, H) per name, but (N, 1) for t; a bare tensor will do for one name."""
+    """The state is one (N, H) per name, but (N, 1) for t; a bare tensor will do for one name.
+
+    Returns:
+        Its tensors; in an autocast region, where they may have another dtype, in that of x.
+    """
     names = recurrence.carried
     if isinstance(state, Tensor):
         state = (state,)
     if not isinstance(state, (tuple, list)) or len(state) != len(names):
         wanted = f"{len(names)} tensors: ({', '.join(names)})"
         raise ValueError(f"{argument}: got {_counted(state, 'items')}, expected {wanted}")
+    parts = []
     for number, (name, part) in enumerate(zip(names, state, strict=True)):
         clock = number == len(recurrence.states)
         expected = (*x.shape[:-2], 1 if clock else hidden_size)
@@ -168,9 +209,11 @@ def check_state(
                 f"{argument}.{name}: got shape {tuple(part.shape)}, expected {expected}: "
                 f"one row per sequence of x, one column{'' if clock else ' per hidden unit'}"
             )
-        if part.dtype != x.dtype or part.device != x.device:
+        alike = part.dtype == x.dtype
+        if part.device != x.device or not (alike or _autocasts(part, x.dtype)):
             raise TypeError(
                 f"{argument}.{name}: got {part.dtype} on {part.device}, expected {x.dtype} on "
                 f"{x.device}, as x"
             )
-    return tuple(state)
+        parts.append(part if alike else part.to(x.dtype))
+    return tuple(parts)

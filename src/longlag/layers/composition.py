@@ -30,7 +30,8 @@ class TorchRecurrent:
     def __init__(self, module: nn.RNNBase) -> None:
         if not module.batch_first:
             raise ValueError(
-                f"model: {type(module).__name__} has batch_first=False; expected batch_first=True"
+                f"model: {type(module).__name__} has batch_first=False; expected batch_first=True, "
+                "or ll.from_torch(model, batch_first=True), as x is (N, T, C)"
             )
         self.module = module
 
@@ -78,7 +79,7 @@ class Composition(NamedTuple):
         """The output of each of some steps, of a model with one output a step."""
         if self.readout is None:
             return h
-        seen = inputs.x if self.direct else None
+        seen = inputs.x.to(h.dtype) if self.direct else None
         if seen is not None and inputs.lengths is not None:
             steps = torch.arange(inputs.steps, device=seen.device)
             seen = seen.masked_fill((steps >= inputs.lengths.unsqueeze(-1)).unsqueeze(-1), 0.0)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from longlag.layers.checks import check_lengths, check_resets
+from longlag.layers.checks import check_lengths, check_resets, check_sequences
 from longlag.layers.state_tree import map_tensors
 from longlag.scan import Schedule
 
@@ -59,11 +59,10 @@ class Inputs(NamedTuple):
         """The same, with lengths and resets as tensors that fit x.
 
         Raises:
-            TypeError, ValueError: x is no tensor; lengths or resets have another dtype, shape or
-                range than x asks for.
+            TypeError, ValueError: x is no tensor of sequences; lengths or resets have another
+                dtype, shape or range than x asks for.
         """
-        if not isinstance(self.x, Tensor):
-            raise TypeError(f"x: got {type(self.x).__name__}, expected a torch.Tensor")
+        check_sequences(self.x)
         lengths = None if self.lengths is None else check_lengths(self.lengths, self.x)
         resets = None if self.resets is None else check_resets(self.resets, self.x)
         return self._replace(lengths=lengths, resets=resets)

@@ -455,22 +455,24 @@ class Recurrent(RecurrentModule):
         """Read sequences.
 
         Args:
-            x: (N, T, C), of the weights' dtype.
+            x: (N, T, C), of the weights' dtype; inside ``torch.autocast`` of any that it casts.
             state: the state before the first step, as this method returns it; zero by default.
+                Its dtype is as that of x.
             lengths: (N,) in 0..T, the number of steps of each sequence; the rest is padding,
                 whose content, even NaN, changes nothing.
             resets: (N, T), True where the state is set to zero before the step.
 
         Returns:
             The output (N, T, H), zero in the padding, and the final state: a named tuple of
-            (N, H), after each sequence's own last step.
+            (N, H), after each sequence's own last step. Both have the weights' dtype, and so has
+            the loop: inside ``torch.autocast`` only the product U x is rounded.
 
         Raises:
             ValueError, TypeError: for a wrong shape, dtype or device, naming the argument.
         """
         weight_ih, weight_hh = self._weight("weight_ih"), self._weight("weight_hh")
         assert weight_ih is not None
-        check_input(x, self.input_size, self.replicas, weight_ih)
+        x = check_input(x, self.input_size, self.replicas, weight_ih)
         if lengths is not None:
             lengths = check_lengths(lengths, x)
         if resets is not None:

@@ -14,6 +14,7 @@ from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.built_in import LAYERS
 from longlag.layers.echo_state import EchoState
+from longlag.layers.parameters import MAKE_PLAIN, tied
 from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.recurrent import Recurrent
 from longlag.layers.sequence_model import SequenceModel
@@ -83,7 +84,7 @@ def save(
     *,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Save a model with its weights to one file, and which of them are frozen.
+    """Save a model with its weights to one file, and which of them are frozen or tied.
 
     The file holds data only: the model's structure as JSON and its weights as safetensors, under
     one SHA-256. It is written whole or not at all.
@@ -120,8 +121,7 @@ def save(
         if isinstance(module, Recurrent) and module.computed:
             raise TypeError(
                 f"model: {module.computed[0]} is computed from other parameters, which no file of "
-                "longlag holds; make it a parameter before, with remove_parametrizations, "
-                "remove_weight_norm, remove_spectral_norm or prune.remove of torch.nn.utils"
+                f"longlag holds; {MAKE_PLAIN}"
             )
     weights = model.state_dict().values()
     dtypes = {tensor.dtype for tensor in weights if tensor.is_floating_point()}
@@ -131,6 +131,7 @@ def save(
         "model": model.config(),
         "dtype": str(dtypes.pop()).removeprefix("torch."),
         "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
+        "tied": tied(model),
         "metadata": dict(metadata or {}),
     }
     write_archive(Path(path), "model", document, model.state_dict())
@@ -162,11 +163,12 @@ def load_with_metadata(
     path = Path(path)
     document, tensors = read_archive(path, "model")
     try:
-        entries = _entries("the file", document, {"model", "dtype", "metadata"}, {"frozen"})
+        entries = _entries("the file", document, {"model", "dtype", "metadata"}, {"frozen", "tied"})
         model = _Builder(cells, tensors, _dtype(entries["dtype"]))(entries["model"])
         _check_tensors(model.state_dict(), tensors)
         model.to_empty(device="cpu").load_state_dict(tensors)
-        _freeze(model, entries.get("frozen", []))  # version 0.1 wrote none
+        _tie(model, entries.get("tied", {}))
+        _freeze(model, entries.get("frozen", []))  # version 0.1 wrote neither
         if not isinstance(entries["metadata"], dict):
             raise TypeError(f"metadata: got {entries['metadata']!r:.80}, expected an object")
     except _MISFITS as error:
@@ -223,6 +225,20 @@ def _check_config(saved: Any, built: Any, where: str) -> None:
             _check_config(one, other, where)
     elif saved != built:
         raise ValueError(f"{where}: got {saved!r:.80}, and the model has {built!r:.80}")
+
+
+def _tie(model: nn.Module, names: Any) -> None:
+    parameters = dict(model.named_parameters())
+    if not isinstance(names, dict):
+        raise TypeError(f"tied: got {names!r:.80}, expected an object")
+    for name, first in names.items():
+        ours, theirs = parameters.get(name), parameters.get(first)
+        if ours is None or theirs is None or ours.shape != theirs.shape:
+            raise ValueError(
+                f"tied: got {name!r:.80} and {first!r:.80}, expected two parameters of one shape"
+            )
+        path, _, own = name.rpartition(".")
+        setattr(model.get_submodule(path), own, theirs)
 
 
 def _freeze(model: nn.Module, names: Any) -> None:

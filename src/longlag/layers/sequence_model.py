@@ -152,7 +152,7 @@ class SequenceModel(nn.Module):
         h, final = self.layer(x, state, lengths=lengths, resets=resets)
         if lengths is not None:
             lengths = torch.as_tensor(lengths, device=x.device).long()
-        read = x if self.direct else None
+        read = x.to(h.dtype) if self.direct else None
         if read is not None and lengths is not None:
             steps = torch.arange(x.shape[-2], device=x.device)
             read = read.masked_fill((steps >= lengths.unsqueeze(-1)).unsqueeze(-1), 0.0)
@@ -223,15 +223,16 @@ class SequenceModel(nn.Module):
         """The table of layers, output shapes and parameters, as Keras prints one."""
         parts = self.layer.layers if isinstance(self.layer, Stack) else [self.layer]
         front = ("N",) if self.layer.replicas is None else (str(self.layer.replicas), "N")
-        rows = []
+        rows, counted = [], set()
         for number, part in enumerate(parts):
             assert isinstance(part, RecurrentModule)
             top = part is parts[-1]
             steps = () if top and self.reduce is not None else ("T",)
             name = "layer" if part is self.layer else f"layer.{number}"
-            rows.append(Row.of(name, part, (*front, *steps, part.output_size)))
+            rows.append(Row.of(name, part, (*front, *steps, part.output_size), counted))
         steps = () if self.reduce is not None else ("T",)
-        rows.append(Row.of("readout", self.readout, (*front, *steps, self.output_size)))
+        shape = (*front, *steps, self.output_size)
+        rows.append(Row.of("readout", self.readout, shape, counted))
         return Summary(tuple(rows))
 
     def config(self) -> dict[str, Any]:

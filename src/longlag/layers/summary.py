@@ -7,7 +7,10 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Row:
-    """One part of a model: its name, type, output shape and numbers of parameters."""
+    """One part of a model: its name, type, output shape and numbers of parameters.
+
+    A parameter that several parts share counts in the first.
+    """
 
     name: str
     kind: str
@@ -16,10 +19,17 @@ class Row:
     trained: int
 
     @classmethod
-    def of(cls, name: str, module: nn.Module, shape: tuple[object, ...]) -> "Row":
-        """The row of a module whose output has ``shape``."""
+    def of(
+        cls, name: str, module: nn.Module, shape: tuple[object, ...], counted: set[nn.Parameter]
+    ) -> "Row":
+        """The row of a module whose output has ``shape``, beside parameters that have been counted.
+
+        Its own are added to these.
+        """
         text = "(" + ", ".join(str(size) for size in shape) + ")"
-        counts = [(p.numel(), p.requires_grad) for p in module.parameters()]
+        own = set(module.parameters()) - counted
+        counted.update(own)
+        counts = [(p.numel(), p.requires_grad) for p in own]
         total = sum(count for count, _ in counts)
         trained = sum(count for count, wanted in counts if wanted)
         return cls(name, type(module).__name__, text, total, trained)

@@ -5,12 +5,13 @@ stands below all of them.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
 
 from longlag.cells import GRU, LSTM, Elman
+from longlag.layers.parameters import MAKE_PLAIN, UNTIE, tied
 from longlag.recurrence import Cell
 
 KINDS: Mapping[type, Any] = {Elman: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
@@ -34,7 +35,7 @@ class Convertible(Protocol):
 
 
 def to_torch(module: Convertible) -> nn.RNNBase:
-    """The same network as a torch.nn module, with copies of its weights.
+    """The same network as a torch.nn module, with copies of its weights, frozen where these are.
 
     Args:
         module: an Elman (tanh or relu), LSTM without peepholes or GRU layer; a Bidirectional of
@@ -44,7 +45,8 @@ def to_torch(module: Convertible) -> nn.RNNBase:
         The torch.nn module, with ``batch_first=True``.
 
     Raises:
-        ValueError: where torch.nn has no such network; the message says which part.
+        ValueError: where torch.nn has no such network; a weight is computed from others, or the
+            same in two layers. The message says which part.
 
     Example:
         >>> import longlag as ll
@@ -56,6 +58,11 @@ def to_torch(module: Convertible) -> nn.RNNBase:
         problem = _problem(layer)
         if problem:
             raise ValueError(f"to_torch: torch.nn cannot hold this network: {problem}")
+    for name, other in tied(cast("nn.Module", module)).items():
+        raise ValueError(
+            f"to_torch: {name} is the same parameter as {other}, and a copy would be another; "
+            f"{UNTIE}"
+        )
     first = rows[0][0]
     for number, row in enumerate(rows):
         for layer in row:
@@ -93,6 +100,8 @@ def to_torch(module: Convertible) -> nn.RNNBase:
 def _problem(layer: Any) -> str | None:
     """Why torch.nn has no such layer, if it has none."""
     cell = layer.cell
+    if cell is not None and layer.computed:
+        return f"{layer.computed[0]} is computed from other parameters; {MAKE_PLAIN}"
     if cell is not None and cell.recurrence.delayed:
         return "it has no delays"
     if cell is not None and (cell.recurrence.patterned or layer.entries is not None):
@@ -110,6 +119,10 @@ def _problem(layer: Any) -> str | None:
         return "it has no input or recurrent dropout"
     if isinstance(cell, GRU) and cell.recurrent_bias != (layer.bias is not None):
         return "its GRU has both biases or none"
+    if isinstance(cell, GRU) and layer.bias is not None:
+        bias, bias_hn = layer.bias.requires_grad, layer.bias_hn.requires_grad
+        if bias_hn and not bias:
+            return "its bias_hh of a GRU is frozen as a whole; freeze bias_hn too, or train bias"
     return None
 
 
@@ -125,11 +138,15 @@ def _in_common(layer: Any) -> dict[str, Any]:
 
 @torch.no_grad()
 def _copy(layer: Any, module: nn.RNNBase, suffix: str) -> None:
-    getattr(module, "weight_ih" + suffix).copy_(layer.weight_ih)
-    getattr(module, "weight_hh" + suffix).copy_(layer.weight_hh)
+    pairs = {"weight_ih": layer.weight_ih, "weight_hh": layer.weight_hh}
     if layer.bias is not None:
-        getattr(module, "bias_ih" + suffix).copy_(layer.bias)
-        recurrent = getattr(module, "bias_hh" + suffix)
-        recurrent.zero_()
-        if isinstance(layer.cell, GRU):
-            recurrent[-layer.hidden_size :] = layer.unit("bias_hn")
+        further = layer.bias_hn if isinstance(layer.cell, GRU) else layer.bias
+        pairs |= {"bias_ih": layer.bias, "bias_hh": further}
+    for name, ours in pairs.items():
+        theirs = getattr(module, name + suffix).requires_grad_(ours.requires_grad)
+        if name == "bias_hh":
+            theirs.zero_()
+            if isinstance(layer.cell, GRU):
+                theirs[-layer.hidden_size :] = ours
+        else:
+            theirs.copy_(ours)

@@ -1,7 +1,10 @@
 """What every generator needs: checked arguments, explicit random numbers, one-hot symbols."""
 
+import contextlib
+import math
 import operator
 from collections.abc import Sequence
+from numbers import Real
 from typing import Final
 
 import numpy as np
@@ -22,6 +25,17 @@ def check_integer(name: str, value: object, least: int, fix: str) -> int:
         number = None
     if number is None or isinstance(value, bool) or number < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}; {fix}")
+    return number
+
+
+def check_positive(name: str, value: object, fix: str) -> float:
+    """`value` as a float, or a ValueError naming `name` unless it is finite and above 0."""
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            number = float(value)
+    if not 0.0 < number < math.inf:
+        raise ValueError(f"{name} must be a finite number above 0, got {value!r}; {fix}")
     return number
 
 

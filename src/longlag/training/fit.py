@@ -121,6 +121,7 @@ def fit(
             as before when `fit` returns.
         progress: a bar on a terminal, lines elsewhere, on standard error.
         fabric: a `lightning_fabric.Fabric` for another device or precision; one process.
+            "bf16-mixed" goes with ``BPTT()`` alone, "64-true" and "bf16-true" with every method.
         callbacks: each is called as callback(record, model) after each record. One with a method
             `after_update(step, model)`, such as `ll.MemoryRecorder`, has it called after each
             update, with the number of updates made so far; a resumed run goes on counting. At that
@@ -175,10 +176,11 @@ def fit(
     parameters = trainable(model)
     fabric = fabric if fabric is not None else _fabric_for(parameters[0].device)
     precision = _check_fabric(fabric)
-    if precision != "32-true" and not isinstance(method, BPTT):
+    looks_inside = not isinstance(method, BPTT)
+    if looks_inside and not precision.endswith("-true"):
         raise ValueError(
             f"fabric has precision {precision!r}, and {method!r} looks inside the model; expected "
-            "'32-true', or BPTT()"
+            "'32-true', '64-true' or 'bf16-true', or BPTT()"
         )
     device = fabric.device
     was_training = model.training
@@ -187,7 +189,7 @@ def fit(
         wrapped = fabric.setup_module(model, _reapply_compile=False)
         parameters = trainable(model)  # the precision of Fabric may have replaced some
         # Plain float32 needs no wrapper, and methods that look inside the model get it as it is.
-        network = model if precision == "32-true" else wrapped
+        network = model if precision == "32-true" or looks_inside else wrapped
         dtype = _dtype_of(parameters)
         window = method.window if isinstance(method, WindowedMethod) else None
         reading = Reading(dtype, device, batch_size, seed, shuffle, window)

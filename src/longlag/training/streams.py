@@ -133,7 +133,8 @@ class Streams:
         pairs = self._pairs if order is None else [self._pairs[number] for number in order]
         begins = [0, *itertools.accumulate(pair.steps for pair in pairs)]
         per_row = self._per_row(rows)
-        real = np.dtype(str(dtype).removeprefix("torch."))
+        # NumPy has no bfloat16.
+        real = np.dtype("float32" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch."))
         for first in range(start * steps, per_row, steps):
             count = min(steps, per_row - first)
             x = np.zeros((rows, count, *self._x_shape), real)
@@ -156,8 +157,8 @@ class Streams:
                         resets[row, at - begin] = True
                     at, number = stop, number + 1
             yield Batch(
-                torch.from_numpy(x),
-                torch.from_numpy(y),
+                torch.from_numpy(x).to(dtype),
+                torch.from_numpy(y).to(torch.int64 if self._classes else dtype),
                 torch.from_numpy(lengths) if (lengths < count).any() else None,
                 torch.from_numpy(resets) if resets.any() else None,
             )

@@ -194,8 +194,8 @@ class _Run:
         Small tensors that stay, between large ones that come and go, would keep the memory of these
         from being used again.
         """
-        if state is None:
-            return None
+        if next(tensors_of(state), None) is None:
+            return state
         if not self.slots:
             rooms = [part.new_empty((self.stored, *part.shape)) for part in tensors_of(state)]
             self.slots = [list(slot) for slot in zip(*rooms, strict=True)]

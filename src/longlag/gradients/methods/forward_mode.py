@@ -227,9 +227,9 @@ class _Walk:
 
     def _begin(self, part: LayerPart) -> list[Tensor]:
         """The states of a layer before the first step."""
-        if part.state is not None:
-            return [state.detach() for state in tensors_of(part.state)]
         x, layer = self.inputs.x, part.layer
+        if part.state is not None:
+            return [state.detach().to(x.dtype) for state in tensors_of(part.state)]
         zero = x.new_zeros((*x.shape[:-2], layer.hidden_size))
         return [zero] * len(layer.recurrence.states)
 

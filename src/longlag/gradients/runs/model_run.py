@@ -13,8 +13,7 @@ from longlag.gradients.refusals import refuse_dropout
 from longlag.gradients.runs.layer_run import LayerRun, send_back, weights_of
 from longlag.gradients.runs.piecewise_run import OutputError, PiecewiseReadout, PiecewiseRun
 from longlag.layers.base import LayerPart
-from longlag.layers.checks import check_input, check_state
-from longlag.layers.composition import composition_of
+from longlag.layers.checks import check_state
 from longlag.layers.computed import plain_model
 from longlag.layers.inputs import Inputs
 from longlag.recurrence import probed
@@ -39,20 +38,18 @@ class ModelRun:
 
     def __init__(self, model: nn.Module, inputs: Inputs, method: str, *, joint: bool) -> None:
         self.model = model = plain_model(model).model
-        composition = composition_of(model, method)
-        parts = list(composition.parts(method, inputs.state))
+        self._sequences = PiecewiseRun.of(model, inputs, method)
+        self.inputs = self._sequences.inputs
+        parts = list(self._sequences.model.parts(method, inputs.state))
         refuse_dropout(model, method)
-        lowest = parts[0].layer
-        check_input(inputs.x, lowest.input_size, lowest.replicas, lowest.weight_ih)
-        self.inputs = inputs.checked()
-        self._sequences = PiecewiseRun(composition, self.inputs)
         self.schedule = self.inputs.schedule
         self.layers: list[LayerRun] = []
         x = self.inputs.x
         below = x.detach().movedim(-2, 0)
+        begins = [_state_of(part, x) for part in parts]
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            for part in parts:
-                layer, begin = part.layer, _state_of(part, x)
+            for part, begin in zip(parts, begins, strict=True):
+                layer = part.layer
                 made = probed(layer.recurrence, joint)
                 run = LayerRun.forward(
                     part.path, layer, made, weights_of(layer), below, begin, self.schedule

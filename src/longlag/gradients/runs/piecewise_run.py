@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from longlag.gradients.losses import as_scalar
 from longlag.gradients.method import Accumulated, Loss
+from longlag.layers.base import RecurrentModule
+from longlag.layers.checks import check_input
 from longlag.layers.composition import Composition, composition_of
 from longlag.layers.inputs import Inputs
 
@@ -29,10 +31,17 @@ class PiecewiseRun(NamedTuple):
         """Take the model apart; ``method`` is who asks, for errors.
 
         Raises:
-            TypeError, ValueError: the model cannot be run piece by piece; lengths or resets do not
-                fit x.
+            TypeError, ValueError: the model cannot be run piece by piece; x does not fit it, or
+                lengths or resets do not fit x.
         """
-        return cls(composition_of(model, method), inputs.checked())
+        composition = composition_of(model, method)
+        if isinstance(composition.recurrent, RecurrentModule):
+            reader = next(composition.recurrent.parts()).layer
+            weight = next(reader.parameters(), None)  # not one that would be computed
+            if weight is not None:
+                x = check_input(inputs.x, reader.input_size, reader.replicas, weight)
+                inputs = inputs._replace(x=x)
+        return cls(composition, inputs.checked())
 
     @property
     def steps(self) -> int:
@@ -79,7 +88,7 @@ class PiecewiseReadout:
         counts = self.counts(first, stop)
         self._h = self._sum(self._h, h.masked_fill(~counts, 0.0))
         if model.direct:  # padding may hold anything, even NaN
-            x = self.sequences.inputs.x[..., first:stop, :]
+            x = self.sequences.inputs.x[..., first:stop, :].to(h.dtype)
             self._seen = self._sum(self._seen, x.masked_fill(~counts, 0.0))
 
     def _sum(self, total: Tensor | None, sequence: Tensor) -> Tensor:

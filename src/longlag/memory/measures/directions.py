@@ -66,7 +66,7 @@ def each_direction(
     """Measure the recurrent module of a model, or each direction of a bidirectional one.
 
     Raises:
-        ValueError: as :func:`directions_of`.
+        TypeError, ValueError: as :func:`directions_of`.
     """
     layer = recurrent_of(model)
     both = directions_of(layer, inputs)
@@ -77,21 +77,17 @@ def directions_of(layer: Any, inputs: Inputs) -> Directions[Direction] | None:
     """The two directions of a bidirectional module; None for any other module.
 
     Raises:
-        ValueError: the state is no pair, or x has too few axes.
+        TypeError, ValueError: the state is no pair; as :meth:`Inputs.checked`.
     """
     if not isinstance(layer, Bidirectional):
         return None
-    x, lengths, resets, state = inputs
-    if not isinstance(x, Tensor) or x.dim() < 3:
-        came = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"x: got {came}, expected a torch.Tensor (N, T, {layer.input_size})")
+    x, lengths, resets, state = inputs = inputs.checked()
     ahead, back = check_parts(state, 2)
     steps = torch.arange(x.shape[-2], device=x.device).expand(x.shape[:-1])
     remaining = inputs.remaining
     order = torch.where(remaining >= 0, remaining, steps)
     turned = None
     if resets is not None:
-        resets = torch.as_tensor(resets, device=x.device)
         # Read backward, a segment is entered at its last step: the one before a reset.
         turned = torch.cat([resets[..., 1:], torch.zeros_like(resets[..., :1])], -1)
         turned = (turned & (remaining > 0)).gather(-1, order)

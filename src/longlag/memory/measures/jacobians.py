@@ -69,8 +69,8 @@ def state_jacobians(
 
 @torch.no_grad()
 def _of_direction(direction: Direction) -> Tensor:
-    x = direction.inputs.x
     run = ModelRun(direction.layer, direction.inputs, "state_jacobians", joint=True)
+    x = run.inputs.x
     steps, size = run.inputs.steps, joint_size(run.layers)
     jacobians = x.new_zeros((steps, *x.shape[:-2], size, size))
     for stretch in stretches(run.layers):

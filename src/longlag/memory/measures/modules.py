@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from longlag.layers import Bidirectional, Recurrent, Stack, from_torch
+from longlag.layers import Bidirectional, Recurrent, Stack
 from longlag.layers.base import RecurrentModule
 from longlag.layers.computed import plain_model
+from longlag.layers.from_torch_nn import converted
 from longlag.torch_private import without_hooks
 
 TORCH_MODULES = (nn.RNN, nn.LSTM, nn.GRU)
@@ -64,7 +65,7 @@ def reader_of(name: str, module: nn.Module) -> RecurrentModule:
         _refuse_projection(name, module)
         # Its initial weights are drawn, and then overwritten: the model's own draws stay as is.
         with torch.random.fork_rng(devices=[]):
-            reader = from_torch(module).eval()
+            reader = converted(module).eval()
     else:
         reader: Any = without_hooks(plain_model(module).model)
     if next(reader.parameters()).dtype in (torch.float16, torch.bfloat16):

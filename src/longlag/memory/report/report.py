@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from longlag.arguments import check_optional
 from longlag.gradients.method import Loss
 from longlag.layers import Recurrent, RecurrentModule, SequenceModel
+from longlag.layers.composition import TorchRecurrent
 from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import reads_back_inside, recurrent_of
 from longlag.memory.measures.modules import evaluation_mode, reader_of
@@ -132,10 +132,11 @@ def memory_report(
     Raises:
         TypeError: the model is none of these; an argument is of another type or dtype.
         ValueError: an argument is out of range or does not fit; the model has replicas; a module
-            inside a stack reads in both directions.
+            inside a stack reads in both directions; one of torch.nn has ``batch_first=False``.
 
     Cost: for N = 32, T = 1000 and an LSTM with H = 128 seconds; see the functions named above.
 
+    >>> import torch
     >>> import longlag as ll
     >>> model = ll.SequenceModel(ll.Elman(3, 16, seed=0), 2, seed=1)
     >>> report = memory_report(model, torch.randn(4, 60, 3, generator=torch.manual_seed(0)), lag=50)
@@ -159,8 +160,8 @@ def memory_report(
             "model: a module inside its stack reads in both directions, so that no layer above it "
             "has a past; expected one ll.Bidirectional around two stacks"
         )
-    _check_there(x, lengths)
-    inputs = Inputs(x, lengths, resets, state)
+    inputs = Inputs(x, lengths, resets, state).checked()
+    _check_there(inputs)
     with evaluation_mode(model):
         norms = jacobian_norms(model, x, sample=sample, seed=seed, **inputs.options)
         flow, of_loss = followed_error(model, inputs, target, loss, step, seed)
@@ -184,17 +185,17 @@ def memory_report(
     )  # fmt: skip
 
 
-def _check_there(x: Any, lengths: Any) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x: got {type(x).__name__}, expected a torch.Tensor (N, T, C)")
+def _check_there(inputs: Inputs) -> None:
+    x, lengths = inputs.x, inputs.lengths
     if x.dim() != 3 or 0 in x.shape[:2]:
         raise ValueError(f"x: got shape {tuple(x.shape)}, expected (N, T, C) with N, T >= 1")
-    if lengths is not None and not bool((torch.as_tensor(lengths) > 0).any()):
+    if lengths is not None and not bool((lengths > 0).any()):
         raise ValueError("lengths: all are 0; expected a sequence that has a step")
 
 
 def _taken(model: nn.Module) -> nn.Module:
     if isinstance(model, nn.RNNBase):
+        TorchRecurrent(model)  # which refuses (T, N, C)
         return reader_of("model", model)  # a copy; what it draws leaves the global generator alone
     if isinstance(model, SequenceModel | RecurrentModule):
         return model
