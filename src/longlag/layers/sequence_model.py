@@ -173,9 +173,9 @@ class SequenceModel(nn.Module):
 
         The first output is the readout of the state, after a warm-up that of its last step; it is
         read, as the last K of the C features, and so on. For a model that was trained to put out
-        the next value of a series, these are the values that follow the warm-up. Gradients flow through all steps. Of one layer with a linear readout all
-        steps are one call of the compiled kernel, in which the loop is a part of W; other models
-        go step by step.
+        the next value of a series, these are the values that follow the warm-up. Gradients flow
+        through all steps. Of one layer with a linear readout all steps are one call of the compiled
+        kernel, in which the loop is a part of W; other models go step by step.
 
         Args:
             steps: how many.
@@ -195,9 +195,10 @@ class SequenceModel(nn.Module):
 
         Example:
             >>> import longlag as ll
-            >>> series = torch.linspace(0, 60, 1200).sin().view(1, -1, 1)
-            >>> model = ll.SequenceModel(ll.EchoState(1, 100, seed=0), 1, reduce=None)
-            >>> method = ll.Ridge(1e-7, washout=50)
+            >>> series = torch.linspace(0, 60, 1200, dtype=torch.float64).sin().view(1, -1, 1)
+            >>> layer = ll.EchoState(1, 100, seed=0, dtype=torch.float64)
+            >>> model = ll.SequenceModel(layer, 1, reduce=None)
+            >>> method = ll.Ridge(1e-8, washout=50)
             >>> _ = ll.fit(model, (series[:, :999], series[:, 1:1000]), method=method)
             >>> ahead, _ = model.generate(200, warmup=series[:, :1000])
             >>> bool((ahead - series[:, 1000:]).abs().max() < 0.01)
