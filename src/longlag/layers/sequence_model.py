@@ -196,9 +196,9 @@ class SequenceModel(nn.Module):
         Example:
             >>> import longlag as ll
             >>> series = torch.linspace(0, 60, 1200, dtype=torch.float64).sin().view(1, -1, 1)
-            >>> layer = ll.EchoState(1, 100, seed=0, dtype=torch.float64)
+            >>> layer = ll.EchoState(1, 100, leak=0.5, seed=1, dtype=torch.float64)
             >>> model = ll.SequenceModel(layer, 1, reduce=None)
-            >>> method = ll.Ridge(1e-8, washout=50)
+            >>> method = ll.Ridge(1e-10, washout=50)
             >>> _ = ll.fit(model, (series[:, :999], series[:, 1:1000]), method=method)
             >>> ahead, _ = model.generate(200, warmup=series[:, :1000])
             >>> bool((ahead - series[:, 1000:]).abs().max() < 0.01)

@@ -153,7 +153,9 @@ def fit(
     >>> len(history), len(history.records), history.stopped
     (6, 3, 'epochs')
     """
-    if isinstance(method, ReadoutMethod) and not isinstance(method, type):
+    if isinstance(method, type):
+        raise TypeError(f"method is the class {method.__name__}; expected {method.__name__}(...)")
+    if isinstance(method, ReadoutMethod):
         check_unused(
             method,
             {
@@ -298,7 +300,7 @@ def _check_choices(
 ) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
-    if isinstance(method, type) or not isinstance(method, GradientMethod):
+    if not isinstance(method, GradientMethod):
         raise TypeError(f"method is {method!r}; expected a gradient method, for example BPTT()")
     if resume not in ("auto", "always", "never"):
         raise ValueError(f"resume is {resume!r}; expected 'auto', 'always' or 'never'")
