@@ -6,7 +6,7 @@ place then.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -44,13 +44,43 @@ def stands_in(tensor: Tensor | None) -> bool:
     return tensor is not None and kind.__torch_dispatch__ is not _NO_DISPATCH
 
 
+def under_transforms(tensor: Tensor) -> Tensor:
+    """The numbers that a tensor stands for inside the transforms of torch.func: of vmap, those of
+    all calls at once.
+
+    They may be looked at where what vmap maps may not. Should it go: ``torch.func.debug_unwrap``,
+    which the lowest supported version of PyTorch has not.
+    """
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def stands_for_many(tensor: Tensor | None) -> bool:
+    """Whether a gradient is one of ``torch.autograd.grad(..., is_grads_batched=True)``.
+
+    Its vmap is an older one than torch.func's, of which :func:`transforms_active` does not know.
+    Should it go, that vmap has gone too.
+    """
+    return tensor is not None and torch._C._functorch.is_legacy_batchedtensor(tensor)
+
+
 def forward_mode_active() -> bool:
     """Whether tensors may have tangents: a level of torch.autograd.forward_ad is entered.
 
-    A kernel passes tangents by, so that its node refuses them. Should it go: ask each tensor with
-    ``forward_ad.unpack_dual``.
+    Should it go: ask each tensor, as :func:`has_tangent` does.
     """
     return forward_ad._current_level >= 0
+
+
+def has_tangent(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether forward-mode AD carries a tangent along with one of the tensors: a kernel would pass
+    it by.
+    """
+    if not forward_mode_active():
+        return False
+    present = (tensor for tensor in tensors if tensor is not None)
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in present)
 
 
 backward_pass: Callable[[], int] = torch._C._current_graph_task_id
