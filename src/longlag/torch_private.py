@@ -44,6 +44,9 @@ def stands_in(tensor: Tensor | None) -> bool:
     return tensor is not None and kind.__torch_dispatch__ is not _NO_DISPATCH
 
 
+_functorch: Any = getattr(torch._C, "_functorch")  # noqa: B009 - pyright does not know it
+
+
 def under_transforms(tensor: Tensor) -> Tensor:
     """The numbers that a tensor stands for inside the transforms of torch.func: of vmap, those of
     all calls at once.
@@ -51,8 +54,8 @@ def under_transforms(tensor: Tensor) -> Tensor:
     They may be looked at where what vmap maps may not. Should it go: ``torch.func.debug_unwrap``,
     which the lowest supported version of PyTorch has not.
     """
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
+    while _functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = _functorch.get_unwrapped(tensor)
     return tensor
 
 
@@ -62,7 +65,7 @@ def stands_for_many(tensor: Tensor | None) -> bool:
     Its vmap is an older one than torch.func's, of which :func:`transforms_active` does not know.
     Should it go, that vmap has gone too.
     """
-    return tensor is not None and torch._C._functorch.is_legacy_batchedtensor(tensor)
+    return tensor is not None and _functorch.is_legacy_batchedtensor(tensor)
 
 
 def forward_mode_active() -> bool:
