@@ -1,6 +1,7 @@
 """What is used of PyTorch's private parts does what longlag relies on; nothing else uses any."""
 
 import re
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import prune
+from torch.utils._pytree import tree_flatten, treespec_dumps, treespec_loads
 
 import longlag
 from longlag.torch_private import (
@@ -17,6 +19,7 @@ from longlag.torch_private import (
     forget_computing,
     forward_mode_active,
     has_tangent,
+    name_in_files,
     plain_apply,
     recomputes,
     stands_for_many,
@@ -191,3 +194,10 @@ def test_batched_gradients_are_told_from_others():
     torch.autograd.grad(y, x, torch.ones(2))
     assert seen == [True, False]
     assert not stands_for_many(None)
+
+
+def test_a_named_tuple_has_a_name_in_files():
+    kind = namedtuple("Pair", "one other")
+    name_in_files(kind, "longlag.tests.Pair")
+    spec = tree_flatten(kind(1, 2))[1]
+    assert treespec_loads(treespec_dumps(spec)) == spec

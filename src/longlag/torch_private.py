@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.utils import _pytree as pytree
 
 transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 """Whether a transform of torch.func (grad, vmap, jacrev) is running.
@@ -84,6 +85,14 @@ def has_tangent(tensors: Iterable[Tensor | None]) -> bool:
         return False
     present = (tensor for tensor in tensors if tensor is not None)
     return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in present)
+
+
+def name_in_files(kind: type, name: str) -> None:
+    """Have torch.export write a kind of named tuple by a name, and read it where it has that name.
+
+    Should it go: plain tuples from a module that is exported.
+    """
+    pytree._register_namedtuple(kind, serialized_type_name=name)
 
 
 backward_pass: Callable[[], int] = torch._C._current_graph_task_id

@@ -26,7 +26,13 @@ from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.wiring import Groups, Uniform
 from longlag.scan import Weights, check_backend, register, scan
 from longlag.scan.connections import Entries, matrix_of, without_blocks
-from longlag.torch_private import dispatching, recomputes, transforms_active, under_transforms
+from longlag.torch_private import (
+    dispatching,
+    name_in_files,
+    recomputes,
+    transforms_active,
+    under_transforms,
+)
 
 
 class Options(TypedDict, total=False):
@@ -50,6 +56,7 @@ class Options(TypedDict, total=False):
 def _state_type(cell: str, names: tuple[str, ...]) -> Any:
     kind: Any = namedtuple(f"{cell}State", names)
     kind.__reduce__ = lambda state: (_state_of, (cell, names, *state))
+    name_in_files(kind, f"longlag.{cell}State({', '.join(names)})")
     return kind
 
 
