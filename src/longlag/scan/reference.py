@@ -122,7 +122,7 @@ class Reference(Backend):
             output, final = self.run(ScanInputs(recurrence, x, weights, before, schedule))
             return output, *final
 
-        results, pull = torch.func.vjp(run, *[arguments[number] for number in present])
+        results, pull, *_ = torch.func.vjp(run, *[arguments[number] for number in present])
         pairs = zip(results, gradients, strict=True)
         d_x, d_matrix, d_bias, d_recurrent, *rest = put(
             pull(tuple(torch.zeros_like(r) if error is None else error for r, error in pairs))
