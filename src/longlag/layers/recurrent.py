@@ -26,7 +26,13 @@ from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.wiring import Groups, Uniform
 from longlag.scan import Weights, check_backend, register, scan
 from longlag.scan.connections import Entries, matrix_of, without_blocks
-from longlag.torch_private import dispatching, recomputes, transforms_active
+from longlag.torch_private import (
+    dispatching,
+    name_in_files,
+    recomputes,
+    transforms_active,
+    under_transforms,
+)
 
 
 class Options(TypedDict, total=False):
@@ -50,6 +56,7 @@ class Options(TypedDict, total=False):
 def _state_type(cell: str, names: tuple[str, ...]) -> Any:
     kind: Any = namedtuple(f"{cell}State", names)
     kind.__reduce__ = lambda state: (_state_of, (cell, names, *state))
+    name_in_files(kind, f"longlag.{cell}State({', '.join(names)})")
     return kind
 
 
@@ -244,6 +251,12 @@ class Recurrent(RecurrentModule):
         places: Any = map(self._buffers.get, ("weight_hh_indptr", "weight_hh_indices"))
         indptr, indices = places
         if not known.come_from(indptr, indices):
+            if under_transforms(indptr) is not indptr or under_transforms(indices) is not indices:
+                raise ValueError(
+                    "weight_hh_indptr, weight_hh_indices: got other places of entries for each "
+                    "call of vmap, expected the same for all; map weight_hh alone, with "
+                    "in_dims=None for these two"
+                )
             known = self._entries = Entries(indptr, indices, self.hidden_size)
         return known
 
