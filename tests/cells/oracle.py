@@ -42,6 +42,7 @@ PHI = {
     "saturated": lambda z: np.where(z.real >= 1, 1, np.where(z.real > 0, z, 0)),
     "bipolar": lambda z: 2 * sigma(z) - 1,
     "double_bipolar": lambda z: 4 * sigma(z) - 2,
+    "positive": lambda z: np.where(z.real >= 0, z + 0.5, sigma(z)),
 }
 
 

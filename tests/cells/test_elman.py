@@ -5,7 +5,7 @@ from tests.cells import oracle
 import longlag as ll
 from longlag.cells import Elman
 
-ACTIVATIONS = ("tanh", "sigmoid", "relu", "identity", "saturated")
+ACTIVATIONS = ("tanh", "sigmoid", "relu", "identity", "saturated", "positive")
 
 
 def equations(cell, x, s, p):

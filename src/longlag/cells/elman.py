@@ -14,7 +14,8 @@ class Elman(Cell):
     Args:
         activation: phi: ``"tanh"``, ``"sigmoid"``, ``"relu"``, ``"identity"`` (a linear network),
             ``"saturated"``, min(1, max(0, .)), the network of Siegelmann and Sontag;
-            ``"bipolar"``, 2 sigma - 1, or ``"double_bipolar"``, 4 sigma - 2.
+            ``"bipolar"``, 2 sigma - 1, ``"double_bipolar"``, 4 sigma - 2, or ``"positive"``,
+            a + 1/2 where a >= 0 and sigma below.
 
     Raises:
         ValueError: for an unknown activation.

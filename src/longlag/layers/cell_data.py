@@ -36,6 +36,8 @@ def check_fields(name: str, values: Mapping[str, Any]) -> None:
             if not isinstance(value, int if kind is bool else str):
                 raise TypeError(f"{field.name}: got {value!r:.80}, expected a {kind.__name__}")
             continue
+        if value is None and field.default is None:
+            continue
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if not all(isinstance(number, (int, float)) for number in numbers):
             raise TypeError(f"{field.name}: got {value!r:.80}, expected numbers")

@@ -1,6 +1,7 @@
 """The recurrent layer: any cell as a torch.nn module."""
 
 import functools
+import math
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, is_dataclass
@@ -23,7 +24,7 @@ from longlag.layers.checks import (
 from longlag.layers.init import Chrono, Initializer, as_generator, initializer
 from longlag.layers.sparse import draw_entries, draw_values
 from longlag.recurrence import Cell, DeclarationError, UnitParameter
-from longlag.recurrence.wiring import Groups, Uniform
+from longlag.recurrence.wiring import Geometric, Groups, Uniform
 from longlag.scan import Weights, check_backend, register, scan
 from longlag.scan.connections import Entries, matrix_of, without_blocks
 from longlag.torch_private import dispatching, recomputes, transforms_active
@@ -538,6 +539,9 @@ def _draw_unit(block: Tensor, generator: torch.Generator | None, declared: UnitP
     elif isinstance(declared.initial, Groups):
         values = torch.tensor(declared.initial.values, dtype=torch.float64)
         block.copy_(values.repeat_interleave(block.numel() // len(values)))
+    elif isinstance(declared.initial, Geometric):
+        first, last = map(math.log, (declared.initial.first, declared.initial.last))
+        block.copy_(torch.linspace(first, last, block.numel(), dtype=torch.float64).exp())
     elif isinstance(declared.initial, tuple):
         block.copy_(torch.tensor(declared.initial, dtype=torch.float64).expand(block.shape))
     else:

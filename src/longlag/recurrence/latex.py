@@ -228,12 +228,13 @@ class _Writer:
             if partial is None:
                 continue
             delta = rf"\delta^{{{self._word(state)}}}_t"
+            text = self._write(partial)
             if partial == 1:
                 terms.append(delta)
-            elif partial.is_Add:
-                terms.append(rf"{delta} \odot \left({self._write(partial)}\right)")
+            elif partial.is_Add or text.startswith("-"):
+                terms.append(rf"{delta} \odot \left({text}\right)")
             else:
-                terms.append(rf"{delta} \odot {self._write(partial)}")
+                terms.append(rf"{delta} \odot {text}")
         return terms
 
     def _delta(self, of: sympy.Symbol, later: int = 0) -> str:

@@ -36,8 +36,30 @@ class Groups:
     values: tuple[float, ...]
 
 
-Initial: TypeAlias = "float | tuple[float, ...] | Uniform | Groups"
-"""A number for all units, a number for each or for each group of them, or a distribution."""
+@dataclass(frozen=True)
+class Geometric:
+    """Initial values on a logarithmic scale: from the first unit to the last, each a constant
+    factor from the one before, however many there are. A single unit has the first.
+
+    >>> Geometric(1.0, 0.01)
+    Geometric(first=1.0, last=0.01)
+    """
+
+    first: float
+    last: float
+
+    def __post_init__(self) -> None:
+        for value in (self.first, self.last):
+            if not 0 < value < float("inf"):
+                raise ValueError(
+                    f"Geometric: got first = {self.first} and last = {self.last}, expected finite "
+                    "numbers above 0"
+                )
+
+
+Initial: TypeAlias = "float | tuple[float, ...] | Uniform | Groups | Geometric"
+"""A number for all units, a number for each or for each group of them, a distribution, or a
+scale."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +68,7 @@ class UnitParameter:
 
     Args:
         initial: its initial value: a number, one number per unit or per group of units
-            (:class:`Groups`), or a distribution.
+            (:class:`Groups`), a distribution, or a scale over the units (:class:`Geometric`).
         trained: a trained parameter, or a constant kept with the model.
         shared: one number for all units of the layer instead of one per unit.
         interval: open interval to which training confines the value. The layer then trains
@@ -69,13 +91,18 @@ class UnitParameter:
                 f"UnitParameter: got shared=True with {len(initial)} initial values, "
                 "expected one; give a number, or shared=False"
             )
+        if self.shared and isinstance(self.initial, Geometric):
+            raise ValueError(
+                f"UnitParameter: got shared=True with {self.initial}, which has a value for each "
+                "unit; give a number, or shared=False"
+            )
         if self.interval is None:
             return
         low, high = self.interval
         if not low < high:
             raise ValueError(f"UnitParameter: got interval {self.interval}, expected low < high")
         match self.initial:
-            case Uniform(low=first, high=last):
+            case Uniform(low=first, high=last) | Geometric(first=first, last=last):
                 values = (first, last)
             case Groups(values=values):
                 pass
