@@ -24,6 +24,15 @@ def test_it_is_its_equation(activation, backend):
     assert not oracle.difference(oracle.answer_of_layer(layer, given), expected)
 
 
+@pytest.mark.parametrize("backend", ["reference", "derived", "cpu"])
+@pytest.mark.parametrize("constraint", ["orthogonal", "antisymmetric"])
+def test_it_is_its_equation_of_a_matrix_that_is_kept(constraint, backend):
+    layer = oracle.layer_of(Elman(constraint=constraint), backend=backend)
+    problem = oracle.problem(layer.cell)
+    expected = oracle.answer_of_equations(equations, layer, problem)
+    assert not oracle.difference(oracle.answer_of_layer(layer, problem), expected)
+
+
 def test_every_activation_is_another_network():
     x = torch.linspace(-3, 3, 24).reshape(1, 8, 3)
     outputs = [ll.Elman(3, 4, activation=name, seed=0)(x)[0] for name in ACTIVATIONS]

@@ -72,5 +72,5 @@ def test_a_unit_sees_only_its_own_past():
 
 
 def test_an_unknown_activation_is_refused():
-    with pytest.raises(ValueError, match="activation: got 'softmax'.*'positive'"):
+    with pytest.raises(ValueError, match=r"activation: got 'softmax'.*'positive'"):
         MinGRU("softmax")

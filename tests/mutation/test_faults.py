@@ -34,6 +34,8 @@ CELLS = {
     "indrnn": cells.IndRNN("tanh"),
     "skip": cells.Skip((1, 3)),
     "clockwork": cells.Clockwork((1, 2, 4)),
+    "antisymmetric": cells.Antisymmetric(0.5, 0.3),
+    "elman orthogonal": cells.Elman(constraint="orthogonal"),
     "cornn": cells.CoRNN(0.5, 2.0, 0.7),
 }
 """By the file of the cell, and what tells this variant of it."""
@@ -110,6 +112,15 @@ def results(change: Callable[..., Any]) -> Fault:
 
 def matrix(change: Callable[[torch.Tensor], torch.Tensor]) -> Fault:
     return given(weights=lambda w: w._replace(recurrent=change(w.recurrent)))
+
+
+def kept(change: Callable[[Recurrent, torch.Tensor], torch.Tensor]) -> Fault:
+    """Another W in place of one that is kept orthogonal."""
+
+    def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
+        matrix(lambda w: change(layer, w))(layer, monkeypatch)
+
+    return inject
 
 
 def unit(number: int, change: Callable[[torch.Tensor], torch.Tensor]) -> Fault:
@@ -599,6 +610,35 @@ LRU: dict[str, Fault] = {
     "partial of re by the angle missing": without("re", "unit.angle"),
     "partial of im by the decay halved": at("im", "unit.decay", lambda p: p / 2),
 }
+ORTHOGONAL: dict[str, Fault] = {
+    "W as it was drawn": kept(lambda layer, w: layer.weight_hh_base),
+    "W of what is trained": kept(lambda layer, w: layer.weight_hh_raw),
+    "turned the other way": kept(
+        lambda layer, w: layer.weight_hh_base @ (layer.weight_hh_base.T @ w).T
+    ),
+    "turned before B": kept(lambda layer, w: layer.weight_hh_base.T @ w @ layer.weight_hh_base),
+}
+ANTISYMMETRIC: dict[str, Fault] = {
+    "step doubled": unit(0, lambda numbers: 2 * numbers),
+    "no diffusion": unit(1, torch.zeros_like),
+    "diffusion outward": put("unit.diffusion", lambda gamma: -gamma),
+    "step and diffusion swapped": swap("unit.step", "unit.diffusion"),
+    "diffusion outside of tanh": equation(
+        lambda e: {
+            "h": h
+            + symbol("unit.step") * (tanh(symbol("pre.candidate")) - symbol("unit.diffusion") * h)
+        }
+    ),
+    "the old state left out": equation(lambda e: {"h": e["h"] - h}),
+    "step of the state too": equation(lambda e: {"h": e["h"] - h + symbol("unit.step") * h}),
+    "half of W is free": matrix(torch.tril),
+    "sigmoid for tanh": function(tanh, sigmoid),
+    "partial by the old state without diffusion": at("h", "state.h", lambda p: 1 + 0 * p),
+    "partial by the old state missing": without("h", "state.h"),
+    "partial by the candidate without the step": at(
+        "h", "pre.candidate", lambda p: p / symbol("unit.step")
+    ),
+}
 y, z = symbol("state.y"), symbol("state.z")
 CORNN: dict[str, Fault] = {
     "step doubled": unit(0, lambda numbers: 2 * numbers),
@@ -638,6 +678,7 @@ ROWS: dict[str, Fault] = {
 OWN: dict[str, dict[str, Fault]] = {
     "elman": ELMAN,
     "leaky": LEAKY,
+    "elman orthogonal": ELMAN | ORTHOGONAL,
     "leaky without W": LEAKY_WITHOUT_W,
     "lstm": LSTM | PLAIN_LSTM,
     "lstm with peepholes": LSTM | PEEPHOLES,
@@ -646,6 +687,7 @@ OWN: dict[str, dict[str, Fault]] = {
     "indrnn": INDRNN,
     "skip": ELMAN | SKIP,
     "clockwork": CLOCKWORK,
+    "antisymmetric": ANTISYMMETRIC,
     "cornn": CORNN,
     "mingru": MINGRU,
     "lru": LRU,
@@ -666,6 +708,8 @@ def faults_of(name: str) -> dict[str, Fault]:
         faults |= SENT if sent else {"error not truncated": error_at_matrices(False)}
     if any(parameter.trained for parameter in recurrence.unit_parameters.values()):
         faults |= UNITS
+    if recurrence.constrained == "antisymmetric":
+        del faults["W lacks its diagonal"]  # it has none
     if len(recurrence.dense_gates) > 1:
         faults |= ROWS
     if "c" in recurrence.states:

@@ -18,6 +18,7 @@ CELLS = {
     "cornn": "CoRNN",
     "mingru": "MinGRU",
     "lru": "LRU",
+    "antisymmetric": "Antisymmetric",
 }
 """By the file that declares it, the public name of a cell.
 

@@ -1,5 +1,6 @@
 # Written by tools/stubs.py from the table in cells/__init__.py.
 
+from longlag.cells.antisymmetric import Antisymmetric as Antisymmetric
 from longlag.cells.clockwork import Clockwork as Clockwork
 from longlag.cells.cornn import CoRNN as CoRNN
 from longlag.cells.elman import Elman as Elman
@@ -18,6 +19,7 @@ __all__ = [
     "LRU",
     "LSTM",
     "LSTM1997",
+    "Antisymmetric",
     "Clockwork",
     "CoRNN",
     "Elman",

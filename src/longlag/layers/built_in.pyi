@@ -12,6 +12,7 @@ __all__ = [
     "LRU",
     "LSTM",
     "LSTM1997",
+    "Antisymmetric",
     "Clockwork",
     "CoRNN",
     "Elman",
@@ -157,6 +158,9 @@ class Elman(Recurrent):
             ``"saturated"``, min(1, max(0, .)), the network of Siegelmann and Sontag;
             ``"bipolar"``, 2 sigma - 1, ``"double_bipolar"``, 4 sigma - 2, or ``"positive"``,
             a + 1/2 where a >= 0 and sigma below.
+        constraint: what training keeps W: ``"orthogonal"``, so that a linear network keeps the
+            norm of what it remembers; ``"antisymmetric"``; or None. A W that is kept orthogonal
+            costs a system of H linear equations in each call.
         bias: whether there are biases b.
         input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
             sequence at a time, in training.
@@ -179,12 +183,14 @@ class Elman(Recurrent):
         device, dtype: as in torch.nn.
 
     Raises:
-        ValueError: for an unknown activation.
+        ValueError: for an unknown activation or constraint.
 
-    Source: J. L. Elman, Finding structure in time, Cognitive Science 14, 1990.
+    Source: J. L. Elman, Finding structure in time, Cognitive Science 14, 1990; K. Helfrich,
+    D. Willmott and Q. Ye, Orthogonal recurrent neural networks with scaled Cayley transform, ICML
+    2018 (the orthogonal constraint).
 
     Example:
-        >>> import longlag as ll
+        >>> import torch, longlag as ll
         >>> print(ll.cells.Elman().latex("update"))
         \begin{align*}
         a_t &= U x_t + W h_{t-1} + b \\
@@ -192,6 +198,9 @@ class Elman(Recurrent):
         \end{align*}
         >>> sum(parameter.numel() for parameter in ll.Elman(15, 16).parameters())
         512
+        >>> W = ll.Elman(3, 64, constraint="orthogonal").weight_hh
+        >>> torch.allclose(W.T @ W, torch.eye(64), atol=1e-5)
+        True
     """
     def __init__(
         self,
@@ -199,6 +208,7 @@ class Elman(Recurrent):
         hidden_size: int,
         *,
         activation: str = "tanh",
+        constraint: str | None = None,
         **options: Unpack[Options],
     ) -> None: ...
 
@@ -756,5 +766,72 @@ class LRU(Recurrent):
         r_min: float = 0.9,
         r_max: float = 0.999,
         max_phase: float = 6.283185307179586,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class Antisymmetric(Recurrent):
+    r"""Antisymmetric network: small steps of a differential equation that neither grows nor decays.
+
+    .. math::
+        h_t = h_{t-1} + \epsilon \tanh\bigl((W - W^\top - \gamma I) h_{t-1} + U x_t + b\bigr)
+
+    The eigenvalues of an antisymmetric matrix are imaginary, so that the state turns, and error
+    that flows back keeps its size over many steps; the diffusion makes up for what a step of finite
+    length adds. For long lags, with few parameters. ``weight_hh_raw`` is W, which is trained, and
+    ``weight_hh`` is :math:`W - W^\top`.
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
+        hidden_size: H, units.
+        step: :math:`\epsilon`, greater than 0. The paper searches both numbers for each task.
+        diffusion: :math:`\gamma`, at least 0.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Raises:
+        ValueError: for a number out of range.
+
+    Source: B. Chang, M. Chen, E. Haber and E. H. Chi, AntisymmetricRNN: a dynamical system view on
+    recurrent neural networks, ICLR 2019; without its gate.
+
+    Example:
+        >>> import longlag as ll
+        >>> print(ll.cells.Antisymmetric().latex("update"))
+        \begin{align*}
+        W^\top &= -W \\
+        a_t &= U x_t + W h_{t-1} + b \\
+        h_t &= h_{t-1} + \epsilon \odot \tanh{\left(a_t - h_{t-1} \odot \gamma \right)}
+        \end{align*}
+        >>> W = ll.Antisymmetric(3, 4).weight_hh
+        >>> bool((W == -W.T).all())
+        True
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        step: float = 0.1,
+        diffusion: float = 0.01,
         **options: Unpack[Options],
     ) -> None: ...

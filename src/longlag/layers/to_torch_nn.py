@@ -97,6 +97,8 @@ def _problem(layer: Any) -> str | None:
         return "it has no delays"
     if cell is not None and (cell.recurrence.patterned or layer.entries is not None):
         return "its recurrent matrices are full, without a pattern or entries that are not there"
+    if cell is not None and cell.recurrence.constrained:
+        return f"it keeps no recurrent matrix {cell.recurrence.constrained}"
     kind = type(layer).__name__
     if type(cell) not in KINDS or kind != type(cell).__name__:  # a class of one's own may do more
         return f"it has no {kind}"
