@@ -223,7 +223,7 @@ def test_the_gradient_of_omega_goes_on_to_what_is_trained(name):
 
 def test_learners_that_change_weights_in_place_refuse_it_by_name():
     model = ll.SequenceModel(LAYERS["orthogonal"](), 2, reduce=None)
-    with pytest.raises(ValueError, match="weight_hh of Elman is computed from other parameters"):
+    with pytest.raises(ValueError, match="weight_hh of Elman is kept orthogonal by the cell, and"):
         ll.RTRL(online=True).start(model, 0.1)
 
 
@@ -266,6 +266,22 @@ def test_what_cannot_be_kept_is_refused():
         ll.Elman(4, 5, constraint="orthogonal", density=0.5)
     with pytest.raises(ValueError, match=r"to_torch: .* it keeps no recurrent matrix orthogonal"):
         ll.layers.to_torch(ll.Elman(4, 5, constraint="orthogonal"))
+
+
+@pytest.mark.parametrize("name", ["orthogonal", "Antisymmetric"])
+def test_terms_by_lag_are_those_of_the_matrix_as_it_is(name):
+    layer = moved(LAYERS[name](dtype=torch.float64))
+    data = X.double(), torch.ones(3, 6, 5).double(), ll.training.mse
+    terms = ll.gradients.gradient_by_lag(layer, *data, step="all").total()
+    sent = torch.autograd.grad(layer.weight_hh, layer.weight_hh_raw, terms["weight_hh"])
+    expected = ll.BPTT().gradients(layer, *data)["weight_hh_raw"]
+    torch.testing.assert_close(sent[0], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_another_matrix_in_its_place_is_refused():
+    layer = LAYERS["orthogonal"]()
+    with pytest.raises(AttributeError, match="weight_hh: Elman keeps it orthogonal, so that it"):
+        layer.weight_hh = nn.Parameter(torch.eye(5))
 
 
 class Doubled(nn.Module):

@@ -319,6 +319,15 @@ class Recurrent(RecurrentModule):
             return constrained_matrix(self.recurrence, self.weight_hh_raw, self.weight_hh_base)
         return super().__getattr__(name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight_hh" and self.recurrence.constrained:
+            raise AttributeError(
+                f"weight_hh: {type(self.cell).__name__} keeps it {self.recurrence.constrained}, so "
+                "that it follows from weight_hh_raw; change that one in place, or draw anew with "
+                "weight_hh_init"
+            )
+        super().__setattr__(name, value)
+
     def _register_unit(self, name: str, declared: UnitParameter, parameter: Any) -> None:
         stored = self._stored_name(name)
         if hasattr(self, stored):
