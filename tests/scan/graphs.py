@@ -33,6 +33,8 @@ MODULES = {
     "derived": lambda: ll.LSTM(3, 5, backend="derived"),
     "float64": lambda: ll.GRU(3, 5, dtype=torch.float64),
     "sparse": lambda: ll.GRU(3, 5, density=0.4),
+    "orthogonal": lambda: ll.Elman(3, 5, constraint="orthogonal"),
+    "antisymmetric": lambda: ll.Antisymmetric(3, 5),
     "bfloat16": lambda: ll.Elman(3, 5, dtype=torch.bfloat16),
     "autocast": Lowered,
 }

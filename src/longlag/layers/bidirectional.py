@@ -62,9 +62,9 @@ class Bidirectional(RecurrentModule):
                 )
         if backward_layer is None:
             for part in layer.parts():
-                if part.layer.computed:
+                if part.layer.replaced:
                     raise ValueError(
-                        f"backward_layer: expected a layer, as {part.layer.computed[0]} of `layer` "
+                        f"backward_layer: expected a layer, as {part.layer.replaced[0]} of `layer` "
                         "is computed from other parameters, and cannot be drawn anew"
                     )
             backward_layer = copy.deepcopy(layer)
