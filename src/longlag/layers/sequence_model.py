@@ -149,6 +149,18 @@ class SequenceModel(nn.Module):
         resets: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
         """Outputs and the final state, to go on from: for streams and one-step prediction."""
+        h, read, final = self.what_is_read(x, state, lengths, resets)
+        readout = self.readout.by_step if self.reduce is None else self.readout
+        return readout(h, read), final
+
+    def what_is_read(
+        self,
+        x: Tensor,
+        state: Any = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None, Any]:
+        """What the readout is given, h and, where it sees x, x; and the final state."""
         h, final = self.layer(x, state, lengths=lengths, resets=resets)
         if lengths is not None:
             lengths = torch.as_tensor(lengths, device=x.device).long()
@@ -157,9 +169,9 @@ class SequenceModel(nn.Module):
             steps = torch.arange(x.shape[-2], device=x.device)
             read = read.masked_fill((steps >= lengths.unsqueeze(-1)).unsqueeze(-1), 0.0)
         if self.reduce is None:
-            return self.readout.by_step(h, read), final
+            return h, read, final
         read = None if read is None else self._reduce(read, lengths, take_last)
-        return self.readout(self._reduce(h, lengths, self.layer.last), read), final
+        return self._reduce(h, lengths, self.layer.last), read, final
 
     def generate(
         self,

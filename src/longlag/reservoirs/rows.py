@@ -46,7 +46,7 @@ class Rows:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         batches: Callable[[], Iterable[Batch[Tensor]]],
         continues: bool,
         washout: int,
@@ -69,11 +69,19 @@ class Rows:
             raise ValueError(
                 f"model: {method} fits one network, got replicas={readout.replicas}; fit each alone"
             )
+        if model.reduce is not None and washout:
+            raise ValueError(
+                f"washout: got {washout}, but the model has one output a sequence "
+                f"(reduce={model.reduce!r}); expected 0"
+            )
         self.readout = readout
 
     def __iter__(self) -> Iterator[Piece]:
         state = ages = None
         for batch in self.batches():
+            if not self.model.layer.causal:
+                yield self._at_once(batch)
+                continue
             inputs = Inputs(batch.x, batch.lengths, batch.resets)
             run = PiecewiseRun.of(self.model, inputs, self.method)
             if run.model.reduce is None:
@@ -87,13 +95,23 @@ class Rows:
                     part = batch.steps(first, stop)
                     age, ages = _ages(part, ages)
                     yield self._rows(h, part, age >= self.washout)
-            elif self.washout:
-                raise ValueError(
-                    f"washout: got {self.washout}, but the model has one output a sequence "
-                    f"(reduce={run.model.reduce!r}); expected 0"
-                )
             else:
                 yield self._of_sequences(run, batch)
+
+    def _at_once(self, batch: Batch[Tensor]) -> Piece:
+        """The rows of a model that reads in both directions: all steps of a batch are there."""
+        if self.continues:
+            raise ValueError(
+                "model: it reads in both directions, and a window of recordings is not all; "
+                "expected layers that read forward"
+            )
+        with torch.no_grad():
+            h, x, _ = self.model.what_is_read(batch.x, None, batch.lengths, batch.resets)
+        counts = torch.ones(h.shape[:-1], dtype=torch.bool, device=h.device)
+        if self.model.reduce is not None:
+            return self._rows(h, batch._replace(x=x, lengths=None), counts)
+        age, _ = _ages(batch, torch.zeros(len(h), dtype=torch.long, device=h.device))
+        return self._rows(h, batch, age >= self.washout)
 
     def _pieces(self, run: PiecewiseRun) -> Iterator[tuple[int, int]]:
         size = max(1, NUMBERS // max(1, len(run.inputs.x) * self.readout.input_size))
