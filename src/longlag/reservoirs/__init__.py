@@ -1,15 +1,15 @@
 """Reservoir computing: readouts that are fitted in one step, and measures of reservoirs."""
 
-from longlag.reservoirs.echo_states import EchoStates, echo_states
-from longlag.reservoirs.kernel_rank import generalisation_rank, kernel_rank
-from longlag.reservoirs.memory_capacity import MemoryCapacities, memory_capacity
+from longlag.reservoirs.echoes import EchoStates, echo_states
 from longlag.reservoirs.method import LinearReadout, ReadoutMethod
 from longlag.reservoirs.plasticity import IntrinsicPlasticity
-from longlag.reservoirs.processing_capacity import (
+from longlag.reservoirs.processing import (
     Factor,
     ProcessingCapacities,
     information_processing_capacity,
 )
+from longlag.reservoirs.ranks import generalisation_rank, kernel_rank
+from longlag.reservoirs.recall import MemoryCapacities, memory_capacity
 from longlag.reservoirs.ridge import Ridge
 from longlag.reservoirs.rows import Rows
 

@@ -10,7 +10,7 @@ from longlag.arguments import check_number, check_whole
 from longlag.layers.checks import check_input
 from longlag.layers.evaluation import evaluation_mode
 from longlag.layers.recurrent import Recurrent
-from longlag.reservoirs.echo_states import check_leaky
+from longlag.reservoirs.echoes import check_leaky
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,8 @@ class IntrinsicPlasticity:
         wanted = "sigmoid" if self.std is None else "tanh"
         phi = layer.cell.activation  # type: ignore[union-attr]
         if phi != wanted:
-            target = "exponential (std=None)" if self.std is None else "Gaussian"
-            raise ValueError(
-                f"layer: got activation={phi!r}, expected {wanted!r} for an {target} target"
-            )
+            target = "an exponential (std=None)" if self.std is None else "a Gaussian"
+            raise ValueError(f"layer: got activation={phi!r}, expected {wanted!r} for {target}")
         if layer.computed:
             raise ValueError(
                 f"layer: {layer.computed[0]} is computed from other parameters; "

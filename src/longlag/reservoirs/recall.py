@@ -83,9 +83,9 @@ def memory_capacity(
 
     Example:
         >>> import longlag as ll
-        >>> layer = ll.EchoState(1, 10, topology="ring", activation="identity", seed=0,
-        ...                      dtype=torch.float64)
-        >>> measured = ll.reservoirs.memory_capacity(layer, 200, steps=500)
+        >>> layer = ll.EchoState(1, 10, topology="ring", spectral_radius=0.5, activation="identity",
+        ...                      seed=0, dtype=torch.float64)
+        >>> measured = ll.reservoirs.memory_capacity(layer, steps=500)
         >>> round(measured.total, 3)
         10.0
     """

@@ -107,7 +107,7 @@ def echo_states(
     With :math:`\gamma = \sup |\phi'|`:
 
     - proved for every input, if :math:`\gamma \lVert W \rVert_2 < 1` for one leak a, or a norm with
-      scaled units is so small (see the module ``longlag.reservoirs.echo_states``);
+      scaled units is so small (see the module ``longlag.reservoirs.echoes``);
     - disproved for an input that may be zero, if :math:`\operatorname{diag}(1-a) +
       \operatorname{diag}(a) \phi'(0) W` has a spectral radius above 1, there are no biases, and
       phi is odd;
