@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from longlag.gradients.runs.model_run import ModelRun
 from longlag.layers import Recurrent
 from longlag.layers.computed import plain_model
+from longlag.layers.evaluation import evaluation_mode
 from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import Direction, by_direction, each_direction, recurrent_of
-from longlag.memory.measures.modules import evaluation_mode
 
 
 @dataclass(frozen=True)
