@@ -21,7 +21,7 @@ _PARTS = {
     "topology",
     "memory": "MemoryRecorder MemoryReport memory_report state_jacobians watch",
     "recurrence": "Cell UnitParameter",
-    "reservoirs": "Ridge",
+    "reservoirs": "RecursiveLeastSquares Ridge",
     "training": "Checkpoint EarlyStopping History Schedule Streams fit",
 }
 _WHERE = {name: part for part, names in _PARTS.items() for name in names.split()}

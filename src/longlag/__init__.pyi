@@ -32,6 +32,7 @@ from longlag.memory import state_jacobians as state_jacobians
 from longlag.memory import watch as watch
 from longlag.recurrence import Cell as Cell
 from longlag.recurrence import UnitParameter as UnitParameter
+from longlag.reservoirs import RecursiveLeastSquares as RecursiveLeastSquares
 from longlag.reservoirs import Ridge as Ridge
 from longlag.training import Checkpoint as Checkpoint
 from longlag.training import EarlyStopping as EarlyStopping

@@ -1,7 +1,8 @@
 """Reservoir computing: readouts that are fitted in one step, on layers that stay as they are."""
 
 from longlag.reservoirs.method import LinearReadout, ReadoutMethod
+from longlag.reservoirs.recursive import RecursiveLeastSquares
 from longlag.reservoirs.ridge import Ridge
 from longlag.reservoirs.rows import Rows
 
-__all__ = ["LinearReadout", "ReadoutMethod", "Ridge", "Rows"]
+__all__ = ["LinearReadout", "ReadoutMethod", "RecursiveLeastSquares", "Ridge", "Rows"]

@@ -100,7 +100,7 @@ def fit(
         scheduler: a torch learning-rate scheduler or a callable optimizer -> scheduler, stepped at
             each record; `Schedule(..., every="step")` steps it at each update.
         method: how the gradient is computed; see `longlag.gradients`. Or what fits the readout of a
-            `SequenceModel` in one step, such as `ll.Ridge()`: then there are no updates, arguments
+            `SequenceModel` in one pass, such as `ll.Ridge()`: then there are no updates, arguments
             that speak of them are errors, and the history has one step and one record, with the
             mean square error over the training data. With `ll.TruncatedBPTT` and
             one target a step there is an update after each window of a batch, on the loss of its
