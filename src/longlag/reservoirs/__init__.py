@@ -4,5 +4,14 @@ from longlag.reservoirs.method import LinearReadout, ReadoutMethod
 from longlag.reservoirs.recursive import RecursiveLeastSquares
 from longlag.reservoirs.ridge import Ridge
 from longlag.reservoirs.rows import Rows
+from longlag.reservoirs.scikit_learn import Estimator, ScikitLearn
 
-__all__ = ["LinearReadout", "ReadoutMethod", "RecursiveLeastSquares", "Ridge", "Rows"]
+__all__ = [
+    "Estimator",
+    "LinearReadout",
+    "ReadoutMethod",
+    "RecursiveLeastSquares",
+    "Ridge",
+    "Rows",
+    "ScikitLearn",
+]
