@@ -17,11 +17,11 @@ _MODULES = ("cells", "chunker", "memory", "recurrence", "reservoirs", "tasks", "
 _PARTS = {
     "gradients": "BPTT RTRL CheckpointedBPTT Omega SnAp1 TruncatedBPTT "
     "gradient_by_lag state_errors",
-    "layers": "Bidirectional EchoState Recurrent SequenceModel Stack from_torch init load save "
-    "topology",
+    "layers": "Bidirectional EchoState NextGeneration Recurrent SequenceModel Stack from_torch "
+    "init load save topology",
     "memory": "MemoryRecorder MemoryReport memory_report state_jacobians watch",
     "recurrence": "Cell UnitParameter",
-    "reservoirs": "Ridge",
+    "reservoirs": "RecursiveLeastSquares Ridge",
     "training": "Checkpoint EarlyStopping History Schedule Streams fit",
 }
 _WHERE = {name: part for part, names in _PARTS.items() for name in names.split()}

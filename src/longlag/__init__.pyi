@@ -16,6 +16,7 @@ from longlag.gradients import gradient_by_lag as gradient_by_lag
 from longlag.gradients import state_errors as state_errors
 from longlag.layers import Bidirectional as Bidirectional
 from longlag.layers import EchoState as EchoState
+from longlag.layers import NextGeneration as NextGeneration
 from longlag.layers import Recurrent as Recurrent
 from longlag.layers import SequenceModel as SequenceModel
 from longlag.layers import Stack as Stack
@@ -32,6 +33,7 @@ from longlag.memory import state_jacobians as state_jacobians
 from longlag.memory import watch as watch
 from longlag.recurrence import Cell as Cell
 from longlag.recurrence import UnitParameter as UnitParameter
+from longlag.reservoirs import RecursiveLeastSquares as RecursiveLeastSquares
 from longlag.reservoirs import Ridge as Ridge
 from longlag.training import Checkpoint as Checkpoint
 from longlag.training import EarlyStopping as EarlyStopping

@@ -172,7 +172,8 @@ def test_the_distance_is_that_of_the_states():
 
 @pytest.mark.parametrize(
     "layer",
-    [ll.EchoState(0, 20, seed=0), ll.Leaky(1, 20, weight_hh_init=ll.init.SpectralRadius(0.8), seed=0),
+    [ll.EchoState(0, 20, seed=0),
+     ll.Leaky(1, 20, weight_hh_init=ll.init.SpectralRadius(0.8), seed=0),
      ll.Leaky(1, 20, recurrent=False, seed=0),
      ll.EchoState(1, 20, seed=0, trained=True), ll.EchoState(1, 20, feedback_size=2, seed=0)],
 )  # fmt: skip

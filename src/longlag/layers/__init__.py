@@ -6,6 +6,7 @@ from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.built_in import *  # noqa: F403
 from longlag.layers.echo_state import EchoState
 from longlag.layers.from_torch_nn import from_torch
+from longlag.layers.next_generation import NextGeneration, NextGenerationState
 from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.recurrent import Options, Recurrent
 from longlag.layers.saving import load, load_with_metadata, save
@@ -17,6 +18,8 @@ from longlag.layers.to_torch_nn import to_torch
 __all__ = [
     "Bidirectional",
     "EchoState",
+    "NextGeneration",
+    "NextGenerationState",
     "Options",
     "Readout",
     "ReadoutModule",

@@ -58,6 +58,12 @@ class RecurrentModule(nn.Module, ABC):
         """Whether no output depends on a later input, so that it can be run step by step."""
         return len(self.directions) == 1
 
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the dtype that the module reads, on its device."""
+        weight = next(self.parameters(), None)
+        return next(self.parts()).layer.like if weight is None else weight
+
     @abstractmethod
     def parts(self, state: Any = None) -> Iterator[LayerPart]:
         """The recurrent layers inside, those that read x first.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from longlag.arguments import check_whole
 from longlag.layers.base import RecurrentModule
 from longlag.layers.checks import check_input, check_state
+from longlag.layers.next_generation import NextGeneration
 from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.recurrent import Recurrent
 from longlag.layers.stack import Stack
@@ -47,7 +48,7 @@ class ClosedLoop:
     ) -> tuple[Tensor, Any]:
         """See :meth:`SequenceModel.generate`."""
         check_whole("steps", steps, 0)
-        like = next(self.layer.parameters())
+        like = self.layer.like
         front = () if self.layer.replicas is None else (self.layer.replicas,)
         h = read = None
         if warmup is not None:
@@ -154,6 +155,8 @@ def _output_of(layer: RecurrentModule, state: Any) -> Tensor:
     """The part of a state that a module puts out."""
     while isinstance(layer, Stack):
         layer, state = layer.layers[-1], state[-1]  # type: ignore[assignment]
+    if isinstance(layer, NextGeneration):
+        return layer.output_of(state)
     assert isinstance(layer, Recurrent)
     return getattr(state, layer.recurrence.output)
 

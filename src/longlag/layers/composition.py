@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from longlag.layers.base import LayerPart, RecurrentModule
 from longlag.layers.inputs import Inputs
+from longlag.layers.next_generation import NextGeneration
 from longlag.layers.readout import ReadoutModule
+from longlag.layers.recurrent import Recurrent
 from longlag.layers.sequence_model import SequenceModel
 
 
@@ -107,6 +109,12 @@ class Composition(NamedTuple):
                 "module of torch.nn"
             )
         for part in self.recurrent.parts(state):
+            if not isinstance(part.layer, Recurrent):
+                raise TypeError(
+                    f"model: {method} sees into the recurrence of cells, and a "
+                    f"{type(part.layer).__name__} has none; use BPTT(), or fit its readout by "
+                    "ll.Ridge()"
+                )
             yield part.inside(self.path)
 
     def step_numbers(self) -> tuple[int, int]:
@@ -116,6 +124,10 @@ class Composition(NamedTuple):
             return self.recurrent.step_numbers()
         state = residuals = 0
         for _, layer, _ in self.recurrent.parts():
+            if isinstance(layer, NextGeneration):
+                state += layer.span * layer.input_size
+                residuals += 3 * layer.output_size
+                continue
             states, gates = len(layer.recurrence.states), len(layer.recurrence.gates)
             state += layer.hidden_size * states
             residuals += layer.hidden_size * (states + gates + 3)

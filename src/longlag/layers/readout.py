@@ -155,7 +155,7 @@ class Readout(ReadoutModule):
             return  # there is nothing to draw into
         generator = as_generator(seed, "readout")
         weights = self._weights()
-        bound = 1 / math.sqrt(max(1, sum(weight.shape[-1] for weight in weights)))
+        bound = 1 / math.sqrt(max(1, self.features_size))
         for stored in (*weights, self.bias):
             if stored is None:
                 continue
@@ -189,6 +189,11 @@ class Readout(ReadoutModule):
         squares = None if self.weight_squares is None else h.square()
         x = None if self.weight_direct is None else x
         return torch.cat([part for part in (h, squares, x) if part is not None], -1)
+
+    @property
+    def features_size(self) -> int:
+        """D, how many features there are."""
+        return sum(weight.shape[-1] for weight in self._weights())
 
     @torch.no_grad()
     def take(self, weight: Tensor, bias: Tensor) -> None:

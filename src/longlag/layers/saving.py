@@ -14,6 +14,7 @@ from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.built_in import LAYERS
 from longlag.layers.echo_state import EchoState
+from longlag.layers.next_generation import NextGeneration
 from longlag.layers.parameters import MAKE_PLAIN, tied
 from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.recurrent import Recurrent
@@ -26,7 +27,7 @@ from longlag.storage import ArchiveError, read_archive, write_archive
 
 _READOUTS: Mapping[str, type[ReadoutModule]] = {"Readout": Readout}
 _KNOWN = (
-    SequenceModel, Stack, Bidirectional, Recurrent, EchoState, *LAYERS.values(),
+    SequenceModel, Stack, Bidirectional, Recurrent, EchoState, NextGeneration, *LAYERS.values(),
     *_READOUTS.values(),
 )  # fmt: skip
 _OWN = (SequenceModel, RecurrentModule, ReadoutModule)
@@ -60,6 +61,7 @@ _RESERVOIR = (
     "backend",
 )
 """Those of a reservoir, whose density is None where it is dense."""
+_NEXT_GENERATION = ("input_size", "delays", "stride", "degree")
 _READOUT_OF_VERSION_0_1 = {
     "output_size": int,
     "direct": bool,
@@ -125,6 +127,8 @@ def save(
             )
     weights = model.state_dict().values()
     dtypes = {tensor.dtype for tensor in weights if tensor.is_floating_point()}
+    if isinstance(model, RecurrentModule):
+        dtypes.add(model.like.dtype)
     if len(dtypes) > 1:
         raise TypeError(f"model: its weights have several dtypes {dtypes}, expected one")
     document = {
@@ -342,6 +346,10 @@ class _Builder:
                     raise ValueError(f"density: got None, and {parts['topology']} is sparse")
                 parts["density"] = 1.0
             return EchoState(**parts, trained=True)
+        if kind == "NextGeneration":
+            parts = dict(_entries(kind, config, {"type", *_NEXT_GENERATION}))
+            del parts["type"]
+            return NextGeneration(**parts, **self.made)
         if kind not in LAYERS:
             raise ValueError(f"it names the layer {kind!r:.80}; known: {', '.join(LAYERS)}")
         own = cell_data.fields_of(kind)

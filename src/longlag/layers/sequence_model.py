@@ -82,7 +82,7 @@ class SequenceModel(nn.Module):
             raise ValueError(f"reduce: got {reduce!r}, expected one of {known}")
         linear = (direct, squares, bias, output_activation, readout_init, seed)
         if readout is None:
-            like = next(layer.parameters())
+            like = layer.like
             readout = Readout(
                 layer.output_size,
                 check_whole("output_size", output_size, 1),
@@ -279,7 +279,7 @@ def _check_readout(readout: Any, layer: RecurrentModule) -> None:
         raise ValueError(
             f"readout: got replicas={readout.replicas}, expected {layer.replicas}, as of the layer"
         )
-    dtypes = {part.dtype for part in (*layer.parameters(), *readout.parameters())}
+    dtypes = {part.dtype for part in (layer.like, *layer.parameters(), *readout.parameters())}
     if len(dtypes) > 1:
         raise TypeError(
             f"readout: layer and readout have weights of {dtypes}, expected one dtype; use "

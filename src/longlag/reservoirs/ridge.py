@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -103,28 +103,6 @@ class Ridge:
         return self.alpha if isinstance(self.alpha, Sequence) else [self.alpha]
 
 
-def _features(rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
-    """Features and targets in float64, piece by piece."""
-    any_row = False
-    for piece in rows:
-        if not len(piece.h):
-            continue
-        any_row = True
-        features = rows.readout.features(piece.h, piece.x).double()
-        if not bool(features.isfinite().all()):
-            raise ValueError(
-                f"model: {rows.method} found a state or an input that is not finite; expected "
-                "finite ones. A spectral radius above 1, or an activation without bounds, lets "
-                "states grow"
-            )
-        yield features, piece.target
-    if not any_row:
-        raise ValueError(
-            f"data: {rows.method} found no step with a target behind the washout of "
-            f"{rows.washout}; expected some"
-        )
-
-
 @dataclass
 class _Sums:
     """The normal equations, added up; centred, so that a bias costs no digits.
@@ -149,7 +127,9 @@ class _Sums:
     def over(cls, rows: Rows) -> "_Sums":
         """Of all rows."""
         sums: _Sums | None = None
-        for features, target in _features(rows):
+        for features, target, *_ in rows.samples():
+            if not len(features):
+                continue
             if sums is None:
                 sums = cls._begun(features, target, rows.readout.bias is not None)
             sums._add(features - sums.origin_f, target - sums.origin_y)
@@ -252,7 +232,7 @@ class _Factor:
         """Of all rows, in another pass over them."""
         mean_f, mean_y = sums.means
         r = mean_f.new_zeros((0, len(mean_f) + len(mean_y)))
-        for features, target in _features(rows):
+        for features, target, *_ in rows.samples():
             row = torch.cat([features - mean_f, target - mean_y], -1)
             for part in row.split(max(1024, row.shape[1])):
                 r = torch.linalg.qr(torch.cat([r, part]), mode="r").R

@@ -23,11 +23,30 @@ class Piece(NamedTuple):
         h: (n, H), what the readout reads.
         x: (n, C), or None where it sees none.
         target: (n, K), in float64: values, or 1 for the class and 0 for the others.
+        together: how many rows each step has, of the sequences of a batch, the first step first;
+            None where each row is a step.
+        classes: whether the targets are classes.
     """
 
     h: Tensor
     x: Tensor | None
     target: Tensor
+    together: list[int] | None = None
+    classes: bool = False
+
+
+class Sample(NamedTuple):
+    """Some rows as a method reads them, in float64.
+
+    Attributes:
+        features: (n, D), what the weights of the readout are multiplied by.
+        target, together, classes: as of :class:`Piece`.
+    """
+
+    features: Tensor
+    target: Tensor
+    together: list[int]
+    classes: bool
 
 
 class Rows:
@@ -77,24 +96,69 @@ class Rows:
         self.readout = readout
 
     def __iter__(self) -> Iterator[Piece]:
-        state = ages = None
+        return self._pieces(None)
+
+    def samples(self, output: Callable[[Tensor], Tensor] | None = None) -> Iterator[Sample]:
+        """The rows as features and targets; where no step of a piece counts, there is none.
+
+        Args:
+            output: None: the model reads the data as they are. Else it goes on step by step, and
+                behind the washout of each sequence the last K features of x are its own outputs of
+                the step before: what this makes, when a step comes, of features (n, D).
+
+        Raises:
+            ValueError: there is no row, or a feature is not finite.
+        """
+        any_row = False
+        for piece in self if output is None else self._pieces(output):
+            any_row = any_row or len(piece.h) > 0
+            features = self.readout.features(piece.h, piece.x).double()
+            if not bool(features.isfinite().all()):
+                raise ValueError(
+                    f"model: {self.method} found a state or an input that is not finite; expected "
+                    "finite ones. A spectral radius above 1, or an activation without bounds, lets "
+                    "states grow"
+                )
+            together = [1] * len(features) if piece.together is None else piece.together
+            yield Sample(features, piece.target, together, piece.classes)
+        if not any_row:
+            raise ValueError(
+                f"data: {self.method} found no step with a target behind the washout of "
+                f"{self.washout}; expected some"
+            )
+
+    def _pieces(self, output: Callable[[Tensor], Tensor] | None) -> Iterator[Piece]:
+        state = ages = fed = None
         for batch in self.batches():
-            if not self.model.layer.causal:
+            if not self.model.layer.causal and output is None:
                 yield self._at_once(batch)
                 continue
             inputs = Inputs(batch.x, batch.lengths, batch.resets)
             run = PiecewiseRun.of(self.model, inputs, self.method)
             if run.model.reduce is None:
                 if not self.continues:
-                    state = ages = None
+                    state = ages = fed = None
                 if ages is None:
                     ages = torch.zeros(len(batch.x), dtype=torch.long, device=batch.x.device)
-                for first, stop in self._pieces(run):
-                    with torch.no_grad():
-                        h, state = run.run(state, first, stop)
+                for first, stop in self._spans(run, None if output is None else 1):
                     part = batch.steps(first, stop)
                     age, ages = _ages(part, ages)
+                    some = run.inputs.between(first, stop, state)
+                    if fed is not None:
+                        own = torch.cat([part.x[..., : -fed.shape[-1]], fed], -1)
+                        x = torch.where((age > self.washout).unsqueeze(-1), own, part.x)
+                        part, some = part._replace(x=x), some._replace(x=x)
+                    with torch.no_grad():
+                        h, state = run.model.run(some)
+                        if output is not None:
+                            features = self.readout.features(h, part.x).double()
+                            fed = output(features.flatten(0, 1)).unsqueeze(1).to(part.x.dtype)
                     yield self._rows(h, part, age >= self.washout)
+            elif output is not None:
+                raise ValueError(
+                    f"model: {self.method} feeds the output of a step to the next, and the model "
+                    f"has one output a sequence (reduce={run.model.reduce!r}); expected reduce=None"
+                )
             else:
                 yield self._of_sequences(run, batch)
 
@@ -113,8 +177,9 @@ class Rows:
         age, _ = _ages(batch, torch.zeros(len(h), dtype=torch.long, device=h.device))
         return self._rows(h, batch, age >= self.washout)
 
-    def _pieces(self, run: PiecewiseRun) -> Iterator[tuple[int, int]]:
-        size = max(1, NUMBERS // max(1, len(run.inputs.x) * self.readout.input_size))
+    def _spans(self, run: PiecewiseRun, size: int | None = None) -> Iterator[tuple[int, int]]:
+        if size is None:
+            size = max(1, NUMBERS // max(1, len(run.inputs.x) * self.readout.input_size))
         for first in range(0, run.steps, size):
             yield first, min(first + size, run.steps)
 
@@ -122,7 +187,7 @@ class Rows:
         """One row for each sequence of a model that reads them as a whole."""
         state, read = None, PiecewiseReadout(run)
         with torch.no_grad():
-            for first, stop in self._pieces(run):
+            for first, stop in self._spans(run):
                 h, state = run.run(state, first, stop)
                 read.add(h, first, stop)
             h, x = read.reduced()
@@ -153,11 +218,16 @@ class Rows:
             steps = torch.arange(h.shape[-2], device=h.device)
             counts = counts & (steps < batch.lengths.unsqueeze(-1))
         chosen = counts & wanted
+        x, together = batch.x, None
+        if chosen.dim() == 2:  # (N, T): one step after the other
+            chosen, h, x, target = (part.transpose(0, 1) for part in (chosen, h, x, target))
+            together = chosen.sum(1).tolist()
         target = target[chosen]
-        if not target.is_floating_point():
+        classes = not target.is_floating_point()
+        if classes:
             target = nn.functional.one_hot(target, outputs)
-        x = None if self.readout.direct_size is None else batch.x[chosen]
-        return Piece(h[chosen], x, target.double())
+        x = None if self.readout.direct_size is None else x[chosen]
+        return Piece(h[chosen], x, target.double(), together, classes)
 
 
 def _ages(batch: Batch[Tensor], before: Tensor) -> tuple[Tensor, Tensor]:

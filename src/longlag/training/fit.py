@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from longlag.gradients import BPTT, GradientMethod, Loss, WindowedMethod
 from longlag.gradients.losses import resolve_loss
 from longlag.gradients.refusals import refuse_without_autograd
 from longlag.layers.composition import reduction_of
-from longlag.reservoirs import ReadoutMethod
+from longlag.reservoirs import Estimator, ReadoutMethod, ScikitLearn
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History
 from longlag.training.loop import Callback, Loop, UpdateCallback
@@ -55,7 +55,7 @@ def fit(
     loss: str | Loss | None = None,
     optimizer: OptimizerLike | None = None,
     scheduler: Schedule | LRScheduler | Callable[[Optimizer], LRScheduler] | None = None,
-    method: GradientMethod | ReadoutMethod = BPTT(),  # noqa: B008 - frozen
+    method: GradientMethod | ReadoutMethod | Estimator = BPTT(),  # noqa: B008 - frozen
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int = 32,
@@ -100,11 +100,11 @@ def fit(
         scheduler: a torch learning-rate scheduler or a callable optimizer -> scheduler, stepped at
             each record; `Schedule(..., every="step")` steps it at each update.
         method: how the gradient is computed; see `longlag.gradients`. Or what fits the readout of a
-            `SequenceModel` in one step, such as `ll.Ridge()`: then there are no updates, arguments
-            that speak of them are errors, and the history has one step and one record, with the
-            mean square error over the training data. With `ll.TruncatedBPTT` and
-            one target a step there is an update after each window of a batch, on the loss of its
-            steps; none where no error is due in it. A step is an update.
+            `SequenceModel` in one pass, such as `ll.Ridge()` or a linear estimator of scikit-learn:
+            then there are no updates, arguments that speak of them are errors, and the history has
+            one step and one record, with the mean square error over the training data. With
+            `ll.TruncatedBPTT` and one target a step there is an update after each window of a
+            batch, on the loss of its steps; none where no error is due in it. A step is an update.
         epochs: passes over the data; give this or `steps`.
         steps: updates in all, >= 1, those before an interruption included.
         batch_size: sequences in a batch of arrays; streams and DataLoaders have their own.
@@ -153,11 +153,10 @@ def fit(
     >>> len(history), len(history.records), history.stopped
     (6, 3, 'epochs')
     """
-    if isinstance(method, type):
-        raise TypeError(f"method is the class {method.__name__}; expected {method.__name__}(...)")
-    if isinstance(method, ReadoutMethod):
+    readout_method = _as_readout_method(method)
+    if readout_method is not None:
         check_unused(
-            method,
+            readout_method,
             {
                 "optimizer": optimizer, "scheduler": scheduler, "epochs": epochs, "steps": steps,
                 "clip_norm": clip_norm, "early_stopping": early_stopping,
@@ -166,9 +165,10 @@ def fit(
             },
         )  # fmt: skip
         return fit_readout(
-            model, data, method, validation=validation, loss=loss, metrics=metrics,
+            model, data, readout_method, validation=validation, loss=loss, metrics=metrics,
             batch_size=batch_size, seed=seed,
         )  # fmt: skip
+    method = cast("GradientMethod", method)
     refuse_without_autograd("fit")
     limits = Limits(epochs, steps, validate_every, clip_norm)
     check_optional("batch_size", batch_size, 1)
@@ -295,11 +295,22 @@ def fit(
             loop.clear_gradients()
 
 
+def _as_readout_method(method: object) -> ReadoutMethod | None:
+    """What fits a readout; None for anything else."""
+    if isinstance(method, type):
+        return None
+    if isinstance(method, Estimator):
+        return ScikitLearn(method)
+    return method if isinstance(method, ReadoutMethod) else None
+
+
 def _check_choices(
     model: nn.Module, method: GradientMethod, resume: str, checkpoint: object
 ) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+    if isinstance(method, type):
+        raise TypeError(f"method is the class {method.__name__}; expected {method.__name__}(...)")
     if not isinstance(method, GradientMethod):
         raise TypeError(f"method is {method!r}; expected a gradient method, for example BPTT()")
     if resume not in ("auto", "always", "never"):
