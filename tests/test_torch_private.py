@@ -1,6 +1,7 @@
 """What is used of PyTorch's private parts does what longlag relies on; nothing else uses any."""
 
 import re
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import prune
+from torch.utils._pytree import tree_flatten, treespec_dumps, treespec_loads
 
 import longlag
 from longlag.torch_private import (
@@ -16,10 +18,14 @@ from longlag.torch_private import (
     dispatching,
     forget_computing,
     forward_mode_active,
+    has_tangent,
+    name_in_files,
     plain_apply,
     recomputes,
+    stands_for_many,
     stands_in,
     transforms_active,
+    under_transforms,
     version,
     without_hooks,
 )
@@ -159,9 +165,39 @@ def test_levels_of_forward_mode_are_seen_inside_and_only_there():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit, in forward mode
 @pytest.mark.parametrize("grad", [True, False])
-def test_no_tangent_is_passed_by_in_silence(grad):
-    layer, x = longlag.Elman(2, 3), torch.ones(1, 4, 2)
+def test_tangents_are_seen(grad):
+    x = torch.ones(2)
     with torch.set_grad_enabled(grad), torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
-        with pytest.raises((NotImplementedError, RuntimeError)):
-            layer(dual)
+        dual = torch.autograd.forward_ad.make_dual(x, x)
+        assert has_tangent((None, x, dual))
+        assert not has_tangent((None, x))
+    assert not has_tangent((dual,))
+
+
+def test_numbers_under_transforms_are_those_of_all_calls():
+    x, seen = torch.arange(6.0).view(2, 3), []
+
+    def look(row):
+        seen.append(under_transforms(row))
+        return row.sum()
+
+    torch.func.vmap(torch.func.grad(look))(x)
+    assert torch.equal(seen[0], x)
+    assert under_transforms(x) is x
+
+
+def test_batched_gradients_are_told_from_others():
+    x, seen = torch.ones(2, requires_grad=True), []
+    y = 2 * x
+    y.register_hook(lambda gradient: seen.append(stands_for_many(gradient)))
+    torch.autograd.grad(y, x, torch.eye(2), is_grads_batched=True, retain_graph=True)
+    torch.autograd.grad(y, x, torch.ones(2))
+    assert seen == [True, False]
+    assert not stands_for_many(None)
+
+
+def test_a_named_tuple_has_a_name_in_files():
+    kind = namedtuple("Pair", "one other")
+    name_in_files(kind, "longlag.tests.Pair")
+    spec = tree_flatten(kind(1, 2))[1]
+    assert treespec_loads(treespec_dumps(spec)) == spec

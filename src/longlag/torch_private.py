@@ -6,12 +6,13 @@ place then.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.utils import _pytree as pytree
 
 transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 """Whether a transform of torch.func (grad, vmap, jacrev) is running.
@@ -44,13 +45,54 @@ def stands_in(tensor: Tensor | None) -> bool:
     return tensor is not None and kind.__torch_dispatch__ is not _NO_DISPATCH
 
 
+_functorch: Any = getattr(torch._C, "_functorch")  # noqa: B009 - pyright does not know it
+
+
+def under_transforms(tensor: Tensor) -> Tensor:
+    """The numbers that a tensor stands for inside the transforms of torch.func: of vmap, those of
+    all calls at once.
+
+    They may be looked at where what vmap maps may not. Should it go: ``torch.func.debug_unwrap``,
+    which the lowest supported version of PyTorch has not.
+    """
+    while _functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = _functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def stands_for_many(tensor: Tensor | None) -> bool:
+    """Whether a gradient is one of ``torch.autograd.grad(..., is_grads_batched=True)``.
+
+    Its vmap is an older one than torch.func's, of which :func:`transforms_active` does not know.
+    Should it go, that vmap has gone too.
+    """
+    return tensor is not None and _functorch.is_legacy_batchedtensor(tensor)
+
+
 def forward_mode_active() -> bool:
     """Whether tensors may have tangents: a level of torch.autograd.forward_ad is entered.
 
-    A kernel passes tangents by, so that its node refuses them. Should it go: ask each tensor with
-    ``forward_ad.unpack_dual``.
+    Should it go: ask each tensor, as :func:`has_tangent` does.
     """
     return forward_ad._current_level >= 0
+
+
+def has_tangent(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether forward-mode AD carries a tangent along with one of the tensors: a kernel would pass
+    it by.
+    """
+    if not forward_mode_active():
+        return False
+    present = (tensor for tensor in tensors if tensor is not None)
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in present)
+
+
+def name_in_files(kind: type, name: str) -> None:
+    """Have torch.export write a kind of named tuple by a name, and read it where it has that name.
+
+    Should it go: plain tuples from a module that is exported.
+    """
+    pytree._register_namedtuple(kind, serialized_type_name=name)
 
 
 backward_pass: Callable[[], int] = torch._C._current_graph_task_id

@@ -42,6 +42,7 @@ PHI = {
     "saturated": lambda z: np.where(z.real >= 1, 1, np.where(z.real > 0, z, 0)),
     "bipolar": lambda z: 2 * sigma(z) - 1,
     "double_bipolar": lambda z: 4 * sigma(z) - 2,
+    "positive": lambda z: np.where(z.real >= 0, z + 0.5, sigma(z)),
 }
 
 
@@ -100,7 +101,7 @@ def problem(cell: Cell, seed: int = 3) -> Problem:
 def layer_of(cell: Cell, seed: int = 5, **options: Any) -> Recurrent:
     """A layer in float64 whose every parameter is random, also those that start at 0 or 1."""
     options = {"recurrent_dropout": DROPOUT if has_matrix(cell) else 0.0, **options}
-    layer = Recurrent(cell, INPUTS, HIDDEN, dtype=torch.float64, **options)
+    layer = Recurrent(cell, INPUTS, HIDDEN, dtype=torch.float64, **{"seed": seed, **options})
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -193,6 +194,19 @@ def answer_of_equations(equations: Equations, layer: Recurrent, given: Problem) 
     return Answer(output.real, {name: s.real for name, s in states.items()}, gradients)
 
 
+def _kept(constraints: list[Any], blocks: list[np.ndarray], bases: list[Any]) -> list[Any]:
+    """W from what is trained."""
+    drawn, matrices = iter(bases), []
+    for constraint, block in zip(constraints, blocks, strict=True):
+        skew = block - block.T
+        if constraint == "orthogonal":
+            one = np.eye(HIDDEN)
+            matrices.append(next(drawn) @ np.linalg.inv(one - skew) @ (one + skew))
+        else:
+            matrices.append(skew if constraint == "antisymmetric" else block)
+    return matrices
+
+
 def _parameters(layer: Recurrent, values: Numbers, mask: np.ndarray | None) -> Parameters:
     gates = layer.cell.gates
     wiring = {gate: layer.cell.wiring.get(gate, Dense()) for gate in gates}
@@ -210,7 +224,11 @@ def _parameters(layer: Recurrent, values: Numbers, mask: np.ndarray | None) -> P
 
     W = {}
     if matrices:
-        blocks = iter(np.split(values["weight_hh"], sum(matrices.values())))
+        kept = [wire.constraint for wire in layer.recurrence.wires]
+        trained = values["weight_hh_raw" if any(kept) else "weight_hh"]
+        count = max(1, kept.count("orthogonal"))
+        bases = np.split(values.get("weight_hh_base", np.zeros(0)), count)
+        blocks = iter(_kept(kept, np.split(trained, len(kept)), bases))
         for gate, count in matrices.items():
             several = tuple(itertools.islice(blocks, count))
             W[gate] = several if count > 1 else several[0]

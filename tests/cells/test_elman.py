@@ -5,7 +5,7 @@ from tests.cells import oracle
 import longlag as ll
 from longlag.cells import Elman
 
-ACTIVATIONS = ("tanh", "sigmoid", "relu", "identity", "saturated")
+ACTIVATIONS = ("tanh", "sigmoid", "relu", "identity", "saturated", "positive")
 
 
 def equations(cell, x, s, p):
@@ -22,6 +22,15 @@ def test_it_is_its_equation(activation, backend):
     given = oracle.problem(layer.cell)
     expected = oracle.answer_of_equations(equations, layer, given)
     assert not oracle.difference(oracle.answer_of_layer(layer, given), expected)
+
+
+@pytest.mark.parametrize("backend", ["reference", "derived", "cpu"])
+@pytest.mark.parametrize("constraint", ["orthogonal", "antisymmetric"])
+def test_it_is_its_equation_of_a_matrix_that_is_kept(constraint, backend):
+    layer = oracle.layer_of(Elman(constraint=constraint), backend=backend)
+    problem = oracle.problem(layer.cell)
+    expected = oracle.answer_of_equations(equations, layer, problem)
+    assert not oracle.difference(oracle.answer_of_layer(layer, problem), expected)
 
 
 def test_every_activation_is_another_network():

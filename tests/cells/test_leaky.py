@@ -14,6 +14,8 @@ CELLS = {
     "trained, one for each unit": Leaky(leak=EACH, train_leak=True),
     "trained, shared": Leaky(leak=0.3, train_leak=True, shared_leak=True),
     "shared": Leaky(leak=0.3, shared_leak=True),
+    "time scales": Leaky(time_scales=(2, 30)),
+    "time scales, trained": Leaky(time_scales=(30, 1.5), train_leak=True),
     "without W": Leaky(leak=EACH, recurrent=False),
     "without W, trained": Leaky(leak=EACH, train_leak=True, recurrent=False),
     "sigmoid": Leaky(leak=EACH, activation="sigmoid"),
@@ -89,6 +91,31 @@ def test_a_constant_leak_is_kept_with_the_model_and_not_trained():
     torch.testing.assert_close(layer.state_dict()["leak"], torch.tensor(EACH))
 
 
+@pytest.mark.parametrize("train_leak", [False, True])
+@pytest.mark.parametrize("replicas", [None, 2])
+@pytest.mark.parametrize(("first", "last"), [(2, 250), (250, 2), (7, 7)])
+def test_time_scales_are_spread_over_the_units(first, last, replicas, train_leak, tmp_path):
+    options = {"train_leak": train_leak, "replicas": replicas, "dtype": torch.float64}
+    layer = ll.Leaky(3, 4, time_scales=(first, last), **options)
+    expected = first * (last / first) ** (torch.arange(4, dtype=torch.float64) / 3)
+    scales = (1 / layer.unit("leak")).reshape(-1, 4)
+    torch.testing.assert_close(scales, expected.expand_as(scales), rtol=1e-12, atol=0)
+    ll.save(layer, tmp_path / "leaky.longlag")
+    loaded = ll.load(tmp_path / "leaky.longlag")
+    assert loaded.cell == layer.cell
+    assert torch.equal(loaded.unit("leak"), layer.unit("leak"))
+
+
+def test_a_single_unit_has_the_first_time_scale():
+    assert ll.Leaky(3, 1, time_scales=(4, 100)).leak.tolist() == [0.25]
+
+
+def test_time_scales_of_one_step_are_an_elman_network():
+    x = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    leaky = ll.Leaky(3, 4, time_scales=(1, 1), seed=1)
+    torch.testing.assert_close(leaky(x)[0], ll.Elman(3, 4, seed=1)(x)[0])
+
+
 def test_a_list_of_leaks_will_do():
     assert Leaky(leak=list(EACH)) == Leaky(leak=EACH)  # pyright: ignore[reportArgumentType]
     assert ll.Leaky(2, 3, leak=np.array(EACH)).cell == Leaky(leak=EACH)
@@ -103,6 +130,17 @@ def test_a_list_of_leaks_will_do():
         ({"leak": (0.5, -0.1)}, "leak: got -0.1"),
         ({"leak": 1.0, "train_leak": True}, "leak: got 1.0, expected 0 < leak < 1 for a trained"),
         ({"activation": "softmax"}, "activation: got 'softmax'"),
+        ({"time_scales": (0.5, 3)}, r"time_scales: got \(0.5, 3\), expected two numbers of steps"),
+        ({"time_scales": (2, float("inf"))}, r"time_scales: got \(2, inf\), expected two numbers"),
+        ({"time_scales": (2, 3, 4)}, r"time_scales: got \(2, 3, 4\), expected two numbers"),
+        ({"time_scales": (2, "3")}, r"time_scales: got \(2, '3'\), expected two numbers"),
+        ({"time_scales": 5}, "time_scales: got 5, expected two numbers of steps, at least 1 each"),
+        (
+            {"time_scales": (1, 9), "train_leak": True},
+            r"time_scales: got \(1, 9\), .* above 1 each",
+        ),
+        ({"time_scales": (2, 9), "leak": 0.2}, "with leak = 0.2, expected one of the two"),
+        ({"time_scales": (2, 9), "shared_leak": True}, "expected shared_leak=False"),
     ],
 )
 def test_what_is_out_of_range_is_refused(given, message):

@@ -30,6 +30,15 @@ PAIRS += [
 ]
 
 
+def unit_of(recurrence, number, hidden):
+    """A unit parameter, inside its interval where it has one."""
+    interval = recurrence.unit_parameters[recurrence.units[number]].interval
+    value = cases.random(1, hidden, seed=number + 9)
+    return (
+        value if interval is None else interval[0] + (interval[1] - interval[0]) * value.sigmoid()
+    )
+
+
 def function_of(cell, schedule, backend):
     """Results of a scan as a function of drive, matrix, initial states and unit parameters."""
     recurrence = cell.recurrence
@@ -38,7 +47,7 @@ def function_of(cell, schedule, backend):
         schedule = {**schedule, "mask": schedule["mask"].repeat(1, 2)[:, :hidden]}
     inputs = [cases.random(2, 3, hidden * gates, seed=1)]
     inputs += [cases.random(2, hidden, seed=n + 5) for n in range(len(recurrence.states))]
-    inputs += [cases.random(1, hidden, seed=n + 9) for n in range(len(recurrence.units))]
+    inputs += [unit_of(recurrence, n, hidden) for n in range(len(recurrence.units))]
     if wires:
         inputs.append(cases.random(hidden * wires, hidden, seed=2))
     states = len(recurrence.states)

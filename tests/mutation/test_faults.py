@@ -34,6 +34,9 @@ CELLS = {
     "indrnn": cells.IndRNN("tanh"),
     "skip": cells.Skip((1, 3)),
     "clockwork": cells.Clockwork((1, 2, 4)),
+    "antisymmetric": cells.Antisymmetric(0.5, 0.3),
+    "elman orthogonal": cells.Elman(constraint="orthogonal"),
+    "cornn": cells.CoRNN(0.5, 2.0, 0.7),
 }
 """By the file of the cell, and what tells this variant of it."""
 
@@ -109,6 +112,15 @@ def results(change: Callable[..., Any]) -> Fault:
 
 def matrix(change: Callable[[torch.Tensor], torch.Tensor]) -> Fault:
     return given(weights=lambda w: w._replace(recurrent=change(w.recurrent)))
+
+
+def kept(change: Callable[[Recurrent, torch.Tensor], torch.Tensor]) -> Fault:
+    """Another W in place of one that is kept orthogonal."""
+
+    def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
+        matrix(lambda w: change(layer, w))(layer, monkeypatch)
+
+    return inject
 
 
 def unit(number: int, change: Callable[[torch.Tensor], torch.Tensor]) -> Fault:
@@ -556,6 +568,102 @@ CLOCKWORK: dict[str, Fault] = {
     ),
     "sigmoid for tanh": function(tanh, sigmoid),
 }
+MINGRU: dict[str, Fault] = {
+    "gate and candidate swapped": swap("pre.update", "pre.candidate"),
+    "gate complement": put("pre.update", lambda a: -a),
+    "tanh for sigmoid": function(sigmoid, tanh),
+    "gate reads the state": put("pre.update", lambda a: a + h),
+    "candidate reads the state": put("pre.candidate", lambda a: a + h),
+    "candidate not gated": equation(lambda e: {"h": h + (1 - sigmoid(symbol("pre.update"))) * h}),
+    "old state not gated": equation(
+        lambda e: {"h": h + sigmoid(symbol("pre.update")) * symbol("pre.candidate")}
+    ),
+    "candidate through tanh": put("pre.candidate", tanh),
+    "candidate above 0": put("pre.candidate", functions.positive),
+    "the state fades": put("state.h", lambda s: 0.999 * s),
+    "partial by the gate negated": at("h", "pre.update", lambda p: -p),
+    "partial by the gate missing": without("h", "pre.update"),
+    "partial by the candidate missing": without("h", "pre.candidate"),
+    "partial by the old state missing": without("h", "state.h"),
+}
+LRU: dict[str, Fault] = {
+    "turned the other way": put("unit.angle", lambda angle: -angle),
+    "not turned": put("unit.angle", lambda angle: 0 * angle),
+    "turned by the angle of the next unit": unit(1, lambda angle: angle.roll(1, -1)),
+    "decay of the next unit": unit(0, lambda decay: decay.roll(1, -1)),
+    "radius for its square": put("unit.decay", lambda decay: decay**2),
+    "decay not trained": unit(0, torch.Tensor.detach),
+    "angle not trained": unit(1, torch.Tensor.detach),
+    "real and imaginary input swapped": swap("pre.re", "pre.im"),
+    "real and imaginary past swapped": swap("state.re", "state.im"),
+    "input as it is": equation(
+        lambda e: {"re": e["re"] + symbol("pre.re") * (1 - sympy.sqrt(1 - symbol("unit.decay")))}
+    ),
+    "parts apart": put("state.im", lambda s: 0 * s),
+    "conjugate put out": scaled("im", -1),
+    "im0 ignored": state(1, torch.zeros_like),
+    "im0 cut off": state(1, torch.Tensor.detach),
+    "re0 and im0 swapped": given(initial=lambda states: states[::-1]),
+    "states given back swapped": results(lambda r: r._replace(state=r.state[::-1])),
+    "partial of re by im missing": without("re", "state.im"),
+    "partial of im by re negated": at("im", "state.re", lambda p: -p),
+    "partial of re by the angle missing": without("re", "unit.angle"),
+    "partial of im by the decay halved": at("im", "unit.decay", lambda p: p / 2),
+}
+ORTHOGONAL: dict[str, Fault] = {
+    "W as it was drawn": kept(lambda layer, w: layer.weight_hh_base),
+    "W of what is trained": kept(lambda layer, w: layer.weight_hh_raw),
+    "turned the other way": kept(
+        lambda layer, w: layer.weight_hh_base @ (layer.weight_hh_base.T @ w).T
+    ),
+    "turned before B": kept(lambda layer, w: layer.weight_hh_base.T @ w @ layer.weight_hh_base),
+}
+ANTISYMMETRIC: dict[str, Fault] = {
+    "step doubled": unit(0, lambda numbers: 2 * numbers),
+    "no diffusion": unit(1, torch.zeros_like),
+    "diffusion outward": put("unit.diffusion", lambda gamma: -gamma),
+    "step and diffusion swapped": swap("unit.step", "unit.diffusion"),
+    "diffusion outside of tanh": equation(
+        lambda e: {
+            "h": h
+            + symbol("unit.step") * (tanh(symbol("pre.candidate")) - symbol("unit.diffusion") * h)
+        }
+    ),
+    "the old state left out": equation(lambda e: {"h": e["h"] - h}),
+    "step of the state too": equation(lambda e: {"h": e["h"] - h + symbol("unit.step") * h}),
+    "half of W is free": matrix(torch.tril),
+    "sigmoid for tanh": function(tanh, sigmoid),
+    "partial by the old state without diffusion": at("h", "state.h", lambda p: 1 + 0 * p),
+    "partial by the old state missing": without("h", "state.h"),
+    "partial by the candidate without the step": at(
+        "h", "pre.candidate", lambda p: p / symbol("unit.step")
+    ),
+}
+y, z = symbol("state.y"), symbol("state.z")
+CORNN: dict[str, Fault] = {
+    "step doubled": unit(0, lambda numbers: 2 * numbers),
+    "gamma and epsilon swapped": swap("unit.gamma", "unit.epsilon"),
+    "no pull back": unit(1, torch.zeros_like),
+    "no damping": unit(2, torch.zeros_like),
+    "pull and damping outward": equation(
+        lambda e: {s: v.xreplace({y: -y, z: -z}) for s, v in e.items()}
+    ),
+    "matrices of y and z swapped": matrix(gates(lambda parts: parts[::-1])),
+    "the old velocity moves y": equation(lambda e: {"y": y + symbol("unit.step") * z}),
+    "a step of y without its length": equation(lambda e: {"y": y + e["z"]}),
+    "the new y pulls": equation(lambda e: {"z": e["z"].xreplace({y: y + symbol("unit.step") * z})}),
+    "velocity added to the output": results(
+        lambda r: r._replace(output=r.output + r.state[1].unsqueeze(1))
+    ),
+    "z0 ignored": state(1, torch.zeros_like),
+    "z0 cut off": state(1, torch.Tensor.detach),
+    "y0 and z0 swapped": given(initial=lambda states: states[::-1]),
+    "states given back swapped": results(lambda r: r._replace(state=r.state[::-1])),
+    "sigmoid for tanh": function(tanh, sigmoid),
+    "partial of y by z missing": without("y", "state.z"),
+    "partial of z by y missing": without("z", "state.y"),
+    "partial of y by the candidate missing": without("y", "pre.candidate"),
+}
 ROWS: dict[str, Fault] = {
     "gates of W in another order": matrix(gates(lambda parts: [*parts[1:], parts[0]])),
     "first two gates of W swapped": matrix(gates(lambda p: [p[1], p[0], *p[2:]])),
@@ -570,6 +678,7 @@ ROWS: dict[str, Fault] = {
 OWN: dict[str, dict[str, Fault]] = {
     "elman": ELMAN,
     "leaky": LEAKY,
+    "elman orthogonal": ELMAN | ORTHOGONAL,
     "leaky without W": LEAKY_WITHOUT_W,
     "lstm": LSTM | PLAIN_LSTM,
     "lstm with peepholes": LSTM | PEEPHOLES,
@@ -578,6 +687,10 @@ OWN: dict[str, dict[str, Fault]] = {
     "indrnn": INDRNN,
     "skip": ELMAN | SKIP,
     "clockwork": CLOCKWORK,
+    "antisymmetric": ANTISYMMETRIC,
+    "cornn": CORNN,
+    "mingru": MINGRU,
+    "lru": LRU,
 }
 """The faults that only one cell can have."""
 
@@ -595,6 +708,8 @@ def faults_of(name: str) -> dict[str, Fault]:
         faults |= SENT if sent else {"error not truncated": error_at_matrices(False)}
     if any(parameter.trained for parameter in recurrence.unit_parameters.values()):
         faults |= UNITS
+    if recurrence.constrained == "antisymmetric":
+        del faults["W lacks its diagonal"]  # it has none
     if len(recurrence.dense_gates) > 1:
         faults |= ROWS
     if "c" in recurrence.states:

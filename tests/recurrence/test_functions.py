@@ -16,6 +16,7 @@ X = sympy.Symbol("x", real=True)
         (functions.relu, lambda s: float(s > 0)),
         (functions.saturate, lambda s: float(0 < s < 1)),
         (functions.stop_gradient, lambda s: 0),
+        (functions.positive, lambda s: 1 if s > 0 else 1 / (2 + np.exp(-s) + np.exp(s))),
     ],
 )
 @pytest.mark.parametrize("at", [-1.7, -0.2, 0.4, 0.9, 2.3])
@@ -35,6 +36,11 @@ def test_at_the_corner_the_derivative_is_that_of_pytorch(function):
     assert derivative.replace(functions.step, lambda x: sympy.Integer(int(bool(x > 0)))) == 0
 
 
+def test_positive_has_the_slope_of_its_right_side_at_the_corner():
+    derivative = sympy.diff(functions.positive(X), X).subs(X, 0)
+    assert derivative.replace(functions.step, lambda x: sympy.Integer(int(bool(x > 0)))) == 1
+
+
 def test_they_are_real_so_that_an_absolute_value_has_a_slope():
     for function in (functions.sigmoid, functions.relu, functions.saturate, functions.step):
         assert function(X).is_real
@@ -49,6 +55,7 @@ def test_they_are_real_so_that_an_absolute_value_has_a_slope():
         (functions.relu, r"\operatorname{relu}\left(x\right)"),
         (functions.saturate, r"\operatorname{sat}\left(x\right)"),
         (functions.stop_gradient, r"\operatorname{sg}\left(x\right)"),
+        (functions.positive, r"\operatorname{positive}\left(x\right)"),
     ],
 )
 def test_each_is_written_in_latex(function, written):
@@ -58,7 +65,8 @@ def test_each_is_written_in_latex(function, written):
 
 def test_activations_by_name():
     assert list(ACTIVATIONS) == [
-        "tanh", "sigmoid", "relu", "identity", "saturated", "bipolar", "double_bipolar"
+        "tanh", "sigmoid", "relu", "identity", "saturated", "bipolar", "double_bipolar",
+        "positive",
     ]  # fmt: skip
     assert activation("identity")(X) is X
     assert activation("bipolar")(X) == 2 * functions.sigmoid(X) - 1

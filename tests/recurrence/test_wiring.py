@@ -8,6 +8,7 @@ from longlag.recurrence import (
     DeclarationError,
     Dense,
     Diagonal,
+    Geometric,
     Uniform,
     UnitParameter,
     block_diagonal,
@@ -45,14 +46,27 @@ def test_an_interval_has_an_inside(interval):
         UnitParameter(0.5, interval=interval)
 
 
-@pytest.mark.parametrize("initial", [0.0, 1.0, -3.0, (0.5, 1.0), Uniform(0.5, 1.0)])
+@pytest.mark.parametrize(("first", "last"), [(0.0, 1.0), (1.0, -2.0), (1.0, float("inf"))])
+def test_a_logarithmic_scale_is_of_numbers_above_zero(first, last):
+    with pytest.raises(ValueError, match=f"Geometric: got first = {first} and last = {last}"):
+        Geometric(first, last)
+
+
+def test_a_shared_parameter_has_no_scale_over_the_units():
+    with pytest.raises(ValueError, match=r"got shared=True with Geometric\(first=1.0, last=2.0\)"):
+        UnitParameter(Geometric(1.0, 2.0), shared=True)
+
+
+@pytest.mark.parametrize(
+    "initial", [0.0, 1.0, -3.0, (0.5, 1.0), Uniform(0.5, 1.0), Geometric(0.5, 1.0)]
+)
 def test_a_trained_value_starts_where_it_can_move(initial):
     with pytest.raises(ValueError, match="expected one strictly inside"):
         UnitParameter(initial, interval=(0.0, 1.0))
     assert UnitParameter(initial, trained=False, interval=(0.0, 1.0)).initial == initial
 
 
-@pytest.mark.parametrize("initial", [0.5, (0.5, 0.9), Uniform(0.2, 0.8)])
+@pytest.mark.parametrize("initial", [0.5, (0.5, 0.9), Uniform(0.2, 0.8), Geometric(0.9, 0.1)])
 def test_inside_the_interval_is_fine(initial):
     assert UnitParameter(initial, interval=(0.0, 1.0)).initial == initial
 

@@ -234,6 +234,23 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     assert torch.equal(model.eval()(data[0]), again(data[0]))
 
 
+@pytest.mark.parametrize("reduce", [None, "last", "mean"])
+def test_a_reservoir_in_both_directions(reduce):
+    ahead, back = (ll.EchoState(2, 10, dtype=torch.float64, seed=seed) for seed in (1, 2))
+    model = ll.SequenceModel(ll.Bidirectional(ahead, back), 3, reduce=reduce, direct=True)
+    x, target = data_of(batch=40)
+    lengths = torch.randint(1, 31, (40,), generator=torch.Generator().manual_seed(0))
+    target = target if reduce is None else target[:, 0]
+    ll.fit(model, (x, target, lengths), method=ll.Ridge(0.1))
+    h, read, _ = model.what_is_read(x, None, lengths)
+    f = torch.cat([h, read], -1)
+    if reduce is None:
+        inside = torch.arange(30) < lengths.unsqueeze(-1)
+        f, target = f[inside], target[inside]
+    peer = Peer(0.1).fit(f.detach().numpy(), target.numpy())
+    np.testing.assert_allclose(weights_of(model), peer.coef_, atol=1e-9)
+
+
 def test_any_layer_has_a_readout_to_fit():
     x, target = data_of()
     x, target = x.float(), target.float()

@@ -137,16 +137,32 @@ class Resting(Cell):
         return {"h": tanh(pre.candidate) * c, "c": c}
 
 
+class Kept(Cell):
+    """Matrices that are free, orthogonal and antisymmetric, one of them delayed, one patterned."""
+
+    gates = ("candidate", "other")
+    wiring = {
+        "candidate": (Dense(constraint="orthogonal"), Dense(delay=2, pattern=block_diagonal(3))),
+        "other": (Dense(constraint="antisymmetric"), Dense(delay=3, constraint="orthogonal")),
+    }
+
+    def update(self, pre, state, unit):
+        return {"h": tanh(pre.candidate) * sigmoid(pre.other)}
+
+
 CELLS: dict[str, Cell] = {
     **{name: getattr(cells, name)() for name in cells.__all__},
     "Elman sigmoid": cells.Elman("sigmoid"),
     "Elman relu": cells.Elman("relu"),
     "Elman saturated": cells.Elman("saturated"),
+    "Elman orthogonal": cells.Elman(constraint="orthogonal"),
     "Elman identity": cells.Elman("identity"),
     "Leaky": cells.Leaky(leak=0.3),
     "Leaky trained": cells.Leaky(leak=0.3, train_leak=True),
     "Leaky shared": cells.Leaky(leak=0.3, train_leak=True, shared_leak=True),
+    "Leaky of time scales": cells.Leaky(time_scales=(2, 40), train_leak=True),
     "Leaky without W": cells.Leaky(leak=0.3, recurrent=False),
+    "MinGRU positive": cells.MinGRU("positive"),
     "Skip": cells.Skip((3, 2)),
     "Clockwork": cells.Clockwork((1, 3)),
     "LSTM with peepholes": cells.LSTM(peepholes=True),
@@ -160,6 +176,7 @@ CELLS: dict[str, Cell] = {
     "Wired": Wired(),
     "Timed": Timed(),
     "Resting": Resting(),
+    "Kept": Kept(),
 }
 
 
@@ -176,7 +193,7 @@ def hidden_of(cell: Cell, least: int) -> int:
 
 def layer_of(cell: Cell, inputs: int, hidden: int, seed: int = 0, **options: Any) -> Recurrent:
     """A layer in float64 with every parameter random, nothing at 0 or 1."""
-    layer = Recurrent(cell, inputs, hidden, **{"dtype": torch.float64, **options})
+    layer = Recurrent(cell, inputs, hidden, **{"dtype": torch.float64, "seed": seed, **options})
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in layer.parameters():

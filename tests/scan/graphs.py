@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import longlag as ll
 
@@ -32,6 +33,8 @@ MODULES = {
     "derived": lambda: ll.LSTM(3, 5, backend="derived"),
     "float64": lambda: ll.GRU(3, 5, dtype=torch.float64),
     "sparse": lambda: ll.GRU(3, 5, density=0.4),
+    "orthogonal": lambda: ll.Elman(3, 5, constraint="orthogonal"),
+    "antisymmetric": lambda: ll.Antisymmetric(3, 5),
     "bfloat16": lambda: ll.Elman(3, 5, dtype=torch.bfloat16),
     "autocast": Lowered,
 }
@@ -86,6 +89,40 @@ def check_lengths() -> None:
             graph(x, lengths=torch.tensor(wrong))
 
 
+def check_transforms() -> None:
+    """Inside a transform of torch.func, and with tangents, a graph has plain operations."""
+    layer = ll.LSTM(3, 5)
+    x, lengths = torch.randn(2, 4, 3), torch.tensor([4, 2])
+
+    def one(x, lengths):
+        return layer(x.unsqueeze(0), lengths=lengths.unsqueeze(0))[0].squeeze(0)
+
+    def mapped(x):
+        return torch.func.vmap(one)(x, lengths)
+
+    def slope(x):
+        return torch.func.grad(lambda x: layer(x, lengths=lengths)[0].sin().sum())(x)
+
+    def tangent(x):
+        return torch.func.jvp(lambda x: layer(x, lengths=lengths)[0], (x,), (x,))[1]
+
+    for function in (mapped, slope, tangent):
+        expected = function(x)
+        torch._dynamo.reset()
+        graph = torch.compile(function, backend="aot_eager", fullgraph=True)
+        torch.testing.assert_close(graph(x), expected)
+    layer.requires_grad_(False)
+    torch._dynamo.reset()
+    graph = torch.compile(lambda x: layer(x)[0], backend="aot_eager")
+    graph(x)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, x)
+        tangents = [
+            forward_ad.unpack_dual(run(dual)).tangent for run in (graph, lambda x: layer(x)[0])
+        ]
+    torch.testing.assert_close(*tangents)
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # of the compiler's own parts
     for number, name in enumerate(MODULES):
@@ -96,3 +133,5 @@ if __name__ == "__main__":
     print("empty agrees")
     check_lengths()
     print("lengths are checked")
+    check_transforms()
+    print("transforms give the same")

@@ -15,6 +15,10 @@ CELLS = {
     "clockwork": "Clockwork",
     "indrnn": "IndRNN",
     "lstm1997": "LSTM1997",
+    "cornn": "CoRNN",
+    "mingru": "MinGRU",
+    "lru": "LRU",
+    "antisymmetric": "Antisymmetric",
 }
 """By the file that declares it, the public name of a cell.
 

@@ -93,7 +93,8 @@ def gradient_by_lag(
             zero before the step, which no error crosses; `state`, what the layers start from.
 
     Returns:
-        The terms of each trained parameter of the recurrent layers, by its name in the model.
+        The terms of each trained parameter of the recurrent layers, by its name in the model; of a
+        weight that is computed from others the terms of its own, by its own name.
 
     Raises:
         TypeError: the model is none of these, or an argument is of another type.
@@ -123,7 +124,7 @@ def gradient_by_lag(
             f"step: got {whole}, expected one of the {steps} steps of x: {-steps} to {steps - 1}"
         )
     lags = steps if max_lag is None else min(steps, max_lag + 1)
-    sums = _Sums(model, run, error, lags)
+    sums = _Sums(run.model, run, error, lags)
     if whole != "all":
         at = run.at(whole).unsqueeze(-2)
         # None of the windows needs to begin before the first step.

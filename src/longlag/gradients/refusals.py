@@ -59,9 +59,16 @@ def refuse_without_autograd(who: str) -> None:
 def refuse_computed(layers: Sequence[Recurrent], method: str) -> None:
     """Raise a ValueError where a learner would change weights that follow from others."""
     for layer in layers:
+        name = type(layer.cell).__name__
+        if layer.recurrence.constrained:
+            raise ValueError(
+                f"model: weight_hh of {name} is kept {layer.recurrence.constrained} by the cell, "
+                f"and {method} changes weights in place; use fit, with BPTT() or RTRL(), or a cell "
+                "without the constraint"
+            )
         if layer.computed:
             raise ValueError(
-                f"model: {layer.computed[0]} of {type(layer.cell).__name__} is computed from other "
+                f"model: {layer.computed[0]} of {name} is computed from other "
                 f"parameters, and {method} changes weights in place; use fit, with BPTT() or "
                 f"RTRL(), or make it a parameter with torch.nn.utils"
             )

@@ -10,6 +10,7 @@ from torch import Tensor
 from longlag.layers.base import LayerPart, RecurrentModule, take_last
 from longlag.layers.checks import check_lengths, check_parts, check_resets
 from longlag.layers.init import as_generator
+from longlag.torch_private import name_in_files
 
 
 class BidirectionalState(NamedTuple):
@@ -17,6 +18,9 @@ class BidirectionalState(NamedTuple):
 
     forward: Any
     backward: Any
+
+
+name_in_files(BidirectionalState, "longlag.BidirectionalState")
 
 
 class Bidirectional(RecurrentModule):
@@ -58,9 +62,9 @@ class Bidirectional(RecurrentModule):
                 )
         if backward_layer is None:
             for part in layer.parts():
-                if part.layer.computed:
+                if part.layer.replaced:
                     raise ValueError(
-                        f"backward_layer: expected a layer, as {part.layer.computed[0]} of `layer` "
+                        f"backward_layer: expected a layer, as {part.layer.replaced[0]} of `layer` "
                         "is computed from other parameters, and cannot be drawn anew"
                     )
             backward_layer = copy.deepcopy(layer)

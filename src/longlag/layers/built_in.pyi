@@ -9,12 +9,16 @@ from longlag.layers.recurrent import Options, Recurrent
 LAYERS: Mapping[str, Callable[..., Recurrent]]
 __all__ = [
     "GRU",
+    "LRU",
     "LSTM",
     "LSTM1997",
+    "Antisymmetric",
     "Clockwork",
+    "CoRNN",
     "Elman",
     "IndRNN",
     "Leaky",
+    "MinGRU",
     "Skip",
 ]
 
@@ -152,7 +156,11 @@ class Elman(Recurrent):
         hidden_size: H, units.
         activation: phi: ``"tanh"``, ``"sigmoid"``, ``"relu"``, ``"identity"`` (a linear network),
             ``"saturated"``, min(1, max(0, .)), the network of Siegelmann and Sontag;
-            ``"bipolar"``, 2 sigma - 1, or ``"double_bipolar"``, 4 sigma - 2.
+            ``"bipolar"``, 2 sigma - 1, ``"double_bipolar"``, 4 sigma - 2, or ``"positive"``,
+            a + 1/2 where a >= 0 and sigma below.
+        constraint: what training keeps W: ``"orthogonal"``, so that a linear network keeps the
+            norm of what it remembers; ``"antisymmetric"``; or None. A W that is kept orthogonal
+            costs a system of H linear equations in each call.
         bias: whether there are biases b.
         input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
             sequence at a time, in training.
@@ -175,12 +183,14 @@ class Elman(Recurrent):
         device, dtype: as in torch.nn.
 
     Raises:
-        ValueError: for an unknown activation.
+        ValueError: for an unknown activation or constraint.
 
-    Source: J. L. Elman, Finding structure in time, Cognitive Science 14, 1990.
+    Source: J. L. Elman, Finding structure in time, Cognitive Science 14, 1990; K. Helfrich,
+    D. Willmott and Q. Ye, Orthogonal recurrent neural networks with scaled Cayley transform, ICML
+    2018 (the orthogonal constraint).
 
     Example:
-        >>> import longlag as ll
+        >>> import torch, longlag as ll
         >>> print(ll.cells.Elman().latex("update"))
         \begin{align*}
         a_t &= U x_t + W h_{t-1} + b \\
@@ -188,6 +198,9 @@ class Elman(Recurrent):
         \end{align*}
         >>> sum(parameter.numel() for parameter in ll.Elman(15, 16).parameters())
         512
+        >>> W = ll.Elman(3, 64, constraint="orthogonal").weight_hh
+        >>> torch.allclose(W.T @ W, torch.eye(64), atol=1e-5)
+        True
     """
     def __init__(
         self,
@@ -195,6 +208,7 @@ class Elman(Recurrent):
         hidden_size: int,
         *,
         activation: str = "tanh",
+        constraint: str | None = None,
         **options: Unpack[Options],
     ) -> None: ...
 
@@ -217,6 +231,9 @@ class Leaky(Recurrent):
         shared_leak: one a for all units instead of one per unit.
         recurrent: whether there is a matrix W.
         activation: phi, as for :class:`~longlag.cells.Elman`.
+        time_scales: 1/a of the first and of the last unit, in steps, at least 1, in place of
+            ``leak``; those between lie on a logarithmic scale. For lags that are not known: (2, T)
+            has units for all up to T.
         bias: whether there are biases b.
         input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
             sequence at a time, in training.
@@ -239,7 +256,8 @@ class Leaky(Recurrent):
         device, dtype: as in torch.nn.
 
     Raises:
-        ValueError: for a leak outside its range, or an unknown activation.
+        ValueError: for a leak or time scales outside their range, both of them, or an unknown
+            activation.
 
     Source: M. C. Mozer, Induction of multiscale temporal structure, NIPS 1991; H. Jaeger et al.,
     Optimization and applications of echo state networks with leaky-integrator neurons, 2007.
@@ -250,6 +268,8 @@ class Leaky(Recurrent):
         state.h*(1 - unit.leak) + unit.leak*tanh(pre.candidate)
         >>> ll.Leaky(3, 4, leak=(0.5, 0.1, 0.02, 0.004)).unit("leak")
         tensor([0.5000, 0.1000, 0.0200, 0.0040])
+        >>> 1 / ll.Leaky(3, 4, time_scales=(2, 250)).unit("leak")
+        tensor([  2.0000,  10.0000,  50.0000, 250.0000])
     """
     def __init__(
         self,
@@ -261,6 +281,7 @@ class Leaky(Recurrent):
         shared_leak: bool = False,
         recurrent: bool = True,
         activation: str = "tanh",
+        time_scales: tuple[float, float] | None = None,
         **options: Unpack[Options],
     ) -> None: ...
 
@@ -530,5 +551,287 @@ class LSTM1997(Recurrent):
         recurrent: bool = True,
         cell_input: str = "double_bipolar",
         cell_output: str = "bipolar",
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class CoRNN(Recurrent):
+    r"""Coupled oscillatory network: each unit is a driven, damped oscillator.
+
+    .. math:: \ddot y = \tanh(W y + \tilde W \dot y + U x + b) - \gamma y - \epsilon \dot y
+
+    in steps of :math:`\Delta`, the new velocity z first and the position y with it:
+
+    .. math::
+        z_t &= z_{t-1} + \Delta \bigl(\tanh(U x_t + W y_{t-1} + \tilde W z_{t-1} + b)
+            - \gamma y_{t-1} - \epsilon z_{t-1}\bigr) \\
+        y_t &= y_{t-1} + \Delta z_t
+
+    The states stay bounded, and gradients neither explode nor vanish exponentially for small steps:
+    for lags of hundreds of steps and more. :math:`W` is the first H rows of ``weight_hh``,
+    :math:`\tilde W` the next.
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
+        hidden_size: H, units.
+        step: :math:`\Delta`, greater than 0. The three defaults are those of the authors' code for
+            adding numbers; other tasks want others.
+        gamma: what pulls a unit back, greater than 0; its frequency is about
+            :math:`\Delta \sqrt\gamma` in radians a step.
+        epsilon: the damping, at least 0. Without input or coupling, the steps are stable where
+            :math:`\Delta^2 \gamma + 2 \Delta \epsilon < 4`.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Raises:
+        ValueError: for a number out of range, or numbers with which the states grow by themselves.
+
+    Source: T. K. Rusch and S. Mishra, Coupled oscillatory recurrent neural network (coRNN): an
+    accurate and (gradient) stable architecture for learning long time dependencies, ICLR 2021.
+
+    Example:
+        >>> import longlag as ll
+        >>> ll.cells.CoRNN().recurrence.states
+        ('y', 'z')
+        >>> ll.CoRNN(3, 4).weight_hh.shape
+        torch.Size([8, 4])
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        step: float = 0.06,
+        gamma: float = 66.0,
+        epsilon: float = 15.0,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class MinGRU(Recurrent):
+    r"""Minimal gated unit: a gate and a candidate that see the input alone.
+
+    .. math::
+        z_t &= \sigma(U_z x_t + b_z) \\
+        \tilde h_t &= g(U_h x_t + b_h) \\
+        h_t &= (1 - z_t) \odot h_{t-1} + z_t \odot \tilde h_t
+
+    It is linear in its state: a weighted mean of the candidates, which the inputs choose. There is
+    no W, and the Jacobian is diagonal, so that memory over k steps is the product of k numbers
+    :math:`1 - z`. With ``bias_init=ll.init.Chrono(lag)`` it starts with memories up to a lag.
+    What couples the units is the next layer of a stack.
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
+        hidden_size: H, units.
+        activation: g, as for :class:`~longlag.cells.Elman`. ``"identity"`` is the paper's plain
+            form, and ``"positive"`` that of its computation in logarithms.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Raises:
+        ValueError: for an unknown activation.
+
+    Source: L. Feng, F. Tung, M. O. Ahmed, Y. Bengio and H. Hajimirsadeghi, Were RNNs all we
+    needed?, 2024.
+
+    Example:
+        >>> import longlag as ll
+        >>> print(ll.cells.MinGRU().latex("update"))
+        \begin{align*}
+        a^{z}_t &= U_{z} x_t + b_{z} \\
+        a^{\tilde h}_t &= U_{\tilde h} x_t + b_{\tilde h} \\
+        z_t &= \sigma\left(a^{z}_t\right) \\
+        h_t &= z_t \odot a^{\tilde h}_t + h_{t-1} \odot \left(1 - z_t\right)
+        \end{align*}
+        >>> ll.MinGRU(3, 4).weight_hh is None
+        True
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        activation: str = "identity",
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class LRU(Recurrent):
+    r"""Linear recurrent unit: each unit turns and shrinks a complex number, which is its memory.
+
+    .. math::
+        h_t = \lambda \odot h_{t-1} + \sqrt{1 - |\lambda|^2} \odot (U x_t + b), \qquad
+        \lambda = \sqrt{\rho}\, e^{i \theta}
+
+    h is complex, of the parts re and im, and so are U and b, which have rows for both; what is put
+    out is re. Units do not see each other, and their memory over k steps is :math:`|\lambda|^k`,
+    whatever the input. The factor before the input keeps h of one size, however long the memory.
+
+    This is the recurrence of the paper's block. Its B is U; its C and D are a linear readout, with
+    ``direct=True`` for D, and a nonlinearity between layers is to be put there too: a stack of
+    these layers alone is linear. That re is read and im is not costs a unit nothing, as its B may
+    turn the phase. The paper trains :math:`\log(-\log|\lambda|)` and :math:`\log \theta`, here it
+    is :math:`\rho = |\lambda|^2` within (0, 1), so that no training makes it unstable, and
+    :math:`\theta`; the factor before the input follows :math:`\rho`, where in the paper it starts
+    so and is trained. It has no b: take ``bias=False``.
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
+        hidden_size: H, units.
+        r_min: :math:`\lambda` starts uniform on the ring between the radii r_min and r_max, inside
+            (0.001, 0.9999995). A memory of T steps wants radii up to about 1 - 1/T.
+        r_max: see ``r_min``.
+        max_phase: the largest :math:`\theta` at the start, in (0, :math:`2 \pi`]. Smaller ones are
+            for slower signals.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Raises:
+        ValueError: for a number out of range.
+
+    Source: A. Orvieto, S. L. Smith, A. Gu, A. Fernando, C. Gulcehre, R. Pascanu and S. De,
+    Resurrecting recurrent neural networks for long sequences, ICML 2023.
+
+    Example:
+        >>> import longlag as ll
+        >>> layer = ll.LRU(3, 4, r_min=0.5, r_max=0.9)
+        >>> layer.weight_ih.shape, layer.decay_raw.shape, layer.angle.shape
+        (torch.Size([8, 3]), torch.Size([4]), torch.Size([4]))
+        >>> bool(((layer.unit("decay") >= 0.25) & (layer.unit("decay") <= 0.81)).all())
+        True
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        r_min: float = 0.9,
+        r_max: float = 0.999,
+        max_phase: float = 6.283185307179586,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class Antisymmetric(Recurrent):
+    r"""Antisymmetric network: small steps of a differential equation that neither grows nor decays.
+
+    .. math::
+        h_t = h_{t-1} + \epsilon \tanh\bigl((W - W^\top - \gamma I) h_{t-1} + U x_t + b\bigr)
+
+    The eigenvalues of an antisymmetric matrix are imaginary, so that the state turns, and error
+    that flows back keeps its size over many steps; the diffusion makes up for what a step of finite
+    length adds. For long lags, with few parameters. ``weight_hh_raw`` is W, which is trained, and
+    ``weight_hh`` is :math:`W - W^\top`.
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
+        hidden_size: H, units.
+        step: :math:`\epsilon`, greater than 0. The paper searches both numbers for each task.
+        diffusion: :math:`\gamma`, at least 0.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Raises:
+        ValueError: for a number out of range.
+
+    Source: B. Chang, M. Chen, E. Haber and E. H. Chi, AntisymmetricRNN: a dynamical system view on
+    recurrent neural networks, ICLR 2019; without its gate.
+
+    Example:
+        >>> import longlag as ll
+        >>> print(ll.cells.Antisymmetric().latex("update"))
+        \begin{align*}
+        W^\top &= -W \\
+        a_t &= U x_t + W h_{t-1} + b \\
+        h_t &= h_{t-1} + \epsilon \odot \tanh{\left(a_t - h_{t-1} \odot \gamma \right)}
+        \end{align*}
+        >>> W = ll.Antisymmetric(3, 4).weight_hh
+        >>> bool((W == -W.T).all())
+        True
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        step: float = 0.1,
+        diffusion: float = 0.01,
         **options: Unpack[Options],
     ) -> None: ...

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -31,7 +31,9 @@ def check_fields(name: str, values: Mapping[str, Any]) -> None:
     """
     for field in fields(_BUILT_IN[name]):  # type: ignore[arg-type]
         value = values.get(field.name, field.default)
-        kind = type(field.default)
+        if value is None and field.default is None:
+            continue
+        kind = str if str in get_args(field.type) else type(field.default)
         if kind in (bool, str):  # 1 for True is a number that users give
             if not isinstance(value, int if kind is bool else str):
                 raise TypeError(f"{field.name}: got {value!r:.80}, expected a {kind.__name__}")
@@ -117,6 +119,7 @@ def _wires(cell: Cell) -> list[list[Any]]:
     """What each matrix of W reads, which the equations do not tell; as JSON gives it back."""
     return [
         [wire.gate, wire.source, wire.truncated, wire.pattern and [*map(list, wire.pattern)]]
+        + ([wire.constraint] if wire.constraint else [])
         for wire in cell.recurrence.wires
     ]
 

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from longlag.recurrence import Recurrence
 from longlag.scan.backend import followed
-from longlag.torch_private import assert_when_run
+from longlag.torch_private import assert_when_run, transforms_active, under_transforms
 
 
 def probability(argument: str, value: float) -> float:
@@ -140,13 +140,16 @@ def check_lengths(lengths: Any, x: Tensor) -> Tensor:
         raise ValueError(
             f"lengths: got shape {tuple(lengths.shape)}, expected {batch}: one per sequence of x"
         )
-    if torch.compiler.is_compiling() or followed((lengths,)):  # looked at when it runs
-        fit = (lengths >= 0).all() & (lengths <= x.shape[-2]).all()
+    compiling = torch.compiler.is_compiling()
+    if compiling and transforms_active():
+        return lengths  # no operator of a graph can look at what vmap maps
+    values = lengths if compiling else under_transforms(lengths)
+    if compiling or followed((values,)):  # looked at when it runs
+        fit = (values >= 0).all() & (values <= x.shape[-2]).all()
         assert_when_run(fit, f"lengths: expected 0 to {x.shape[-2]}, the number of steps of x")
-        return lengths
-    if lengths.numel() and (lengths.min() < 0 or lengths.max() > x.shape[-2]):
+    elif values.numel() and (values.min() < 0 or values.max() > x.shape[-2]):
         raise ValueError(
-            f"lengths: got values from {int(lengths.min())} to {int(lengths.max())}, expected "
+            f"lengths: got values from {int(values.min())} to {int(values.max())}, expected "
             f"0 to {x.shape[-2]}, the number of steps of x"
         )
     return lengths

@@ -1,4 +1,5 @@
-"""Weights that something computes: parametrizations, weight norm, pruning, a tensor in their place.
+"""Weights that something computes: parametrizations, weight norm, pruning, a tensor in their place,
+and constraints that a cell declares.
 
 A layer reads such a weight as its attribute, and autograd finds the way to what it is computed
 from. What looks inside a layer asks for its parameters: it is given the plain model, in which they
@@ -74,6 +75,7 @@ def plain_model(model: nn.Module) -> PlainModel:
             clone.__class__ = parametrize.type_before_parametrizations(module)
             clone._modules.pop("parametrizations", None)
             forget_computing(clone)
+            clone._parameters.pop("weight_hh_raw", None)
             for weight, parameter in parameters[id(module)].items():
                 clone.__dict__.pop(weight, None)
                 clone._parameters[weight] = parameter

@@ -1,7 +1,7 @@
 """The echo state network: a reservoir of frozen weights, of which only a readout is trained."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -199,7 +199,7 @@ class EchoState(Recurrent):
             "density": self.density,
             "input_scaling": self.input_scaling,
             "bias_scaling": self.bias_scaling,
-            "topology": {"type": type(self.topology).__name__, **asdict(self.topology)},
+            "topology": self.topology.config(),
             "feedback_size": self.feedback_size,
             "feedback_scaling": self.feedback_scaling,
             "activation": self.cell.activation,

@@ -1,6 +1,7 @@
 """The recurrent layer: any cell as a torch.nn module."""
 
 import functools
+import math
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, is_dataclass
@@ -20,13 +21,20 @@ from longlag.layers.checks import (
     check_state,
     probability,
 )
+from longlag.layers.constraints import constrained_matrix, draw_bases, draw_raw
 from longlag.layers.init import Chrono, Initializer, as_generator, initializer
 from longlag.layers.sparse import draw_entries, draw_values
 from longlag.recurrence import Cell, DeclarationError, UnitParameter
-from longlag.recurrence.wiring import Groups, Uniform
+from longlag.recurrence.wiring import Geometric, Groups, Uniform
 from longlag.scan import Weights, check_backend, register, scan
 from longlag.scan.connections import Entries, matrix_of, without_blocks
-from longlag.torch_private import dispatching, recomputes, transforms_active
+from longlag.torch_private import (
+    dispatching,
+    name_in_files,
+    recomputes,
+    transforms_active,
+    under_transforms,
+)
 
 
 class Options(TypedDict, total=False):
@@ -50,6 +58,7 @@ class Options(TypedDict, total=False):
 def _state_type(cell: str, names: tuple[str, ...]) -> Any:
     kind: Any = namedtuple(f"{cell}State", names)
     kind.__reduce__ = lambda state: (_state_of, (cell, names, *state))
+    name_in_files(kind, f"longlag.{cell}State({', '.join(names)})")
     return kind
 
 
@@ -95,7 +104,10 @@ class Recurrent(RecurrentModule):
             order, the matrices of a gate as declared; None without any. Zero, and of gradient
             zero, where a pattern has no block. Of a sparse W the numbers (E,) of its entries, which
             ``weight_hh_indptr`` (G' H + 1,) and ``weight_hh_indices`` (E,) place, as the arrays of
-            the same names of a ``scipy.sparse.csr_array``; replicas share the places.
+            the same names of a ``scipy.sparse.csr_array``; replicas share the places. Where the
+            cell keeps a matrix orthogonal or antisymmetric, it is no parameter but follows from
+            ``weight_hh_raw``, which is trained, and from ``weight_hh_base``, a buffer, which an
+            orthogonal one starts from.
         weight_hh_diagonal: (G'' H,), for the gates with diagonal wiring; None without any.
         bias: b, (G H,), one per gate and unit, or None.
         backend_used: the backend of the latest call; inside torch.compile, the one asked for.
@@ -120,6 +132,8 @@ class Recurrent(RecurrentModule):
     weight_ih: nn.Parameter
     weight_hh: nn.Parameter | None
     weight_hh_diagonal: nn.Parameter | None
+    weight_hh_raw: nn.Parameter
+    weight_hh_base: Tensor | None
     bias: nn.Parameter | None
 
     def __init__(
@@ -172,6 +186,11 @@ class Recurrent(RecurrentModule):
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
 
         self._entries: Entries | None = None
+        if density is not None and self.recurrence.constrained:
+            raise ValueError(
+                f"density: got {density!r:.80}, expected None, as {type(cell).__name__} keeps W "
+                f"{self.recurrence.constrained}, which only a full matrix can be"
+            )
         if density is not None:
             drawing = as_generator(seed, "entries")
             # `load` knows them already.
@@ -184,8 +203,8 @@ class Recurrent(RecurrentModule):
         self.weight_ih = parameter(rows, input_size)
         matrix = (wires * hidden_size, hidden_size)
         if self._entries is not None:
-            matrix = self._entries.indices.shape
-        self.register_parameter("weight_hh", parameter(*matrix) if wires else None)
+            matrix = tuple(self._entries.indices.shape)
+        self._register_matrix(parameter, matrix)
         self.register_parameter(
             "weight_hh_diagonal", parameter(diagonal * hidden_size) if diagonal else None
         )
@@ -244,6 +263,12 @@ class Recurrent(RecurrentModule):
         places: Any = map(self._buffers.get, ("weight_hh_indptr", "weight_hh_indices"))
         indptr, indices = places
         if not known.come_from(indptr, indices):
+            if under_transforms(indptr) is not indptr or under_transforms(indices) is not indices:
+                raise ValueError(
+                    "weight_hh_indptr, weight_hh_indices: got other places of entries for each "
+                    "call of vmap, expected the same for all; map weight_hh alone, with "
+                    "in_dims=None for these two"
+                )
             known = self._entries = Entries(indptr, indices, self.hidden_size)
         return known
 
@@ -291,6 +316,31 @@ class Recurrent(RecurrentModule):
         if not bias:
             raise ValueError(f"bias_init: got {bias_init} with bias=False, expected bias=True")
 
+    def _register_matrix(self, parameter: Any, shape: tuple[int, ...]) -> None:
+        if not self.recurrence.constrained:
+            wires = self.recurrence.wires
+            self.register_parameter("weight_hh", parameter(*shape) if wires else None)
+            return
+        self.register_parameter("weight_hh_raw", parameter(*shape))
+        orthogonal = sum(wire.constraint == "orthogonal" for wire in self.recurrence.wires)
+        base = (orthogonal * self.hidden_size, self.hidden_size)
+        self.register_buffer("weight_hh_base", parameter(*base).detach() if orthogonal else None)
+
+    def __getattr__(self, name: str) -> Any:
+        """A W that is no parameter, as the cell keeps it orthogonal or antisymmetric."""
+        if name == "weight_hh" and name not in self._parameters and self.recurrence.constrained:
+            return constrained_matrix(self.recurrence, self.weight_hh_raw, self.weight_hh_base)
+        return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight_hh" and self.recurrence.constrained:
+            raise AttributeError(
+                f"weight_hh: {type(self.cell).__name__} keeps it {self.recurrence.constrained}, so "
+                "that it follows from weight_hh_raw; change that one in place, or draw anew with "
+                "weight_hh_init"
+            )
+        super().__setattr__(name, value)
+
     def _register_unit(self, name: str, declared: UnitParameter, parameter: Any) -> None:
         stored = self._stored_name(name)
         if hasattr(self, stored):
@@ -319,9 +369,9 @@ class Recurrent(RecurrentModule):
         Raises:
             ValueError: a weight is computed from other parameters.
         """
-        if self.computed:
+        if self.replaced:
             raise ValueError(
-                f"{self.computed[0]}: is computed from other parameters, whose initial values are "
+                f"{self.replaced[0]}: is computed from other parameters, whose initial values are "
                 "not the layer's to draw; draw before parametrizing or pruning"
             )
         if self.weight_ih.is_meta:
@@ -371,8 +421,16 @@ class Recurrent(RecurrentModule):
                     draw_values(recurrence, self._entries, initial, generator, weight.dtype)
                 )
 
+        def raw(weight: Tensor, generator: torch.Generator | None) -> None:
+            draw_raw(recurrence, weight, self._weight_hh_init, generator)
+            weight.copy_(without_blocks(recurrence, weight))
+
         yield self.weight_ih, by_block(self._weight_ih_init)
-        if self.weight_hh is not None:
+        if recurrence.constrained:
+            if self.weight_hh_base is not None:
+                yield self.weight_hh_base, functools.partial(draw_bases, self._weight_hh_init)
+            yield self.weight_hh_raw, raw
+        elif self.weight_hh is not None:
             yield self.weight_hh, matrices
         if self.weight_hh_diagonal is not None:
             yield self.weight_hh_diagonal, diagonal
@@ -439,6 +497,15 @@ class Recurrent(RecurrentModule):
         units = [name for name in self.recurrence.units if name not in self._diagonal]
         names += map(self._stored_name, units)
         return tuple(n for n in names if n not in self._parameters and n not in self._buffers)
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Those of them that are so by no declaration of the cell: others have replaced them."""
+        names = self.computed
+        if self.recurrence.constrained:
+            raw = () if "weight_hh_raw" in self._parameters else ("weight_hh_raw",)
+            names = (*raw, *(name for name in names if name != "weight_hh"))
+        return names
 
     def _weight(self, name: str) -> Tensor | None:
         """A weight: the parameter, or what a parametrization or pruning has put in its place."""
@@ -524,7 +591,8 @@ class Recurrent(RecurrentModule):
         if type(self) is Recurrent:
             parts.insert(0, repr(self.cell))
         if is_dataclass(self.cell) and type(self) is not Recurrent:
-            parts += [f"{name}={value!r}" for name, value in asdict(self.cell).items()]
+            own = asdict(self.cell).items()
+            parts += [f"{name}={value!r}" for name, value in own if value is not None]
         if self.replicas is not None:
             parts.append(f"replicas={self.replicas}")
         return ", ".join(parts)
@@ -547,6 +615,9 @@ def _draw_unit(block: Tensor, generator: torch.Generator | None, declared: UnitP
     elif isinstance(declared.initial, Groups):
         values = torch.tensor(declared.initial.values, dtype=torch.float64)
         block.copy_(values.repeat_interleave(block.numel() // len(values)))
+    elif isinstance(declared.initial, Geometric):
+        first, last = map(math.log, (declared.initial.first, declared.initial.last))
+        block.copy_(torch.linspace(first, last, block.numel(), dtype=torch.float64).exp())
     elif isinstance(declared.initial, tuple):
         block.copy_(torch.tensor(declared.initial, dtype=torch.float64).expand(block.shape))
     else:

@@ -120,9 +120,9 @@ def save(
                 f"model: got {own.__name__}, a class of your own, which load could not "
                 "build again; declare a Cell and use ll.Recurrent, or save its state_dict"
             )
-        if isinstance(module, Recurrent) and module.computed:
+        if isinstance(module, Recurrent) and module.replaced:
             raise TypeError(
-                f"model: {module.computed[0]} is computed from other parameters, which no file of "
+                f"model: {module.replaced[0]} is computed from other parameters, which no file of "
                 f"longlag holds; {MAKE_PLAIN}"
             )
     weights = model.state_dict().values()

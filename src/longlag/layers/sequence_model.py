@@ -149,6 +149,18 @@ class SequenceModel(nn.Module):
         resets: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
         """Outputs and the final state, to go on from: for streams and one-step prediction."""
+        h, read, final = self.what_is_read(x, state, lengths, resets)
+        readout = self.readout.by_step if self.reduce is None else self.readout
+        return readout(h, read), final
+
+    def what_is_read(
+        self,
+        x: Tensor,
+        state: Any = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None, Any]:
+        """What the readout is given, h and, where it sees x, x; and the final state."""
         h, final = self.layer(x, state, lengths=lengths, resets=resets)
         if lengths is not None:
             lengths = torch.as_tensor(lengths, device=x.device).long()
@@ -157,9 +169,9 @@ class SequenceModel(nn.Module):
             steps = torch.arange(x.shape[-2], device=x.device)
             read = read.masked_fill((steps >= lengths.unsqueeze(-1)).unsqueeze(-1), 0.0)
         if self.reduce is None:
-            return self.readout.by_step(h, read), final
+            return h, read, final
         read = None if read is None else self._reduce(read, lengths, take_last)
-        return self.readout(self._reduce(h, lengths, self.layer.last), read), final
+        return self._reduce(h, lengths, self.layer.last), read, final
 
     def generate(
         self,
@@ -196,9 +208,9 @@ class SequenceModel(nn.Module):
         Example:
             >>> import longlag as ll
             >>> series = torch.linspace(0, 60, 1200, dtype=torch.float64).sin().view(1, -1, 1)
-            >>> layer = ll.EchoState(1, 100, seed=0, dtype=torch.float64)
+            >>> layer = ll.EchoState(1, 100, leak=0.5, seed=1, dtype=torch.float64)
             >>> model = ll.SequenceModel(layer, 1, reduce=None)
-            >>> method = ll.Ridge(1e-8, washout=50)
+            >>> method = ll.Ridge(1e-10, washout=50)
             >>> _ = ll.fit(model, (series[:, :999], series[:, 1:1000]), method=method)
             >>> ahead, _ = model.generate(200, warmup=series[:, :1000])
             >>> bool((ahead - series[:, 1000:]).abs().max() < 0.05)

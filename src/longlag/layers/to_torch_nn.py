@@ -100,12 +100,14 @@ def to_torch(module: Convertible) -> nn.RNNBase:
 def _problem(layer: Any) -> str | None:
     """Why torch.nn has no such layer, if it has none."""
     cell = layer.cell
-    if cell is not None and layer.computed:
-        return f"{layer.computed[0]} is computed from other parameters; {MAKE_PLAIN}"
+    if cell is not None and layer.replaced:
+        return f"{layer.replaced[0]} is computed from other parameters; {MAKE_PLAIN}"
     if cell is not None and cell.recurrence.delayed:
         return "it has no delays"
     if cell is not None and (cell.recurrence.patterned or layer.entries is not None):
         return "its recurrent matrices are full, without a pattern or entries that are not there"
+    if cell is not None and cell.recurrence.constrained:
+        return f"it keeps no recurrent matrix {cell.recurrence.constrained}"
     kind = type(layer).__name__
     if type(cell) not in KINDS or kind != type(cell).__name__:  # a class of one's own may do more
         return f"it has no {kind}"

@@ -27,6 +27,10 @@ class Topology(ABC):
     def draw(self, hidden: int, density: float, generator: torch.Generator | None) -> Tensor | None:
         """Which entries of W are there: a boolean matrix (H, H); None for all."""
 
+    def config(self) -> dict[str, Any]:
+        """What :func:`build_topology` needs, as plain data."""
+        return {"type": type(self).__name__, **vars(self)}
+
     def values(self, radius: float) -> init.Initializer:
         """How the numbers of the entries are drawn, for a spectral radius."""
         return (

@@ -72,6 +72,23 @@ class saturate(_Pointwise):
         return step(x) * step(1 - x)
 
 
+class positive(_Pointwise):
+    r"""Values above 0: :math:`x + 1/2` where :math:`x \ge 0`, else :math:`\sigma(x)`."""
+
+    nargs = 1
+    form = r"\operatorname{{positive}}\left({0}\right)"
+
+    def fdiff(self, argindex: int = 1) -> Expression:  # noqa: D102
+        x: Any = self.args[0]
+        return 1 - step(-x) * (1 - sigmoid(x) * (1 - sigmoid(x)))
+
+    @property
+    def lowered(self) -> Expression:
+        """The same of functions that backends have; its derivative at 0 is 1 too."""
+        x: Any = self.args[0]
+        return x + relu(-x) + sigmoid(-relu(-x))
+
+
 class floor(_Pointwise):
     r"""The largest whole number :math:`\lfloor x \rfloor` not above x; its derivative is 0."""
 
@@ -128,9 +145,11 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "saturated": saturate,
     "bipolar": _bipolar,
     "double_bipolar": _double_bipolar,
+    "positive": positive,
 }
 """Activations by name. ``bipolar`` is 2 sigmoid - 1 in [-1, 1] and ``double_bipolar`` is
-4 sigmoid - 2 in [-2, 2]: the h and g of Hochreiter and Schmidhuber (1997)."""
+4 sigmoid - 2 in [-2, 2]: the h and g of Hochreiter and Schmidhuber (1997). ``positive`` is x + 1/2
+where x >= 0 and sigmoid below: the g of Feng et al. (2024)."""
 
 
 def activation(name: str) -> Callable[[Any], Any]:

@@ -200,6 +200,12 @@ class _Writer:
             rows = r" \\ ".join(" & ".join(map(str, row)) for row in pattern)
             rows = rf"\left(\begin{{smallmatrix}} {rows} \end{{smallmatrix}}\right)"
             lines.append((self._mask(pattern), rf"{rows} \otimes \mathbf{{1}} \mathbf{{1}}^\top"))
+        for gate in self.recurrence.dense_gates:
+            for dense in filter(lambda dense: dense.constraint, gate.matrices):
+                weight, transpose = self._matrix(gate, dense), self._matrix(gate, dense, True)
+                orthogonal = dense.constraint == "orthogonal"
+                kept = (f"{transpose} {weight}", "I") if orthogonal else (transpose, f"-{weight}")
+                lines.append(kept)
         for gate in self.recurrence.gates:
             products = self._product(gate)
             terms = [f"{self._of_gate('U', '_', gate)} x_t", self._of_gate("b", "_", gate)]
@@ -228,12 +234,13 @@ class _Writer:
             if partial is None:
                 continue
             delta = rf"\delta^{{{self._word(state)}}}_t"
+            text = self._write(partial)
             if partial == 1:
                 terms.append(delta)
-            elif partial.is_Add:
-                terms.append(rf"{delta} \odot \left({self._write(partial)}\right)")
+            elif partial.is_Add or text.startswith("-"):
+                terms.append(rf"{delta} \odot \left({text}\right)")
             else:
-                terms.append(rf"{delta} \odot {self._write(partial)}")
+                terms.append(rf"{delta} \odot {text}")
         return terms
 
     def _delta(self, of: sympy.Symbol, later: int = 0) -> str:

@@ -180,14 +180,16 @@ class _Builder:
             return self._sum(expression)
         if isinstance(expression, (sympy.Mul, sympy.Pow)) and not isinstance(expression, sympy.exp):
             return self._product(expression)
-        if isinstance(expression, functions.multiple):
+        if isinstance(expression, (functions.multiple, functions.positive)):
             return self.lower(expression.lowered)
         name = _FUNCTIONS.get(type(expression))
         if name is None:
             raise DeclarationError(
                 f"the update uses {type(expression).__name__} in '{expression}', which is not a "
                 "pointwise operation that longlag can compile; use + - * / ** and "
-                + ", ".join(sorted({*_FUNCTIONS.values(), "sqrt", "modulo", "multiple"}))
+                + ", ".join(
+                    sorted({*_FUNCTIONS.values(), "sqrt", "modulo", "multiple", "positive"})
+                )
                 + _HINTS.get(type(expression).__name__, "")
             )
         return self.emit(name, *(self.lower(argument) for argument in expression.args))

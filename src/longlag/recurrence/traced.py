@@ -36,12 +36,14 @@ class Wire:
         source: number of the state that it reads; for a delay, of the one that holds the past.
         truncated: whether error is kept from flowing back through it.
         pattern: which of its blocks are there; None where all are.
+        constraint: what training keeps it; None where it is free.
     """
 
     gate: int
     source: int
     truncated: bool
     pattern: Pattern | None
+    constraint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class Recurrence:
         numbers = {name: number for number, name in enumerate(self.states)}
         return tuple(
             Wire(number, numbers[held(dense.source or "", dense.delay - 1)], dense.truncated,
-                 dense.pattern)
+                 dense.pattern, dense.constraint)
             for number, gate in enumerate(self.dense_gates)
             for dense in gate.matrices
         )  # fmt: skip
@@ -154,6 +156,12 @@ class Recurrence:
     def patterned(self) -> bool:
         """Whether some dense matrix has blocks that are not there."""
         return any(wire.pattern is not None for wire in self.wires)
+
+    @cached_property
+    def constrained(self) -> str:
+        """What training keeps its dense matrices, as words; empty where all are free."""
+        kept = dict.fromkeys(wire.constraint for wire in self.wires if wire.constraint)
+        return " and ".join(kept)
 
     @cached_property
     def groupings(self) -> tuple[int, ...]:

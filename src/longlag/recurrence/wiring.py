@@ -36,8 +36,30 @@ class Groups:
     values: tuple[float, ...]
 
 
-Initial: TypeAlias = "float | tuple[float, ...] | Uniform | Groups"
-"""A number for all units, a number for each or for each group of them, or a distribution."""
+@dataclass(frozen=True)
+class Geometric:
+    """Initial values on a logarithmic scale: from the first unit to the last, each a constant
+    factor from the one before, however many there are. A single unit has the first.
+
+    >>> Geometric(1.0, 0.01)
+    Geometric(first=1.0, last=0.01)
+    """
+
+    first: float
+    last: float
+
+    def __post_init__(self) -> None:
+        for value in (self.first, self.last):
+            if not 0 < value < float("inf"):
+                raise ValueError(
+                    f"Geometric: got first = {self.first} and last = {self.last}, expected finite "
+                    "numbers above 0"
+                )
+
+
+Initial: TypeAlias = "float | tuple[float, ...] | Uniform | Groups | Geometric"
+"""A number for all units, a number for each or for each group of them, a distribution, or a
+scale."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +68,7 @@ class UnitParameter:
 
     Args:
         initial: its initial value: a number, one number per unit or per group of units
-            (:class:`Groups`), or a distribution.
+            (:class:`Groups`), a distribution, or a scale over the units (:class:`Geometric`).
         trained: a trained parameter, or a constant kept with the model.
         shared: one number for all units of the layer instead of one per unit.
         interval: open interval to which training confines the value. The layer then trains
@@ -69,13 +91,18 @@ class UnitParameter:
                 f"UnitParameter: got shared=True with {len(initial)} initial values, "
                 "expected one; give a number, or shared=False"
             )
+        if self.shared and isinstance(self.initial, Geometric):
+            raise ValueError(
+                f"UnitParameter: got shared=True with {self.initial}, which has a value for each "
+                "unit; give a number, or shared=False"
+            )
         if self.interval is None:
             return
         low, high = self.interval
         if not low < high:
             raise ValueError(f"UnitParameter: got interval {self.interval}, expected low < high")
         match self.initial:
-            case Uniform(low=first, high=last):
+            case Uniform(low=first, high=last) | Geometric(first=first, last=last):
                 values = (first, last)
             case Groups(values=values):
                 pass
@@ -180,6 +207,17 @@ def _pattern(value: Any) -> Pattern | None:
     return tuple(tuple(int(entry) for entry in row) for row in rows)
 
 
+CONSTRAINTS = ("orthogonal", "antisymmetric")
+"""What training may keep a recurrent matrix: W^T W = I, or W^T = -W."""
+
+
+def check_constraint(value: Any) -> None:
+    """Raise a ValueError for what is neither None nor one of :data:`CONSTRAINTS`."""
+    if value is not None and value not in CONSTRAINTS:
+        known = " or ".join(map(repr, CONSTRAINTS))
+        raise ValueError(f"constraint: got {value!r}, expected None, {known}")
+
+
 @dataclass(frozen=True)
 class Dense:
     r"""A matrix: :math:`r^g_t = W_g\, s_{t-d}` with :math:`W_g` of shape (H, H).
@@ -196,9 +234,14 @@ class Dense:
         pattern: which blocks of W_g are there: a B x B tuple of tuples of 0 and 1 over B equal
             groups of units, where row i tells what group i reads. The other blocks are zero and
             not trained. ``None``, or all ones, is the full matrix. H must be a multiple of B.
+        constraint: what training keeps W_g, a full matrix: ``"orthogonal"``, as it then must be
+            drawn; ``"antisymmetric"``, where what is drawn is an X, and W_g = X - X^T; or ``None``.
+            The layer then trains ``weight_hh_raw``.
 
     Raises:
-        DeclarationError: for a delay or a pattern that has no meaning.
+        DeclarationError: for a delay or a pattern that has no meaning, or a pattern of a matrix
+            under a constraint.
+        ValueError: for an unknown constraint.
 
     Source: T. Lin, B. G. Horne, P. Tino and C. L. Giles, Learning long-term dependencies in NARX
     recurrent neural networks, IEEE Transactions on Neural Networks 7(6), 1996 (delays).
@@ -211,14 +254,21 @@ class Dense:
     truncated: bool = False
     delay: int = 1
     pattern: Pattern | None = None
+    constraint: str | None = None
 
     def __post_init__(self) -> None:
+        check_constraint(self.constraint)
         if isinstance(self.delay, bool) or not isinstance(self.delay, int) or self.delay < 1:
             raise DeclarationError(
                 f"Dense: got delay = {self.delay!r}, expected a whole number of steps, at least 1; "
                 "1 reads the state of the step before"
             )
         object.__setattr__(self, "pattern", _pattern(self.pattern))
+        if self.pattern is not None and self.constraint is not None:
+            raise DeclarationError(
+                f"Dense: got pattern = {self.pattern} and constraint = {self.constraint!r}, "
+                "expected one of the two, as only a full matrix can be kept so"
+            )
 
 
 @dataclass(frozen=True)

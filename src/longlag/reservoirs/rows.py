@@ -65,7 +65,7 @@ class Rows:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         batches: Callable[[], Iterable[Batch[Tensor]]],
         continues: bool,
         washout: int,
@@ -87,6 +87,11 @@ class Rows:
         if readout.replicas is not None:
             raise ValueError(
                 f"model: {method} fits one network, got replicas={readout.replicas}; fit each alone"
+            )
+        if model.reduce is not None and washout:
+            raise ValueError(
+                f"washout: got {washout}, but the model has one output a sequence "
+                f"(reduce={model.reduce!r}); expected 0"
             )
         self.readout = readout
 
@@ -125,6 +130,14 @@ class Rows:
     def _pieces(self, output: Callable[[Tensor], Tensor] | None) -> Iterator[Piece]:
         state = ages = fed = None
         for batch in self.batches():
+            if not self.model.layer.causal:
+                if output is not None:
+                    raise ValueError(
+                        f"model: {self.method} feeds the output of a step to the next, and the "
+                        "model reads in both directions; expected layers that read forward"
+                    )
+                yield self._at_once(batch)
+                continue
             inputs = Inputs(batch.x, batch.lengths, batch.resets)
             run = PiecewiseRun.of(self.model, inputs, self.method)
             if run.model.reduce is None:
@@ -151,13 +164,23 @@ class Rows:
                     f"model: {self.method} feeds the output of a step to the next, and the model "
                     f"has one output a sequence (reduce={run.model.reduce!r}); expected reduce=None"
                 )
-            elif self.washout:
-                raise ValueError(
-                    f"washout: got {self.washout}, but the model has one output a sequence "
-                    f"(reduce={run.model.reduce!r}); expected 0"
-                )
             else:
                 yield self._of_sequences(run, batch)
+
+    def _at_once(self, batch: Batch[Tensor]) -> Piece:
+        """The rows of a model that reads in both directions: all steps of a batch are there."""
+        if self.continues:
+            raise ValueError(
+                "model: it reads in both directions, and a window of recordings is not all; "
+                "expected layers that read forward"
+            )
+        with torch.no_grad():
+            h, x, _ = self.model.what_is_read(batch.x, None, batch.lengths, batch.resets)
+        counts = torch.ones(h.shape[:-1], dtype=torch.bool, device=h.device)
+        if self.model.reduce is not None:
+            return self._rows(h, batch._replace(x=x, lengths=None), counts)
+        age, _ = _ages(batch, torch.zeros(len(h), dtype=torch.long, device=h.device))
+        return self._rows(h, batch, age >= self.washout)
 
     def _spans(self, run: PiecewiseRun, size: int | None = None) -> Iterator[tuple[int, int]]:
         if size is None:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor
 
 from longlag.scan.inputs import ScanInputs
-from longlag.torch_private import dispatching, stands_in, transforms_active
+from longlag.torch_private import dispatching, has_tangent, stands_in, transforms_active
 
 _TABLE = {
     "reference": "longlag.scan.reference:Reference",
@@ -152,6 +152,7 @@ def check_backend(backend: str) -> None:
 
 
 _FUNCTORCH = "it is inside a transform of torch.func, which follows plain operations only"
+_FORWARD = "it is given tangents of forward-mode AD, which plain operations alone carry along"
 _DISPATCH = (
     "it is inside a mode of torch that follows plain operations only, such as make_fx or fake "
     "tensors, or is given tensors that stand for others"
@@ -186,6 +187,8 @@ def choose(
     seen, reason = None, ""
     if plain and transforms_active():
         seen = _FUNCTORCH
+    elif has_tangent(tensors):
+        seen = _FORWARD
     elif followed((like, *tensors)):
         seen = _DISPATCH
     for name in reversed(_TABLE) if backend == "auto" else (backend,):

@@ -8,6 +8,7 @@ stored.
 
 import functools
 import itertools
+import uuid
 import weakref
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from longlag.recurrence import Recurrence
 from longlag.torch_private import version
 
-_NUMBERS = itertools.count()
+_PROCESS, _NUMBERS = uuid.uuid4().hex, itertools.count()
 _KNOWN: "weakref.WeakValueDictionary[str, Entries]" = weakref.WeakValueDictionary()
 
 
@@ -51,7 +52,7 @@ class Entries:
         # Kernels read memory by these numbers: they are copies, which nobody changes.
         self.indptr, self.indices, self.hidden = indptr.clone(), indices.clone(), hidden
         self._origin = (indptr, indices, version(indptr), version(indices))
-        self.key = f"entries-{next(_NUMBERS)}"
+        self.key = f"entries-{_PROCESS}-{next(_NUMBERS)}"
         rows = torch.arange(len(indptr) - 1, device=indptr.device)
         self.rows = rows.repeat_interleave(indptr.diff(), output_size=len(indices))
         self.places = self.rows * hidden + indices
@@ -115,6 +116,11 @@ def _problem(indptr: Tensor, indices: Tensor, hidden: int) -> str:
 
 def known_entries(key: str) -> Entries | None:
     """Those that a key names; None for the empty one."""
+    if key and key not in _KNOWN:
+        raise RuntimeError(
+            "the graph runs a sparse recurrent matrix whose places are known only to the process "
+            "that exported it, as long as its layer is there; use ll.save and ll.load"
+        )
     return _KNOWN[key] if key else None
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from longlag.recurrence import Recurrence
 from longlag.scan import library, node
-from longlag.scan.backend import check_backend, choose
+from longlag.scan.backend import Backend, check_backend, choose
 from longlag.scan.inputs import (
     ScanInputs,
     Schedule,
@@ -21,6 +21,7 @@ from longlag.scan.inputs import (
     with_clock,
 )
 from longlag.scan.reference import Reference
+from longlag.torch_private import forward_mode_active, transforms_active
 
 
 class Scanned(NamedTuple):
@@ -75,7 +76,9 @@ def scan(
         start = None if initial is None else initial[-1]
         initial = None if initial is None else initial[:-1]
         schedule, after = with_clock(recurrence, schedule, to_time_first(x), start)
-    if torch.compiler.is_compiling() and backend != "reference":
+    compiling = torch.compiler.is_compiling()
+    transformed = compiling and (transforms_active() or forward_mode_active())
+    if compiling and backend != "reference" and not transformed:
         inputs = ScanInputs(recurrence, to_time_first(x), weights, initial, schedule)
         _, drive, initial = unfolded(inputs)
         drive = drive.to(initial[0].dtype)  # under autocast it may have been rounded
@@ -85,7 +88,10 @@ def scan(
         return Scanned(to_batch_first(output), (*final, *after), backend)
     like = x if weights.input is None else weights.input
     tensors = (x, weights.recurrent, *weights.units, weights.input, weights.bias, *(initial or ()))
-    chosen = choose(backend, like if initial is None else initial[0], tensors=tensors)
+    if transformed and backend in ("auto", "reference"):
+        chosen: Backend = Reference()  # a graph cannot load the others to ask them
+    else:
+        chosen = choose(backend, like if initial is None else initial[0], tensors=tensors)
     device = x.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     if not autocast and not chosen.plain:

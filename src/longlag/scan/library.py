@@ -3,11 +3,13 @@
 Eager PyTorch does not need it, and goes through :mod:`longlag.scan.node`, which costs less a call.
 """
 
+import functools
 import weakref
 
 import torch
 from torch import Tensor
 
+from longlag import cells
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Run, Wanted, choose
@@ -21,6 +23,26 @@ _KNOWN: "weakref.WeakValueDictionary[str, Recurrence]" = weakref.WeakValueDictio
 def register(recurrence: Recurrence) -> str:
     """Make a recurrence known to the operator; returns the key that names it in a graph."""
     return _KNOWN.setdefault(recurrence.key, recurrence).key
+
+
+def _recurrence(key: str) -> Recurrence:
+    """What a key in a graph names; the graph may come from a file of another process."""
+    known = _KNOWN.get(key) or _built_in(key)
+    if known is None:
+        name = key.rpartition("-")[0]
+        raise RuntimeError(
+            f"the graph runs a cell {name}, {key}, which this process has not met; before it runs, "
+            f"build a layer with the options of the one that was exported, and keep it"
+        )
+    return known
+
+
+@functools.cache
+def _built_in(key: str) -> Recurrence | None:
+    """The built-in cell that a key names, where its fields are the defaults."""
+    name = key.rpartition("-")[0]
+    recurrence = getattr(cells, name)().recurrence if name in cells.__all__ else None
+    return recurrence if recurrence is not None and recurrence.key == key else None
 
 
 @torch.library.custom_op("longlag::scan", mutates_args=())
@@ -43,13 +65,16 @@ def _scan(
         Schedule(active, keep, mask, clock),
     )
     chosen = choose(backend, drive, plain=False)
-    done = chosen.forward(ScanInputs(_KNOWN[key], drive, weights, initial, schedule), False)
-    return [*done.states, *done.final]
+    recurrence = _recurrence(key)
+    done = chosen.forward(ScanInputs(recurrence, drive, weights, initial, schedule), False)
+    # Final states of one path may be views of one memory, which an operator may not give out.
+    held = any(lower(recurrence).depths)
+    return [*done.states, *(state.clone() if held else state for state in done.final)]
 
 
 @_scan.register_fake
 def _(key, backend, drive, recurrent, entries, initial, *rest):
-    lowered = lower(_KNOWN[key])
+    lowered = lower(_recurrence(key))
     paths = [
         drive.new_empty((depth + drive.shape[0] + 1, *initial[number].shape))
         for number, depth in zip(lowered.stored, lowered.depths, strict=True)
@@ -78,7 +103,7 @@ def _scan_backward(
         Weights(recurrent, tuple(units), entries=known_entries(entries)),
         Schedule(active, keep, mask, clock),
     )
-    inputs = ScanInputs(_KNOWN[key], drive, weights, schedule=schedule)
+    inputs = ScanInputs(_recurrence(key), drive, weights, schedule=schedule)
     gradients = choose(backend, drive, plain=False).backward(
         inputs, Run(trajectory, []), (d_output, *d_final), Wanted()
     )
@@ -92,7 +117,7 @@ def _scan_backward(
 @_scan_backward.register_fake
 def _(key, backend, drive, recurrent, entries, units, trajectory, *rest):
     middle = [] if recurrent is None else [recurrent]
-    initial = first_states(lower(_KNOWN[key]), trajectory)
+    initial = first_states(lower(_recurrence(key)), trajectory)
     like = [drive, *middle, *initial, *units]
     return [tensor.new_empty(tensor.shape) for tensor in like]
 
@@ -108,7 +133,7 @@ def _backward(ctx, gradients):
     drive, recurrent, active, keep, mask, clock, *rest = ctx.saved_tensors
     states, count = ctx.counts
     units, results = rest[:count], rest[count:]
-    lowered = lower(_KNOWN[ctx.key])
+    lowered = lower(_recurrence(ctx.key))
     stored = len(lowered.stored)
     gradients = [
         torch.zeros_like(path) if gradient is None else gradient

@@ -3,6 +3,7 @@
 Second derivatives are taken through the reference backend.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,12 @@ from longlag.scan.connections import Entries
 from longlag.scan.inputs import ScanInputs, Schedule, Weights, to_batch_first, to_time_first
 from longlag.scan.reference import Reference
 from longlag.scan.trajectory import output_of
-from longlag.torch_private import forward_mode_active, plain_apply, transforms_active
+from longlag.torch_private import (
+    has_tangent,
+    plain_apply,
+    stands_for_many,
+    transforms_active,
+)
 
 
 def run(
@@ -34,15 +40,12 @@ def run(
     states: tuple[Tensor | None, ...] = (None,) * count if initial is None else tuple(initial)
     if len(states) != count:
         raise ValueError(f"initial: got {len(states)} states, expected {count}")
-    transformed = transforms_active()
-    if not (torch.is_grad_enabled() or transformed or forward_mode_active()):
+    if not torch.is_grad_enabled():
         turned = inputs if time_first else inputs._replace(x=to_time_first(x))
         done, output = _forward(backend, turned, False)
         return output if time_first else to_batch_first(output), list(done.final)
-    # Function.apply looks at every argument for the sake of torch.func's transforms.
-    node = _ScanNode.apply if transformed else _PLAIN
     call = _Call(backend, recurrence, entries, schedule, time_first, torch.is_grad_enabled())
-    output, *final = node(call, x, matrix, bias, recurrent, *states, *units)
+    output, *final = _apply(call, x, matrix, bias, recurrent, *states, *units)
     return output, final
 
 
@@ -126,9 +129,13 @@ class _ScanNode(torch.autograd.Function):
             if d_output is not None:
                 gradients = (to_time_first(d_output), *d_final)
         inputs = ScanInputs(recurrence, x, weights, initial, schedule)
-        if torch.is_grad_enabled() or (backend.compiled and followed(gradients)):
-            # For a second derivative, or a mode that follows operations, the first one has to be an
-            # expression: of what was given. The forward pass had autocast off too.
+        if (
+            torch.is_grad_enabled()
+            or _transformed(gradients)
+            or (backend.compiled and followed(gradients))
+        ):
+            # For a second derivative, a transform, or a mode that follows operations, the first one
+            # has to be an expression: of what was given. The forward pass had autocast off too.
             with torch.autocast(x.device.type, enabled=False):
                 done = Reference().backward(inputs, run, gradients, asked)
         else:
@@ -142,4 +149,9 @@ class _ScanNode(torch.autograd.Function):
         return None, *[gradient if want else None for gradient, want in pairs]
 
 
-_PLAIN = plain_apply(_ScanNode)
+def _transformed(gradients: Sequence[Tensor | None]) -> bool:
+    """Whether a backward pass is run for many gradients at once, or carries tangents along."""
+    return transforms_active() or any(map(stands_for_many, gradients)) or has_tangent(gradients)
+
+
+_apply = plain_apply(_ScanNode)

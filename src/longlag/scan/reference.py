@@ -16,6 +16,7 @@ from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.inputs import ScanInputs, Weights, unfolded
 from longlag.scan.step import torch_step
 from longlag.scan.trajectory import paths_of
+from longlag.torch_private import transforms_active
 
 
 def run_steps(inputs: ScanInputs) -> Run:
@@ -70,6 +71,8 @@ class Reference(Backend):
                 return None
             return tensor.view_as(tensor) if again else tensor.detach().requires_grad_()
 
+        if transforms_active():
+            return self._transformed(inputs, gradients)
         recurrence, x, (recurrent, units, matrix, bias, entries), initial, schedule = inputs
         with torch.enable_grad():
             x, matrix, bias, recurrent = map(own, (x, matrix, bias, recurrent))
@@ -99,4 +102,29 @@ class Reference(Backend):
         ]
         states = len(initial)
         d_x, d_matrix, d_bias, d_recurrent, *rest = results
+        return Gradients(d_x, d_matrix, d_bias, d_recurrent, rest[:states], rest[states:])
+
+    def _transformed(self, inputs: ScanInputs, gradients: Sequence[Tensor | None]) -> Gradients:
+        """The same inside the transforms of torch.func, which follow no graph but their own."""
+        recurrence, x, (recurrent, units, matrix, bias, entries), initial, schedule = inputs
+        arguments = [x, matrix, bias, recurrent, *(initial or ()), *units]
+        present = [number for number, tensor in enumerate(arguments) if tensor is not None]
+        states = len(initial or ())
+
+        def put(tensors: Sequence[Tensor]) -> list[Any]:
+            places = dict(zip(present, tensors, strict=True))
+            return [places.get(number) for number in range(len(arguments))]
+
+        def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+            x, matrix, bias, recurrent, *rest = put(tensors)
+            weights = Weights(recurrent, tuple(rest[states:]), matrix, bias, entries)
+            before = rest[:states] or None
+            output, final = self.run(ScanInputs(recurrence, x, weights, before, schedule))
+            return output, *final
+
+        results, pull, *_ = torch.func.vjp(run, *[arguments[number] for number in present])
+        pairs = zip(results, gradients, strict=True)
+        d_x, d_matrix, d_bias, d_recurrent, *rest = put(
+            pull(tuple(torch.zeros_like(r) if error is None else error for r, error in pairs))
+        )
         return Gradients(d_x, d_matrix, d_bias, d_recurrent, rest[:states], rest[states:])

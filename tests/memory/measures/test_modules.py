@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from longlag.memory.measures.modules import evaluation_mode
+from longlag.layers.evaluation import evaluation_mode
 
 
 def test_each_module_gets_its_own_mode_back_after_a_failure_too():

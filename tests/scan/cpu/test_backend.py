@@ -59,9 +59,10 @@ def threads(count):
 def layer_of(cell, inputs, hidden, replicas=None, **options):
     """As in the cases, with W scaled by its width, so that no error is blown up over time."""
     layer = cases.layer_of(cell, inputs, hidden, replicas=replicas, **options)
-    if layer.weight_hh is not None:
+    weight = layer.weight_hh_raw if layer.recurrence.constrained else layer.weight_hh
+    if weight is not None:
         with torch.no_grad():
-            layer.weight_hh /= hidden**0.5
+            weight /= hidden**0.5
     return layer
 
 

@@ -1,8 +1,6 @@
 """The recurrent modules of any model, as modules of longlag with the same weights; their mode."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -71,22 +69,3 @@ def reader_of(name: str, module: nn.Module) -> RecurrentModule:
     if next(reader.parameters()).dtype in (torch.float16, torch.bfloat16):
         reader = copy.deepcopy(reader).float()
     return reader
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode, and each of its modules back into its own mode after.
-
-    >>> layer = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5).eval())
-    >>> with evaluation_mode(layer):
-    ...     assert not layer.training
-    >>> layer.training, layer[1].training
-    (True, False)
-    """
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from longlag.gradients.runs.model_run import ModelRun
 from longlag.layers import Recurrent
 from longlag.layers.computed import plain_model
+from longlag.layers.evaluation import evaluation_mode
 from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import Direction, by_direction, each_direction, recurrent_of
-from longlag.memory.measures.modules import evaluation_mode
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,11 @@ def _linear_twin(layer: nn.Module) -> Recurrent | None:
     cell: Any = layer.cell
     if "activation" not in getattr(cell, "__dataclass_fields__", ()):
         return None
+    own = cell.__dataclass_fields__
+    free = {"constraint": None} if "constraint" in own else {}  # its W is given, and not trained
     twin = Recurrent(
-        dataclasses.replace(cell, activation="identity"), layer.input_size, layer.hidden_size,
+        dataclasses.replace(cell, activation="identity", **free),
+        layer.input_size, layer.hidden_size,
         bias=layer.bias is not None, density=layer.density, replicas=layer.replicas,
         backend=layer.backend, device=layer.weight_ih.device, dtype=layer.weight_ih.dtype, seed=0,
     )  # fmt: skip

@@ -120,18 +120,17 @@ def _chrono(
 
 
 def _article(name: str) -> str:
-    return f"an {name}" if name[0] in "LEI" else f"a {name}"
+    return f"an {name}" if name[0] in "AEIL" else f"a {name}"
 
 
 def _leaks(layer: Recurrent, n: Numbers) -> Advice:
     """Leaks from 1/2 to 1/lag, evenly spaced by their logarithms."""
-    reach, hidden = _reach(n), layer.hidden_size
+    reach = _reach(n)
     return _replacement(
         "leaky", f"take leaky units with leaks from 1/2 to 1/{reach}",
         f"{_has(n)}; a unit with a leak of 1/k forgets in about k steps, whatever W does",
         layer, Leaky,
-        f"leak=[0.5 * (2 / {reach}) ** (k / {max(1, hidden - 1)}) for k in range({hidden})]",
-        leak=[0.5 * (2 / reach) ** (k / max(1, hidden - 1)) for k in range(hidden)],
+        f"time_scales=(2, {reach})", time_scales=(2, reach),
     )  # fmt: skip
 
 

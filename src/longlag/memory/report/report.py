@@ -10,9 +10,10 @@ from longlag.arguments import check_optional
 from longlag.gradients.method import Loss
 from longlag.layers import Recurrent, RecurrentModule, SequenceModel
 from longlag.layers.composition import TorchRecurrent
+from longlag.layers.evaluation import evaluation_mode
 from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import reads_back_inside, recurrent_of
-from longlag.memory.measures.modules import evaluation_mode, reader_of
+from longlag.memory.measures.modules import reader_of
 from longlag.memory.measures.norms import jacobian_norms
 from longlag.memory.measures.spectra import facts_by_layer
 from longlag.memory.measures.state_norms import state_norms, states_are_finite
