@@ -189,6 +189,11 @@ def test_what_cannot_be_fitted_is_named():
     several = ll.SequenceModel(ll.EchoState(2, 9, **DOUBLE), 2, reduce="mean")
     with pytest.raises(ValueError, match=r"has one output a sequence \(reduce='mean'\); expected"):
         ll.fit(several, (x, target[:, 0, :2]), method=own)
+    both = ll.SequenceModel(ll.Bidirectional(ll.Elman(2, 9, dtype=torch.float64)), 2, reduce=None)
+    with pytest.raises(
+        ValueError, match="model reads in both directions; expected layers that rea"
+    ):
+        ll.fit(both, (x, target[..., :2]), method=own)
     with pytest.raises(ValueError, match="found no step with a target behind the washout of 30"):
         ll.fit(model, (x, target), method=ll.RecursiveLeastSquares(washout=30))
     with pytest.raises(ValueError, match="found a state or an input that is not finite"):

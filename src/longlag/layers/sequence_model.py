@@ -213,7 +213,7 @@ class SequenceModel(nn.Module):
             >>> method = ll.Ridge(1e-10, washout=50)
             >>> _ = ll.fit(model, (series[:, :999], series[:, 1:1000]), method=method)
             >>> ahead, _ = model.generate(200, warmup=series[:, :1000])
-            >>> bool((ahead - series[:, 1000:]).abs().max() < 0.01)
+            >>> bool((ahead - series[:, 1000:]).abs().max() < 0.05)
             True
         """
         if self.reduce == "mean":

@@ -50,7 +50,7 @@ def noise(
     layer: RecurrentModule, batch: int, steps: int, amplitude: float, seed: Any, role: str
 ) -> Tensor:
     """Independent numbers uniform in ± amplitude that the layer can read, (N, T, C)."""
-    like = next(layer.parameters())
+    like = layer.like
     x = torch.empty(batch, steps, layer.input_size, dtype=torch.float64)
     x.uniform_(-amplitude, amplitude, generator=as_generator(seed, role))
     return x.to(like)

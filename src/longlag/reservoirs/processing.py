@@ -204,7 +204,7 @@ class _States(NamedTuple):
 
     @classmethod
     def of(cls, pieces: Iterator[tuple[int, Tensor]], layer: RecurrentModule) -> "_States":
-        like = next(layer.parameters())
+        like = layer.like
         r = like.new_zeros((0, layer.output_size + 1), dtype=torch.float64)
         for _, h in pieces:
             row = torch.cat([torch.ones_like(h[:, :1]), h], -1)

@@ -130,7 +130,12 @@ class Rows:
     def _pieces(self, output: Callable[[Tensor], Tensor] | None) -> Iterator[Piece]:
         state = ages = fed = None
         for batch in self.batches():
-            if not self.model.layer.causal and output is None:
+            if not self.model.layer.causal:
+                if output is not None:
+                    raise ValueError(
+                        f"model: {self.method} feeds the output of a step to the next, and the "
+                        "model reads in both directions; expected layers that read forward"
+                    )
                 yield self._at_once(batch)
                 continue
             inputs = Inputs(batch.x, batch.lengths, batch.resets)

@@ -153,6 +153,8 @@ def fit(
     >>> len(history), len(history.records), history.stopped
     (6, 3, 'epochs')
     """
+    if isinstance(method, type):
+        raise TypeError(f"method is the class {method.__name__}; expected {method.__name__}(...)")
     readout_method = _as_readout_method(method)
     if readout_method is not None:
         check_unused(
@@ -297,8 +299,6 @@ def fit(
 
 def _as_readout_method(method: object) -> ReadoutMethod | None:
     """What fits a readout; None for anything else."""
-    if isinstance(method, type):
-        return None
     if isinstance(method, Estimator):
         return ScikitLearn(method)
     return method if isinstance(method, ReadoutMethod) else None
@@ -309,8 +309,6 @@ def _check_choices(
 ) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
-    if isinstance(method, type):
-        raise TypeError(f"method is the class {method.__name__}; expected {method.__name__}(...)")
     if not isinstance(method, GradientMethod):
         raise TypeError(f"method is {method!r}; expected a gradient method, for example BPTT()")
     if resume not in ("auto", "always", "never"):
