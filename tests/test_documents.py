@@ -146,7 +146,8 @@ def test_claims_say_what_the_kept_results_say():
         "tau 17, 3,000 steps, 1000 units, h",
     ):
         row = rows[f"Mackey-Glass, {name}"]
-        assert row["reached"] and f"{row['median']:.6f}" in claims
+        assert row["reached"], name
+        assert f"{row['median']:.6f}" in claims
     (lorenz,) = kept(f"{folder}/lorenz.json")["rows"]
     assert f"{lorenz['median']:.1f} Lyapunov times" in claims
     checkpointed = kept("benchmarks/checkpointed.json")

@@ -21,13 +21,12 @@ class LinearReadout(NamedTuple):
 
 @runtime_checkable
 class ReadoutMethod(Protocol):
-    """A way to a linear readout, all else staying as it is.
+    """A way to a linear readout, all else staying as it is."""
 
-    Attributes:
-        washout: steps at the beginning of each sequence that are left out.
-    """
-
-    washout: int
+    @property
+    def washout(self) -> int:
+        """Steps at the beginning of each sequence that are left out."""
+        ...
 
     def solve(self, rows: Rows) -> LinearReadout:
         """The readout for these rows; the model is not changed."""
