@@ -72,6 +72,7 @@ experiments: $(STAMP)
 	for name in long-lag-table long-lag-2b long-lag-2c adding temporal-order reber solved-now; do \
 		$(BIN)/longlag reproduce $$name --folder experiments/reproduce/$$name --overwrite || exit 1; \
 	done
+	$(BIN)/python experiments/reservoirs/run.py
 	$(BIN)/python experiments/sequential_digits/run.py
 	$(BIN)/python experiments/vanishing/run.py
 

@@ -138,6 +138,18 @@ def test_claims_say_what_the_kept_results_say():
     assert f"{accuracies} %" in claims
     horizon = kept("experiments/memory_horizon/results.json")
     assert f"right about {horizon['right']} of {horizon['networks']}" in claims
+    folder = "experiments/reservoirs"
+    rows = {row["name"]: row for row in kept(f"{folder}/mackey_glass.json")["rows"]}
+    for name in (
+        "tau 17, 3,000 steps, 400 units, h and its squares",
+        "tau 17, 21,000 steps, 400 units, h and its squares",
+        "tau 17, 3,000 steps, 1000 units, h",
+    ):
+        row = rows[f"Mackey-Glass, {name}"]
+        assert row["reached"], name
+        assert f"{row['median']:.6f}" in claims
+    (lorenz,) = kept(f"{folder}/lorenz.json")["rows"]
+    assert f"{lorenz['median']:.1f} Lyapunov times" in claims
     checkpointed = kept("benchmarks/checkpointed.json")
     assert f"{checkpointed['memory_of_nn_over_ours']:.0f} times less memory" in claims
     megabytes = checkpointed["contenders"]["CheckpointedBPTT"]["megabytes"]

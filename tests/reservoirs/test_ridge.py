@@ -27,6 +27,11 @@ def data_of(batch=4, steps=30, features=2, outputs=3, seed=0):
     return x, target + x[..., :1].cumsum(1).sin() + 5.0
 
 
+class Data:
+    def __init__(self, x, target, resets):
+        self.x, self.target, self.resets, self.lengths = x, target, resets, None
+
+
 def features_of(model, x):
     h, _ = model.layer(x)
     parts = [h]
@@ -91,9 +96,42 @@ def test_padding_resets_and_missing_targets_do_not_count():
     np.testing.assert_allclose(got, Peer(0.1).fit(f, y).coef_, atol=1e-9)
 
 
-class Data:
-    def __init__(self, x, target, resets):
-        self.x, self.target, self.resets, self.lengths = x, target, resets, None
+@pytest.mark.parametrize(
+    ("lengths", "resets", "partly"),
+    [
+        (None, None, [(0, 2), (1, 0)]),  # in the washout
+        ([30, 17], None, [(1, 17), (1, 29), (0, 3)]),  # and in the padding
+        (None, [(0, 12)], [(0, 12), (0, 15), (1, 3)]),  # and in the washout behind a reset
+    ],
+)
+def test_steps_that_do_not_count_may_have_a_part_of_their_targets(lengths, resets, partly):
+    model, (x, target) = model_of(), data_of(batch=2)
+    data = Data(x, target, None)
+    data.lengths = None if lengths is None else torch.tensor(lengths)
+    if resets is not None:
+        data.resets = torch.zeros(2, 30, dtype=torch.bool)
+        data.resets[tuple(zip(*resets, strict=True))] = True
+    ll.fit(model, data, method=ll.Ridge(0.1, washout=4))
+    expected = weights_of(model)
+    for place in partly:
+        target[place][1] = math.nan
+    ll.fit(model, data, method=ll.Ridge(0.1, washout=4))
+    np.testing.assert_allclose(weights_of(model), expected, atol=1e-12)
+    target[0, 4, 1] = math.nan
+    with pytest.raises(ValueError, match="target: has NaN among the 3 outputs of a step"):
+        ll.fit(model, data, method=ll.Ridge(0.1, washout=4))
+
+
+def test_a_linear_orthogonal_reservoir_holds_as_many_inputs_as_it_has_units():
+    task, washout = ll.tasks.MemoryCapacity(delays=40), 200
+    layer = ll.EchoState(1, 20, topology="orthogonal", activation="identity", **DOUBLE)
+    model = ll.SequenceModel(layer, 40, reduce=None)
+    (x, target), (later, past) = task.series(6000, seed=0), task.test_series(6000, seed=0)
+    data = (torch.from_numpy(part).unsqueeze(0) for part in (x, target))
+    ll.fit(model, tuple(data), method=ll.Ridge(1e-12, washout=washout))
+    output = model(torch.from_numpy(later).unsqueeze(0))[0].detach().numpy()
+    capacity = task.capacity(output[washout:], past[washout:], chance=1e-4)
+    assert 18.5 < capacity < 19.1  # of 20 directions one holds the present input
 
 
 @pytest.mark.parametrize("numbers", [1, 10**9])

@@ -202,6 +202,9 @@ class Rows:
     def _rows(self, h: Tensor, batch: Batch[Any], counts: Tensor) -> Piece:
         """The rows (..., H) that count and have a target."""
         target, outputs = batch.target, self.readout.output_size
+        if batch.lengths is not None:
+            steps = torch.arange(h.shape[-2], device=h.device)
+            counts = counts & (steps < batch.lengths.unsqueeze(-1))
         wanted = due(target)
         if target.is_floating_point():
             if target.shape != (*h.shape[:-1], outputs):
@@ -210,7 +213,7 @@ class Rows:
                     "of the model's output"
                 )
             wanted, every = wanted.any(-1), wanted.all(-1)
-            if bool((wanted & ~every).any()):
+            if bool((counts & wanted & ~every).any()):
                 raise ValueError(
                     f"target: has NaN among the {outputs} outputs of a step, and numbers beside; "
                     f"{self.method} expects all of them or none"
@@ -219,9 +222,6 @@ class Rows:
             raise ValueError(
                 f"target: got {tuple(target.shape)}, expected {tuple(h.shape[:-1])}, a class each"
             )
-        if batch.lengths is not None:
-            steps = torch.arange(h.shape[-2], device=h.device)
-            counts = counts & (steps < batch.lengths.unsqueeze(-1))
         chosen = counts & wanted
         x, together = batch.x, None
         if chosen.dim() == 2:  # (N, T): one step after the other
