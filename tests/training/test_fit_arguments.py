@@ -29,7 +29,11 @@ from longlag.training import EarlyStopping, Schedule
             ValueError,
             "resume is 'always', and checkpoint is None",
         ),
-        ({"epochs": 1, "method": BPTT}, TypeError, r"method is <class .*BPTT\(\)"),
+        (
+            {"epochs": 1, "method": BPTT},
+            TypeError,
+            r"method is the class BPTT; expected BPTT\(\.\.\.\)",
+        ),
         ({"epochs": 1, "metrics": "mse"}, ValueError, "metrics need validation data"),
         ({"epochs": 1, "validation": Stream()}, ValueError, "validation is a stream without end"),
         ({"epochs": 1, "optimizer": 3}, TypeError, "optimizer is a int"),
