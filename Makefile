@@ -45,14 +45,18 @@ imports: $(STAMP)
 test: $(STAMP)
 	@$(MAKE) --no-print-directory -j 2 lint imports types suite
 
+# The tests of the kernels run what users run; the others, kernels that are compiled in a hurry.
+KERNELS := tests/conformance tests/scan tests/lab
+
 suite: $(STAMP)
-	$(PYTEST) -m "not long"
+	$(PYTEST) -m "not long" $(KERNELS)
+	$(PYTEST) -m "not long" --hurried $(addprefix --ignore=,$(KERNELS))
 
 test-long: $(STAMP)
 	$(PYTEST) -m long
 
 quick: $(STAMP)
-	$(PYTEST) -m "not slow and not long"
+	$(PYTEST) -m "not slow and not long" --hurried
 
 check: $(STAMP)
 	@$(MAKE) --no-print-directory -j 2 lint imports types quick

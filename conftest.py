@@ -67,14 +67,18 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _quick_kernels(pytestconfig: pytest.Config) -> Iterator[None]:
-    """In `make check` machine code is made in an eighth of the time, and not for speed.
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--hurried``: machine code is made in an eighth of the time, and not for speed.
 
-    What `make test` runs is what users run.
+    `make check` hurries all, `make test` all but the tests of the kernels themselves.
     """
+    parser.addoption("--hurried", action="store_true", help="compile kernels without optimization")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hurried_kernels(pytestconfig: pytest.Config) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        if "not slow" in pytestconfig.option.markexpr:
+        if pytestconfig.getoption("hurried"):
             patch.setattr("longlag.scan.cpu.target.SPEED", 0)
         yield
 
