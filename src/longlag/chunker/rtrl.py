@@ -65,8 +65,8 @@ class ElmanNet(OnlineLearner):
             )
         if layer.dilation > 1:
             raise ValueError(
-                f"layer: OnlineRTRL() knows no dilation, got {layer.dilation}; leave it out, or use "
-                "OnlineBPTT(steps)"
+                f"layer: OnlineRTRL() knows no dilation, got {layer.dilation}; leave it out, or "
+                "use OnlineBPTT(steps)"
             )
         refuse_computed([layer], "OnlineRTRL()")
         if layer.weight_ih.device.type != "cpu":

@@ -49,6 +49,9 @@ class GRU(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -109,6 +112,9 @@ class LSTM(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -167,6 +173,9 @@ class Elman(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -231,6 +240,9 @@ class Leaky(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -295,6 +307,9 @@ class Skip(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -369,6 +384,9 @@ class Clockwork(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -430,6 +448,9 @@ class IndRNN(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -500,6 +521,9 @@ class LSTM1997(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.

@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from longlag.arguments import check_whole
-from longlag.cells.skip import LONGEST
 from longlag.recurrence import Recurrence
-from longlag.recurrence.dilation import depths_of
+from longlag.recurrence.dilation import LONGEST, depths_of
 from longlag.scan.backend import followed
 from longlag.torch_private import assert_when_run
 

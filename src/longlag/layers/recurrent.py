@@ -26,9 +26,9 @@ from longlag.layers.sparse import draw_entries, draw_values
 from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.dilation import dilated
 from longlag.recurrence.wiring import Groups, Uniform
-from longlag.scan import Weights, check_backend, register, scan
+from longlag.scan import Weights, check_backend, register
 from longlag.scan.connections import Entries, matrix_of, without_blocks
-from longlag.scan.phases import scan_in_phases
+from longlag.scan.phases import scan_dilated
 from longlag.torch_private import dispatching, recomputes, transforms_active
 
 
@@ -497,10 +497,9 @@ class Recurrent(RecurrentModule):
             if self.recurrent_dropout and weight_hh is not None:
                 ones = x.new_ones((*x.shape[:-2], self.hidden_size))
                 mask = nn.functional.dropout(ones, self.recurrent_dropout)
-        run = functools.partial(scan, self.recurrence)
-        if self.dilation > 1 and not self.recurrence.timed:
-            run = functools.partial(scan_in_phases, self.cell.recurrence, self.dilation)
-        result = run(
+        result = scan_dilated(
+            self.cell.recurrence,
+            self.dilation,
             x,
             Weights(weight_hh, self.unit_rows(), weight_ih, self._weight("bias"), self.entries),
             initial,

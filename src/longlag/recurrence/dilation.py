@@ -8,6 +8,9 @@ from longlag.recurrence.program import DeclarationError
 from longlag.recurrence.traced import Gate, Recurrence, held, real_symbol
 from longlag.recurrence.wiring import Dense
 
+LONGEST = 10_000
+"""How many steps deep the state of a cell may be: each step is a state of its own."""
+
 
 def depths_of(recurrence: Recurrence) -> dict[str, int]:
     """By declared state, how many steps of it are carried: 1 where no delay asks for more.

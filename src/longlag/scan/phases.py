@@ -9,6 +9,7 @@ Source: S. Chang et al., Dilated recurrent neural networks, NIPS 2017, section 2
 
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,19 @@ from longlag.recurrence.dilation import depths_of, dilated
 from longlag.recurrence.traced import held
 from longlag.scan.entry import Scanned, scan
 from longlag.scan.inputs import Weights, to_batch_first, to_time_first
+from longlag.scan.pieces import current
 from longlag.scan.trajectory import held_since
+
+
+def scan_dilated(recurrence: Recurrence, dilation: int, *inputs: Any, **options: Any) -> Scanned:
+    """What ``scan(dilated(recurrence, dilation), ...)`` gives; in phases, where that can be.
+
+    It cannot for a recurrence that reads the step ``t``, of which a phase would see its own count,
+    nor for pieces of sequences, where a phase is another row in each piece.
+    """
+    if dilation == 1 or recurrence.timed or current() is not None:
+        return scan(dilated(recurrence, dilation), *inputs, **options)
+    return scan_in_phases(recurrence, dilation, *inputs, **options)
 
 
 def scan_in_phases(
