@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from longlag import cells
 from longlag.messages import GuidedError, Setting
-from longlag.recurrence.dilation import LONGEST, depths_of
 
 WINDOW = 100
 """Steps of the stretches that a forecaster is trained on, unless the settings say otherwise."""
@@ -107,6 +106,8 @@ class Settings:
         self._check_cell()
 
     def _check_cell(self) -> None:
+        from longlag.recurrence.dilation import LONGEST, depths_of  # loads SymPy
+
         if self.cell not in cells.CELLS:
             raise SettingsError(
                 Setting("cell"), f": got {self.cell!r}, expected one of {', '.join(cells.CELLS)}"

@@ -23,15 +23,27 @@ from longlag.scan.pieces import current
 from longlag.scan.trajectory import held_since
 
 
-def scan_dilated(recurrence: Recurrence, dilation: int, *inputs: Any, **options: Any) -> Scanned:
-    """What ``scan(dilated(recurrence, dilation), ...)`` gives; in phases, where that can be.
+def scan_dilated(
+    recurrence: Recurrence,
+    dilation: int,
+    x: Tensor,
+    *others: Any,
+    backend: str = "auto",
+    **more: Any,
+) -> Scanned:
+    """What ``scan(dilated(recurrence, dilation), x, ...)`` gives; in phases, where that pays.
 
-    It cannot for a recurrence that reads the step ``t``, of which a phase would see its own count,
-    nor for pieces of sequences, where a phase is another row in each piece.
+    Phases cannot be had for a recurrence that reads the step ``t``, of which one would see its own
+    count, nor for pieces of sequences, where a phase is another row in each. And where all that is
+    held back is a view of one path, a compiled kernel takes the steps as they are: it gains nothing
+    by more rows, and needs no copy of what autograd sends back.
     """
-    if dilation == 1 or recurrence.timed or current() is not None:
-        return scan(dilated(recurrence, dilation), *inputs, **options)
-    return scan_in_phases(recurrence, dilation, *inputs, **options)
+    whole = dilated(recurrence, dilation)
+    views = len(whole.states) - len(whole.delayed) == len(depths_of(recurrence))
+    kernel = views and x.device.type == "cpu" and backend in ("auto", "cpu")
+    if dilation == 1 or recurrence.timed or kernel or current() is not None:
+        return scan(whole, x, *others, backend=backend, **more)
+    return scan_in_phases(recurrence, dilation, x, *others, backend=backend, **more)
 
 
 def scan_in_phases(
@@ -76,7 +88,6 @@ def scan_in_phases(
     first = None if past is None else [part[..., :phases, :, :].flatten(-3, -2) for part in past]
     result = scan(recurrence, _fold(x, phases), weights, first, ends, blocked, mask, backend)
 
-    output = result.output.unflatten(-3, (phases, rows)).movedim(-4, -2).flatten(-3, -2)
     latest = [part.unflatten(-2, (phases, rows)) for part in result.state]
     if phases < dilation:
         if past is None:
@@ -84,7 +95,7 @@ def scan_in_phases(
         pairs = zip(latest, past, strict=True)
         latest = [torch.cat([new, old[..., phases:, :, :]], -3) for new, old in pairs]
     state = _present(recurrence, dilation, latest, steps if lengths is None else lengths, resets)
-    return Scanned(output[..., :steps, :], state, result.backend)
+    return Scanned(_unfold(result.output, phases, steps), state, result.backend)
 
 
 def _fold(sequence: Tensor, phases: int) -> Tensor:
@@ -93,11 +104,18 @@ def _fold(sequence: Tensor, phases: int) -> Tensor:
     Time is first in memory. What has it there already, as the output of a layer, is not copied,
     unless T is no multiple or there are replicas.
     """
-    padding = -sequence.shape[-2] % phases
+    sequence = to_time_first(sequence)
+    padding = -len(sequence) % phases
     if padding:
-        sequence = torch.nn.functional.pad(sequence, (0, 0, 0, padding))
-    steps = to_time_first(sequence).unflatten(0, (sequence.shape[-2] // phases, phases))
-    return to_batch_first(steps.movedim(1, -3).flatten(-3, -2))
+        sequence = torch.nn.functional.pad(sequence, (0, 0) * (sequence.dim() - 1) + (0, padding))
+    sequence = sequence.unflatten(0, (len(sequence) // phases, phases))
+    return to_batch_first(sequence.movedim(1, -3).flatten(-3, -2))
+
+
+def _unfold(sequence: Tensor, phases: int, steps: int) -> Tensor:
+    """Back from there to (*R, N, T, F)."""
+    sequence = to_time_first(sequence).unflatten(-2, (phases, sequence.shape[-3] // phases))
+    return to_batch_first(sequence.movedim(-3, 1).flatten(0, 1)[:steps])
 
 
 @functools.lru_cache(maxsize=256)
