@@ -1,0 +1,178 @@
+"""A dilated scan in phases: the d interleaved sequences that never meet, as further rows.
+
+A recurrence that reads s_{t-d} in place of s_{t-1} takes the steps p, p + d, p + 2 d, ... of a
+sequence as one sequence of their own, for each phase p < d. So it is the undilated recurrence over
+d times the rows and a d-th of the steps.
+
+Source: S. Chang et al., Dilated recurrent neural networks, NIPS 2017, section 2.1.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longlag.recurrence import Recurrence
+from longlag.recurrence.dilation import depths_of, dilated
+from longlag.recurrence.traced import held
+from longlag.scan.entry import Scanned, scan
+from longlag.scan.inputs import Weights, to_batch_first, to_time_first
+from longlag.scan.pieces import current
+from longlag.scan.trajectory import held_since
+
+
+def scan_dilated(
+    recurrence: Recurrence,
+    dilation: int,
+    x: Tensor,
+    *others: Any,
+    backend: str = "auto",
+    **more: Any,
+) -> Scanned:
+    """What ``scan(dilated(recurrence, dilation), x, ...)`` gives; in phases, where that pays.
+
+    Phases cannot be had for a recurrence that reads the step ``t``, of which one would see its own
+    count, nor for pieces of sequences, where a phase is another row in each. And where all that is
+    held back is a view of one path, a compiled kernel takes the steps as they are: it gains nothing
+    by more rows, and needs no copy of what autograd sends back.
+    """
+    if dilation == 1:
+        return scan(recurrence, x, *others, backend=backend, **more)
+    whole = dilated(recurrence, dilation)
+    views = len(whole.states) - len(whole.delayed) == len(depths_of(recurrence))
+    kernel = views and x.device.type == "cpu" and backend in ("auto", "cpu")
+    if recurrence.timed or kernel or current() is not None:
+        return scan(whole, x, *others, backend=backend, **more)
+    return scan_in_phases(recurrence, dilation, x, *others, backend=backend, **more)
+
+
+def scan_in_phases(
+    recurrence: Recurrence,
+    dilation: int,
+    x: Tensor,
+    weights: Weights,
+    initial: Sequence[Tensor] | None = None,
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+    mask: Tensor | None = None,
+    backend: str = "auto",
+) -> Scanned:
+    """What ``scan(dilated(recurrence, dilation), ...)`` gives, in a d-th of the steps.
+
+    Args:
+        recurrence: the undilated one, which does not read the step ``t``.
+        dilation: d > 1.
+        x: batch first, (N, T, C), or (R, N, T, C).
+        weights, lengths, resets, mask, backend: as of :func:`~longlag.scan.scan`.
+        initial: the states of the dilated recurrence before the first step.
+
+    Returns:
+        The output, and the states of the dilated recurrence after each sequence's own last step.
+    """
+    *front, rows, steps, _ = x.shape
+    phases = max(1, min(dilation, steps))  # the others have no step
+    phase = torch.arange(phases, device=x.device).unsqueeze(-1)
+    ends = lengths
+    if ends is None and steps % phases:
+        ends = torch.full((*front, rows), steps, device=x.device)
+    if ends is not None:
+        ends = ((ends.unsqueeze(-2) - phase + dilation - 1) // dilation).flatten(-2)
+    resets = resets if steps else None
+    blocked = None
+    if resets is not None:  # a reset keeps the next d steps from what was before it
+        free = held_since(~resets.movedim(-1, 0).unsqueeze(-1), dilation)
+        blocked = ~_fold(free.movedim(0, -2), phases).squeeze(-1)
+    if mask is not None:
+        mask = mask.unsqueeze(-3).expand(*front, phases, -1, -1).flatten(-3, -2)
+    past = None if initial is None else list(_past(recurrence, dilation, initial))
+    first = None if past is None else [part[..., :phases, :, :].flatten(-3, -2) for part in past]
+    result = scan(recurrence, _fold(x, phases), weights, first, ends, blocked, mask, backend)
+
+    latest = [part.unflatten(-2, (phases, rows)) for part in result.state]
+    if phases < dilation:
+        if past is None:
+            past = [part.new_zeros(*front, dilation, *part.shape[-2:]) for part in latest]
+        pairs = zip(latest, past, strict=True)
+        latest = [torch.cat([new, old[..., phases:, :, :]], -3) for new, old in pairs]
+    state = _present(recurrence, dilation, latest, steps if lengths is None else lengths, resets)
+    return Scanned(_unfold(result.output, phases, steps), state, result.backend)
+
+
+def _fold(sequence: Tensor, phases: int) -> Tensor:
+    """From (*R, N, T, F) to (*R, phases N, ceil(T / phases), F): of each phase all sequences.
+
+    Time is first in memory. What has it there already, as the output of a layer, is not copied,
+    unless T is no multiple or there are replicas.
+    """
+    sequence = to_time_first(sequence)
+    padding = -len(sequence) % phases
+    if padding:
+        sequence = torch.nn.functional.pad(sequence, (0, 0) * (sequence.dim() - 1) + (0, padding))
+    sequence = sequence.unflatten(0, (len(sequence) // phases, phases))
+    return to_batch_first(sequence.movedim(1, -3).flatten(-3, -2))
+
+
+def _unfold(sequence: Tensor, phases: int, steps: int) -> Tensor:
+    """Back from there to (*R, N, T, F)."""
+    sequence = to_time_first(sequence).unflatten(-2, (phases, sequence.shape[-3] // phases))
+    return to_batch_first(sequence.movedim(-3, 1).flatten(0, 1)[:steps])
+
+
+@functools.lru_cache(maxsize=256)
+def _numbers(recurrence: Recurrence, dilation: int) -> dict[str, list[int]]:
+    """By declared state, which states of the dilated recurrence hold it, the latest first."""
+    places = {name: number for number, name in enumerate(dilated(recurrence, dilation).states)}
+    return {
+        source: [places[held(source, steps)] for steps in range(depth * dilation)]
+        for source, depth in depths_of(recurrence).items()
+    }
+
+
+def _past(recurrence: Recurrence, dilation: int, initial: Sequence[Tensor]) -> Iterator[Tensor]:
+    """By state of the undilated recurrence, what each phase begins with: (*R, d, N, H)."""
+    for name in recurrence.states:
+        source, age = recurrence.delayed.get(name, (name, 0))
+        numbers = _numbers(recurrence, dilation)[source][age * dilation :][:dilation]
+        yield torch.stack([initial[number] for number in reversed(numbers)], -3)
+
+
+def _present(
+    recurrence: Recurrence,
+    dilation: int,
+    latest: Sequence[Tensor],
+    ends: Tensor | int,
+    resets: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """The states of the dilated recurrence after the last step, each (*R, N, H).
+
+    Args:
+        recurrence, dilation: as of :func:`scan_in_phases`.
+        latest: by state of the undilated recurrence, the latest of each phase: (*R, d, N, H).
+        ends: (N,), the numbers of steps; or one for all.
+        resets: (N, T), after which what is older counts as zero.
+    """
+    back = torch.arange(dilation, device=latest[0].device)
+    if isinstance(ends, int):
+        order = (ends - 1 - back) % dilation
+        ordered = [part.index_select(-3, order) for part in latest]
+    else:
+        order = (ends.unsqueeze(-2) - 1 - back.unsqueeze(-1)) % dilation
+        ordered = [part.gather(-3, order.unsqueeze(-1).expand(part.shape)) for part in latest]
+    since = None
+    if resets is not None:  # how many steps before the last the latest reset was
+        steps = torch.arange(resets.shape[-1], device=resets.device)
+        since = (ends if isinstance(ends, int) else ends.unsqueeze(-1)) - 1 - steps
+        never = dilation * max(depths_of(recurrence).values())
+        since = torch.where(resets & (since >= 0), since, never).amin(-1)
+    state: dict[int, Tensor] = {}
+    for source, numbers in _numbers(recurrence, dilation).items():
+        ages = range(len(numbers) // dilation)
+        parts = [ordered[recurrence.states.index(held(source, age))] for age in ages]
+        line = torch.cat(parts, -3) if len(parts) > 1 else parts[0]
+        if since is not None:
+            age = torch.arange(len(numbers), device=line.device).unsqueeze(-1)
+            line = line.masked_fill((since.unsqueeze(-2) < age).unsqueeze(-1), 0.0)
+        state.update(zip(numbers, line.unbind(-3), strict=True))
+    return tuple(state[number] for number in range(len(state)))
