@@ -11,7 +11,7 @@ import torch
 import longlag as ll
 from longlag.layers.built_in import LAYERS
 from longlag.scan import Weights, scan
-from longlag.scan.phases import scan_in_phases
+from longlag.scan.phases import Dilation, scan_in_phases
 
 DOUBLE = torch.float64
 CASES = [(d, t) for d in (2, 5) for t in (0, 1, 7)]
@@ -120,13 +120,13 @@ def test_an_elman_layer_is_one_with_the_delay(dilation, steps, replicas):
 def test_phases_are_the_dilated_recurrence(name):
     for dilation, steps in ((2, 1), (2, 7), (3, 9)):
         layer = LAYERS[name](2, 4, dilation=dilation, seed=0, dtype=DOUBLE)
-        base = layer.cell.recurrence
+        base = Dilation.of(layer.cell.recurrence, dilation)
         x, state, lengths, resets = a_case(layer, 3, steps)
         weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
         mask = None if layer.weight_hh is None else 2.0 * (torch.rand(3, 4) < 0.5).to(DOUBLE)
         options = (weights, state, lengths, resets, mask)
         assert_same(
-            answers(layer, lambda x: scan_in_phases(base, dilation, x, *options)[:2], x, state),  # noqa: B023
+            answers(layer, lambda x: scan_in_phases(base, x, *options)[:2], x, state),  # noqa: B023
             answers(layer, lambda x: scan(layer.recurrence, x, *options)[:2], x, state),  # noqa: B023
         )
 

@@ -26,11 +26,10 @@ from longlag.layers.constraints import constrained_matrix, draw_bases, draw_raw
 from longlag.layers.init import Chrono, Initializer, as_generator, initializer
 from longlag.layers.sparse import draw_entries, draw_values
 from longlag.recurrence import Cell, DeclarationError, UnitParameter
-from longlag.recurrence.dilation import dilated
 from longlag.recurrence.wiring import Geometric, Groups, Uniform
 from longlag.scan import Weights, check_backend, register
 from longlag.scan.connections import Entries, matrix_of, without_blocks
-from longlag.scan.phases import scan_dilated
+from longlag.scan.phases import Dilation, scan_dilated
 from longlag.torch_private import (
     dispatching,
     name_in_files,
@@ -228,14 +227,15 @@ class Recurrent(RecurrentModule):
         yield LayerPart("", self, state)
 
     def _set_cell(self, cell: Cell) -> None:
-        self.cell, self.recurrence = cell, dilated(cell.recurrence, self.dilation)
+        self._dilation = Dilation.of(cell.recurrence, self.dilation)
+        self.cell, self.recurrence = cell, self._dilation.whole
         register(cell.recurrence)
         register(self.recurrence)
         self._state_type = _state_type(self.recurrence.name, self.recurrence.carried)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle or a copy holds: all but what follows from the cell."""
-        derived = ("recurrence", "_state_type")
+        derived = ("recurrence", "_dilation", "_state_type")
         kept = {name: value for name, value in vars(self).items() if name not in derived}
         if recomputes(self):  # their graphs stay here
             kept |= {name: kept[name].detach() for name in self.computed if name in kept}
@@ -565,8 +565,7 @@ class Recurrent(RecurrentModule):
                 ones = x.new_ones((*x.shape[:-2], self.hidden_size))
                 mask = nn.functional.dropout(ones, self.recurrent_dropout)
         result = scan_dilated(
-            self.cell.recurrence,
-            self.dilation,
+            self._dilation,
             x,
             Weights(weight_hh, self.unit_rows(), weight_ih, self._weight("bias"), self.entries),
             initial,

@@ -7,8 +7,8 @@ d times the rows and a d-th of the steps.
 Source: S. Chang et al., Dilated recurrent neural networks, NIPS 2017, section 2.1.
 """
 
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,34 +23,57 @@ from longlag.scan.pieces import current
 from longlag.scan.trajectory import held_since
 
 
+@dataclass(frozen=True)
+class Dilation:
+    """A recurrence, and what it is when each step reads the states of d steps before.
+
+    Attributes:
+        recurrence: the undilated one.
+        whole: the dilated one.
+        steps: d.
+        numbers: by state that the cell declares, which states of ``whole`` hold it, the latest
+            first.
+        views: whether all that is held back is a view of one path.
+    """
+
+    recurrence: Recurrence
+    whole: Recurrence
+    steps: int
+    numbers: Mapping[str, Sequence[int]]
+    views: bool
+
+    @classmethod
+    def of(cls, recurrence: Recurrence, steps: int) -> "Dilation":
+        """Of so many steps, at least 1."""
+        whole = dilated(recurrence, steps)
+        places = {name: number for number, name in enumerate(whole.states)}
+        depths = depths_of(recurrence)
+        numbers = {
+            source: [places[held(source, back)] for back in range(depth * steps)]
+            for source, depth in depths.items()
+        }
+        views = len(whole.states) - len(whole.delayed) == len(depths)
+        return cls(recurrence, whole, steps, numbers, views)
+
+
 def scan_dilated(
-    recurrence: Recurrence,
-    dilation: int,
-    x: Tensor,
-    *others: Any,
-    backend: str = "auto",
-    **more: Any,
+    dilation: Dilation, x: Tensor, *others: Any, backend: str = "auto", **more: Any
 ) -> Scanned:
-    """What ``scan(dilated(recurrence, dilation), x, ...)`` gives; in phases, where that pays.
+    """What ``scan(dilation.whole, x, ...)`` gives; in phases, where that pays.
 
     Phases cannot be had for a recurrence that reads the step ``t``, of which one would see its own
     count, nor for pieces of sequences, where a phase is another row in each. And where all that is
     held back is a view of one path, a compiled kernel takes the steps as they are: it gains nothing
     by more rows, and needs no copy of what autograd sends back.
     """
-    if dilation == 1:
-        return scan(recurrence, x, *others, backend=backend, **more)
-    whole = dilated(recurrence, dilation)
-    views = len(whole.states) - len(whole.delayed) == len(depths_of(recurrence))
-    kernel = views and x.device.type == "cpu" and backend in ("auto", "cpu")
-    if recurrence.timed or kernel or current() is not None:
-        return scan(whole, x, *others, backend=backend, **more)
-    return scan_in_phases(recurrence, dilation, x, *others, backend=backend, **more)
+    kernel = dilation.views and x.device.type == "cpu" and backend in ("auto", "cpu")
+    if dilation.steps == 1 or dilation.whole.timed or kernel or current() is not None:
+        return scan(dilation.whole, x, *others, backend=backend, **more)
+    return scan_in_phases(dilation, x, *others, backend=backend, **more)
 
 
 def scan_in_phases(
-    recurrence: Recurrence,
-    dilation: int,
+    dilation: Dilation,
     x: Tensor,
     weights: Weights,
     initial: Sequence[Tensor] | None = None,
@@ -59,11 +82,10 @@ def scan_in_phases(
     mask: Tensor | None = None,
     backend: str = "auto",
 ) -> Scanned:
-    """What ``scan(dilated(recurrence, dilation), ...)`` gives, in a d-th of the steps.
+    """What ``scan(dilation.whole, ...)`` gives, in a d-th of the steps.
 
     Args:
-        recurrence: the undilated one, which does not read the step ``t``.
-        dilation: d > 1.
+        dilation: of a recurrence that does not read the step ``t``.
         x: batch first, (N, T, C), or (R, N, T, C).
         weights, lengths, resets, mask, backend: as of :func:`~longlag.scan.scan`.
         initial: the states of the dilated recurrence before the first step.
@@ -72,31 +94,33 @@ def scan_in_phases(
         The output, and the states of the dilated recurrence after each sequence's own last step.
     """
     *front, rows, steps, _ = x.shape
-    phases = max(1, min(dilation, steps))  # the others have no step
+    phases = max(1, min(dilation.steps, steps))  # the others have no step
     phase = torch.arange(phases, device=x.device).unsqueeze(-1)
     ends = lengths
     if ends is None and steps % phases:
         ends = torch.full((*front, rows), steps, device=x.device)
     if ends is not None:
-        ends = ((ends.unsqueeze(-2) - phase + dilation - 1) // dilation).flatten(-2)
+        ends = ((ends.unsqueeze(-2) - phase + dilation.steps - 1) // dilation.steps).flatten(-2)
     resets = resets if steps else None
     blocked = None
     if resets is not None:  # a reset keeps the next d steps from what was before it
-        free = held_since(~resets.movedim(-1, 0).unsqueeze(-1), dilation)
+        free = held_since(~resets.movedim(-1, 0).unsqueeze(-1), dilation.steps)
         blocked = ~_fold(free.movedim(0, -2), phases).squeeze(-1)
     if mask is not None:
         mask = mask.unsqueeze(-3).expand(*front, phases, -1, -1).flatten(-3, -2)
-    past = None if initial is None else list(_past(recurrence, dilation, initial))
+    past = None if initial is None else list(_past(dilation, initial))
     first = None if past is None else [part[..., :phases, :, :].flatten(-3, -2) for part in past]
-    result = scan(recurrence, _fold(x, phases), weights, first, ends, blocked, mask, backend)
+    result = scan(
+        dilation.recurrence, _fold(x, phases), weights, first, ends, blocked, mask, backend
+    )
 
     latest = [part.unflatten(-2, (phases, rows)) for part in result.state]
-    if phases < dilation:
+    if phases < dilation.steps:
         if past is None:
-            past = [part.new_zeros(*front, dilation, *part.shape[-2:]) for part in latest]
+            past = [part.new_zeros(*front, dilation.steps, *part.shape[-2:]) for part in latest]
         pairs = zip(latest, past, strict=True)
         latest = [torch.cat([new, old[..., phases:, :, :]], -3) for new, old in pairs]
-    state = _present(recurrence, dilation, latest, steps if lengths is None else lengths, resets)
+    state = _present(dilation, latest, steps if lengths is None else lengths, resets)
     return Scanned(_unfold(result.output, phases, steps), state, result.backend)
 
 
@@ -120,27 +144,16 @@ def _unfold(sequence: Tensor, phases: int, steps: int) -> Tensor:
     return to_batch_first(sequence.movedim(-3, 1).flatten(0, 1)[:steps])
 
 
-@functools.lru_cache(maxsize=256)
-def _numbers(recurrence: Recurrence, dilation: int) -> dict[str, list[int]]:
-    """By declared state, which states of the dilated recurrence hold it, the latest first."""
-    places = {name: number for number, name in enumerate(dilated(recurrence, dilation).states)}
-    return {
-        source: [places[held(source, steps)] for steps in range(depth * dilation)]
-        for source, depth in depths_of(recurrence).items()
-    }
-
-
-def _past(recurrence: Recurrence, dilation: int, initial: Sequence[Tensor]) -> Iterator[Tensor]:
+def _past(dilation: Dilation, initial: Sequence[Tensor]) -> Iterator[Tensor]:
     """By state of the undilated recurrence, what each phase begins with: (*R, d, N, H)."""
-    for name in recurrence.states:
-        source, age = recurrence.delayed.get(name, (name, 0))
-        numbers = _numbers(recurrence, dilation)[source][age * dilation :][:dilation]
+    for name in dilation.recurrence.states:
+        source, age = dilation.recurrence.delayed.get(name, (name, 0))
+        numbers = dilation.numbers[source][age * dilation.steps :][: dilation.steps]
         yield torch.stack([initial[number] for number in reversed(numbers)], -3)
 
 
 def _present(
-    recurrence: Recurrence,
-    dilation: int,
+    dilation: Dilation,
     latest: Sequence[Tensor],
     ends: Tensor | int,
     resets: Tensor | None,
@@ -148,28 +161,28 @@ def _present(
     """The states of the dilated recurrence after the last step, each (*R, N, H).
 
     Args:
-        recurrence, dilation: as of :func:`scan_in_phases`.
+        dilation: as of :func:`scan_in_phases`.
         latest: by state of the undilated recurrence, the latest of each phase: (*R, d, N, H).
         ends: (N,), the numbers of steps; or one for all.
         resets: (N, T), after which what is older counts as zero.
     """
-    back = torch.arange(dilation, device=latest[0].device)
+    back = torch.arange(dilation.steps, device=latest[0].device)
     if isinstance(ends, int):
-        order = (ends - 1 - back) % dilation
+        order = (ends - 1 - back) % dilation.steps
         ordered = [part.index_select(-3, order) for part in latest]
     else:
-        order = (ends.unsqueeze(-2) - 1 - back.unsqueeze(-1)) % dilation
+        order = (ends.unsqueeze(-2) - 1 - back.unsqueeze(-1)) % dilation.steps
         ordered = [part.gather(-3, order.unsqueeze(-1).expand(part.shape)) for part in latest]
     since = None
     if resets is not None:  # how many steps before the last the latest reset was
         steps = torch.arange(resets.shape[-1], device=resets.device)
         since = (ends if isinstance(ends, int) else ends.unsqueeze(-1)) - 1 - steps
-        never = dilation * max(depths_of(recurrence).values())
+        never = max(map(len, dilation.numbers.values()))
         since = torch.where(resets & (since >= 0), since, never).amin(-1)
     state: dict[int, Tensor] = {}
-    for source, numbers in _numbers(recurrence, dilation).items():
-        ages = range(len(numbers) // dilation)
-        parts = [ordered[recurrence.states.index(held(source, age))] for age in ages]
+    for source, numbers in dilation.numbers.items():
+        ages = range(len(numbers) // dilation.steps)
+        parts = [ordered[dilation.recurrence.states.index(held(source, age))] for age in ages]
         line = torch.cat(parts, -3) if len(parts) > 1 else parts[0]
         if since is not None:
             age = torch.arange(len(numbers), device=line.device).unsqueeze(-1)
