@@ -11,7 +11,8 @@ WITHOUT = {
     "MemoryReport": "memory_report makes it",
     "load": "the example of save loads",
     **dict.fromkeys(("Criterion", "Errors", "Rule", "TaskBatch"), "each task's example has them"),
-    "Task": "abstract",
+    **dict.fromkeys(("Driven", "Series", "Task"), "abstract"),
+    **dict.fromkeys(("FreeRuns", "InputTarget"), "the examples of the series have them"),
 }
 NAMES = {
     name: getattr(module, name) for module in (ll, data, tasks) for name in dir(module)

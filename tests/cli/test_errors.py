@@ -257,11 +257,11 @@ def test_a_full_disk_ends_with_the_path(longlag, csv_with, folder, monkeypatch, 
 
     written, name = atomic._write_new, option[-1] if option else "model.longlag"
 
-    def full(path, write):
+    def full(path, write, mode=None):
         if name in str(path):
             path.touch()
             raise OSError(28, "No space left on device")
-        written(path, write)
+        written(path, write, mode)
 
     monkeypatch.setattr(atomic, "_write_new", full)
     csv_with()
@@ -323,8 +323,8 @@ def test_memory_that_python_lacks_is_told_too(refused, csv_with, monkeypatch):
 @pytest.mark.parametrize(
     ("metadata", "said"),
     [
-        (None, "without the preparation of its data"),
-        ([], "without the preparation of its data"),
+        (None, "metadata: got None, expected an object"),
+        ([], "metadata: got [], expected an object"),
         ({"baseline": None}, "the baseline None is not of its task, classification"),
         ({"baseline": "sideways"}, "the baseline 'sideways' is not of its task"),
         ({"baseline": {"a": 1}}, "is not of its task"),

@@ -27,7 +27,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::longlag.scan.backend.BackendWarning"),
     pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning"),
 ]
-kinds = pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+kinds = pytest.mark.parametrize(
+    "kind", ["LSTM", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("RNN", "GRU"))]
+)
 OURS = {"RNN": ll.Elman, "LSTM": ll.LSTM, "GRU": ll.GRU}
 
 

@@ -54,6 +54,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.every_cell
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_every_cell_in_one_call(name, backend):

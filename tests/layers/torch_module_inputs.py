@@ -19,21 +19,29 @@ except ImportError:  # of it, only the name of its test case is read
 from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
 
 OPTIONS = {"device": "cpu", "dtype": torch.float64, "requires_grad": False, "training": True}
-names = {nn: nn.__name__ for nn in (torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU)}
-inputs, errors = {}, {}
-for info in module_db:
-    if info.module_cls in names:
-        name = names[info.module_cls]
-        inputs[name] = [
-            (case.constructor_input.kwargs, case.forward_input.args)
-            for case in info.module_inputs_func(info, **OPTIONS)
-        ]
-        errors[name] = [
-            (case.constructor_input.args, case.constructor_input.kwargs)
-            for case in (
-                error.module_error_input
-                for error in info.module_error_inputs_func(info, **OPTIONS)
-                if error.error_on == ModuleErrorEnum.CONSTRUCTION_ERROR
-            )
-        ]
-torch.save({"inputs": inputs, "errors": errors}, sys.argv[1])
+
+
+def main(path: str) -> None:
+    """See the module."""
+    names = {nn: nn.__name__ for nn in (torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU)}
+    inputs, errors = {}, {}
+    for info in module_db:
+        if info.module_cls in names:
+            name = names[info.module_cls]
+            inputs[name] = [
+                (case.constructor_input.kwargs, case.forward_input.args)
+                for case in info.module_inputs_func(info, **OPTIONS)
+            ]
+            errors[name] = [
+                (case.constructor_input.args, case.constructor_input.kwargs)
+                for case in (
+                    error.module_error_input
+                    for error in info.module_error_inputs_func(info, **OPTIONS)
+                    if error.error_on == ModuleErrorEnum.CONSTRUCTION_ERROR
+                )
+            ]
+    torch.save({"inputs": inputs, "errors": errors}, path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

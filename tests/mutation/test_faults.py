@@ -746,8 +746,17 @@ def test_without_a_fault_the_comparison_passes(name, expected):
     assert matches(name, expected)
 
 
+LONG = ("cornn", "mingru", "lru", "antisymmetric", "elman orthogonal")
+"""Cells whose faults, but for every eighth, are looked for in the long tests."""
+
+
 @pytest.mark.parametrize(
-    ("name", "fault"), [(name, fault) for name, faults in FAULTS.items() for fault in faults]
+    ("name", "fault"),
+    [
+        pytest.param(name, fault, marks=[pytest.mark.long] * (name in LONG and number % 8 > 0))
+        for name, faults in FAULTS.items()
+        for number, fault in enumerate(faults)
+    ],
 )
 def test_every_fault_is_found(name, fault, expected):
     assert not matches(name, expected, FAULTS[name][fault])

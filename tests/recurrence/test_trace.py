@@ -426,8 +426,8 @@ REFUSED = {
     "wiring that is a class": ({"wiring": {"a": Dense}}, "expected Dense(...), Diagonal(...)"),
     "wiring that is no dict": (
         {"wiring": Dense()},
-        "Mine.wiring: got Dense(source=None, truncated=False, delay=1, pattern=None), expected a "
-        'dict by name; write wiring = {"name": ...}',
+        "Mine.wiring: got Dense(source=None, truncated=False, delay=1, pattern=None, "
+        'constraint=None), expected a dict by name; write wiring = {"name": ...}',
     ),
     "wiring of no matrices": (
         {"wiring": {"a": ()}},
@@ -448,8 +448,9 @@ REFUSED = {
     ),
     "the same matrix twice": (
         {"wiring": {"a": (Dense(delay=2), Dense("h", delay=2, pattern=[[1]]))}},
-        "Mine.wiring['a'] has Dense(source='h', truncated=False, delay=2, pattern=None) twice: two "
-        "matrices that do the same; remove one, or give it another source, delay or pattern",
+        "Mine.wiring['a'] has Dense(source='h', truncated=False, delay=2, pattern=None, "
+        "constraint=None) twice: two matrices that do the same; remove one, or give it another "
+        "source, delay or pattern",
     ),
     "state named as the past of another": (
         {

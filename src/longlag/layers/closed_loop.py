@@ -67,7 +67,7 @@ class ClosedLoop:
                     f"each step that are not fed back: {self.free} of {self.layer.input_size}"
                 )
             x = like.new_zeros((*batch, steps, 0))
-        check_input(x, self.free, self.layer.replicas, like)
+        x = check_input(x, self.free, self.layer.replicas, like)
         if x.shape[:-1] != (*batch, steps):
             raise ValueError(
                 f"x: got {_shown(x.shape)}, expected {_shown((*batch, steps, self.free))}"
@@ -104,8 +104,7 @@ class ClosedLoop:
         assert isinstance(readout, Readout)
         closed = _closed(layer.recurrence)
         hidden = layer.hidden_size
-        weight_ih = layer.weight_ih
-        inputs, fed = weight_ih.split([self.free, readout.output_size], -1)
+        inputs, fed = layer.weight_ih.split([self.free, readout.output_size], -1)
         bias = inputs.new_zeros(inputs.shape[:-1]) if layer.bias is None else layer.bias
         if readout.bias is not None:
             bias = bias + (fed @ readout.bias.unsqueeze(-1)).squeeze(-1)

@@ -56,8 +56,7 @@ class EchoState(Recurrent):
         activation: phi, as for :class:`~longlag.cells.Elman`.
         trained: whether gradients are wanted for the weights, to train them like those of any
             other layer.
-        replicas, backend, seed, device, dtype: as for :class:`~longlag.Recurrent`. With one number
-            as seed all is the same, whatever the number of replicas before it.
+        replicas, backend, seed, device, dtype: as for :class:`~longlag.Recurrent`.
 
     Attributes:
         input_size: C + F.

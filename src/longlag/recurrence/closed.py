@@ -68,12 +68,12 @@ def closed_loop(recurrence: Recurrence) -> Closed:
             of_gate.append((fed.name, 0, False))
             gates.append(gate)
             continue
-        matrices = gate.matrices
+        # The matrices are given from here on, and not kept as the cell keeps them.
+        matrices = tuple(replace(dense, constraint=None) for dense in gate.matrices)
         place = matrices.index(whole) if whole in matrices else len(matrices)
         of_gate.append((gate.name, place, place < len(matrices)))
-        if place == len(matrices):
-            gate = replace(gate, wiring=(*matrices, whole))
-        gates.append(gate)
+        added = () if place < len(matrices) else (whole,)
+        gates.append(replace(gate, wiring=(*matrices, *added)))
     equations = {
         name: sympy.sympify(equation).xreplace(exchanged)
         for name, equation in recurrence.equations.items()

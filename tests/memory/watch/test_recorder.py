@@ -203,7 +203,7 @@ def test_modules_of_all_kinds():
 
     late = nn.GRU(C, H)  # reads (T, N, C)
     (record,) = ll.MemoryRecorder(late, x.transpose(0, 1), sequences=2).records
-    reader = ll.from_torch(late)
+    reader = ll.from_torch(late, batch_first=True)
     expected = jacobian_norms(reader, x[:2], sample="ends").largest.mean[list(record.lags)]
     assert record.log_norms["GRU"] == pytest.approx(expected.tolist(), rel=1e-5)
 

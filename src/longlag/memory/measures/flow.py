@@ -292,7 +292,7 @@ def _of_one(
         terms = gradient.norms()
     layers = []
     for layer_run in run.layers:
-        names = names_in(model, layer_run.layer)
+        names = names_in(run.model, layer_run.layer)
         if weights and at is not None:
             by_name = term_norms(layer_run, at)
             own = {names[n]: norms for n, norms in by_name.items() if n in names}
