@@ -115,20 +115,29 @@ def test_an_elman_layer_is_one_with_the_delay(dilation, steps, replicas):
         )
 
 
+def assert_phases_agree(name, dilation, steps):
+    layer = LAYERS[name](2, 4, dilation=dilation, seed=0, dtype=DOUBLE)
+    base = Dilation.of(layer.cell.recurrence, dilation)
+    x, state, lengths, resets = a_case(layer, 3, steps)
+    mask = None if layer.weight_hh is None else 2.0 * (torch.rand(3, 4) < 0.5).to(DOUBLE)
+
+    def answer(run):
+        weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
+        options = (weights, state, lengths, resets, mask)
+        return answers(layer, lambda x: run(x, *options)[:2], x, state)
+
+    phases, whole = (
+        functools.partial(scan_in_phases, base),
+        functools.partial(scan, layer.recurrence),
+    )
+    assert_same(answer(phases), answer(whole))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(LAYERS) - {"Clockwork"}))
 def test_phases_are_the_dilated_recurrence(name):
     for dilation, steps in ((2, 1), (2, 7), (3, 9)):
-        layer = LAYERS[name](2, 4, dilation=dilation, seed=0, dtype=DOUBLE)
-        base = Dilation.of(layer.cell.recurrence, dilation)
-        x, state, lengths, resets = a_case(layer, 3, steps)
-        weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
-        mask = None if layer.weight_hh is None else 2.0 * (torch.rand(3, 4) < 0.5).to(DOUBLE)
-        options = (weights, state, lengths, resets, mask)
-        assert_same(
-            answers(layer, lambda x: scan_in_phases(base, x, *options)[:2], x, state),  # noqa: B023
-            answers(layer, lambda x: scan(layer.recurrence, x, *options)[:2], x, state),  # noqa: B023
-        )
+        assert_phases_agree(name, dilation, steps)
 
 
 @pytest.mark.parametrize("make", [ll.Elman, functools.partial(ll.Skip, delays=(1, 3)), ll.GRU])
