@@ -135,7 +135,7 @@ def drive_of(x: Tensor, weights: Weights) -> Tensor:
     matrix, bias = weights.input, weights.bias
     if matrix is None:
         return x
-    if x.dim() == 3:
+    if matrix.dim() == 2:
         return torch.nn.functional.linear(x, matrix, bias)
     steps, replicas, batch, _ = x.shape
     drive = x.transpose(0, 1).reshape(replicas, steps * batch, x.shape[-1]) @ matrix.mT

@@ -17,10 +17,14 @@ from torch import Tensor
 from longlag.recurrence import Recurrence
 from longlag.recurrence.dilation import depths_of, dilated
 from longlag.recurrence.traced import held
+from longlag.scan.backend import choose
 from longlag.scan.entry import Scanned, scan
 from longlag.scan.inputs import Weights, to_batch_first, to_time_first
 from longlag.scan.pieces import current
 from longlag.scan.trajectory import held_since
+
+ROWS = 16
+"""Rows that a group of phases has, where one phase has fewer."""
 
 
 @dataclass(frozen=True)
@@ -95,36 +99,60 @@ def scan_in_phases(
     """
     *front, rows, steps, _ = x.shape
     phases = max(1, min(dilation.steps, steps))  # the others have no step
+    groups = _groups(phases, rows) if _shares_weights(x, weights, backend) else 1
     phase = torch.arange(phases, device=x.device).unsqueeze(-1)
     ends = lengths
     if ends is None and steps % phases:
         ends = torch.full((*front, rows), steps, device=x.device)
     if ends is not None:
-        ends = ((ends.unsqueeze(-2) - phase + dilation.steps - 1) // dilation.steps).flatten(-2)
+        ends = _join(
+            (ends.unsqueeze(-2) - phase + dilation.steps - 1) // dilation.steps, -2, groups
+        )
     resets = resets if steps else None
     blocked = None
     if resets is not None:  # a reset keeps the next d steps from what was before it
         free = held_since(~resets.movedim(-1, 0).unsqueeze(-1), dilation.steps)
-        blocked = ~_fold(free.movedim(0, -2), phases).squeeze(-1)
+        blocked = ~_fold(free.movedim(0, -2), phases, groups).squeeze(-1)
     if mask is not None:
-        mask = mask.unsqueeze(-3).expand(*front, phases, -1, -1).flatten(-3, -2)
+        mask = _join(mask.unsqueeze(-3).expand(*front, phases, -1, -1), -3, groups)
     past = None if initial is None else list(_past(dilation, initial))
-    first = None if past is None else [part[..., :phases, :, :].flatten(-3, -2) for part in past]
+    first = None if past is None else [_join(part[..., :phases, :, :], -3, groups) for part in past]
     result = scan(
-        dilation.recurrence, _fold(x, phases), weights, first, ends, blocked, mask, backend
+        dilation.recurrence, _fold(x, phases, groups), weights, first, ends, blocked, mask, backend
     )
 
-    latest = [part.unflatten(-2, (phases, rows)) for part in result.state]
+    latest = [_part(part, phases, groups) for part in result.state]
     if phases < dilation.steps:
         if past is None:
             past = [part.new_zeros(*front, dilation.steps, *part.shape[-2:]) for part in latest]
         pairs = zip(latest, past, strict=True)
         latest = [torch.cat([new, old[..., phases:, :, :]], -3) for new, old in pairs]
     state = _present(dilation, latest, steps if lengths is None else lengths, resets)
-    return Scanned(_unfold(result.output, phases, steps), state, result.backend)
+    return Scanned(_unfold(result.output, phases, groups, steps), state, result.backend)
 
 
-def _fold(sequence: Tensor, phases: int) -> Tensor:
+def _shares_weights(x: Tensor, weights: Weights, backend: str) -> bool:
+    """Whether what will run takes phases as replicas that share their weights."""
+    if x.dim() == 4 or torch.compiler.is_compiling():
+        return False
+    recurrent, units, matrix, bias, _ = weights
+    like = x if matrix is None else matrix
+    return choose(backend, like, tensors=(x, recurrent, *units, matrix, bias)).shares_weights
+
+
+def _groups(phases: int, rows: int) -> int:
+    """How many groups of phases are run one after the other, each with all rows of its phases.
+
+    What a step reads again, such as the states of the step before, then stays in a cache as it does
+    without dilation. One where threads would not have equal shares.
+    """
+    sizes = (size for size in range(1, phases + 1) if phases % size == 0)
+    groups = phases // max(size for size in sizes if size == 1 or size * rows <= ROWS)
+    threads = torch.get_num_threads()
+    return groups if groups % threads == 0 or groups >= 4 * threads else 1
+
+
+def _fold(sequence: Tensor, phases: int, groups: int) -> Tensor:
     """From (*R, N, T, F) to (*R, phases N, ceil(T / phases), F): of each phase all sequences.
 
     Time is first in memory. What has it there already, as the output of a layer, is not copied,
@@ -134,14 +162,27 @@ def _fold(sequence: Tensor, phases: int) -> Tensor:
     padding = -len(sequence) % phases
     if padding:
         sequence = torch.nn.functional.pad(sequence, (0, 0) * (sequence.dim() - 1) + (0, padding))
-    sequence = sequence.unflatten(0, (len(sequence) // phases, phases))
-    return to_batch_first(sequence.movedim(1, -3).flatten(-3, -2))
+    sequence = sequence.unflatten(0, (len(sequence) // phases, phases)).movedim(1, -3)
+    return to_batch_first(_join(sequence, -3, groups))
 
 
-def _unfold(sequence: Tensor, phases: int, steps: int) -> Tensor:
+def _unfold(sequence: Tensor, phases: int, groups: int, steps: int) -> Tensor:
     """Back from there to (*R, N, T, F)."""
-    sequence = to_time_first(sequence).unflatten(-2, (phases, sequence.shape[-3] // phases))
-    return to_batch_first(sequence.movedim(-3, 1).flatten(0, 1)[:steps])
+    sequence = _part(to_time_first(sequence), phases, groups).movedim(-3, 1).flatten(0, 1)
+    return to_batch_first(sequence if len(sequence) == steps else sequence[:steps])
+
+
+def _join(phases: Tensor, axis: int, groups: int) -> Tensor:
+    """Phases and sequences, along this axis and the next, as rows of so many groups."""
+    if groups > 1:
+        phases = phases.unflatten(axis, (groups, -1))
+    return phases.flatten(axis, axis + 1)
+
+
+def _part(rows: Tensor, phases: int, groups: int) -> Tensor:
+    """Back from there, of numbers (..., rows, F)."""
+    parts = rows.unflatten(-2, (phases // groups, -1))
+    return parts if groups == 1 else parts.flatten(-4, -3)
 
 
 def _past(dilation: Dilation, initial: Sequence[Tensor]) -> Iterator[Tensor]:

@@ -23,7 +23,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     scheduled, further = schedule_arguments(recurrence, plan)
     pointers += scheduled
     pointers += ["heads", "columns"] if plan.sparse else []
-    numbers = ("T", "x_t", "x_n")
+    numbers = ("T", "x_t", "x_n", *(["opens"] if plan.shared else []))
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
         "at_drive", "at_read", "stretch", "pack", "drive", *further,
@@ -42,7 +42,8 @@ def emit(recurrence: Recurrence, plan: Plan, *, store: bool, recompute: bool = F
     """
     kernel = _Forward(recurrence, plan, store, recompute)
     code, arg = kernel.code, kernel.arg
-    kernel.pack()
+    with kernel.once():
+        kernel.pack()
     zero = code.i64(0)
     if plan.input != "apart":
         with code.loop(zero, arg["T"]) as t:
