@@ -10,7 +10,9 @@ import torch
 
 import longlag as ll
 from longlag.layers.built_in import LAYERS
-from longlag.scan import Weights, scan
+from longlag.scan import Weights, phases, scan
+from longlag.scan.cpu import backend as cpu
+from longlag.scan.cpu import shape
 from longlag.scan.phases import Dilation, scan_in_phases
 
 DOUBLE = torch.float64
@@ -126,11 +128,8 @@ def assert_phases_agree(name, dilation, steps):
         options = (weights, state, lengths, resets, mask)
         return answers(layer, lambda x: run(x, *options)[:2], x, state)
 
-    phases, whole = (
-        functools.partial(scan_in_phases, base),
-        functools.partial(scan, layer.recurrence),
-    )
-    assert_same(answer(phases), answer(whole))
+    folded = answer(functools.partial(scan_in_phases, base))
+    assert_same(folded, answer(functools.partial(scan, layer.recurrence)))
 
 
 @pytest.mark.slow
@@ -138,6 +137,64 @@ def assert_phases_agree(name, dilation, steps):
 def test_phases_are_the_dilated_recurrence(name):
     for dilation, steps in ((2, 1), (2, 7), (3, 9)):
         assert_phases_agree(name, dilation, steps)
+
+
+GROUPED = {
+    "Elman": functools.partial(ll.Elman, recurrent_dropout=0.3),
+    "GRU": functools.partial(ll.GRU, density=0.5),
+    "Leaky": functools.partial(ll.Leaky, train_leak=True),
+    "LSTM": ll.LSTM,
+    "Skip": functools.partial(ll.Skip, delays=(1, 2)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name in ("Leaky", "Skip") else ())
+        for name in GROUPED
+    ],
+)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_groups_of_phases_give_what_the_reference_gives(name, threads, monkeypatch):
+    """They share weights and the sums of their gradients, on one thread and on several."""
+    monkeypatch.setattr(phases, "LARGE", 0)
+    monkeypatch.setattr(shape, "SMALL", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    for d, n, steps, use in ((4, 17, 9, 7), (2, 16, 4, 0), (6, 20, 4, 1), (8, 3, 19, 6)):
+        assert phases._groups(min(d, steps), n) > 1
+        layer = GROUPED[name](2, 5, dilation=d, seed=0, dtype=DOUBLE)
+        x, *options = a_case(layer, n, steps)
+        pairs = zip(("state", "lengths", "resets"), options, strict=True)
+        options = {key: value for place, (key, value) in enumerate(pairs) if use & 1 << place}
+
+        def run(x, layer=layer, options=options):
+            torch.manual_seed(0)  # for dropout
+            return layer(x, **options)
+
+        state = options.get("state", ())
+        if use == 7:  # residuals of some steps at a time
+            monkeypatch.setattr(cpu, "RESIDUALS", 1)
+        ours = answers(layer, run, x, state)
+        assert layer.backend_used == "cpu"
+        layer.backend = "reference"
+        assert_same(ours, answers(layer, run, x, state))
+
+
+@pytest.mark.slow
+def test_second_derivatives_of_groups():
+    layer = ll.GRU(1, 2, dilation=2, seed=0, dtype=DOUBLE)
+    x = torch.randn(9, 3, 1, dtype=DOUBLE, requires_grad=True)
+    assert phases._groups(2, 9) == 2
+
+    def penalty(x):
+        (slope,) = torch.autograd.grad((layer(x)[0] ** 2).sum(), x, create_graph=True)
+        return [(slope**2).sum()]
+
+    ours = torch.autograd.grad(penalty(x), [x, *layer.parameters()])
+    layer.backend = "reference"
+    assert_same(ours, torch.autograd.grad(penalty(x), [x, *layer.parameters()]))
 
 
 @pytest.mark.parametrize("make", [ll.Elman, functools.partial(ll.Skip, delays=(1, 3)), ll.GRU])

@@ -7,6 +7,7 @@ d times the rows and a d-th of the steps.
 Source: S. Chang et al., Dilated recurrent neural networks, NIPS 2017, section 2.1.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,10 @@ from longlag.scan.trajectory import held_since
 
 ROWS = 16
 """Rows that a group of phases has, where one phase has fewer."""
+
+LARGE = 1 << 28
+"""Multiply-adds from which phases bring more than it costs to make them, where it could be done
+without."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +66,27 @@ class Dilation:
 
 
 def scan_dilated(
-    dilation: Dilation, x: Tensor, *others: Any, backend: str = "auto", **more: Any
+    dilation: Dilation,
+    x: Tensor,
+    weights: Weights,
+    *others: Any,
+    backend: str = "auto",
+    **more: Any,
 ) -> Scanned:
     """What ``scan(dilation.whole, x, ...)`` gives; in phases, where that pays.
 
     Phases cannot be had for a recurrence that reads the step ``t``, of which one would see its own
     count, nor for pieces of sequences, where a phase is another row in each. And where all that is
-    held back is a view of one path, a compiled kernel takes the steps as they are: it gains nothing
-    by more rows, and needs no copy of what autograd sends back.
+    held back is a view of one path, a compiled kernel can take the steps as they are, which is less
+    to prepare; of what is large, it then reads from far what in phases is near.
     """
-    kernel = dilation.views and x.device.type == "cpu" and backend in ("auto", "cpu")
-    if dilation.steps == 1 or dilation.whole.timed or kernel or current() is not None:
-        return scan(dilation.whole, x, *others, backend=backend, **more)
-    return scan_in_phases(dilation, x, *others, backend=backend, **more)
+    options = {"backend": backend, **more}
+    if dilation.steps == 1 or dilation.whole.timed or current() is not None:
+        return scan(dilation.whole, x, weights, *others, **options)
+    as_they_are = dilation.views and x.device.type == "cpu" and backend in ("auto", "cpu")
+    if as_they_are and not (_is_large(x, weights) and _shares_weights(x, weights, backend)):
+        return scan(dilation.whole, x, weights, *others, **options)
+    return scan_in_phases(dilation, x, weights, *others, **options)
 
 
 def scan_in_phases(
@@ -131,6 +144,11 @@ def scan_in_phases(
     return Scanned(_unfold(result.output, phases, groups, steps), state, result.backend)
 
 
+def _is_large(x: Tensor, weights: Weights) -> bool:
+    by_step = sum(part.numel() for part in (weights.recurrent, weights.input) if part is not None)
+    return math.prod(x.shape[:-1]) * by_step >= LARGE
+
+
 def _shares_weights(x: Tensor, weights: Weights, backend: str) -> bool:
     """Whether what will run takes phases as replicas that share their weights."""
     if x.dim() == 4 or torch.compiler.is_compiling():
@@ -181,7 +199,8 @@ def _join(phases: Tensor, axis: int, groups: int) -> Tensor:
 
 def _part(rows: Tensor, phases: int, groups: int) -> Tensor:
     """Back from there, of numbers (..., rows, F)."""
-    parts = rows.unflatten(-2, (phases // groups, -1))
+    together = phases // groups
+    parts = rows.unflatten(-2, (together, rows.shape[-2] // together))
     return parts if groups == 1 else parts.flatten(-4, -3)
 
 

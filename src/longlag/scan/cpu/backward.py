@@ -201,6 +201,8 @@ class _Backward(Kernel):
                 arg["x"], code.times(self.t, arg["x_t"]), code.times(here.number, arg["x_n"])
             )
             target = self.work("at_inputs", code.times(slot, code.plus(arg["C"], 1)))
+            if self.plan.shared:
+                code.prefetch(code.at(source, code.b.sub(code.i64(0), arg["x_t"])))
             self._copy(source, target, arg["C"])
             one = ir.Constant(code.scalar, 1.0)
             code.b.store(one, code.at(target, arg["C"]))
