@@ -86,7 +86,7 @@ class Backend(ABC):
             torch.func follow; any other becomes one node of autograd's graph.
         compiled: whether it runs no loop of PyTorch operations over the steps.
         zero_padding: whether the states that it stores are zero in the padding.
-        shares_weights: whether it takes replicas whose weights have no R in front.
+        shares_weights: whether it takes replicas that share their weights (see ``Weights``).
     """
 
     name: ClassVar[str]

@@ -12,7 +12,9 @@ from longlag.scan.connections import Entries
 
 
 class Weights(NamedTuple):
-    """The numbers of one layer; R replicas put an R in front of every shape.
+    """The numbers of one layer; R replicas put an R in front of every shape, or share them.
+
+    Shared weights have no R. A backend takes them where it ``shares_weights``, or is plain.
 
     Attributes:
         recurrent: W as it is stored (see :mod:`longlag.scan.connections`): (W H, H), one block of

@@ -1,8 +1,9 @@
-"""A dilated scan in phases: the d interleaved sequences that never meet, as further rows.
+"""A dilated scan in phases: the d interleaved sequences that never meet, as rows or replicas.
 
 A recurrence that reads s_{t-d} in place of s_{t-1} takes the steps p, p + d, p + 2 d, ... of a
 sequence as one sequence of their own, for each phase p < d. So it is the undilated recurrence over
-d times the rows and a d-th of the steps.
+d times the rows and a d-th of the steps. For a compiled backend groups of phases are replicas that
+share their weights, which it takes one after the other.
 
 Source: S. Chang et al., Dilated recurrent neural networks, NIPS 2017, section 2.1.
 """
@@ -171,10 +172,10 @@ def _groups(phases: int, rows: int) -> int:
 
 
 def _fold(sequence: Tensor, phases: int, groups: int) -> Tensor:
-    """From (*R, N, T, F) to (*R, phases N, ceil(T / phases), F): of each phase all sequences.
+    """From (*R, N, T, F) to (*R, N', ceil(T / phases), F), where N' is as :func:`_join` makes it.
 
-    Time is first in memory. What has it there already, as the output of a layer, is not copied,
-    unless T is no multiple or there are replicas.
+    Time is first in memory. Nothing is copied where T is a multiple and each phase is a group; or
+    where time was first in memory before, as in the output of a layer, and there are no replicas.
     """
     sequence = to_time_first(sequence)
     padding = -len(sequence) % phases
