@@ -85,7 +85,7 @@ def scan_dilated(
     if dilation.steps == 1 or dilation.whole.timed or current() is not None:
         return scan(dilation.whole, x, weights, *others, **options)
     as_they_are = dilation.views and x.device.type == "cpu" and backend in ("auto", "cpu")
-    if as_they_are and not (_is_large(x, weights) and _shares_weights(x, weights, backend)):
+    if as_they_are and not _pays(dilation.steps, x, weights, backend):
         return scan(dilation.whole, x, weights, *others, **options)
     return scan_in_phases(dilation, x, weights, *others, **options)
 
@@ -145,9 +145,13 @@ def scan_in_phases(
     return Scanned(_unfold(result.output, phases, groups, steps), state, result.backend)
 
 
-def _is_large(x: Tensor, weights: Weights) -> bool:
+def _pays(steps: int, x: Tensor, weights: Weights, backend: str) -> bool:
+    """Whether phases of what could be read by its address are faster, and need no copies."""
+    if torch.compiler.is_compiling() or x.shape[-2] % steps:
+        return False
     by_step = sum(part.numel() for part in (weights.recurrent, weights.input) if part is not None)
-    return math.prod(x.shape[:-1]) * by_step >= LARGE
+    large = math.prod(x.shape[:-1]) * by_step >= LARGE
+    return large and _shares_weights(x, weights, backend)
 
 
 def _shares_weights(x: Tensor, weights: Weights, backend: str) -> bool:
