@@ -40,9 +40,9 @@ class Dilated(Stack):
     Raises:
         ValueError, TypeError: for an argument out of range, or one that the layers do not take.
 
-    Cost: the multiply-adds of the same layers without dilation. Layers whose states the update reads
-    pointwise (GRU, LSTM, leaky) copy what they read, and the error of what they put out, where T is
-    no multiple of s, or N is between 2 and 8 and time is not first in memory.
+    Cost: the multiply-adds of the same layers without dilation. Layers whose states the update
+    reads pointwise (GRU, LSTM, leaky) copy what they read, and the error of what they put out,
+    where T is no multiple of s, or N is between 2 and 8 and time is not first in memory.
 
     Source: S. Chang et al., Dilated recurrent neural networks, NIPS 2017.
 
