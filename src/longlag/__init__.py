@@ -17,8 +17,8 @@ _MODULES = ("cells", "chunker", "memory", "recurrence", "reservoirs", "tasks", "
 _PARTS = {
     "gradients": "BPTT RTRL CheckpointedBPTT Omega SnAp1 TruncatedBPTT "
     "gradient_by_lag state_errors",
-    "layers": "Bidirectional EchoState NextGeneration Recurrent SequenceModel Stack from_torch "
-    "init load save topology",
+    "layers": "Bidirectional Dilated EchoState NextGeneration Recurrent SequenceModel Stack "
+    "from_torch init load save topology",
     "memory": "MemoryRecorder MemoryReport memory_report state_jacobians watch",
     "recurrence": "Cell UnitParameter",
     "reservoirs": "RecursiveLeastSquares Ridge",

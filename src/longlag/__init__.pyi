@@ -15,6 +15,7 @@ from longlag.gradients import TruncatedBPTT as TruncatedBPTT
 from longlag.gradients import gradient_by_lag as gradient_by_lag
 from longlag.gradients import state_errors as state_errors
 from longlag.layers import Bidirectional as Bidirectional
+from longlag.layers import Dilated as Dilated
 from longlag.layers import EchoState as EchoState
 from longlag.layers import NextGeneration as NextGeneration
 from longlag.layers import Recurrent as Recurrent

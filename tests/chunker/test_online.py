@@ -91,6 +91,8 @@ def test_rtrl_is_for_elman_layers():
         start(ll.Elman(3, 2, input_dropout=0.5))
     with pytest.raises(ValueError, match="knows no sparse W"):
         start(ll.Elman(3, 2, density=0.5))
+    with pytest.raises(ValueError, match="knows no dilation, got 2"):
+        start(ll.Elman(3, 2, dilation=2))
     with pytest.raises(ValueError, match="runs on the CPU, got meta"):
         start(ll.Elman(3, 2, device="meta"))
 

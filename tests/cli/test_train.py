@@ -177,6 +177,15 @@ def test_the_model_is_the_one_that_was_asked_for(longlag, folder, walks_csv, sma
     json.dumps(metadata, allow_nan=False)
 
 
+def test_dilated_layers_are_trained_saved_and_used(longlag, folder, walks_csv, small):
+    done = longlag("train", walks_csv, *small, "--layers", "3", "--dilated")
+    assert done.status == 0, done.err
+    model, _ = load_with_metadata("model.longlag")
+    assert [layer.dilation for layer in model.layer.layers] == [1, 2, 4]
+    done = longlag("predict", "model.longlag", walks_csv)
+    assert done.status == 0, done.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_trains(longlag, folder, walks_csv, small, cell):

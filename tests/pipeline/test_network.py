@@ -42,6 +42,14 @@ def test_dropout_is_for_training_only():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_each_layer_reads_twice_as_far_back_as_the_one_below():
+    settings = Settings("classification", hidden=3, layers=4, dilated=True)
+    stack = build_model(settings, **SIZES).layer
+    assert [layer.dilation for layer in stack.layers] == [1, 2, 4, 8]
+    both = build_model(replace(settings, bidirectional=True), **SIZES).layer
+    assert [layer.backward_layer.dilation for layer in both.layers] == [1, 2, 4, 8]
+
+
 def test_both_directions_start_from_weights_of_their_own():
     settings = Settings("classification", hidden=3, bidirectional=True)
     model = build_model(settings, **SIZES)

@@ -16,6 +16,9 @@ from longlag.pipeline.settings import Settings, SettingsError
         ({"dropout": 0.1}, "give layers=2, or use input_dropout or recurrent_dropout"),
         ({"chrono": 9.0, "cell": "leaky"}, "chrono: leaky has no gate .* use cell='gru' or lstm"),
         ({"cell": "gur"}, "cell: got 'gur', expected one of gru, lstm, elman"),
+        ({"dilated": True}, "dilated: the first layer .* give layers=4"),
+        ({"dilated": True, "layers": 15}, "layers: got 15.* can 10000; give layers=14"),
+        ({"dilated": True, "layers": 12, "cell": "skip"}, "skip can 1000; give layers=10"),
         ({"cell": "indrnn", "recurrent_dropout": 0.1}, "to drop from; use input_dropout"),
     ],
 )  # fmt: skip

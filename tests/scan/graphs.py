@@ -37,6 +37,7 @@ MODULES = {
     "antisymmetric": lambda: ll.Antisymmetric(3, 5),
     "bfloat16": lambda: ll.Elman(3, 5, dtype=torch.bfloat16),
     "autocast": Lowered,
+    "dilated": lambda: ll.Stack(ll.Elman(3, 5, dilation=3), ll.GRU(5, 4, dilation=2)),
 }
 
 

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longlag.recurrence import Cell, Dense, activation
+from longlag.recurrence.dilation import LONGEST
 from longlag.recurrence.wiring import numbers_of_steps
-
-LONGEST = 10_000
-"""The longest delay: each step of it is a state of its own, with an equation."""
 
 
 @dataclass(frozen=True)

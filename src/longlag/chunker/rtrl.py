@@ -63,6 +63,11 @@ class ElmanNet(OnlineLearner):
                 f"layer: OnlineRTRL() knows the activations {', '.join(SLOPES)}, got "
                 f"{layer.cell.activation!r}; use OnlineBPTT(steps)"
             )
+        if layer.dilation > 1:
+            raise ValueError(
+                f"layer: OnlineRTRL() knows no dilation, got {layer.dilation}; leave it out, or "
+                "use OnlineBPTT(steps)"
+            )
         refuse_computed([layer], "OnlineRTRL()")
         if layer.weight_ih.device.type != "cpu":
             raise ValueError(

@@ -102,6 +102,11 @@ class Options:
         Settings.layers, group="network", range=at_least(1), metavar="COUNT",
         help="recurrent layers on one another",
     )  # fmt: skip
+    dilated: bool = option(
+        Settings.dilated, group="network",
+        help="each layer reads its past twice as many steps back as the one below: 1, 2, 4, ...; "
+        "needs 2 layers",
+    )  # fmt: skip
     bidirectional: bool = option(
         Settings.bidirectional, group="network",
         help="read each series in both directions; not for forecasting",

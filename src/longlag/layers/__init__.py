@@ -4,6 +4,7 @@ from longlag.layers import built_in
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.built_in import *  # noqa: F403
+from longlag.layers.dilated import Dilated
 from longlag.layers.echo_state import EchoState
 from longlag.layers.from_torch_nn import from_torch
 from longlag.layers.next_generation import NextGeneration, NextGenerationState
@@ -17,6 +18,7 @@ from longlag.layers.to_torch_nn import to_torch
 
 __all__ = [
     "Bidirectional",
+    "Dilated",
     "EchoState",
     "NextGeneration",
     "NextGenerationState",

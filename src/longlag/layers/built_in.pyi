@@ -53,6 +53,9 @@ class GRU(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -113,6 +116,9 @@ class LSTM(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -175,6 +181,9 @@ class Elman(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -248,6 +257,9 @@ class Leaky(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -316,6 +328,9 @@ class Skip(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -390,6 +405,9 @@ class Clockwork(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -451,6 +469,9 @@ class IndRNN(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -521,6 +542,9 @@ class LSTM1997(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -595,6 +619,9 @@ class CoRNN(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -660,6 +687,9 @@ class MinGRU(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -737,6 +767,9 @@ class LRU(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -801,6 +834,9 @@ class Antisymmetric(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.

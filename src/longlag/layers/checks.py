@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from longlag.arguments import check_whole
 from longlag.recurrence import Recurrence
+from longlag.recurrence.dilation import LONGEST, depths_of
 from longlag.scan.backend import followed
 from longlag.torch_private import assert_when_run, transforms_active, under_transforms
 
@@ -32,6 +34,18 @@ def check_groups(recurrence: Recurrence, hidden_size: int) -> None:
             f"{recurrence.name} has patterns over {' and '.join(map(str, sizes))} equal groups of "
             f"units; give {fix}"
         )
+
+
+def check_dilation(dilation: Any, recurrence: Recurrence) -> int:
+    """A whole number of steps, with which the state is not too deep."""
+    check_whole("dilation", dilation, 1)
+    most = LONGEST // max(depths_of(recurrence).values())
+    if dilation > most:
+        raise ValueError(
+            f"dilation: got {dilation}, expected at most {most} steps for {recurrence.name}, "
+            "because the state is as deep"
+        )
+    return dilation
 
 
 def _shape(replicas: int | None, *names: object) -> str:

@@ -14,6 +14,7 @@ from longlag.arguments import check_whole
 from longlag.layers.base import LayerPart, RecurrentModule
 from longlag.layers.cell_data import describe
 from longlag.layers.checks import (
+    check_dilation,
     check_groups,
     check_input,
     check_lengths,
@@ -26,8 +27,9 @@ from longlag.layers.init import Chrono, Initializer, as_generator, initializer
 from longlag.layers.sparse import draw_entries, draw_values
 from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.wiring import Geometric, Groups, Uniform
-from longlag.scan import Weights, check_backend, register, scan
+from longlag.scan import Weights, check_backend, register
 from longlag.scan.connections import Entries, matrix_of, without_blocks
+from longlag.scan.phases import Dilation, scan_dilated
 from longlag.torch_private import (
     dispatching,
     name_in_files,
@@ -47,6 +49,7 @@ class Options(TypedDict, total=False):
     weight_hh_init: str | Initializer
     density: float | Tensor | None
     bias_init: Chrono | None
+    dilation: int
     replicas: int | None
     backend: str
     seed: int | torch.Generator | None
@@ -91,6 +94,9 @@ class Recurrent(RecurrentModule):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
@@ -129,6 +135,7 @@ class Recurrent(RecurrentModule):
     """
 
     cell: Cell
+    dilation: int = 1
     weight_ih: nn.Parameter
     weight_hh: nn.Parameter | None
     weight_hh_diagonal: nn.Parameter | None
@@ -149,6 +156,7 @@ class Recurrent(RecurrentModule):
         weight_hh_init: str | Initializer = "orthogonal",
         density: float | Tensor | None = None,
         bias_init: Chrono | None = None,
+        dilation: int = 1,
         replicas: int | None = None,
         backend: str = "auto",
         seed: int | torch.Generator | None = None,
@@ -159,6 +167,7 @@ class Recurrent(RecurrentModule):
         if not isinstance(cell, Cell):
             hint = f"; write {cell.__name__}()" if isinstance(cell, type) else ""
             raise TypeError(f"cell: got {cell!r}, expected an instance of a Cell class{hint}")
+        self.dilation = check_dilation(dilation, cell.recurrence)
         self._set_cell(cell)
         self.input_size = check_whole("input_size", input_size, 0)
         self.hidden_size = self.output_size = check_whole("hidden_size", hidden_size, 1)
@@ -218,13 +227,15 @@ class Recurrent(RecurrentModule):
         yield LayerPart("", self, state)
 
     def _set_cell(self, cell: Cell) -> None:
-        self.cell, self.recurrence = cell, cell.recurrence
+        self._dilation = Dilation.of(cell.recurrence, self.dilation)
+        self.cell, self.recurrence = cell, self._dilation.whole
+        register(cell.recurrence)
         register(self.recurrence)
         self._state_type = _state_type(self.recurrence.name, self.recurrence.carried)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle or a copy holds: all but what follows from the cell."""
-        derived = ("recurrence", "_state_type")
+        derived = ("recurrence", "_dilation", "_state_type")
         kept = {name: value for name, value in vars(self).items() if name not in derived}
         if recomputes(self):  # their graphs stay here
             kept |= {name: kept[name].detach() for name in self.computed if name in kept}
@@ -553,8 +564,8 @@ class Recurrent(RecurrentModule):
             if self.recurrent_dropout and weight_hh is not None:
                 ones = x.new_ones((*x.shape[:-2], self.hidden_size))
                 mask = nn.functional.dropout(ones, self.recurrent_dropout)
-        result = scan(
-            self.recurrence,
+        result = scan_dilated(
+            self._dilation,
             x,
             Weights(weight_hh, self.unit_rows(), weight_ih, self._weight("bias"), self.entries),
             initial,
@@ -578,6 +589,7 @@ class Recurrent(RecurrentModule):
             "input_dropout": self.input_dropout,
             "recurrent_dropout": self.recurrent_dropout,
             "density": self.density,
+            "dilation": self.dilation,
             "replicas": self.replicas,
             "backend": self.backend,
         }
@@ -593,6 +605,8 @@ class Recurrent(RecurrentModule):
         if is_dataclass(self.cell) and type(self) is not Recurrent:
             own = asdict(self.cell).items()
             parts += [f"{name}={value!r}" for name, value in own if value is not None]
+        if self.dilation > 1:
+            parts.append(f"dilation={self.dilation}")
         if self.replicas is not None:
             parts.append(f"replicas={self.replicas}")
         return ", ".join(parts)

@@ -1,6 +1,6 @@
 """Saving and loading whole models: one file, no pickle, a closed table of names."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from longlag.layers import cell_data
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.built_in import LAYERS
+from longlag.layers.dilated import Dilated
 from longlag.layers.echo_state import EchoState
 from longlag.layers.next_generation import NextGeneration
 from longlag.layers.parameters import MAKE_PLAIN, tied
@@ -26,8 +27,10 @@ from longlag.scan.connections import Entries
 from longlag.storage import ArchiveError, read_archive, write_archive
 
 _READOUTS: Mapping[str, type[ReadoutModule]] = {"Readout": Readout}
+_STACKS: Mapping[str, Callable[..., Stack]] = {"Stack": Stack, "Dilated": Dilated.of}
 _KNOWN = (
-    SequenceModel, Stack, Bidirectional, Recurrent, EchoState, NextGeneration, *LAYERS.values(),
+    SequenceModel, Stack, Dilated, Bidirectional, Recurrent, EchoState, NextGeneration,
+    *LAYERS.values(),
     *_READOUTS.values(),
 )  # fmt: skip
 _OWN = (SequenceModel, RecurrentModule, ReadoutModule)
@@ -44,7 +47,8 @@ _OPTIONS = (
     "replicas",
     "backend",
 )
-"""Those of every layer, beside density, which version 0.1 did not write."""
+"""Those of every layer, beside density and dilation, which version 0.1 did not write."""
+_LATER = {"density", "dilation"}
 _RESERVOIR = (
     "input_size",
     "hidden_size",
@@ -318,7 +322,7 @@ class _Builder:
     def layer(self, config: Any, path: str) -> RecurrentModule:
         """The recurrent module whose tensors are those under a path."""
         kind = _type(config)
-        if kind == "Stack":
+        if kind in _STACKS:
             parts = _entries(kind, config, {"type", "layers", "dropout"})
             if not isinstance(parts["layers"], list):
                 raise TypeError(f"layers: got {parts['layers']!r:.80}, expected a list")
@@ -326,7 +330,7 @@ class _Builder:
                 self.layer(part, f"{path}layers.{number}.")
                 for number, part in enumerate(parts["layers"])
             ]
-            return Stack(*layers, dropout=parts["dropout"])
+            return _STACKS[kind](*layers, dropout=parts["dropout"])
         if kind == "Bidirectional":
             parts = _entries(kind, config, {"type", "layer", "backward_layer"})
             return Bidirectional(
@@ -334,7 +338,7 @@ class _Builder:
                 self.layer(parts["backward_layer"], f"{path}backward_layer."),
             )
         if kind == "Recurrent":
-            parts = dict(_entries(kind, config, {"type", "cell", *_OPTIONS}, {"density"}))
+            parts = dict(_entries(kind, config, {"type", "cell", *_OPTIONS}, _LATER))
             cell = cell_data.build(parts.pop("cell"), self.cells)
             return Recurrent(cell, **self._options(parts, path))
         if kind == "EchoState":
@@ -353,7 +357,7 @@ class _Builder:
         if kind not in LAYERS:
             raise ValueError(f"it names the layer {kind!r:.80}; known: {', '.join(LAYERS)}")
         own = cell_data.fields_of(kind)
-        parts = dict(_entries(kind, config, {"type", *_OPTIONS}, {"density", *own}))
+        parts = dict(_entries(kind, config, {"type", *_OPTIONS}, {*_LATER, *own}))
         cell_data.check_fields(kind, parts)
         return LAYERS[kind](**self._options(parts, path))
 

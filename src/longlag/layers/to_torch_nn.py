@@ -102,7 +102,7 @@ def _problem(layer: Any) -> str | None:
     cell = layer.cell
     if cell is not None and layer.replaced:
         return f"{layer.replaced[0]} is computed from other parameters; {MAKE_PLAIN}"
-    if cell is not None and cell.recurrence.delayed:
+    if cell is not None and (cell.recurrence.delayed or layer.dilation > 1):
         return "it has no delays"
     if cell is not None and (cell.recurrence.patterned or layer.entries is not None):
         return "its recurrent matrices are full, without a pattern or entries that are not there"

@@ -34,13 +34,14 @@ def build_model(
     """
     generator = torch.Generator().manual_seed(settings.seed)
 
-    def layer(size: int, input_dropout: float) -> RecurrentModule:
+    def layer(number: int) -> RecurrentModule:
         def one_way() -> Recurrent:
             return LAYERS[CELLS[settings.cell]](
-                size,
+                width if number else input_size,
                 settings.hidden,
-                input_dropout=input_dropout,
+                input_dropout=settings.input_dropout * (not number),
                 recurrent_dropout=settings.recurrent_dropout,
+                dilation=2**number if settings.dilated else 1,
                 bias_init=None if settings.chrono is None else Chrono(settings.chrono),
                 seed=generator,
             )
@@ -48,10 +49,7 @@ def build_model(
         return Bidirectional(one_way(), one_way()) if settings.bidirectional else one_way()
 
     width = settings.hidden * (2 if settings.bidirectional else 1)
-    parts = [
-        layer(width if number else input_size, settings.input_dropout * (not number))
-        for number in range(settings.layers)
-    ]
+    parts = [layer(number) for number in range(settings.layers)]
     whole = parts[0] if len(parts) == 1 else Stack(*parts, dropout=settings.dropout)
     model = SequenceModel(
         whole, output_size, reduce=reduce, direct=repeat is not None, seed=generator

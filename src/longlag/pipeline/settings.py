@@ -34,6 +34,8 @@ class Settings:
         cell: the recurrent cell, a key of `longlag.cells.CELLS`.
         hidden: H, units of each layer and direction, >= 1; a multiple of the cell's groups.
         layers: recurrent layers on one another, >= 1.
+        dilated: whether each layer reads its past twice as many steps back as the one below: 1, 2,
+            4, ...; of two layers or more.
         bidirectional: whether each layer reads both ways; not for forecasting.
         dropout: share in [0, 1) of the numbers between layers dropped in training.
         input_dropout: share in [0, 1) of the features dropped for a whole series.
@@ -64,6 +66,7 @@ class Settings:
     cell: str = "gru"
     hidden: int = 64
     layers: int = 1
+    dilated: bool = False
     bidirectional: bool = False
     dropout: float = 0.0
     input_dropout: float = 0.0
@@ -95,9 +98,16 @@ class Settings:
                 "is one; give ", Setting("layers", 2), ", or use ", Setting("input_dropout"),
                 " or ", Setting("recurrent_dropout"),
             )  # fmt: skip
+        if self.dilated and self.layers == 1:
+            raise SettingsError(
+                Setting("dilated"), ": the first layer reads one step back as ever, and there is "
+                "no other; give ", Setting("layers", 4), ", whose last reads 8 steps back",
+            )  # fmt: skip
         self._check_cell()
 
     def _check_cell(self) -> None:
+        from longlag.recurrence.dilation import LONGEST, depths_of  # loads SymPy
+
         if self.cell not in cells.CELLS:
             raise SettingsError(
                 Setting("cell"), f": got {self.cell!r}, expected one of {', '.join(cells.CELLS)}"
@@ -112,6 +122,13 @@ class Settings:
             raise SettingsError(
                 Setting("recurrent_dropout"), f": {self.cell} has no recurrent matrix to drop "
                 "from; use ", Setting("input_dropout"),
+            )  # fmt: skip
+        most = LONGEST // max(depths_of(cell.recurrence).values())
+        if self.dilated and 2 ** (self.layers - 1) > most:
+            raise SettingsError(
+                Setting("layers"), f": got {self.layers}, whose last would read "
+                f"2^{self.layers - 1} steps back, and {self.cell} can {most}; give ",
+                Setting("layers", most.bit_length()),
             )  # fmt: skip
         multiple = math.lcm(*cell.recurrence.groupings)
         if self.hidden % multiple:

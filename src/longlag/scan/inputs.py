@@ -12,7 +12,9 @@ from longlag.scan.connections import Entries
 
 
 class Weights(NamedTuple):
-    """The numbers of one layer; R replicas put an R in front of every shape.
+    """The numbers of one layer; R replicas put an R in front of every shape, or share them.
+
+    Shared weights have no R. A backend takes them where it ``shares_weights``, or is plain.
 
     Attributes:
         recurrent: W as it is stored (see :mod:`longlag.scan.connections`): (W H, H), one block of
@@ -135,7 +137,7 @@ def drive_of(x: Tensor, weights: Weights) -> Tensor:
     matrix, bias = weights.input, weights.bias
     if matrix is None:
         return x
-    if x.dim() == 3:
+    if matrix.dim() == 2:
         return torch.nn.functional.linear(x, matrix, bias)
     steps, replicas, batch, _ = x.shape
     drive = x.transpose(0, 1).reshape(replicas, steps * batch, x.shape[-1]) @ matrix.mT

@@ -45,6 +45,7 @@ class Cpu(Backend):
     name = "cpu"
     compiled = True
     zero_padding = True
+    shares_weights = True
 
     def unsupported(self, like: Tensor) -> str | None:  # noqa: D102
         if not like.is_cpu:
@@ -104,14 +105,14 @@ def _run_forward(
         call.held.append(bias)
     work = scratch.take("forward", x, shape.forward.size)
     arguments = [
-        *call.by_step(x, first), *call.input, *call.place(bias), *call.recurrent, *call.units,
+        *call.by_step(x, first), *call.input, *call.weight(bias), *call.recurrent, *call.units,
         *call.by_step(residuals, 0), work.data_ptr(), 0,
     ]  # fmt: skip
     for path, depth in zip(states, shape.lowered.depths, strict=True):
         arguments += call.by_step(path, depth + first)
     arguments += call.scheduled(first)
     arguments += call.place_of_slots(back=False)
-    arguments += (stop - first, x.stride(0), x.stride(-2))
+    arguments += (stop - first, x.stride(0), x.stride(-2), *([True] if shape.shared else []))
     call.run(kind, shape.forward.parameters(arguments))
 
 
@@ -225,7 +226,7 @@ class _Backward:
         size, self.blocks = shape.backward.size, self._blocks()
         self.past = self._past(final) if shape.delayed else {}
         if self.sums is not None or len(self.blocks) > 1:
-            size *= shape.replicas  # each has sums that go on
+            size *= shape.networks  # each has sums that go on
         self.by_replica = 0 if size == shape.backward.size else shape.backward.size * shape.item
         if self.sums is None:
             self.work = scratch.take("backward", x, size)
@@ -235,7 +236,7 @@ class _Backward:
             self.work, self.d_units = self.sums.kept
         if wanted.units and self.d_units is None:
             count = len(call.recurrence.units)
-            self.d_units = x.new_zeros((shape.parts, shape.replicas, count, shape.hidden))
+            self.d_units = x.new_zeros((shape.parts, shape.networks, count, shape.hidden))
         if self.sums is not None:
             self.sums.kept = (self.work, self.d_units)
 
@@ -299,7 +300,7 @@ class _Backward:
                 initial.append(error.clone())
         if not closes:
             return Gradients(self.d_x, None, None, None, initial, [])
-        if shape.single_parts > 1:
+        if shape.summing > 1:
             total = _Totals(*(None if part is None else part.sum(0) for part in total))
         recurrent = total.recurrent
         if recurrent is not None and call.weights.entries is not None:
@@ -319,7 +320,7 @@ class _Backward:
 
     def _totals(self) -> _Totals:
         x, shape, wanted = self.call.x, self.shape, self.wanted
-        several = (shape.single_parts,) if shape.single_parts > 1 else ()
+        several = (shape.summing,) if shape.summing > 1 else ()
         matrix = bias = recurrent = None
         if shape.has_input and (wanted.input or wanted.bias):
             matrix = x.new_empty((*several, *shape.expected["input matrix"]))
@@ -351,11 +352,13 @@ class _Backward:
             if part is None:
                 arguments += NOWHERE
             else:
-                by_replica = part.stride(0) * item if call.replicated and (
-                    shape.single_parts == 1
-                ) else 0  # fmt: skip
+                by_replica = part.stride(0) * item if shape.networks > 1 else 0
                 arguments += (part.data_ptr(), by_replica)
-        arguments += NOWHERE if d_units is None else (d_units.data_ptr(), d_units.stride(1) * item)
+        if d_units is None:
+            arguments += NOWHERE
+        else:
+            by_network = d_units.stride(1) * item if shape.networks > 1 else 0
+            arguments += (d_units.data_ptr(), by_network)
         half = self.turned * shape.size * item
         depths = shape.lowered.depths
         for path, delta, depth in zip(self.states, self.deltas, depths, strict=True):
@@ -395,4 +398,5 @@ class _Backward:
             return []
         total = d_units[0] if d_units.shape[0] == 1 else d_units.sum(0)  # (R, P, H)
         units = list(total.unsqueeze(-2).unbind(1))
-        return units if self.call.replicated else [unit.squeeze(0) for unit in units]
+        own = self.call.replicated and not self.shape.shared
+        return units if own else [unit.squeeze(0) for unit in units]

@@ -127,10 +127,11 @@ class _Backward(Kernel):
         """W as it sends errors back; sums that are zero, or go on."""
         code, arg = self.code, self.arg
         if self.wires and not self.plan.sparse:
-            self.call(
-                "pack_back", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
-                code.i64(len(self.wires)), arg["list_sending"],
-            )  # fmt: skip
+            with self.once():
+                self.call(
+                    "pack_back", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
+                    code.i64(len(self.wires)), arg["list_sending"],
+                )  # fmt: skip
         before = code.b.bitcast(self.work("at_count"), I64.as_pointer())
         with code.b.if_else(self.is_set("opens")) as (opens, goes_on):
             with opens:
@@ -200,6 +201,8 @@ class _Backward(Kernel):
                 arg["x"], code.times(self.t, arg["x_t"]), code.times(here.number, arg["x_n"])
             )
             target = self.work("at_inputs", code.times(slot, code.plus(arg["C"], 1)))
+            if self.plan.shared:
+                code.prefetch(code.at(source, code.b.sub(code.i64(0), arg["x_t"])))
             self._copy(source, target, arg["C"])
             one = ir.Constant(code.scalar, 1.0)
             code.b.store(one, code.at(target, arg["C"]))
@@ -343,10 +346,6 @@ class _Backward(Kernel):
                     code.at(arg["d_input"], code.times(first, arg["C"])),
                     code.at(arg["d_bias"], first), arg["H"], arg["C"],
                 )  # fmt: skip
-
-    def is_set(self, name: str) -> Value:
-        """Whether a number among the arguments is not 0."""
-        return self.code.b.icmp_signed("!=", self.arg[name], self.code.i64(0))
 
     # The step
 

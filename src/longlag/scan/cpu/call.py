@@ -104,15 +104,15 @@ class Call:
 
     def _prepare(self) -> None:
         weights, schedule = self.weights, self.schedule
-        self.input = self.place(weights.input)
+        self.input = self.weight(weights.input)
         if weights.entries is None:  # known at once; of a sparse W each is packed when it is read
-            self.recurrent = self.recurrent_back = self.place(weights.recurrent)
+            self.recurrent = self.recurrent_back = self.weight(weights.recurrent)
         self.units = NOWHERE
         if weights.units:  # (R, P, H)
             units = weights.units
             joined = units[0] if len(units) == 1 else torch.cat(units, -2)
             self.held.append(joined)
-            self.units = self.place(joined)
+            self.units = self.weight(joined)
         if schedule is FULL:
             return
         if schedule.active is not None:
@@ -157,7 +157,7 @@ class Call:
         assert self.weights.recurrent is not None
         packed = self.slots(back).pack(self.weights.recurrent)
         self.held.append(packed)
-        return self.place(packed)
+        return self.weight(packed)
 
     def place_of_slots(self, back: bool) -> list[int]:
         """Where heads and columns of the slots of a sparse W are; nothing for a dense one."""
@@ -174,6 +174,11 @@ class Call:
             tensor = tensor.resolve_neg().contiguous()
             self.held.append(tensor)
         return tensor.data_ptr(), tensor.stride(0) * self.item if self.replicated else 0
+
+    def weight(self, tensor: Tensor | None) -> Place:
+        """The same of a weight, which replicas may share."""
+        address, by_replica = self.place(tensor)
+        return address, 0 if self.shape.shared else by_replica
 
     def by_step(self, tensor: Tensor | None, first: int) -> Place:
         """Where a tensor (T, R, N, ...) lies from a step on."""

@@ -23,7 +23,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     scheduled, further = schedule_arguments(recurrence, plan)
     pointers += scheduled
     pointers += ["heads", "columns"] if plan.sparse else []
-    numbers = ("T", "x_t", "x_n")
+    numbers = ("T", "x_t", "x_n", *(["opens"] if plan.shared else []))
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
         "at_drive", "at_read", "stretch", "pack", "drive", *further,
@@ -42,7 +42,8 @@ def emit(recurrence: Recurrence, plan: Plan, *, store: bool, recompute: bool = F
     """
     kernel = _Forward(recurrence, plan, store, recompute)
     code, arg = kernel.code, kernel.arg
-    kernel.pack()
+    with kernel.once():
+        kernel.pack()
     zero = code.i64(0)
     if plan.input != "apart":
         with code.loop(zero, arg["T"]) as t:
@@ -167,6 +168,9 @@ class _Forward(Kernel):
             step = code.times(self.t, arg["x_t"])
             inputs = [code.at(arg["x"], step, code.times(row.number, arg["x_n"])) for row in rows]
             terms.append(Term(None, weights, inputs, arg["C"]))
+            if plan.shared and drive.gate == 0:  # steps apart: none that the processor guesses
+                for address in inputs:
+                    code.prefetch(code.at(address, arg["x_t"]))
         for product in self.products if drive.dense is not None else ():
             for dense, wire in zip(product.gates, product.wires, strict=True):
                 if dense == drive.dense:
@@ -227,6 +231,9 @@ class _Forward(Kernel):
         if not self.recompute:
             for k, output in enumerate(program.outputs):
                 self.store(values[output], f"state_{k}", units, self.new, row.place)
+                if self.plan.shared:  # the next step's lie apart
+                    after = code.b.add(self.new, self.arg["state_t"])
+                    code.prefetch(code.at(self.arg[f"state_{k}"], after, row.place, units.start))
         for place, back in (self.lowered.origins[source] for source in self.sources):
             if back:  # long ago, so perhaps in no near cache: what the next step reads
                 ahead = code.at(self.arg[f"state_{place}"], self.past(back - 1), row.place)

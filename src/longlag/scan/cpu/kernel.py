@@ -131,7 +131,8 @@ class Kernel:
 
     ``parameters`` is an array of 64-bit numbers: the replicas, the addresses of the tables, address
     and stride in bytes of every pointer, the numbers, the constants. A single network's tiles are
-    shared among the parts, replicas are taken whole.
+    shared among the parts, replicas are taken whole. Those that share their weights are one network
+    to a thread: it ``opens`` with the first that it takes, and ``closes`` with the last.
 
     Args:
         recurrence: the traced cell.
@@ -212,6 +213,14 @@ class Kernel:
                 if name in by_thread:
                     address = code.plus(address, b.mul(part, numbers[by_thread[name]]))
                 addresses.append(b.inttoptr(address, argument.type))
+            if self.plan.shared:
+                ends = {
+                    "opens": b.icmp_signed("==", replica, first),
+                    "closes": b.icmp_signed(">=", b.add(replica, step), replicas),
+                }
+                for name, end in ends.items():
+                    if name in numbers:
+                        numbers[name] = b.select(end, numbers[name], zero)
             tiles = b.select(single, part, zero), b.select(single, parts, one)
             b.call(inner, [*addresses, *numbers.values(), *tiles])
         b.ret_void()
@@ -233,6 +242,16 @@ class Kernel:
     def work(self, name: str, *offsets: Value) -> Value:
         """The address of a part of the work space, by the name of the number where it begins."""
         return self.code.at(self.arg["work"], self.arg[name], *offsets)
+
+    def is_set(self, name: str) -> Value:
+        """Whether a number among the arguments is not 0."""
+        return self.code.b.icmp_signed("!=", self.arg[name], self.code.i64(0))
+
+    @contextmanager
+    def once(self) -> Iterator[None]:
+        """What is done for the first only of replicas that share their weights."""
+        with self.code.b.if_then(self.is_set("opens")) if self.plan.shared else nullcontext():
+            yield
 
     # Rows
 

@@ -39,6 +39,7 @@ class Plan:
         keep: whether there are resets.
         mask: whether there is a recurrent dropout mask.
         sparse: whether W is.
+        shared: whether replicas share their weights, of which one thread takes several in a row.
         arm: see :class:`~longlag.scan.cpu.target.Host`.
     """
 
@@ -52,6 +53,7 @@ class Plan:
     keep: bool = False
     mask: bool = False
     sparse: bool = False
+    shared: bool = False
     arm: bool = False
 
     @property
@@ -88,6 +90,7 @@ def choose(
     keep: bool = False,
     mask: bool = False,
     sparse: bool = False,
+    shared: bool = False,
 ) -> Plan:
     """Choose the register tile: accumulators for as many rows and units as registers hold.
 
@@ -103,7 +106,7 @@ def choose(
         double: float64.
         products: how many matrices (H, H) a step reads.
         has_input: whether there is an input matrix U.
-        ordered, keep, mask, sparse: see :class:`Plan`.
+        ordered, keep, mask, sparse, shared: see :class:`Plan`.
     """
     item = 8 if double else 4
     lanes = lanes_of(host, hidden, double)
@@ -147,4 +150,5 @@ def choose(
     if has_input:
         source = "apart" if not ordered and batch < FEW * threads else "folded"
     chains = chains_of(rows, vectors)
-    return Plan(double, lanes, rows, vectors, chains, source, ordered, keep, mask, sparse, host.arm)
+    facts = (ordered, keep, mask, sparse, shared, host.arm)
+    return Plan(double, lanes, rows, vectors, chains, source, *facts)

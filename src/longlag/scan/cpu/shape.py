@@ -182,6 +182,16 @@ def _check_x(recurrence: Recurrence, key: Key) -> None:
         )
 
 
+def _shared(key: Key) -> bool:
+    """Whether the weights have no R in front."""
+    if key.input is not None:
+        return len(key.input[0]) == 2
+    if key.units:
+        return len(key.units[0][0]) == 2
+    own = 2 if key.sparse is None else 1
+    return key.recurrent is not None and len(key.recurrent[0]) == own
+
+
 class Shape:
     """Sizes, plan, kernels and work spaces of calls of one shape.
 
@@ -190,6 +200,9 @@ class Shape:
             step are stored for the backward pass.
         delayed: whether a state is read from further back than a step.
         parts: how many threads share a kernel.
+        shared: whether replicas share their weights, which then have no R in front.
+        networks: how many weights of their own have: R, or 1.
+        single_parts, summing: how many threads share the rows of a network; and its sums.
         expected: by name, the shapes of weights and states.
         size: numbers of a state, R N H.
         stored_state, stored_bytes: the shape of the residuals of a step, and their bytes.
@@ -219,7 +232,9 @@ class Shape:
         self.state = (*front[1:], hidden)
         self.paths = [(depth + self.steps + 1, *self.state) for depth in lowered.depths]
         self.stored_state = (*front[1:], self.stored * hidden)
-        before, self.sparse = front[1:-1], key.sparse
+        self.shared = self.replicated and _shared(key)
+        self.networks = 1 if self.shared else self.replicas
+        before, self.sparse = () if self.shared else front[1:-1], key.sparse
         matrix = (self.wires * hidden, hidden) if key.sparse is None else key.sparse[:1]
         # What the backward kernel gives: of a sparse W the sums of its slots.
         self.d_recurrent = (*before, *(matrix if key.sparse is None else key.sparse[1:]))
@@ -251,12 +266,14 @@ class Shape:
             keep=key.keep is not None,
             mask=key.mask is not None,
             sparse=key.sparse is not None,
+            shared=self.shared,
         )
         tiles = -(-batch // plan.rows)
         self.parts = min(threads, tiles if self.replicas == 1 else self.replicas)
         self.vectors = -(-hidden // plan.lanes)
         self.sending, self.slots = lowered.propagating_wires, lowered.drive_of_gate
         self.single_parts = self.parts if self.replicas == 1 else 1
+        self.summing = self.parts if self.shared else self.single_parts
         self.tables = self._tables()
         self.forward = self._forward(plan)
         self.backward = self._backward(plan)
@@ -352,7 +369,8 @@ class Shape:
         by_step = math.ceil(tiles / self.single_parts) * plan.rows
         steps = self.collected[0] // ((drives + reading) * wide + inputs) // by_step
         steps = max(steps, -(-self.collected[1] // by_step))
-        rows = by_step * min(steps, self.whole)
+        in_a_row = math.ceil(self.replicas / self.parts) if self.shared else 1
+        rows = by_step * min(steps, self.whole * in_a_row)
         work.add("at_count", 16)
         packed = 0 if plan.sparse else plan.blocks(hidden) * plan.units * hidden
         work.add("at_recurrent", packed * len(self.sending))
@@ -378,13 +396,14 @@ class Shape:
             **{name: self._functions()[name] for name in functions},
         }
         # Each thread has sums of its own; of replicas, each.
-        apart = self.item if self.single_parts > 1 else 0
-        square = len(self.recurrence.units) * self.replicas * hidden
+        apart = self.item if self.summing > 1 else 0
+        square = len(self.recurrence.units) * self.networks * hidden
         numbers |= {
             "unit_bytes": square * self.item,
             "input_bytes": self.rows * self.width * apart,
             "bias_bytes": self.rows * apart,
-            "recurrent_bytes": math.prod(self.d_recurrent[self.replicated :]) * apart,
+            "recurrent_bytes": math.prod(self.d_recurrent[self.replicated and not self.shared :])
+            * apart,
             "slot_numbers": 0 if self.sparse is None else self.sparse[1],
         }
         tables = {name.removeprefix("back_"): table for name, table in self.tables.items()
