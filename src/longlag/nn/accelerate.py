@@ -1,7 +1,7 @@
 """Recurrent modules of torch.nn inside any model turned into those of this package."""
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -62,20 +62,22 @@ def accelerate(module: nn.Module) -> Acceleration:
         raise TypeError(f"module: got {type(module).__name__}, expected a torch.nn.Module")
     report = Acceleration({}, {})
     for name, part in module.named_modules():
-        script = isinstance(part, torch.jit.ScriptModule)
-        if not (isinstance(part, (nn.RNNBase, nn.RNNCellBase)) or (script and _was_one(part))):
+        if not _is_recurrent(part):
             continue
         reason = _reason(part)
         if reason is None:
-            part.__class__ = KINDS[type(part)]
+            kind: Any = KINDS[type(part)]  # pyright: ignore[reportArgumentType]
+            part.__class__ = kind
             report.replaced[name] = repr(part)
         else:
             report.kept[name] = reason
     return report
 
 
-def _was_one(part: torch.jit.ScriptModule) -> bool:
-    return part.original_name in [kind.__name__ for kind in KINDS]
+def _is_recurrent(part: nn.Module) -> bool:
+    if isinstance(part, torch.jit.ScriptModule):
+        return part.original_name in [kind.__name__ for kind in KINDS]
+    return isinstance(part, (nn.RNNBase, nn.RNNCellBase))
 
 
 def _reason(part: nn.Module) -> str | None:

@@ -55,8 +55,8 @@ class _Sequences(NamedTuple):
     reversal: Tensor | None = None
 
     @classmethod
-    def of(cls, given: Any, batch_first: bool) -> "_Sequences":
-        """From a tensor, batched or not, or a PackedSequence."""
+    def of(cls, given: Any, batch_first: bool, both: bool) -> "_Sequences":
+        """From a tensor, batched or not, or a PackedSequence; to be read in both directions?"""
         if not isinstance(given, PackedSequence):
             if given.dim() == 2:
                 return cls(given.unsqueeze(1))
@@ -64,8 +64,10 @@ class _Sequences(NamedTuple):
         data, sizes, *_ = given
         steps, count = len(sizes), int(sizes[0])
         if int(sizes[-1]) == count:
-            return cls(data.view(steps, count, -1))
+            return cls(data.reshape(steps, count, -1))
         x, lengths = pad_packed_sequence(PackedSequence(data, sizes))
+        if not both:
+            return cls(x, lengths)
         step = torch.arange(steps).unsqueeze(-1)
         turned = torch.where(step < lengths, lengths - 1 - step, step)
         return cls(x, lengths, (turned * count + torch.arange(count)).flatten())
@@ -109,7 +111,7 @@ class _OnKernels(nn.RNNBase):
             states = _permuted(states, input.sorted_indices)
         elif input.dim() == 2:
             states = [state.unsqueeze(1) for state in states]
-        sequences = _Sequences.of(input, self.batch_first)
+        sequences = _Sequences.of(input, self.batch_first, self.bidirectional)
         output, states = self._run(sequences, states, weights)
         if packed:
             states = _permuted(states, input.unsorted_indices)
@@ -129,36 +131,41 @@ class _OnKernels(nn.RNNBase):
 
         Of what stands for other tensors, and for other formats, torch.nn has operators of its own.
         """
-        packed = isinstance(given, PackedSequence)
-        x = given.data if packed else given
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            return False
+        x = given.data if isinstance(given, PackedSequence) else given
         tensors = (x, *states, *weights)
         if not all(isinstance(tensor, Tensor) and _is_dense(tensor) for tensor in tensors):
             return False
         dtype = weights[0].dtype
-        alike = {dtype}
+        alike: tuple[torch.dtype, ...] = (dtype,)
         if dtype == torch.float32 and torch.is_autocast_enabled("cpu"):
             alike = _CAST_BY_AUTOCAST
         if dtype not in DTYPES or any(weight.dtype != dtype for weight in weights):
             return False
         if not all(tensor.dtype in alike for tensor in (x, *states)):
             return False
-        if x.dim() not in ((2,) if packed else (2, 3)) or x.shape[-1] != self.input_size:
-            return False
-        if packed:
-            batch: tuple[int, ...] = (int(given.batch_sizes[0]),)
-        else:
-            time = 1 if self.batch_first and x.dim() == 3 else 0
-            if x.shape[time] == 0:
-                return False
-            batch = () if x.dim() == 2 else (x.shape[1 - time],)
-        expected = (self.num_layers * (1 + self.bidirectional), *batch, self.hidden_size)
-        if states and len(states) != 1 + (self.mode == "LSTM"):
-            return False
-        if any(tuple(state.shape) != expected for state in states):
+        if not self._shapes_fit(given, x, states):
             return False
         if torch.compiler.is_compiling():
             return not torch.onnx.is_in_onnx_export()
-        return not (torch.jit.is_tracing() or followed(tensors))
+        return not followed(tensors)
+
+    def _shapes_fit(self, given: Any, x: Tensor, states: Sequence[Tensor]) -> bool:
+        packed, time_second = isinstance(given, PackedSequence), self.batch_first and x.dim() == 3
+        if x.dim() not in ((2,) if packed else (2, 3)) or x.shape[-1] != self.input_size:
+            return False
+        if x.shape[int(time_second)] == 0:
+            return False
+        batch: tuple[int, ...] = ()
+        if packed:
+            batch = (int(given.batch_sizes[0]),)
+        elif x.dim() == 3:
+            batch = (x.shape[int(not time_second)],)
+        expected = (self.num_layers * (1 + self.bidirectional), *batch, self.hidden_size)
+        return len(states) in (0, 2 if self.mode == "LSTM" else 1) and all(
+            tuple(state.shape) == expected for state in states
+        )
 
     def _run(
         self, sequences: _Sequences, states: Sequence[Tensor], weights: Sequence[Tensor]
