@@ -1,4 +1,4 @@
-"""Graphs of torch.compile and torch.export, and several processes, around modules of longlag.nn."""
+"""torch.compile, torch.export and several processes around the modules of longlag.nn."""
 
 import os
 import subprocess
@@ -7,62 +7,30 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
-import longlag as ll
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::UserWarning"),  # of the compiler's own parts
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-]
-X = torch.randn(6, 4, 6, generator=torch.Generator().manual_seed(0))
+pytestmark = pytest.mark.slow
 
 
-class Tagger(nn.Module):
-    """A recurrent module with a head."""
-
-    def __init__(self, kind):
-        super().__init__()
-        torch.manual_seed(0)
-        self.read = getattr(ll.nn, kind)(6, 3, 2, bidirectional=True)
-        self.head = nn.Linear(6, 1)
-
-    def forward(self, x):
-        output, _ = self.read(x)
-        return self.head(output)
-
-
-def gradients(model, x):
-    model.zero_grad()
-    model(x).sum().backward()
-    return [parameter.grad.clone() for parameter in model.parameters()]
-
-
-def test_torch_compile():
-    model = Tagger("LSTM")
-    wanted = gradients(model, X)
-    torch._dynamo.reset()
-    torch.testing.assert_close(gradients(torch.compile(model), X), wanted)
-    assert model.read.backend_used == "cpu"  # as torch.nn's, it stands outside of the graph
-    torch._dynamo.reset()
-    with torch._dynamo.config.patch(allow_rnn=True):
-        whole = torch.compile(model, fullgraph=True, backend="aot_eager")
-        for x in (X, torch.cat([X, X])):
-            torch.testing.assert_close(whole(x), model(x))
-        torch.testing.assert_close(gradients(whole, X), wanted)
-
-
-@pytest.mark.parametrize("kind", ["GRU", pytest.param("RNN", marks=pytest.mark.long)])
-def test_an_exported_program_reads_any_number_of_steps(kind):
-    model = Tagger(kind)
-    steps = torch.export.Dim("steps", min=2, max=1000)
-    for strict in (False, True):
-        program = torch.export.export(model, (X,), dynamic_shapes=({0: steps},), strict=strict)
-        assert any("longlag.scan" in str(node.target) for node in program.graph.nodes)
-        for x in (X, X[:2], torch.cat([X, X])):
-            torch.testing.assert_close(program.module()(x), model(x))
+@pytest.mark.parametrize(
+    ("check", "kind"),
+    [
+        ("compiled", "LSTM"),
+        ("exported", "GRU"),
+        *(
+            pytest.param(check, kind, marks=pytest.mark.long)
+            for check, kind in (("compiled", "RNN"), ("compiled", "GRU"), ("exported", "LSTM"))
+        ),
+    ],
+)
+def test_graphs(check, kind):
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("graphs.py")), check, kind],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 PROCESS = """
