@@ -20,6 +20,7 @@ PAGES = [  # chunker.md is in tests/chunker/test_document.py
     "gradients.md",
     "kernels.md",
     "memory.md",
+    "pytorch.md",
     "reservoirs.md",
     "vanishing.md",
 ]

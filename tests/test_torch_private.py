@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.utils import prune
+from torch.nn.utils import parametrizations, prune
 from torch.utils._pytree import tree_flatten, treespec_dumps, treespec_loads
 
 import longlag
@@ -16,6 +16,7 @@ from longlag.torch_private import (
     assert_when_run,
     backward_pass,
     dispatching,
+    flat_weights,
     forget_computing,
     forward_mode_active,
     has_tangent,
@@ -143,6 +144,25 @@ def test_a_module_without_hooks_shares_its_numbers_and_none_of_its_hooks():
     assert all(a is b for a, b in zip(clone.parameters(), module.parameters(), strict=True))
     module(torch.randn(5, 2))
     assert heard.count("after") == heard.count("before") == 3
+
+
+def test_flat_weights_are_what_a_recurrent_module_reads_now():
+    module = nn.GRU(2, 3, bidirectional=True)
+    names = [f"{name}_l0{way}" for way in ("", "_reverse") for name in (
+        "weight_ih", "weight_hh", "bias_ih", "bias_hh"
+    )]  # fmt: skip
+    module.weight_ih_l0 = nn.Parameter(torch.ones(9, 2))
+    parametrizations.weight_norm(module, "weight_hh_l0")
+    for _ in range(2):
+        for name, weight in zip(names, flat_weights(module), strict=True):
+            assert torch.equal(weight, getattr(module, name)), name
+        module.parametrizations.weight_hh_l0.original0.data.mul_(2)
+    with torch.no_grad():
+        other = {"bias_hh_l0_reverse": torch.full((9,), 5.0)}
+        seen = []
+        module.register_forward_hook(lambda *_: seen.append(flat_weights(module)[7]))
+        torch.func.functional_call(module, other, (torch.zeros(1, 2),))
+    assert seen[0] is other["bias_hh_l0_reverse"]
 
 
 def test_no_other_file_uses_a_private_part():

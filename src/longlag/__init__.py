@@ -13,13 +13,14 @@ from longlag import cells
 
 __version__ = "0.1.0"
 
-_MODULES = ("cells", "chunker", "memory", "recurrence", "reservoirs", "tasks", "training")
+_MODULES = ("cells", "chunker", "memory", "nn", "recurrence", "reservoirs", "tasks", "training")
 _PARTS = {
     "gradients": "BPTT RTRL CheckpointedBPTT Omega SnAp1 TruncatedBPTT "
     "gradient_by_lag state_errors",
     "layers": "Bidirectional Dilated EchoState NextGeneration Recurrent SequenceModel Stack "
     "from_torch init load save topology",
     "memory": "MemoryRecorder MemoryReport memory_report state_jacobians watch",
+    "nn": "accelerate",
     "recurrence": "Cell UnitParameter",
     "reservoirs": "RecursiveLeastSquares Ridge",
     "training": "Checkpoint EarlyStopping History Schedule Streams fit",

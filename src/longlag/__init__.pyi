@@ -2,6 +2,7 @@
 from longlag import cells as cells
 from longlag import chunker as chunker
 from longlag import memory as memory
+from longlag import nn as nn
 from longlag import recurrence as recurrence
 from longlag import reservoirs as reservoirs
 from longlag import tasks as tasks
@@ -32,6 +33,7 @@ from longlag.memory import MemoryReport as MemoryReport
 from longlag.memory import memory_report as memory_report
 from longlag.memory import state_jacobians as state_jacobians
 from longlag.memory import watch as watch
+from longlag.nn import accelerate as accelerate
 from longlag.recurrence import Cell as Cell
 from longlag.recurrence import UnitParameter as UnitParameter
 from longlag.reservoirs import RecursiveLeastSquares as RecursiveLeastSquares

@@ -171,6 +171,17 @@ def shallow_copy(
     return known[id(module)]
 
 
+def flat_weights(module: nn.RNNBase) -> list[Tensor]:
+    """The weights of an RNN, LSTM or GRU of torch.nn, of each layer, and in it of each direction,
+    as its own pass would read them now, whatever has taken the place of a parameter.
+
+    Should it go: ``itertools.chain(*module.all_weights)``, which computes what others compute
+    another number of times than torch.nn does: spectral_norm then has other numbers in training.
+    """
+    module._update_flat_weights()
+    return module._flat_weights  # type: ignore[return-value]
+
+
 def refresh_computed(module: nn.Module) -> None:
     """Have the hooks of torch.nn.utils make anew what they compute before each pass.
 

@@ -1,4 +1,5 @@
-"""What torch checks of its own RNN, LSTM and GRU, on the layers that are made from them.
+"""What torch checks of its own RNN, LSTM and GRU, on the layers that are made from them; and, at
+the end, on the modules of longlag.nn that take their place.
 
 Every case of ``module_db``: with and without biases, initial states and a second direction, two
 layers, tanh and relu. Its x is one sequence (T, C); longlag reads a batch of one. What torch's
@@ -279,3 +280,97 @@ def test_another_dtype_is_refused(kind):
     layer = ll.from_torch(getattr(nn, kind)(3, 5, batch_first=True, dtype=torch.float64))
     with pytest.raises(TypeError, match=r"x: got torch.float32, expected torch.float64.*x\.to"):
         layer(torch.ones(2, 3, 3))
+
+
+@pytest.fixture
+def in_place(database, kind):
+    """Of each case but projections torch's module, longlag.nn's with the same weights, and what
+    both are called with.
+    """
+    made = []
+    torch.manual_seed(0)
+    for options, given in database["inputs"][kind]:
+        if not options.get("proj_size"):
+            theirs = getattr(nn, kind)(**options, dtype=torch.float64)
+            ours = getattr(ll.nn, kind)(**options, dtype=torch.float64)
+            ours.load_state_dict(theirs.state_dict())
+            made.append((theirs, ours, given))
+    assert len(made) == (32 if kind == "RNN" else 16)
+    return made
+
+
+def flat(results):
+    return list(tensors_of(results))
+
+
+@kinds
+def test_in_place_forward_and_gradients(in_place):
+    for theirs, ours, given in in_place:
+        for training in (True, False):
+            numbers = []
+            for module in (theirs.train(training), ours.train(training)):
+                leaves = []
+                own = map_tensors(given, functools.partial(remember, leaves))
+                results = flat(module(*own))
+                total = sum(part.sin().sum() for part in results)
+                numbers.append(
+                    (results, torch.autograd.grad(total, [*leaves, *module.parameters()]))
+                )
+            close(*numbers)
+            assert ours.backend_used == "cpu"
+
+
+@kinds
+def test_in_place_gradcheck_and_gradgradcheck(in_place):
+    for _, ours, given in in_place:
+        if not ours.bias or len(given) == 1:
+            continue
+        names = [name for name, _ in ours.named_parameters()]
+        count = len(flat(given))
+
+        def run(*numbers, ours=ours, names=names, given=given, count=count):
+            left = iter(numbers[:count])
+            own = map_tensors(given, lambda _: next(left))
+            weights = dict(zip(names, numbers[count:], strict=True))
+            return tuple(flat(functional_call(ours, weights, own)))
+
+        leaves = [part.detach().clone().requires_grad_() for part in flat(given)]
+        leaves += [weight.detach().clone().requires_grad_() for weight in ours.parameters()]
+        assert gradcheck(run, leaves, check_batched_grad=True, fast_mode=True)
+        assert gradgradcheck(run, leaves, check_batched_grad=True, fast_mode=True)
+
+
+@kinds
+def test_in_place_inputs_that_are_not_contiguous(in_place):
+    for _, ours, given in in_place:
+        apart = map_tensors(given, lambda part: torch.stack([part, part], -1)[..., 0])
+        close(flat(ours(*apart)), flat(ours(*given)))
+
+
+@kinds
+@pytest.mark.parametrize(
+    "way",
+    [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))],  # noqa: S301
+    ids=["copy", "pickle"],
+)
+def test_in_place_copies_text_and_state_dicts(in_place, way):
+    for theirs, ours, given in in_place:
+        other = way(ours)
+        assert repr(other) == repr(ours) == repr(theirs)
+        assert list(other.state_dict()) == list(theirs.state_dict())
+        close(flat(other(*given)), flat(ours(*given)))
+        other.reset_parameters()
+        assert other.load_state_dict(theirs.state_dict(), strict=True) == ([], [])
+        close(flat(other(*given)), flat(theirs(*given)))
+
+
+@kinds
+def test_in_place_errors_are_torchs(database, kind):
+    assert database["errors"][kind]
+    for sizes, options in database["errors"][kind]:
+        said = []
+        for home in (nn, ll.nn):
+            with pytest.raises((ValueError, TypeError)) as error:
+                getattr(home, kind)(*sizes, **options)
+            said.append((error.type, str(error.value)))
+        assert said[0] == said[1]
