@@ -100,6 +100,8 @@ class DeclaredCell(keras.layers.Layer):
                 regularizer=self.of_role.get(f"{role}_regularizer"),
                 constraint=self.of_role.get(f"{role}_constraint"),
             )
+            if name in _NAMES or name == "bias":
+                setattr(self, variable.name, variable)
             numbers = holder._parameters if name in trained else holder._buffers
             numbers[name] = None
             stored.append((name, variable, turned, numbers))
@@ -174,6 +176,8 @@ class RNN(Compiled, keras.layers.RNN):
         >>> layer(torch.zeros(2, 5, 3)).shape, layer.cell.kernel.shape
         (torch.Size([2, 5, 8]), (3, 8))
     """
+
+    _loops_on_gpu = False
 
     def __init__(
         self,

@@ -40,6 +40,7 @@ class Compiled:
 
     backend_used: str | None = None
     _said = False
+    _loops_on_gpu = True  # Keras' own loop, which has cuDNN there
 
     def _reason(self) -> str | None:
         """Why the layer's equations are none that can be compiled; None where they are."""
@@ -49,9 +50,6 @@ class Compiled:
         """What to run, with x in the order in which it is read."""
         raise NotImplementedError
 
-    def _own_loop(self, *arguments: Any, **options: Any) -> Any:
-        return super().inner_loop(*arguments, **options)  # type: ignore[misc]
-
     def inner_loop(
         self: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -59,17 +57,20 @@ class Compiled:
 
         Where not all outputs are wanted, the last stands for them.
         """
-        reason = self._reason()
         x = keras.ops.convert_to_tensor(sequences)
-        if reason is not None or x.device.type != "cpu":
+        state = [*initial_state] if isinstance(initial_state, (list, tuple)) else [initial_state]
+        if x.is_meta:  # Keras asks for the shapes alone
+            outputs = state[0].new_empty((*x.shape[:2], self.cell.output_size))
+            return outputs[:, -1], outputs, state
+        reason = self._reason()
+        if reason is not None or (self._loops_on_gpu and x.device.type != "cpu"):
             if reason is not None and not self._said:
                 self._set("_said", True)
                 warnings.warn(
                     f"{self.name}: runs Keras' own loop over time: {reason}", stacklevel=2
                 )
             self._set("backend_used", "keras")
-            return self._own_loop(sequences, initial_state, mask, training=training)
-        state = [*initial_state] if isinstance(initial_state, (list, tuple)) else [initial_state]
+            return super().inner_loop(sequences, initial_state, mask, training=training)
         if self.stateful:  # these are its variables, which the call will overwrite
             state = [part.clone() for part in state]
         mask = mask[0] if isinstance(mask, (list, tuple)) else mask
