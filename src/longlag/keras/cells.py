@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from sympy import exp
@@ -64,6 +64,8 @@ class _Gated(Cell):
     activation: str
     recurrent_activation: str
     masked: bool = False
+
+    memory: ClassVar[tuple[str, ...]]
 
     @property
     def state(self):  # type: ignore[override]

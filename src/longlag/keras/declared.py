@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from longlag import cells, layers
 from longlag.arguments import check_number, check_whole
-from longlag.keras.loop import Compiled, Pass
+from longlag.keras.loop import Compiled, Pass, as_tensor
 from longlag.layers.cell_data import build, describe
 from longlag.layers.checks import check_groups, probability
 from longlag.layers.init import Initializer
@@ -47,7 +47,7 @@ class _OfKeras(Initializer):
     by_width = True
 
     def fill_(self, block: Tensor, generator: torch.Generator | None = None) -> None:
-        block.copy_(keras.ops.convert_to_tensor(self.draw(block.shape[::-1], "float32")).T)
+        block.copy_(as_tensor(self.draw(block.shape[::-1], "float32")).T)
 
 
 class DeclaredCell(keras.layers.Layer):
@@ -112,7 +112,7 @@ class DeclaredCell(keras.layers.Layer):
         holder: layers.Recurrent = self.__dict__["_holder"]
         stored = self.__dict__["_stored"]
         for name, variable, turned, numbers in stored:
-            value = keras.ops.convert_to_tensor(variable)
+            value = as_tensor(variable)
             numbers[name] = value.T if turned else value
         try:
             recurrent = holder.weight_hh
@@ -124,12 +124,13 @@ class DeclaredCell(keras.layers.Layer):
 
     def mask(self, like: Tensor, rate: float) -> Tensor:
         """A dropout mask of the shape of a tensor."""
-        return keras.random.dropout(torch.ones_like(like), rate, seed=self.seed_generator)
+        ones = torch.ones_like(like)
+        return as_tensor(keras.random.dropout(ones, rate, seed=self.seed_generator))
 
 
 def _always(tensor: Tensor) -> Any:
     def initial(shape: Any, dtype: Any = None) -> Tensor:
-        return keras.ops.convert_to_tensor(tensor, dtype)
+        return as_tensor(tensor, dtype)
 
     return initial
 
@@ -271,7 +272,7 @@ class RNN(Compiled, keras.layers.RNN):
         if drawn.bias is not None:
             shape = tuple(drawn.bias.shape)
             with torch.no_grad():
-                drawn.bias += keras.ops.convert_to_tensor(parts["bias_initializer"](shape))
+                drawn.bias.add_(as_tensor(parts["bias_initializer"](shape)))
         return drawn
 
     def _pass(self: Any, x: Tensor, state: Sequence[Tensor], training: bool) -> Pass:
@@ -450,7 +451,7 @@ class EchoState(RNN):
             "trained": trained,
         }
         # A seed, so that who reads the configuration draws as many entries.
-        seed = keras.random.randint((), 0, 2**31 - 1).item() if seed is None else seed
+        seed = int(as_tensor(keras.random.randint((), 0, 2**31 - 1))) if seed is None else seed
         cell = cells.Leaky(leak, activation=_activation(activation))
         super().__init__(cell, units, seed=seed, **options)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from longlag.keras.cells import GRUCell, LSTMCell, SimpleRNNCell, name_of
-from longlag.keras.loop import Compiled, Pass
+from longlag.keras.loop import Compiled, Pass, as_tensor
 from longlag.recurrence import Cell, Recurrence
 from longlag.scan import Weights, register
 
@@ -53,7 +53,7 @@ class _Layer(Compiled):
     def _bias(self: Any) -> tuple[Tensor | None, tuple[Tensor, ...]]:
         """The bias of all gates, and the unit parameters."""
         bias = self.cell.bias
-        return None if bias is None else keras.ops.convert_to_tensor(bias), ()
+        return None if bias is None else as_tensor(bias), ()
 
     def _drawn(self: Any, training: bool, x: Tensor, h: Tensor) -> tuple[Any, Any]:
         """The dropout masks of x and of h."""
@@ -63,8 +63,8 @@ class _Layer(Compiled):
         return _masks(cell.get_dropout_mask(x[:, 0])), _masks(cell.get_recurrent_dropout_mask(h))
 
     def _pass(self: Any, x: Tensor, state: Sequence[Tensor], training: bool) -> Pass:
-        matrix = keras.ops.convert_to_tensor(self.cell.kernel)  # (C, G H)
-        recurrent = keras.ops.convert_to_tensor(self.cell.recurrent_kernel).T
+        matrix = as_tensor(self.cell.kernel)  # (C, G H)
+        recurrent = as_tensor(self.cell.recurrent_kernel).T
         bias, units = self._bias()
         inputs, states = self._drawn(training, x, state[0])
         weights = Weights(recurrent, units, matrix.T, bias)
@@ -167,7 +167,7 @@ class LSTM(_GatedLayer, keras.layers.LSTM):
     """
 
     def _declared(self, masked: bool) -> Cell:
-        return LSTMCell(*self._names(), masked)
+        return LSTMCell(*self._names(), masked=masked)
 
 
 @keras.saving.register_keras_serializable("longlag")
@@ -208,11 +208,11 @@ class GRU(_GatedLayer, keras.layers.GRU):
         return super()._reason()
 
     def _declared(self, masked: bool) -> Cell:
-        return GRUCell(*self._names(), masked, self.use_bias)
+        return GRUCell(*self._names(), masked=masked, use_bias=self.use_bias)
 
     def _bias(self) -> tuple[Tensor | None, tuple[Tensor, ...]]:
         if not self.use_bias:
             return None, ()
-        inputs, recurrent = keras.ops.convert_to_tensor(self.cell.bias)
+        inputs, recurrent = as_tensor(self.cell.bias)
         own = torch.nn.functional.pad(recurrent[: 2 * self.units], (0, self.units))
         return inputs + own, (recurrent[2 * self.units :].unsqueeze(0),)

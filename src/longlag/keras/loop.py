@@ -12,6 +12,12 @@ from longlag.recurrence import Recurrence
 from longlag.scan import Weights, scan
 
 
+def as_tensor(value: Any, dtype: Any = None) -> Tensor:
+    """What Keras has for a tensor, a variable too, as one of PyTorch."""
+    tensor: Any = keras.ops.convert_to_tensor(value, dtype)
+    return tensor
+
+
 class Pass(NamedTuple):
     """What one call of a layer runs.
 
@@ -57,7 +63,7 @@ class Compiled:
 
         Where not all outputs are wanted, the last stands for them.
         """
-        x = keras.ops.convert_to_tensor(sequences)
+        x = as_tensor(sequences)
         state = [*initial_state] if isinstance(initial_state, (list, tuple)) else [initial_state]
         if x.is_meta:  # Keras asks for the shapes alone
             outputs = state[0].new_empty((*x.shape[:2], self.cell.output_size))
@@ -70,12 +76,13 @@ class Compiled:
                     f"{self.name}: runs Keras' own loop over time: {reason}", stacklevel=2
                 )
             self._set("backend_used", "keras")
-            return super().inner_loop(sequences, initial_state, mask, training=training)
+            own: Any = super()
+            return own.inner_loop(sequences, initial_state, mask, training=training)
         if self.stateful:  # these are its variables, which the call will overwrite
             state = [part.clone() for part in state]
         mask = mask[0] if isinstance(mask, (list, tuple)) else mask
         if mask is not None:
-            mask = keras.ops.convert_to_tensor(mask, "bool")
+            mask = as_tensor(mask, "bool")
             mask = mask.flatten(1) if mask.dim() > 2 else mask
         x = x.to(state[0].dtype)
         if self.go_backwards:

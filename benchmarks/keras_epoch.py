@@ -1,7 +1,7 @@
 """The lecture's network in Keras: an epoch with Keras' SimpleRNN, with longlag's, and on JAX.
 
-    python benchmarks/keras.py                    a few minutes
-    python benchmarks/keras.py --json benchmarks/keras.json
+    python benchmarks/keras_epoch.py                    a few minutes
+    python benchmarks/keras_epoch.py --json benchmarks/keras_epoch.json
 
 SimpleRNN of 16 units, a Dense layer of 8, softmax, rmsprop; 1000 sequences of 64 steps and 15
 inputs in batches of 32. Each contender has a process and one thread of its own, and they take
