@@ -6,6 +6,7 @@ message of its own, which the tests read; and a kernel is written by calls in th
 """
 
 import importlib.util
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import torch
 from jaxtyping import install_import_hook
 
 install_import_hook(["longlag.scan.entry", "longlag.scan.inputs"], "beartype.beartype")
+
+os.environ["KERAS_BACKEND"] = "torch"  # for the examples of longlag.keras
 
 OF_AN_EXTRA = {"jax": "src/longlag/lab/bench/peers/jax_scan.py"}
 """Files that cannot be imported without a package which the tests can do without."""

@@ -18,6 +18,7 @@ PAGES = [  # chunker.md is in tests/chunker/test_document.py
     "coming_from.md",
     "data.md",
     "gradients.md",
+    "keras.md",
     "kernels.md",
     "memory.md",
     "pytorch.md",

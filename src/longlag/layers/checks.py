@@ -22,7 +22,7 @@ def probability(argument: str, value: float) -> float:
     return float(value)
 
 
-def check_groups(recurrence: Recurrence, hidden_size: int) -> None:
+def check_groups(recurrence: Recurrence, hidden_size: int, argument: str = "hidden_size") -> None:
     """The units divide into the equal groups of every pattern and unit parameter."""
     sizes = recurrence.groupings
     multiple = math.lcm(*sizes)
@@ -30,7 +30,7 @@ def check_groups(recurrence: Recurrence, hidden_size: int) -> None:
         below = hidden_size // multiple * multiple
         fix = f"{below} or {below + multiple}" if below else f"{multiple}"
         raise ValueError(
-            f"hidden_size: got {hidden_size}, expected a multiple of {multiple}, because "
+            f"{argument}: got {hidden_size}, expected a multiple of {multiple}, because "
             f"{recurrence.name} has patterns over {' and '.join(map(str, sizes))} equal groups of "
             f"units; give {fix}"
         )

@@ -1,0 +1,5 @@
+"""Keras on PyTorch, whatever the user's own configuration says."""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "torch"
