@@ -118,9 +118,7 @@ class TorchStep:
         gates, dense_gates = self.recurrence.gates, enumerate(self.recurrence.dense_gates)
         apart = [inputs[gate.name] for gate in gates if gate.split or not gate.dense]
         sums = [(gate, recurrent.get(number)) for number, gate in dense_gates]
-        return apart + [
-            r if r is None or gate.split else inputs[gate.name] + r for gate, r in sums
-        ]
+        return apart + [r if r is None or gate.split else inputs[gate.name] + r for gate, r in sums]
 
     def _found(
         self,
