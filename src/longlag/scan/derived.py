@@ -94,7 +94,7 @@ class _Backward:
         delta = list(delta)
         visited: list[list[Tensor]] = [[] for _ in delta]
         symbols = self.recurrence.state_symbols
-        stacked = self._stack(partials, before[0])
+        stacked = self.step.stacked(partials, before[0])
         kept = None if keep is None else keep.to(self.drive.dtype)
         for t in reversed(range(block.stop - block.start)):
             delta[self.step.output] = delta[self.step.output] + d_output[block.start + t]
@@ -169,17 +169,6 @@ class _Backward:
                 partial = partial.masked_fill(~active, kept)
             partials[key] = partial
         return partials
-
-    def _stack(self, partials: dict, like: Tensor) -> list[Tensor | None]:
-        """For each state, its partials by all drives, (T, N, drives, H); None where it has none."""
-        zero = torch.zeros_like(like[:1]).expand(like.shape)
-        symbols = self.recurrence.drive_symbols
-        return [
-            torch.stack([partials.get((number, symbol), zero) for symbol in symbols], dim=-2)
-            if any((number, symbol) in partials for symbol in symbols)
-            else None
-            for number in range(len(self.recurrence.states))
-        ]
 
     def _add_units(
         self, partials: dict, visited: list[list[Tensor]], d_units: list[Tensor]

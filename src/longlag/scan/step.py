@@ -68,8 +68,8 @@ class TorchStep:
         a: Tensor,
         states: Sequence[Tensor],
         blocks: Sequence[Tensor],
-        units: Sequence[Tensor],
         mask: Tensor | None,
+        units: Sequence[Tensor] = (),
         clock: Tensor | None = None,
     ) -> list[Any]:
         """What the matrix products give the update, in the order of ``drive_symbols``.
@@ -78,8 +78,8 @@ class TorchStep:
             a: (..., N, G H), the input part of every gate.
             states: the states at t - 1, each (..., N, H).
             blocks: from :meth:`blocks`.
-            units, clock: as for :meth:`update`, for products that read new values.
             mask: the recurrent dropout mask (N, H), or None.
+            units, clock: as for :meth:`update`, for products that read new values.
         """
         gates = self.recurrence.gates
         if self.fused:
@@ -145,7 +145,7 @@ class TorchStep:
         clock: Tensor | None = None,
     ) -> list[Tensor]:
         """The new states of one step; ``clock`` is t, (..., N, 1), where the update reads it."""
-        inputs = [*self.drives(a, states, blocks, units, mask, clock), *states, *units]
+        inputs = [*self.drives(a, states, blocks, mask, units, clock), *states, *units]
         inputs += [] if clock is None else [clock]
         new = run_program(self.recurrence.forward, inputs)
         return [state.expand(old.shape) for state, old in zip(new, states, strict=True)]
@@ -193,7 +193,7 @@ class TorchStep:
 
         Those that are not there are zero. Each broadcasts to the shape of a state.
         """
-        drives = self.drives(a, states, blocks, units, mask, clock)
+        drives = self.drives(a, states, blocks, mask, units, clock)
         inputs = [*drives, *states, *units, *([] if clock is None else [clock])]
         values = run_program(self.recurrence.linearisation, inputs)
         numbers = {name: number for number, name in enumerate(self.recurrence.states)}
@@ -216,6 +216,20 @@ class TorchStep:
         if len(gates) < len(self.recurrence.dense_gates):
             dense = dense[..., list(gates), :]
         return dense.flatten(-2)
+
+    def stacked(
+        self, partials: Mapping[tuple[int, sympy.Symbol], Tensor], like: Tensor
+    ) -> list[Tensor | None]:
+        """By state its partials by all drives, (..., drives, H), each of the shape of ``like``;
+        None where it has none."""
+        zero = torch.zeros_like(like[:1]).expand(like.shape)
+        symbols = self.recurrence.drive_symbols
+        return [
+            torch.stack([partials.get((k, s), zero).expand(like.shape) for s in symbols], dim=-2)
+            if any((k, s) in partials for s in symbols)
+            else None
+            for k in range(len(self.recurrence.states))
+        ]
 
     def within(
         self,
