@@ -85,6 +85,13 @@ class Toy(Backend):
                 *error,
             ]
             found = adjoint.evaluate(NUMPY, given)
+            for product in reversed(lowered.inner):
+                if not product.truncated:
+                    for gate, wire in zip(product.gates, product.wires, strict=True):
+                        dr = found[lowered.apart + gate] * steps.active(t)
+                        back = steps.read(dr @ steps.matrices[wire])
+                        error[product.source] = error[product.source] + back
+                found = adjoint.evaluate(NUMPY, [*given[: -len(error)], *error])
             found = [np.broadcast_to(value, steps.state) * steps.active(t) for value in found]
             by_drive, rest = found[: len(lowered.drives)], found[len(lowered.drives) :]
             for gate, drive in enumerate(lowered.drive_of_gate):
@@ -93,9 +100,9 @@ class Toy(Backend):
             for product in lowered.products:
                 for gate, wire in zip(product.gates, product.wires, strict=True):
                     dr = by_drive[lowered.apart + gate]
-                    read = steps.read(before[product.source])
+                    read = steps.read((after if product.new else before)[product.source])
                     d_matrices[wire] += dr.swapaxes(-1, -2) @ read
-                    if not product.truncated:
+                    if not (product.truncated or product.new):
                         back = steps.read(dr @ steps.matrices[wire])
                         sent[product.source] = sent[product.source] + back
             for unit, value in enumerate(rest[states:]):
@@ -164,10 +171,18 @@ class _Steps:
 
     def drives(self, t, before):
         recurrent = [np.zeros(self.state) for _ in self.recurrence.dense_gates]
-        for product in self.lowered.products:
+        old = [product for product in self.lowered.products if not product.new]
+        for product in (*old, *self.lowered.inner):
+            states = before
+            if product.new:  # what later stages make of what is not there yet is not read
+                inputs = [*self.filled(t, recurrent), *before, *self.units, *self.clock(t)]
+                states = self.recurrence.forward.evaluate(NUMPY, inputs)
             for gate, wire in zip(product.gates, product.wires, strict=True):
-                read = self.read(before[product.source])
+                read = self.read(np.broadcast_to(states[product.source], self.state))
                 recurrent[gate] = recurrent[gate] + read @ self.matrices[wire].swapaxes(-1, -2)
+        return self.filled(t, recurrent)
+
+    def filled(self, t, recurrent):
         found = []
         for gate, dense in self.lowered.drives:
             value = np.zeros(self.state) if gate is None else self.a[t][..., self.rows(gate)]

@@ -38,6 +38,46 @@ def test_the_states_are_those_of_the_equation(name):
     np.testing.assert_allclose(state.h[0], output[0, -1], atol=0)
 
 
+@pytest.mark.parametrize(("density", "topology"), [(1.0, "random"), (0.2, "random"), (0.1, "ring")])
+def test_with_a_proximity_it_is_the_edge_of_stability_network(tmp_path, density, topology):
+    """h = beta tanh(rho W h + U x + b) + (1 - beta) O h, in a plain loop."""
+    options = {"density": density, "topology": topology, "bias_scaling": 0.5, **DOUBLE}
+    layer = ll.EchoState(2, 30, proximity=0.2, **options)
+    w, o = layer.recurrent_matrix().numpy().reshape(2, 30, 30)
+    np.testing.assert_allclose(o @ o.T, np.eye(30), atol=1e-13)
+    assert np.abs(np.linalg.eigvals(w)).max() == pytest.approx(0.9)
+    u, b = layer.weight_ih.numpy(), layer.bias.numpy()
+    assert not u[30:].any()
+    assert not b[30:].any()
+    x = torch.randn(3, 25, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    h, states = np.zeros((3, 30)), []
+    for step in x.numpy().swapaxes(0, 1):
+        h = 0.2 * np.tanh(step @ u[:30].T + h @ w.T + b[:30]) + 0.8 * h @ o.T
+        states.append(h)
+    output, _ = layer(x)
+    assert layer.backend_used == "cpu"
+    np.testing.assert_allclose(output, np.stack(states, 1), atol=1e-13)
+    radius = np.abs(np.linalg.eigvals(0.2 * w + 0.8 * o)).max()
+    assert layer.effective_spectral_radius() == pytest.approx(radius)
+    ll.save(layer, tmp_path / "reservoir")
+    again = ll.load(tmp_path / "reservoir")
+    assert repr(again) == repr(layer)
+    assert torch.equal(again(x)[0], output)
+    assert again.reset_parameters(5) is None
+    o = again.recurrent_matrix()[30:]
+    torch.testing.assert_close(o @ o.T, torch.eye(30, dtype=torch.float64))
+
+
+def test_replicas_of_an_edge_of_stability_network_are_drawn_apart():
+    layer = ll.EchoState(2, 6, proximity=0.5, replicas=2, density=0.5, **DOUBLE)
+    one, two = layer.recurrent_matrix()[:, 6:]
+    assert not torch.equal(one, two)
+    for o in (one, two):
+        torch.testing.assert_close(o @ o.T, torch.eye(6, dtype=torch.float64))
+    with pytest.raises(TypeError, match=r"expected leaky units, as .* without a proximity"):
+        ll.reservoirs.echo_states(layer)
+
+
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_w_has_the_radius_and_the_links_that_are_asked_for(name):
     layer = ll.EchoState(1, 60, topology=name, spectral_radius=0.8, density=0.1, **DOUBLE)
@@ -215,6 +255,8 @@ def test_the_effective_radius():
     [
         ({"spectral_radius": -1}, "spectral_radius: got -1, expected a number at least 0.0"),
         ({"density": 0.0}, "density: got 0.0, expected a number above 0.0 and at most 1.0"),
+        ({"proximity": 0.0}, "proximity: got 0.0, expected a number above 0.0 and at most 1.0"),
+        ({"proximity": 0.5, "leak": 0.3}, "proximity: got 0.5 with leak = 0.3, expected one of"),
         ({"leak": 0.0}, "leak: got 0.0, expected 0 < leak <= 1"),
         ({"input_scaling": (1.0, 2.0)}, "input_scaling: got 2 numbers, expected one, or 1"),
         ({"topology": "smallworld"}, "topology: got 'smallworld'.*did you mean 'small-world'"),

@@ -42,6 +42,8 @@ MODELS = {
     "Leaky without W": lambda: ll.Leaky(2, 3, recurrent=False, bias=False),
     "Leaky with time scales": lambda: ll.Leaky(2, 3, time_scales=(2, 50), train_leak=True),
     "CoRNN": lambda: ll.CoRNN(2, 3, step=0.1, gamma=2.0, epsilon=0.5),
+    "LEM": lambda: ll.LEM(2, 3, step=0.5),
+    "GRU before": lambda: ll.GRU(2, 3, reset_after=False),
     "MinGRU": lambda: ll.MinGRU(2, 3, activation="positive"),
     "LRU": lambda: ll.LRU(2, 3, r_min=0.5, r_max=0.6, max_phase=1.0),
     "LSTM": lambda: ll.LSTM(2, 3, forget_bias=0.5, peepholes=True),

@@ -37,6 +37,8 @@ CELLS = {
     "antisymmetric": cells.Antisymmetric(0.5, 0.3),
     "elman orthogonal": cells.Elman(constraint="orthogonal"),
     "cornn": cells.CoRNN(0.5, 2.0, 0.7),
+    "lem": cells.LEM(0.6),
+    "gru before the product": cells.GRU(reset_after=False),
 }
 """By the file of the cell, and what tells this variant of it."""
 
@@ -664,6 +666,19 @@ CORNN: dict[str, Fault] = {
     "partial of z by y missing": without("z", "state.y"),
     "partial of y by the candidate missing": without("y", "pre.candidate"),
 }
+LEM: dict[str, Fault] = {
+    "step doubled": unit(0, lambda numbers: 2 * numbers),
+    "gates swapped": swap("pre.step_z", "pre.step_y"),
+    "candidates swapped": swap("pre.candidate_z", "pre.candidate_y"),
+    "gate of z complement": put("pre.step_z", lambda a: -a),
+    "gate of y complement": put("pre.step_y", lambda a: -a),
+    "y0 and z0 swapped": given(initial=lambda states: states[::-1]),
+    "states given back swapped": results(lambda r: r._replace(state=r.state[::-1])),
+    "sigmoid for tanh": function(tanh, sigmoid),
+    "partial of z by its gate negated": at("z", "pre.step_z", lambda p: -p),
+    "partial of y by its candidate missing": without("y", "pre.candidate_y"),
+    "partial of z by z missing": without("z", "state.z"),
+}
 ROWS: dict[str, Fault] = {
     "gates of W in another order": matrix(gates(lambda parts: [*parts[1:], parts[0]])),
     "first two gates of W swapped": matrix(gates(lambda p: [p[1], p[0], *p[2:]])),
@@ -689,6 +704,7 @@ OWN: dict[str, dict[str, Fault]] = {
     "clockwork": CLOCKWORK,
     "antisymmetric": ANTISYMMETRIC,
     "cornn": CORNN,
+    "lem": LEM,
     "mingru": MINGRU,
     "lru": LRU,
 }
@@ -746,7 +762,15 @@ def test_without_a_fault_the_comparison_passes(name, expected):
     assert matches(name, expected)
 
 
-LONG = ("cornn", "mingru", "lru", "antisymmetric", "elman orthogonal")
+LONG = (
+    "lem",
+    "gru before the product",
+    "cornn",
+    "mingru",
+    "lru",
+    "antisymmetric",
+    "elman orthogonal",
+)
 """Cells whose faults, but for every eighth, are looked for in the long tests."""
 
 

@@ -40,6 +40,6 @@ def test_a_recurrence_is_traced_once_for_each_cell():
 def test_cells_are_values():
     assert cells.Elman("relu") == cells.Elman("relu") != cells.Elman("tanh")
     assert len({cells.LSTM(), cells.LSTM(1.0), cells.LSTM(2.0)}) == 2
-    assert repr(cells.GRU()) == "GRU(recurrent_bias=True)"
+    assert repr(cells.GRU()) == "GRU(recurrent_bias=True, reset_after=True)"
     _ = cells.GRU().recurrence
     assert cells.GRU() == cells.GRU()

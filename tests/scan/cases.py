@@ -58,6 +58,25 @@ class Mixed(Cell):
         return {"c": c, "h": h, "old": state.h}
 
 
+class Staged(Cell):
+    """Three stages: products and the update read new values, one state is read old, new and from
+    further back, one gate is in all stages, and one has a and r apart."""
+
+    state = ("h", "u", "v")
+    gates = ("a", "b", "c", "d")
+    unit_parameters = {"k": UnitParameter(0.3)}
+    wiring = {
+        "b": (Dense("u", delay=0), Dense("u"), Dense("h", delay=3)),
+        "c": (Dense("v", delay=0), Dense("u", delay=0, truncated=True)),
+    }
+
+    def update(self, pre, state, unit):
+        d = sigmoid(pre.d)
+        u = d * tanh(pre.a + state.v) + unit.k * state.u
+        v = tanh(pre.from_input("b") + d * pre.from_state("b")) * u + sigmoid(state.h)
+        return {"h": d * tanh(pre.c) * v + unit.k * state.h, "u": u, "v": v}
+
+
 class Lone(Cell):
     """One gate that no state reaches, and a state that forgets everything."""
 
@@ -170,6 +189,8 @@ CELLS: dict[str, Cell] = {
     "GRU without b_hn": cells.GRU(recurrent_bias=False),
     "IndRNN tanh": cells.IndRNN("tanh"),
     "Mixed": Mixed(),
+    "GRU before": cells.GRU(reset_after=False),
+    "Staged": Staged(),
     "Lone": Lone(),
     "Delayed": Delayed(),
     "Blocks": Blocks(),

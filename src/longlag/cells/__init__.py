@@ -16,6 +16,7 @@ CELLS = {
     "indrnn": "IndRNN",
     "lstm1997": "LSTM1997",
     "cornn": "CoRNN",
+    "lem": "LEM",
     "mingru": "MinGRU",
     "lru": "LRU",
     "antisymmetric": "Antisymmetric",

@@ -7,6 +7,7 @@ from longlag.cells.elman import Elman as Elman
 from longlag.cells.gru import GRU as GRU
 from longlag.cells.indrnn import IndRNN as IndRNN
 from longlag.cells.leaky import Leaky as Leaky
+from longlag.cells.lem import LEM as LEM
 from longlag.cells.lru import LRU as LRU
 from longlag.cells.lstm import LSTM as LSTM
 from longlag.cells.lstm1997 import LSTM1997 as LSTM1997
@@ -16,6 +17,7 @@ from longlag.cells.skip import Skip as Skip
 CELLS: dict[str, str]
 __all__ = [
     "GRU",
+    "LEM",
     "LRU",
     "LSTM",
     "LSTM1997",

@@ -303,10 +303,9 @@ def _immediate(layer_run: LayerRun, block: slice, summed: bool = False) -> dict[
         if layer.bias is not None:
             gradients["bias"] = d_input.sum(-2)
         if layer.weight_hh is not None:
-            before = layer_run.before(block)
             blocks = [
                 rows(step.reached(d_drives, product.gates)).mT
-                @ rows(step.read(product, before, None))
+                @ rows(layer_run.reads(product, block))
                 for product in step.products
             ]
             by_row = step.by_row(blocks, layer.entries)

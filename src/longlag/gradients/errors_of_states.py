@@ -97,12 +97,13 @@ def state_errors(
     run = ModelRun(model, Inputs(x, **options), "state_errors", joint=joint)
     error = run.read(loss, target)
     run.backward(run.explicit(error), STATES_ONLY)
-    layers = tuple(_errors_of(layer_run) for layer_run in run.layers)
+    layers = tuple(_errors_of(layer_run, joint) for layer_run in run.layers)
     return ModelErrors(error.loss.detach(), error.output.detach(), layers)
 
 
-def _errors_of(run: LayerRun) -> LayerErrors:
+def _errors_of(run: LayerRun, joint: bool) -> LayerErrors:
     names = run.layer.recurrence.states
-    paths, deltas = map(to_batch_first, run.states), map(to_batch_first, run.deltas)
+    deltas = run.apart_from_stages() if joint else run.deltas
+    paths, deltas = map(to_batch_first, run.states), map(to_batch_first, deltas)
     by_name = (dict(zip(names, v, strict=True)) for v in (paths, deltas, run.gradients.initial))
     return LayerErrors(run.name, *by_name)

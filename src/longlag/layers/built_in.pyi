@@ -9,6 +9,7 @@ from longlag.layers.recurrent import Options, Recurrent
 LAYERS: Mapping[str, Callable[..., Recurrent]]
 __all__ = [
     "GRU",
+    "LEM",
     "LRU",
     "LSTM",
     "LSTM1997",
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 class GRU(Recurrent):
-    r"""Gated recurrent unit, reset after the matrix product.
+    r"""Gated recurrent unit, the reset after the matrix product or before it.
 
     .. math::
         r_t &= \sigma(U_r x_t + W_r h_{t-1} + b_r) \\
@@ -31,7 +32,12 @@ class GRU(Recurrent):
         n_t &= \tanh(U_n x_t + b_n + r_t \odot (W_n h_{t-1} + b_{hn})) \\
         h_t &= (1 - z_t) \odot n_t + z_t \odot h_{t-1}
 
-    Gate order as in PyTorch: r, z, n. The reset needs a second bias, b_hn, for n.
+    Gate order as in PyTorch: r, z, n. The reset needs a second bias, b_hn, for n. With
+    ``reset_after=False`` there is none, and the reset comes first:
+
+    .. math:: m_t = r_t \odot h_{t-1}, \qquad n_t = \tanh(U_n x_t + W_n m_t + b_n)
+
+    Then m is a second state, of which no later step reads anything.
 
     Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
 
@@ -39,6 +45,7 @@ class GRU(Recurrent):
         input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
         hidden_size: H, units.
         recurrent_bias: whether there is a b_hn; in a layer, by default, as ``bias``.
+        reset_after: whether the reset comes after the product.
         bias: whether there are biases b.
         input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
             sequence at a time, in training.
@@ -63,8 +70,9 @@ class GRU(Recurrent):
             global generator.
         device, dtype: as in torch.nn.
 
-    Source: K. Cho et al., Learning phrase representations using RNN encoder-decoder, EMNLP 2014;
-    the form with the reset after the product is that of cuDNN, PyTorch and Keras.
+    Source: K. Cho et al., Learning phrase representations using RNN encoder-decoder, EMNLP 2014
+    (the reset before the product); the form with the reset after it is that of cuDNN, PyTorch and
+    Keras, where the first is ``reset_after=False``.
 
     Example:
         >>> import longlag as ll
@@ -79,6 +87,7 @@ class GRU(Recurrent):
         hidden_size: int,
         *,
         recurrent_bias: bool | None = None,
+        reset_after: bool = True,
         **options: Unpack[Options],
     ) -> None: ...
 
@@ -650,6 +659,71 @@ class CoRNN(Recurrent):
         step: float = 0.06,
         gamma: float = 66.0,
         epsilon: float = 15.0,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class LEM(Recurrent):
+    r"""Long expressive memory: two states, each of whose units has a time step of its own.
+
+    .. math::
+        u_t &= \sigma(U_u x_t + W_u y_{t-1} + b_u), \qquad
+            v_t = \sigma(U_v x_t + W_v y_{t-1} + b_v) \\
+        z_t &= (1 - \Delta u_t) \odot z_{t-1}
+            + \Delta u_t \odot \tanh(U_z x_t + W_z y_{t-1} + b_z) \\
+        y_t &= (1 - \Delta v_t) \odot y_{t-1}
+            + \Delta v_t \odot \tanh(U_y x_t + W_y z_t + b_y)
+
+    W_y reads the new z. The gates are learnt time steps of a system of differential equations, so
+    that units forget at different rates, from step to step anew; the gradient neither explodes nor
+    vanishes exponentially for small steps. Gates in the order u, v, z, y.
+
+    Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
+
+    Args:
+        input_size: C, features per step; 0 for a network that runs by itself, where x is (N, T, 0).
+        hidden_size: H, units.
+        step: :math:`\Delta`, the longest time step, greater than 0. With at most 1, the states stay
+            between -1 and 1.
+        bias: whether there are biases b.
+        input_dropout: probability in [0, 1) with which an input feature is dropped, for a whole
+            sequence at a time, in training.
+        recurrent_dropout: the same for the state that W reads.
+        weight_ih_init: how each gate's (H, C) block of U is drawn: ``"glorot"``,
+            ``"orthogonal"``, ``"identity"``, ``"uniform"``, ``"normal"`` or an object of
+            :mod:`longlag.init`.
+        weight_hh_init: how each (H, H) matrix of W is drawn; where a pattern has no block, it is
+            then set to zero.
+        density: None for a dense W. Else W is sparse: a fraction in (0, 1], the share of the units
+            that each unit reads, at least one, drawn anew for each; or a boolean matrix (G' H, H),
+            True for the entries that are there. A step costs as many multiply-adds as there are
+            entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
+        bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        replicas: R independent networks in one: an R stands in front of every parameter, of x,
+            of the state and of the output.
+        backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
+        seed: for the initial parameters: a whole number, a generator, or None for PyTorch's
+            global generator.
+        device, dtype: as in torch.nn.
+
+    Raises:
+        ValueError: for a step that is not a finite number greater than 0.
+
+    Source: T. K. Rusch, S. Mishra, N. B. Erichson and M. W. Mahoney, Long expressive memory for
+    sequence modeling, ICLR 2022.
+
+    Example:
+        >>> import longlag as ll
+        >>> ll.cells.LEM().recurrence.states
+        ('y', 'z')
+        >>> ll.LEM(3, 4).weight_hh.shape
+        torch.Size([16, 4])
+    """
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        step: float = 1.0,
         **options: Unpack[Options],
     ) -> None: ...
 

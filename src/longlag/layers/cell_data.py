@@ -120,6 +120,7 @@ def _wires(cell: Cell) -> list[list[Any]]:
     return [
         [wire.gate, wire.source, wire.truncated, wire.pattern and [*map(list, wire.pattern)]]
         + ([wire.constraint] if wire.constraint else [])
+        + (["new"] if wire.new else [])
         for wire in cell.recurrence.wires
     ]
 

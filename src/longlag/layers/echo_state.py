@@ -12,10 +12,12 @@ from typing_extensions import Self
 
 from longlag import cells
 from longlag.arguments import check_number, check_whole
-from longlag.layers.init import Initializer, as_generator
+from longlag.layers.init import Initializer, Orthogonal, as_generator
 from longlag.layers.init import spectral_radius as radius_of
 from longlag.layers.recurrent import Recurrent
 from longlag.layers.topology import Topology, as_topology
+from longlag.recurrence import Cell, UnitParameter
+from longlag.recurrence import activation as phi_of
 from longlag.scan.connections import Entries
 
 
@@ -29,6 +31,28 @@ class _Scaled(Initializer):
         block.uniform_(-1.0, 1.0, generator=generator).mul_(block.new_tensor(self.scales))
 
 
+@dataclass(frozen=True)
+class _Turned(Cell):
+    """Leaky units whose state is turned by an orthogonal matrix in place of being kept."""
+
+    proximity: float
+    activation: str = "tanh"
+
+    gates = ("candidate", "turned")
+    latex_symbols = {"turned": "o"}
+
+    def __post_init__(self) -> None:
+        phi_of(self.activation)
+
+    @property
+    def unit_parameters(self):
+        return {"beta": UnitParameter(self.proximity, trained=False, shared=True)}
+
+    def update(self, pre, state, unit):
+        phi = phi_of(self.activation)(pre.candidate)
+        return {"h": unit.beta * phi + (1 - unit.beta) * pre.from_state("turned")}
+
+
 class EchoState(Recurrent):
     r"""Echo state network: leaky units whose weights stay as they were drawn.
 
@@ -39,11 +63,21 @@ class EchoState(Recurrent):
     and so gives the same states for the same input, if W is contracting enough: a spectral radius
     below 1 nearly always suffices, and one near 1 remembers longest.
 
+    With a ``proximity`` :math:`\beta` it is the edge of stability echo state network (ES2N):
+
+    .. math:: h_t = \beta\,\phi(U x_t + W h_{t-1} + b) + (1 - \beta)\, O h_{t-1}
+
+    with an orthogonal O, drawn uniformly. Its Jacobian has the radius of nearly 1 - beta, or more:
+    the smaller beta, the longer it remembers, and the less it computes. ``weight_hh`` then has O
+    below W, all of it; the H rows of ``weight_ih`` and ``bias`` that belong to O are zero, and
+    nothing reads them.
+
     Args:
         input_size: C, features per step; 0 for a network that runs by itself.
         hidden_size: H, units.
         spectral_radius: the largest absolute eigenvalue of W, >= 0; W is scaled to it.
         leak: a, in (0, 1], one number or one for each unit: about the time constant 1/a.
+        proximity: beta, in (0, 1], in place of a leak; None for leaky units.
         density: the share of the units that each unit reads, in (0, 1], where the topology leaves
             that open. W is sparse unless it is 1.
         input_scaling: U is uniform in ± this; one number >= 0, or one for each of the C features.
@@ -60,7 +94,7 @@ class EchoState(Recurrent):
 
     Attributes:
         input_size: C + F.
-        spectral_radius, density, input_scaling, bias_scaling, topology, feedback_size,
+        spectral_radius, proximity, density, input_scaling, bias_scaling, topology, feedback_size,
             feedback_scaling: how the weights were drawn.
 
     Parameters, further attributes and cost are those of :class:`~longlag.Recurrent`.
@@ -70,7 +104,8 @@ class EchoState(Recurrent):
 
     Source: H. Jaeger, The "echo state" approach to analysing and training recurrent neural
     networks, GMD report 148, 2001; H. Jaeger et al., Optimization and applications of echo state
-    networks with leaky-integrator neurons, Neural Networks 20(3), 2007.
+    networks with leaky-integrator neurons, Neural Networks 20(3), 2007; A. Ceni and C. Gallicchio,
+    Edge of stability echo state network, arXiv:2308.02902, 2023 (proximity).
 
     Example:
         >>> import longlag as ll
@@ -89,6 +124,7 @@ class EchoState(Recurrent):
         *,
         spectral_radius: float = 0.9,
         leak: float | Sequence[float] = 1.0,
+        proximity: float | None = None,
         density: float = 0.1,
         input_scaling: float | Sequence[float] = 1.0,
         bias_scaling: float = 0.0,
@@ -107,6 +143,13 @@ class EchoState(Recurrent):
         check_whole("hidden_size", hidden_size, 1)
         self.topology = as_topology(topology)
         self.spectral_radius = check_number("spectral_radius", spectral_radius, least=0.0)
+        self.proximity = proximity
+        if proximity is not None:
+            check_number("proximity", proximity, above=0.0, most=1.0)
+            if leak != 1.0:
+                raise ValueError(
+                    f"proximity: got {proximity} with leak = {leak}, expected one of the two"
+                )
         self.bias_scaling = check_number("bias_scaling", bias_scaling, least=0.0)
         self.feedback_size = check_whole("feedback_size", feedback_size, 0)
         self.input_scaling = _scales("input_scaling", input_scaling, input_size)
@@ -115,9 +158,13 @@ class EchoState(Recurrent):
         if not isinstance(density, Entries):  # `load` knows them already
             check_number("density", density, above=0.0, most=1.0)
             there = self.topology.draw(hidden_size, density, as_generator(seed, "entries"))
+            if there is not None and proximity is not None:
+                there = torch.cat([there, torch.ones_like(there)])
             entries = None if there is None else Entries.of(there)
         super().__init__(
-            cells.Leaky(leak, activation=activation),
+            cells.Leaky(leak, activation=activation)
+            if proximity is None
+            else _Turned(float(proximity), activation),
             input_size + feedback_size,
             hidden_size,
             bias=bias_scaling > 0.0,
@@ -139,6 +186,22 @@ class EchoState(Recurrent):
             drawn = torch.empty(self.bias.shape, dtype=torch.float64)
             drawn.uniform_(-1.0, 1.0, generator=as_generator(seed, "bias"))
             self.bias.copy_(self.bias_scaling * drawn)
+        if self.proximity is not None and not self.weight_ih.is_meta:
+            self._turn(as_generator(seed, "orthogonal"))
+
+    def _turn(self, generator: torch.Generator | None) -> None:
+        """Draw O, which reads no input."""
+        hidden = self.hidden_size
+        for rows in (self.weight_ih, None if self.bias is None else self.bias.unsqueeze(-1)):
+            if rows is not None:
+                rows[..., hidden:, :] = 0.0
+        matrix = self.recurrent_matrix()
+        assert matrix is not None
+        assert self.weight_hh is not None
+        matrix = matrix.clone()
+        for one in matrix.view(-1, 2 * hidden, hidden):
+            Orthogonal().fill_(one[hidden:], generator)
+        self.weight_hh.copy_(matrix if self.entries is None else self.entries.values(matrix))
 
     @classmethod
     def from_reservoirpy(cls, node: Any, **options: Any) -> Self:
@@ -179,22 +242,29 @@ class EchoState(Recurrent):
     def effective_spectral_radius(self) -> float:
         """The spectral radius of a W + (1 - a) I, which the state is multiplied by near 0.
 
-        The largest over the replicas. Cost: eigenvalues of a matrix (H, H).
+        With a proximity beta, that of beta W + (1 - beta) O. The largest over the replicas. Cost:
+        eigenvalues of a matrix (H, H).
         """
         matrix = self.recurrent_matrix()
         assert matrix is not None
+        if self.proximity is not None:
+            parts = matrix.detach().double().view(-1, 2, self.hidden_size, self.hidden_size)
+            mixed = self.proximity * parts[:, 0] + (1 - self.proximity) * parts[:, 1]
+            return max(map(radius_of, mixed))
         leak = self.unit("leak").detach().double()
         matrix = matrix.detach().double() * leak.unsqueeze(-1) + torch.diag_embed(1.0 - leak)
         return max(map(radius_of, matrix.view(-1, self.hidden_size, self.hidden_size)))
 
     def config(self) -> dict[str, Any]:  # noqa: D102
-        assert isinstance(self.cell, cells.Leaky)
+        assert isinstance(self.cell, (cells.Leaky, _Turned))
+        turned = {} if self.proximity is None else {"proximity": self.proximity}
         return {
             "type": "EchoState",
             "input_size": len(self.input_scaling),
             "hidden_size": self.hidden_size,
             "spectral_radius": self.spectral_radius,
-            "leak": self.cell.leak,
+            "leak": self.cell.leak if isinstance(self.cell, cells.Leaky) else 1.0,
+            **turned,
             "density": self.density,
             "input_scaling": self.input_scaling,
             "bias_scaling": self.bias_scaling,
@@ -208,9 +278,10 @@ class EchoState(Recurrent):
 
     def extra_repr(self) -> str:  # noqa: D102
         feedback = f", feedback_size={self.feedback_size}" if self.feedback_size else ""
+        turned = "" if self.proximity is None else f", proximity={self.proximity}"
         return (
             f"{len(self.input_scaling)}, {self.hidden_size}, topology={self.topology}, "
-            f"spectral_radius={self.spectral_radius}{feedback}"
+            f"spectral_radius={self.spectral_radius}{turned}{feedback}"
         )
 
 

@@ -119,6 +119,8 @@ def _problem(layer: Any) -> str | None:
         return "it has no replicas"
     if layer.recurrent_dropout or layer.input_dropout:
         return "it has no input or recurrent dropout"
+    if isinstance(cell, GRU) and not cell.reset_after:
+        return "the reset of its GRU comes after the matrix product, and here before it"
     if isinstance(cell, GRU) and cell.recurrent_bias != (layer.bias is not None):
         return "its GRU has both biases or none"
     if isinstance(cell, GRU) and layer.bias is not None:

@@ -3,7 +3,7 @@
 import functools
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from longlag.recurrence import latex
 from longlag.recurrence.trace import trace
@@ -57,9 +57,9 @@ class Cell(ABC):
         return v0
     """
 
-    state: ClassVar[tuple[str, ...]] = ("h",)
     # Each of these may be a class attribute or, where it depends on the cell's fields, a property;
     # a type checker knows no word for that.
+    state: Any = ("h",)
     gates: Any
     unit_parameters: Any = {}
     wiring: Any = {}

@@ -74,7 +74,9 @@ class _Writer:
         self.names: dict[sympy.Symbol, str] = {}
         self.printer = _Printer({"mul_symbol": r" \odot ", "symbol_names": self.names})
         self._name_symbols()
-        self.order = [name for name in recurrence.dependency_order if name in self.states]
+        self.stage = dict(zip(recurrence.states, recurrence.stages[0], strict=True))
+        order = [name for name in recurrence.dependency_order if name in self.states]
+        self.order = sorted(order, key=self.stage.__getitem__)
         self.activations = {} if self.single else self._activations()
 
     def _word(self, name: str) -> str:
@@ -149,11 +151,11 @@ class _Writer:
 
     def _label(self, gate: Gate, dense: Dense) -> str:
         """What tells a matrix from the others of its gate: its delay, its source, else primes."""
-        if gate.matrices == (dense,) and dense.delay == 1:
+        if gate.matrices == (dense,) and dense.delay <= 1:
             return ""
         several = len({other.source for other in gate.matrices}) > 1
         source = self._word(dense.source or "") if several else ""
-        delayed = any(other.delay > 1 for other in gate.matrices)
+        delayed = any(other.delay != 1 for other in gate.matrices)
         label = ", ".join([source] * several + [str(dense.delay)] * delayed)
         alike = [e for e in gate.matrices if (e.source, e.delay) == (dense.source, dense.delay)]
         primes = r"\prime" * alike.index(dense)
@@ -184,10 +186,14 @@ class _Writer:
         label = self._label(gate, dense)  # one superscript, as LaTeX has no two
         return self._of_gate("W", "_", gate) + (rf"^{{{label}\top}}" if label else r"^\top")
 
+    def _read(self, dense: Dense) -> str:
+        """The state that a matrix reads, at its time."""
+        return self._word(dense.source or "") + (f"_{{t-{dense.delay}}}" if dense.delay else "_t")
+
     def _product(self, gate: Gate) -> list[str]:
         terms = []
         for dense in gate.matrices:
-            source = self._word(dense.source or "") + f"_{{t-{dense.delay}}}"
+            source = self._read(dense)
             if dense.truncated:
                 source = rf"\operatorname{{sg}}({source})"
             terms.append(f"{self._matrix(gate, dense)} {source}")
@@ -206,17 +212,17 @@ class _Writer:
                 orthogonal = dense.constraint == "orthogonal"
                 kept = (f"{transpose} {weight}", "I") if orthogonal else (transpose, f"-{weight}")
                 lines.append(kept)
-        for gate in self.recurrence.gates:
-            products = self._product(gate)
-            terms = [f"{self._of_gate('U', '_', gate)} x_t", self._of_gate("b", "_", gate)]
-            if not gate.split:
-                terms[1:1] = products
-            lines.append((self.names[gate.from_input], " + ".join(terms)))
-            if products and gate.split:
-                lines.append((self.names[gate.from_state], " + ".join(products)))
+        by_gate = zip(self.recurrence.dense_gates, self.recurrence.stages[1], strict=True)
+        of_gate = {gate.name: stage for gate, stage in by_gate}
         done: list[str] = []
         named: set[sympy.Symbol] = set()
+        stage = -1
         for name in self.order:
+            while stage < self.stage[name]:
+                stage += 1
+                for gate in self.recurrence.gates:
+                    if of_gate.get(gate.name, 0) == stage:
+                        lines += self._drive(gate)
             for atom, (_, symbol) in self.activations.items():
                 if symbol not in named and self.recurrence.equations[name].has(atom):
                     named.add(symbol)
@@ -224,6 +230,17 @@ class _Writer:
             now = self.names[real_symbol(f"now.{name}")]
             lines.append((now, self._write(self.recurrence.equations[name], done)))
             done.append(name)
+        return lines
+
+    def _drive(self, gate: Gate) -> list[tuple[str, str]]:
+        """The pre-activation of a gate, or its two parts."""
+        products = self._product(gate)
+        terms = [f"{self._of_gate('U', '_', gate)} x_t", self._of_gate("b", "_", gate)]
+        if not gate.split:
+            terms[1:1] = products
+        lines = [(self.names[gate.from_input], " + ".join(terms))]
+        if products and gate.split:
+            lines.append((self.names[gate.from_state], " + ".join(products)))
         return lines
 
     def _sent_back(self, by: sympy.Symbol) -> list[str]:
@@ -244,7 +261,7 @@ class _Writer:
         return terms
 
     def _delta(self, of: sympy.Symbol, later: int = 0) -> str:
-        when = f"{{t+{later}}}" if later else "t"
+        when = f"{{t{later:+}}}" if later else "t"
         return rf"\delta^{{{self.names[of].removesuffix('_t')}}}_{when}"
 
     def _readers(self, state: str) -> list[tuple[Gate, Dense]]:
@@ -266,7 +283,12 @@ class _Writer:
             others = ", ".join(f"{self._word(other)}_t" for other in self.states if other != state)
             if others:  # what goes through the other states of the step is in their delta
                 derivative = rf"\left.{derivative}\right|_{{{others}}}"
-            lines.append((rf"\delta^{{{word}}}_t", derivative))
+            within = [
+                f"{self._matrix(gate, dense, True)} {self._delta(gate.from_state)}"
+                for gate, dense in self._readers(state)
+                if dense.delay == 0
+            ]
+            lines.append((rf"\delta^{{{word}}}_t", " + ".join([derivative, *within])))
         for symbol in r.drive_symbols:
             lines.append((self._delta(symbol), " + ".join(self._sent_back(symbol)) or "0"))
         for state in self.states:
@@ -292,7 +314,7 @@ class _Writer:
         for gate in r.gates:
             delta = self._delta(gate.from_input)
             for dense in gate.matrices:
-                source = self._word(dense.source or "") + rf"_{{t-{dense.delay}}}^\top"
+                source = self._read(dense) + r"^\top"
                 terms = f"{self._delta(gate.from_state)} {source}"
                 derivative(self._weight(gate, dense), terms, dense.pattern)
             derivative(self._of_gate("U", "_", gate), rf"{delta} x_t^\top")
@@ -308,7 +330,8 @@ class _Writer:
         """The state-to-state Jacobian, block by block; a block for each delay that there is."""
         r = self.recurrence
         lines = []
-        for state in self.states:
+        delays: dict[tuple[str, str], set[int]] = {}
+        for state in sorted(self.states, key=self.stage.__getitem__):
             for before in self.states:
                 by_delay: dict[int, list[str]] = {1: []}
                 partial = r.partials.get((state, real_symbol(f"state.{before}")))
@@ -316,14 +339,28 @@ class _Writer:
                     by_delay[1].append(self._diagonal(partial))
                 for gate, dense in self._readers(before):
                     partial = r.partials.get((state, gate.from_state))
-                    if partial is not None:
+                    if partial is not None and dense.delay:
                         term = f"{self._diagonal(partial)} {self._matrix(gate, dense)}"
                         by_delay.setdefault(dense.delay, []).append(term)
-                now, past = self._word(state), self._word(before)
+                for inner in self.order:
+                    for gate, dense in self._readers(inner):
+                        partial = r.partials.get((state, gate.from_state))
+                        if partial is None or dense.delay:
+                            continue
+                        for delay in sorted(delays[inner, before]):
+                            term = f"{self._diagonal(partial)} {self._matrix(gate, dense)} "
+                            term += self._block(inner, before, delay)
+                            by_delay.setdefault(delay, []).append(term)
+                delays[state, before] = {delay for delay, terms in by_delay.items() if terms}
                 for delay, terms in sorted(by_delay.items()):
-                    left = rf"\frac{{\partial {now}_t}}{{\partial {past}_{{t-{delay}}}}}"
+                    left = self._block(state, before, delay)
                     lines.append((left, " + ".join(terms) or "0"))
         return lines
+
+    def _block(self, state: str, before: str, delay: int) -> str:
+        """A block of the Jacobian."""
+        now, past = self._word(state), self._word(before)
+        return rf"\frac{{\partial {now}_t}}{{\partial {past}_{{t-{delay}}}}}"
 
     def _diagonal(self, partial: Expression) -> str:
         if partial == 1:

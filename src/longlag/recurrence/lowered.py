@@ -34,17 +34,47 @@ class Product:
 
     Attributes:
         source: number of the state that is read.
+        new: whether its value of this step is read, and not that of the step before.
         truncated: whether error is kept from flowing back through the product.
         pattern: which blocks of its matrices are there; None where all are.
         gates: by wire, the number of its gate among the dense gates.
         wires: their numbers: which H rows of the recurrent matrix each has.
+        stage: of the gates, where the new value is read; else 0.
     """
 
     source: int
+    new: bool
     truncated: bool
     pattern: Pattern | None
     gates: tuple[int, ...]
     wires: tuple[int, ...]
+    stage: int
+
+
+class Stage(NamedTuple):
+    """A part of a step, between which matrix products stand: forward, the first comes first.
+
+    Attributes:
+        states: places, among the stored states, of those that it finds.
+        earlier: of those that the stages before have found.
+        drives: numbers of the drives that it fills.
+        forward: its part of the update: outputs are its states; inputs those of the whole, then the
+            new states of ``earlier``.
+        residuals: of what it stores, the place among the residuals and the number of the value.
+        errors: numbers of the backward program's outputs that are found in its stage of the
+            backward step, where the error of its states is known, and of those of later stages.
+        backward: its part of the backward program, with ``errors`` as outputs.
+        kept: places of the states whose error an earlier stage reads again.
+    """
+
+    states: tuple[int, ...]
+    earlier: tuple[int, ...]
+    drives: tuple[int, ...]
+    forward: Program
+    residuals: tuple[tuple[int, int], ...]
+    errors: tuple[int, ...]
+    backward: Program
+    kept: tuple[int, ...]
 
 
 class Lowered:
@@ -137,14 +167,22 @@ class Lowered:
     @cached_property
     def products(self) -> tuple[Product, ...]:
         """The matrix products: wires by what they read, and how."""
-        wires = self.recurrence.wires
-        groups: dict[tuple[int, bool, Pattern | None], list[int]] = {}
+        wires, (_, stages) = self.recurrence.wires, self.recurrence.stages
+        groups: dict[tuple[int, bool, bool, Pattern | None, int], list[int]] = {}
         for number, wire in enumerate(wires):
-            groups.setdefault((wire.source, wire.truncated, wire.pattern), []).append(number)
+            stage = stages[wire.gate] if wire.new else 0
+            key = (wire.source, wire.new, wire.truncated, wire.pattern, stage)
+            groups.setdefault(key, []).append(number)
         return tuple(
-            Product(*key, tuple(wires[number].gate for number in numbers), tuple(numbers))
-            for key, numbers in groups.items()
+            Product(*key, tuple(wires[number].gate for number in numbers), tuple(numbers), stage)
+            for (*key, stage), numbers in groups.items()
         )
+
+    @cached_property
+    def inner(self) -> tuple[Product, ...]:
+        """The products within a step, which read new values, in the order of their stages."""
+        products = (product for product in self.products if product.new)
+        return tuple(sorted(products, key=lambda product: product.stage))
 
     @cached_property
     def patterns(self) -> tuple[Pattern, ...]:
@@ -154,8 +192,13 @@ class Lowered:
 
     @cached_property
     def sources(self) -> tuple[int, ...]:
-        """Numbers of the states that the recurrent matrix reads."""
-        return tuple(sorted({product.source for product in self.products}))
+        """Numbers of the states that the recurrent matrix reads as they were."""
+        return tuple(sorted({product.source for product in self.products if not product.new}))
+
+    @cached_property
+    def inner_sources(self) -> tuple[int, ...]:
+        """Numbers of the states whose new values it reads."""
+        return tuple(sorted({product.source for product in self.inner}))
 
     @cached_property
     def propagating(self) -> tuple[Product, ...]:
@@ -171,6 +214,42 @@ class Lowered:
     def residuals(self) -> Residuals:
         """What the forward step stores for the backward step, and the backward step itself."""
         return find_residuals(self.core, derive_adjoint(self.core))
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of a step; one, which is all of it, where no product reads a new value."""
+        forward, residuals, states = self.forward, self.residuals, range(len(self.stored))
+        drives, backward = range(len(self.drives)), residuals.program
+        by_state = [self.recurrence.stages[0][number] for number in self.stored]
+        count = 1 + max(by_state)
+        if count == 1:
+            errors = tuple(range(len(backward.outputs)))
+            stored = tuple(enumerate(residuals.values))
+            return (Stage(tuple(states), (), tuple(drives), forward, stored, errors, backward, ()),)
+        first_error = len(backward.inputs) - len(states)
+        left, parts = dict(enumerate(residuals.values)), []
+        reach = [  # by output of the backward program, the states whose errors it reads
+            [n - first_error for n in backward.part([output]).program.reads if n >= first_error]
+            for output in backward.outputs
+        ]
+        found_in = [min((by_state[k] for k in read), default=count - 1) for read in reach]
+        for stage in range(count):
+            mine = tuple(k for k in states if by_state[k] == stage)
+            earlier = tuple(k for k in states if by_state[k] < stage)
+            known = [forward.outputs[k] for k in earlier]
+            program, numbers = forward.part([forward.outputs[k] for k in mine], known)
+            there = program.reads | set(numbers.values()) - set(range(len(program.inputs)))
+            stored = tuple((p, numbers[v]) for p, v in left.items() if numbers.get(v) in there)
+            left = {place: v for place, v in left.items() if place not in dict(stored)}
+            errors = tuple(n for n, at in enumerate(found_in) if at == stage)
+            part = backward.part([backward.outputs[n] for n in errors]).program
+            kept = tuple(
+                k for k in mine if any(k in reach[n] for n, at in enumerate(found_in) if at < stage)
+            )
+            read = tuple(number for number in drives if number in program.reads)
+            parts.append(Stage(mine, earlier, read, program, stored, errors, part, kept))
+        assert not left
+        return tuple(parts)
 
     @cached_property
     def carried(self) -> tuple[bool, ...]:

@@ -25,6 +25,9 @@ def probed(recurrence: Recurrence, joint: bool = False) -> Recurrence:
       :math:`\delta_{t-1} = \partial E/\partial s_{t-1} + J_t^\top \delta_t` with
       :math:`J_t = \partial s_t / \partial s_{t-1}`.
 
+    A matrix that reads a new value (``Dense(delay=0)``) reads it with z in both cases: the error of
+    the state has what that product sends back.
+
     The states that hold the past for delays have gates too.
 
     Args:

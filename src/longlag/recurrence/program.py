@@ -6,8 +6,9 @@ common subexpressions are shared, between outputs too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import sympy
 
@@ -134,10 +135,59 @@ class Program:
         values = self.values(table, inputs)
         return [values[index] for index in self.outputs]
 
+    @cached_property
+    def reads(self) -> frozenset[int]:
+        """Numbers of the inputs that operations and outputs read."""
+        read = {*self.outputs, *(n for operation in self.operations for n in operation.arguments)}
+        return frozenset(number for number in read if number < len(self.inputs))
+
+    def part(self, outputs: Sequence[int], known: Sequence[int] = ()) -> "Part":
+        """What is needed for some of the values, where others are at hand.
+
+        Args:
+            outputs: numbers of the values that are wanted.
+            known: numbers of the values at hand: they are further inputs, in this order.
+
+        >>> x, y = sympy.symbols("x y", real=True)
+        >>> program = compile_program([x, y], [sympy.tanh(x) * y, sympy.tanh(x)])
+        >>> print(program.part(program.outputs[:1], known=program.outputs[1:]).program)
+        v0 = mul(y, known.2)
+        return v0
+        """
+        first, inputs = len(self.inputs), (*self.inputs, *(f"known.{number}" for number in known))
+        numbers = {number: first + place for place, number in enumerate(known)}
+        numbers |= {number: number for number in range(first)}
+        needed, left = set[int](), list(outputs)
+        while left:
+            number = left.pop()
+            if number not in needed and number not in numbers:
+                needed.add(number)
+                left += self.operations[number - first].arguments
+        operations = []
+        for number in sorted(needed):
+            operation = self.operations[number - first]
+            arguments = tuple(numbers[argument] for argument in operation.arguments)
+            numbers[number] = len(inputs) + len(operations)
+            operations.append(replace(operation, arguments=arguments))
+        results = tuple(numbers[number] for number in outputs)
+        return Part(Program(inputs, tuple(operations), results), numbers)
+
     def is_zero(self, value: int) -> bool:
         """Whether a value, by its number, is the constant 0."""
         first = len(self.inputs)
         return value >= first and self.operations[value - first] == Operation("constant")
+
+
+class Part(NamedTuple):
+    """A part of a program.
+
+    Attributes:
+        program: it has the inputs of the whole, then what is known.
+        numbers: by the number of a value in the whole, its number here, where it is there.
+    """
+
+    program: Program
+    numbers: dict[int, int]
 
 
 class _Builder:

@@ -239,7 +239,8 @@ def trace(cell: Any) -> Recurrence:
     Raises:
         DeclarationError: for an unknown gate, state or unit parameter, a state that is not
             updated, a gate or unit parameter that is never read, an operation that is not
-            pointwise, wiring that names no state, or a matrix that is there twice.
+            pointwise, wiring that names no state, a matrix that is there twice, or a new value that
+            is made of itself.
     """
     name = type(cell).__name__
     states = _names(name, "state", cell.state)
@@ -333,7 +334,7 @@ def trace(cell: Any) -> Recurrence:
         periods=periods,
     )
     try:
-        _ = recurrence.forward, recurrence.linearisation
+        _ = recurrence.stages, recurrence.forward, recurrence.linearisation
     except DeclarationError as error:
         raise DeclarationError(f"{name}.update: {error}") from None
     return recurrence

@@ -9,7 +9,7 @@ from typing import Any
 import sympy
 
 from longlag.recurrence.functions import Expression
-from longlag.recurrence.program import Program, compile_program
+from longlag.recurrence.program import DeclarationError, Program, compile_program
 from longlag.recurrence.wiring import Dense, Groups, Pattern, UnitParameter, Wiring
 
 
@@ -37,6 +37,7 @@ class Wire:
         truncated: whether error is kept from flowing back through it.
         pattern: which of its blocks are there; None where all are.
         constraint: what training keeps it; None where it is free.
+        new: whether it reads the value that the state gets in this step.
     """
 
     gate: int
@@ -44,6 +45,7 @@ class Wire:
     truncated: bool
     pattern: Pattern | None
     constraint: str | None = None
+    new: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,11 +142,44 @@ class Recurrence:
         """The dense matrices in the order of their H rows each: gates, then as declared."""
         numbers = {name: number for number, name in enumerate(self.states)}
         return tuple(
-            Wire(number, numbers[held(dense.source or "", dense.delay - 1)], dense.truncated,
-                 dense.pattern, dense.constraint)
+            Wire(number, numbers[held(dense.source or "", max(0, dense.delay - 1))],
+                 dense.truncated, dense.pattern, dense.constraint, dense.delay == 0)
             for number, gate in enumerate(self.dense_gates)
             for dense in gate.matrices
         )  # fmt: skip
+
+    @cached_property
+    def stages(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """By state, and by dense gate, in which stage of a step it is found.
+
+        A gate that reads a new value comes one stage after the state that it reads, and a state in
+        the stage of the latest of its gates. Without such gates all are in stage 0.
+
+        Raises:
+            DeclarationError: a gate reads a new value that is made of the gate itself.
+        """
+        states, gates = [0] * len(self.states), [0] * len(self.dense_gates)
+        for _ in range(len(gates) + 1):
+            before = (*states, *gates)
+            for wire in self.wires:
+                if wire.new:
+                    gates[wire.gate] = max(gates[wire.gate], 1 + states[wire.source])
+            for number, name in enumerate(self.states):
+                read = sympy.sympify(self.equations[name]).free_symbols
+                stages = [
+                    stage
+                    for gate, stage in zip(self.dense_gates, gates, strict=True)
+                    if gate.from_state in read
+                ]
+                states[number] = max(stages, default=0)
+            if before == (*states, *gates):
+                return tuple(states), tuple(gates)
+        last = self.dense_gates[max(range(len(gates)), key=gates.__getitem__)]
+        sources = [dense.source for dense in last.matrices if dense.delay == 0]
+        raise DeclarationError(
+            f"{self.name}.wiring[{last.name!r}] reads the new value of {sources[0]!r} (delay=0), "
+            "which is made of this gate itself; read the step before, with delay=1"
+        )
 
     @cached_property
     def materialised(self) -> "Recurrence":

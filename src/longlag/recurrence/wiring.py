@@ -229,8 +229,10 @@ class Dense:
         source: the state that is read; ``None`` is the cell's output.
         truncated: the error does not flow back through this product, though W_g is trained.
             Hochreiter and Schmidhuber (1997) truncate so in all nets of their LSTM.
-        delay: d >= 1, how many steps back the state is read. It costs d - 1 further states, which
-            hold the past: the layer's state names them after the declared ones, as h_1, h_2.
+        delay: d >= 0, how many steps back the state is read. It costs d - 1 further states, which
+            hold the past: the layer's state names them after the declared ones, as h_1, h_2. With 0
+            it is the new value of this step: the states that the gate makes are then found after
+            the one that it reads, in a further stage of the step.
         pattern: which blocks of W_g are there: a B x B tuple of tuples of 0 and 1 over B equal
             groups of units, where row i tells what group i reads. The other blocks are zero and
             not trained. ``None``, or all ones, is the full matrix. H must be a multiple of B.
@@ -258,10 +260,10 @@ class Dense:
 
     def __post_init__(self) -> None:
         check_constraint(self.constraint)
-        if isinstance(self.delay, bool) or not isinstance(self.delay, int) or self.delay < 1:
+        if isinstance(self.delay, bool) or not isinstance(self.delay, int) or self.delay < 0:
             raise DeclarationError(
-                f"Dense: got delay = {self.delay!r}, expected a whole number of steps, at least 1; "
-                "1 reads the state of the step before"
+                f"Dense: got delay = {self.delay!r}, expected a whole number of steps, at least 0; "
+                "1 reads the state of the step before, 0 its new value in this step"
             )
         object.__setattr__(self, "pattern", _pattern(self.pattern))
         if self.pattern is not None and self.constraint is not None:

@@ -182,7 +182,9 @@ def check_leaky(layer: Any, method: str) -> None:
     """
     if not isinstance(layer, Recurrent) or not isinstance(layer.cell, cells.Leaky):
         name = type(layer.cell if type(layer) is Recurrent else layer).__name__
-        raise TypeError(f"layer: got {name}, expected leaky units, as ll.EchoState(...) has")
+        raise TypeError(
+            f"layer: got {name}, expected leaky units, as ll.EchoState(...) has without a proximity"
+        )
     check_single(layer, method)
 
 

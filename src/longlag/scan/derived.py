@@ -8,6 +8,9 @@ With delta^k_t = dE/ds^k_t and the partials of the update s_t = phi(a_t, r_t, s_
     dW          = sum_t dr_t s_{t-1}^T        one matrix product, after the loop
     dtheta      = sum_t sum_k delta^k_t dphi_k/dtheta
 
+Where a product reads the new value of a state, delta_t has besides, before anything else is made of
+it, the W^T dr_t of that product, the latest stage first; and its dW is made with s_t.
+
 Only the states are stored by the forward pass. The partials do not depend on delta, so they are
 recomputed for many steps at once, and the loop that must go step by step is left with a few
 products. The compiled backend follows the same equations, but keeps activations, and makes dW from
@@ -28,7 +31,7 @@ from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.inputs import ScanInputs, Schedule, Weights, unfolded
 from longlag.scan.reference import run_steps
 from longlag.scan.step import TorchStep, outer, times, torch_step
-from longlag.scan.trajectory import first_states, states_before
+from longlag.scan.trajectory import first_states, states_after, states_before
 
 BLOCK = 1 << 22
 """Numbers of pre-activations that are linearised at once: it bounds the scratch memory."""
@@ -90,11 +93,14 @@ class _Backward:
         partials = self._partials(block, before, keep)
         delta = list(delta)
         visited: list[list[Tensor]] = [[] for _ in delta]
-        states = self.recurrence.state_symbols
-        stacked = self._stack(partials, before[0])
+        symbols = self.recurrence.state_symbols
+        stacked = self.step.stacked(partials, before[0])
         kept = None if keep is None else keep.to(self.drive.dtype)
         for t in reversed(range(block.stop - block.start)):
             delta[self.step.output] = delta[self.step.output] + d_output[block.start + t]
+            if self.lowered.inner:
+                by_drives = [None if part is None else part[t] for part in stacked]
+                delta = self.step.within(by_drives, delta, self.blocks, self.schedule.mask)
             for path, error in zip(visited, delta, strict=True):
                 path.append(error)
             here = d_drives[block.start + t]
@@ -111,13 +117,13 @@ class _Backward:
                 here.zero_()
             sent: list[Tensor | None] = [None] * len(delta)
             for (number, symbol), partial in partials.items():
-                if symbol in states:
-                    source = states.index(symbol)
+                if symbol in symbols:
+                    source = symbols.index(symbol)
                     term = delta[number] * partial[t]
                     old = sent[source]
                     sent[source] = term if old is None else old + term
             for product, weight in zip(self.step.products, self.blocks, strict=True):
-                if not product.truncated:
+                if not (product.truncated or product.new):
                     term = times(self.step.reached(here, product.gates), weight)
                     if self.schedule.mask is not None:
                         term = term * self.schedule.mask
@@ -131,7 +137,10 @@ class _Backward:
             ]
         for product, d_block in zip(self.step.products, d_blocks, strict=True):
             reached = self.step.reached(d_drives[block], product.gates)
-            read = self.step.read(product, before, self.schedule.mask)
+            states = before
+            if product.new:
+                states = states_after(self.lowered, self.trajectory, block.start, block.stop)
+            read = self.step.read(product, states, self.schedule.mask)
             d_block += outer(reached, read, self.replicated)
         if with_units:
             self._add_units(partials, visited, d_units)
@@ -160,17 +169,6 @@ class _Backward:
                 partial = partial.masked_fill(~active, kept)
             partials[key] = partial
         return partials
-
-    def _stack(self, partials: dict, like: Tensor) -> list[Tensor | None]:
-        """For each state, its partials by all drives, (T, N, drives, H); None where it has none."""
-        zero = torch.zeros_like(like[:1]).expand(like.shape)
-        symbols = self.recurrence.drive_symbols
-        return [
-            torch.stack([partials.get((number, symbol), zero) for symbol in symbols], dim=-2)
-            if any((number, symbol) in partials for symbol in symbols)
-            else None
-            for number in range(len(self.recurrence.states))
-        ]
 
     def _add_units(
         self, partials: dict, visited: list[list[Tensor]], d_units: list[Tensor]

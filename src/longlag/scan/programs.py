@@ -32,12 +32,12 @@ TORCH: Mapping[str, Callable[..., Tensor | float]] = {
 """What the operations of a program are on tensors; a constant stays a number."""
 
 
-def run_program(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
+def run_program(program: Program, inputs: Sequence[Tensor | None]) -> list[Tensor]:
     """The outputs of a program on tensors that broadcast against each other.
 
     Args:
         program: the program.
-        inputs: one tensor per input of the program, in order.
+        inputs: one tensor per input of the program, in order; None where it reads none.
 
     Returns:
         One tensor per output, of the shape that the arguments broadcast to only where an operation
@@ -54,6 +54,7 @@ def run_program(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
     for place, value in enumerate(outputs):
         if not isinstance(value, Tensor):
             if value not in constants:
-                constants[value] = torch.full_like(inputs[0], value)
+                like = next(tensor for tensor in inputs if tensor is not None)
+                constants[value] = torch.full_like(like, value)
             outputs[place] = constants[value]
     return outputs

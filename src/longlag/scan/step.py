@@ -1,13 +1,14 @@
 """One step of a recurrence in PyTorch, and its linearisation for many steps at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import sympy
 import torch
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
-from longlag.recurrence.lowered import Product, lower
+from longlag.recurrence.lowered import Product, Stage, lower
 from longlag.scan.connections import Entries, matrix_of, stored_gradient
 from longlag.scan.inputs import Schedule, Weights
 from longlag.scan.programs import run_program
@@ -29,6 +30,7 @@ class TorchStep:
         # One product has one wire of each of its gates, in order: all rows as they are.
         self.fused = (
             len(self.products) == 1
+            and not lowered.inner
             and self.products[0].pattern is None
             and all(gate.dense and not gate.split for gate in recurrence.gates)
         )
@@ -43,8 +45,19 @@ class TorchStep:
         wires = matrix.split(matrix.shape[-1], dim=-2)
         return [torch.cat([wires[n] for n in product.wires], dim=-2) for product in self.products]
 
-    def read(self, product: Product, states: Sequence[Tensor], mask: Tensor | None) -> Tensor:
-        """The state as the product reads it: truncated and dropped out where it is so."""
+    def read(
+        self,
+        product: Product,
+        states: Sequence[Tensor] | Mapping[int, Tensor],
+        mask: Tensor | None,
+    ) -> Tensor:
+        """A state as the product reads it: truncated and dropped out where it is so.
+
+        Args:
+            product: one of ``products``.
+            states: those at t - 1; those at t where it reads a new value.
+            mask: the recurrent dropout mask, or None.
+        """
         source = states[product.source]
         if product.truncated:
             source = source.detach()
@@ -56,7 +69,9 @@ class TorchStep:
         states: Sequence[Tensor],
         blocks: Sequence[Tensor],
         mask: Tensor | None,
-    ) -> list[Tensor]:
+        units: Sequence[Tensor] = (),
+        clock: Tensor | None = None,
+    ) -> list[Any]:
         """What the matrix products give the update, in the order of ``drive_symbols``.
 
         Args:
@@ -64,24 +79,61 @@ class TorchStep:
             states: the states at t - 1, each (..., N, H).
             blocks: from :meth:`blocks`.
             mask: the recurrent dropout mask (N, H), or None.
+            units, clock: as for :meth:`update`, for products that read new values.
         """
         gates = self.recurrence.gates
         if self.fused:
             read = self.read(self.products[0], states, mask)
             return list(_add_product(a, read, blocks[0]).chunk(len(gates), dim=-1))
+        inputs = dict(zip((gate.name for gate in gates), a.chunk(len(gates), dim=-1), strict=True))
+        new: dict[int, Tensor] = {}
         recurrent: dict[int, Tensor] = {}
+        drives = self._stage(0, inputs, states, recurrent, blocks, mask)
+        for number, stage in enumerate(self.lowered.stages[:-1]):
+            after = self._found(stage, new, drives, states, units, clock)
+            new |= zip(stage.states, after, strict=True)
+            by_state = {self.lowered.stored[place]: state for place, state in new.items()}
+            drives = self._stage(number + 1, inputs, by_state, recurrent, blocks, mask)
+        return drives
+
+    def _stage(
+        self,
+        number: int,
+        inputs: Mapping[str, Tensor],
+        states: Sequence[Tensor] | Mapping[int, Tensor],
+        recurrent: dict[int, Tensor],
+        blocks: Sequence[Tensor],
+        mask: Tensor | None,
+    ) -> list[Any]:
+        """The drives after the products of one stage, which are added to those before; None for
+        those of later stages."""
         for product, block in zip(self.products, blocks, strict=True):
+            if product.stage != number:
+                continue
             parts = times(self.read(product, states, mask), block.mT).chunk(
                 len(product.gates), dim=-1
             )
-            for number, part in zip(product.gates, parts, strict=True):
-                recurrent[number] = recurrent[number] + part if number in recurrent else part
-        inputs = dict(zip((gate.name for gate in gates), a.chunk(len(gates), dim=-1), strict=True))
+            for gate, part in zip(product.gates, parts, strict=True):
+                recurrent[gate] = recurrent[gate] + part if gate in recurrent else part
+        gates, dense_gates = self.recurrence.gates, enumerate(self.recurrence.dense_gates)
         apart = [inputs[gate.name] for gate in gates if gate.split or not gate.dense]
-        return apart + [
-            recurrent[number] if gate.split else inputs[gate.name] + recurrent[number]
-            for number, gate in enumerate(self.recurrence.dense_gates)
-        ]
+        sums = [(gate, recurrent.get(number)) for number, gate in dense_gates]
+        return apart + [r if r is None or gate.split else inputs[gate.name] + r for gate, r in sums]
+
+    def _found(
+        self,
+        stage: Stage,
+        new: Mapping[int, Tensor],
+        drives: Sequence[Any],
+        states: Sequence[Tensor],
+        units: Sequence[Tensor],
+        clock: Tensor | None,
+    ) -> list[Tensor]:
+        """The new states of one stage; ``new`` are those of the stages before, by place."""
+        stored = [states[number] for number in self.lowered.stored]
+        inputs = [*drives, *stored, *units, *([] if clock is None else [clock])]
+        after = run_program(stage.forward, [*inputs, *(new[place] for place in stage.earlier)])
+        return [state.expand(states[0].shape) for state in after]
 
     def update(
         self,
@@ -93,7 +145,7 @@ class TorchStep:
         clock: Tensor | None = None,
     ) -> list[Tensor]:
         """The new states of one step; ``clock`` is t, (..., N, 1), where the update reads it."""
-        inputs = [*self.drives(a, states, blocks, mask), *states, *units]
+        inputs = [*self.drives(a, states, blocks, mask, units, clock), *states, *units]
         inputs += [] if clock is None else [clock]
         new = run_program(self.recurrence.forward, inputs)
         return [state.expand(old.shape) for state, old in zip(new, states, strict=True)]
@@ -141,7 +193,7 @@ class TorchStep:
 
         Those that are not there are zero. Each broadcasts to the shape of a state.
         """
-        drives = self.drives(a, states, blocks, mask)
+        drives = self.drives(a, states, blocks, mask, units, clock)
         inputs = [*drives, *states, *units, *([] if clock is None else [clock])]
         values = run_program(self.recurrence.linearisation, inputs)
         numbers = {name: number for number, name in enumerate(self.recurrence.states)}
@@ -164,6 +216,69 @@ class TorchStep:
         if len(gates) < len(self.recurrence.dense_gates):
             dense = dense[..., list(gates), :]
         return dense.flatten(-2)
+
+    def stacked(
+        self, partials: Mapping[tuple[int, sympy.Symbol], Tensor], like: Tensor
+    ) -> list[Tensor | None]:
+        """By state its partials by all drives, (..., drives, H), each of the shape of ``like``;
+        None where it has none."""
+        zero = torch.zeros_like(like[:1]).expand(like.shape)
+        symbols = self.recurrence.drive_symbols
+        return [
+            torch.stack([partials.get((k, s), zero).expand(like.shape) for s in symbols], dim=-2)
+            if any((k, s) in partials for s in symbols)
+            else None
+            for k in range(len(self.recurrence.states))
+        ]
+
+    def within(
+        self,
+        by_drives: Sequence[Tensor | None],
+        errors: Sequence[Tensor],
+        blocks: Sequence[Tensor],
+        mask: Tensor | None = None,
+        multiply: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> list[Tensor]:
+        """Errors of the states with what products of new values send back within the step.
+
+        Args:
+            by_drives: by state, its partials by all drives, (..., drives, H); None for zeros.
+            errors: by state, the error with the other states of the step held, (..., H).
+            blocks: from :meth:`blocks`.
+            mask: the recurrent dropout mask, or None.
+            multiply: what to take in place of :func:`times`.
+        """
+        errors = list(errors)
+        for product in reversed(self.lowered.inner):
+            sent = self.sent_within(product, by_drives, errors, blocks, mask, multiply)
+            if sent is not None:
+                errors[product.source] = errors[product.source] + sent
+        return errors
+
+    def sent_within(
+        self,
+        product: Product,
+        by_drives: Sequence[Tensor | None],
+        errors: Sequence[Tensor],
+        blocks: Sequence[Tensor],
+        mask: Tensor | None = None,
+        multiply: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Tensor | None:
+        """What one product of new values sends back to the state that it reads, or nothing.
+
+        The arguments are those of :meth:`within`.
+        """
+        numbers = [self.apart + gate for gate in product.gates]
+        terms = [
+            error.unsqueeze(-2) * partial[..., numbers, :]
+            for error, partial in zip(errors, by_drives, strict=True)
+            if partial is not None
+        ]
+        if product.truncated or not terms:
+            return None
+        block = blocks[self.products.index(product)]
+        sent = (multiply or times)(sum(terms[1:], terms[0]).flatten(-2), block)
+        return sent if mask is None else sent * mask
 
     def by_gate(self, d_drives: Tensor) -> Tensor:
         """From the order of ``drive_symbols`` to that of the gates, side by side: (..., G H)."""

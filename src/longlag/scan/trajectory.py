@@ -59,6 +59,15 @@ def states_before(
     return states
 
 
+def states_after(lowered: Lowered, paths: Sequence[Tensor], first: int, stop: int) -> list[Tensor]:
+    """All states after the steps first .. stop - 1, each (stop - first, N, H)."""
+    begins = [lowered.depths[place] - back + 1 for place, back in lowered.origins]
+    return [
+        paths[place][begin + first : begin + stop]
+        for (place, _), begin in zip(lowered.origins, begins, strict=True)
+    ]
+
+
 def output_of(lowered: Lowered, paths: Sequence[Tensor]) -> Tensor:
     """The states that are put out, (T, N, H)."""
     return paths[lowered.output][lowered.depths[lowered.output] + 1 :]

@@ -244,12 +244,12 @@ class Propagation:
             names.index(f"open.{gate.name}" if gate.split else gate.name)
             for gate in recurrence.dense_gates
         ]
-        groups, blocks, before = lower(recurrence).products, [], self.run.before()
+        groups, blocks = lower(recurrence).products, []
         for product in groups:
             chosen = [numbers[gate] for gate in product.gates]
             whole = chosen == list(range(drive.shape[-2]))
             errors = drive if whole else drive[..., chosen, :]
-            blocks.append(self._outer(errors, before[product.source]))
+            blocks.append(self._outer(errors, self.run.reads(product)))
         order = [wire for product in groups for wire in product.wires]
         if order == list(range(len(order))):
             return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -3)

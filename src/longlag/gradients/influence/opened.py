@@ -80,21 +80,31 @@ def within_units(recurrence: Recurrence) -> Recurrence:
 
 
 def _within_units(recurrence: Recurrence) -> Recurrence:
-    units = dict(recurrence.unit_parameters)
+    units, (by_state, by_gate) = dict(recurrence.unit_parameters), recurrence.stages
     sums: dict[Any, Any] = {}
-    for number, wire in enumerate(recurrence.wires):
-        if wire.truncated:
-            continue
-        name, source = own_weight(number), recurrence.state_symbols[wire.source]
-        units[name] = UnitParameter()
-        r = recurrence.dense_gates[wire.gate].from_state
-        path = real_symbol(f"unit.{name}") * (source - stop_gradient(source))
-        sums[r] = sums.get(r, r) + path
+    equations: dict[str, Any] = {}
+    for stage in range(1 + max(by_state)):
+        for number, wire in enumerate(recurrence.wires):
+            if wire.truncated or by_gate[wire.gate] != stage:
+                continue
+            name, source = own_weight(number), recurrence.state_symbols[wire.source]
+            if wire.new:
+                source = equations[recurrence.states[wire.source]]
+            units[name] = UnitParameter()
+            r = recurrence.dense_gates[wire.gate].from_state
+            path = real_symbol(f"unit.{name}") * (source - stop_gradient(source))
+            sums[r] = sums.get(r, r) + path
+        replaced = _replaced(recurrence, sums)
+        equations |= {
+            name: replaced[name]
+            for name, at in zip(recurrence.states, by_state, strict=True)
+            if at == stage
+        }
     return replace(
         recurrence,
         gates=tuple(replace(gate, wiring=_truncated(gate.wiring)) for gate in recurrence.gates),
         unit_parameters=units,
-        equations=_replaced(recurrence, sums),
+        equations={name: equations[name] for name in recurrence.equations},
     )
 
 

@@ -130,7 +130,7 @@ class Omega:
         Raises:
             TypeError: the model is none of these.
             ValueError: it reads in both directions, or drops out units; an argument does not fit;
-                the loss is no scalar.
+                the loss is no scalar; a cell multiplies a matrix with a new value (delay=0).
         """
         refuse_without_autograd("Omega")
         run = ModelRun(model, Inputs(x, **options), "Omega", joint=True)
@@ -211,6 +211,11 @@ class Omega:
     def _of_layer(self, layer_run: LayerRun) -> "_Term":
         """Omega of one layer and its gradient by the layer's recurrent matrix."""
         replicated = layer_run.layer.replicas is not None
+        if layer_run.step.lowered.inner:
+            raise ValueError(
+                f"model: {layer_run.layer.recurrence.name} multiplies a matrix with a new value "
+                "(delay=0), and Omega varies matrices of the step before only; use BPTT()"
+            )
         step, front = layer_run.step, layer_run.x.shape[1:-1]
         # Sums over steps and sequences, by replica.
         total = layer_run.x.new_zeros(front[:-1])

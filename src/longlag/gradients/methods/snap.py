@@ -24,15 +24,16 @@ class SnAp1(ForwardMethod):
     D_t has the pointwise derivatives, and diag(W) of each product W h; it is the Jacobian of the
     recurrence in which W h sends error back along its diagonal only, so it runs in blocks on the
     same kernels. A parameter of unit i (row i of a matrix, a bias, a unit parameter) influences the
-    states of unit i after one step, those of other units later; the latter is left out. The states
+    states of unit i after one step, those of other units later; the latter is left out. Of a matrix
+    that reads a new value (:class:`~longlag.LEM`) it is left out within the step too. The states
     that hold the past for delays belong to their unit, and a unit parameter that all units share to
     each of them.
 
     Biased: error from one unit to another is lost, except at the step at which it arises. Exact
     where errors do not go from unit to unit (:class:`~longlag.IndRNN`, leaky units without W), and
-    for sequences of one step from a given state. In a stack each layer keeps its own units, and the
-    error of a step goes down through the layers at that step; what a lower layer's past did to
-    later steps by way of the layers above is left out.
+    for sequences of one step from a given state, but for such matrices. In a stack each layer keeps
+    its own units, and the error of a step goes down through the layers at that step; what a lower
+    layer's past did to later steps by way of the layers above is left out.
 
     Time a step, for N sequences, S states and P parameters of the recurrent layers: a forward and a
     backward pass, and N S P multiply-adds for the influence: a few times that of BPTT. Memory,

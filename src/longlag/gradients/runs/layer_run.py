@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from longlag.gradients.parameters import names_in
 from longlag.layers.recurrent import Recurrent
 from longlag.recurrence import Recurrence
+from longlag.recurrence.lowered import Product
 from longlag.scan import Schedule, Weights, choose
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.inputs import ScanInputs, drive_of, with_clock
@@ -184,6 +185,11 @@ class LayerRun:
             return states
         return [state.masked_fill(~self.schedule.keep[block], 0.0) for state in states]
 
+    def reads(self, product: Product, block: slice = slice(None)) -> Tensor:
+        """What a product of the layer's recurrence reads in some steps, (T, N, H)."""
+        states = [path[1:][block] for path in self.states] if product.new else self.before(block)
+        return self.step.read(product, states, None)
+
     def clock(self, block: Any) -> Tensor | None:
         """t of some steps, by whatever indexes (T, N, 1); None where the recurrence reads none."""
         return None if self.schedule.clock is None else self.schedule.clock[block]
@@ -195,6 +201,21 @@ class LayerRun:
             self.drive[block], self.before(block), step.blocks(weights), weights.units, None,
             self.clock(block),
         )  # fmt: skip
+
+    def apart_from_stages(self) -> list[Tensor]:
+        """The errors :attr:`deltas` of a joint run with the other states of the step held: without
+        what products of new values send back within the step."""
+        deltas, inner = list(self.deltas), self.step.lowered.inner
+        if not inner:
+            return deltas
+        with torch.no_grad():
+            blocks, partials = self.step.blocks(self.weights), self.partials(slice(None))
+            by_drives = self.step.stacked(partials, deltas[0])
+            for product in inner:
+                sent = self.step.sent_within(product, by_drives, self.deltas, blocks)
+                if sent is not None:
+                    deltas[product.source] = deltas[product.source] - sent
+        return deltas
 
     def by_drives(self, partials: dict, deltas: Sequence[Tensor]) -> Tensor:
         """The errors of all drives, (T, N, drives, H), in the order of `drive_symbols`.

@@ -6,9 +6,10 @@ With the pointwise partials of the update :math:`s_t = \phi(a_t, r_t, s_{t-1}, \
     = \frac{\partial\phi}{\partial s} + \sum_g \operatorname{diag}\!\left(
     \frac{\partial\phi}{\partial r_g}\right) W_g
 
-Products that the cell truncates are left out, as they are of the gradient. In a stack the states of
-all layers are one vector, the layer that reads x first; since an upper layer reads what the one
-below puts out at the same step,
+Where W_g reads a new value, W_g times the rows of that state in J_t takes its place, the earliest
+stage first. Products that the cell truncates are left out, as they are of the gradient. In a stack
+the states of all layers are one vector, the layer that reads x first; since an upper layer reads
+what the one below puts out at the same step,
 
 .. math:: \frac{\partial s^{(l)}_t}{\partial s_{t-1}} = J^{(l)}_t
     + \frac{\partial s^{(l)}_t}{\partial a^{(l)}_t}\, U^{(l)}\,
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 from longlag.gradients.runs.layer_run import LayerRun
+from longlag.recurrence.lowered import Product
 
 AT_ONCE = 1 << 22
 """Numbers of partials that are taken at once."""
@@ -70,14 +72,8 @@ class Linear:
         self.count, shape = len(before), before[0].shape
         partials = self.step.partials(drive, before, self.blocks, weights.units, None, clock)
         recurrence = self.layer.recurrence
-        self.zero = zero = torch.zeros_like(before[0][:1]).expand(shape)
-        symbols = recurrence.drive_symbols
-        self.by_drives = [
-            torch.stack([partials.get((k, s), zero).expand(shape) for s in symbols], -2)
-            if any((k, s) in partials for s in symbols)
-            else None
-            for k in range(self.count)
-        ]
+        self.zero = torch.zeros_like(before[0][:1]).expand(shape)
+        self.by_drives = self.step.stacked(partials, before[0])
         """By state its partials by all drives, (B, M, D, H); None where it has none."""
         self.by_states = [
             (k, n, partials[k, symbol].expand(shape))
@@ -97,6 +93,9 @@ class Linear:
             below: whether the second is wanted.
         """
         d_drives = None
+        if self.step.lowered.inner:
+            here = [None if part is None else part[at].unsqueeze(-3) for part in self.by_drives]
+            errors = self.step.within(here, errors, self.blocks, multiply=_rows_times)
         for error, partial in zip(errors, self.by_drives, strict=True):
             if partial is not None:
                 slope, error = partial[at].unsqueeze(-3), error.unsqueeze(-2)
@@ -110,7 +109,7 @@ class Linear:
         d_input = None
         if d_drives is not None:
             for product, block in zip(self.step.products, self.blocks, strict=True):
-                if not product.truncated:
+                if not (product.truncated or product.new):
                     term = _rows_times(self.step.reached(d_drives, product.gates), block)
                     sent[product.source] = _add(sent[product.source], term)
             if below:
@@ -129,19 +128,32 @@ class Linear:
             d_input: (M, K, C), of the layer's input at that step; None for zero.
         """
         drives: list[Any] = [None] * len(self.layer.recurrence.drive_symbols)
-        for product, block in zip(self.step.products, self.blocks, strict=True):
-            if product.truncated:
-                continue
-            parts = _rows_times(tangents[product.source], block.mT).chunk(len(product.gates), -1)
+
+        def add(product: Product, read: Sequence[Tensor]) -> None:
+            block = self.blocks[self.step.products.index(product)]
+            parts = _rows_times(read[product.source], block.mT).chunk(len(product.gates), -1)
             for gate, part in zip(product.gates, parts, strict=True):
                 number = self.step.apart + gate
                 drives[number] = _add(drives[number], part)
+
+        for product in self.step.products:
+            if not (product.truncated or product.new):
+                add(product, tangents)
         if d_input is not None:
             parts = _rows_times(d_input, self.layer.weight_ih.detach().mT)
             for number, part in zip(
                 self.step.drive_of_gate, parts.chunk(len(self.step.drive_of_gate), -1), strict=True
             ):
                 drives[number] = _add(drives[number], part)
+        for product in self.step.lowered.inner:
+            if not product.truncated:
+                add(product, self._after(at, drives, tangents))
+        return self._after(at, drives, tangents)
+
+    def _after(
+        self, at: int, drives: Sequence[Tensor | None], tangents: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The tangents of the new states, from those of the drives and of the old states."""
         after: list[Any] = [None] * self.count
         for k, partial in enumerate(self.by_drives):
             if partial is not None:
@@ -160,7 +172,7 @@ class Linear:
         for k, n, partial in self.by_states:
             jacobians[..., k, :, n, :].diagonal(dim1=-2, dim2=-1).add_(partial)
         for product, block in zip(self.step.products, self.blocks, strict=True):
-            if product.truncated:
+            if product.truncated or product.new:
                 continue
             for gate, rows in zip(product.gates, block.split(hidden, -2), strict=True):
                 rows = rows.unsqueeze(-3)
@@ -168,6 +180,7 @@ class Linear:
                     if partial is not None:
                         slope = partial[..., self.step.apart + gate, :].unsqueeze(-1)
                         jacobians[..., k, :, product.source, :].addcmul_(slope, rows)
+        self._add_stages(jacobians.flatten(-2))
         return jacobians.flatten(-4, -3).flatten(-2)
 
     def input_matrices(self) -> Tensor:
@@ -178,7 +191,21 @@ class Linear:
             for k, partial in enumerate(self.by_drives):
                 if partial is not None:
                     jacobians[..., k, :, :].addcmul_(partial[..., number, :].unsqueeze(-1), rows)
+        self._add_stages(jacobians)
         return jacobians.flatten(-3, -2)
+
+    def _add_stages(self, jacobians: Tensor) -> None:
+        """To derivatives of the new states, (B, M, K, H, Z), add what products of new values do."""
+        for product in self.step.lowered.inner:
+            if product.truncated:
+                continue
+            block = self.blocks[self.step.products.index(product)].unsqueeze(-3)
+            parts = (block @ jacobians[..., product.source, :, :]).chunk(len(product.gates), -2)
+            for gate, part in zip(product.gates, parts, strict=True):
+                for k, partial in enumerate(self.by_drives):
+                    if partial is not None:
+                        slope = partial[..., self.step.apart + gate, :].unsqueeze(-1)
+                        jacobians[..., k, :, :].addcmul_(slope, part)
 
     def _zeros(self, *shape: int) -> Tensor:
         """(B, M, K, *shape) for K states."""

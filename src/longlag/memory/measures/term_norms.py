@@ -55,7 +55,8 @@ def _squares(run: LayerRun, at: Tensor, lags: slice) -> dict[str, Tensor]:
     if layer.bias is not None:
         squares["bias"] = _sum_of_squares(gates.sum(-2))
     if layer.weight_hh is not None:
-        squares["weight_hh"] = _matrix_squares(step, weights, drives, before)
+        after = [take(states[1:]) for states in run.states]
+        squares["weight_hh"] = _matrix_squares(step, weights, drives, before, after)
     units = [
         run.by_symbol(partials, deltas, symbol).sum(-2) for symbol in layer.recurrence.unit_symbols
     ]
@@ -63,10 +64,17 @@ def _squares(run: LayerRun, at: Tensor, lags: slice) -> dict[str, Tensor]:
 
 
 def _matrix_squares(
-    step: TorchStep, weights: Weights, drives: Tensor, before: Sequence[Tensor]
+    step: TorchStep,
+    weights: Weights,
+    drives: Tensor,
+    before: Sequence[Tensor],
+    after: Sequence[Tensor],
 ) -> Tensor:
     pairs = [
-        (step.reached(drives, product.gates), step.read(product, before, None))
+        (
+            step.reached(drives, product.gates),
+            step.read(product, after if product.new else before, None),
+        )
         for product in step.products
     ]
     if weights.entries is None and not step.recurrence.patterned:

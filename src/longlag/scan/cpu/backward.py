@@ -10,12 +10,13 @@ work space that stays in a cache, until there are enough rows for dW, dU, db and
 products.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from llvmlite import ir
 
 from longlag.recurrence import Recurrence
-from longlag.recurrence.lowered import Product, lower
+from longlag.recurrence.lowered import Product, Stage, lower
 from longlag.scan.cpu.builder import I64, Value
 from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Units, cost_of, schedule_arguments
 from longlag.scan.cpu.plan import Plan
@@ -51,6 +52,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
         "entries", *(f"entries_{number}" for number in range(count)),
         "pack_back", "outer", "outer_input", "unpack", "unpack_input", *constants_of_schedule,
         *(["slot_numbers"] if plan.sparse else []),
+        *(["at_kept"] if len(lowered.stages) > 1 else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
@@ -88,13 +90,14 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
         kernel.begin(t)
         kernel.make_room()
         kernel.collect_input()
-        with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.later) as row:
-            kernel.tile(block, vectors, row)
-        with (
-            kernel.tiles(kernel.count_now, kernel.later) as row,
-            kernel.unit_blocks() as (_, vectors),
-        ):
-            kernel.first(vectors, row)
+        for stage in reversed(kernel.lowered.stages):
+            with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.later) as row:
+                kernel.tile(stage, block, vectors, row)
+            with (
+                kernel.tiles(kernel.count_now, kernel.later) as row,
+                kernel.unit_blocks() as (block, vectors),
+            ):
+                kernel.first(stage, block, vectors, row)
         kernel.end()
     with code.b.if_then(kernel.is_set("want_initial")):
         kernel.begin(code.i64(-1))
@@ -103,6 +106,13 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
         kernel.past_errors()
     kernel.close()
     return kernel.finish()
+
+
+Source: TypeAlias = tuple[bool, int]
+"""A state that W reads, by its number: its new value, or that of the step before."""
+
+Sent: TypeAlias = Mapping[Source, Value]
+"""What W^T brings to each, of one row and vector of units."""
 
 
 class _Backward(Kernel):
@@ -114,9 +124,11 @@ class _Backward(Kernel):
         self.slots = lowered.drive_of_gate
         self.dense, self.apart = len(recurrence.dense_gates), lowered.apart
         self.carried, self.output = lowered.carried, lowered.output
-        self.reading = lowered.sources
+        self.reading = [(source, False) for source in lowered.sources]
+        self.reading += [(source, True) for source in lowered.inner_sources]
         self.wires = lowered.propagating_wires
-        self.sources = sorted({product.source for product in lowered.propagating})
+        self.sources = sorted({(product.new, product.source) for product in lowered.propagating})
+        self.kept = [k for stage in lowered.stages for k in stage.kept]
         self.ring = 1 + lowered.delays[-1]
         self.collected, self.sent = self.code.variable(I64), self.code.variable(I64)
         code = self.code
@@ -294,7 +306,7 @@ class _Backward(Kernel):
                 name = ""
                 if product.pattern is not None:
                     name = f"_{self.patterns.index(product.pattern)}"
-                source = self.reading.index(product.source)
+                source = self.reading.index((product.source, product.new))
                 for gate, wire in zip(product.gates, product.wires, strict=True):
                     self.call(
                         "outer", self.work("at_sums", code.times(self._wire_sums(), wire)),
@@ -309,7 +321,7 @@ class _Backward(Kernel):
     def _sparse_products(self, product: Product, rows: Value) -> None:
         code, arg = self.code, self.arg
         slots = arg["heads_forward"], arg["columns_forward"]
-        source = self.reading.index(product.source)
+        source = self.reading.index((product.source, product.new))
         states = self.work("at_read", code.times(self.drive_panels, source))
         for gate, wire in zip(product.gates, product.wires, strict=True):
             errors = self.work("at_errors", code.times(self.drive_panels, self.apart + gate))
@@ -349,13 +361,25 @@ class _Backward(Kernel):
 
     # The step
 
-    def _sent(self, block: Value, vectors: list[Units], rows: list[Row]) -> list[list[list[Value]]]:
-        """For each source, what W^T brings to it, by row and vector."""
+    def _later(self, states: Sequence[int]) -> list[Source]:
+        """The sources, held by states of these places, that products of later steps read."""
+        origins = self.lowered.origins
+        return [pair for pair in self.sources if not pair[0] and origins[pair[1]][0] in states]
+
+    def _within(self, states: Sequence[int]) -> list[Source]:
+        """Those whose new values later stages of the step read."""
+        origins = self.lowered.origins
+        return [pair for pair in self.sources if pair[0] and origins[pair[1]][0] in states]
+
+    def _sent(
+        self, block: Value, rows: list[Row], sources: Sequence[Source]
+    ) -> list[list[list[Value]]]:
+        """For each of some sources, what W^T brings to it, by row and vector."""
         code, arg, totals = self.code, self.arg, []
-        for source in self.sources:
-            terms, delay = [], self.lowered.origins[source][1] + 1
+        for new, source in sources:
+            terms, delay = [], 0 if new else self.lowered.origins[source][1] + 1
             for product in self.lowered.propagating:
-                if product.source != source:
+                if (product.new, product.source) != (new, source):
                     continue
                 for gate, wire in zip(product.gates, product.wires, strict=True):
                     errors = [
@@ -378,31 +402,41 @@ class _Backward(Kernel):
         code.prefetch(code.at(self.arg["d_output"], ahead, at, units.start))
         return self.load("d_output", units, self.output_t, at)
 
-    def _arrived(self, row: Row, units: Units, sent: list[Value], end: bool = False) -> list[Value]:
-        """The errors of all states: what W^T brought, what comes pointwise, and from the output.
+    def _arrived(
+        self, row: Row, units: Units, sent: Sent, states: Sequence[int], end: bool = False
+    ) -> dict[int, Value]:
+        """The errors of states: what W^T brought, what comes pointwise, and from the output.
 
         In this order, in which a piece adds them up too whose final states have the first two.
         """
-        b, errors = self.code.b, []
-        for k in self.states:
+        b, errors = self.code.b, {}
+        for k in states:
             value = self._from_products(k, row, units, sent)
             if self.carried[k]:
                 value = b.fadd(value, self.load(f"delta_{k}", units, self.arriving, row.place))
             if k == self.output and not end:
                 value = b.fadd(value, self._output_error(row, units))
-            errors.append(value)
+            errors[k] = value
         return errors
 
-    def _from_products(self, k: int, row: Row, units: Units, sent: list[Value]) -> Value:
+    def _add_within(self, row: Row, units: Units, sent: Sent, errors: dict[int, Value]) -> None:
+        """To the errors of states what products of later stages of the step bring."""
+        for new, source in self._within(list(errors)):
+            place, part = self.lowered.origins[source][0], sent[new, source]
+            if self.plan.mask:
+                part = self.code.b.fmul(part, self.load("mask", units, row.place))
+            errors[place] = self.code.b.fadd(errors[place], part)
+
+    def _from_products(self, k: int, row: Row, units: Units, sent: Sent) -> Value:
         """The error that products of later steps, here or in a later piece, bring to a state."""
         code, value = self.code, None
         if self.lowered.depths[k]:
             at = code.times(self.next, self.arg["further_t"])
             value = self.load(f"further_{k}", units, at, row.place)
         # Held longest first: of equal origin, by how far back.
-        origins = [self.lowered.origins[source] for source in self.sources]
-        for back in sorted((back for place, back in origins if place == k), reverse=True):
-            part = sent[origins.index((k, back))]
+        origins = {self.lowered.origins[pair[1]]: pair for pair in self._later([k])}
+        for back in sorted((back for _, back in origins), reverse=True):
+            part = sent[origins[k, back]]
             if self.plan.mask:
                 part = code.b.fmul(part, self.load("mask", units, row.place))
             t = self.next
@@ -418,6 +452,7 @@ class _Backward(Kernel):
         code, arg, depths = self.code, self.arg, self.lowered.depths
         if not any(depths):
             return
+        sources = self._later(self.states)
         with code.loop(code.i64(-2), code.i64(-2 - max(depths)), -1) as t:
             self.begin(t)
             # The step after this one was none: its place in the ring has an older one's errors.
@@ -431,12 +466,12 @@ class _Backward(Kernel):
                 code.loop(code.i64(0), code.i64(self.plan.rows)) as r,
             ):
                 here = row(r)
-                values = self._sent(block, vectors, [here])
+                values = self._sent(block, [here], sources)
                 for v, units in enumerate(vectors):
-                    sent = [value[0][v] for value in values]
+                    sent = {pair: value[0][v] for pair, value in zip(sources, values, strict=True)}
                     self._store_past(here, units, sent)
 
-    def _store_past(self, row: Row, units: Units, sent: list[Value]) -> None:
+    def _store_past(self, row: Row, units: Units, sent: Sent) -> None:
         code = self.code
         steps = code.b.sub(code.i64(0), self.next)  # before the state of before the first step
         for k in self.states:
@@ -448,47 +483,72 @@ class _Backward(Kernel):
                 at = code.times(code.plus(steps, -1), self.arg["state_t"])
                 self.store(value, f"past_{k}", units, at, row.place)
 
-    def tile(self, block: Value, vectors: list[Units], row: Callable[[Value], Row]) -> None:
-        """One tile of a step that is not the rows' last."""
-        code = self.code
+    def tile(
+        self, stage: Stage, block: Value, vectors: list[Units], row: Callable[[Value], Row]
+    ) -> None:
+        """One tile of a stage of a step that is not the rows' last."""
+        code, sources = self.code, [*self._later(stage.states), *self._within(stage.states)]
         rows = [row(code.i64(r)) for r in range(self.plan.rows)]
-        values = self._sent(block, vectors, rows)
+        values = self._sent(block, rows, sources)
 
-        def body(here: Row, units: Units, sent: list[Value]) -> None:
-            self._adjoint(here, units, self._arrived(here, units, sent))
+        def body(here: Row, units: Units, totals: list[Value]) -> None:
+            sent = dict(zip(sources, totals, strict=True))
+            errors = self._arrived(here, units, sent, stage.states)
+            self._add_within(here, units, sent, errors)
+            self._adjoint(stage, here, units, errors)
 
-        self.finish_tile(row, vectors, values, cost_of(self.residuals.program), body)
+        self.finish_tile(row, vectors, values, cost_of(stage.backward), body)
 
     def last(self, block: Value, vectors: list[Units], row: Callable[[Value], Row]) -> None:
         """One tile of what comes after all steps: the error of the states before the first.
 
         It is done once a call, so row by row, which is little to compile.
         """
-        code = self.code
+        code, sources = self.code, self._later(self.states)
         with code.loop(code.i64(0), code.i64(self.plan.rows)) as r:
             here = row(r)
-            values = self._sent(block, vectors, [here])
+            values = self._sent(block, [here], sources)
             for v, units in enumerate(vectors):
-                sent = [value[0][v] for value in values]
-                for k, value in enumerate(self._arrived(here, units, sent, end=True)):
+                sent = {pair: value[0][v] for pair, value in zip(sources, values, strict=True)}
+                errors = self._arrived(here, units, sent, self.states, end=True)
+                for k, value in errors.items():
                     self.store(value, f"delta_{k}", units, self.leaving, here.place)
 
-    def first(self, vectors: list[Units], row: Callable[[Value], Row]) -> None:
-        """One tile of a step that is the last of its rows, or of the call."""
-        code = self.code
+    def first(
+        self, stage: Stage, block: Value, vectors: list[Units], row: Callable[[Value], Row]
+    ) -> None:
+        """One tile of a stage of a step that is the last of its rows, or of the call."""
+        code, sources = self.code, self._within(stage.states)
         with code.loop(code.i64(0), code.i64(self.plan.rows)) as r:
             here = row(r)
-            for units in vectors:
-                delta = [
-                    self.load(f"delta_{k}", units, self.arriving, here.place) for k in self.states
-                ]
-                error = self._output_error(here, units)
-                delta[self.output] = code.b.fadd(delta[self.output], error)
-                self._adjoint(here, units, delta)
+            values = self._sent(block, [here], sources)
+            for v, units in enumerate(vectors):
+                errors = {
+                    k: self.load(f"delta_{k}", units, self.arriving, here.place)
+                    for k in stage.states
+                }
+                if self.output in errors:
+                    error = self._output_error(here, units)
+                    errors[self.output] = code.b.fadd(errors[self.output], error)
+                sent = {pair: value[0][v] for pair, value in zip(sources, values, strict=True)}
+                self._add_within(here, units, sent, errors)
+                self._adjoint(stage, here, units, errors)
 
-    def _adjoint(self, row: Row, units: Units, delta: list[Value]) -> None:
-        """The pointwise adjoint of one row and vector of units."""
-        code, recurrence, program = self.code, self.recurrence, self.residuals.program
+    def _keep(self, stage: Stage, row: Row, units: Units, errors: dict[int, Value]) -> None:
+        """Keep what earlier stages read of the errors, and add what later ones have kept."""
+        code, arg = self.code, self.arg
+        first = len(stage.backward.inputs) - len(self.states)
+        for number, k in enumerate(self.kept):
+            rows = code.times(arg["N"], number)
+            at = self.work("at_kept", code.times(rows, arg["H"]), row.place, units.start)
+            if k in stage.kept:
+                code.store(errors[k], at)
+            elif k not in errors and first + k in stage.backward.reads:
+                errors[k] = code.load(at)
+
+    def _adjoint(self, stage: Stage, row: Row, units: Units, errors: dict[int, Value]) -> None:
+        """The pointwise adjoint of a stage, of one row and vector of units."""
+        code, recurrence, program = self.code, self.recurrence, stage.backward
         at = code.times(self.t, self.arg["residuals_t"])
         place = code.times(row.place, len(self.residuals.values))
         values = [
@@ -496,31 +556,39 @@ class _Backward(Kernel):
             for number in range(len(self.residuals.values))
         ]
         ahead = code.b.sub(self.old, self.arg["state_t"])
-        for k in self.states:
+        for k in stage.states:
             code.prefetch(code.at(self.arg[f"state_{k}"], ahead, row.place, units.start))
         before = [self.load(f"state_{k}", units, self.old, row.place) for k in self.states]
         after = [self.load(f"state_{k}", units, self.new, row.place) for k in self.states]
         unreset = self.unreset(self.t, row)
         held = [self.select(unreset, state) for state in before]
         parameters, clock = self.unit_parameters(units), self.clock(self.t, row)
+        self._keep(stage, row, units, errors)
+        delta = [errors.get(k) for k in self.states]
         by_number = program.values(
             self.arithmetic, [*values, *held, *parameters, *clock, *after, *delta]
         )
-        results = iter([by_number[output] for output in program.outputs])
-        errors = [next(results) for _ in self.drives]
-        self._store_errors(row, units, errors)
-        for source, state in enumerate(self.reading):
-            value = self._read_by_products(state, row, units, held)
+        results = dict(zip(stage.errors, (by_number[n] for n in program.outputs), strict=True))
+        drives, states = len(self.drives), len(self.states)
+        self._store_errors(row, units, {n: v for n, v in results.items() if n < drives})
+        for number, (state, new) in enumerate(self.reading):
+            place = self.lowered.origins[state][0]
+            if place not in stage.states:
+                continue
+            value = after[place] if new else self._read_by_products(state, row, units, held)
             if self.plan.mask:
                 value = code.b.fmul(value, self.load("mask", units, row.place))
-            code.store(value, self._panel("at_read", source, row, units))
+            code.store(value, self._panel("at_read", number, row, units))
         for k in self.states:
-            value = self.select(unreset, next(results))
+            if drives + k not in results:
+                continue
+            value = self.select(unreset, results[drives + k])
             if self.carried[k]:
                 self.store(value, f"delta_{k}", units, self.leaving, row.place)
-        if recurrence.units:
+        by_unit = {n - drives - states: v for n, v in results.items() if n >= drives + states}
+        if recurrence.units and by_unit:
             with code.b.if_then(self.is_set("want_units")):
-                self._add_units(row, units, list(results))
+                self._add_units(row, units, by_unit)
 
     def _read_by_products(self, state: int, row: Row, units: Units, held: list[Value]) -> Value:
         """A state as W read it, before dropout."""
@@ -541,30 +609,31 @@ class _Backward(Kernel):
             offset = code.times(self.arg["H"], gate)
             code.prefetch(code.at(errors, code.times(row.place, self.dense), offset))
 
-    def _add_units(self, row: Row, units: Units, values: list[Value]) -> None:
+    def _add_units(self, row: Row, units: Units, values: Mapping[int, Value]) -> None:
         """To the sums of the unit parameters what one row and vector of units brings."""
         code, done = self.code, self._done(row, units)
-        for u, value in enumerate(values):
+        for u, value in values.items():
             offset = code.times(self.arg["H"], u)
             total = self.load("d_units", units, offset)
             value = code.b.select(done, code.zero(), value)
             self.store(code.b.fadd(total, value), "d_units", units, offset)
 
-    def _store_errors(self, row: Row, units: Units, errors: list[Value]) -> None:
-        """The errors of the drives: for the step before, for the products, or as dx itself."""
+    def _store_errors(self, row: Row, units: Units, errors: Mapping[int, Value]) -> None:
+        """Errors of drives, by number: for the step before, for the products, or as dx itself."""
         code, arg = self.code, self.arg
-        for number, error in enumerate(errors):
+        for number, error in errors.items():
             dense = number - self.apart
             if dense >= 0:
                 place = code.times(row.place, self.dense)
                 offset = code.times(arg["H"], dense)
                 self.store(error, "errors", units, self.errors_at[0], place, offset)
             code.store(error, self._panel("at_errors", number, row, units))
-        if self.has_input:
+        slots = [(gate, slot) for gate, slot in enumerate(self.slots) if slot in errors]
+        if self.has_input or not slots:
             return
         at, by_row = code.times(self.t, arg["d_x_t"]), code.times(row.number, arg["d_x_n"])
         with code.b.if_then(self.is_set("want_x")):
-            for gate, slot in enumerate(self.slots):
+            for gate, slot in slots:
                 offset = code.times(arg["H"], gate)
                 self.store(errors[slot], "d_x", units, at, by_row, offset)
 

@@ -1,9 +1,10 @@
 """The forward kernel: U x + W h in a register tile, then the update before it leaves them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from longlag.recurrence import Recurrence
-from longlag.recurrence.lowered import Drive, Product, lower
+from longlag.recurrence.lowered import Drive, Product, Stage, lower
 from longlag.scan.cpu.builder import Value
 from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Term, Units, cost_of, schedule_arguments
 from longlag.scan.cpu.plan import Plan
@@ -63,7 +64,7 @@ class _Forward(Kernel):
         super().__init__(recurrence, plan, NAME, names, {"work": "work_bytes"})
         self.storing, self.recompute = storing, recompute
         self.residuals = self.lowered.residuals.values
-        self.sources = self.lowered.sources
+        self.sources, self.inner_sources = self.lowered.sources, self.lowered.inner_sources
         self.wires = range(len(recurrence.wires))
         self.number_of_gates = len(recurrence.gates)
 
@@ -111,8 +112,9 @@ class _Forward(Kernel):
                 with self.unit_blocks() as (_, vectors):
                     for units in vectors:
                         self._prepare(here, units)
-        with self.unit_blocks() as (block, vectors), self.tiles(rows) as row:
-            self._tile(block, vectors, row)
+        for stage in self.lowered.stages:
+            with self.unit_blocks() as (block, vectors), self.tiles(rows) as row:
+                self._tile(stage, block, vectors, row)
         if plan.ordered and not self.recompute:
             self._pad(rows)
 
@@ -126,8 +128,11 @@ class _Forward(Kernel):
                     for k in self.states:
                         self.store(code.zero(), f"state_{k}", units, self.new, here.place)
 
-    def _at_read(self, source: int, row: Row) -> Value:
-        rows = self.code.times(self.arg["N"], self.sources.index(source))
+    def _at_read(self, source: int, row: Row, new: bool = False) -> Value:
+        number = self.sources.index(source) if not new else (
+            len(self.sources) + self.inner_sources.index(source)
+        )  # fmt: skip
+        rows = self.code.times(self.arg["N"], number)
         return self.code.b.add(self.code.times(rows, self.arg["H"]), row.place)
 
     def _prepare(self, row: Row, units: Units) -> None:
@@ -180,18 +185,23 @@ class _Forward(Kernel):
 
     def _read(self, product: Product, rows: list[Row]) -> list[Value]:
         """By row, the address of the state as W reads it."""
-        code, source = self.code, product.source
-        if self.plan.indirect:
-            return [self.work("at_read", self._at_read(source, row)) for row in rows]
+        code, source, new = self.code, product.source, product.new
+        if self.plan.mask or (self.plan.keep and not new):
+            return [self.work("at_read", self._at_read(source, row, new)) for row in rows]
         place, back = self.lowered.origins[source]
+        if new:
+            return [code.at(self.arg[f"state_{place}"], self.new, row.place) for row in rows]
         return [code.at(self.arg[f"state_{place}"], self.past(back), row.place) for row in rows]
 
-    def _tile(self, block: Value, vectors: list[Units], row: Callable[[Value], Row]) -> None:
-        """One tile: the gates' products, then the update."""
+    def _tile(
+        self, stage: Stage, block: Value, vectors: list[Units], row: Callable[[Value], Row]
+    ) -> None:
+        """One tile of a stage: the gates' products, then the update."""
         code, arg, plan = self.code, self.arg, self.plan
         rows = [row(code.i64(r)) for r in range(plan.rows)]
         values, summed, moves = [], [], self.moves(block, rows)
-        for number, drive in enumerate(self.drives):
+        for number in stage.drives:
+            drive = self.drives[number]
             terms = self._terms(drive, block, rows)
             if not terms:
                 continue
@@ -207,40 +217,55 @@ class _Forward(Kernel):
 
         def body(here: Row, units: Units, totals: list[Value]) -> None:
             sums = dict(zip(summed, totals, strict=True))
-            drives = []
-            for number, drive in enumerate(self.drives):
-                value = sums.get(number)
+            drives: list[Any] = [None] * len(self.drives)
+            for number in stage.drives:
+                drive, value = self.drives[number], sums.get(number)
                 if drive.gate is not None and plan.input != "folded":
                     # After the sum, which need not wait for it to come from far.
                     drive_part = self._given(here, units, drive.gate)
                     value = drive_part if value is None else code.b.fadd(drive_part, value)
-                drives.append(value)
-            self._update(here, units, drives, parameters[id(units)])
+                drives[number] = value
+            self._update(stage, here, units, drives, parameters[id(units)])
 
-        self.finish_tile(row, vectors, values, cost_of(self.recurrence.forward), body)
+        self.finish_tile(row, vectors, values, cost_of(stage.forward), body)
 
-    def _update(self, row: Row, units: Units, drives: list[Value], parameters: list[Value]) -> None:
-        """The new states of one row and vector of units."""
-        code, program = self.code, self.lowered.forward
+    def _update(
+        self, stage: Stage, row: Row, units: Units, drives: list[Any], parameters: list[Value]
+    ) -> None:
+        """The new states of one stage, of one row and vector of units."""
+        code, program = self.code, stage.forward
         before = [self.load(f"state_{k}", units, self.old, row.place) for k in self.states]
         unreset = self.unreset(self.t, row)
         held = [self.select(unreset, state) for state in before]
-        values = program.values(
-            self.arithmetic, [*drives, *held, *parameters, *self.clock(self.t, row)]
-        )
+        clock = self.clock(self.t, row)
+        earlier = [self.load(f"state_{k}", units, self.new, row.place) for k in stage.earlier]
+        values = program.values(self.arithmetic, [*drives, *held, *parameters, *clock, *earlier])
         if not self.recompute:
-            for k, output in enumerate(program.outputs):
+            for k, output in zip(stage.states, program.outputs, strict=True):
                 self.store(values[output], f"state_{k}", units, self.new, row.place)
                 if self.plan.shared:  # the next step's lie apart
                     after = code.b.add(self.new, self.arg["state_t"])
                     code.prefetch(code.at(self.arg[f"state_{k}"], after, row.place, units.start))
+        if self.plan.mask:
+            pairs = zip(stage.states, program.outputs, strict=True)
+            self._prepare_new(row, units, {k: values[output] for k, output in pairs})
         for place, back in (self.lowered.origins[source] for source in self.sources):
-            if back:  # long ago, so perhaps in no near cache: what the next step reads
+            # Long ago, so perhaps in no near cache: what the next step reads.
+            if back and place in stage.states:
                 ahead = code.at(self.arg[f"state_{place}"], self.past(back - 1), row.place)
                 code.prefetch(code.at(ahead, units.start))
         if self.storing:
             at = code.times(self.t, self.arg["residuals_t"])
             place = code.times(row.place, len(self.residuals))
-            for number, value in enumerate(self.residuals):
+            for number, value in stage.residuals:
                 offset = code.times(self.arg["H"], number)
                 self.store(values[value], "residuals", units, at, place, offset)
+
+    def _prepare_new(self, row: Row, units: Units, new: Mapping[int, Value]) -> None:
+        """The new states as W reads them in this step, under the mask; ``new`` is by place."""
+        for source in self.inner_sources:
+            place, _ = self.lowered.origins[source]
+            if place in new:
+                value = self.code.b.fmul(new[place], self.load("mask", units, row.place))
+                to = self.work("at_read", self._at_read(source, row, new=True), units.start)
+                self.code.store(value, to)

@@ -349,7 +349,8 @@ class Shape:
         if plan.input == "apart":
             stretch = min(self.steps, max(8, self.stretch // (self.batch * self.rows)))
         work.add("at_drive", stretch * self.batch * self.rows)
-        read = len(self.lowered.sources) if plan.indirect else 0
+        sources = (*self.lowered.sources, *self.lowered.inner_sources)
+        read = len(sources) if plan.indirect else 0
         work.add("at_read", read * self.batch * hidden)
         numbers = {
             **self._sizes(work),
@@ -361,7 +362,9 @@ class Shape:
 
     def _backward(self, plan: Plan) -> "FixedArguments":
         hidden, work = self.hidden, _Work()
-        drives, reading = len(self.lowered.drives), len(self.lowered.sources)
+        lowered = self.lowered
+        reading = len(lowered.sources) + len(lowered.inner_sources)
+        drives, kept = len(lowered.drives), sum(len(stage.kept) for stage in lowered.stages)
         wide = self.vectors * plan.lanes
         inputs = self.width + 1 if self.has_input else 0
         # Rows that are collected: those of some steps, and at least of one.
@@ -378,6 +381,7 @@ class Shape:
         work.add("at_read", reading * rows * wide)
         work.add("at_inputs", rows * inputs)
         work.add("at_where", rows * 8 // self.item if inputs else 0)
+        work.add("at_kept", kept * self.batch * hidden)
         sums = self.wires * wide * wide if self.sparse is None else self.sparse[1]
         work.add("at_sums", sums)
         work.add("at_input_sums", inputs * self.gates * wide)
