@@ -38,7 +38,8 @@ class Compact(Construction):
             left, right = left + Form.of("L keep"), right + Form.of("R put")
 
         def sees(state: str, a: int) -> str:
-            return f"{state} sees >={a}" if a else f"{state} sees 0"
+            least = ">=" if 0 < a < count - 1 else ""
+            return f"{state} sees {least}{machine.symbols[a]}"
 
         # The first update: what is there.
         for state in machine.states:

@@ -84,7 +84,7 @@ class Construction(ABC):
 
 def top(name: str, count: int) -> list[str]:
     """Units that tell a symbol: number a - 1 is 1 where it is a or a later one."""
-    return [f"{name}>={a}" for a in range(1, count)]
+    return [f"{name} {'>=' if a < count - 1 else ''}{a}" for a in range(1, count)]
 
 
 def weighted(rules: list[tuple[Form, Rule]], digits: Digits, tape: int = 0) -> Form:

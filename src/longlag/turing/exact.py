@@ -89,8 +89,6 @@ class ExactRun:
         halting: units of which none is 1 until it stops.
         window: of how many leading bits of a number the plans know.
 
-    Attributes:
-        updates: how many there were.
     """
 
     def __init__(
@@ -131,19 +129,18 @@ class ExactRun:
             raise ValueError("state: got a number outside [0, 1], which no unit has")
         self.patterns.clear()  # what they know holds for one D
         self.odd = lcm(*(n // (n & -n) for n in (x.denominator for x in state.values())))
-        self._put(state)
-        self.updates = updates
+        self._at = (*self._split(state), updates)
 
-    def _put(self, state: Mapping[int, Fraction]) -> None:
-        """Take the numbers of a state."""
+    def _split(self, state: Mapping[int, Fraction]) -> tuple[_Pattern, list[tuple[int, int]]]:
+        """The pattern of a state, and its numbers as (n, e)."""
         ones = tuple(sorted(unit for unit, number in state.items() if number == 1))
         numbers = tuple(sorted(unit for unit, x in state.items() if x not in (0, 1)))
-        self.pattern = self._pattern(ones, numbers)
-        self.values: list[tuple[int, int]] = []
+        values = []
         for unit in numbers:
             below = state[unit].denominator
             power = (below & -below).bit_length() - 1
-            self.values.append((int(state[unit] * (self.odd << power)), power))
+            values.append((int(state[unit] * (self.odd << power)), power))
+        return self._pattern(ones, numbers), values
 
     def _pattern(self, ones: tuple[int, ...], numbers: tuple[int, ...]) -> _Pattern:
         key = ones, numbers
@@ -155,20 +152,31 @@ class ExactRun:
     @property
     def state(self) -> dict[int, Fraction]:
         """By unit its number, where it is not 0."""
-        known = dict.fromkeys(self.pattern.ones, Fraction(1))
-        for unit, (n, power) in zip(self.pattern.numbers, self.values, strict=True):
+        return self._join(*self._at[:2])
+
+    def _join(self, pattern: _Pattern, values: list[tuple[int, int]]) -> dict[int, Fraction]:
+        known = dict.fromkeys(pattern.ones, Fraction(1))
+        for unit, (n, power) in zip(pattern.numbers, values, strict=True):
             if n:
                 known[unit] = Fraction(n, self.odd << power)
         return known
 
     @property
+    def updates(self) -> int:
+        """How many there were."""
+        return self._at[2]
+
+    @property
     def halted(self) -> bool:
         """Whether a halting unit is 1."""
-        return self.pattern.halts
+        return self._at[0].halts
 
     def run(self, updates: int) -> int:
-        """Make updates until so many are done or a halting unit is 1; how many there were."""
-        pattern, values, window = self.pattern, self.values, self.window
+        """Make updates until so many are done or a halting unit is 1; how many there were.
+
+        Interrupted, it is where it was before the call.
+        """
+        (pattern, values, before), window = self._at, self.window
         done = 0
         while done < updates and not pattern.halts:
             leading = tuple(
@@ -180,9 +188,7 @@ class ExactRun:
                 try:
                     plan = pattern.plans[leading] = self._plan(pattern, leading)
                 except _Undecided:
-                    self.pattern, self.values = pattern, values
-                    self._put(self._next())
-                    pattern, values = self.pattern, self.values
+                    pattern, values = self._split(self._next(self._join(pattern, values)))
                     done += 1
                     continue
             after = []
@@ -201,8 +207,7 @@ class ExactRun:
                 after.append((n, power))
             pattern, values = plan.then, after
             done += 1
-        self.pattern, self.values = pattern, values
-        self.updates += done
+        self._at = pattern, values, before + done
         return done
 
     def _drives(self, inputs: Mapping[int, Any]) -> dict[int, Any]:
@@ -217,9 +222,9 @@ class ExactRun:
         """The update of one unit. It reads the drive alone, and no state before."""
         return self.program.evaluate(table, [drive] * len(self.program.inputs))[0]
 
-    def _next(self) -> dict[int, Fraction]:
+    def _next(self, state: Mapping[int, Fraction]) -> dict[int, Fraction]:
         """The state after one update, on fractions."""
-        drives = self._drives(self.state)
+        drives = self._drives(state)
         return {
             row: Fraction(self._evaluate(EXACT, Fraction(drive) / self.scale))
             for row, drive in drives.items()

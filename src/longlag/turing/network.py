@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longlag.arguments import check_whole
+from longlag.messages import Fix, GuidedError
 from longlag.turing.compact import Compact
 from longlag.turing.construction import Construction
 from longlag.turing.exact import ExactRun
@@ -33,7 +34,7 @@ _EXACT_PIECE = 200_000
 """Updates between two reports of an exact run: about half a second."""
 
 
-class PrecisionError(ValueError):
+class PrecisionError(GuidedError):
     """The next update may be rounded in float64, so the run ends before it.
 
     Attributes:
@@ -44,7 +45,9 @@ class PrecisionError(ValueError):
         self.run = run
         super().__init__(
             f"after {run.steps:,} steps the tape is too long for float64 (about 25 cells on one "
-            "side of the head for two symbols); use exact=True, which has no limit but memory"
+            "side of the head for two symbols); ",
+            Fix("exact", "use exact=True"),
+            ", which has no limit but memory",
         )
 
 

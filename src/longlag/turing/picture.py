@@ -37,7 +37,7 @@ def draw(trace: "Trace") -> Any:
         for a, symbol in enumerate(machine.symbols[:8])
     ]
     handles = [*patches, *left.get_legend_handles_labels()[0]]
-    left.legend(handles=handles, fontsize="small", loc="upper right", framealpha=0.9)
+    figure.legend(handles=handles, fontsize="small", loc="outside lower left", ncols=len(handles))
     left.set(title="tape", xlabel="cell", ylabel="step of the machine")
     left.xaxis.get_major_locator().set_params(integer=True)
     left.yaxis.get_major_locator().set_params(integer=True)
@@ -47,7 +47,7 @@ def draw(trace: "Trace") -> Any:
         trace.activity, cmap="viridis", vmin=0, vmax=1, aspect="auto", interpolation="nearest",
         extent=(-0.5, len(units) - 0.5, steps + half, -half),
     )  # fmt: skip
-    right.set(title=f"units of the network, {updates} update(s) a step")
+    right.set(title=f"units of the network, {updates} update{'s' * (updates > 1)} a step")
     if len(units) <= _NAMED:
         right.set_xticks(range(len(units)), units, rotation=90, fontsize="small")
     else:
