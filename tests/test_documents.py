@@ -21,6 +21,7 @@ PAGES = [  # chunker.md is in tests/chunker/test_document.py
     "kernels.md",
     "memory.md",
     "reservoirs.md",
+    "turing.md",
     "vanishing.md",
 ]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

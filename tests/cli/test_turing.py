@@ -52,7 +52,7 @@ def test_a_table_and_its_input(longlag, folder):
         ((BB4, "--exact", "--checkpoint", "a/b.json"), "there is no folder a"),
         ((BB4, "--picture", "a.txt"), "the suffix '.txt' is not known"),
         ((BB4, "--form", "small"), "expected one of auto, compact, real-time, four-layer"),
-        ((BB5,), "too long for float64 (about 25 cells on one side of the head for two symbols); "
+        ((BB5,), "too long for float64 (about 26 cells on one side of the head for two symbols); "
          "give --exact, which has no limit"),
     ],
 )  # fmt: skip

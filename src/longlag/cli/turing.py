@@ -125,8 +125,8 @@ def run(options: Options) -> None:
 def _run(net: "TuringNetwork", options: Options) -> "Run":
     start = net.machine.begin(options.input)
     if not options.exact:
-        with _progress() as progress:
-            return net.run(start, options.max_steps, progress=progress)
+        with _progress() as show:
+            return net.run(start, options.max_steps, progress=show)
 
     from longlag.turing.checkpoint import load_run, save_run
 

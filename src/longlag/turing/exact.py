@@ -210,9 +210,9 @@ class ExactRun:
         self._at = pattern, values, before + done
         return done
 
-    def _drives(self, inputs: Mapping[int, Any]) -> dict[int, Any]:
-        """W h + b by row, times ``scale``."""
-        drives: dict[int, Any] = dict(enumerate(self.bias))
+    def _drives(self, inputs: Mapping[int, int], below: int = 1) -> dict[int, int]:
+        """W h + b by row for h = inputs / below, times below and ``scale``."""
+        drives = {row: number * below for row, number in enumerate(self.bias)}
         for unit, number in inputs.items():
             for row, weight in self.columns[unit]:
                 drives[row] += weight * number
@@ -223,10 +223,12 @@ class ExactRun:
         return self.program.evaluate(table, [drive] * len(self.program.inputs))[0]
 
     def _next(self, state: Mapping[int, Fraction]) -> dict[int, Fraction]:
-        """The state after one update, on fractions."""
-        drives = self._drives(state)
+        """The state after one update, on the numbers themselves."""
+        below = lcm(*(number.denominator for number in state.values()))
+        whole = {unit: int(number * below) for unit, number in state.items()}
+        drives = self._drives(whole, below)
         return {
-            row: Fraction(self._evaluate(EXACT, Fraction(drive) / self.scale))
+            row: Fraction(self._evaluate(EXACT, Fraction(drive, self.scale * below)))
             for row, drive in drives.items()
         }
 

@@ -44,7 +44,7 @@ class PrecisionError(GuidedError):
     def __init__(self, run: Run) -> None:
         self.run = run
         super().__init__(
-            f"after {run.steps:,} steps the tape is too long for float64 (about 25 cells on one "
+            f"after {run.steps:,} steps the tape is too long for float64 (about 26 cells on one "
             "side of the head for two symbols); ",
             Fix("exact", "use exact=True"),
             ", which has no limit but memory",
