@@ -48,7 +48,7 @@ class Compact(Construction):
             for a in range(1, count):
                 margin = 2 * (count - a)
                 equations[sees(state, a)] = base * right - (2 * a - 1) + margin * (here - 1)
-        tops = top("L top", count)
+        tops = top("L top", machine.symbols)
         for a, unit in enumerate(tops, 1):
             equations[unit] = base * left - (2 * a - 1)
 

@@ -1,7 +1,7 @@
 """What a construction is: from a machine to equations, and how their states are read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from longlag.turing.digits import Digits
@@ -82,9 +82,9 @@ class Construction(ABC):
         return Tape(cells, (*under, *others), left_background, right_background)
 
 
-def top(name: str, count: int) -> list[str]:
-    """Units that tell a symbol: number a - 1 is 1 where it is a or a later one."""
-    return [f"{name} {'>=' if a < count - 1 else ''}{a}" for a in range(1, count)]
+def top(name: str, symbols: Sequence[str]) -> list[str]:
+    """Units that tell a symbol: number a - 1 is 1 where it is symbol a or a later one."""
+    return [f"{name} {'>=' if symbol != symbols[-1] else ''}{symbol}" for symbol in symbols[1:]]
 
 
 def weighted(rules: list[tuple[Form, Rule]], digits: Digits, tape: int = 0) -> Form:

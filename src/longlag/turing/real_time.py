@@ -63,7 +63,7 @@ class RealTime(Construction):
 
     def tops(self, tape: int, move: int) -> list[str]:
         """The units that tell the top of a side."""
-        return top(self.slots(tape, move)[0].replace("push", "top"), self.count)
+        return top(self.slots(tape, move)[0].replace("push", "top"), self.machine.symbols)
 
     def _tops(self, tape: int, move: int) -> list[Form]:
         kept = ("", " kept") if tape in self.staying else ("",)
