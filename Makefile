@@ -78,6 +78,8 @@ experiments: $(STAMP)
 	done
 	$(BIN)/python experiments/reservoirs/run.py
 	$(BIN)/python experiments/sequential_digits/run.py
+	$(BIN)/python experiments/turing/run.py
+	$(BIN)/python experiments/turing/learning.py
 	$(BIN)/python experiments/vanishing/run.py
 
 clean:

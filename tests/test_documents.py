@@ -23,6 +23,7 @@ PAGES = [  # chunker.md is in tests/chunker/test_document.py
     "memory.md",
     "pytorch.md",
     "reservoirs.md",
+    "turing.md",
     "vanishing.md",
 ]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

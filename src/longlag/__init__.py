@@ -13,7 +13,17 @@ from longlag import cells
 
 __version__ = "0.1.0"
 
-_MODULES = ("cells", "chunker", "memory", "nn", "recurrence", "reservoirs", "tasks", "training")
+_MODULES = (
+    "cells",
+    "chunker",
+    "memory",
+    "nn",
+    "recurrence",
+    "reservoirs",
+    "tasks",
+    "training",
+    "turing",
+)
 _PARTS = {
     "gradients": "BPTT RTRL CheckpointedBPTT Omega SnAp1 TruncatedBPTT "
     "gradient_by_lag state_errors",

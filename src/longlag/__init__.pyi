@@ -7,6 +7,7 @@ from longlag import recurrence as recurrence
 from longlag import reservoirs as reservoirs
 from longlag import tasks as tasks
 from longlag import training as training
+from longlag import turing as turing
 from longlag.gradients import BPTT as BPTT
 from longlag.gradients import RTRL as RTRL
 from longlag.gradients import CheckpointedBPTT as CheckpointedBPTT

@@ -27,6 +27,7 @@ _FIXES = {
     },
     "predict": _TRAINED,
     "report": _TRAINED,
+    "turing": {"exact": "give --exact"},
 }
 """What each command says for a fix of the library, by its key; what is not here stays as it is."""
 
@@ -35,6 +36,7 @@ _SMALLER = {
     "forecasting a smaller --window",
     "predict": "a smaller --batch_size, or a file with fewer or shorter series",
     "report": "smaller --sequences or --steps, or a file with fewer or shorter series",
+    "turing": "a smaller --max_steps or --picture_steps, or another --form",
     "bench": "--rows with smaller networks, or --quick",
 }
 """What needs less memory."""
