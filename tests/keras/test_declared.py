@@ -44,6 +44,7 @@ def same_in_longlag(layer, cell):
     return twin
 
 
+@pytest.mark.long
 def test_every_cell_gives_what_longlags_layer_gives():
     own = [Faded(), cells.Elman(constraint="orthogonal"), cells.LSTM(peepholes=True)]
     built_in = [getattr(cells, name)() for name in cells.__all__]
