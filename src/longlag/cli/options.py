@@ -223,6 +223,22 @@ def names_in(value: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in parts)
 
 
+def known_names(
+    option: str, value: str | tuple[str, ...] | None, known: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The names of an option; all that are known where it is not given."""
+    names = names_in(value)
+    if names is None:
+        return known
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"--{option}: got {name!r}, expected one or several of {', '.join(known)}"
+                f"{near_match(name, known, str)}"
+            )
+    return names
+
+
 def _members(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
