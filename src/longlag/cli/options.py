@@ -35,9 +35,13 @@ THREADS = Range("from 1 to 1024", lambda value: 1 <= value <= 1024)
 """Processor threads: PyTorch would try to start any number of them."""
 
 
-def at_least(low: int, most: int = 2**63 - 1) -> Range:
+SHARE = Range("more than 0, at most 1", lambda value: 0 < value <= 1)
+"""Shares of something that has to be there."""
+
+
+def at_least(low: float, most: int = 2**63 - 1) -> Range:
     """Numbers of `low` and more, up to what PyTorch and NumPy count with."""
-    return Range(f"{low} or more", lambda value: low <= value <= most, most)
+    return Range(f"{low:g} or more", lambda value: low <= value <= most, most)
 
 
 def above(low: float) -> Range:

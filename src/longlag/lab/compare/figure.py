@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from longlag.lab.compare.cases import Case, middle
 from longlag.lab.reproduce.experiment import Outcome
@@ -81,6 +82,9 @@ def _lines(axes: Axes, outcomes: Mapping[Case, Outcome], families: list[str]) ->
     axes.minorticks_off()
     if any_line:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize="small", frameon=False)
     else:
