@@ -2,9 +2,11 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
+from longlag.cli import main
 from longlag.lab.compare import Case
 from longlag.lab.reproduce.experiment import Outcome
 
@@ -84,6 +86,22 @@ def test_it_goes_on_after_a_kill_and_adds_what_else_is_asked_for(longlag, folder
     assert cases_in(kept) == [
         ("adding", 5, "elman"), ("adding", 5, "gru"), ("adding", 5, "echo"),
         ("adding", 9, "elman"), ("adding", 9, "gru"),
+    ]  # fmt: skip
+
+
+def test_two_runs_in_one_folder_keep_what_the_other_adds(longlag, quickly, monkeypatch):
+    alone, folders = Case.run, []
+
+    def run(self, setup, progress):
+        if self.family.name == "elman" and not folders:  # the other begins while this one trains
+            folders.append(1)
+            assert main([str(word) for word in ("compare", "--families", "gru", *SMALL)]) == 0
+        return alone(self, setup, progress)
+
+    monkeypatch.setattr(Case, "run", run)
+    assert longlag(*TWO).status == 0
+    assert cases_in(Path("comparison")) == [
+        ("adding", 5, "elman"), ("adding", 5, "gru"), ("adding", 5, "echo"),
     ]  # fmt: skip
 
 

@@ -121,6 +121,8 @@ def run(options: Options) -> None:
                     setup.sequences,
                     lambda told, case=case: case.run(setup, told),
                 )
+                # Another run may have added to the table meanwhile.
+                outcomes = _folder(options.folder, setup)[1] | outcomes
                 _keep(folder / _FILES[0], outcomes, setup, command)
     finally:
         mine = record.in_order({case: outcomes[case] for case in wanted if case in outcomes})
