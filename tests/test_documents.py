@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import longlag as ll
+from longlag.lab.compare import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\(([^)#]+)\)")
@@ -180,6 +181,22 @@ def test_the_table_of_cells_is_that_of_the_experiment():
     assert len(trials) == 6
     for cell, cells in trials.items():
         assert f"| {cell} | {' | '.join(cells)} |" in page
+
+
+def test_the_tables_of_families_are_those_of_the_comparison():
+    text = (ROOT / "experiments" / "compare" / "table.json").read_text()
+    page = (ROOT / "docs" / "which-memory.md").read_text()
+    rows: dict[str, list[str]] = {}
+    for case in json.loads(text)["cases"]:
+        if case["task"] == "adding":
+            count = case["solved"].split(" of 5")[0]
+            number = "" if case["sequences"] is None else f": {case['sequences']:,.0f}"
+            beyond = "+" if case["horizon"] == case["steps"] else ""
+            row = rows.setdefault(case["family"], [f"{case['weights']:,}"])
+            row += [count + number, f"{case['horizon']:.0f}{beyond}"]
+    assert len(rows) == len(FAMILIES)
+    for family, cells in rows.items():
+        assert f"| {family} | {' | '.join(cells)} |" in page
 
 
 @pytest.mark.slow

@@ -75,3 +75,12 @@ def test_result_reads_well(wrong, word):
     assert result.sequences == 4
     assert str(result).startswith(f"{word} of 4 sequences wrong, largest error ")
     assert str(result).endswith("(no sequence wrong at |error| < 0.25; here)")
+
+
+def test_a_mean_square_has_to_be_there_and_small():
+    rule = Rule(float("inf"), 2, "here", mean_squared_error_below=0.01)
+    assert rule.met(0, 2, 0.2, 0.009)
+    assert not rule.met(0, 2, 0.2, 0.01)
+    assert not rule.met(0, 2, 0.2)
+    assert not rule.met(0, 2, 0.2, float("nan"))
+    assert "mean square < 0.01" in str(rule)

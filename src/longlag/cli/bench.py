@@ -13,8 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from longlag.cli.files import FIGURES, check_outputs
-from longlag.cli.options import UsageError, above, names_in, option, typed
-from longlag.messages import near_match
+from longlag.cli.options import UsageError, above, known_names, names_in, option, typed
 
 if TYPE_CHECKING:
     from longlag.lab.bench.processes import Work
@@ -167,7 +166,7 @@ def _works(options: Options) -> "list[Work]":
     from longlag.lab.bench.rows import CELLS, PASSES, ROWS, quick, select
     from longlag.lab.bench.timing import Effort
 
-    cells = _names("cells", options.cells, CELLS)
+    cells = known_names("cells", options.cells, CELLS)
     names = names_in(options.rows)
     rows = select(ROWS, cells, names)
     if not rows:
@@ -175,8 +174,8 @@ def _works(options: Options) -> "list[Work]":
             f"--rows {','.join(names or ())}: no row has such a name; `longlag bench --list` "
             "prints them"
         )
-    peers = () if options.peers == "none" else _names("peers", options.peers, tuple(PEERS))
-    passes = _names("passes", options.passes, PASSES)
+    peers = () if options.peers == "none" else known_names("peers", options.peers, tuple(PEERS))
+    passes = known_names("passes", options.passes, PASSES)
     effort = Effort(seconds=options.seconds)
     counts = _counts(options.threads)
     if options.quick:
@@ -197,19 +196,3 @@ def _counts(text: str) -> list[int]:
     if not fitting:
         raise UsageError(f"--threads: got {text!r}, but this machine has {cores} core(s)")
     return fitting
-
-
-def _names(
-    option: str, value: str | tuple[str, ...] | None, known: tuple[str, ...]
-) -> tuple[str, ...]:
-    """The names of an option; all that are known where it is not given."""
-    names = names_in(value)
-    if names is None:
-        return known
-    for name in names:
-        if name not in known:
-            raise UsageError(
-                f"--{option}: got {name!r}, expected one or several of {', '.join(known)}"
-                f"{near_match(name, known, str)}"
-            )
-    return names

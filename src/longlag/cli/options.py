@@ -35,9 +35,13 @@ THREADS = Range("from 1 to 1024", lambda value: 1 <= value <= 1024)
 """Processor threads: PyTorch would try to start any number of them."""
 
 
-def at_least(low: int, most: int = 2**63 - 1) -> Range:
+SHARE = Range("more than 0, at most 1", lambda value: 0 < value <= 1)
+"""Shares of something that has to be there."""
+
+
+def at_least(low: float, most: int = 2**63 - 1) -> Range:
     """Numbers of `low` and more, up to what PyTorch and NumPy count with."""
-    return Range(f"{low} or more", lambda value: low <= value <= most, most)
+    return Range(f"{low:g} or more", lambda value: low <= value <= most, most)
 
 
 def above(low: float) -> Range:
@@ -221,6 +225,22 @@ def names_in(value: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
         return None
     parts = value.split(",") if isinstance(value, str) else value
     return tuple(part.strip() for part in parts)
+
+
+def known_names(
+    option: str, value: str | tuple[str, ...] | None, known: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The names of an option; all that are known where it is not given."""
+    names = names_in(value)
+    if names is None:
+        return known
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"--{option}: got {name!r}, expected one or several of {', '.join(known)}"
+                f"{near_match(name, known, str)}"
+            )
+    return names
 
 
 def _members(kind: Any) -> tuple[Any, ...]:

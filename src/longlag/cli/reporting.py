@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from longlag.data import Preparation, SequenceData
+from longlag.layers import EchoState
 from longlag.pipeline.dataset import Parts
 from longlag.pipeline.fitted import Fitted
 from longlag.pipeline.fitting import Pipeline
@@ -49,6 +50,16 @@ def ended(console: Console, fitted: Fitted, parts: Parts) -> None:
     """Print why training ended, and the result on the validation part."""
     history = fitted.history
     assert history is not None
+    if isinstance(fitted.model.layer, EchoState):
+        seconds = history.records[-1].seconds
+        line(console, f"the readout was fitted in one step, in {seconds:.1f} s")
+    else:
+        _trained(console, history)
+    if fitted.score is not None:
+        show(console, f"Validation on {_described(parts.held_out)}", fitted.score)
+
+
+def _trained(console: Console, history: History) -> None:
     best = next((r for r in history.records if r.step == history.best_step), None)
     why = {
         "early stopping": "the validation loss had stopped improving",
@@ -59,8 +70,6 @@ def ended(console: Console, fitted: Fitted, parts: Parts) -> None:
     line(console, f"{_count(last, 'epoch')}, {_count(len(history), 'update')}: {why}{kept}")
     if best is not None and history.stopped == "epochs" and best.epoch > 0.9 * last:
         line(console, "It was still improving: more --epochs may do better.")
-    if fitted.score is not None:
-        show(console, f"Validation on {_described(parts.held_out)}", fitted.score)
 
 
 def show(console: Console, title: str, result: Score) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from longlag.cli.files import check_folder
 from longlag.cli.options import THREADS, UsageError, at_least, option, typed
 from longlag.cli.threads import threads
+from longlag.cli.trial_bar import with_bar
 from longlag.messages import near_match
 
 if TYPE_CHECKING:
@@ -117,29 +118,10 @@ def run(options: Options) -> None:
 
 def _run_row(row: "Row", effort: "Effort") -> "Outcome":
     """One row, with a bar on standard error while it lasts."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     trials, budget = row.extent(effort)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} sequences, {task.fields[solved]}"),
-        TimeElapsedColumn(),
+    return with_bar(
+        row.name, trials, budget, lambda progress: row.run(trials, budget, effort, progress)
     )
-    console = Console(stderr=True)
-    hidden = not console.is_terminal  # then a line for each row
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task(row.name, total=budget, solved=f"0 of {trials} solved")
-
-        def progress(presented: int, solved: int) -> None:
-            bar.update(task, completed=presented, solved=f"{solved} of {trials} solved")
-
-        outcome = row.run(trials, budget, effort, progress)
-    if hidden:
-        words = f"{len(outcome.solved)} of {trials} solved, {outcome.seconds:.1f} s"
-        print(f"{row.name}: {words}", file=sys.stderr)
-    return outcome
 
 
 def _write(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from longlag.cells import CELLS
 from longlag.cli.files import FIGURES, PAGES, check_folder, check_outputs
 from longlag.cli.options import (
+    SHARE,
     THREADS,
     UsageError,
     above,
@@ -23,7 +24,7 @@ from longlag.cli.options import (
     option,
 )
 from longlag.cli.threads import threads
-from longlag.pipeline.settings import BATCH, UPDATES, WINDOW, Settings
+from longlag.pipeline.settings import BATCH, ECHO, UPDATES, WINDOW, Settings
 
 if TYPE_CHECKING:
     from longlag.data import Columns
@@ -92,7 +93,9 @@ class Options:
     columns: ColumnNames = ColumnNames()
 
     cell: str = option(
-        Settings.cell, group="network", words=tuple(CELLS), help="the recurrent cell",
+        Settings.cell, group="network", words=(*CELLS, ECHO),
+        help="the recurrent cell; echo: a reservoir, of which only the readout is fitted, in one "
+        "step",
     )  # fmt: skip
     hidden: int = option(
         Settings.hidden, group="network", range=at_least(1, 2**31 - 1), metavar="UNITS",
@@ -128,6 +131,39 @@ class Options:
     chrono: float | None = option(
         group="network", range=above(2), metavar="LAG",
         help="biases that let the memory last up to this many steps; gru and lstm only",
+    )  # fmt: skip
+
+    reduce: Literal["last", "mean"] = option(
+        Settings.reduce, group="network",
+        help="what is read of a series with one answer: the state after its last step, or the mean "
+        "over its steps; classification and regression only",
+    )  # fmt: skip
+
+    spectral_radius: float | None = option(
+        group="echo state network", range=at_least(0.0), metavar="RADIUS", shown_default="0.9",
+        help="of the recurrent weights; below 1 old inputs fade, near 1 it remembers longest",
+    )  # fmt: skip
+    leak: float | None = option(
+        group="echo state network", range=SHARE, metavar="LEAK", shown_default="1",
+        help="share by which a unit moves at each step; about 1/leak steps are remembered",
+    )  # fmt: skip
+    density: float | None = option(
+        group="echo state network", range=SHARE, metavar="SHARE", shown_default="0.1",
+        help="share of the units that each unit reads",
+    )  # fmt: skip
+    input_scaling: float | None = option(
+        group="echo state network", range=at_least(0.0), metavar="NUMBER", shown_default="1",
+        help="size of the input weights",
+    )  # fmt: skip
+    alpha: float | None = option(
+        group="echo state network", range=at_least(0.0), metavar="NUMBER",
+        shown_default="by generalised cross-validation",
+        help="the penalty of ridge regression on large weights of the readout",
+    )  # fmt: skip
+    washout: int | None = option(
+        group="echo state network", range=at_least(0), metavar="STEPS", shown_default="0",
+        help="steps at the beginning of each series that the readout is not fitted on; tagging and "
+        "forecasting only",
     )  # fmt: skip
 
     epochs: int = option(
@@ -210,6 +246,12 @@ def run(options: Options) -> None:
 def _settings(options: Options) -> Settings:
     """What can be known of the options before anything is read."""
     settings = Settings(**{own.name: getattr(options, own.name) for own in fields(Settings)})
+    for flag, value in (("--checkpoint", options.checkpoint), ("--history", options.history)):
+        if settings.echo and value is not None:
+            raise UsageError(
+                f"{flag}: got {value}, but an echo state network has its readout fitted in one "
+                "step, of which there is nothing to keep or draw; leave it out"
+            )
     if options.report is not None and options.bidirectional and options.layers > 1:
         raise UsageError(
             "--report: of several layers that read in both directions no layer above the first has "

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from longlag.data import DataError, Predictions, Preparation, SequenceData
-from longlag.layers import SequenceModel, load_with_metadata, save
+from longlag.layers import EchoState, SequenceModel, load_with_metadata, save
 from longlag.pipeline.dataset import prepare
 from longlag.pipeline.network import run_model
 from longlag.pipeline.scores import Score, fits_baseline, score
@@ -75,9 +77,15 @@ class Fitted:
         prepared = prepare(self.preparation, data, path)
         outputs = run_model(self.model, prepared, batch_size)
         return Answers(
-            self.preparation.restore(outputs, data.lengths),
+            self.preparation.restore(self._logits(outputs), data.lengths),
             score(self.preparation, self.baseline, prepared, outputs),
         )
+
+    def _logits(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs as logits of classes: a fitted readout of a reservoir puts out shares."""
+        if self.preparation.classes is None or not isinstance(self.model.layer, EchoState):
+            return outputs
+        return np.log(np.maximum(outputs, 1e-6))
 
     def save(self, path: str | Path) -> None:
         """Write network and preparation to one file, whole or not at all.

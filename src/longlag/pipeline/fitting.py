@@ -8,13 +8,15 @@ import numpy as np
 from longlag.batch import Batch
 from longlag.data import Columns, Preparation
 from longlag.layers import SequenceModel
-from longlag.pipeline.dataset import Parts, fit_preparation, prepare, stretches
+from longlag.messages import Setting
+from longlag.pipeline.dataset import Parts, fit_preparation, lengths_of, prepare, stretches
 from longlag.pipeline.fitted import EVALUATED, Fitted
 from longlag.pipeline.network import build_model, run_model
 from longlag.pipeline.scores import find_baseline, repeated_inputs, score
-from longlag.pipeline.settings import WINDOW, Settings
+from longlag.pipeline.settings import WINDOW, Settings, SettingsError
 from longlag.pipeline.updates import optimizer, schedule
-from longlag.training import Checkpoint, EarlyStopping, fit
+from longlag.reservoirs import Ridge
+from longlag.training import Checkpoint, EarlyStopping, History, fit
 
 _NEVER = 10**9
 
@@ -60,13 +62,16 @@ class Pipeline:
         )
         held_out = prepare(preparation, parts.held_out, parts.held_out_path)
         train = prepare(preparation, parts.train, parts.train_path)
-        if settings.forecasting:
+        if settings.echo:
+            train = _to_be_fitted(train, settings)
+        elif settings.forecasting:
             train = stretches(train, settings.window or WINDOW)
+        reduce = None if preparation.reduce is None else settings.reduce
         model = build_model(
             settings,
             input_size=preparation.input_size,
             output_size=preparation.output_size,
-            reduce=preparation.reduce,
+            reduce=reduce,
             repeat=repeated_inputs(preparation) if settings.forecasting else None,
         )
         return cls(settings, parts, preparation, train, held_out, model)
@@ -74,17 +79,31 @@ class Pipeline:
     def fit(self, *, checkpoint: str | Path | None = None, progress: bool = True) -> Fitted:
         """Train, keep the weights with the best validation loss, and score them.
 
+        Of an echo state network the readout is fitted, in one step.
+
         Args:
-            checkpoint: a folder to save the run in; if it holds one, it goes on from there.
+            checkpoint: a folder to save the run in; if it holds one, it goes on from there. Not
+                for an echo state network.
             progress: whether `longlag.training.fit` shows how far it is.
 
         Raises:
             NonFiniteLossError, TrainingInterrupted, OSError: see `longlag.training.fit`.
         """
+        history = (
+            self._fit_readout(checkpoint)
+            if self.settings.echo
+            else self._train(checkpoint, progress)
+        )
+        baseline = find_baseline(self.preparation, self.parts.train)
+        outputs = run_model(self.model, self.held_out, EVALUATED)
+        reached = score(self.preparation, baseline, self.held_out, outputs)
+        return Fitted(self.model, self.preparation, baseline, history, reached)
+
+    def _train(self, checkpoint: str | Path | None, progress: bool) -> History:
         settings, count = self.settings, len(self.train.x)
         batch_size = settings.batch_for(count)
         updates = settings.epochs * -(-count // batch_size)
-        history = fit(
+        return fit(
             self.model,
             self.train,
             validation=self.held_out,
@@ -99,7 +118,40 @@ class Pipeline:
             seed=settings.seed,
             progress=progress,
         )
-        baseline = find_baseline(self.preparation, self.parts.train)
-        outputs = run_model(self.model, self.held_out, EVALUATED)
-        reached = score(self.preparation, baseline, self.held_out, outputs)
-        return Fitted(self.model, self.preparation, baseline, history, reached)
+
+    def _fit_readout(self, checkpoint: str | Path | None) -> History:
+        settings = self.settings
+        return fit(
+            self.model,
+            self.train,
+            validation=self.held_out,
+            method=Ridge(settings.alpha, washout=settings.washout or 0),
+            batch_size=settings.batch_size or EVALUATED,
+            metrics=None if self.preparation.classes is None else "accuracy",
+            checkpoint=checkpoint,
+            seed=settings.seed,
+        )
+
+
+def _to_be_fitted(train: Batch[np.ndarray], settings: Settings) -> Batch[np.ndarray]:
+    """The training part as a readout is fitted on it: each step has all its targets, or none.
+
+    Raises:
+        SettingsError: there is no such step behind the washout.
+    """
+    target = train.target
+    if target is None or not settings.at_each_step:
+        return train
+    if np.issubdtype(target.dtype, np.floating):
+        target = np.where(np.isnan(target).any(axis=-1, keepdims=True), np.nan, target)
+        due = ~np.isnan(target[..., 0])
+    else:
+        due = target >= 0
+    steps = np.arange(due.shape[1])
+    due &= (steps >= (settings.washout or 0)) & (steps < lengths_of(train)[:, None])
+    if not due.any():
+        raise SettingsError(
+            Setting("washout"), f": got {settings.washout or 0}, but behind it no series of the "
+            "training part has a step whose answer is known; give a smaller one, or longer series",
+        )  # fmt: skip
+    return train._replace(target=target)

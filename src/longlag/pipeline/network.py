@@ -7,7 +7,14 @@ from torch import nn
 
 from longlag.batch import Batch
 from longlag.cells import CELLS
-from longlag.layers import Bidirectional, Recurrent, RecurrentModule, SequenceModel, Stack
+from longlag.layers import (
+    Bidirectional,
+    EchoState,
+    Recurrent,
+    RecurrentModule,
+    SequenceModel,
+    Stack,
+)
 from longlag.layers.built_in import LAYERS
 from longlag.layers.init import Chrono
 from longlag.pipeline.dataset import lengths_of
@@ -49,7 +56,10 @@ def build_model(
         return Bidirectional(one_way(), one_way()) if settings.bidirectional else one_way()
 
     width = settings.hidden * (2 if settings.bidirectional else 1)
-    parts = [layer(number) for number in range(settings.layers)]
+    if settings.echo:
+        parts = [_reservoir(settings, input_size, generator)]
+    else:
+        parts = [layer(number) for number in range(settings.layers)]
     whole = parts[0] if len(parts) == 1 else Stack(*parts, dropout=settings.dropout)
     model = SequenceModel(
         whole, output_size, reduce=reduce, direct=repeat is not None, seed=generator
@@ -65,6 +75,13 @@ def build_model(
             direct.zero_()
             direct[torch.arange(output_size), torch.tensor(repeat)] = 1.0
     return model
+
+
+def _reservoir(settings: Settings, input_size: int, generator: torch.Generator) -> EchoState:
+    names = ("spectral_radius", "leak", "density", "input_scaling")
+    values = {name: getattr(settings, name) for name in names}
+    chosen = {name: value for name, value in values.items() if value is not None}
+    return EchoState(input_size, settings.hidden, seed=generator, **chosen)
 
 
 def run_model(

@@ -1,7 +1,7 @@
 """How a network is made and trained, as data; what loads PyTorch is elsewhere."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from longlag import cells
 from longlag.messages import GuidedError, Setting
@@ -14,6 +14,27 @@ BATCH, UPDATES = 16, 8
 
 LOOKED_AT = (32, 1000)
 """The series, and the last steps of each, that a memory report looks at by default."""
+
+
+ECHO = "echo"
+"""The cell of an echo state network: a reservoir that stays as it was drawn; `Ridge` fits the
+readout."""
+
+_OF_ECHO = ("spectral_radius", "leak", "density", "input_scaling", "alpha", "washout")
+_NOT_OF_ECHO = {
+    "layers": "is one layer",
+    "dilated": "is one layer",
+    "bidirectional": "reads forward",
+    "dropout": "is not trained",
+    "input_dropout": "is not trained",
+    "recurrent_dropout": "is not trained",
+    "chrono": "has no gate whose bias it could set",
+    "window": "reads whole series",
+    **dict.fromkeys(
+        ("epochs", "patience", "learning_rate", "optimizer", "scheduler", "clip_norm"),
+        "has its readout fitted in one step",
+    ),
+}
 
 
 class SettingsError(GuidedError):
@@ -31,7 +52,7 @@ class Settings:
             Forecasting only.
         standardise: whether features and numeric targets are brought to mean 0 and deviation 1 of
             the training part.
-        cell: the recurrent cell, a key of `longlag.cells.CELLS`.
+        cell: the recurrent cell, a key of `longlag.cells.CELLS`; or "echo".
         hidden: H, units of each layer and direction, >= 1; a multiple of the cell's groups.
         layers: recurrent layers on one another, >= 1.
         dilated: whether each layer reads its past twice as many steps back as the one below: 1, 2,
@@ -41,6 +62,13 @@ class Settings:
         input_dropout: share in [0, 1) of the features dropped for a whole series.
         recurrent_dropout: share in [0, 1) of the state dropped for a whole series.
         chrono: the longest lag, > 2, for biases that let the memory last; gru and lstm only.
+        reduce: "last" or "mean": what is read of a series that has one answer, the state after its
+            last step or the mean over its steps. Classification and regression only.
+        spectral_radius, leak, density, input_scaling: as of `longlag.EchoState`; None: its
+            defaults. These and the next two with the cell "echo" only.
+        alpha: the penalty of `longlag.Ridge`; None: by generalised cross-validation.
+        washout: steps at the beginning of each series that the readout is not fitted on; None:
+            none. Tagging and forecasting only.
         epochs: passes over the training part at most, >= 1.
         patience: epochs without a better validation loss, >= 1; None: never stop early.
         batch_size: sequences in an update, >= 1; None: few enough for some updates an epoch.
@@ -72,6 +100,13 @@ class Settings:
     input_dropout: float = 0.0
     recurrent_dropout: float = 0.0
     chrono: float | None = None
+    reduce: str = "last"
+    spectral_radius: float | None = None
+    leak: float | None = None
+    density: float | None = None
+    input_scaling: float | None = None
+    alpha: float | None = None
+    washout: int | None = None
     epochs: int = 100
     patience: int | None = 20
     batch_size: int | None = None
@@ -92,6 +127,30 @@ class Settings:
                 Setting("bidirectional"), ": forecasting cannot have it, for a network that reads "
                 "backward would see the future that it is to forecast; leave it out",
             )  # fmt: skip
+        if self.reduce not in ("last", "mean"):
+            raise SettingsError(
+                Setting("reduce"), f": got {self.reduce!r}, expected one of last, mean"
+            )
+        if self.reduce != "last" and self.at_each_step:
+            raise SettingsError(
+                Setting("reduce"), f": got {self.reduce!r}, but {self.task} has an answer at each "
+                "step; leave it out",
+            )  # fmt: skip
+        if self.washout and not self.at_each_step:
+            raise SettingsError(
+                Setting("washout"), f": got {self.washout}, but {self.task} has one answer a "
+                "series, which is read of all its steps; leave it out",
+            )  # fmt: skip
+        if self.echo:
+            self._check_echo()
+            return
+        for name in _OF_ECHO:
+            value = getattr(self, name)
+            if value is not None:
+                raise SettingsError(
+                    Setting(name), f": got {value}, but {self.cell} has none; leave it out, or "
+                    "use ", Setting("cell", ECHO),
+                )  # fmt: skip
         if self.dropout and self.layers == 1:
             raise SettingsError(
                 Setting("dropout"), f": got {self.dropout}, but it acts between layers and there "
@@ -105,13 +164,22 @@ class Settings:
             )  # fmt: skip
         self._check_cell()
 
+    def _check_echo(self) -> None:
+        defaults = {own.name: own.default for own in fields(self)}
+        for name, reason in _NOT_OF_ECHO.items():
+            value = getattr(self, name)
+            if value != defaults[name]:
+                raise SettingsError(
+                    Setting(name), f": got {value}, but an echo state network {reason}; leave it "
+                    "out, or use another ", Setting("cell"),
+                )  # fmt: skip
+
     def _check_cell(self) -> None:
         from longlag.recurrence.dilation import LONGEST, depths_of  # loads SymPy
 
         if self.cell not in cells.CELLS:
-            raise SettingsError(
-                Setting("cell"), f": got {self.cell!r}, expected one of {', '.join(cells.CELLS)}"
-            )
+            known = ", ".join((*cells.CELLS, ECHO))
+            raise SettingsError(Setting("cell"), f": got {self.cell!r}, expected one of {known}")
         cell = getattr(cells, cells.CELLS[self.cell])()
         if self.chrono is not None and not cell.keeping_gates:
             raise SettingsError(
@@ -137,6 +205,16 @@ class Settings:
                 f"equal groups of units of {self.cell}; give ",
                 Setting("hidden", -(-self.hidden // multiple) * multiple),
             )  # fmt: skip
+
+    @property
+    def echo(self) -> bool:
+        """Whether the network is a reservoir with a readout."""
+        return self.cell == ECHO
+
+    @property
+    def at_each_step(self) -> bool:
+        """Whether there is an answer at each step, not one a series."""
+        return self.task in ("tagging", "forecasting")
 
     @property
     def forecasting(self) -> bool:

@@ -22,6 +22,7 @@ class Rule:
         source: the paper and the section that state it.
         wrong_below: the fraction of wrong sequences must be below this; None: none may be wrong.
         mean_error_below: the mean absolute error must be below this.
+        mean_squared_error_below: the mean squared error must be below this.
     """
 
     tolerance: float
@@ -29,15 +30,24 @@ class Rule:
     source: str
     wrong_below: Fraction | None = None
     mean_error_below: float = math.inf
+    mean_squared_error_below: float = math.inf
 
-    def met(self, wrong: int, sequences: int, mean_error: float) -> bool:
-        """Whether `wrong` of `sequences` and a mean absolute error of `mean_error` satisfy it."""
+    def met(
+        self, wrong: int, sequences: int, mean_error: float, mean_squared_error: float = math.nan
+    ) -> bool:
+        """Whether `wrong` of `sequences` and such mean errors satisfy it."""
         few = wrong == 0 if self.wrong_below is None else wrong < self.wrong_below * sequences
-        return few and (math.isinf(self.mean_error_below) or mean_error < self.mean_error_below)
+        means = (
+            (mean_error, self.mean_error_below),
+            (mean_squared_error, self.mean_squared_error_below),
+        )
+        return few and all(math.isinf(below) or mean < below for mean, below in means)
 
     def __str__(self) -> str:
         share = "no sequence" if self.wrong_below is None else f"less than {self.wrong_below}"
         mean = "" if math.isinf(self.mean_error_below) else f", mean < {self.mean_error_below:g}"
+        if not math.isinf(self.mean_squared_error_below):
+            mean += f", mean square < {self.mean_squared_error_below:.3g}"
         return f"{share} wrong at |error| < {self.tolerance:g}{mean}; {self.source}"
 
 
@@ -122,12 +132,13 @@ def measure(parts: list[Errors], rule: Rule) -> Criterion:
     right = np.concatenate([part.within(rule.tolerance) for part in parts])
     wrong, sequences = int((~right).sum()), len(right)
     mean_error = float(np.concatenate([part.mean() for part in parts]).mean())
+    mean_squared_error = float(np.concatenate([part.mean(2) for part in parts]).mean())
     return Criterion(
-        success=rule.met(wrong, sequences, mean_error),
+        success=rule.met(wrong, sequences, mean_error, mean_squared_error),
         wrong=wrong,
         sequences=sequences,
         largest_error=float(np.concatenate([part.largest() for part in parts]).max()),
         mean_error=mean_error,
-        mean_squared_error=float(np.concatenate([part.mean(2) for part in parts]).mean()),
+        mean_squared_error=mean_squared_error,
         rule=rule,
     )

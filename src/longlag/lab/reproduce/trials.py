@@ -13,7 +13,7 @@ from longlag.batch import IGNORED_CLASS
 from longlag.gradients import BPTT, Omega
 from longlag.lab.reproduce.experiment import Outcome, Progress, spread
 from longlag.layers import SequenceModel
-from longlag.tasks import Batch, EmbeddedReber, Task
+from longlag.tasks import Batch, EmbeddedReber, Predict, Task
 from longlag.tasks.criteria import measure
 
 Network: TypeAlias = Callable[[Task, int | None, int], SequenceModel]
@@ -63,6 +63,7 @@ def train(
     *,
     seed: int = 0,
     sequences: int | None = None,
+    seconds: float | None = None,
     progress: Progress | None = None,
 ) -> tuple[Outcome, list[SequenceModel]]:
     """Train until each trial meets the criterion of the task or has had its sequences.
@@ -78,6 +79,8 @@ def train(
         budget: training sequences for each trial.
         seed: of weights and sequences.
         sequences: on which the criterion is tested; None: as many as its paper says.
+        seconds: after which a look is the last one; None: no limit. The budget of the outcome is
+            then what each trial had.
         progress: is told how far it has come, at every look.
 
     Returns:
@@ -119,6 +122,9 @@ def train(
         if progress is not None:
             progress(presented, trials - len(open_trials))
         if not open_trials:
+            break
+        if seconds is not None and time.perf_counter() - began > seconds:
+            updates = update
             break
         if 2 * len(open_trials) <= len(group.trials):
             group = group.only(open_trials)
@@ -262,14 +268,20 @@ def error_of(output: Tensor, target: Tensor) -> Tensor:
     return total / target.shape[1]
 
 
-def _meets(task: Task, model: SequenceModel, seed: int, sequences: int | None) -> bool:
-    """Whether a network meets the criterion; looks at a part first, which most that fail fail."""
+def predictor(model: SequenceModel) -> Predict:
+    """What a task asks for answers: a single network, on arrays and without gradients."""
 
     @torch.no_grad()
     def predict(x: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
         long = None if lengths is None else torch.from_numpy(lengths)
         return model(torch.from_numpy(x), lengths=long).numpy()
 
+    return predict
+
+
+def _meets(task: Task, model: SequenceModel, seed: int, sequences: int | None) -> bool:
+    """Whether a network meets the criterion; looks at a part first, which most that fail fail."""
+    predict = predictor(model)
     count = task.rule.sequences if sequences is None else sequences
     if count >= 10 * PART and not task.success(predict, seed + 1, PART).success:
         return False
