@@ -303,7 +303,7 @@ class _Backward:
             total = _Totals(*(None if part is None else part.sum(0) for part in total))
         recurrent = total.recurrent
         if recurrent is not None and call.weights.entries is not None:
-            recurrent = recurrent.index_select(-1, call.slots(back=False).places)
+            recurrent = recurrent.index_select(-1, call.slots_summed.places)
         elif recurrent is not None:
             recurrent = without_blocks(call.recurrence, recurrent)
         bias = None if call.weights.bias is None else total.bias
@@ -369,7 +369,7 @@ class _Backward:
             arguments += (past.data_ptr(), shape.by_replica)
         arguments += call.scheduled(first)
         if call.weights.entries is not None:
-            arguments += [*call.place_of_slots(back=True), *call.place_of_slots(back=False)]
+            arguments += call.place_of_slots(back=True)
         arguments += (
             stop - first,
             x.stride(0), x.stride(-2), self.d_output.stride(0), self.d_output.stride(-2),

@@ -26,7 +26,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     numbers = ("T", "x_t", "x_n")
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
-        "at_drive", "at_read", "stretch", "pack", "drive", *further,
+        "at_drive", "at_read", "turned_tiles", "stretch", "pack", "drive", *further,
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
@@ -104,7 +104,10 @@ class _Forward(Kernel):
         self.old = code.times(t, arg["state_t"])
         self.new = code.b.add(self.old, arg["state_t"])
         rows = self.count(t)
-        if plan.indirect and self.sources:
+        if plan.sparse == "turned" and self.sources:
+            with self.tiles(rows) as row, self.unit_blocks() as (_, (units,)):
+                self._turn([row(code.i64(r)) for r in range(plan.rows)], units)
+        elif plan.indirect and self.sources:
             with self.tiles(rows) as row, code.loop(code.i64(0), code.i64(plan.rows)) as r:
                 here = row(r)
                 with self.unit_blocks() as (_, vectors):
@@ -125,6 +128,14 @@ class _Forward(Kernel):
                     for k in self.states:
                         self.store(code.zero(), f"state_{k}", units, self.new, here.place)
 
+    def _turned_at(self, source: int, row: Row) -> Value:
+        """Where the states (H, rows) of a tile are, of which this is a row: by thread."""
+        tiles = self.code.b.udiv(row.slot, self.code.i64(self.plan.rows))
+        at = self.code.plus(
+            self.code.times(self.arg["turned_tiles"], self.sources.index(source)), tiles
+        )
+        return self.code.times(self.code.times(at, self.plan.rows), self.arg["H"])
+
     def _at_read(self, source: int, row: Row) -> Value:
         rows = self.code.times(self.arg["N"], self.sources.index(source))
         return self.code.b.add(self.code.times(rows, self.arg["H"]), row.place)
@@ -132,13 +143,29 @@ class _Forward(Kernel):
     def _prepare(self, row: Row, units: Units) -> None:
         """The states as W reads them at this step."""
         for source in self.sources:
-            place, back = self.lowered.origins[source]
-            unreset = self.unreset(self.t, row, back + 1)
-            value = self.load(f"state_{place}", units, self.past(back), row.place)
-            if self.plan.mask:
-                value = self.code.b.fmul(value, self.load("mask", units, row.place))
             to = self.work("at_read", self._at_read(source, row), units.start)
-            self.code.store(self.select(unreset, value), to)
+            self.code.store(self._prepared(source, row, units), to)
+
+    def _prepared(self, source: int, row: Row, units: Units) -> Value:
+        """A state as W reads it at this step."""
+        place, back = self.lowered.origins[source]
+        unreset = self.unreset(self.t, row, back + 1)
+        value = self.load(f"state_{place}", units, self.past(back), row.place)
+        if self.plan.mask:
+            value = self.code.b.fmul(value, self.load("mask", units, row.place))
+        return self.select(unreset, value)
+
+    def _turn(self, rows: list[Row], units: Units) -> None:
+        """The same, with the rows of a tile side by side for each unit."""
+        code, plan = self.code, self.plan
+        for source in self.sources:
+            base = self.work("at_read", self._turned_at(source, rows[0]))
+            for first in range(0, plan.rows, plan.lanes):
+                some = rows[first : first + plan.lanes]
+                values = [self._prepared(source, row, units) for row in some]
+                for n, value in enumerate(code.turned(values)):
+                    at = code.times(code.plus(units.start, n), plan.rows)
+                    code.store(value, code.at(base, code.plus(at, first)))
 
     def _given(self, row: Row, units: Units, gate: int) -> Value:
         """a of a gate, where it is at hand."""
@@ -177,6 +204,8 @@ class _Forward(Kernel):
     def _read(self, product: Product, rows: list[Row]) -> list[Value]:
         """By row, the address of the state as W reads it."""
         code, source = self.code, product.source
+        if self.plan.sparse == "turned":
+            return [self.work("at_read", self._turned_at(source, rows[0]))]
         if self.plan.indirect:
             return [self.work("at_read", self._at_read(source, row)) for row in rows]
         place, back = self.lowered.origins[source]

@@ -20,6 +20,12 @@ FEW = 4
 
 Input = Literal["drive", "folded", "apart"]
 
+Form = Literal["slots", "windows", "turned"]
+"""Of a sparse W; see :mod:`longlag.scan.cpu.sparse`."""
+
+FEW_ROWS: dict[Form, int] = {"slots": 2, "windows": 4}
+"""Forms of a sparse W, and the sequences of a thread up to which they are faster than "turned"."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -38,7 +44,7 @@ class Plan:
         ordered: whether sequences have lengths: the kernel then takes them in an order of its own.
         keep: whether there are resets.
         mask: whether there is a recurrent dropout mask.
-        sparse: whether W is.
+        sparse: in which form a sparse W is; None for a dense one.
         arm: see :class:`~longlag.scan.cpu.target.Host`.
     """
 
@@ -51,7 +57,7 @@ class Plan:
     ordered: bool = False
     keep: bool = False
     mask: bool = False
-    sparse: bool = False
+    sparse: Form | None = None
     arm: bool = False
 
     @property
@@ -61,8 +67,8 @@ class Plan:
 
     @property
     def indirect(self) -> bool:
-        """Whether W reads a prepared copy of the state: reset and dropped out."""
-        return self.keep or self.mask
+        """Whether W reads a prepared copy of the state: reset and dropped out, or turned."""
+        return self.keep or self.mask or self.sparse == "turned"
 
     def blocks(self, hidden: int) -> int:
         """How many tiles cover H units."""
@@ -87,7 +93,8 @@ def choose(
     ordered: bool = False,
     keep: bool = False,
     mask: bool = False,
-    sparse: bool = False,
+    sparse: Form | None = None,
+    turns: bool = True,
 ) -> Plan:
     """Choose the register tile: accumulators for as many rows and units as registers hold.
 
@@ -103,7 +110,9 @@ def choose(
         double: float64.
         products: how many matrices (H, H) a step reads.
         has_input: whether there is an input matrix U.
-        ordered, keep, mask, sparse: see :class:`Plan`.
+        ordered, keep, mask: see :class:`Plan`.
+        sparse: the form for few rows of a sparse W; for more it is "turned".
+        turns: whether it may be.
     """
     item = 8 if double else 4
     lanes = lanes_of(host, hidden, double)
@@ -147,4 +156,8 @@ def choose(
     if has_input:
         source = "apart" if not ordered and batch < FEW * threads else "folded"
     chains = chains_of(rows, vectors)
+    if sparse and turns and math.ceil(batch / threads) > FEW_ROWS[sparse]:
+        # Two vectors of rows take half as long again as one.
+        one, two = (math.ceil(math.ceil(batch / (lanes * n)) / threads) for n in (1, 2))
+        rows, chains, sparse = lanes if 2 * one <= 3 * two else 2 * lanes, 1, "turned"
     return Plan(double, lanes, rows, vectors, chains, source, ordered, keep, mask, sparse, host.arm)
