@@ -51,6 +51,9 @@ class Slots(NamedTuple):
         return padded.index_select(-1, self.entries.flatten())
 
 
+CHAINS = 4
+"""Windows that are added up side by side."""
+
 SHARE = 2.5
 """Windows are taken while there are no more than so many for each slot."""
 
@@ -132,17 +135,17 @@ def _windows(entries: Entries, lanes: int, back: bool) -> Slots:
         wanted = columns[at]
         first = wanted.amin(-1)
         more = first < beyond
-        if not more.any():
+        if not more.any() and rounds and len(rounds) % CHAINS == 0:
             break
         first = first.clamp(max=beyond - lanes)
         place = wanted - first.unsqueeze(-1)
         inside = (place < lanes) & (at < count)
         rounds.append((more, first, place.where(inside, 0), order[at.where(inside, count)]))
         next_ = next_ + inside
-    if not rounds:
-        heads, none = by_line.new_zeros(len(vectors) + 1), order[:0]
-        return Slots(heads, none.int(), none, none)
     more, first, place, chosen = (torch.stack(part, 1) for part in zip(*rounds, strict=True))
+    # Whole turns of the unrolled loop: what is left of one would be a jump that is not foreseen.
+    turns = more.unflatten(-1, (-1, CHAINS)).any(-1)
+    more = turns.repeat_interleave(CHAINS, -1)
     bytes_ = place[more].to(torch.uint8).contiguous().view(torch.int32)
     heads = torch.cat([first.new_zeros(1), more.sum(-1).cumsum(0)])
     columns = torch.cat([first[more].int().unsqueeze(-1), bytes_], -1)
