@@ -6,8 +6,9 @@
 
 W has 10 % entries, of float32 numbers; reservoirpy computes in float64, longlag in float32. Each
 runs in a process of its own, A B A B, with the threads that it uses by default; a time is the
-least of all turns. A case has a ratio only where the states agree to 1e-6. The last lines are
-longlag alone: a sparse W beside a dense one of the same size.
+least of all turns. With --busy it is processor time, of one thread each. A case has a ratio only
+where the states agree to 1e-6. The last lines are longlag alone: a sparse W beside a dense one of
+the same size.
 """
 
 import argparse
@@ -49,13 +50,14 @@ def reservoir(units: int, density: float = 0.1) -> ll.EchoState:
     return ll.EchoState(1, units, spectral_radius=0.9, leak=LEAK, density=density, seed=0)
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(run: Callable[[], object], clock: str) -> float:
+    now = time.process_time if clock == "processor" else time.perf_counter
+    start = now()
     run()
-    return time.perf_counter() - start
+    return now() - start
 
 
-def beside_the_peer(name: str, python: str, folder: Path) -> dict[str, object]:
+def beside_the_peer(name: str, python: str, folder: Path, clock: str) -> dict[str, object]:
     """One case; its times are those of a step of one sequence, in microseconds."""
     kind, units, batch, steps, turns, wanted = CASES[name]
     layer = reservoir(units)
@@ -90,8 +92,8 @@ def beside_the_peer(name: str, python: str, folder: Path) -> dict[str, object]:
     differs = float(np.abs(mine - theirs).max())
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(turns):
-        times[0].append(seconds(run))
-        peer.stdin.write("\n")
+        times[0].append(seconds(run, clock))
+        peer.stdin.write(f"{clock}\n")
         peer.stdin.flush()
         times[1].append(float(peer.stdout.readline()))
     peer.stdin.close()
@@ -102,7 +104,7 @@ def beside_the_peer(name: str, python: str, folder: Path) -> dict[str, object]:
             "differs": differs}  # fmt: skip
 
 
-def beside_dense(name: str) -> dict[str, object]:
+def beside_dense(name: str, clock: str) -> dict[str, object]:
     """A sparse W and a dense one of longlag, forward."""
     units, batch, steps, wanted = DENSE[name]
     layers = reservoir(units), ll.Leaky(1, units, leak=LEAK, seed=0)
@@ -110,7 +112,9 @@ def beside_dense(name: str) -> dict[str, object]:
     with torch.no_grad():
         for layer in layers:
             layer(x)
-        rounds = [[seconds(lambda layer=layer: layer(x)) for layer in layers] for _ in range(7)]
+        rounds = [
+            [seconds(lambda layer=layer: layer(x), clock) for layer in layers] for _ in range(7)
+        ]
     sparse, dense = (min(some) / steps / batch * 1e6 for some in zip(*rounds, strict=True))
     return {"case": name, "longlag": sparse, "peer": dense, "ratio": dense / sparse,
             "wanted": wanted, "differs": None}  # fmt: skip
@@ -120,6 +124,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer-python", help="a Python that has reservoirpy; else without it")
     parser.add_argument("--cases", help="some of " + ", ".join((*CASES, *DENSE)))
+    parser.add_argument(
+        "--busy", action="store_true",
+        help="the machine has other work: processor time of one thread each",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, help="where to write the result")
     arguments = parser.parse_args()
     names = arguments.cases.split(",") if arguments.cases else [*CASES, *DENSE]
@@ -128,14 +136,17 @@ def main() -> None:
         parser.error(f"--cases: got {unknown[0]!r}, expected some of {', '.join((*CASES, *DENSE))}")
     if arguments.peer_python is None:
         names = [name for name in names if name in DENSE]
-    rows = []
+    rows, clock = [], "wall"
+    if arguments.busy:
+        clock = "processor"
+        torch.set_num_threads(1)
     print("case          longlag       peer   ratio  wanted  states differ by")
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             if name in DENSE:
-                row = beside_dense(name)
+                row = beside_dense(name, clock)
             else:
-                row = beside_the_peer(name, arguments.peer_python, Path(folder))
+                row = beside_the_peer(name, arguments.peer_python, Path(folder), clock)
             rows.append(row)
             ratio = "differs" if row["ratio"] is None else f"{row['ratio']:.1f}"
             differs = "" if row["differs"] is None else f"{row['differs']:.1e}"
@@ -145,7 +156,7 @@ def main() -> None:
         "date": date.today().isoformat(),
         "machine": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
-        "load": "measured in turns, on a machine that may be busy with others",
+        "clock": clock,
         "microseconds_a_step": rows,
     }
     if arguments.json:

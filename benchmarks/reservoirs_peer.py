@@ -65,10 +65,11 @@ def main():
     run = case(kind, dict(np.load(path)))
     np.save(target, run())
     print("ready", flush=True)
-    for _ in sys.stdin:
-        start = time.perf_counter()
+    for line in sys.stdin:
+        clock = time.process_time if line == "processor\n" else time.perf_counter
+        start = clock()
         run()
-        print(time.perf_counter() - start, flush=True)
+        print(clock() - start, flush=True)
 
 
 if __name__ == "__main__":

@@ -138,4 +138,4 @@ def test_the_forms_for_other_processors(name, monkeypatch):
         windows = replace(chosen, sparse="windows", rows=1)
         text = assembly_of(forward.emit(recurrence, windows, store=False), name, monkeypatch)
         register = {"AVX2": "ymm", "AVX-512": "zmm"}[name]
-        assert re.search(rf"vpermps\s.*%{register}", text)
+        assert re.search(rf"vperm(?:d|ps)\s.*%{register}", text)

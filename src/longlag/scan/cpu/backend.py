@@ -69,6 +69,30 @@ class Cpu(Backend):
         final = final_states(shape.lowered, states, schedule, lengths, backward)
         return Run(states, final, residuals, shape)
 
+    def feed(self, inputs: ScanInputs, matrix: Tensor, bias: Tensor) -> Run | None:  # noqa: D102
+        recurrence, x, weights, initial, schedule = inputs
+        fed, hidden = matrix.shape[-2:]
+        shape = find_shape(recurrence, x, weights, initial, schedule, fed)
+        front = x.shape[1:-2]
+        sizes = (*front, fed, shape.hidden), (*front, fed)
+        if (matrix.shape, bias.shape) != sizes or fed > x.shape[-1] or not x.is_contiguous():
+            raise ValueError(f"readout: got {tuple(matrix.shape)}, expected {sizes[0]}")
+        call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
+        states = [_begun(x, shape, place, initial) for place in range(len(shape.paths))]
+        if not shape.empty:
+            # By vectors of units; the last one does some again, which count once.
+            lanes, whole = shape.plan.lanes, hidden // shape.plan.lanes * shape.plan.lanes
+            wide = x.new_zeros((*front, fed, shape.vectors * lanes))
+            wide[..., :whole] = matrix[..., :whole]
+            if hidden > whole:
+                wide[..., whole - hidden :] = matrix[..., whole:]
+            held = wide, bias.contiguous().to(x.dtype)
+            call.held += held
+            call.readout = [number for part in held for number in call.place(part)]
+            _run_forward(call, states, None, 0, shape.steps, "forward")
+        final = final_states(shape.lowered, states, schedule, None, False)
+        return Run(states, final, None, shape)
+
     def backward(  # noqa: D102
         self, inputs: ScanInputs, run: Run, gradients: Sequence[Tensor | None], wanted: Wanted
     ) -> Gradients:
@@ -111,6 +135,7 @@ def _run_forward(
         arguments += call.by_step(path, depth + first)
     arguments += call.scheduled(first)
     arguments += call.place_of_slots(back=False)
+    arguments += call.readout
     arguments += (stop - first, x.stride(0), x.stride(-2))
     call.run(kind, shape.forward.parameters(arguments))
 

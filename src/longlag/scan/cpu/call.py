@@ -51,8 +51,13 @@ def find_shape(
     weights: Weights,
     initial: Sequence[Tensor] | None,
     schedule: Schedule,
+    fed: int = 0,
 ) -> Shape:
     """The shape of a call.
+
+    Args:
+        recurrence, x, weights, initial, schedule: of the call.
+        fed: how many of the last features of x are computed by the kernel.
 
     Raises:
         ValueError: the tensors do not fit together; the message names the one.
@@ -69,7 +74,7 @@ def find_shape(
         (x.shape, x.dtype, x.is_cpu), _facts(matrix), _facts(bias), _facts(recurrent), sparse,
         tuple([_facts(unit) for unit in units]) if units else (),
         None if initial is None else tuple([_facts(state) for state in initial]),
-        active, keep, mask, clock, torch.get_num_threads(),
+        active, keep, mask, clock, torch.get_num_threads(), fed,
         x.shape[0] if pieces is None else pieces.steps,
         shape.SMALL, shape.COLLECTED, shape.LEAST_ROWS, shape.STRETCH,
     )  # fmt: skip
@@ -99,6 +104,7 @@ class Call:
         self.shape, self.item, self.replicated = shape, shape.item, shape.replicated
         self.x = last_contiguous(x)
         self.held: list[Tensor] = []  # what a kernel has the address of
+        self.readout: list[int] = []  # where it is, of a call that is fed its output
         self.ordered: _Rows | None = None
         if not shape.empty:
             self._prepare()

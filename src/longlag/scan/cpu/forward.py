@@ -7,6 +7,7 @@ from longlag.recurrence.lowered import Drive, Product, lower
 from longlag.scan.cpu.builder import Value
 from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Term, Units, cost_of, schedule_arguments
 from longlag.scan.cpu.plan import Plan
+from longlag.scan.cpu.tile import Tile
 
 NAME = "longlag_forward"
 
@@ -23,10 +24,12 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     scheduled, further = schedule_arguments(recurrence, plan)
     pointers += scheduled
     pointers += ["heads", "columns"] if plan.sparse else []
+    pointers += ["readout", "readout_bias"] if plan.fed else []
     numbers = ("T", "x_t", "x_n")
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
         "at_drive", "at_read", "turned_tiles", "stretch", "pack", "drive", *further,
+        *(["fed"] if plan.fed else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
@@ -104,6 +107,8 @@ class _Forward(Kernel):
         self.old = code.times(t, arg["state_t"])
         self.new = code.b.add(self.old, arg["state_t"])
         rows = self.count(t)
+        if plan.fed:
+            self._feed(rows)
         if plan.sparse == "turned" and self.sources:
             with self.tiles(rows) as row, self.unit_blocks() as (_, (units,)):
                 self._turn([row(code.i64(r)) for r in range(plan.rows)], units)
@@ -117,6 +122,36 @@ class _Forward(Kernel):
             self._tile(block, vectors, row)
         if plan.ordered and not self.recompute:
             self._pad(rows)
+
+    def _feed(self, rows: Value) -> None:
+        """The last features of x at this step: V h + c of the output h before it."""
+        code, arg, lanes = self.code, self.arg, self.plan.lanes
+        tile = Tile(code, 1, 1, 4)
+        with (
+            self.tiles(rows) as row,
+            code.loop(code.i64(0), code.i64(self.plan.rows)) as r,
+            code.loop(code.i64(0), arg["fed"]) as k,
+        ):
+            here = row(r)
+            output = code.at(arg[f"state_{self.lowered.output}"], self.old, here.place)
+            weights = code.at(arg["readout"], code.times(code.times(k, self.vectors), lanes))
+
+            def step(v: Value, chain: int, output=output, weights=weights) -> None:
+                at = code.times(v, lanes)
+                start = code.smaller(at, code.plus(arg["H"], -lanes))
+                read = code.load(code.at(output, start))
+                tile.add_product(0, 0, code.load(code.at(weights, at)), read, chain)
+
+            tile.begin(lambda r, v: code.zero())
+            tile.stretch(code.i64(0), self.vectors, step)
+            value = code.b.load(code.at(arg["readout_bias"], k))
+            for lane in range(lanes):
+                part = code.b.extract_element(tile.totals()[0][0], code.i64(lane))
+                value = code.b.fadd(value, part)
+            at = code.times(self.t, arg["x_t"])
+            feature = code.plus(code.b.sub(arg["C"], arg["fed"]), k)
+            to = code.at(arg["x"], at, code.times(here.number, arg["x_n"]), feature)
+            code.b.store(value, to)
 
     def _pad(self, rows: Value) -> None:
         """Zeros for the states of the rows that have ended."""

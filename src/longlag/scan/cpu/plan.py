@@ -46,6 +46,7 @@ class Plan:
         mask: whether there is a recurrent dropout mask.
         sparse: in which form a sparse W is; None for a dense one.
         arm: see :class:`~longlag.scan.cpu.target.Host`.
+        fed: whether the last features of x are a linear function of the output before the step.
     """
 
     double: bool
@@ -59,6 +60,7 @@ class Plan:
     mask: bool = False
     sparse: Form | None = None
     arm: bool = False
+    fed: bool = False
 
     @property
     def units(self) -> int:

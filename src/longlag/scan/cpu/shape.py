@@ -8,6 +8,7 @@ import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -49,6 +50,7 @@ class Key(NamedTuple):
             form for few rows; None of a dense one.
         active, keep, mask, clock: of the schedule.
         threads: how many there may be.
+        fed: how many of the last features of x are computed by the kernel.
         whole: steps of the sequences of which these are a piece.
         small, collected, least_rows, stretch: the constants of this module.
     """
@@ -65,6 +67,7 @@ class Key(NamedTuple):
     mask: Facts | None
     clock: Facts | None
     threads: int
+    fed: int
     whole: int
     small: int
     collected: int
@@ -231,6 +234,7 @@ class Shape:
             "flags": (*front, 1),
         }
         self._check(key)
+        self.fed = key.fed
         self.has_input, self.collected = key.input is not None, (key.collected, key.least_rows)
         self.stretch = key.stretch
         self.empty = self.steps == 0 or self.size == 0
@@ -254,6 +258,8 @@ class Shape:
             sparse=None if key.sparse is None else key.sparse[2],
         )
         self.plan = plan = plans()
+        if key.fed:  # U x cannot be there before the step
+            self.plan = plan = replace(plan, input="folded", fed=True)
         self.plan_back = plans(turns=False)
         tiles = -(-batch // plan.rows)
         self.parts = min(threads, tiles if self.replicas == 1 else self.replicas)
@@ -343,6 +349,7 @@ class Shape:
         numbers = {
             **self._sizes(work),
             "turned_tiles": tiles,
+            "fed": self.fed,
             "stretch": max(1, stretch),
             **{name: self._functions()[name] for name in ("pack", "drive")},
         }
