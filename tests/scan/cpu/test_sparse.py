@@ -41,10 +41,10 @@ def test_windows_hold_every_entry_once_at_its_place(back):
             matrix[wire, start : start + lanes] = 0  # the last vector does some units again
             for slot in range(heads[vector], heads[vector + 1]):
                 first, *words = columns[slot].tolist()
-                places = torch.tensor(words, dtype=torch.int32).view(torch.uint8)
+                places = torch.tensor([word >> 4 * n & 15 for word in words for n in range(8)])
                 assert 0 <= first <= hidden - lanes
                 assert int(places.max()) < lanes
-                matrix[wire, range(start, start + lanes), first + places.int()] += numbers[slot]
+                matrix[wire, range(start, start + lanes), first + places] += numbers[slot]
         expected = entries.dense(values).view(wires, hidden, hidden)
         assert torch.equal(matrix, expected.mT if back else expected)
 

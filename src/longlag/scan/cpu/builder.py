@@ -152,12 +152,19 @@ class Code:
         mask = ir.Constant(ir.VectorType(I32, len(places)), list(places))
         return self.b.shuffle_vector(x, y, mask)
 
-    def permuted(self, vector: Value, places: Value) -> Value:
-        """The numbers of a vector at places, a vector of whole numbers; see :data:`PERMUTES`."""
+    def permuted(self, vector: Value, words: Value) -> Value:
+        """The numbers of a vector at places of four bits each, eight in a word of a vector of them;
+        see :data:`PERMUTES`."""
+        lanes = range(self.lanes)
         kind = ir.VectorType(ir.IntType(8 * self.bytes), self.lanes)
+        shifts = ir.Constant(ir.VectorType(I32, self.lanes), [n % 8 * 4 for n in lanes])
+        # What stands above the bits of a place does not count.
+        places = self.b.lshr(self._shuffled(words, words, [n // 8 for n in lanes]), shifts)
+        if self.bytes == 8:
+            places = self.b.zext(places, kind)
         name = f"llvm.x86.{PERMUTES[self.bytes, self.lanes]}"
         function = self._intrinsic(name, self.vector, self.vector, kind)
-        return self.b.call(function, [vector, self.b.zext(places, kind)])
+        return self.b.call(function, [vector, places])
 
     def prefetch(self, address: Value) -> None:
         """Ask for the cache line of an address, which may be any."""

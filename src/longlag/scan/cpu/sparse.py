@@ -24,7 +24,7 @@ from llvmlite import ir
 from torch import Tensor
 
 from longlag.scan.connections import Entries
-from longlag.scan.cpu.builder import I8, I64, PERMUTES, Code, Value
+from longlag.scan.cpu.builder import I32, I64, PERMUTES, Code, Value
 from longlag.scan.cpu.plan import FEW_ROWS, Form
 from longlag.scan.cpu.tile import Tile
 
@@ -35,7 +35,8 @@ class Slots(NamedTuple):
     Attributes:
         heads: (W vectors + 1,), by wire and vector of units the number of its first slot.
         columns: (slots, lanes) of int32, which number of the other side is multiplied; of windows
-            (slots, 1 + lanes / 4), the first column of the window and, in bytes, the places in it.
+            (slots, 1 + lanes / 8), the first column of the window and the places in it, of four
+            bits each.
         entries: (slots, lanes), by which entry of W; E for none.
         places: (E,), of each entry, where in the slots it is; of windows none.
     """
@@ -146,9 +147,11 @@ def _windows(entries: Entries, lanes: int, back: bool) -> Slots:
     # Whole turns of the unrolled loop: what is left of one would be a jump that is not foreseen.
     turns = more.unflatten(-1, (-1, CHAINS)).any(-1)
     more = turns.repeat_interleave(CHAINS, -1)
-    bytes_ = place[more].to(torch.uint8).contiguous().view(torch.int32)
+    shifts = 4 * torch.arange(8, device="cpu")
+    words = (place[more].unflatten(-1, (-1, 8)) << shifts).sum(-1)
+    words = torch.where(words < 1 << 31, words, words - (1 << 32)).int()
     heads = torch.cat([first.new_zeros(1), more.sum(-1).cumsum(0)])
-    columns = torch.cat([first[more].int().unsqueeze(-1), bytes_], -1)
+    columns = torch.cat([first[more].int().unsqueeze(-1), words], -1)
     return Slots(heads, columns, chosen[more], entries.places[:0])
 
 
@@ -200,15 +203,15 @@ def add_windows(
 ) -> None:  # fmt: skip
     """As :func:`add_slots`, of windows."""
     heads, columns = slots
-    kind = ir.VectorType(I8, code.lanes).as_pointer()
+    kind = ir.VectorType(I32, code.lanes // 8).as_pointer()
 
     def step(slot: Value, chain: int) -> None:
-        window = code.at(columns, code.times(slot, 1 + code.lanes // 4))
+        window = code.at(columns, code.times(slot, 1 + code.lanes // 8))
         first = code.b.sext(code.b.load(window), I64)
-        places = code.b.load(code.b.bitcast(code.at(window, code.i64(1)), kind), align=4)
+        words = code.b.load(code.b.bitcast(code.at(window, code.i64(1)), kind), align=4)
         numbers = code.load(code.at(weights, code.times(slot, code.lanes)))
         for r, base in enumerate(bases):
-            read = code.permuted(code.load(code.at(base, first)), places)
+            read = code.permuted(code.load(code.at(base, first)), words)
             tile.add_product(r, 0, numbers, read, chain)
 
     tile.stretch(*_range(code, heads, vector), step)
