@@ -65,13 +65,14 @@ def beside_the_peer(name: str, python: str, folder: Path, clock: str) -> dict[st
     x = np.random.default_rng(0).standard_normal((batch, steps, 1)).astype(np.float32)
     read, series = model.readout, torch.from_numpy(x)
     with torch.no_grad():
-        read.bias.zero_()
+        read.bias.fill_(0.5)  # from zero, all would stay zero
     assert layer.entries is not None
     data = folder / f"{name}.npz"
     np.savez(
         data, values=layer.weight_hh.detach().double(), indices=layer.entries.indices.int(),
         indptr=layer.entries.indptr.int(), input=layer.weight_ih.detach().double(), leak=LEAK,
         x=x.astype(np.float64), readout=read.weight.detach().double(), steps=steps,
+        bias=read.bias.detach().double(),
     )  # fmt: skip
     states = folder / f"{name}.npy"
     command = [python, str(PEER), str(data), kind, str(states)]

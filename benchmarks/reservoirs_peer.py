@@ -51,13 +51,13 @@ def case(kind, data):
 
     def closed():
         readout, outputs = data["readout"], []
-        y = np.zeros(len(readout))
+        y = bias = data["bias"]
         if not reservoir.initialized:
             reservoir.initialize(y[np.newaxis])
         reservoir.reset()
         for _ in range(int(data["steps"])):
             outputs.append(y)
-            y = readout @ reservoir.step(y)
+            y = readout @ reservoir.step(y) + bias
         return np.stack(outputs)
 
     return {"batch": batch, "closed": closed}.get(kind, series)
