@@ -8,6 +8,7 @@ from torch import nn
 import longlag as ll
 from longlag.layers import ReadoutModule
 from longlag.layers.closed_loop import ClosedLoop, _is_linear
+from longlag.scan.connections import Entries
 
 DOUBLE = {"dtype": torch.float64}
 
@@ -126,6 +127,46 @@ def test_replicas_and_sparse_reservoirs():
     check(ll.SequenceModel(ll.LSTM(3, 5, replicas=2, **DOUBLE), 2, reduce=None))
     reservoir = ll.EchoState(1, 30, feedback_size=2, leak=0.3, bias_scaling=0.1, **DOUBLE)
     check(ll.SequenceModel(reservoir, 2, reduce=None))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        ll.EchoState(1, 37, feedback_size=2, leak=0.3, bias_scaling=0.1, seed=0, **DOUBLE),
+        ll.EchoState(0, 21, feedback_size=2, replicas=2, seed=0, **DOUBLE),
+        ll.GRU(3, 5, density=0.4, seed=0, **DOUBLE),
+    ],
+    ids=["free input", "replicas", "gates"],
+)
+def test_a_sparse_matrix_stays_so_where_no_gradients_are_wanted(layer, monkeypatch):
+    monkeypatch.setattr(Entries, "dense", None)
+    model = ll.SequenceModel(layer, 2, reduce=None, seed=1)
+    front = () if layer.replicas is None else (layer.replicas,)
+    warmup = torch.randn(*front, 5, 4, layer.input_size, **DOUBLE)
+    x = torch.randn(*front, 5, 9, layer.input_size - 2, **DOUBLE)
+    with torch.no_grad():
+        got, state = model.generate(9, warmup=warmup, x=x)
+        assert got.shape == (*front, 5, 9, 2)
+        expected, final = stepped(model, 9, warmup, x)
+        nothing, _ = model.generate(0, warmup=warmup, x=x[..., :0, :])
+    torch.testing.assert_close(got, expected)
+    for one, other in zip(state, final, strict=True):
+        torch.testing.assert_close(one, other)
+    assert nothing.shape == (*front, 5, 0, 2)
+
+
+def test_a_sparse_matrix_has_gradients_through_its_own_output():
+    layer = ll.EchoState(0, 12, feedback_size=1, trained=True, seed=0, **DOUBLE)
+    model = ll.SequenceModel(layer, 1, reduce=None, seed=1)
+    warmup, x = torch.randn(2, 3, 1, **DOUBLE), torch.zeros(2, 6, 0, **DOUBLE)
+    results = []
+    for run in (model.generate, lambda steps, warmup, x: stepped(model, steps, warmup, x)):
+        model.zero_grad()
+        outputs, _ = run(6, warmup=warmup, x=x)
+        outputs.square().sum().backward()
+        results.append((outputs.detach(), layer.weight_hh.grad, model.readout.weight.grad))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_it_begins_with_the_output_of_the_state():

@@ -15,7 +15,7 @@ from longlag.layers.recurrent import Recurrent
 from longlag.layers.stack import Stack
 from longlag.recurrence import Recurrence
 from longlag.recurrence.closed import Closed, closed_loop
-from longlag.scan import Weights, register, scan
+from longlag.scan import Weights, register, scan, scan_fed
 
 
 class ClosedLoop:
@@ -102,6 +102,10 @@ class ClosedLoop:
         layer, readout = self.layer, self.readout
         assert isinstance(layer, Recurrent)
         assert isinstance(readout, Readout)
+        if layer.entries is not None:
+            fed = self._in_kernel(x, state)
+            if fed is not None:
+                return fed
         closed = _closed(layer.recurrence)
         hidden = layer.hidden_size
         inputs, fed = layer.weight_ih.split([self.free, readout.output_size], -1)
@@ -131,6 +135,27 @@ class ClosedLoop:
         )
         before = torch.cat([h, result.output], -2)[..., :-1, :]
         return readout.by_step(before), layer.state_of(result.state)
+
+    def _in_kernel(self, x: Tensor, state: Any) -> tuple[Tensor, Any] | None:
+        """The same without U V: a W that is sparse stays so."""
+        layer, readout = self.layer, self.readout
+        assert isinstance(layer, Recurrent)
+        assert isinstance(readout, Readout)
+        weight, bias = readout.weight, readout.bias
+        if bias is None:
+            bias = weight.new_zeros(weight.shape[:-1])
+        result = scan_fed(
+            layer.recurrence,
+            x,
+            Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias, layer.entries),
+            (weight, bias),
+            None if state is None else check_state(state, layer.recurrence, x, layer.hidden_size),
+            backend=layer.backend,
+        )
+        if result is None:
+            return None
+        outputs, scanned = result
+        return outputs, layer.state_of(scanned.state)
 
 
 @functools.lru_cache(maxsize=128)

@@ -108,6 +108,23 @@ class Backend(ABC):
             backward: whether a backward pass may follow.
         """
 
+    def feed(self, inputs: ScanInputs, matrix: Tensor, bias: Tensor) -> "Run | None":
+        """Run all steps, without gradients, of a network that reads its own output.
+
+        Before each step the last K features of x are set to V h + c, of the output h there is; all
+        rows take all steps.
+
+        Args:
+            inputs: what to run over; x is written to.
+            matrix: V, (K, H).
+            bias: c, (K,).
+
+        Returns:
+            As :meth:`forward`; None of a backend that does not know how.
+        """
+        del inputs, matrix, bias
+        return None
+
     @abstractmethod
     def backward(
         self, inputs: ScanInputs, run: Run, gradients: Sequence[Tensor | None], wanted: Wanted

@@ -9,9 +9,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
+from longlag.recurrence.lowered import lower
 from longlag.scan import library, node
 from longlag.scan.backend import Backend, check_backend, choose
 from longlag.scan.inputs import (
+    FULL,
     ScanInputs,
     Schedule,
     Weights,
@@ -21,6 +23,7 @@ from longlag.scan.inputs import (
     with_clock,
 )
 from longlag.scan.reference import Reference
+from longlag.scan.trajectory import output_of
 from longlag.torch_private import forward_mode_active, transforms_active
 
 
@@ -37,6 +40,46 @@ class Scanned(NamedTuple):
     output: Tensor
     state: tuple[Tensor, ...]
     backend: str
+
+
+def scan_fed(
+    recurrence: Recurrence,
+    x: Float[Tensor, "*R N T C"],
+    weights: Weights,
+    readout: tuple[Float[Tensor, "*R K H"], Float[Tensor, "*R K"]],
+    initial: Sequence[Float[Tensor, "*R N _"]] | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Scanned] | None:
+    """Run a network that reads its own output, without gradients: all steps in one kernel.
+
+    Args:
+        recurrence, weights, initial, backend: as for :func:`scan`.
+        x: the features that are not fed back.
+        readout: V and c; the last K of all features are V h + c, of the output h before the step.
+
+    Returns:
+        Those features, (N, T, K), and what :func:`scan` gives; None where gradients are wanted, or
+        the backend needs the matrix U V beside W.
+    """
+    recurrent, units, matrix, bias, _ = weights
+    tensors = (x, recurrent, *units, matrix, bias, *readout, *(initial or ()))
+    wanted = torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in tensors
+    )
+    device = x.device.type
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if wanted or autocast or recurrence.timed or torch.compiler.is_compiling():
+        return None
+    chosen = choose(backend, x, tensors=tensors)
+    width, fed = x.shape[-1], readout[0].shape[-2]
+    read = torch.cat([x, x.new_zeros((*x.shape[:-1], fed))], -1)
+    read = to_time_first(read).contiguous()
+    with torch.no_grad():
+        run = chosen.feed(ScanInputs(recurrence, read, weights, initial, FULL), *readout)
+    if run is None:
+        return None
+    output = to_batch_first(output_of(lower(recurrence), run.states))
+    return to_batch_first(read[..., width:]), Scanned(output, tuple(run.final), chosen.name)
 
 
 def scan(

@@ -70,6 +70,30 @@ class Cpu(Backend):
         final = final_states(shape.lowered, states, schedule, lengths, backward)
         return Run(states, final, residuals, shape)
 
+    def feed(self, inputs: ScanInputs, matrix: Tensor, bias: Tensor) -> Run | None:  # noqa: D102
+        recurrence, x, weights, initial, schedule = inputs
+        fed, hidden = matrix.shape[-2:]
+        shape = find_shape(recurrence, x, weights, initial, schedule, fed)
+        front = x.shape[1:-2]
+        sizes = (*front, fed, shape.hidden), (*front, fed)
+        if (matrix.shape, bias.shape) != sizes or fed > x.shape[-1] or not x.is_contiguous():
+            raise ValueError(f"readout: got {tuple(matrix.shape)}, expected {sizes[0]}")
+        call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
+        states = [_begun(x, shape, place, initial) for place in range(len(shape.paths))]
+        if not shape.empty:
+            # By vectors of units; the last one does some again, which count once.
+            lanes, whole = shape.plan.lanes, hidden // shape.plan.lanes * shape.plan.lanes
+            wide = x.new_zeros((*front, fed, shape.vectors * lanes))
+            wide[..., :whole] = matrix[..., :whole]
+            if hidden > whole:
+                wide[..., whole - hidden :] = matrix[..., whole:]
+            held = wide, bias.contiguous().to(x.dtype)
+            call.held += held
+            call.readout = [number for part in held for number in call.place(part)]
+            _run_forward(call, states, None, 0, shape.steps, "forward")
+        final = final_states(shape.lowered, states, schedule, None, False)
+        return Run(states, final, None, shape)
+
     def backward(  # noqa: D102
         self, inputs: ScanInputs, run: Run, gradients: Sequence[Tensor | None], wanted: Wanted
     ) -> Gradients:
@@ -112,6 +136,7 @@ def _run_forward(
         arguments += call.by_step(path, depth + first)
     arguments += call.scheduled(first)
     arguments += call.place_of_slots(back=False)
+    arguments += call.readout
     arguments += (stop - first, x.stride(0), x.stride(-2), *([True] if shape.shared else []))
     call.run(kind, shape.forward.parameters(arguments))
 
@@ -304,7 +329,7 @@ class _Backward:
             total = _Totals(*(None if part is None else part.sum(0) for part in total))
         recurrent = total.recurrent
         if recurrent is not None and call.weights.entries is not None:
-            recurrent = recurrent.index_select(-1, call.slots(back=False).places)
+            recurrent = recurrent.index_select(-1, call.slots_summed.places)
         elif recurrent is not None:
             recurrent = without_blocks(call.recurrence, recurrent)
         bias = None if call.weights.bias is None else total.bias
@@ -372,7 +397,7 @@ class _Backward:
             arguments += (past.data_ptr(), shape.by_replica)
         arguments += call.scheduled(first)
         if call.weights.entries is not None:
-            arguments += [*call.place_of_slots(back=True), *call.place_of_slots(back=False)]
+            arguments += call.place_of_slots(back=True)
         arguments += (
             stop - first,
             x.stride(0), x.stride(-2), self.d_output.stride(0), self.d_output.stride(-2),

@@ -1,6 +1,6 @@
 """A thin layer over llvmlite's IR builder: loops, vectors, addresses, the mode of arithmetic."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from llvmlite import ir
@@ -8,6 +8,12 @@ from llvmlite import ir
 from longlag.scan.cpu.math_values import Value, constant, splat
 
 I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+
+PERMUTES = {
+    (4, 8): "avx2.permps", (4, 16): "avx512.permvar.sf.512", (8, 8): "avx512.permvar.df.512",
+}  # fmt: skip
+"""By bytes of a number and numbers of a vector, LLVM's name of the one instruction that puts them
+in any order. No other processor has vectors of these sizes."""
 
 
 class Code:
@@ -128,6 +134,37 @@ class Code:
         """A vector to memory."""
         pointer = self.b.bitcast(address, self.vector.as_pointer())
         self.b.store(value, pointer, align=self.bytes)
+
+    def turned(self, rows: Sequence[Value]) -> list[Value]:
+        """The columns of a square of vectors, as many as a vector has numbers."""
+        lanes, turned, apart = self.lanes, list(rows), 1
+        while apart < lanes:  # squares of that size change places
+            one = [n if n & apart == 0 else lanes + n - apart for n in range(lanes)]
+            two = [n + apart if n & apart == 0 else lanes + n for n in range(lanes)]
+            for n in range(lanes):
+                if n & apart == 0:
+                    pair = turned[n], turned[n + apart]
+                    turned[n], turned[n + apart] = (self._shuffled(*pair, to) for to in (one, two))
+            apart *= 2
+        return turned
+
+    def _shuffled(self, x: Value, y: Value, places: Sequence[int]) -> Value:
+        mask = ir.Constant(ir.VectorType(I32, len(places)), list(places))
+        return self.b.shuffle_vector(x, y, mask)
+
+    def permuted(self, vector: Value, words: Value) -> Value:
+        """The numbers of a vector at places of four bits each, eight in a word of a vector of them;
+        see :data:`PERMUTES`."""
+        lanes = range(self.lanes)
+        kind = ir.VectorType(ir.IntType(8 * self.bytes), self.lanes)
+        shifts = ir.Constant(ir.VectorType(I32, self.lanes), [n % 8 * 4 for n in lanes])
+        # What stands above the bits of a place does not count.
+        places = self.b.lshr(self._shuffled(words, words, [n // 8 for n in lanes]), shifts)
+        if self.bytes == 8:
+            places = self.b.zext(places, kind)
+        name = f"llvm.x86.{PERMUTES[self.bytes, self.lanes]}"
+        function = self._intrinsic(name, self.vector, self.vector, kind)
+        return self.b.call(function, [vector, places])
 
     def prefetch(self, address: Value) -> None:
         """Ask for the cache line of an address, which may be any."""

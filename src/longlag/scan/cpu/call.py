@@ -13,9 +13,9 @@ from torch import Tensor
 
 from longlag.recurrence import Recurrence
 from longlag.scan.cpu import shape
-from longlag.scan.cpu.plan import lanes_of
+from longlag.scan.cpu.plan import Plan, lanes_of
 from longlag.scan.cpu.shape import Facts, Key, Shape, shape_of
-from longlag.scan.cpu.sparse import Slots, slots_of
+from longlag.scan.cpu.sparse import Slots, form_of, slots_of
 from longlag.scan.cpu.target import host
 from longlag.scan.cpu.threads import POOL
 from longlag.scan.inputs import FULL, Schedule, Weights
@@ -51,8 +51,13 @@ def find_shape(
     weights: Weights,
     initial: Sequence[Tensor] | None,
     schedule: Schedule,
+    fed: int = 0,
 ) -> Shape:
     """The shape of a call.
+
+    Args:
+        recurrence, x, weights, initial, schedule: of the call.
+        fed: how many of the last features of x are computed by the kernel.
 
     Raises:
         ValueError: the tensors do not fit together; the message names the one.
@@ -60,15 +65,16 @@ def find_shape(
     recurrent, units, matrix, bias, entries = weights
     pieces, sparse = current(), None
     if entries is not None:
-        lanes = lanes_of(host(), entries.hidden, x.dtype == torch.float64)
-        numbers = slots_of(entries, lanes, back=False).entries.numel()
-        sparse = (len(entries.indices), numbers)
+        double = x.dtype == torch.float64
+        lanes = lanes_of(host(), entries.hidden, double)
+        numbers = slots_of(entries, "slots", lanes, back=False).entries.numel()
+        sparse = (len(entries.indices), numbers, form_of(entries, double, lanes))
     active, keep, mask, clock = (None,) * 4 if schedule is FULL else map(_facts, schedule)
     key = (
         (x.shape, x.dtype, x.is_cpu), _facts(matrix), _facts(bias), _facts(recurrent), sparse,
         tuple([_facts(unit) for unit in units]) if units else (),
         None if initial is None else tuple([_facts(state) for state in initial]),
-        active, keep, mask, clock, torch.get_num_threads(),
+        active, keep, mask, clock, torch.get_num_threads(), fed,
         x.shape[0] if pieces is None else pieces.steps,
         shape.SMALL, shape.COLLECTED, shape.LEAST_ROWS, shape.STRETCH,
     )  # fmt: skip
@@ -98,6 +104,7 @@ class Call:
         self.shape, self.item, self.replicated = shape, shape.item, shape.replicated
         self.x = last_contiguous(x)
         self.held: list[Tensor] = []  # what a kernel has the address of
+        self.readout: list[int] = []  # where it is, of a call that is fed its output
         self.ordered: _Rows | None = None
         if not shape.empty:
             self._prepare()
@@ -138,33 +145,53 @@ class Call:
         counts = (falling.unsqueeze(1) > step.view(1, -1, 1)).sum(-1)
         return _Rows(lengths, order, counts)
 
-    def slots(self, back: bool) -> Slots:
-        """The slots of a sparse W, for the product with it or with its transpose."""
+    @property
+    def slots_forward(self) -> Slots:
+        """The slots of a sparse W, as the forward kernel reads it."""
+        return self._slots(self.shape.plan, back=False)
+
+    @property
+    def slots_back(self) -> Slots:
+        """The same for the product with its transpose."""
+        return self._slots(self.shape.plan_back, back=True)
+
+    @property
+    def slots_summed(self) -> Slots:
+        """The slots in which the backward kernel gives the gradient of W."""
         assert self.weights.entries is not None
-        return slots_of(self.weights.entries, self.shape.plan.lanes, back)
+        return slots_of(self.weights.entries, "slots", self.shape.plan.lanes, back=False)
+
+    def _slots(self, plan: Plan, back: bool) -> Slots:
+        assert self.weights.entries is not None
+        assert plan.sparse is not None
+        return slots_of(self.weights.entries, plan.sparse, plan.lanes, back)
 
     @functools.cached_property
     def recurrent(self) -> Place:
         """Where W is: of a sparse one its numbers, in the slots of the product with it."""
-        return self._packed(back=False)
+        return self._packed(self.slots_forward)
 
     @functools.cached_property
     def recurrent_back(self) -> Place:
         """The same for the product with the transpose."""
-        return self._packed(back=True)
+        return self._packed(self.slots_back)
 
-    def _packed(self, back: bool) -> Place:
+    def _packed(self, slots: Slots) -> Place:
         assert self.weights.recurrent is not None
-        packed = self.slots(back).pack(self.weights.recurrent)
+        packed = slots.pack(self.weights.recurrent)
         self.held.append(packed)
         return self.weight(packed)
 
     def place_of_slots(self, back: bool) -> list[int]:
-        """Where heads and columns of the slots of a sparse W are; nothing for a dense one."""
+        """Where heads and columns of the slots of a sparse W are, backward also those of its
+        gradient; nothing for a dense one."""
         if self.weights.entries is None:
             return []
-        heads, columns, *_ = self.slots(back)  # kept with the entries, which the weights hold
-        return [heads.data_ptr(), 0, columns.data_ptr(), 0]
+        kinds = (self.slots_back, self.slots_summed) if back else (self.slots_forward,)
+        # They are kept with the entries, which the weights hold.
+        return [
+            n for slots in kinds for n in (slots.heads.data_ptr(), 0, slots.columns.data_ptr(), 0)
+        ]
 
     def place(self, tensor: Tensor | None) -> Place:
         """Where a tensor lies, without gaps, whose first axis is that of replicas if there are."""

@@ -8,6 +8,7 @@ from longlag.recurrence.lowered import Drive, Product, Stage, lower
 from longlag.scan.cpu.builder import Value
 from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Term, Units, cost_of, schedule_arguments
 from longlag.scan.cpu.plan import Plan
+from longlag.scan.cpu.tile import Tile
 
 NAME = "longlag_forward"
 
@@ -24,10 +25,12 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     scheduled, further = schedule_arguments(recurrence, plan)
     pointers += scheduled
     pointers += ["heads", "columns"] if plan.sparse else []
+    pointers += ["readout", "readout_bias"] if plan.fed else []
     numbers = ("T", "x_t", "x_n", *(["opens"] if plan.shared else []))
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
-        "at_drive", "at_read", "stretch", "pack", "drive", *further,
+        "at_drive", "at_read", "turned_tiles", "stretch", "pack", "drive", *further,
+        *(["fed"] if plan.fed else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
@@ -106,7 +109,12 @@ class _Forward(Kernel):
         self.old = code.times(t, arg["state_t"])
         self.new = code.b.add(self.old, arg["state_t"])
         rows = self.count(t)
-        if plan.indirect and self.sources:
+        if plan.fed:
+            self._feed(rows)
+        if plan.sparse == "turned" and self.sources:
+            with self.tiles(rows) as row, self.unit_blocks() as (_, (units,)):
+                self._turn([row(code.i64(r)) for r in range(plan.rows)], units)
+        elif plan.indirect and self.sources:
             with self.tiles(rows) as row, code.loop(code.i64(0), code.i64(plan.rows)) as r:
                 here = row(r)
                 with self.unit_blocks() as (_, vectors):
@@ -118,6 +126,36 @@ class _Forward(Kernel):
         if plan.ordered and not self.recompute:
             self._pad(rows)
 
+    def _feed(self, rows: Value) -> None:
+        """The last features of x at this step: V h + c of the output h before it."""
+        code, arg, lanes = self.code, self.arg, self.plan.lanes
+        tile = Tile(code, 1, 1, 4)
+        with (
+            self.tiles(rows) as row,
+            code.loop(code.i64(0), code.i64(self.plan.rows)) as r,
+            code.loop(code.i64(0), arg["fed"]) as k,
+        ):
+            here = row(r)
+            output = code.at(arg[f"state_{self.lowered.output}"], self.old, here.place)
+            weights = code.at(arg["readout"], code.times(code.times(k, self.vectors), lanes))
+
+            def step(v: Value, chain: int, output=output, weights=weights) -> None:
+                at = code.times(v, lanes)
+                start = code.smaller(at, code.plus(arg["H"], -lanes))
+                read = code.load(code.at(output, start))
+                tile.add_product(0, 0, code.load(code.at(weights, at)), read, chain)
+
+            tile.begin(lambda r, v: code.zero())
+            tile.stretch(code.i64(0), self.vectors, step)
+            value = code.b.load(code.at(arg["readout_bias"], k))
+            for lane in range(lanes):
+                part = code.b.extract_element(tile.totals()[0][0], code.i64(lane))
+                value = code.b.fadd(value, part)
+            at = code.times(self.t, arg["x_t"])
+            feature = code.plus(code.b.sub(arg["C"], arg["fed"]), k)
+            to = code.at(arg["x"], at, code.times(here.number, arg["x_n"]), feature)
+            code.b.store(value, to)
+
     def _pad(self, rows: Value) -> None:
         """Zeros for the states of the rows that have ended."""
         code, size = self.code, self.code.i64(self.plan.rows)
@@ -127,6 +165,14 @@ class _Forward(Kernel):
                 for units in vectors:
                     for k in self.states:
                         self.store(code.zero(), f"state_{k}", units, self.new, here.place)
+
+    def _turned_at(self, source: int, row: Row) -> Value:
+        """Where the states (H, rows) of a tile are, of which this is a row: by thread."""
+        tiles = self.code.b.udiv(row.slot, self.code.i64(self.plan.rows))
+        at = self.code.plus(
+            self.code.times(self.arg["turned_tiles"], self.sources.index(source)), tiles
+        )
+        return self.code.times(self.code.times(at, self.plan.rows), self.arg["H"])
 
     def _at_read(self, source: int, row: Row, new: bool = False) -> Value:
         number = self.sources.index(source) if not new else (
@@ -138,13 +184,29 @@ class _Forward(Kernel):
     def _prepare(self, row: Row, units: Units) -> None:
         """The states as W reads them at this step."""
         for source in self.sources:
-            place, back = self.lowered.origins[source]
-            unreset = self.unreset(self.t, row, back + 1)
-            value = self.load(f"state_{place}", units, self.past(back), row.place)
-            if self.plan.mask:
-                value = self.code.b.fmul(value, self.load("mask", units, row.place))
             to = self.work("at_read", self._at_read(source, row), units.start)
-            self.code.store(self.select(unreset, value), to)
+            self.code.store(self._prepared(source, row, units), to)
+
+    def _prepared(self, source: int, row: Row, units: Units) -> Value:
+        """A state as W reads it at this step."""
+        place, back = self.lowered.origins[source]
+        unreset = self.unreset(self.t, row, back + 1)
+        value = self.load(f"state_{place}", units, self.past(back), row.place)
+        if self.plan.mask:
+            value = self.code.b.fmul(value, self.load("mask", units, row.place))
+        return self.select(unreset, value)
+
+    def _turn(self, rows: list[Row], units: Units) -> None:
+        """The same, with the rows of a tile side by side for each unit."""
+        code, plan = self.code, self.plan
+        for source in self.sources:
+            base = self.work("at_read", self._turned_at(source, rows[0]))
+            for first in range(0, plan.rows, plan.lanes):
+                some = rows[first : first + plan.lanes]
+                values = [self._prepared(source, row, units) for row in some]
+                for n, value in enumerate(code.turned(values)):
+                    at = code.times(code.plus(units.start, n), plan.rows)
+                    code.store(value, code.at(base, code.plus(at, first)))
 
     def _given(self, row: Row, units: Units, gate: int) -> Value:
         """a of a gate, where it is at hand."""
@@ -186,6 +248,8 @@ class _Forward(Kernel):
     def _read(self, product: Product, rows: list[Row]) -> list[Value]:
         """By row, the address of the state as W reads it."""
         code, source, new = self.code, product.source, product.new
+        if self.plan.sparse == "turned":
+            return [self.work("at_read", self._turned_at(source, rows[0]))]
         if self.plan.mask or (self.plan.keep and not new):
             return [self.work("at_read", self._at_read(source, row, new)) for row in rows]
         place, back = self.lowered.origins[source]

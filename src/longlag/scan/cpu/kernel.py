@@ -28,7 +28,7 @@ from longlag.scan.cpu import math
 from longlag.scan.cpu.builder import I8, I32, I64, Code, Value
 from longlag.scan.cpu.math_values import constant
 from longlag.scan.cpu.plan import Plan
-from longlag.scan.cpu.sparse import add_slots
+from longlag.scan.cpu.sparse import add_slots, add_turned, add_windows
 from longlag.scan.cpu.tile import Tile
 
 UNROLLED = 330
@@ -110,9 +110,11 @@ class Term(NamedTuple):
     Attributes:
         pattern: which of its blocks are there; None where all are.
         weights: the address of its weights for this block of units.
-        numbers: by row, the address of the numbers that are multiplied.
+        numbers: by row, the address of the numbers that are multiplied; of a turned tile one
+            address for all rows.
         count: how many numbers.
-        slots: of a sparse matrix, number of the first vector of its wire; None of a dense one.
+        slots: of a sparse matrix, number of the first vector of its wire, of a turned tile of its
+            first line; None of a dense one.
     """
 
     pattern: Pattern | None
@@ -451,7 +453,8 @@ class Kernel:
         """
         code, arg = self.code, self.arg
         if self.plan.sparse:
-            first = code.times(self.vectors, wire)
+            lines = arg["H"] if self.plan.sparse == "turned" else self.vectors
+            first = code.times(lines, wire)
             return Term(None, arg["recurrent"], numbers, arg["H"], first)
         place = code.plus(code.times(block, len(packed)), packed.index(wire))
         weights = self.work(
@@ -462,11 +465,15 @@ class Kernel:
     def _add_slots(self, tile: Tile, term: Term, block: Value) -> None:
         """To the sums of a tile the products with a sparse matrix."""
         code, slots = self.code, (self.arg["heads"], self.arg["columns"])
-        first = code.times(block, self.plan.vectors)
-        for v in range(self.plan.vectors):
-            number = code.smaller(code.plus(first, v), code.plus(self.vectors, -1))
-            vector = code.plus(number, term.slots)
-            add_slots(code, tile, v, slots, vector, term.weights, term.numbers)
+        assert term.slots is not None
+        assert self.plan.vectors == 1
+        if self.plan.sparse == "turned":
+            line = code.plus(self._units(block).start, term.slots)
+            rows = self.plan.rows
+            add_turned(code, tile, slots, line, term.weights, term.numbers[0], rows)
+            return
+        add = add_windows if self.plan.sparse == "windows" else add_slots
+        add(code, tile, slots, code.plus(block, term.slots), term.weights, term.numbers)
 
     def moves(self, block: Value, rows: Sequence[Row]) -> Value | None:
         """Whether any unit of a block takes step t in any of the rows; None where no unit rests."""

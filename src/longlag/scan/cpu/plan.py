@@ -20,6 +20,12 @@ FEW = 4
 
 Input = Literal["drive", "folded", "apart"]
 
+Form = Literal["slots", "windows", "turned"]
+"""Of a sparse W; see :mod:`longlag.scan.cpu.sparse`."""
+
+FEW_ROWS: dict[Form, int] = {"slots": 2, "windows": 4}
+"""Forms of a sparse W, and the sequences of a thread up to which they are faster than "turned"."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -38,9 +44,10 @@ class Plan:
         ordered: whether sequences have lengths: the kernel then takes them in an order of its own.
         keep: whether there are resets.
         mask: whether there is a recurrent dropout mask.
-        sparse: whether W is.
+        sparse: in which form a sparse W is; None for a dense one.
         shared: whether replicas share their weights, of which one thread takes several in a row.
         arm: see :class:`~longlag.scan.cpu.target.Host`.
+        fed: whether the last features of x are a linear function of the output before the step.
     """
 
     double: bool
@@ -52,9 +59,10 @@ class Plan:
     ordered: bool = False
     keep: bool = False
     mask: bool = False
-    sparse: bool = False
+    sparse: Form | None = None
     shared: bool = False
     arm: bool = False
+    fed: bool = False
 
     @property
     def units(self) -> int:
@@ -63,8 +71,8 @@ class Plan:
 
     @property
     def indirect(self) -> bool:
-        """Whether W reads a prepared copy of the state: reset and dropped out."""
-        return self.keep or self.mask
+        """Whether W reads a prepared copy of the state: reset and dropped out, or turned."""
+        return self.keep or self.mask or self.sparse == "turned"
 
     def blocks(self, hidden: int) -> int:
         """How many tiles cover H units."""
@@ -89,8 +97,9 @@ def choose(
     ordered: bool = False,
     keep: bool = False,
     mask: bool = False,
-    sparse: bool = False,
+    sparse: Form | None = None,
     shared: bool = False,
+    turns: bool = True,
 ) -> Plan:
     """Choose the register tile: accumulators for as many rows and units as registers hold.
 
@@ -106,7 +115,9 @@ def choose(
         double: float64.
         products: how many matrices (H, H) a step reads.
         has_input: whether there is an input matrix U.
-        ordered, keep, mask, sparse, shared: see :class:`Plan`.
+        ordered, keep, mask, shared: see :class:`Plan`.
+        sparse: the form for few rows of a sparse W; for more it is "turned".
+        turns: whether it may be.
     """
     item = 8 if double else 4
     lanes = lanes_of(host, hidden, double)
@@ -150,5 +161,9 @@ def choose(
     if has_input:
         source = "apart" if not ordered and batch < FEW * threads else "folded"
     chains = chains_of(rows, vectors)
+    if sparse and turns and math.ceil(batch / threads) > FEW_ROWS[sparse]:
+        # Two vectors of rows take half as long again as one.
+        one, two = (math.ceil(math.ceil(batch / (lanes * n)) / threads) for n in (1, 2))
+        rows, chains, sparse = lanes if 2 * one <= 3 * two else 2 * lanes, 1, "turned"
     facts = (ordered, keep, mask, sparse, shared, host.arm)
     return Plan(double, lanes, rows, vectors, chains, source, *facts)

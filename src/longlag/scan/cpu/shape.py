@@ -8,6 +8,7 @@ import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from longlag.recurrence.lowered import lower
 from longlag.scan.cpu import backward, forward
 from longlag.scan.cpu.kernel import Arguments
 from longlag.scan.cpu.matrix import Matrix, matrix, send
-from longlag.scan.cpu.plan import Plan, choose
+from longlag.scan.cpu.plan import Form, Plan, choose
 from longlag.scan.cpu.target import compile_functions, host
 
 SMALL = 1 << 23
@@ -45,10 +46,11 @@ class Key(NamedTuple):
 
     Attributes:
         x, input, bias, recurrent, units, initial: of the call; None where there is none.
-        sparse: of a sparse W, how many entries it has, and how many numbers its slots have; None of
-            a dense one.
+        sparse: of a sparse W, how many entries it has, how many numbers its slots have, and the
+            form for few rows; None of a dense one.
         active, keep, mask, clock: of the schedule.
         threads: how many there may be.
+        fed: how many of the last features of x are computed by the kernel.
         whole: steps of the sequences of which these are a piece.
         small, collected, least_rows, stretch: the constants of this module.
     """
@@ -57,7 +59,7 @@ class Key(NamedTuple):
     input: Facts | None
     bias: Facts | None
     recurrent: Facts | None
-    sparse: tuple[int, int] | None
+    sparse: tuple[int, int, Form] | None
     units: tuple[Facts, ...]
     initial: tuple[Facts, ...] | None
     active: Facts | None
@@ -65,6 +67,7 @@ class Key(NamedTuple):
     mask: Facts | None
     clock: Facts | None
     threads: int
+    fed: int
     whole: int
     small: int
     collected: int
@@ -237,7 +240,7 @@ class Shape:
         before, self.sparse = () if self.shared else front[1:-1], key.sparse
         matrix = (self.wires * hidden, hidden) if key.sparse is None else key.sparse[:1]
         # What the backward kernel gives: of a sparse W the sums of its slots.
-        self.d_recurrent = (*before, *(matrix if key.sparse is None else key.sparse[1:]))
+        self.d_recurrent = (*before, *(matrix if key.sparse is None else key.sparse[1:2]))
         self.expected = {
             "input matrix": (*before, self.rows, width),
             "bias": (*before, self.rows),
@@ -246,6 +249,7 @@ class Shape:
             "flags": (*front, 1),
         }
         self._check(key)
+        self.fed = key.fed
         self.has_input, self.collected = key.input is not None, (key.collected, key.least_rows)
         self.stretch = key.stretch
         self.empty = self.steps == 0 or self.size == 0
@@ -254,7 +258,8 @@ class Shape:
         reads = math.prod(self.d_recurrent[len(before) :]) // hidden  # of a unit
         work = self.whole * self.size * (reads + 16)
         threads = 1 if work < key.small else key.threads
-        self.plan = plan = choose(
+        plans = functools.partial(
+            choose,
             host(),
             batch,
             hidden,
@@ -265,9 +270,13 @@ class Shape:
             ordered=key.active is not None,
             keep=key.keep is not None,
             mask=key.mask is not None,
-            sparse=key.sparse is not None,
+            sparse=None if key.sparse is None else key.sparse[2],
             shared=self.shared,
         )
+        self.plan = plan = plans(turns=not lowered.inner)
+        if key.fed:  # U x cannot be there before the step
+            self.plan = plan = replace(plan, input="folded", fed=True)
+        self.plan_back = plans(turns=False)
         tiles = -(-batch // plan.rows)
         self.parts = min(threads, tiles if self.replicas == 1 else self.replicas)
         self.vectors = -(-hidden // plan.lanes)
@@ -276,7 +285,7 @@ class Shape:
         self.summing = self.parts if self.shared else self.single_parts
         self.tables = self._tables()
         self.forward = self._forward(plan)
-        self.backward = self._backward(plan)
+        self.backward = self._backward(self.plan_back)
         self._kernels: dict[str, Callable[..., None]] = {}
 
     def _check(self, key: Key) -> None:
@@ -319,7 +328,8 @@ class Shape:
         "backward"."""
         compiled = self._kernels.get(kind)
         if compiled is None:
-            compiled = self._kernels[kind] = _kernel(self.recurrence, self.plan, kind)
+            plan = self.plan_back if kind == "backward" else self.plan
+            compiled = self._kernels[kind] = _kernel(self.recurrence, plan, kind)
         return compiled
 
     def _functions(self) -> dict[str, int]:
@@ -351,9 +361,13 @@ class Shape:
         work.add("at_drive", stretch * self.batch * self.rows)
         sources = (*self.lowered.sources, *self.lowered.inner_sources)
         read = len(sources) if plan.indirect else 0
-        work.add("at_read", read * self.batch * hidden)
+        tiles = math.ceil(math.ceil(self.batch / plan.rows) / self.single_parts)
+        rows = tiles * plan.rows if plan.sparse == "turned" else self.batch
+        work.add("at_read", read * rows * hidden)
         numbers = {
             **self._sizes(work),
+            "turned_tiles": tiles,
+            "fed": self.fed,
             "stretch": max(1, stretch),
             **{name: self._functions()[name] for name in ("pack", "drive")},
         }

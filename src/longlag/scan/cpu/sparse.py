@@ -1,8 +1,17 @@
-"""Sparse recurrent matrices: what each vector of units reads, one slot after the other.
+"""Sparse recurrent matrices: what each vector of units reads, in one of three forms.
 
-A slot has for each unit of a vector one column and one number of W. A vector of units has as many
-slots as the unit that reads most; where others have fewer, the number is zero. The product with W^T
-has slots of its own, in which a unit has the rows that read it.
+"slots": a slot has for each unit of a vector one column and one number of W. A vector of units has
+as many slots as the unit that reads most; where others have fewer, the number is zero.
+
+"windows": the same, but all columns of a slot lie within as many columns as a vector has numbers,
+so that a slot reads one vector, and one instruction puts its numbers where they are wanted. There
+are more slots, each of a fraction of the time.
+
+"turned": for a tile of many rows. Its rows are side by side for each unit, and every entry of W is
+one number for a vector of rows: nothing is gathered, and no number is a zero that fills up. These
+are slots for vectors of one unit.
+
+The product with W^T has slots of its own, in which a unit has the rows that read it.
 """
 
 import functools
@@ -11,10 +20,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from llvmlite import ir
 from torch import Tensor
 
 from longlag.scan.connections import Entries
-from longlag.scan.cpu.builder import I64, Code, Value
+from longlag.scan.cpu.builder import I32, I64, PERMUTES, Code, Value
+from longlag.scan.cpu.plan import FEW_ROWS, Form
 from longlag.scan.cpu.tile import Tile
 
 
@@ -23,9 +34,11 @@ class Slots(NamedTuple):
 
     Attributes:
         heads: (W vectors + 1,), by wire and vector of units the number of its first slot.
-        columns: (slots, lanes) of int32, which number of the other side is multiplied.
+        columns: (slots, lanes) of int32, which number of the other side is multiplied; of windows
+            (slots, 1 + lanes / 8), the first column of the window and the places in it, of four
+            bits each.
         entries: (slots, lanes), by which entry of W; E for none.
-        places: (E,), of each entry, where in the slots it is.
+        places: (E,), of each entry, where in the slots it is; of windows none.
     """
 
     heads: Tensor
@@ -39,41 +52,64 @@ class Slots(NamedTuple):
         return padded.index_select(-1, self.entries.flatten())
 
 
-_KEPT: "weakref.WeakKeyDictionary[Entries, dict[tuple[int, bool], Slots]]"
+CHAINS = 4
+"""Windows that are added up side by side."""
+
+SHARE = 2.5
+"""Windows are taken while there are no more than so many for each slot."""
+
+_KEPT: "weakref.WeakKeyDictionary[Entries, dict[tuple[Form, int, bool], Slots]]"
 _KEPT = weakref.WeakKeyDictionary()
 
 
-def slots_of(entries: Entries, lanes: int, back: bool) -> Slots:
+def slots_of(entries: Entries, form: Form, lanes: int, back: bool) -> Slots:
     """The slots for vectors of so many units: made at their first use, and kept.
 
     Args:
         entries: of W.
+        form: see the module.
         lanes: units in a vector; the last vector of a wire overlaps the one before it.
         back: of the product with W^T.
     """
     kept = _KEPT.setdefault(entries, {})
-    if (lanes, back) not in kept:
-        kept[lanes, back] = _slots(entries, lanes, back)
-    return kept[lanes, back]
+    key = (form, lanes, back)
+    if key not in kept:
+        make = _windows if form == "windows" else _slots
+        kept[key] = make(entries, 1 if form == "turned" else lanes, back)
+    return kept[key]
 
 
-def _slots(entries: Entries, lanes: int, back: bool) -> Slots:
-    hidden, count = entries.hidden, len(entries.indices)
+def form_of(entries: Entries, double: bool, lanes: int) -> Form:
+    """The faster form of slots for few rows."""
+    if (8 if double else 4, lanes) not in PERMUTES:
+        return "slots"
+    slots, windows = (len(slots_of(entries, form, lanes, False).entries) for form in FEW_ROWS)
+    return "windows" if windows <= SHARE * slots else "slots"
+
+
+def _lines(entries: Entries, lanes: int, back: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """By line its number of entries, by vector its lines, and column and number of each entry."""
+    hidden = entries.hidden
     lines, columns = entries.rows, entries.indices
-    arange = functools.partial(torch.arange, device="cpu")  # whatever the default device is
-    order = arange(count)
+    order = torch.arange(len(columns), device="cpu")  # whatever the default device is
     if back:  # a line is a column of a wire
         lines, columns = lines // hidden * hidden + columns, lines % hidden
         order = lines.argsort(stable=True)
         lines, columns = lines[order], columns[order]
     total = len(entries.indptr) - 1
-    by_line = torch.bincount(lines, minlength=total)
+    starts = torch.arange(0, hidden, lanes, device="cpu").clamp(max=hidden - lanes)
+    first = torch.arange(0, total, hidden, device="cpu").unsqueeze(-1) + starts
+    vectors = first.flatten().unsqueeze(-1) + torch.arange(lanes, device="cpu")
+    return torch.bincount(lines, minlength=total), vectors, columns, order
+
+
+def _slots(entries: Entries, lanes: int, back: bool) -> Slots:
+    by_line, vectors, columns, order = _lines(entries, lanes, back)
+    count = len(order)
     begins = by_line.cumsum(0) - by_line
-    starts = arange(0, hidden, lanes).clamp(max=hidden - lanes)
-    first = arange(0, total, hidden).unsqueeze(-1) + starts
-    vectors = first.flatten().unsqueeze(-1) + arange(lanes)  # the lines of each
     lengths = by_line[vectors].amax(-1)
     heads = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    arange = functools.partial(torch.arange, device="cpu")
     vector = arange(len(lengths)).repeat_interleave(lengths)
     number = (arange(len(vector)) - heads[vector]).unsqueeze(-1)
     of_slot = vectors[vector]
@@ -84,6 +120,39 @@ def _slots(entries: Entries, lanes: int, back: bool) -> Slots:
     flat = there.flatten().nonzero().squeeze(-1)
     places[chosen.flatten()[flat]] = flat
     return Slots(heads, columns[place].int().masked_fill(~there, 0), chosen, places)
+
+
+def _windows(entries: Entries, lanes: int, back: bool) -> Slots:
+    """Windows from left to right: each begins at the first column that a unit of the vector still
+    wants, and gives every unit the next of its columns that lies in it."""
+    by_line, vectors, columns, order = _lines(entries, lanes, back)
+    count, beyond = len(order), entries.hidden
+    columns = torch.cat([columns, columns.new_full((1,), beyond)])
+    order = torch.cat([order, order.new_full((1,), count)])
+    next_, stop = (by_line.cumsum(0) - by_line)[vectors], by_line.cumsum(0)[vectors]
+    rounds: list[tuple[Tensor, ...]] = []
+    while True:
+        at = torch.where(next_ < stop, next_, count)
+        wanted = columns[at]
+        first = wanted.amin(-1)
+        more = first < beyond
+        if not more.any() and rounds and len(rounds) % CHAINS == 0:
+            break
+        first = first.clamp(max=beyond - lanes)
+        place = wanted - first.unsqueeze(-1)
+        inside = (place < lanes) & (at < count)
+        rounds.append((more, first, place.where(inside, 0), order[at.where(inside, count)]))
+        next_ = next_ + inside
+    more, first, place, chosen = (torch.stack(part, 1) for part in zip(*rounds, strict=True))
+    # Whole turns of the unrolled loop: what is left of one would be a jump that is not foreseen.
+    turns = more.unflatten(-1, (-1, CHAINS)).any(-1)
+    more = turns.repeat_interleave(CHAINS, -1)
+    shifts = 4 * torch.arange(8, device="cpu")
+    words = (place[more].unflatten(-1, (-1, 8)) << shifts).sum(-1)
+    words = torch.where(words < 1 << 31, words, words - (1 << 32)).int()
+    heads = torch.cat([first.new_zeros(1), more.sum(-1).cumsum(0)])
+    columns = torch.cat([first[more].int().unsqueeze(-1), words], -1)
+    return Slots(heads, columns, chosen[more], entries.places[:0])
 
 
 def _range(code: Code, heads: Value, vector: Value) -> tuple[Value, Value]:
@@ -107,15 +176,14 @@ def _gathered(code: Code, base: Value, offsets: list[Value]) -> Value:
 
 
 def add_slots(
-    code: Code, tile: Tile, v: int, slots: tuple[Value, Value], vector: Value, weights: Value,
+    code: Code, tile: Tile, slots: tuple[Value, Value], vector: Value, weights: Value,
     bases: Sequence[Value],
 ) -> None:  # fmt: skip
-    """Add to vector v of a tile the products of a vector of units.
+    """Add to the sums of a tile of one vector the products of a vector of units.
 
     Args:
         code: where the instructions go.
         tile: the sums.
-        v: which of its vectors.
         slots: the addresses of heads and columns.
         vector: the number of the vector among those of all wires.
         weights: the address of the numbers of the slots.
@@ -126,7 +194,62 @@ def add_slots(
         at = code.times(slot, code.lanes)
         numbers, offsets = code.load(code.at(weights, at)), _columns(code, columns, at)
         for r, base in enumerate(bases):
-            tile.add_product(r, v, numbers, _gathered(code, base, offsets))
+            tile.add_product(r, 0, numbers, _gathered(code, base, offsets))
+
+
+def add_windows(
+    code: Code, tile: Tile, slots: tuple[Value, Value], vector: Value, weights: Value,
+    bases: Sequence[Value],
+) -> None:  # fmt: skip
+    """As :func:`add_slots`, of windows."""
+    heads, columns = slots
+    kind = ir.VectorType(I32, code.lanes // 8).as_pointer()
+
+    def step(slot: Value, chain: int) -> None:
+        window = code.at(columns, code.times(slot, 1 + code.lanes // 8))
+        first = code.b.sext(code.b.load(window), I64)
+        words = code.b.load(code.b.bitcast(code.at(window, code.i64(1)), kind), align=4)
+        numbers = code.load(code.at(weights, code.times(slot, code.lanes)))
+        for r, base in enumerate(bases):
+            read = code.permuted(code.load(code.at(base, first)), words)
+            tile.add_product(r, 0, numbers, read, chain)
+
+    tile.stretch(*_range(code, heads, vector), step)
+
+
+def add_turned(
+    code: Code, tile: Tile, slots: tuple[Value, Value], line: Value, weights: Value, base: Value,
+    rows: int,
+) -> None:  # fmt: skip
+    """As :func:`add_slots`, of a tile whose rows stand side by side for each unit.
+
+    Args:
+        code, tile, slots, weights: as there.
+        line: the number of the first unit among those of all wires.
+        base: the address of the numbers that are multiplied, (H, rows).
+        rows: of the tile, a multiple of the lanes.
+    """
+    heads, columns = slots
+    lanes, parts = code.lanes, rows // code.lanes
+    sums = code.entry_builder.alloca(code.vector, lanes * parts)
+    with code.loop(code.i64(0), code.i64(lanes)) as unit:
+        line_sums = Tile(code, 1, parts, 4)
+        line_sums.begin(lambda r, v: code.zero())
+
+        def step(entry: Value, chain: int) -> None:
+            column = code.b.sext(code.b.load(code.at(columns, entry)), I64)
+            read = code.at(base, code.times(column, rows))
+            vectors = [code.at(read, code.i64(part * lanes)) for part in range(parts)]
+            line_sums.add(vectors, [code.at(weights, entry)], chain)
+
+        line_sums.stretch(*_range(code, heads, code.plus(line, unit)), step)
+        for part, total in enumerate(line_sums.totals()[0]):
+            code.b.store(total, code.b.gep(sums, [code.plus(unit, part * lanes)]))
+    for part in range(parts):
+        place = part * lanes
+        by_unit = [code.b.load(code.b.gep(sums, [code.i64(place + n)])) for n in range(lanes)]
+        for lane, total in enumerate(code.turned(by_unit)):
+            tile.add_sum(place + lane, 0, total)
 
 
 def add_products(

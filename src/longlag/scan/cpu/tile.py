@@ -46,10 +46,15 @@ class Tile:
                 place = chains[chain]
                 code.b.store(code.fma(vector, number, code.b.load(place)), place)
 
-    def add_product(self, row: int, v: int, x: Value, y: Value) -> None:
+    def add_product(self, row: int, v: int, x: Value, y: Value, chain: int = 0) -> None:
         """Add the product of two vectors to one of the sums."""
-        place = self.places[row][v][0]
+        place = self.places[row][v][chain]
         self.code.b.store(self.code.fma(x, y, self.code.b.load(place)), place)
+
+    def add_sum(self, row: int, v: int, value: Value) -> None:
+        """Add a vector to one of the sums."""
+        place = self.places[row][v][0]
+        self.code.b.store(self.code.b.fadd(value, self.code.b.load(place)), place)
 
     def stretch(self, first: Value, stop: Value, step: Callable[[Value, int], None]) -> None:
         """The loop over k from first to stop: step(k, chain) adds the terms of k.
