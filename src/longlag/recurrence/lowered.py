@@ -174,9 +174,12 @@ class Lowered:
             key = (wire.source, wire.new, wire.truncated, wire.pattern, stage)
             groups.setdefault(key, []).append(number)
         return tuple(
-            Product(*key, tuple(wires[number].gate for number in numbers), tuple(numbers), stage)
-            for (*key, stage), numbers in groups.items()
-        )
+            Product(
+                source, new, truncated, pattern,
+                tuple(wires[number].gate for number in numbers), tuple(numbers), stage,
+            )
+            for (source, new, truncated, pattern, stage), numbers in groups.items()
+        )  # fmt: skip
 
     @cached_property
     def inner(self) -> tuple[Product, ...]:
