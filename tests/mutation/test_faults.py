@@ -669,7 +669,7 @@ CORNN: dict[str, Fault] = {
 LEM: dict[str, Fault] = {
     "step doubled": unit(0, lambda numbers: 2 * numbers),
     "gates swapped": swap("pre.step_z", "pre.step_y"),
-    "candidates swapped": swap("pre.candidate_z", "pre.candidate_y"),
+    "y and z swapped where they are kept": swap("state.y", "state.z"),
     "gate of z complement": put("pre.step_z", lambda a: -a),
     "gate of y complement": put("pre.step_y", lambda a: -a),
     "y0 and z0 swapped": given(initial=lambda states: states[::-1]),

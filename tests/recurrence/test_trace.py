@@ -6,6 +6,7 @@ import sys
 import pytest
 import sympy
 import torch
+from tests.scan import cases
 
 from longlag import cells, recurrence
 from longlag.recurrence import (
@@ -589,3 +590,42 @@ def test_functions_are_the_words_of_an_update(name):
     function = getattr(recurrence, name)
     program = declare(h(lambda p, s, u: function(p.a))).recurrence.forward
     assert str(program) == f"v0 = {name}(pre.a)\nreturn v0"
+
+
+class Circle(Cell):
+    """Each of two states reads the new value of the other."""
+
+    state = ("h", "c")
+    gates = ("of_h", "of_c")
+    wiring = {"of_h": Dense("c", delay=0), "of_c": Dense("h", delay=0)}
+
+    def update(self, pre, state, unit):
+        return {"h": tanh(pre.of_h), "c": tanh(pre.of_c)}
+
+
+class Itself(Circle):
+    wiring = {"of_h": Dense(), "of_c": Dense("c", delay=0)}
+
+
+class ThroughTheUpdate(Circle):
+    """c is made of h, which the gate of h reads."""
+
+    wiring = {"of_h": Dense("c", delay=0), "of_c": Dense()}
+
+    def update(self, pre, state, unit):
+        h = tanh(pre.of_h)
+        return {"h": h, "c": tanh(pre.of_c) * h}
+
+
+@pytest.mark.parametrize("cell", [Circle, Itself, ThroughTheUpdate])
+def test_a_new_value_that_is_made_of_itself_is_refused(cell):
+    message = r"wiring\['of_.'\] reads the new value of '.' \(delay=0\), which is made of this gate"
+    with pytest.raises(DeclarationError, match=message):
+        _ = cell().recurrence
+
+
+def test_stages_follow_from_what_is_read():
+    both = cases.CELLS["Staged"].recurrence
+    assert both.stages == ((2, 0, 1, 0, 0), (0, 1, 2, 0))
+    assert cells.LEM().recurrence.stages == ((1, 0), (0, 0, 0, 1))
+    assert cells.LSTM().recurrence.stages == ((0, 0), (0, 0, 0, 0))

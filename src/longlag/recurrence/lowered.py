@@ -34,21 +34,21 @@ class Product:
 
     Attributes:
         source: number of the state that is read.
-        new: whether its value of this step is read, and not that of the step before.
         truncated: whether error is kept from flowing back through the product.
         pattern: which blocks of its matrices are there; None where all are.
         gates: by wire, the number of its gate among the dense gates.
         wires: their numbers: which H rows of the recurrent matrix each has.
+        new: whether the value of this step is read, and not that of the step before.
         stage: of the gates, where the new value is read; else 0.
     """
 
     source: int
-    new: bool
     truncated: bool
     pattern: Pattern | None
     gates: tuple[int, ...]
     wires: tuple[int, ...]
-    stage: int
+    new: bool = False
+    stage: int = 0
 
 
 class Stage(NamedTuple):
@@ -174,9 +174,12 @@ class Lowered:
             key = (wire.source, wire.new, wire.truncated, wire.pattern, stage)
             groups.setdefault(key, []).append(number)
         return tuple(
-            Product(*key, tuple(wires[number].gate for number in numbers), tuple(numbers), stage)
-            for (*key, stage), numbers in groups.items()
-        )
+            Product(
+                source, truncated, pattern,
+                tuple(wires[number].gate for number in numbers), tuple(numbers), new, stage,
+            )
+            for (source, new, truncated, pattern, stage), numbers in groups.items()
+        )  # fmt: skip
 
     @cached_property
     def inner(self) -> tuple[Product, ...]:

@@ -333,8 +333,9 @@ def trace(cell: Any) -> Recurrence:
         delayed=delayed,
         periods=periods,
     )
+    _ = recurrence.stages
     try:
-        _ = recurrence.stages, recurrence.forward, recurrence.linearisation
+        _ = recurrence.forward, recurrence.linearisation
     except DeclarationError as error:
         raise DeclarationError(f"{name}.update: {error}") from None
     return recurrence

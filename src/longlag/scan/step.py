@@ -45,12 +45,7 @@ class TorchStep:
         wires = matrix.split(matrix.shape[-1], dim=-2)
         return [torch.cat([wires[n] for n in product.wires], dim=-2) for product in self.products]
 
-    def read(
-        self,
-        product: Product,
-        states: Sequence[Tensor] | Mapping[int, Tensor],
-        mask: Tensor | None,
-    ) -> Tensor:
+    def read(self, product: Product, states: Sequence[Tensor], mask: Tensor | None) -> Tensor:
         """A state as the product reads it: truncated and dropped out where it is so.
 
         Args:
@@ -92,15 +87,17 @@ class TorchStep:
         for number, stage in enumerate(self.lowered.stages[:-1]):
             after = self._found(stage, new, drives, states, units, clock)
             new |= zip(stage.states, after, strict=True)
-            by_state = {self.lowered.stored[place]: state for place, state in new.items()}
-            drives = self._stage(number + 1, inputs, by_state, recurrent, blocks, mask)
+            there = list(states)
+            for place, state in new.items():
+                there[self.lowered.stored[place]] = state
+            drives = self._stage(number + 1, inputs, there, recurrent, blocks, mask)
         return drives
 
     def _stage(
         self,
         number: int,
         inputs: Mapping[str, Tensor],
-        states: Sequence[Tensor] | Mapping[int, Tensor],
+        states: Sequence[Tensor],
         recurrent: dict[int, Tensor],
         blocks: Sequence[Tensor],
         mask: Tensor | None,
