@@ -698,6 +698,9 @@ class LEM(Recurrent):
             True for the entries that are there. A step costs as many multiply-adds as there are
             entries. Glorot and orthogonal matrices are scaled by the square root of 1 / share.
         bias_init: None for the cell's own biases, or :class:`~longlag.init.Chrono`.
+        dilation: d, at least 1: the update reads the states of d steps before in place of those of
+            one step before. The state is then d steps deep: the declared ones, as ever, then those
+            of 1 .. d - 1 steps before, as h_1, h_2.
         replicas: R independent networks in one: an R stands in front of every parameter, of x,
             of the state and of the output.
         backend: ``"auto"``, or a backend of :data:`longlag.scan.BACKENDS`.
