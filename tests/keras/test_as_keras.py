@@ -62,6 +62,15 @@ def test_activations_and_the_other_options_are_as_in_keras(name):
         assert_same(*pair(name, unroll=True, **options))
 
 
+def test_a_reset_before_the_product_is_as_in_keras():
+    for options in ({}, {"use_bias": False, "activation": "relu"}, {"implementation": 1}):
+        theirs, mine = pair("GRU", reset_after=False, return_sequences=True, **options)
+        for mask in (None, MASKS["mixed"]):
+            assert_same(theirs, mine, mask=mask)
+    theirs, mine = pair("GRU", reset_after=False, dropout=0.3, recurrent_dropout=0.5, seed=3)
+    assert_same(theirs, mine, training=True)
+
+
 def test_an_exponential_is_as_in_keras():
     theirs, mine = pair("SimpleRNN", activation="exponential")
     for layer in (theirs, mine):
@@ -116,7 +125,6 @@ def test_a_stateful_layer_carries_its_state_until_it_is_reset(name):
 
 def test_what_the_kernels_do_not_have_runs_keras_own_loop_and_says_so_once():
     for name, options, reason in (
-        ("GRU", {"reset_after": False}, "reset_after=False"),
         ("SimpleRNN", {"activation": "selu"}, "no activation selu"),
         ("LSTM", {"recurrent_activation": torch.atan}, "no recurrent_activation atan"),
     ):

@@ -33,7 +33,6 @@ def run(name, monkeypatch, wanted):
     assert result.testsRun
 
 
-@pytest.mark.filterwarnings("ignore:.*Keras' own loop over time. reset_after=False")
 @pytest.mark.parametrize("name", FILES[:3])
 def test_the_values_of_keras_own_tests(name, monkeypatch):
     run(name, monkeypatch, lambda test: any(value in test for value in VALUES))

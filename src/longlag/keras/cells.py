@@ -98,21 +98,36 @@ class LSTMCell(_Gated):
 
 @dataclass(frozen=True)
 class GRUCell(_Gated):
-    """The cell of ``keras.layers.GRU`` with ``reset_after=True``."""
+    """The cell of ``keras.layers.GRU``; with the reset before the product it has one state more."""
 
     use_bias: bool = True
+    reset_after: bool = True
 
-    memory = ("h",)
     gates = ("update", "reset", "new")
 
     @property
+    def memory(self):  # noqa: D102
+        return ("h",) if self.reset_after else ("h", "m")
+
+    @property
+    def wiring(self):  # noqa: D102
+        before = {} if self.reset_after else {"new": Dense("m", delay=0)}
+        return {**super().wiring, **before}
+
+    @property
     def unit_parameters(self):  # noqa: D102
-        return {"recurrent_bias": UnitParameter()} if self.use_bias else {}
+        return {"recurrent_bias": UnitParameter()} if self.use_bias and self.reset_after else {}
 
     def update(self, pre, state, unit):  # noqa: D102
         phi, gate = _IN_KERAS[self.activation], _IN_KERAS[self.recurrent_activation]
-        z, recurrent = gate(pre.update), pre.from_state("new")
+        z, r = gate(pre.update), gate(pre.reset)
+        if not self.reset_after:
+            read = state.seen_new if self.masked else state.h
+            return self._with_masks(
+                {"h": z * state.h + (1 - z) * phi(pre.new), "m": r * read}, state
+            )
+        recurrent = pre.from_state("new")
         if self.use_bias:
             recurrent = recurrent + unit.recurrent_bias
-        new = phi(pre.from_input("new") + gate(pre.reset) * recurrent)
+        new = phi(pre.from_input("new") + r * recurrent)
         return self._with_masks({"h": z * state.h + (1 - z) * new}, state)

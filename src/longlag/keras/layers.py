@@ -26,6 +26,7 @@ class _Layer(Compiled):
     """What the three have in common."""
 
     _gate_activations = ("activation",)
+    _inner = 0  # states of the cell that no later step reads, and Keras does not know
 
     def _reason(self: Any) -> str | None:
         for argument in self._gate_activations:
@@ -75,10 +76,11 @@ class _Layer(Compiled):
             x = torch.cat([(x * mask.unsqueeze(1)) @ block for mask, block in blocks], -1)
             x = x if bias is None else x + bias
             weights = weights._replace(input=None, bias=None)
+        inner = [torch.zeros_like(state[0])] * self._inner
         if states is None or len(states) == 1:
             mask = None if states is None else states[0]
-            return Pass(self._recurrence(False), x, weights, mask)
-        further = (*states, *(mask * state[0] for mask in states))
+            return Pass(self._recurrence(False), x, weights, mask, inner)
+        further = (*inner, *states, *(mask * state[0] for mask in states))
         return Pass(self._recurrence(True), x, weights, None, further)
 
 
@@ -180,8 +182,8 @@ class GRU(_GatedLayer, keras.layers.GRU):
 
     with :math:`z` and :math:`r` of the ``recurrent_activation``, and :math:`\phi` the
     ``activation``. Gate order as in Keras: z, r, n. Else as :class:`SimpleRNN`: kernel (C, 3 H),
-    recurrent kernel (H, 3 H), bias (2, 3 H): b and b'. With ``reset_after=False`` Keras' own loop
-    runs.
+    recurrent kernel (H, 3 H), bias (2, 3 H): b and b'. With ``reset_after=False``, the reset
+    stands before the product, (r_t h_{t-1}) R_n, and the bias is (3 H,).
 
     Args:
         units: H.
@@ -202,17 +204,17 @@ class GRU(_GatedLayer, keras.layers.GRU):
         (torch.Size([2, 4]), (2, 12))
     """
 
-    def _reason(self) -> str | None:
-        if not self.cell.reset_after:
-            return "reset_after=False, which longlag's kernels do not have"
-        return super()._reason()
+    @property
+    def _inner(self) -> int:  # type: ignore[override]
+        return 0 if self.cell.reset_after else 1
 
     def _declared(self, masked: bool) -> Cell:
-        return GRUCell(*self._names(), masked=masked, use_bias=self.use_bias)
+        options = {"use_bias": self.use_bias, "reset_after": self.cell.reset_after}
+        return GRUCell(*self._names(), masked=masked, **options)
 
     def _bias(self) -> tuple[Tensor | None, tuple[Tensor, ...]]:
-        if not self.use_bias:
-            return None, ()
+        if not (self.use_bias and self.cell.reset_after):
+            return super()._bias()
         inputs, recurrent = as_tensor(self.cell.bias)
         own = torch.nn.functional.pad(recurrent[: 2 * self.units], (0, self.units))
         return inputs + own, (recurrent[2 * self.units :].unsqueeze(0),)
