@@ -106,7 +106,7 @@ class GRUCell(_Gated):
     gates = ("update", "reset", "new")
 
     @property
-    def memory(self):  # noqa: D102
+    def memory(self):  # type: ignore[override]  # noqa: D102
         return ("h",) if self.reset_after else ("h", "m")
 
     @property
