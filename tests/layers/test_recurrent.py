@@ -307,7 +307,7 @@ def test_backends_can_be_named_and_changed():
 
 
 def test_it_prints_what_it_is():
-    assert repr(ll.GRU(3, 4)) == "GRU(3, 4, recurrent_bias=True)"
+    assert repr(ll.GRU(3, 4)) == "GRU(3, 4, recurrent_bias=True, reset_after=True)"
     assert repr(ll.Recurrent(ll.cells.Elman(), 3, 4, replicas=2)) == (
         "Recurrent(Elman(activation='tanh', constraint=None), 3, 4, replicas=2)"
     )

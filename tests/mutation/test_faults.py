@@ -20,8 +20,9 @@ from tests.cells import oracle
 from longlag import cells
 from longlag.layers import Recurrent
 from longlag.layers import recurrent as layer_module
-from longlag.recurrence import functions, sigmoid, tanh
+from longlag.recurrence import Recurrence, functions, sigmoid, tanh
 from longlag.scan import Weights, derived
+from longlag.scan.phases import Dilation
 from longlag.scan.step import TorchStep
 
 Fault = Callable[[Recurrent, pytest.MonkeyPatch], None]
@@ -50,6 +51,11 @@ def symbol(name: str) -> sympy.Symbol:
 # Faults of the equations
 
 
+def exchange(layer: Recurrent, recurrence: Recurrence) -> None:
+    """Another recurrence in the place of a layer's."""
+    layer.recurrence, layer._dilation = recurrence, Dilation.of(recurrence, 1)
+
+
 def equation(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Fault:
     """The traced equations after a change, with all that is derived from them."""
 
@@ -57,7 +63,7 @@ def equation(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Fault:
         before = layer.recurrence
         changed = {**before.equations, **change(dict(before.equations))}
         assert changed != before.equations, "this fault changes nothing"
-        layer.recurrence = dataclasses.replace(before, equations=changed)
+        exchange(layer, dataclasses.replace(before, equations=changed))
 
     return inject
 
@@ -90,14 +96,14 @@ def given(**change: Callable[..., Any]) -> Fault:
     """Another argument of the scan."""
 
     def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
-        scan = layer_module.scan
+        scan = layer_module.scan_dilated
 
-        def faulty(recurrence, x, weights, initial, **schedule):
+        def faulty(dilation, x, weights, initial, **schedule):
             arguments = {"x": x, "weights": weights, "initial": initial, **schedule}
             arguments |= {name: make(arguments[name]) for name, make in change.items()}
-            return scan(recurrence, **arguments)
+            return scan(dilation, **arguments)
 
-        monkeypatch.setattr(layer_module, "scan", faulty)
+        monkeypatch.setattr(layer_module, "scan_dilated", faulty)
 
     return inject
 
@@ -106,8 +112,8 @@ def results(change: Callable[..., Any]) -> Fault:
     """Another result of the scan."""
 
     def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
-        scan = layer_module.scan
-        monkeypatch.setattr(layer_module, "scan", lambda *a, **o: change(scan(*a, **o)))
+        scan = layer_module.scan_dilated
+        monkeypatch.setattr(layer_module, "scan_dilated", lambda *a, **o: change(scan(*a, **o)))
 
     return inject
 
@@ -148,13 +154,13 @@ def input_side(change: Callable[[Recurrent, torch.Tensor], torch.Tensor]) -> Fau
     """Another drive a = U x + b."""
 
     def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
-        scan = layer_module.scan
+        scan = layer_module.scan_dilated
 
-        def faulty(recurrence, x, weights, initial, **schedule):
+        def faulty(dilation, x, weights, initial, **schedule):
             given = Weights(weights.recurrent, weights.units)
-            return scan(recurrence, change(layer, x), given, initial, **schedule)
+            return scan(dilation, change(layer, x), given, initial, **schedule)
 
-        monkeypatch.setattr(layer_module, "scan", faulty)
+        monkeypatch.setattr(layer_module, "scan_dilated", faulty)
 
     return inject
 
@@ -192,7 +198,7 @@ def partials(change: Callable[[dict[Any, Any]], dict[Any, Any]]) -> Fault:
 
     def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
         before = layer.recurrence
-        layer.recurrence = dataclasses.replace(before)
+        exchange(layer, dataclasses.replace(before))
         changed = change(dict(before.partials))
         assert changed != before.partials, "this fault changes nothing"
         layer.recurrence.__dict__["partials"] = changed
@@ -232,7 +238,7 @@ def error_at_matrices(truncated: bool) -> Fault:
         for gate in layer.recurrence.gates:
             wires = tuple(dataclasses.replace(wire, truncated=truncated) for wire in gate.matrices)
             gates.append(dataclasses.replace(gate, wiring=wires) if wires else gate)
-        layer.recurrence = dataclasses.replace(layer.recurrence, gates=tuple(gates))
+        exchange(layer, dataclasses.replace(layer.recurrence, gates=tuple(gates)))
 
     return inject
 
@@ -532,9 +538,8 @@ def pattern(new: Any) -> Fault:
     def inject(layer: Recurrent, monkeypatch: pytest.MonkeyPatch) -> None:
         (gate,) = layer.recurrence.gates
         wire = dataclasses.replace(gate.wiring, pattern=new)
-        layer.recurrence = dataclasses.replace(
-            layer.recurrence, gates=(dataclasses.replace(gate, wiring=wire),)
-        )
+        gates = (dataclasses.replace(gate, wiring=wire),)
+        exchange(layer, dataclasses.replace(layer.recurrence, gates=gates))
 
     return inject
 

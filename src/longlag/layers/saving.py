@@ -110,7 +110,7 @@ def save(
         >>> path = Path(tempfile.mkdtemp()) / "model.longlag"
         >>> ll.save(ll.GRU(3, 4), path)
         >>> ll.load(path)
-        GRU(3, 4, recurrent_bias=True)
+        GRU(3, 4, recurrent_bias=True, reset_after=True)
     """
     if not isinstance(model, (SequenceModel, RecurrentModule)):
         raise TypeError(

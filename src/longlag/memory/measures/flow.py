@@ -303,7 +303,7 @@ def _of_one(
 
 
 def _layer_flow(run: LayerRun, at: Tensor | None, weights: dict[str, Tensor]) -> LayerFlow:
-    by_state = zip(run.gradients.initial, run.deltas, strict=True)
+    by_state = zip(run.gradients.initial, run.apart_from_stages(), strict=True)
     paths = [torch.cat([first.unsqueeze(0), delta]) for first, delta in by_state]  # s = 0 .. T
     # The norm of two numbers, and not the root of their squares, which could underflow.
     units = functools.reduce(torch.hypot, paths[1:], paths[0].abs())
