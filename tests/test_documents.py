@@ -27,6 +27,9 @@ PAGES = [  # chunker.md is in tests/chunker/test_document.py
     "turing.md",
     "vanishing.md",
 ]
+LONG = ("choosing.md", "coming_from.md", "gradients.md", "memory.md", "vanishing.md")
+"""Pages that train for longer; `make test-long` runs them."""
+
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -209,7 +212,9 @@ def test_the_cell_of_ones_own_learns(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in PAGES]
+)
 def test_the_code_of_a_page_runs(tmp_path, name):
     blocks = code_of(f"docs/{name}")
     assert blocks

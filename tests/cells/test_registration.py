@@ -115,6 +115,7 @@ def run(folder, *words):
     return done.stdout
 
 
+@pytest.mark.long
 def test_a_file_and_a_line_are_all_that_a_cell_needs(copy):
     run(copy, "-c", USED)
     words = ("-m", "longlag", "train")

@@ -200,7 +200,7 @@ def test_a_learning_rate_for_each_net():
         torch.testing.assert_close(value - start[name], factor * moved)
 
 
-@pytest.mark.slow
+@pytest.mark.long  # the document's example shows it too
 def test_the_chunker_bridges_a_lag_that_the_same_net_alone_does_not():
     """Task 2a at p = 6; each net with one logistic hidden unit."""
     p, replicas = 6, 4

@@ -72,7 +72,7 @@ def test_an_interrupt_keeps_the_rows_that_are_done(longlag, folder, monkeypatch)
     assert [row["name"] for row in rows] == ["LSTM, q = 50, p = 50"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_loops_of_one_unit(longlag):
     pytest.importorskip("numba")
     done = longlag(

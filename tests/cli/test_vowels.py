@@ -13,7 +13,8 @@ def printed_accuracy(text: str) -> float:
     return float(found[1]) / 100
 
 
-@pytest.mark.parametrize("suffix", [pytest.param(".csv", marks=pytest.mark.long), ".ts"])
+@pytest.mark.long
+@pytest.mark.parametrize("suffix", [".csv", ".ts"])
 def test_default_settings_reach_95_percent_on_held_back_speech(
     suffix, tmp_path, process, vowels, vowels_csv, vowels_ts, rows_of
 ):

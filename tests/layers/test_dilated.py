@@ -132,6 +132,7 @@ def assert_phases_agree(name, dilation, steps):
     assert_same(folded, answer(functools.partial(scan, layer.recurrence)))
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(LAYERS) - {"Clockwork"}))
 def test_phases_are_the_dilated_recurrence(name):

@@ -54,17 +54,28 @@ def laid_out(layout, front, t, c, seed):
     return cases.random(*front, t, c, seed=seed)
 
 
-@pytest.mark.every_cell("slow")
-@pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
-@settings(
-    max_examples=20,
+EVERY_CELL = pytest.mark.parametrize("cell", cases.CELLS.values(), ids=cases.CELLS)
+USUAL = settings(
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.mark.every_cell("slow")
+@EVERY_CELL
+@settings(USUAL, max_examples=6)
 @given(problem=problems())
 def test_every_backend_is_reference(cell, problem):
+    agrees(cell, problem, *cases.BACKENDS[1:])
+
+
+@pytest.mark.long
+@EVERY_CELL
+@settings(USUAL, max_examples=50)
+@given(problem=problems())
+def test_so_it_is_for_many_more(cell, problem):
     agrees(cell, problem, *cases.BACKENDS[1:])
 
 

@@ -143,8 +143,16 @@ def test_strong_input_gives_echo_states_to_an_unstable_unit():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"leak": 0.3, "bias_scaling": 0.4}, {"activation": "relu"}, {"spectral_radius": 2.5},
-     {"topology": "line"}, {"leak": tuple([0.9, 0.05] * 15)}, {"activation": "sigmoid"}],
+    [
+        {"leak": tuple([0.9, 0.05] * 15), "bias_scaling": 0.4},
+        *(
+            pytest.param(options, marks=pytest.mark.long)
+            for options in (
+                {}, {"leak": 0.3, "bias_scaling": 0.4}, {"activation": "relu"},
+                {"spectral_radius": 2.5}, {"topology": "line"}, {"activation": "sigmoid"},
+            )
+        ),
+    ],
 )  # fmt: skip
 def test_the_exponent_is_the_one_that_memory_finds(options, monkeypatch):
     monkeypatch.setattr(echoes, "NUMBERS", 8 * 2 * 30 * 7)

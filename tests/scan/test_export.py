@@ -57,9 +57,14 @@ def exported(layer, folder):
     ("layer", "kept", "state"),
     [
         ("ll.SequenceModel(ll.LSTM(4, 6, seed=0), 2, seed=1)", "None", None),
-        ("ll.LSTM(4, 6, seed=0)", "ll.LSTM(1, 1)", "LSTMState"),
-        (SKIP, "ll.Skip(1, 1, delays=(1, 3))", "SkipState"),
-        ("ll.Bidirectional(ll.Elman(4, 6))", "ll.Elman(1, 1)", "BidirectionalState"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (
+                ("ll.LSTM(4, 6, seed=0)", "ll.LSTM(1, 1)", "LSTMState"),
+                (SKIP, "ll.Skip(1, 1, delays=(1, 3))", "SkipState"),
+                ("ll.Bidirectional(ll.Elman(4, 6))", "ll.Elman(1, 1)", "BidirectionalState"),
+            )
+        ),
     ],
 )
 def test_a_program_runs_in_another_process(tmp_path, layer, kept, state):

@@ -262,7 +262,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_was_read_does_not_stay_in_memory(tmp_path):
     """Two million steps, 72 MB, within 10 MB."""
     x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (2_000_000, 8))

@@ -199,8 +199,8 @@ def test_an_orthogonal_linear_network_has_none(squared):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "given", "updates"),
-    [("Elman", Omega(0.2), 40), ("Elman", Omega(2.0, squared=True), 40), ("LSTM", Omega(0.5), 100),
-     ("GRU", Omega(0.5), 100)],
+    [("Elman", Omega(0.2), 40), ("Elman", Omega(2.0, squared=True), 40),
+     *(pytest.param(name, Omega(0.5), 100, marks=pytest.mark.long) for name in ("LSTM", "GRU"))],
 )  # fmt: skip
 def test_training_with_it_moves_the_ratio_to_one(name, given, updates):
     """From a start where the error vanishes; without it, training leaves the ratio where it is."""

@@ -76,6 +76,7 @@ def test_it_is_bptt_for_every_cell(name, replicas):
         assert_same(RTRL(block=block).gradients(model, x, target, entangled, **options), wanted)
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize(
