@@ -115,6 +115,8 @@ def test_the_result_is_a_layer_like_any_other(tmp_path):
     assert type(net.layer) is ll.Elman
     assert net.layer.input_size == 0
     assert "sat" in net.layer.cell.latex()
+    units = len(net.units)
+    assert net.summary().parameters == units * (units + 1)
     start = net.initial_state("011")
     path = tmp_path / "beaver.longlag"
     net.save(path)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longlag.arguments import check_whole
+from longlag.layers.summary import Row, Summary
 from longlag.messages import Fix, GuidedError
 from longlag.turing.compact import Compact
 from longlag.turing.construction import Construction
@@ -90,6 +91,18 @@ class TuringNetwork:
     def form(self) -> str:
         """The name of the construction."""
         return self.construction.name
+
+    def summary(self) -> Summary:
+        """The table of the layer, as that of a :class:`~longlag.SequenceModel`.
+
+        >>> print(compile(TuringMachine.parse("1RB1LB_1LA1RH")).summary())
+        Layer                 Output      Parameters
+        --------------------------------------------
+        layer (Elman)         (N, T, 14)         210
+        --------------------------------------------
+        210 = 210 parameters, 210 of them trained
+        """
+        return Summary((Row.of("layer", self.layer, ("N", "T", len(self.units)), set()),))
 
     def __repr__(self) -> str:
         return (
