@@ -595,6 +595,16 @@ def test_a_number_of_threads_gives_the_same_bits_a_hundred_times(cell, count):
             assert_equal(run(problem), first)
 
 
+@pytest.mark.slow
+def test_a_thread_that_is_ahead_leaves_the_errors_of_the_others_alone():
+    """Where delays look back beyond the first step, in as many steps as a thread is ahead."""
+    layer, x, state, _ = problem_of(cases.Wired(), (11,), steps=3, hidden=36)
+    alone = cases.run(layer, x, state, "cpu")
+    with threads(2):
+        for _ in range(200):
+            cases.assert_same(cases.run(layer, x, state, "cpu"), alone, 1e-12)
+
+
 class OfThisTest(Cell):
     """No other test has compiled it."""
 

@@ -455,10 +455,15 @@ class _Backward(Kernel):
         sources = self._later(self.states)
         with code.loop(code.i64(-2), code.i64(-2 - max(depths)), -1) as t:
             self.begin(t)
-            # The step after this one was none: its place in the ring has an older one's errors.
-            count = code.times(code.times(arg["N"], arg["H"]), self.dense)
-            after = code.at(arg["errors"], self.errors_at[1])
-            with code.loop(code.i64(0), count) as index:
+            # The step after this one was none: its place in the ring has an older one's errors. Of
+            # the rows of other threads it may have errors that are still to be read.
+            with (
+                self.tiles(arg["N"]) as row,
+                code.loop(code.i64(0), code.i64(self.plan.rows)) as r,
+                code.loop(code.i64(0), code.times(arg["H"], self.dense)) as index,
+            ):
+                place = code.times(row(r).place, self.dense)
+                after = code.at(arg["errors"], self.errors_at[1], place)
                 code.b.store(ir.Constant(code.scalar, 0.0), code.at(after, index))
             with (
                 self.unit_blocks() as (block, vectors),
