@@ -6,8 +6,9 @@ construction and its proof.
 
 from longlag.turing.exact import ExactRun
 from longlag.turing.float64 import Certificate
-from longlag.turing.machine import MachineError, Rule, Run, TuringMachine
+from longlag.turing.machine import Run, TuringMachine
 from longlag.turing.network import FORMS, PrecisionError, TuringNetwork, compile, load
+from longlag.turing.rules import MachineError, Rule
 from longlag.turing.tape import Configuration, Tape
 from longlag.turing.trace import Trace
 

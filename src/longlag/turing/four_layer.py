@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from longlag.turing.construction import Construction, State
 from longlag.turing.equations import Form
-from longlag.turing.machine import MachineError
+from longlag.turing.rules import MachineError
 from longlag.turing.tape import Configuration
 
 _SEEN = ("none", "0", "1")

@@ -273,7 +273,7 @@ class TuringNetwork:
                     run.run(1)
                     activity.append(self._row(run.state))
                 configurations.append(self.configuration_of(run))
-            return Trace(self, tuple(configurations), np.stack(activity))
+            return Trace(self.construction, tuple(configurations), np.stack(activity))
         activity.append(self.initial_state(configuration)[0].numpy())
         for states, good in self._pieces(configuration, steps):
             for number in range(updates, len(states), updates):
@@ -282,8 +282,8 @@ class TuringNetwork:
                 activity.append(states[number - updates + 1 : number + 1])
                 configurations.append(self.configuration(states[number]))
                 if configurations[-1].halted:
-                    return Trace(self, tuple(configurations), np.concatenate(activity))
-        return Trace(self, tuple(configurations), np.concatenate(activity))
+                    return Trace(self.construction, tuple(configurations), np.concatenate(activity))
+        return Trace(self.construction, tuple(configurations), np.concatenate(activity))
 
     def _row(self, state: Mapping[int, Fraction]) -> NDArray[np.float64]:
         row = np.zeros(len(self.units))

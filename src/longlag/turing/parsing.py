@@ -5,7 +5,7 @@ import re
 from typing import Any, NamedTuple
 
 from longlag.messages import near_match
-from longlag.turing.machine import MOVES, MachineError, Rule
+from longlag.turing.rules import MOVES, MachineError, Rule
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXY"
 _HEADERS = ("symbols", "tapes", "start", "halt")

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 from longlag.turing.construction import Construction, State, top, weighted
 from longlag.turing.equations import Form
-from longlag.turing.machine import MOVES, MachineError, Rule
+from longlag.turing.rules import MOVES, MachineError, Rule
 from longlag.turing.tape import Configuration
 
 Entry = tuple[str, tuple[int, ...]]

@@ -7,7 +7,8 @@ write, 0 or 1 for left or right, as many 1 as the number of the next state (none
 The third counts states while the next one is looked for.
 """
 
-from longlag.turing.machine import MachineError, TuringMachine, Word
+from longlag.turing.machine import TuringMachine, Word
+from longlag.turing.rules import MachineError
 from longlag.turing.tape import Configuration, Tape
 
 UNIVERSAL = """

@@ -10,6 +10,7 @@ import torch
 from longlag.lab.compare.families import Family
 from longlag.lab.compare.problems import Problem
 from longlag.lab.compare.reservoirs import fit_reservoirs
+from longlag.lab.compare.setup import Setup
 from longlag.lab.reproduce.experiment import Outcome, Progress
 from longlag.lab.reproduce.recipes import adam
 from longlag.lab.reproduce.trials import Recipe, predictor, train
@@ -25,25 +26,6 @@ TESTED = 1000
 
 LOOKED_AT = 8
 """Sequences on which the horizon is measured."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What all cases of a comparison have in common.
-
-    Attributes:
-        seeds: how many networks of each family, trained side by side.
-        seed: of weights and sequences.
-        hidden: units.
-        sequences: that each network gets at most; None: no limit.
-        seconds: that each case takes at most, looked at every few updates; None: no limit.
-    """
-
-    seeds: int = 5
-    seed: int = 0
-    hidden: int = 32
-    sequences: int | None = 20_000
-    seconds: float | None = None
 
 
 @dataclass(frozen=True)

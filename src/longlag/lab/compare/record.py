@@ -11,9 +11,10 @@ from rich.table import Table
 
 from longlag.lab.bench.document import versions
 from longlag.lab.bench.machine import describe
-from longlag.lab.compare.cases import Case, Setup, middle
+from longlag.lab.compare.cases import Case, middle
 from longlag.lab.compare.families import FAMILIES
 from longlag.lab.compare.problems import PROBLEMS
+from longlag.lab.compare.setup import Setup
 from longlag.lab.reproduce.experiment import Outcome
 
 HEAD = (

@@ -2,19 +2,16 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 
+from longlag.lab.compare.setup import Setup
 from longlag.lab.reproduce.experiment import Outcome, Progress
 from longlag.lab.reproduce.trials import count_weights, predictor
 from longlag.layers import SequenceModel
 from longlag.reservoirs import Ridge
 from longlag.tasks import Task
 from longlag.training import fit
-
-if TYPE_CHECKING:
-    from longlag.lab.compare.cases import Setup
 
 FIRST, MOST = 125, 2000
 """Sequences of the first fit and of the last; each takes twice those of the one before."""
@@ -26,7 +23,7 @@ STEPS = 100_000
 def fit_reservoirs(
     task: Task,
     network: Callable[[Task, int, int | None, int], SequenceModel],
-    setup: "Setup",
+    setup: Setup,
     *,
     sequences: int,
     progress: Progress | None = None,
