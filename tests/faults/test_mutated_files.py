@@ -16,7 +16,7 @@ SUFFIXES = (".csv", ".ts", ".npz", ".parquet", ".longlag")
 
 
 @pytest.mark.parametrize(
-    ("count", "seed"), [(200, 0), pytest.param(13_000, 1, marks=pytest.mark.long)]
+    ("count", "seed"), [(500, 0), pytest.param(13_000, 1, marks=pytest.mark.long)]
 )
 def test_a_file_with_faults_is_read_or_refused(tmp_path, count, seed):
     done = subprocess.run(
