@@ -21,7 +21,7 @@ from longlag.cli.files import FIGURES, check_outputs
 from longlag.cli.options import UsageError, at_least, option
 
 if TYPE_CHECKING:
-    from longlag.turing import Run, TuringMachine, TuringNetwork
+    from longlag.turing import Configuration, Run, Trace, TuringMachine, TuringNetwork
 
 USAGE = "MACHINE [options]"
 
@@ -102,28 +102,27 @@ def run(options: Options) -> None:
         f"{_count(updates, 'update')} a step",
         flush=True,
     )
+
+    def shown(steps: int) -> "Trace":
+        most = steps if options.max_steps is None else min(steps, options.max_steps)
+        return net.trace(start, most, exact=True)
+
     if options.trace:
-        steps = min(
-            options.trace, options.trace if options.max_steps is None else options.max_steps
-        )
-        print(net.trace(start, steps, exact=True))
+        print(shown(options.trace))
     if "output" in files:
         net.save(files["output"])
     if "picture" in files:
-        path, steps = files["picture"], options.picture_steps
-        steps = steps if options.max_steps is None else min(steps, options.max_steps)
-        figure = net.trace(start, steps, exact=True).plot()
+        path, figure = files["picture"], shown(options.picture_steps).plot()
         atomic_write(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=110))
     try:
-        result = _run(net, options)
+        result = _run(net, start, options)
     except PrecisionError as error:
         _show(error.run)
         raise
     _show(result)
 
 
-def _run(net: "TuringNetwork", options: Options) -> "Run":
-    start = net.machine.begin(options.input)
+def _run(net: "TuringNetwork", start: "Configuration", options: Options) -> "Run":
     if not options.exact:
         with _progress() as show:
             return net.run(start, options.max_steps, progress=show)
