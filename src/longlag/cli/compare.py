@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longlag.cli.files import check_folder
+from longlag.cli.files import check_folder, make_folder
 from longlag.cli.options import THREADS, UsageError, at_least, known_names, option, typed
 from longlag.cli.threads import threads
 from longlag.cli.trial_bar import with_bar
@@ -243,10 +243,7 @@ def _folder(path: str, setup: "Setup") -> "tuple[Path, dict[Case, Outcome]]":
                 f"--folder {folder}: has {', '.join(there)}, but no {_FILES[0]} to go on from; "
                 "give another folder, or delete them"
             )
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"--folder {folder}: cannot be made ({error.strerror})") from error
+        make_folder("--folder", folder)
         return folder, {}
     try:
         document = json.loads(table.read_text(encoding="utf-8"))

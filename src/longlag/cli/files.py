@@ -80,3 +80,15 @@ def check_folder(flag: str, path: str) -> Path:
     if target.exists() and not target.is_dir():
         raise UsageError(f"{flag} {path}: it is a file; expected a folder, or a new name")
     return target
+
+
+def make_folder(flag: str, folder: Path) -> None:
+    """Make a folder, and those that it lies in, where they are not there.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{flag} {folder}: cannot be made ({error.strerror})") from error

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longlag.cli.files import check_folder
+from longlag.cli.files import check_folder, make_folder
 from longlag.cli.options import THREADS, UsageError, at_least, option, typed
 from longlag.cli.threads import threads
 from longlag.cli.trial_bar import with_bar
@@ -221,10 +221,7 @@ def _folder(
             f"--folder {folder}: {', '.join(there)} there already; give --overwrite to replace "
             "them, --resume to go on with the rows that are missing, or another folder"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--folder {folder}: cannot be made ({error.strerror})") from error
+    make_folder("--folder", folder)
     return folder, {}
 
 
