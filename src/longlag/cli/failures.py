@@ -38,6 +38,7 @@ _SMALLER = {
     "report": "smaller --sequences or --steps, or a file with fewer or shorter series",
     "turing": "a smaller --max_steps or --picture_steps, or another --form",
     "bench": "--rows with smaller networks, or --quick",
+    "sweep": "a smaller --at_once, or smaller networks in --space",
     "compare": "smaller --hidden, --lags or --seeds",
 }
 """What needs less memory."""
@@ -105,6 +106,8 @@ def _interrupted(error: BaseException, argv: Sequence[str]) -> tuple[int, str]:
     kept = f"What the checkpoint holds stays. {again}" if saving else "Nothing was written."
     if argv[:1] == ["reproduce"] and any(word.split("=")[0] == "--folder" for word in argv):
         kept = "The rows that are done are in the folder; with --resume the others follow."
+    if argv[:1] == ["sweep"]:
+        kept = f"The trials that are done are in the folder. {again}"
     if argv[:1] == ["compare"]:
         kept = f"The cases that are done are in the folder. {again}"
     return status, f"longlag: interrupted. {kept}"

@@ -28,6 +28,7 @@ from longlag.pipeline.settings import BATCH, ECHO, UPDATES, WINDOW, Settings
 
 if TYPE_CHECKING:
     from longlag.data import Columns
+    from longlag.pipeline.dataset import Parts
 
 USAGE = "DATA --task TASK [options]"
 
@@ -57,8 +58,8 @@ class ColumnNames:
 
 
 @dataclass(frozen=True)
-class Options:
-    """Everything that `longlag train` can be told."""
+class Trained:
+    """What is said of data, network and training, here and in a sweep."""
 
     data: str | None = option(
         group="data", positional=True, required=True, metavar="DATA",
@@ -204,6 +205,11 @@ class Options:
         help="processor threads; more help large networks only, and change the last bits",
     )  # fmt: skip
 
+
+@dataclass(frozen=True)
+class Options(Trained):
+    """Everything that `longlag train` can be told."""
+
     output: str = option(
         "model.longlag", group="files", metavar="FILE",
         help="the file for network and preparation",
@@ -257,9 +263,14 @@ def run(options: Options) -> None:
         _train(options, settings, files)
 
 
+def settings_of(options: Trained) -> Settings:
+    """The settings among the options."""
+    return Settings(**{own.name: getattr(options, own.name) for own in fields(Settings)})
+
+
 def _settings(options: Options) -> Settings:
     """What can be known of the options before anything is read."""
-    settings = Settings(**{own.name: getattr(options, own.name) for own in fields(Settings)})
+    settings = settings_of(options)
     for flag, value in (("--checkpoint", options.checkpoint), ("--history", options.history)):
         if settings.echo and value is not None:
             raise UsageError(
@@ -274,7 +285,12 @@ def _settings(options: Options) -> Settings:
     return settings
 
 
-def _columns(options: Options) -> "Columns | None":
+def columns_of(options: Trained) -> "Columns | None":
+    """Which column is what.
+
+    Raises:
+        UsageError: the file has no columns.
+    """
     from longlag.data import Columns
 
     names = options.columns
@@ -300,11 +316,30 @@ def _kept(options: Options) -> dict[str, Any]:
     return {key: value for key, value in asdict(options).items() if key not in free}
 
 
+def read_parts(options: Trained, settings: Settings, columns: "Columns | None") -> "Parts":
+    """The data, with a part held out.
+
+    Raises:
+        DataError: they cannot be read or split.
+    """
+    from longlag.pipeline import dataset
+
+    assert options.data is not None
+    return dataset.read_parts(
+        Path(options.data),
+        settings.task,
+        columns,
+        share=options.validation,
+        other=None if options.validation_data is None else Path(options.validation_data),
+        seed=settings.seed,
+        horizon=settings.steps_ahead,
+    )
+
+
 def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None:
     from rich.console import Console
 
     from longlag.cli import report, reporting
-    from longlag.pipeline import dataset
     from longlag.pipeline.fitting import Pipeline
     from longlag.pipeline.memory import measure
     from longlag.pipeline.resuming import agree
@@ -323,16 +358,8 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
     logger = None
     if first and not settings.echo:
         logger = make_logger(options.logger, Path(options.logs), output.stem)
-    columns = _columns(options)
-    parts = dataset.read_parts(
-        Path(options.data),
-        settings.task,
-        columns,
-        share=options.validation,
-        other=None if options.validation_data is None else Path(options.validation_data),
-        seed=settings.seed,
-        horizon=settings.steps_ahead,
-    )
+    columns = columns_of(options)
+    parts = read_parts(options, settings, columns)
     pipeline = Pipeline.of(parts, settings, columns)
     reporting.understood(console, pipeline)
     if options.checkpoint is not None and first:

@@ -73,14 +73,7 @@ class Pipeline:
             train = _to_be_fitted(train, settings)
         elif settings.forecasting:
             train = stretches(train, settings.window or WINDOW)
-        reduce = None if preparation.reduce is None else settings.reduce
-        model = build_model(
-            settings,
-            input_size=preparation.input_size,
-            output_size=preparation.output_size,
-            reduce=reduce,
-            repeat=repeated_inputs(preparation) if settings.forecasting else None,
-        )
+        model = untrained(settings, preparation)
         return cls(settings, parts, preparation, train, held_out, model)
 
     def fit(
@@ -186,6 +179,20 @@ class Pipeline:
             checkpoint=checkpoint,
             seed=settings.seed,
         )
+
+
+def untrained(
+    settings: Settings, preparation: Preparation, replicas: int | None = None
+) -> SequenceModel:
+    """The network of some settings for data that are prepared so; `replicas` of it in one."""
+    return build_model(
+        settings,
+        input_size=preparation.input_size,
+        output_size=preparation.output_size,
+        reduce=None if preparation.reduce is None else settings.reduce,
+        repeat=repeated_inputs(preparation) if settings.forecasting else None,
+        replicas=replicas,
+    )
 
 
 def _to_be_fitted(train: Batch[np.ndarray], settings: Settings) -> Batch[np.ndarray]:

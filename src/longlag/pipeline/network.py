@@ -28,6 +28,7 @@ def build_model(
     output_size: int,
     reduce: str | None,
     repeat: list[int] | None = None,
+    replicas: int | None = None,
 ) -> SequenceModel:
     """The untrained model of some settings.
 
@@ -38,6 +39,7 @@ def build_model(
         reduce: "last" for an output a sequence, None for one a step.
         repeat: for each output the input that it starts from: the readout sees the inputs, and
             the untrained network forecasts that nothing changes.
+        replicas: as many networks in one, drawn each for itself; None: a single one.
     """
     generator = torch.Generator().manual_seed(settings.seed)
 
@@ -50,6 +52,7 @@ def build_model(
                 recurrent_dropout=settings.recurrent_dropout,
                 dilation=2**number if settings.dilated else 1,
                 bias_init=None if settings.chrono is None else Chrono(settings.chrono),
+                replicas=replicas,
                 seed=generator,
             )
 
@@ -73,7 +76,7 @@ def build_model(
             assert readout.bias is not None
             nn.init.zeros_(readout.bias)
             direct.zero_()
-            direct[torch.arange(output_size), torch.tensor(repeat)] = 1.0
+            direct[..., torch.arange(output_size), torch.tensor(repeat)] = 1.0
     return model
 
 

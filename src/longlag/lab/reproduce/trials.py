@@ -227,14 +227,14 @@ def count_weights(model: nn.Module) -> int:
 
 
 @torch.no_grad()
-def clip_each(parameters: Iterable[nn.Parameter], norm: float) -> None:
+def clip_each(parameters: Iterable[nn.Parameter], norm: float | Tensor) -> None:
     r"""Cut the gradient of every replica to a norm: :math:`g \leftarrow g \min(1, c / \|g\|)`.
 
     The gradient of a replica that is not finite becomes zero: there is nothing to be learned from.
 
     Args:
         parameters: with gradients, replicas first.
-        norm: c.
+        norm: c, for all or for each (R,).
 
     >>> weight = nn.Parameter(torch.zeros(2, 3))
     >>> weight.grad = torch.tensor([[3.0, 0.0, 4.0], [0.3, 0.0, 0.4]])
