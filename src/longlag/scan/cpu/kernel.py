@@ -115,6 +115,8 @@ class Term(NamedTuple):
         count: how many numbers.
         slots: of a sparse matrix, number of the first vector of its wire, of a turned tile of its
             first line; None of a dense one.
+        word: of which groups of units there are numbers, the others are left out; None where there
+            are of all.
     """
 
     pattern: Pattern | None
@@ -122,10 +124,17 @@ class Term(NamedTuple):
     numbers: Sequence[Value]
     count: Value
     slots: Value | None = None
+    word: Value | None = None
 
 
 _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64,
-             "rests": I64, "heads": I64, "columns": I32}  # fmt: skip
+             "ticks": I64, "heads": I64, "columns": I32}  # fmt: skip
+
+WORD = 32
+"""Bits of a word that tells which groups of units take a step: group g has bit g modulo these."""
+
+BY_ROW, BY_ANY, BY_ALL = range(3)
+"""Whose words there are: those of a row, what any row of a tile has, and what all have."""
 
 
 class Kernel:
@@ -175,7 +184,8 @@ class Kernel:
         names = (*addresses, *numbers)
         self.arg: dict[str, Value] = dict(zip(names, inner.args, strict=True))
         self.arithmetic = vector_arithmetic(self.code)
-        self.lowered = lowered = lower(recurrence)
+        self.lowered = lowered = lower(recurrence.awake)
+        self.rests = recurrence.awake is not recurrence
         self.products, self.patterns = lowered.products, lowered.patterns
         self.drives = lowered.drives
         self.states = range(len(lowered.stored))
@@ -359,10 +369,91 @@ class Kernel:
 
     def clock(self, t: Value, row: Row) -> list[Value]:
         """The step within the row's sequence, where the update reads it."""
-        if not self.recurrence.timed:
-            return []
+        return [self._clock(t, row)] if self.lowered.recurrence.timed else []
+
+    def _clock(self, t: Value, row: Row) -> Value:
         offset = self.code.b.add(self.code.times(t, self.arg["keep_t"]), row.number)
-        return [self.code.splat(self.code.b.load(self.code.at(self.arg["clock"], offset)))]
+        return self.code.splat(self.code.b.load(self.code.at(self.arg["clock"], offset)))
+
+    # Units that rest
+
+    def _is_multiple(self, clock: Value, periods: Value) -> Value:
+        """As the function ``multiple`` of equations."""
+        b = self.code.b
+        whole = math.emit(b, "floor", b.fdiv(clock, periods))
+        return b.fcmp_ordered("<=", b.fsub(clock, b.fmul(periods, whole)), self.code.zero())
+
+    def _word(self, t: Value, row: Row) -> Value:
+        """Which groups of units take step t of a row, as bits."""
+        code, b, lanes = self.code, self.code.b, self.plan.lanes
+        periods, word, clock = self.recurrence.periods, code.i64(0), self._clock(t, row)
+        for first in range(0, len(periods), lanes):
+            some = periods[first : first + lanes]
+            vector = [float(period) for period in (*some, *some[:1] * (lanes - len(some)))]
+            ticks = self._is_multiple(clock, ir.Constant(code.vector, vector))
+            bits = b.zext(b.bitcast(ticks, ir.IntType(lanes)), I64)
+            bits = b.and_(bits, code.i64((1 << len(some)) - 1))
+            word = b.or_(word, b.shl(bits, code.i64(first % WORD)))
+        return word
+
+    def _word_at(self, kind: int, row: Row, at: Value) -> Value:
+        """Where a word of a step is kept: of a row, or of the tile of which it is the first."""
+        code = self.code
+        place = code.plus(at, code.plus(code.times(self.arg["N"], kind), row.slot))
+        return code.b.gep(code.b.bitcast(self.work("at_words"), I64.as_pointer()), [place])
+
+    def word(self, kind: int, row: Row, at: Value) -> Value:
+        """A word that :meth:`find_words` has found.
+
+        Args:
+            kind: one of BY_ROW, BY_ANY, BY_ALL.
+            row: for the last two, the first of a tile.
+            at: where the words of the step begin.
+        """
+        return self.code.b.load(self._word_at(kind, row, at))
+
+    def find_words(self, count: Value, at: Value) -> None:
+        """Which groups of units take this step, in the rows 0 .. count - 1 and their tiles."""
+        code, b = self.code, self.code.b
+        many = len(self.recurrence.periods) > WORD  # a bit is then not of one group alone
+        with self.tiles(count) as row:
+            rows, some, every = [row(code.i64(r)) for r in range(self.plan.rows)], None, None
+            for here in rows:
+                word = self._word(self.t, here)
+                b.store(word, self._word_at(BY_ROW, here, at))
+                some = word if some is None else b.or_(some, word)
+                every = word if every is None else b.and_(every, word)
+            b.store(some, self._word_at(BY_ANY, rows[0], at))
+            b.store(code.i64(0) if many else every, self._word_at(BY_ALL, rows[0], at))
+
+    def of_block(self, block: Value) -> Value:
+        """The bits of the groups that a block of units has a part of."""
+        return self.code.b.load(self.code.b.gep(self.arg["ticks_blocks"], [block]))
+
+    def has(self, word: Value, bits: Value, every: bool = False) -> Value:
+        """Whether a word has any of some bits, or every one."""
+        b = self.code.b
+        common, zero = b.and_(word, bits), self.code.i64(0)
+        return b.icmp_signed("==", common, bits) if every else b.icmp_signed("!=", common, zero)
+
+    def taking(self, row: Row, parameters: Sequence[Value], known: Value | None) -> Value | None:
+        """Which units take this step, as a mask; None where no unit ever rests.
+
+        Args:
+            row: the row.
+            parameters: the unit parameters.
+            known: whether all of them are known to; None for no.
+        """
+        if not self.rests:
+            return None
+        code, lanes = self.code, self.plan.lanes
+        mask = code.variable(ir.VectorType(ir.IntType(1), lanes))
+        code.b.store(ir.Constant(ir.VectorType(ir.IntType(1), lanes), [1] * lanes), mask)
+        unknown = nullcontext() if known is None else code.b.if_then(code.b.not_(known))
+        with unknown:
+            periods = parameters[self.recurrence.units.index("period")]
+            code.b.store(self._is_multiple(self._clock(self.t, row), periods), mask)
+        return code.b.load(mask)
 
     def unreset(self, t: Value, row: Row, delay: int = 1) -> Value | None:
         """Whether what the row held so many steps before is there at step t, as a mask; None where
@@ -390,7 +481,6 @@ class Kernel:
         terms: Sequence[Term],
         block: Value,
         rows: int | None = None,
-        moves: Value | None = None,
     ) -> list[list[Value]]:
         """Sums of products for a tile, by row and vector.
 
@@ -399,8 +489,6 @@ class Kernel:
             terms: what is added.
             block: number of the block of units.
             rows: how many; None for those of a tile.
-            moves: whether any of the units takes the step in any of the rows; None where no unit
-                rests. Where none does, nothing is added.
         """
         code, plan = self.code, self.plan
         tile = Tile(code, rows or plan.rows, plan.vectors, plan.chains)
@@ -417,20 +505,25 @@ class Kernel:
 
             tile.stretch(first, stop, step)
 
-        with nullcontext() if moves is None else code.b.if_then(moves):
-            for term in terms:
-                if term.slots is not None:
-                    self._add_slots(tile, term, block)
-                    continue
-                if term.pattern is None:
-                    stretch(term, code.i64(0), term.count)
-                    continue
-                ranges = self.arg[f"ranges_{self.patterns.index(term.pattern)}"]
+        for term in terms:
+            if term.slots is not None:
+                self._add_slots(tile, term, block)
+                continue
+            if term.pattern is None and term.word is None:
+                stretch(term, code.i64(0), term.count)
+                continue
+            ranges = self.arg[f"ranges_{(*self.patterns, None).index(term.pattern)}"]
 
-                def entry(index: Value, ranges: Value = ranges) -> Value:
-                    return code.b.load(code.b.gep(ranges, [index]))
+            def entry(index: Value, ranges: Value = ranges) -> Value:
+                return code.b.load(code.b.gep(ranges, [index]))
 
-                with code.loop(entry(block), entry(code.plus(block, 1)), 2) as number:
+            size = 2 if term.word is None else 3
+            with code.loop(entry(block), entry(code.plus(block, 1)), size) as number:
+                wanted = nullcontext()
+                if term.word is not None:
+                    bits = entry(code.plus(number, 2))
+                    wanted = code.b.if_then(self.has(term.word, bits))
+                with wanted:
                     stretch(term, entry(number), entry(code.plus(number, 1)))
         return tile.totals()
 
@@ -474,19 +567,6 @@ class Kernel:
             return
         add = add_windows if self.plan.sparse == "windows" else add_slots
         add(code, tile, slots, code.plus(block, term.slots), term.weights, term.numbers)
-
-    def moves(self, block: Value, rows: Sequence[Row]) -> Value | None:
-        """Whether any unit of a block takes step t in any of the rows; None where no unit rests."""
-        if not self.recurrence.periods:
-            return None
-        code, b, moving = self.code, self.code.b, None
-        period = b.load(b.gep(self.arg["rests"], [block]))
-        for row in rows:
-            offset = b.add(code.times(self.t, self.arg["keep_t"]), row.number)
-            steps = b.fptosi(b.load(code.at(self.arg["clock"], offset)), I64)
-            due = b.icmp_signed("==", b.srem(steps, period), code.i64(0))
-            moving = due if moving is None else b.or_(moving, due)
-        return moving
 
     def finish_tile(
         self,

@@ -100,6 +100,7 @@ def choose(
     sparse: Form | None = None,
     shared: bool = False,
     turns: bool = True,
+    periods: tuple[int, ...] = (),
 ) -> Plan:
     """Choose the register tile: accumulators for as many rows and units as registers hold.
 
@@ -118,6 +119,8 @@ def choose(
         ordered, keep, mask, shared: see :class:`Plan`.
         sparse: the form for few rows of a sparse W; for more it is "turned".
         turns: whether it may be.
+        periods: of equal groups of units that rest between the multiples of them. A tile is then of
+            one group, where a vector is; and inputs are multiplied in the steps that take them.
     """
     item = 8 if double else 4
     lanes = lanes_of(host, hidden, double)
@@ -130,6 +133,9 @@ def choose(
         # once are read from memory by the multiply-add itself.
         operands = 1 + (vectors if rows > 1 else 0)
         return accumulators + operands <= host.registers
+
+    def within(vectors: int) -> bool:
+        return vectors == 1 or not periods or hidden // len(periods) % (vectors * lanes) == 0
 
     def chains_of(rows: int, vectors: int) -> int:
         chains = 1
@@ -153,13 +159,15 @@ def choose(
         (rows, vectors)
         for rows in range(1, min(SPARSE_ROWS if sparse else MOST_ROWS, max(1, batch)) + 1)
         for vectors in range(1, min(1 if sparse else MOST_VECTORS, needed) + 1)
-        if fits(rows * vectors, rows, vectors)
+        if fits(rows * vectors, rows, vectors) and within(vectors)
     ]
     # Of equals the squarest.
     rows, vectors = min(tiles, key=lambda tile: (cost(*tile), abs(tile[0] - tile[1])))
     source: Input = "drive"
     if has_input:
-        source = "apart" if not ordered and batch < FEW * threads else "folded"
+        few = not ordered and batch < FEW * threads
+        rests = 2 * sum(1 / period for period in periods) < len(periods)
+        source = "apart" if few and not rests else "folded"
     chains = chains_of(rows, vectors)
     if sparse and turns and math.ceil(batch / threads) > FEW_ROWS[sparse]:
         # Two vectors of rows take half as long again as one.
