@@ -122,6 +122,7 @@ class _Forward(Kernel):
         rows = self.count(t)
         if self.rests:
             self.find_words(rows, code.i64(0))
+            self._hold(rows)
         if plan.fed:
             self._feed(rows)
         if plan.sparse == "turned" and self.sources:
@@ -279,22 +280,27 @@ class _Forward(Kernel):
             return
         first, bits = row(self.code.i64(0)), self.of_block(block)
         some, every = (self.word(kind, first, self.code.i64(0)) for kind in (BY_ANY, BY_ALL))
-        with self.code.b.if_else(self.has(some, bits)) as (taken, rest):
-            with taken:
-                self._update_tile(stage, block, vectors, row, self.has(every, bits, every=True))
-            with rest:
-                for r in range(self.plan.rows):
-                    for units in vectors:
-                        self._rest(stage, row(self.code.i64(r)), units)
+        with self.code.b.if_then(self.has(some, bits)):
+            self._update_tile(stage, block, vectors, row, self.has(every, bits, every=True))
 
-    def _rest(self, stage: Stage, row: Row, units: Units) -> None:
-        """The states of units that rest, as they were."""
-        names = {k: f"state_{k}" for k in stage.states}
-        values = {k: self.load(name, units, self.old, row.place) for k, name in names.items()}
-        for k, value in values.items() if not self.recompute else ():
-            self.store(value, names[k], units, self.new, row.place)
-        if self.plan.mask:
-            self._prepare_new(row, units, values)
+    def _hold(self, count: Value) -> None:
+        """The new states of all units as if they rested: row by row, which is in order."""
+        if self.recompute and not self.plan.mask:
+            return
+        code = self.code
+        with (
+            self.tiles(count) as row,
+            code.loop(code.i64(0), code.i64(self.plan.rows)) as r,
+        ):
+            here = row(r)
+            with code.loop(code.i64(0), self.vectors) as v:
+                units = self._units(v)
+                at = units, self.old, here.place
+                values = {k: self.load(f"state_{k}", *at) for k in self.states}
+                for k, value in values.items() if not self.recompute else ():
+                    self.store(value, f"state_{k}", units, self.new, here.place)
+                if self.plan.mask:
+                    self._prepare_new(here, units, values)
 
     def _update_tile(
         self,
