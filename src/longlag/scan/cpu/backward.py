@@ -107,7 +107,7 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
         kernel.collect_words()
         kernel.collect_input()
         for stage in reversed(kernel.lowered.stages):
-            with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.later) as row:
+            with kernel.unit_tiles(kernel.later) as (block, vectors, row):
                 kernel.tile(stage, block, vectors, row)
             with (
                 kernel.tiles(kernel.count_now, kernel.later) as row,
@@ -453,7 +453,8 @@ class _Backward(Kernel):
         # Steps of one sequence often lie apart from those of the next: too many places for the
         # processor to guess the next ones.
         ahead = code.b.sub(self.output_t, code.times(self.arg["output_t"], 2))
-        code.prefetch(code.at(self.arg["d_output"], ahead, at, units.start))
+        if units.opens_line or not self.rests:
+            code.prefetch(code.at(self.arg["d_output"], ahead, at, units.start))
         return self.load("d_output", units, self.output_t, at)
 
     def _arrived(
@@ -576,6 +577,7 @@ class _Backward(Kernel):
                 self.finish_tile(row, vectors, values, cost, known)
             with resting:
                 self.finish_tile(row, vectors, values, cost_of(Program((), (), ())), rest)
+                self._no_errors(stage, rows, vectors)
 
     def last(self, block: Value, vectors: list[Units], row: Callable[[Value], Row]) -> None:
         """One tile of what comes after all steps: the error of the states before the first.
@@ -630,16 +632,21 @@ class _Backward(Kernel):
         self._collect_states(stage, row, units, before, after)
         for k in stage.states:
             self.store(errors[k], f"delta_{k}", units, self.leaving, row.place)
-        # Errors that are read whatever the row: the others are left out by the words.
+
+    def _no_errors(self, stage: Stage, rows: Sequence[Row], vectors: Sequence[Units]) -> None:
+        """Zeros for the errors of units that all rest, where they are read whatever the row is;
+        else they are left out by the words."""
         read = nullcontext() if self.plan.sparse else self.code.b.if_then(self.is_set("want_x"))
         drives = [number for number in stage.errors if number < len(self.drives)]
         with read:
-            self._store_errors(row, units, dict.fromkeys(drives, self.code.zero()))
+            for row in rows:
+                for units in vectors:
+                    self._store_errors(row, units, dict.fromkeys(drives, self.code.zero()))
 
     def _states(self, stage: Stage, row: Row, units: Units) -> tuple[list[Value], list[Value]]:
         """The states before the step, and after it."""
         code, ahead = self.code, self.code.b.sub(self.old, self.arg["state_t"])
-        for k in stage.states:
+        for k in stage.states if units.opens_line or not self.rests else ():
             code.prefetch(code.at(self.arg[f"state_{k}"], ahead, row.place, units.start))
         before = [self.load(f"state_{k}", units, self.old, row.place) for k in self.states]
         after = [self.load(f"state_{k}", units, self.new, row.place) for k in self.states]

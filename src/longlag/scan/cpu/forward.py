@@ -135,7 +135,7 @@ class _Forward(Kernel):
                     for units in vectors:
                         self._prepare(here, units)
         for stage in self.lowered.stages:
-            with self.unit_blocks() as (block, vectors), self.tiles(rows) as row:
+            with self.unit_tiles(rows) as (block, vectors, row):
                 self._tile(stage, block, vectors, row)
         if plan.ordered and not self.recompute:
             self._pad(rows)

@@ -81,11 +81,13 @@ class Units:
         number: of the vector.
         start: its first unit.
         passed: how many of its units a vector before it has done already.
+        opens_line: whether no vector of its block before it may be in its cache line.
     """
 
     number: Value
     start: Value
     passed: Value
+    opens_line: bool = True
 
 
 class Row(NamedTuple):
@@ -339,14 +341,33 @@ class Kernel:
         count = code.b.sdiv(code.plus(self.arg["H"], plan.units - 1), size)
         with code.loop(code.i64(0), count) as block:
             first = code.times(block, plan.vectors)
-            yield block, [self._units(code.plus(first, v)) for v in range(plan.vectors)]
+            by_line = 64 // code.bytes // plan.lanes
+            yield block, [
+                self._units(code.plus(first, v), v % max(1, by_line) == 0)
+                for v in range(plan.vectors)
+            ]
 
-    def _units(self, wanted: Value) -> Units:
+    @contextmanager
+    def unit_tiles(
+        self, count: Value
+    ) -> Iterator[tuple[Value, list[Units], Callable[[Value], Row]]]:
+        """Both loops: gives the block of units, its vectors, and the rows of a tile."""
+        if not self.plan.rows_first:
+            with self.unit_blocks() as (block, vectors), self.tiles(count) as row:
+                yield block, vectors, row
+            return
+        with self.tiles(count) as row:
+            for r in range(self.plan.rows):
+                row(self.code.i64(r))  # LLVM sees that the blocks need it once
+            with self.unit_blocks() as (block, vectors):
+                yield block, vectors, row
+
+    def _units(self, wanted: Value, opens_line: bool = True) -> Units:
         code, lanes = self.code, self.plan.lanes
         first = code.times(wanted, lanes)
         start = code.smaller(first, code.plus(self.arg["H"], -lanes))
         number = code.smaller(wanted, code.plus(self.vectors, -1))
-        return Units(number, start, code.b.sub(first, start))
+        return Units(number, start, code.b.sub(first, start), opens_line)
 
     def load(self, name: str, units: Units, *offsets: Value) -> Value:
         """A vector of an argument's numbers at the sum of offsets, for these units."""
@@ -369,11 +390,13 @@ class Kernel:
 
     def clock(self, t: Value, row: Row) -> list[Value]:
         """The step within the row's sequence, where the update reads it."""
-        return [self._clock(t, row)] if self.lowered.recurrence.timed else []
+        if not self.lowered.recurrence.timed:
+            return []
+        return [self.code.splat(self.code.b.load(self._clock_at(t, row)))]
 
-    def _clock(self, t: Value, row: Row) -> Value:
+    def _clock_at(self, t: Value, row: Row) -> Value:
         offset = self.code.b.add(self.code.times(t, self.arg["keep_t"]), row.number)
-        return self.code.splat(self.code.b.load(self.code.at(self.arg["clock"], offset)))
+        return self.code.at(self.arg["clock"], offset)
 
     # Units that rest
 
@@ -383,10 +406,10 @@ class Kernel:
         whole = math.emit(b, "floor", b.fdiv(clock, periods))
         return b.fcmp_ordered("<=", b.fsub(clock, b.fmul(periods, whole)), self.code.zero())
 
-    def _word(self, t: Value, row: Row) -> Value:
-        """Which groups of units take step t of a row, as bits."""
+    def _word(self, clock: Value) -> Value:
+        """Which groups of units take a step of the sequence, as bits."""
         code, b, lanes = self.code, self.code.b, self.plan.lanes
-        periods, word, clock = self.recurrence.periods, code.i64(0), self._clock(t, row)
+        periods, word, clock = self.recurrence.periods, code.i64(0), code.splat(clock)
         for first in range(0, len(periods), lanes):
             some = periods[first : first + lanes]
             vector = [float(period) for period in (*some, *some[:1] * (lanes - len(some)))]
@@ -416,15 +439,25 @@ class Kernel:
         """Which groups of units take this step, in the rows 0 .. count - 1 and their tiles."""
         code, b = self.code, self.code.b
         many = len(self.recurrence.periods) > WORD  # a bit is then not of one group alone
+        latest, word = code.variable(code.scalar), code.variable(I64)
+        some, every = code.variable(I64), code.variable(I64)
+        b.store(ir.Constant(code.scalar, float("nan")), latest)
         with self.tiles(count) as row:
-            rows, some, every = [row(code.i64(r)) for r in range(self.plan.rows)], None, None
-            for here in rows:
-                word = self._word(self.t, here)
-                b.store(word, self._word_at(BY_ROW, here, at))
-                some = word if some is None else b.or_(some, word)
-                every = word if every is None else b.and_(every, word)
-            b.store(some, self._word_at(BY_ANY, rows[0], at))
-            b.store(code.i64(0) if many else every, self._word_at(BY_ALL, rows[0], at))
+            b.store(code.i64(0), some)
+            b.store(code.i64(-1), every)
+            with code.loop(code.i64(0), code.i64(self.plan.rows)) as r:
+                here = row(r)
+                clock = b.load(self._clock_at(self.t, here))
+                with b.if_then(b.fcmp_unordered("!=", clock, b.load(latest))):
+                    b.store(clock, latest)
+                    b.store(self._word(clock), word)
+                now = b.load(word)
+                b.store(now, self._word_at(BY_ROW, here, at))
+                b.store(b.or_(b.load(some), now), some)
+                b.store(b.and_(b.load(every), now), every)
+            first = row(code.i64(0))
+            b.store(b.load(some), self._word_at(BY_ANY, first, at))
+            b.store(code.i64(0) if many else b.load(every), self._word_at(BY_ALL, first, at))
 
     def of_block(self, block: Value) -> Value:
         """The bits of the groups that a block of units has a part of."""
@@ -452,7 +485,8 @@ class Kernel:
         unknown = nullcontext() if known is None else code.b.if_then(code.b.not_(known))
         with unknown:
             periods = parameters[self.recurrence.units.index("period")]
-            code.b.store(self._is_multiple(self._clock(self.t, row), periods), mask)
+            clock = code.splat(code.b.load(self._clock_at(self.t, row)))
+            code.b.store(self._is_multiple(clock, periods), mask)
         return code.b.load(mask)
 
     def unreset(self, t: Value, row: Row, delay: int = 1) -> Value | None:

@@ -48,6 +48,8 @@ class Plan:
         shared: whether replicas share their weights, of which one thread takes several in a row.
         arm: see :class:`~longlag.scan.cpu.target.Host`.
         fed: whether the last features of x are a linear function of the output before the step.
+        rows_first: whether a step takes all units of a tile of rows before the next tile: tiles of
+            units that rest, which wait for memory, then alternate with those of others.
     """
 
     double: bool
@@ -63,6 +65,7 @@ class Plan:
     shared: bool = False
     arm: bool = False
     fed: bool = False
+    rows_first: bool = False
 
     @property
     def units(self) -> int:
@@ -164,14 +167,15 @@ def choose(
     # Of equals the squarest.
     rows, vectors = min(tiles, key=lambda tile: (cost(*tile), abs(tile[0] - tile[1])))
     source: Input = "drive"
+    moving = sum(1 / period for period in periods) / len(periods) if periods else 1.0
     if has_input:
         few = not ordered and batch < FEW * threads
-        rests = 2 * sum(1 / period for period in periods) < len(periods)
-        source = "apart" if few and not rests else "folded"
+        source = "apart" if few and moving > 0.5 else "folded"
     chains = chains_of(rows, vectors)
     if sparse and turns and math.ceil(batch / threads) > FEW_ROWS[sparse]:
         # Two vectors of rows take half as long again as one.
         one, two = (math.ceil(math.ceil(batch / (lanes * n)) / threads) for n in (1, 2))
         rows, chains, sparse = lanes if 2 * one <= 3 * two else 2 * lanes, 1, "turned"
     facts = (ordered, keep, mask, sparse, shared, host.arm)
-    return Plan(double, lanes, rows, vectors, chains, source, *facts)
+    rows_first = bool(periods) and moving * size <= L2
+    return Plan(double, lanes, rows, vectors, chains, source, *facts, rows_first=rows_first)
