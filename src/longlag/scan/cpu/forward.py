@@ -122,7 +122,6 @@ class _Forward(Kernel):
         rows = self.count(t)
         if self.rests:
             self.find_words(rows, code.i64(0))
-            self._hold(rows)
         if plan.fed:
             self._feed(rows)
         if plan.sparse == "turned" and self.sources:
@@ -135,7 +134,8 @@ class _Forward(Kernel):
                     for units in vectors:
                         self._prepare(here, units)
         for stage in self.lowered.stages:
-            with self.unit_tiles(rows) as (block, vectors, row):
+            hold = self._hold if self.rests and stage is self.lowered.stages[0] else None
+            with self.unit_tiles(rows, hold) as (block, vectors, row):
                 self._tile(stage, block, vectors, row)
         if plan.ordered and not self.recompute:
             self._pad(rows)
@@ -283,15 +283,12 @@ class _Forward(Kernel):
         with self.code.b.if_then(self.has(some, bits)):
             self._update_tile(stage, block, vectors, row, self.has(every, bits, every=True))
 
-    def _hold(self, count: Value) -> None:
+    def _hold(self, row: Callable[[Value], Row]) -> None:
         """The new states of all units as if they rested: row by row, which is in order."""
         if self.recompute and not self.plan.mask:
             return
         code = self.code
-        with (
-            self.tiles(count) as row,
-            code.loop(code.i64(0), code.i64(self.plan.rows)) as r,
-        ):
+        with code.loop(code.i64(0), code.i64(self.plan.rows)) as r:
             here = row(r)
             with code.loop(code.i64(0), self.vectors) as v:
                 units = self._units(v)

@@ -349,16 +349,26 @@ class Kernel:
 
     @contextmanager
     def unit_tiles(
-        self, count: Value
+        self, count: Value, before: Callable[[Callable[[Value], Row]], None] | None = None
     ) -> Iterator[tuple[Value, list[Units], Callable[[Value], Row]]]:
-        """Both loops: gives the block of units, its vectors, and the rows of a tile."""
+        """Both loops: gives the block of units, its vectors, and the rows of a tile.
+
+        Args:
+            count: how many rows.
+            before: what is done for the rows of a tile before their units.
+        """
         if not self.plan.rows_first:
+            if before is not None:
+                with self.tiles(count) as row:
+                    before(row)
             with self.unit_blocks() as (block, vectors), self.tiles(count) as row:
                 yield block, vectors, row
             return
         with self.tiles(count) as row:
             for r in range(self.plan.rows):
                 row(self.code.i64(r))  # LLVM sees that the blocks need it once
+            if before is not None:
+                before(row)
             with self.unit_blocks() as (block, vectors):
                 yield block, vectors, row
 

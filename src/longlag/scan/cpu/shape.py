@@ -207,6 +207,8 @@ class Shape:
         networks: how many weights of their own have: R, or 1.
         single_parts, summing: how many threads share the rows of a network; and its sums.
         expected: by name, the shapes of weights and states.
+        by_blocks: whether no block of units is of several groups of a pattern, so that kernels read
+            and sum up what is in W alone.
         size: numbers of a state, R N H.
         stored_state, stored_bytes: the shape of the residuals of a step, and their bytes.
         by_replica: bytes from a replica's states to the next one's.
@@ -226,7 +228,7 @@ class Shape:
         self.hidden = hidden = self.rows // self.gates
         self.lowered = lowered = lower(recurrence.awake)
         self.periods = recurrence.periods if recurrence.awake is not recurrence else ()
-        self.delayed = any(lowered.depths)
+        self.delayed, self.by_blocks = any(lowered.depths), not recurrence.patterned
         self.stored, self.patterns = len(lowered.residuals.values), lowered.patterns
         self.item = self.dtype.itemsize
         batch = self.batch
@@ -279,6 +281,8 @@ class Shape:
         if key.fed:  # U x cannot be there before the step
             self.plan = plan = replace(plan, input="folded", fed=True)
         self.plan_back = plans(turns=False)
+        sizes = {hidden // len(pattern) for pattern in self.patterns}
+        self.by_blocks = all(size % plan.units == 0 for size in sizes)
         tiles = -(-batch // plan.rows)
         self.parts = min(threads, tiles if self.replicas == 1 else self.replicas)
         self.vectors = -(-hidden // plan.lanes)
