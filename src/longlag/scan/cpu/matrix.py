@@ -375,6 +375,8 @@ def _outer_input(module: ir.Module, facts: Matrix) -> None:
     code = _function(module, facts, "outer_input", names + RESTS * facts.rests)
     arg, zero, b = code.arg, code.i64(0), code.b
     numbers, vectors = facts.outer_tile
+    if facts.rests and facts.vectors % vectors:  # of two blocks of units one may have no errors
+        numbers, vectors = numbers * vectors, 1
     sums, left, right = map(code.address, ("sums", "left", "right"))
     picked = _Picked(code, facts)
     with code.loop(zero, arg["P"], ROWS) as p:
