@@ -20,7 +20,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from longlag.recurrence import Recurrence
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.connections import without_blocks
 from longlag.scan.cpu import scratch

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from llvmlite import ir
 
 from longlag.recurrence import Program, Recurrence
-from longlag.recurrence.lowered import Product, Stage, lower
+from longlag.recurrence.lowered import Product, Stage
 from longlag.scan.cpu.builder import I64, Value
 from longlag.scan.cpu.kernel import (
     BY_ALL,
@@ -29,6 +29,7 @@ from longlag.scan.cpu.kernel import (
     Row,
     Units,
     cost_of,
+    lowered_of,
     schedule_arguments,
 )
 from longlag.scan.cpu.plan import Plan
@@ -39,12 +40,11 @@ NAME = "longlag_backward"
 
 def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     """What the kernel is given, in order. Numbers that begin with ``at_`` are parts of ``work``."""
-    lowered = lower(recurrence.awake)
+    lowered = lowered_of(recurrence, plan.rests)
     states, count = range(len(lowered.stored)), len(lowered.patterns)
     tables = ["list_sending", "list_slots", "panels"]
     tables += [f"{name}_{number}" for number in range(count) for name in ("ranges", "panels")]
-    rests = recurrence.awake is not recurrence
-    tables += ["ticks_blocks", "ticks_vectors", f"ranges_{count}"] if rests else []
+    tables += ["ticks_blocks", "ticks_vectors", f"ranges_{count}"] if plan.rests else []
     pointers = ["x", "input", "recurrent", "units", "residuals", "work", "d_output", "errors"]
     pointers += ["d_x", "d_input", "d_bias", "d_recurrent", "d_units"]
     pointers += [f"{name}_{k}" for k in states for name in ("state", "delta")]
@@ -67,7 +67,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
         "pack_back", "outer", "outer_input", "unpack", "unpack_input", *constants_of_schedule,
         *(["slot_numbers"] if plan.sparse else []),
         *(["at_kept"] if len(lowered.stages) > 1 else []),
-        *(["at_words", "at_marks"] if rests else []),
+        *(["at_words", "at_marks"] if plan.rests else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 

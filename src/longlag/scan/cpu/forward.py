@@ -25,10 +25,9 @@ NAME = "longlag_forward"
 
 def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     """What the kernel is given, in order. Numbers that begin with ``at_`` are parts of ``work``."""
-    rests = recurrence.awake is not recurrence
     tables = [
         "list",
-        *(["ticks_blocks"] if rests else []),
+        *(["ticks_blocks"] if plan.rests else []),
         *(f"ranges_{number}" for number in range(len(lower(recurrence).patterns))),
     ]
     pointers = ["x", "input", "bias", "recurrent", "units", "residuals", "work"]
@@ -41,7 +40,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
         "at_drive", "at_read", "turned_tiles", "stretch", "pack", "drive", *further,
-        *(["fed"] if plan.fed else []), *(["at_words"] if rests else []),
+        *(["fed"] if plan.fed else []), *(["at_words"] if plan.rests else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from longlag.recurrence import ARITY, Pattern, Program, Recurrence
-from longlag.recurrence.lowered import Product, lower
+from longlag.recurrence.lowered import Lowered, Product, lower
 from longlag.scan.cpu import math
 from longlag.scan.cpu.builder import I8, I32, I64, Code, Value
 from longlag.scan.cpu.math_values import constant
@@ -46,6 +46,11 @@ def vector_arithmetic(code: Code) -> dict[str, Callable[..., Value]]:
 def cost_of(program: Program) -> int:
     """About how many instructions a program is."""
     return 8 + sum(_COSTS.get(operation.name, 1) for operation in program.operations)
+
+
+def lowered_of(recurrence: Recurrence, rests: bool) -> Lowered:
+    """What a kernel does: it keeps itself what rests, if anything does."""
+    return lower(recurrence.awake if rests else recurrence)
 
 
 def schedule_arguments(recurrence: Recurrence, plan: Plan) -> tuple[list[str], list[str]]:
@@ -186,8 +191,8 @@ class Kernel:
         names = (*addresses, *numbers)
         self.arg: dict[str, Value] = dict(zip(names, inner.args, strict=True))
         self.arithmetic = vector_arithmetic(self.code)
-        self.lowered = lowered = lower(recurrence.awake)
-        self.rests = recurrence.awake is not recurrence
+        self.lowered = lowered = lowered_of(recurrence, plan.rests)
+        self.rests = plan.rests
         self.products, self.patterns = lowered.products, lowered.patterns
         self.drives = lowered.drives
         self.states = range(len(lowered.stored))
@@ -341,11 +346,9 @@ class Kernel:
         count = code.b.sdiv(code.plus(self.arg["H"], plan.units - 1), size)
         with code.loop(code.i64(0), count) as block:
             first = code.times(block, plan.vectors)
-            by_line = 64 // code.bytes // plan.lanes
-            yield block, [
-                self._units(code.plus(first, v), v % max(1, by_line) == 0)
-                for v in range(plan.vectors)
-            ]
+            by_line = max(1, 64 // code.bytes // plan.lanes)
+            numbers = [(code.plus(first, v), v % by_line == 0) for v in range(plan.vectors)]
+            yield block, [self._units(*number) for number in numbers]
 
     @contextmanager
     def unit_tiles(

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from longlag.scan.cpu.target import Host
@@ -48,6 +48,7 @@ class Plan:
         shared: whether replicas share their weights, of which one thread takes several in a row.
         arm: see :class:`~longlag.scan.cpu.target.Host`.
         fed: whether the last features of x are a linear function of the output before the step.
+        rests: whether groups of units rest between the ticks of their clocks.
         rows_first: whether a step takes all units of a tile of rows before the next tile: tiles of
             units that rest, which wait for memory, then alternate with those of others.
     """
@@ -65,6 +66,7 @@ class Plan:
     shared: bool = False
     arm: bool = False
     fed: bool = False
+    rests: bool = False
     rows_first: bool = False
 
     @property
@@ -177,5 +179,5 @@ def choose(
         one, two = (math.ceil(math.ceil(batch / (lanes * n)) / threads) for n in (1, 2))
         rows, chains, sparse = lanes if 2 * one <= 3 * two else 2 * lanes, 1, "turned"
     facts = (ordered, keep, mask, sparse, shared, host.arm)
-    rows_first = bool(periods) and moving * size <= L2
-    return Plan(double, lanes, rows, vectors, chains, source, *facts, rows_first=rows_first)
+    plan = Plan(double, lanes, rows, vectors, chains, source, *facts)
+    return replace(plan, rests=True, rows_first=moving * size <= L2) if periods else plan

@@ -17,7 +17,7 @@ from torch import Tensor
 from longlag.recurrence import Pattern, Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan.cpu import backward, forward
-from longlag.scan.cpu.kernel import WORD, Arguments
+from longlag.scan.cpu.kernel import WORD, Arguments, lowered_of
 from longlag.scan.cpu.matrix import Matrix, matrix, send
 from longlag.scan.cpu.plan import Form, Plan, choose
 from longlag.scan.cpu.target import compile_functions, host
@@ -51,6 +51,7 @@ class Key(NamedTuple):
         active, keep, mask, clock: of the schedule.
         threads: how many there may be.
         fed: how many of the last features of x are computed by the kernel.
+        rests: whether units rest, by the clocks that the cell declares.
         whole: steps of the sequences of which these are a piece.
         small, collected, least_rows, stretch: the constants of this module.
     """
@@ -68,6 +69,7 @@ class Key(NamedTuple):
     clock: Facts | None
     threads: int
     fed: int
+    rests: bool
     whole: int
     small: int
     collected: int
@@ -226,8 +228,8 @@ class Shape:
         self.rows = width if key.input is None else key.input[0][-2]
         self.gates, self.wires = len(recurrence.gates), len(recurrence.wires)
         self.hidden = hidden = self.rows // self.gates
-        self.lowered = lowered = lower(recurrence.awake)
-        self.periods = recurrence.periods if recurrence.awake is not recurrence else ()
+        self.lowered = lowered = lowered_of(recurrence, key.rests)
+        self.periods = recurrence.periods if key.rests else ()
         self.delayed, self.by_blocks = any(lowered.depths), not recurrence.patterned
         self.stored, self.patterns = len(lowered.residuals.values), lowered.patterns
         self.item = self.dtype.itemsize
