@@ -346,9 +346,8 @@ class Kernel:
         count = code.b.sdiv(code.plus(self.arg["H"], plan.units - 1), size)
         with code.loop(code.i64(0), count) as block:
             first = code.times(block, plan.vectors)
-            by_line = max(1, 64 // code.bytes // plan.lanes)
-            numbers = [(code.plus(first, v), v % by_line == 0) for v in range(plan.vectors)]
-            yield block, [self._units(*number) for number in numbers]
+            by_line, numbers = max(1, 64 // code.bytes // plan.lanes), range(plan.vectors)
+            yield block, [self._units(code.plus(first, v), v % by_line == 0) for v in numbers]
 
     @contextmanager
     def unit_tiles(
