@@ -20,7 +20,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from longlag.recurrence import Recurrence
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.connections import without_blocks
 from longlag.scan.cpu import scratch
@@ -59,7 +58,7 @@ class Cpu(Backend):
     def forward(self, inputs: ScanInputs, backward: bool) -> Run:  # noqa: D102
         recurrence, x, weights, initial, schedule = inputs
         shape = find_shape(recurrence, x, weights, initial, schedule)
-        call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
+        call = Call(recurrence, x, _without_blocks(shape, weights), schedule, shape)
         states = [_begun(x, shape, place, initial) for place in range(len(shape.paths))]
         lengths = None if call.ordered is None else call.ordered.lengths.view(shape.state[:-1])
         steps, residuals, kind = shape.steps, None, "forward"
@@ -78,7 +77,7 @@ class Cpu(Backend):
         sizes = (*front, fed, shape.hidden), (*front, fed)
         if (matrix.shape, bias.shape) != sizes or fed > x.shape[-1] or not x.is_contiguous():
             raise ValueError(f"readout: got {tuple(matrix.shape)}, expected {sizes[0]}")
-        call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
+        call = Call(recurrence, x, _without_blocks(shape, weights), schedule, shape)
         states = [_begun(x, shape, place, initial) for place in range(len(shape.paths))]
         if not shape.empty:
             # By vectors of units; the last one does some again, which count once.
@@ -113,7 +112,7 @@ class Cpu(Backend):
                     f"gradient by {name}: got {error.dtype} on {error.device}, expected "
                     f"{shape.dtype} on the CPU, as the tensors that the forward pass saved"
                 )
-        call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
+        call = Call(recurrence, x, _without_blocks(shape, weights), schedule, shape)
         if shape.empty:
             return _nothing(call, gradients[1:], wanted)
         return _Backward(call, states, residuals, gradients, wanted).run()
@@ -141,11 +140,11 @@ def _run_forward(
     call.run(kind, shape.forward.parameters(arguments))
 
 
-def _without_blocks(recurrence: Recurrence, weights: Weights) -> Weights:
-    """The weights, with zeros in W where its pattern leaves out."""
-    if not recurrence.patterned or weights.recurrent is None or weights.entries is not None:
+def _without_blocks(shape: Shape, weights: Weights) -> Weights:
+    """The weights, with zeros in W where its pattern leaves out and a kernel would read."""
+    if shape.by_blocks or weights.recurrent is None or weights.entries is not None:
         return weights
-    return weights._replace(recurrent=without_blocks(recurrence, weights.recurrent))
+    return weights._replace(recurrent=without_blocks(shape.recurrence, weights.recurrent))
 
 
 def _begun(x: Tensor, shape: Shape, place: int, initial: Sequence[Tensor] | None) -> Tensor:
@@ -330,7 +329,7 @@ class _Backward:
         recurrent = total.recurrent
         if recurrent is not None and call.weights.entries is not None:
             recurrent = recurrent.index_select(-1, call.slots_summed.places)
-        elif recurrent is not None:
+        elif recurrent is not None and not shape.by_blocks:
             recurrent = without_blocks(call.recurrence, recurrent)
         bias = None if call.weights.bias is None else total.bias
         return Gradients(self.d_x, total.input, bias, recurrent, initial, self._units())

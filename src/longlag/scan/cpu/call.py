@@ -45,6 +45,25 @@ def _facts(tensor: Tensor | None) -> Facts | None:
     return None if tensor is None else (tensor.shape, tensor.dtype, tensor.is_cpu)
 
 
+@functools.lru_cache(maxsize=64)
+def _declared(periods: tuple[int, ...], hidden: int, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(periods, dtype=dtype, device="cpu").repeat_interleave(
+        hidden // len(periods)
+    )
+
+
+def _rests(recurrence: Recurrence, units: Sequence[Tensor]) -> bool:
+    """Whether units rest, and their periods are the declared ones: they might have been changed."""
+    if recurrence.awake is recurrence or len(units) != len(recurrence.units):
+        return False
+    periods = units[recurrence.units.index("period")]
+    hidden = periods.shape[-1]
+    if hidden % len(recurrence.periods) or not periods.is_cpu:
+        return False
+    declared = _declared(recurrence.periods, hidden, periods.dtype)
+    return torch.equal(periods, declared.expand(periods.shape))
+
+
 def find_shape(
     recurrence: Recurrence,
     x: Tensor,
@@ -74,7 +93,7 @@ def find_shape(
         (x.shape, x.dtype, x.is_cpu), _facts(matrix), _facts(bias), _facts(recurrent), sparse,
         tuple([_facts(unit) for unit in units]) if units else (),
         None if initial is None else tuple([_facts(state) for state in initial]),
-        active, keep, mask, clock, torch.get_num_threads(), fed,
+        active, keep, mask, clock, torch.get_num_threads(), fed, _rests(recurrence, units),
         x.shape[0] if pieces is None else pieces.steps,
         shape.SMALL, shape.COLLECTED, shape.LEAST_ROWS, shape.STRETCH,
     )  # fmt: skip

@@ -6,7 +6,17 @@ from typing import Any
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import Drive, Product, Stage, lower
 from longlag.scan.cpu.builder import Value
-from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Term, Units, cost_of, schedule_arguments
+from longlag.scan.cpu.kernel import (
+    BY_ALL,
+    BY_ANY,
+    Arguments,
+    Kernel,
+    Row,
+    Term,
+    Units,
+    cost_of,
+    schedule_arguments,
+)
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.tile import Tile
 
@@ -17,7 +27,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     """What the kernel is given, in order. Numbers that begin with ``at_`` are parts of ``work``."""
     tables = [
         "list",
-        *(["rests"] if recurrence.periods else []),
+        *(["ticks_blocks"] if plan.rests else []),
         *(f"ranges_{number}" for number in range(len(lower(recurrence).patterns))),
     ]
     pointers = ["x", "input", "bias", "recurrent", "units", "residuals", "work"]
@@ -30,7 +40,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
         "at_drive", "at_read", "turned_tiles", "stretch", "pack", "drive", *further,
-        *(["fed"] if plan.fed else []),
+        *(["fed"] if plan.fed else []), *(["at_words"] if plan.rests else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
@@ -109,6 +119,8 @@ class _Forward(Kernel):
         self.old = code.times(t, arg["state_t"])
         self.new = code.b.add(self.old, arg["state_t"])
         rows = self.count(t)
+        if self.rests:
+            self.find_words(rows, code.i64(0))
         if plan.fed:
             self._feed(rows)
         if plan.sparse == "turned" and self.sources:
@@ -121,7 +133,8 @@ class _Forward(Kernel):
                     for units in vectors:
                         self._prepare(here, units)
         for stage in self.lowered.stages:
-            with self.unit_blocks() as (block, vectors), self.tiles(rows) as row:
+            hold = self._hold if self.rests and stage is self.lowered.stages[0] else None
+            with self.unit_tiles(rows, hold) as (block, vectors, row):
                 self._tile(stage, block, vectors, row)
         if plan.ordered and not self.recompute:
             self._pad(rows)
@@ -260,10 +273,43 @@ class _Forward(Kernel):
     def _tile(
         self, stage: Stage, block: Value, vectors: list[Units], row: Callable[[Value], Row]
     ) -> None:
-        """One tile of a stage: the gates' products, then the update."""
+        """One tile of a stage, of which some units may rest, or all."""
+        if not self.rests:
+            self._update_tile(stage, block, vectors, row)
+            return
+        first, bits = row(self.code.i64(0)), self.of_block(block)
+        some, every = (self.word(kind, first, self.code.i64(0)) for kind in (BY_ANY, BY_ALL))
+        with self.code.b.if_then(self.has(some, bits)):
+            self._update_tile(stage, block, vectors, row, self.has(every, bits, every=True))
+
+    def _hold(self, row: Callable[[Value], Row]) -> None:
+        """The new states of all units as if they rested: row by row, which is in order."""
+        if self.recompute and not self.plan.mask:
+            return
+        code = self.code
+        with code.loop(code.i64(0), code.i64(self.plan.rows)) as r:
+            here = row(r)
+            with code.loop(code.i64(0), self.vectors) as v:
+                units = self._units(v)
+                at = units, self.old, here.place
+                values = {k: self.load(f"state_{k}", *at) for k in self.states}
+                for k, value in values.items() if not self.recompute else ():
+                    self.store(value, f"state_{k}", units, self.new, here.place)
+                if self.plan.mask:
+                    self._prepare_new(here, units, values)
+
+    def _update_tile(
+        self,
+        stage: Stage,
+        block: Value,
+        vectors: list[Units],
+        row: Callable[[Value], Row],
+        all_take: Value | None = None,
+    ) -> None:
+        """The gates' products, then the update; ``all_take`` is whether no unit rests."""
         code, arg, plan = self.code, self.arg, self.plan
         rows = [row(code.i64(r)) for r in range(plan.rows)]
-        values, summed, moves = [], [], self.moves(block, rows)
+        values, summed = [], []
         for number in stage.drives:
             drive = self.drives[number]
             terms = self._terms(drive, block, rows)
@@ -275,7 +321,7 @@ class _Forward(Kernel):
                     return code.zero()
                 return self.load("bias", vectors[v], code.times(arg["H"], drive.gate))
 
-            values.append(self.sums(start, terms, block, moves=moves))
+            values.append(self.sums(start, terms, block))
             summed.append(number)
         parameters = {id(units): self.unit_parameters(units) for units in vectors}
 
@@ -289,12 +335,18 @@ class _Forward(Kernel):
                     drive_part = self._given(here, units, drive.gate)
                     value = drive_part if value is None else code.b.fadd(drive_part, value)
                 drives[number] = value
-            self._update(stage, here, units, drives, parameters[id(units)])
+            self._update(stage, here, units, drives, parameters[id(units)], all_take)
 
         self.finish_tile(row, vectors, values, cost_of(stage.forward), body)
 
     def _update(
-        self, stage: Stage, row: Row, units: Units, drives: list[Any], parameters: list[Value]
+        self,
+        stage: Stage,
+        row: Row,
+        units: Units,
+        drives: list[Any],
+        parameters: list[Value],
+        all_take: Value | None,
     ) -> None:
         """The new states of one stage, of one row and vector of units."""
         code, program = self.code, stage.forward
@@ -304,15 +356,19 @@ class _Forward(Kernel):
         clock = self.clock(self.t, row)
         earlier = [self.load(f"state_{k}", units, self.new, row.place) for k in stage.earlier]
         values = program.values(self.arithmetic, [*drives, *held, *parameters, *clock, *earlier])
+        taking = self.taking(row, parameters, all_take)
+        new = {
+            k: self.select(taking, values[output], held[k])
+            for k, output in zip(stage.states, program.outputs, strict=True)
+        }
         if not self.recompute:
-            for k, output in zip(stage.states, program.outputs, strict=True):
-                self.store(values[output], f"state_{k}", units, self.new, row.place)
+            for k, value in new.items():
+                self.store(value, f"state_{k}", units, self.new, row.place)
                 if self.plan.shared:  # the next step's lie apart
                     after = code.b.add(self.new, self.arg["state_t"])
                     code.prefetch(code.at(self.arg[f"state_{k}"], after, row.place, units.start))
         if self.plan.mask:
-            pairs = zip(stage.states, program.outputs, strict=True)
-            self._prepare_new(row, units, {k: values[output] for k, output in pairs})
+            self._prepare_new(row, units, new)
         for place, back in (self.lowered.origins[source] for source in self.sources):
             # Long ago, so perhaps in no near cache: what the next step reads.
             if back and place in stage.states:

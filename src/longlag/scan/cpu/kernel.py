@@ -23,7 +23,7 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from longlag.recurrence import ARITY, Pattern, Program, Recurrence
-from longlag.recurrence.lowered import Product, lower
+from longlag.recurrence.lowered import Lowered, Product, lower
 from longlag.scan.cpu import math
 from longlag.scan.cpu.builder import I8, I32, I64, Code, Value
 from longlag.scan.cpu.math_values import constant
@@ -46,6 +46,11 @@ def vector_arithmetic(code: Code) -> dict[str, Callable[..., Value]]:
 def cost_of(program: Program) -> int:
     """About how many instructions a program is."""
     return 8 + sum(_COSTS.get(operation.name, 1) for operation in program.operations)
+
+
+def lowered_of(recurrence: Recurrence, rests: bool) -> Lowered:
+    """What a kernel does: it keeps itself what rests, if anything does."""
+    return lower(recurrence.awake if rests else recurrence)
 
 
 def schedule_arguments(recurrence: Recurrence, plan: Plan) -> tuple[list[str], list[str]]:
@@ -81,11 +86,13 @@ class Units:
         number: of the vector.
         start: its first unit.
         passed: how many of its units a vector before it has done already.
+        opens_line: whether no vector of its block before it may be in its cache line.
     """
 
     number: Value
     start: Value
     passed: Value
+    opens_line: bool = True
 
 
 class Row(NamedTuple):
@@ -115,6 +122,8 @@ class Term(NamedTuple):
         count: how many numbers.
         slots: of a sparse matrix, number of the first vector of its wire, of a turned tile of its
             first line; None of a dense one.
+        word: of which groups of units there are numbers, the others are left out; None where there
+            are of all.
     """
 
     pattern: Pattern | None
@@ -122,10 +131,17 @@ class Term(NamedTuple):
     numbers: Sequence[Value]
     count: Value
     slots: Value | None = None
+    word: Value | None = None
 
 
 _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64,
-             "rests": I64, "heads": I64, "columns": I32}  # fmt: skip
+             "ticks": I64, "heads": I64, "columns": I32}  # fmt: skip
+
+WORD = 32
+"""Bits of a word that tells which groups of units take a step: group g has bit g modulo these."""
+
+BY_ROW, BY_ANY, BY_ALL = range(3)
+"""Whose words there are: those of a row, what any row of a tile has, and what all have."""
 
 
 class Kernel:
@@ -175,7 +191,8 @@ class Kernel:
         names = (*addresses, *numbers)
         self.arg: dict[str, Value] = dict(zip(names, inner.args, strict=True))
         self.arithmetic = vector_arithmetic(self.code)
-        self.lowered = lowered = lower(recurrence)
+        self.lowered = lowered = lowered_of(recurrence, plan.rests)
+        self.rests = plan.rests
         self.products, self.patterns = lowered.products, lowered.patterns
         self.drives = lowered.drives
         self.states = range(len(lowered.stored))
@@ -329,14 +346,40 @@ class Kernel:
         count = code.b.sdiv(code.plus(self.arg["H"], plan.units - 1), size)
         with code.loop(code.i64(0), count) as block:
             first = code.times(block, plan.vectors)
-            yield block, [self._units(code.plus(first, v)) for v in range(plan.vectors)]
+            by_line, numbers = max(1, 64 // code.bytes // plan.lanes), range(plan.vectors)
+            yield block, [self._units(code.plus(first, v), v % by_line == 0) for v in numbers]
 
-    def _units(self, wanted: Value) -> Units:
+    @contextmanager
+    def unit_tiles(
+        self, count: Value, before: Callable[[Callable[[Value], Row]], None] | None = None
+    ) -> Iterator[tuple[Value, list[Units], Callable[[Value], Row]]]:
+        """Both loops: gives the block of units, its vectors, and the rows of a tile.
+
+        Args:
+            count: how many rows.
+            before: what is done for the rows of a tile before their units.
+        """
+        if not self.plan.rows_first:
+            if before is not None:
+                with self.tiles(count) as row:
+                    before(row)
+            with self.unit_blocks() as (block, vectors), self.tiles(count) as row:
+                yield block, vectors, row
+            return
+        with self.tiles(count) as row:
+            for r in range(self.plan.rows):
+                row(self.code.i64(r))  # LLVM sees that the blocks need it once
+            if before is not None:
+                before(row)
+            with self.unit_blocks() as (block, vectors):
+                yield block, vectors, row
+
+    def _units(self, wanted: Value, opens_line: bool = True) -> Units:
         code, lanes = self.code, self.plan.lanes
         first = code.times(wanted, lanes)
         start = code.smaller(first, code.plus(self.arg["H"], -lanes))
         number = code.smaller(wanted, code.plus(self.vectors, -1))
-        return Units(number, start, code.b.sub(first, start))
+        return Units(number, start, code.b.sub(first, start), opens_line)
 
     def load(self, name: str, units: Units, *offsets: Value) -> Value:
         """A vector of an argument's numbers at the sum of offsets, for these units."""
@@ -359,10 +402,104 @@ class Kernel:
 
     def clock(self, t: Value, row: Row) -> list[Value]:
         """The step within the row's sequence, where the update reads it."""
-        if not self.recurrence.timed:
+        if not self.lowered.recurrence.timed:
             return []
+        return [self.code.splat(self.code.b.load(self._clock_at(t, row)))]
+
+    def _clock_at(self, t: Value, row: Row) -> Value:
         offset = self.code.b.add(self.code.times(t, self.arg["keep_t"]), row.number)
-        return [self.code.splat(self.code.b.load(self.code.at(self.arg["clock"], offset)))]
+        return self.code.at(self.arg["clock"], offset)
+
+    # Units that rest
+
+    def _is_multiple(self, clock: Value, periods: Value) -> Value:
+        """As the function ``multiple`` of equations."""
+        b = self.code.b
+        whole = math.emit(b, "floor", b.fdiv(clock, periods))
+        return b.fcmp_ordered("<=", b.fsub(clock, b.fmul(periods, whole)), self.code.zero())
+
+    def _word(self, clock: Value) -> Value:
+        """Which groups of units take a step of the sequence, as bits."""
+        code, b, lanes = self.code, self.code.b, self.plan.lanes
+        periods, word, clock = self.recurrence.periods, code.i64(0), code.splat(clock)
+        for first in range(0, len(periods), lanes):
+            some = periods[first : first + lanes]
+            vector = [float(period) for period in (*some, *some[:1] * (lanes - len(some)))]
+            ticks = self._is_multiple(clock, ir.Constant(code.vector, vector))
+            bits = b.zext(b.bitcast(ticks, ir.IntType(lanes)), I64)
+            bits = b.and_(bits, code.i64((1 << len(some)) - 1))
+            word = b.or_(word, b.shl(bits, code.i64(first % WORD)))
+        return word
+
+    def _word_at(self, kind: int, row: Row, at: Value) -> Value:
+        """Where a word of a step is kept: of a row, or of the tile of which it is the first."""
+        code = self.code
+        place = code.plus(at, code.plus(code.times(self.arg["N"], kind), row.slot))
+        return code.b.gep(code.b.bitcast(self.work("at_words"), I64.as_pointer()), [place])
+
+    def word(self, kind: int, row: Row, at: Value) -> Value:
+        """A word that :meth:`find_words` has found.
+
+        Args:
+            kind: one of BY_ROW, BY_ANY, BY_ALL.
+            row: for the last two, the first of a tile.
+            at: where the words of the step begin.
+        """
+        return self.code.b.load(self._word_at(kind, row, at))
+
+    def find_words(self, count: Value, at: Value) -> None:
+        """Which groups of units take this step, in the rows 0 .. count - 1 and their tiles."""
+        code, b = self.code, self.code.b
+        many = len(self.recurrence.periods) > WORD  # a bit is then not of one group alone
+        latest, word = code.variable(code.scalar), code.variable(I64)
+        some, every = code.variable(I64), code.variable(I64)
+        b.store(ir.Constant(code.scalar, float("nan")), latest)
+        with self.tiles(count) as row:
+            b.store(code.i64(0), some)
+            b.store(code.i64(-1), every)
+            with code.loop(code.i64(0), code.i64(self.plan.rows)) as r:
+                here = row(r)
+                clock = b.load(self._clock_at(self.t, here))
+                with b.if_then(b.fcmp_unordered("!=", clock, b.load(latest))):
+                    b.store(clock, latest)
+                    b.store(self._word(clock), word)
+                now = b.load(word)
+                b.store(now, self._word_at(BY_ROW, here, at))
+                b.store(b.or_(b.load(some), now), some)
+                b.store(b.and_(b.load(every), now), every)
+            first = row(code.i64(0))
+            b.store(b.load(some), self._word_at(BY_ANY, first, at))
+            b.store(code.i64(0) if many else b.load(every), self._word_at(BY_ALL, first, at))
+
+    def of_block(self, block: Value) -> Value:
+        """The bits of the groups that a block of units has a part of."""
+        return self.code.b.load(self.code.b.gep(self.arg["ticks_blocks"], [block]))
+
+    def has(self, word: Value, bits: Value, every: bool = False) -> Value:
+        """Whether a word has any of some bits, or every one."""
+        b = self.code.b
+        common, zero = b.and_(word, bits), self.code.i64(0)
+        return b.icmp_signed("==", common, bits) if every else b.icmp_signed("!=", common, zero)
+
+    def taking(self, row: Row, parameters: Sequence[Value], known: Value | None) -> Value | None:
+        """Which units take this step, as a mask; None where no unit ever rests.
+
+        Args:
+            row: the row.
+            parameters: the unit parameters.
+            known: whether all of them are known to; None for no.
+        """
+        if not self.rests:
+            return None
+        code, lanes = self.code, self.plan.lanes
+        mask = code.variable(ir.VectorType(ir.IntType(1), lanes))
+        code.b.store(ir.Constant(ir.VectorType(ir.IntType(1), lanes), [1] * lanes), mask)
+        unknown = nullcontext() if known is None else code.b.if_then(code.b.not_(known))
+        with unknown:
+            periods = parameters[self.recurrence.units.index("period")]
+            clock = code.splat(code.b.load(self._clock_at(self.t, row)))
+            code.b.store(self._is_multiple(clock, periods), mask)
+        return code.b.load(mask)
 
     def unreset(self, t: Value, row: Row, delay: int = 1) -> Value | None:
         """Whether what the row held so many steps before is there at step t, as a mask; None where
@@ -390,7 +527,6 @@ class Kernel:
         terms: Sequence[Term],
         block: Value,
         rows: int | None = None,
-        moves: Value | None = None,
     ) -> list[list[Value]]:
         """Sums of products for a tile, by row and vector.
 
@@ -399,8 +535,6 @@ class Kernel:
             terms: what is added.
             block: number of the block of units.
             rows: how many; None for those of a tile.
-            moves: whether any of the units takes the step in any of the rows; None where no unit
-                rests. Where none does, nothing is added.
         """
         code, plan = self.code, self.plan
         tile = Tile(code, rows or plan.rows, plan.vectors, plan.chains)
@@ -417,20 +551,25 @@ class Kernel:
 
             tile.stretch(first, stop, step)
 
-        with nullcontext() if moves is None else code.b.if_then(moves):
-            for term in terms:
-                if term.slots is not None:
-                    self._add_slots(tile, term, block)
-                    continue
-                if term.pattern is None:
-                    stretch(term, code.i64(0), term.count)
-                    continue
-                ranges = self.arg[f"ranges_{self.patterns.index(term.pattern)}"]
+        for term in terms:
+            if term.slots is not None:
+                self._add_slots(tile, term, block)
+                continue
+            if term.pattern is None and term.word is None:
+                stretch(term, code.i64(0), term.count)
+                continue
+            ranges = self.arg[f"ranges_{(*self.patterns, None).index(term.pattern)}"]
 
-                def entry(index: Value, ranges: Value = ranges) -> Value:
-                    return code.b.load(code.b.gep(ranges, [index]))
+            def entry(index: Value, ranges: Value = ranges) -> Value:
+                return code.b.load(code.b.gep(ranges, [index]))
 
-                with code.loop(entry(block), entry(code.plus(block, 1)), 2) as number:
+            size = 2 if term.word is None else 3
+            with code.loop(entry(block), entry(code.plus(block, 1)), size) as number:
+                wanted = nullcontext()
+                if term.word is not None:
+                    bits = entry(code.plus(number, 2))
+                    wanted = code.b.if_then(self.has(term.word, bits))
+                with wanted:
                     stretch(term, entry(number), entry(code.plus(number, 1)))
         return tile.totals()
 
@@ -474,19 +613,6 @@ class Kernel:
             return
         add = add_windows if self.plan.sparse == "windows" else add_slots
         add(code, tile, slots, code.plus(block, term.slots), term.weights, term.numbers)
-
-    def moves(self, block: Value, rows: Sequence[Row]) -> Value | None:
-        """Whether any unit of a block takes step t in any of the rows; None where no unit rests."""
-        if not self.recurrence.periods:
-            return None
-        code, b, moving = self.code, self.code.b, None
-        period = b.load(b.gep(self.arg["rests"], [block]))
-        for row in rows:
-            offset = b.add(code.times(self.t, self.arg["keep_t"]), row.number)
-            steps = b.fptosi(b.load(code.at(self.arg["clock"], offset)), I64)
-            due = b.icmp_signed("==", b.srem(steps, period), code.i64(0))
-            moving = due if moving is None else b.or_(moving, due)
-        return moving
 
     def finish_tile(
         self,

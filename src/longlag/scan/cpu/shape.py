@@ -17,7 +17,7 @@ from torch import Tensor
 from longlag.recurrence import Pattern, Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan.cpu import backward, forward
-from longlag.scan.cpu.kernel import Arguments
+from longlag.scan.cpu.kernel import WORD, Arguments, lowered_of
 from longlag.scan.cpu.matrix import Matrix, matrix, send
 from longlag.scan.cpu.plan import Form, Plan, choose
 from longlag.scan.cpu.target import compile_functions, host
@@ -51,6 +51,7 @@ class Key(NamedTuple):
         active, keep, mask, clock: of the schedule.
         threads: how many there may be.
         fed: how many of the last features of x are computed by the kernel.
+        rests: whether units rest, by the clocks that the cell declares.
         whole: steps of the sequences of which these are a piece.
         small, collected, least_rows, stretch: the constants of this module.
     """
@@ -68,6 +69,7 @@ class Key(NamedTuple):
     clock: Facts | None
     threads: int
     fed: int
+    rests: bool
     whole: int
     small: int
     collected: int
@@ -207,6 +209,8 @@ class Shape:
         networks: how many weights of their own have: R, or 1.
         single_parts, summing: how many threads share the rows of a network; and its sums.
         expected: by name, the shapes of weights and states.
+        by_blocks: whether no block of units is of several groups of a pattern, so that kernels read
+            and sum up what is in W alone.
         size: numbers of a state, R N H.
         stored_state, stored_bytes: the shape of the residuals of a step, and their bytes.
         by_replica: bytes from a replica's states to the next one's.
@@ -224,8 +228,9 @@ class Shape:
         self.rows = width if key.input is None else key.input[0][-2]
         self.gates, self.wires = len(recurrence.gates), len(recurrence.wires)
         self.hidden = hidden = self.rows // self.gates
-        self.lowered = lowered = lower(recurrence)
-        self.delayed = any(lowered.depths)
+        self.lowered = lowered = lowered_of(recurrence, key.rests)
+        self.periods = recurrence.periods if key.rests else ()
+        self.delayed, self.by_blocks = any(lowered.depths), not recurrence.patterned
         self.stored, self.patterns = len(lowered.residuals.values), lowered.patterns
         self.item = self.dtype.itemsize
         batch = self.batch
@@ -272,11 +277,14 @@ class Shape:
             mask=key.mask is not None,
             sparse=None if key.sparse is None else key.sparse[2],
             shared=self.shared,
+            periods=self.periods,
         )
         self.plan = plan = plans(turns=not lowered.inner)
         if key.fed:  # U x cannot be there before the step
             self.plan = plan = replace(plan, input="folded", fed=True)
         self.plan_back = plans(turns=False)
+        sizes = {hidden // len(pattern) for pattern in self.patterns}
+        self.by_blocks = all(size % plan.units == 0 for size in sizes)
         tiles = -(-batch // plan.rows)
         self.parts = min(threads, tiles if self.replicas == 1 else self.replicas)
         self.vectors = -(-hidden // plan.lanes)
@@ -334,7 +342,12 @@ class Shape:
 
     def _functions(self) -> dict[str, int]:
         plan = self.plan
-        return matrix(Matrix(plan.double, plan.lanes, plan.vectors, host().registers))
+        facts = plan.double, plan.lanes, plan.vectors, host().registers, bool(self.periods)
+        return matrix(Matrix(*facts))
+
+    def _add_words(self, work: _Work, name: str, words: int) -> None:
+        """A part for words that tell which groups of units take a step, where any rest."""
+        work.add(name, words * 8 // self.item if self.periods else 0)
 
     def _sizes(self, work: _Work) -> dict[str, int]:
         """The numbers that both kernels are given."""
@@ -364,6 +377,7 @@ class Shape:
         tiles = math.ceil(math.ceil(self.batch / plan.rows) / self.single_parts)
         rows = tiles * plan.rows if plan.sparse == "turned" else self.batch
         work.add("at_read", read * rows * hidden)
+        self._add_words(work, "at_words", 3 * self.batch)
         numbers = {
             **self._sizes(work),
             "turned_tiles": tiles,
@@ -395,6 +409,8 @@ class Shape:
         work.add("at_read", reading * rows * wide)
         work.add("at_inputs", rows * inputs)
         work.add("at_where", rows * 8 // self.item if inputs else 0)
+        self._add_words(work, "at_words", 3 * self.batch * (1 + lowered.delays[-1]))
+        self._add_words(work, "at_marks", rows)
         work.add("at_kept", kept * self.batch * hidden)
         sums = self.wires * wide * wide if self.sparse is None else self.sparse[1]
         work.add("at_sums", sums)
@@ -448,8 +464,15 @@ class Shape:
             tables[f"ranges_{number}"] = self._ranges(pattern, back=False)
             tables[f"back_ranges_{number}"] = self._ranges(pattern, back=True)
             tables[f"panels_{number}"] = self._panels(pattern)
-        if self.recurrence.periods:
-            tables["rests"] = self._rests(self.recurrence.periods)
+        if self.periods:
+            tables[f"back_ranges_{len(self.patterns)}"] = self._ranges(((1,),), back=True)
+            blocks = range(self.plan.blocks(self.hidden))
+            tables["ticks_blocks"] = [
+                self._bits(self._groups_of_block(block, self.periods)) for block in blocks
+            ]
+            tables["ticks_vectors"] = [
+                self._bits(self._groups(vector, self.periods)) for vector in range(self.vectors)
+            ]
         return {
             name: torch.tensor(list(table), dtype=torch.int64, device="cpu")
             for name, table in tables.items()
@@ -466,16 +489,22 @@ class Shape:
         vectors = range(first, first + self.plan.vectors)
         return set().union(*(self._groups(vector, groups) for vector in vectors))
 
-    def _rests(self, periods: Sequence[int]) -> list[int]:
-        """By block of units, the number of steps between whose multiples all of them rest."""
-        return [
-            math.gcd(*(periods[group] for group in self._groups_of_block(block, periods)))
-            for block in range(self.plan.blocks(self.hidden))
-        ]
+    @staticmethod
+    def _bits(groups: set[int]) -> int:
+        """A word with the bits of some groups of units that rest."""
+        return sum({1 << group % WORD for group in groups})
+
+    def _by_group(self, low: int, high: int) -> list[int]:
+        """The units low .. high - 1, by groups that rest: triples of first, end and bits."""
+        size, triples = self.hidden // len(self.periods), []
+        for group in range(low // size, -(-high // size)):
+            first, end = max(low, group * size), min(high, (group + 1) * size)
+            triples += [first, end, self._bits({group})]
+        return triples
 
     def _ranges(self, pattern: Pattern, back: bool) -> list[int]:
         """Which k a block of units reads, as the kernels want it: where its pairs begin, then the
-        pairs."""
+        pairs. Backward, where units rest, triples."""
         size, groups = self.hidden // len(pattern), range(len(pattern))
         heads, pairs = [], []
         blocks = self.plan.blocks(self.hidden)
@@ -487,7 +516,8 @@ class Shape:
                 for other in groups
             ]
             for low, high in runs(read):
-                pairs += [low * size, high * size]
+                ends = low * size, high * size
+                pairs += self._by_group(*ends) if back and self.periods else ends
         return [*heads, blocks + 1 + len(pairs), *pairs]
 
     def _panels(self, pattern: Pattern) -> list[int]:
