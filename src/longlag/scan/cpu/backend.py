@@ -60,13 +60,13 @@ class Cpu(Backend):
         recurrence, x, weights, initial, schedule = inputs
         shape = find_shape(recurrence, x, weights, initial, schedule)
         call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
-        states = [_begun(x, shape, place, initial) for place in range(len(shape.paths))]
+        states = [begun(x, shape, place, initial) for place in range(len(shape.paths))]
         lengths = None if call.ordered is None else call.ordered.lengths.view(shape.state[:-1])
         steps, residuals, kind = shape.steps, None, "forward"
-        if backward and shape.stored and steps * shape.stored_bytes <= RESIDUALS:
+        if backward and stores_residuals(shape):
             residuals, kind = fresh(x, (steps, *shape.stored_state)), "store"
         if not shape.empty:
-            _run_forward(call, states, residuals, 0, steps, kind)
+            run_forward(call, states, residuals, 0, steps, kind)
         final = final_states(shape.lowered, states, schedule, lengths, backward)
         return Run(states, final, residuals, shape)
 
@@ -79,7 +79,7 @@ class Cpu(Backend):
         if (matrix.shape, bias.shape) != sizes or fed > x.shape[-1] or not x.is_contiguous():
             raise ValueError(f"readout: got {tuple(matrix.shape)}, expected {sizes[0]}")
         call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
-        states = [_begun(x, shape, place, initial) for place in range(len(shape.paths))]
+        states = [begun(x, shape, place, initial) for place in range(len(shape.paths))]
         if not shape.empty:
             # By vectors of units; the last one does some again, which count once.
             lanes, whole = shape.plan.lanes, hidden // shape.plan.lanes * shape.plan.lanes
@@ -90,7 +90,7 @@ class Cpu(Backend):
             held = wide, bias.contiguous().to(x.dtype)
             call.held += held
             call.readout = [number for part in held for number in call.place(part)]
-            _run_forward(call, states, None, 0, shape.steps, "forward")
+            run_forward(call, states, None, 0, shape.steps, "forward")
         final = final_states(shape.lowered, states, schedule, None, False)
         return Run(states, final, None, shape)
 
@@ -116,10 +116,15 @@ class Cpu(Backend):
         call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
         if shape.empty:
             return _nothing(call, gradients[1:], wanted)
-        return _Backward(call, states, residuals, gradients, wanted).run()
+        return BackwardPass(call, states, residuals, gradients, wanted).run()
 
 
-def _run_forward(
+def stores_residuals(shape: Shape) -> bool:
+    """Whether the forward pass stores residuals for the backward pass."""
+    return shape.stored > 0 and shape.steps * shape.stored_bytes <= RESIDUALS
+
+
+def run_forward(
     call: Call, states: Sequence[Tensor], residuals: Tensor | None, first: int, stop: int, kind: str
 ) -> None:
     """Run a forward kernel on the steps first .. stop - 1; ``residuals`` begins with the first."""
@@ -148,7 +153,7 @@ def _without_blocks(recurrence: Recurrence, weights: Weights) -> Weights:
     return weights._replace(recurrent=without_blocks(recurrence, weights.recurrent))
 
 
-def _begun(x: Tensor, shape: Shape, place: int, initial: Sequence[Tensor] | None) -> Tensor:
+def begun(x: Tensor, shape: Shape, place: int, initial: Sequence[Tensor] | None) -> Tensor:
     """The path of a stored state, with what is there before the first step."""
     path, lowered = fresh(x, shape.paths[place]), shape.lowered
     number, depth = lowered.stored[place], lowered.depths[place]
@@ -217,7 +222,7 @@ class _Past(NamedTuple):
     step: int
 
 
-class _Backward:
+class BackwardPass:
     """One backward pass over at least one step of one sequence."""
 
     def __init__(
@@ -241,6 +246,7 @@ class _Backward:
             self._begin(place, final[number]) for place, number in enumerate(lowered.stored)
         ]
         self.turned = 0
+        self.total = _Totals(None, None, None)
         self.d_x = self.d_units = None
         if wanted.x:
             # In memory as x is, so that who reads on reads it in order.
@@ -312,10 +318,10 @@ class _Backward:
         """All gradients; of the weights none, where further pieces will add to them."""
         call, shape = self.call, self.shape
         opens, closes = self.sums is None or self.sums.opens, self.sums is None or self.sums.closes
-        total = _Totals(None, None, None)
+        total = self.total
         for first, stop in reversed(self.blocks):
             begins, ends = opens and stop == shape.steps, closes and first == 0
-            total = self._block(first, stop, begins, ends)
+            total = self.total = self._block(first, stop, begins, ends)
         initial: list[Tensor] = []
         if self.wanted.initial:
             for place, back in shape.lowered.origins:
@@ -359,7 +365,7 @@ class _Backward:
         residuals = self.residuals
         if residuals is None and shape.stored:
             residuals = scratch.take("residuals", x, stop - first, *shape.stored_state)
-            _run_forward(call, self.states, residuals, first, stop, "recompute")
+            run_forward(call, self.states, residuals, first, stop, "recompute")
         item, d_units, wanted = shape.item, self.d_units, self.wanted
         totals = self._totals() if closes else _Totals(None, None, None)
         dense = len(call.recurrence.dense_gates)

@@ -1,0 +1,174 @@
+"""What a compiled step is made of: functions that are called one after the other.
+
+A piece is compiled as a function NAME(parameters, part, parts), as the kernels of a layer are.
+``parameters`` is an array of 64-bit whole numbers, addresses among them. What changes from update
+to update a piece finds by the number of the update, which it reads at the address ``clock``.
+"""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from llvmlite import ir
+from torch import Tensor
+
+from longlag.scan.cpu.builder import I64, Code, Value
+from longlag.scan.cpu.passes import Noted
+from longlag.scan.cpu.target import addresses_of, compile_functions, host
+
+DOUBLE = ir.DoubleType()
+
+
+class Compiled(NamedTuple):
+    """A compiled piece.
+
+    Attributes:
+        address: of the function.
+        names: of its parameters, in order.
+    """
+
+    address: int
+    names: tuple[str, ...]
+
+    def noted(self, **values: int | Tensor) -> Noted:
+        """The piece with its parameters: numbers, or tensors, which the caller keeps."""
+        numbers = [values[name] for name in self.names]
+        words = [n.data_ptr() if isinstance(n, Tensor) else n for n in numbers]
+        return Noted(self.address, bytes((ctypes.c_int64 * len(words))(*words)))
+
+
+class Piece(Code):
+    """A piece under construction.
+
+    Args:
+        name: of the function.
+        names: of its parameters, as words.
+        double: float64, else float32.
+        lanes: numbers in a vector.
+    """
+
+    def __init__(self, name: str, names: str, double: bool, lanes: int) -> None:
+        self.name, self.names = name, tuple(names.split())
+        kind = ir.FunctionType(ir.VoidType(), [I64.as_pointer(), I64, I64])
+        function = ir.Function(ir.Module(name), kind, name)
+        super().__init__(function, double, lanes)
+        self.arg: dict[str, Value] = {
+            argument: self.b.load(self.b.gep(function.args[0], [self.i64(number)]))
+            for number, argument in enumerate(self.names)
+        }
+
+    def numbers(self, name: str, kind: ir.Type | None = None) -> Value:
+        """A parameter as the address of numbers, by default of the floating type."""
+        return self.b.inttoptr(self.arg[name], (kind or self.scalar).as_pointer())
+
+    def read(self, address: Value, *offsets: Value) -> Value:
+        """One number at the sum of offsets."""
+        return self.b.load(self.at(address, *offsets) if offsets else address)
+
+    def clock(self) -> Value:
+        """The number of the update."""
+        return self.read(self.numbers("clock", I64))
+
+    def call(self, function: str, *arguments: Value) -> None:
+        """Call a function of whole numbers, whose address is a parameter."""
+        kind = ir.FunctionType(ir.VoidType(), [I64] * len(arguments))
+        words = [
+            self.b.ptrtoint(value, I64) if isinstance(value.type, ir.PointerType) else value
+            for value in arguments
+        ]
+        self.b.call(self.b.inttoptr(self.arg[function], kind.as_pointer()), words)
+
+    def total_over(self, vector: Value) -> Value:
+        """The sum over a vector."""
+        return self._folded(vector, self.b.fadd)
+
+    def largest(self, vector: Value) -> Value:
+        """The largest number of a vector."""
+
+        def larger(x: Value, y: Value) -> Value:
+            return self.b.select(self.b.fcmp_ordered(">", x, y), x, y)
+
+        return self._folded(vector, larger)
+
+    def _folded(self, vector: Value, combine: Callable[[Value, Value], Value]) -> Value:
+        parts = [self.b.extract_element(vector, self.i64(n)) for n in range(vector.type.count)]
+        while len(parts) > 1:
+            parts = [combine(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
+        return parts[0]
+
+    def widened(self, value: Value) -> Value:
+        """A number, or a vector, in double precision."""
+        kind = value.type
+        if not isinstance(kind, ir.VectorType):
+            return value if kind == DOUBLE else self.b.fpext(value, DOUBLE)
+        wide = ir.VectorType(DOUBLE, kind.count)
+        return value if kind == wide else self.b.fpext(value, wide)
+
+    def narrowed(self, value: Value) -> Value:
+        """A double in the floating type."""
+        return value if self.scalar == DOUBLE else self.b.fptrunc(value, self.scalar)
+
+    def finish(self) -> Compiled:
+        """Close the function and compile it."""
+        self.b.ret_void()
+        text = str(self.function.module)
+        return Compiled(addresses_of(text, (self.name,))[self.name], self.names)
+
+
+def full_lanes(double: bool) -> int:
+    """Numbers in a vector of this processor."""
+    return host().lanes(8 if double else 4)
+
+
+class Program:
+    """Pieces and kernels in order, run once an update.
+
+    Args:
+        calls: what is called in each update.
+        clock: a whole number, set to the number of the update before each.
+        stop: a whole number; once it is not 0, there are no further updates.
+    """
+
+    def __init__(self, calls: Sequence[Noted], clock: Tensor, stop: Tensor) -> None:
+        self._parameters = [
+            ctypes.create_string_buffer(call.parameters, len(call.parameters)) for call in calls
+        ]
+        pairs = zip(calls, self._parameters, strict=True)
+        table = [n for call, held in pairs for n in (call.address, ctypes.addressof(held))]
+        self._table = torch.tensor(table, dtype=torch.int64)
+        self._held = clock, stop
+        words = (clock.data_ptr(), stop.data_ptr(), self._table.data_ptr(), len(calls))
+        self._words = (ctypes.c_int64 * 4)(*words)
+
+    def run(self, first: int, stop: int) -> None:
+        """Make the updates with the numbers first .. stop - 1, or those before a stop."""
+        _driver()(self._words, first, stop)
+
+
+_DRIVER: list[Callable[..., None]] = []
+
+
+def _driver() -> Callable[..., None]:
+    """The function that runs programs, compiled at its first use."""
+    if not _DRIVER:
+        piece = Piece("longlag_updates", "clock stop calls count", False, 1)
+        code, b = piece, piece.b
+        _, first, last = piece.function.args
+        clock, stop = piece.numbers("clock", I64), piece.numbers("stop", I64)
+        calls = piece.numbers("calls", I64)
+        kind = ir.FunctionType(ir.VoidType(), [I64.as_pointer(), I64, I64])
+        with code.flushing(host().arm), code.loop(first, last) as update:
+            goes_on = b.icmp_signed("==", b.load(stop), code.i64(0))
+            with b.if_then(goes_on):
+                b.store(update, clock)
+                with code.loop(code.i64(0), piece.arg["count"]) as number:
+                    entry = code.times(number, 2)
+                    function = b.inttoptr(piece.read(calls, entry), kind.as_pointer())
+                    held = b.inttoptr(piece.read(calls, code.plus(entry, 1)), I64.as_pointer())
+                    b.call(function, [held, code.i64(0), code.i64(1)])
+        b.ret_void()
+        types = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
+        text = str(piece.function.module)
+        _DRIVER.append(compile_functions(text, {piece.name: types})[piece.name])
+    return _DRIVER[0]
