@@ -2,7 +2,7 @@
 
 import io
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,11 @@ class History:
         """Append one step."""
         self._losses.append(loss)
         self._gradient_norms.append(gradient_norm)
+
+    def extend(self, losses: Sequence[float], gradient_norms: Sequence[float]) -> None:
+        """Append several steps."""
+        self._losses.extend(losses)
+        self._gradient_norms.extend(gradient_norms)
 
     def __len__(self) -> int:
         """The number of steps."""

@@ -271,18 +271,19 @@ class Loop:
         self.stepper.step()
         if self.scheduling is not None:
             self.scheduling.after_step()
-        self._note(loss, norm, len(batch.x))
+        self._note([loss], [norm], len(batch.x))
         self.reporter.step(position.epoch + 1, position.step, loss)
         return True
 
-    def _note(self, loss: float, norm: float, count: int) -> None:
-        """Note an update on so many sequences."""
+    def _note(self, losses: list[float], norms: list[float], count: int) -> None:
+        """Note updates, on so many sequences each."""
         position = self.position
-        self.history.append(loss, norm)
-        position.step += 1
-        position.unrecorded += 1
-        position.loss_sum += loss * count
-        position.sequences += count
+        self.history.extend(losses, norms)
+        position.step += len(losses)
+        position.unrecorded += len(losses)
+        for loss in losses:  # one by one, so that blocks are not seen in the bits
+            position.loss_sum += loss * count
+        position.sequences += count * len(losses)
 
     def _compiles(self) -> bool:
         """Whether the next update is compiled."""
@@ -325,11 +326,12 @@ class Loop:
         made = self.compiled.run(
             order, (lambda: None) if self.scheduling is None else self.scheduling.after_step
         )
-        for number, (loss, norm) in enumerate(zip(made.losses, made.norms, strict=True), start=1):
-            position.batch += 1
-            if not made.finite and number == len(made.losses):
-                self._stop_at(loss, norm, "")
-            self._note(loss, norm, order.shape[1])
+        losses, norms = made.losses, made.norms
+        good = len(losses) if made.finite else len(losses) - 1
+        self._note(losses[:good], norms[:good], order.shape[1])
+        position.batch += len(losses)
+        if not made.finite:
+            self._stop_at(losses[-1], norms[-1], "")
         self.reporter.step(position.epoch + 1, position.step, made.losses[-1])
 
     def _stop_at(self, loss: float, norm: float, hint: str) -> NoReturn:

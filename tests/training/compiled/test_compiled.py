@@ -100,7 +100,7 @@ def test_after_1_10_and_100_updates_all_is_as_after_eager_ones(case, dtype):
             network, made = model(layer, **described, dtype=dtype), []
             history = run(
                 network, given, step, loss=loss, epochs=None, steps=steps, **options,
-                optimizer=lambda p: made.append(optimizer(p)) or made[0],
+                optimizer=lambda p, made=made: made.append(optimizer(p)) or made[0],
             )  # fmt: skip
             assert history.step == step
             results.append((history, weights(network), made[0].state_dict()["state"]))
@@ -205,6 +205,28 @@ def test_a_signal_ends_a_run_that_can_go_on(tmp_path):
     history = run(parts, data(), epochs=4, checkpoint=tmp_path)
     assert len(history) == 20
     assert same_tree(weights(whole), weights(parts))
+
+
+def test_several_threads_give_the_same_to_rounding_and_the_same_bits_again(monkeypatch):
+    monkeypatch.setattr("longlag.scan.cpu.shape.SMALL", 0)
+    given, results, before = data(each_step=True), [], torch.get_num_threads()
+    for threads in (1, 3, 3, 2):
+        torch.set_num_threads(threads)
+        try:
+            layer = ll.Stack(
+                ll.GRU(INPUTS, HIDDEN, seed=1, dtype=torch.float64),
+                ll.IndRNN(HIDDEN, 4, seed=1, dtype=torch.float64),
+            )
+            network = model(layer, each_step=True)
+            assert run(network, given, batch_size=20, epochs=10).step == "compiled"
+        finally:
+            torch.set_num_threads(before)
+        results.append(weights(network))
+    one, three, again, two = results
+    assert same_tree(three, again)
+    for name, value in one.items():
+        close(value, three[name], 1e-12)
+        close(value, two[name], 1e-12)
 
 
 def test_a_block_is_short_whatever_was_asked_for():

@@ -253,23 +253,23 @@ class BackwardPass:
             make = torch.empty_like if call.ordered is None else torch.zeros_like
             self.d_x = last_contiguous(make(x))
         pieces = current()
-        self.sums = None if pieces is None else pieces.sums()
+        self.goes_on = None if pieces is None else pieces.sums()
         size, self.blocks = shape.backward.size, self._blocks()
         self.past = self._past(final) if shape.delayed else {}
-        if self.sums is not None or len(self.blocks) > 1:
+        if self.goes_on is not None or len(self.blocks) > 1:
             size *= shape.networks  # each has sums that go on
         self.by_replica = 0 if size == shape.backward.size else shape.backward.size * shape.item
-        if self.sums is None:
+        if self.goes_on is None:
             self.work = scratch.take("backward", x, size)
-        elif self.sums.opens:
+        elif self.goes_on.opens:
             self.work = x.new_empty(size)
         else:
-            self.work, self.d_units = self.sums.kept
+            self.work, self.d_units = self.goes_on.kept
         if wanted.units and self.d_units is None:
             count = len(call.recurrence.units)
             self.d_units = x.new_zeros((shape.parts, shape.networks, count, shape.hidden))
-        if self.sums is not None:
-            self.sums.kept = (self.work, self.d_units)
+        if self.goes_on is not None:
+            self.goes_on.kept = (self.work, self.d_units)
 
     def _begin(self, number: int, error: Tensor | None) -> Tensor:
         """Two halves for the error of a state, of which the first holds that of the final one."""
@@ -314,14 +314,24 @@ class BackwardPass:
                 path.scatter_add_(0, at, error.unsqueeze(0))
         return past
 
-    def run(self) -> Gradients:
-        """All gradients; of the weights none, where further pieces will add to them."""
-        call, shape = self.call, self.shape
-        opens, closes = self.sums is None or self.sums.opens, self.sums is None or self.sums.closes
+    def sums(self) -> _Totals:
+        """Run the kernels; the gradients of the weights, where no further pieces will add to them,
+        of a single network by thread where there are several."""
+        opens, closes = self.goes_on is None or self.goes_on.opens, self.closes
         total = self.total
         for first, stop in reversed(self.blocks):
-            begins, ends = opens and stop == shape.steps, closes and first == 0
+            begins, ends = opens and stop == self.shape.steps, closes and first == 0
             total = self.total = self._block(first, stop, begins, ends)
+        return total
+
+    @property
+    def closes(self) -> bool:
+        """Whether no further pieces will add to the sums."""
+        return self.goes_on is None or self.goes_on.closes
+
+    def run(self) -> Gradients:
+        """All gradients; of the weights none, where further pieces will add to them."""
+        call, shape, total = self.call, self.shape, self.sums()
         initial: list[Tensor] = []
         if self.wanted.initial:
             for place, back in shape.lowered.origins:
@@ -329,7 +339,7 @@ class BackwardPass:
                     self.past[place].errors[back - 1] if back else self.deltas[place][self.turned]
                 )
                 initial.append(error.clone())
-        if not closes:
+        if not self.closes:
             return Gradients(self.d_x, None, None, None, initial, [])
         if shape.summing > 1:
             total = _Totals(*(None if part is None else part.sum(0) for part in total))

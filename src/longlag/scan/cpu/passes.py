@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
-from longlag.scan.backend import Gradients, Wanted
+from longlag.scan.backend import Wanted
 from longlag.scan.cpu import scratch
 from longlag.scan.cpu.backend import BackwardPass, begun, run_forward, stores_residuals
 from longlag.scan.cpu.call import Call, find_shape
@@ -24,10 +24,12 @@ class Noted(NamedTuple):
     Attributes:
         address: of the compiled function.
         parameters: 64-bit whole numbers, as bytes.
+        parts: how many threads share it.
     """
 
     address: int
     parameters: bytes
+    parts: int = 1
 
 
 class _Noting(Call):
@@ -36,7 +38,7 @@ class _Noting(Call):
     def run(self, kind: str, parameters: bytes) -> None:
         function = ctypes.cast(self.shape.kernel(kind), ctypes.c_void_p).value
         assert function is not None
-        self.noted.append(Noted(function, parameters))
+        self.noted.append(Noted(function, parameters, self.shape.parts))
 
     @property
     def noted(self) -> list[Noted]:
@@ -55,21 +57,23 @@ class Passes:
     Attributes:
         path: (T + 1, N, H), the states that are put out, s_0 first.
         forward, backward: kernels to call, in order.
-        gradients: where the backward pass writes, d_x included if it is wanted.
+        gradients: of U, b and W, where the backward pass writes them: (parts, ...), one of each
+            thread, of which the sum is to be taken.
+        d_x: the error of x, (T, N, C); None where it is not wanted.
         deltas: of each stored state (2, N, H): the error of the state after the last step is
             expected in the first half, with lengths in both. Zeros, unless the caller writes them
             before each backward pass.
         output: number of the state that is put out, among ``deltas``.
         units: (P, H), where the kernels read the unit parameters; None without any.
-        d_units: (P, H), zeros to which the backward pass adds their gradients.
-        parts: how many threads the kernels were made for.
+        d_units: (parts, P, H), zeros to which the backward pass adds their gradients.
 
     Raises:
         ValueError: the tensors do not fit together.
     """
 
     backward: list[Noted]
-    gradients: Gradients
+    gradients: tuple[Tensor | None, Tensor | None, Tensor | None]
+    d_x: Tensor | None
     deltas: list[Tensor]
     d_units: Tensor | None
 
@@ -77,11 +81,11 @@ class Passes:
         self, recurrence: Recurrence, x: Tensor, weights: Weights, schedule: Schedule
     ) -> None:
         shape = find_shape(recurrence, x, weights, None, schedule)
-        self.parts, self.output = shape.parts, shape.lowered.output
+        self.output = shape.lowered.output
         self._call = _Noting(recurrence, x, weights, schedule, shape)
         self.units = self._call.joined_units
         self._states = [begun(x, shape, place, None) for place in range(len(shape.paths))]
-        self._hidden, self._residuals = shape.hidden, None
+        self._residuals = None
         if stores_residuals(shape):
             self._residuals = fresh(x, (shape.steps, *shape.stored_state))
         kind = "forward" if self._residuals is None else "store"
@@ -104,9 +108,14 @@ class Passes:
             passing = BackwardPass(
                 self._call, self._states, self._residuals, [d_output, *final], wanted
             )
-            self.gradients = passing.run()
+            totals = passing.sums()
         self.backward, self.deltas = self._taken(), passing.deltas
-        self.d_units = None if passing.d_units is None else passing.d_units.view(-1, self._hidden)
+        several = self._call.shape.summing > 1
+        of_input, of_bias, of_matrix = (
+            part if part is None or several else part.unsqueeze(0) for part in totals
+        )
+        self.gradients, self.d_x = (of_input, of_bias, of_matrix), passing.d_x
+        self.d_units = None if passing.d_units is None else passing.d_units.squeeze(1)
         self._held = (memory, passing)
 
     @property

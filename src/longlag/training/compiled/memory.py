@@ -50,3 +50,18 @@ def clear(double: bool) -> Compiled:
     with code.loop(whole, count) as k:
         code.b.store(ir.Constant(code.scalar, 0.0), code.at(target, k))
     return code.finish()
+
+
+@functools.cache
+def add(double: bool) -> Compiled:
+    """target += source, ``count`` numbers."""
+    code = Piece("longlag_add", "source target count", double, full_lanes(double))
+    b, source, target = code.b, code.numbers("source"), code.numbers("target")
+    count = code.arg["count"]
+    whole = b.and_(count, code.i64(-code.lanes))
+    with code.loop(code.i64(0), whole, code.lanes) as k:
+        value = b.fadd(code.load(code.at(target, k)), code.load(code.at(source, k)))
+        code.store(value, code.at(target, k))
+    with code.loop(whole, count) as k:
+        b.store(b.fadd(code.read(target, k), code.read(source, k)), code.at(target, k))
+    return code.finish()

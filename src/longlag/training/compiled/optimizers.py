@@ -50,7 +50,13 @@ def rule_of(optimizer: Optimizer, group: dict[str, Any]) -> Rule | str:
 
 
 def coefficients(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
-    """The numbers of update number ``step``, counted from 1, in the order of the formula."""
+    """The numbers of update number ``step``, counted from 1, in the order of the formula, and as
+    many zeros behind them as make :data:`COEFFICIENTS`."""
+    numbers = _numbers(rule, group, step)
+    return numbers + [0.0] * (COEFFICIENTS - len(numbers))
+
+
+def _numbers(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
     rate, decay = float(group["lr"]), float(group["weight_decay"])
     if rule.name == "sgd":
         momentum = float(group["momentum"])
@@ -87,7 +93,7 @@ def step_of(state: dict[str, Any]) -> int:
 def count_steps(state: dict[str, Any], updates: int) -> None:
     """Note further updates in the state of a parameter."""
     if isinstance(state.get("step"), Tensor):
-        state["step"] += updates
+        state["step"].numpy()[...] += updates
 
 
 Formula = Callable[[Arithmetic, Rule, Sequence[Value], Value, Value, list[Value]], Value]

@@ -17,7 +17,7 @@ from longlag.scan.cpu.passes import Noted, Passes
 from longlag.scan.inputs import FULL, Weights
 from longlag.torch_private import version
 from longlag.training.compiled.head import Head, head
-from longlag.training.compiled.memory import clear, copy, gather
+from longlag.training.compiled.memory import add, clear, copy, gather
 from longlag.training.compiled.network import (
     Network,
     Unfit,
@@ -37,7 +37,7 @@ from longlag.training.compiled.optimizers import (
     state_names,
     step_of,
 )
-from longlag.training.compiled.piece import Program
+from longlag.training.compiled.program import Program
 from longlag.training.compiled.update import ENTRY, update
 
 MOST = 1024
@@ -146,12 +146,14 @@ class CompiledSteps:
         batch.order[:updates] = torch.from_numpy(order)
         program = batch.program(cells, rules, trained, states)
         before = [step_of(part[0]) if part else 0 for part in states]
-        numbers = self.cells.coefficients.numpy()
-        for number in range(updates):
-            for n, (rule, group) in enumerate(zip(rules, groups, strict=True)):
-                values = coefficients(rule, group, before[n] + number + 1)
-                numbers[number, n * COEFFICIENTS : n * COEFFICIENTS + len(values)] = values
+        rows = []
+        for number in range(1, updates + 1):
+            row: list[float] = []
+            for rule, group, made in zip(rules, groups, before, strict=True):
+                row += coefficients(rule, group, made + number)
+            rows.append(row)
             after_each()
+        cells.coefficients.numpy()[:updates] = rows
         cells.stop.zero_()
         program.run(0, updates)
         finite = not int(cells.stop)
@@ -218,8 +220,6 @@ class _Batch:
         below, self._layers = read.transpose(0, 1), list[Passes]()
         for layer in network.layers:
             passes = Passes(layer.recurrence, below, _weights(layer), FULL)
-            if passes.parts > 1:
-                raise Unfit(f"the kernels of {size} sequences take several threads")
             self._layers.append(passes)
             self._calls += [*self._units(layer, passes), *passes.forward]
             below = passes.path[1:]
@@ -230,17 +230,18 @@ class _Batch:
         for number, (layer, passes) in reversed([*pairs]):
             trained = [place for place in layer.unit_places() if place[0].requires_grad]
             passes.send_back(error, want_x=number > 0, want_units=bool(trained))
-            error, made = passes.gradients.x, passes.gradients
-            self._note_units(layer, passes)
-            self._note(
-                [(layer.weight_ih, made.input), (layer.weight_hh, made.recurrent),
-                 (layer.bias, made.bias)]
-            )  # fmt: skip
+            error = passes.d_x
         for passes in self._layers:
             self._calls += self._cleared(passes)
         self._calls.append(self._head(network, steps, size, d_output))
-        for passes in reversed(self._layers):
+        for layer, passes in reversed([*zip(network.layers, self._layers, strict=True)]):
             self._calls += passes.backward
+            weights = layer.weight_ih, layer.bias, layer.weight_hh
+            for parameter, gradient in zip(weights, passes.gradients, strict=True):
+                if parameter is not None:
+                    assert gradient is not None
+                    self._note(parameter, gradient)
+            self._note_units(layer, passes)
         self._held = read, d_output
 
     def _units(self, layer: Recurrent, passes: Passes) -> list[Noted]:
@@ -260,7 +261,7 @@ class _Batch:
             if tensor.requires_grad and first == 0:
                 assert passes.d_units is not None
                 rows = tensor.numel() // layer.hidden_size
-                self._note([(tensor, passes.d_units[number : number + rows])])
+                self._note(tensor, passes.d_units[:, number : number + rows])
 
     def _cleared(self, passes: Passes) -> list[Noted]:
         """What is zero before a backward pass: errors of the last states, and sums."""
@@ -268,12 +269,13 @@ class _Batch:
         tensors += [] if passes.d_units is None else [passes.d_units]
         return [clear(self._double).noted(target=t, count=t.numel()) for t in tensors]
 
-    def _note(self, pairs: Any) -> None:
-        for parameter, gradient in pairs:
-            if parameter is not None:
-                assert gradient is not None
-                assert gradient.is_contiguous()
-                self._gradients[id(parameter)] = gradient
+    def _note(self, parameter: Tensor, gradients: Tensor) -> None:
+        """Where the gradient of a parameter is, of which each thread has a part: in the first."""
+        first, *others = gradients
+        for other in others:
+            noted = add(self._double).noted(source=other, target=first, count=first.numel())
+            self._calls.append(noted)
+        self._gradients[id(parameter)] = first
 
     def _head(
         self, network: Network, steps: CompiledSteps, size: int, d_output: Tensor | None
@@ -285,7 +287,7 @@ class _Batch:
         facts = Head(self._double, network.loss, inputs, outputs)
         bias = x.new_zeros(outputs) if readout.bias is None else readout.bias
         d_weight, d_bias = torch.zeros_like(readout.weight), torch.zeros_like(bias)
-        self._note(((readout.weight, d_weight), (readout.bias, d_bias)))
+        self._gradients |= {id(readout.weight): d_weight, id(readout.bias): d_bias}
         where = torch.arange(0, rows * inputs, inputs)
         zero = torch.zeros(1, dtype=torch.int64)
         made = [
