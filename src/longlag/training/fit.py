@@ -131,8 +131,8 @@ def fit(
             time the gradient, clipped, is still in `.grad`. One may have either or both, and raise
             `StopTraining`.
         step: "compiled": all of an update, and many updates between which nobody needs to look, are
-            one call of compiled code; an error says why, where something asked for cannot be had so
-            (see :doc:`training`). "eager": an update is operations of PyTorch around the compiled
+            one call of compiled code; an error says why, where something asked for cannot be had
+            so. "eager": an update is operations of PyTorch around the compiled
             layers. "auto": compiled where it can be; `History.step` says which it was, and
             `History.reason` why. Both give the same to rounding.
 

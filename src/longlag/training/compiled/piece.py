@@ -6,16 +6,15 @@ to update a piece finds by the number of the update, which it reads at the addre
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from llvmlite import ir
 from torch import Tensor
 
 from longlag.scan.cpu.builder import I64, Code, Value
 from longlag.scan.cpu.passes import Noted
-from longlag.scan.cpu.target import addresses_of, compile_functions, host
+from longlag.scan.cpu.target import addresses_of, host
 
 DOUBLE = ir.DoubleType()
 

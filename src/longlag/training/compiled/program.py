@@ -21,7 +21,7 @@ _PATIENCE = 2000
 """Looks at a barrier before the thread is given away: for a millionth of a second or several."""
 
 _ALONE = threading.Lock()
-"""Threads of a program wait for each other, so all must run: one program takes the pool at a time."""
+"""Threads of a program wait for each other, so all must run: the pool has one program at a time."""
 
 _NAME = "longlag_updates"
 
@@ -103,10 +103,10 @@ def _driver() -> Callable[..., None]:
             with code.loop(code.i64(0), count) as number:
                 entry = code.times(number, 3)
                 address, held, sharing = (read(table, code.plus(entry, n)) for n in range(3))
-                with together(b.icmp_signed(">", sharing, code.i64(1))):
-                    with b.if_then(b.icmp_signed("<", part, sharing)):
-                        arguments = [b.inttoptr(held, I64.as_pointer()), part, sharing]
-                        b.call(b.inttoptr(address, of_piece), arguments)
+                shared = b.icmp_signed(">", sharing, code.i64(1))
+                with together(shared), b.if_then(b.icmp_signed("<", part, sharing)):
+                    arguments = [b.inttoptr(held, I64.as_pointer()), part, sharing]
+                    b.call(b.inttoptr(address, of_piece), arguments)
         with b.if_then(b.not_(alone)):  # all see whether there is a stop
             b.call(barrier, [words, parts])
     b.ret_void()
