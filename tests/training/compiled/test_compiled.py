@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from tests.training.helpers import Net, Stream, same_tree, saved, weights
+from tests.training.helpers import Held, Net, Stream, same_tree, saved, weights
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, RMSprop
 from torch.optim.lr_scheduler import OneCycleLR
@@ -24,7 +24,16 @@ from longlag.training import (
 COUNT, STEPS, INPUTS, HIDDEN = 23, 6, 3, 5  # batches of 5, and one of 3
 
 
-def data(dtype=torch.float64, *, outputs=3, loss="cross_entropy", each_step=False):
+def data(dtype=torch.float64, *, outputs=3, loss="cross_entropy", each_step=False, ragged=False):
+    x, target = whole(dtype, outputs, loss, each_step)
+    if not ragged:
+        return x, target
+    lengths = torch.arange(COUNT) % (STEPS + 1)
+    x[torch.arange(STEPS) >= lengths.unsqueeze(1)] = float("nan")
+    return x, target, lengths
+
+
+def whole(dtype, outputs, loss, each_step):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(COUNT, STEPS, INPUTS, generator=generator, dtype=dtype)
     front = (COUNT, STEPS) if each_step else (COUNT,)
@@ -40,9 +49,9 @@ def data(dtype=torch.float64, *, outputs=3, loss="cross_entropy", each_step=Fals
     return x, target
 
 
-def model(layer=None, *, outputs=3, each_step=False, dtype=torch.float64):
+def model(layer=None, *, outputs=3, each_step=False, reduce="last", dtype=torch.float64):
     layer = layer or ll.Elman(INPUTS, HIDDEN, seed=1, dtype=dtype)
-    return ll.SequenceModel(layer, outputs, reduce=None if each_step else "last", seed=2)
+    return ll.SequenceModel(layer, outputs, reduce=None if each_step else reduce, seed=2)
 
 
 def run(network, given, step="compiled", **options):
@@ -81,6 +90,14 @@ CASES = {
         {},
     ),
     "stack": (None, lambda p: Adam(p, 1e-2), {"each_step": True}),
+    "mean": (ll.GRU, lambda p: Adam(p, 1e-2), {"reduce": "mean"}),
+    "ragged": (ll.LSTM, lambda p: Adam(p, 1e-2), {"ragged": True}),
+    "ragged mean": (ll.Elman, lambda p: SGD(p, 1e-2), {"ragged": True, "reduce": "mean"}),
+    "ragged stack": (
+        None,
+        lambda p: RMSprop(p, 1e-3),
+        {"ragged": True, "each_step": True, "loss": "mse"},
+    ),
 }
 
 
@@ -88,10 +105,12 @@ CASES = {
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_after_1_10_and_100_updates_all_is_as_after_eager_ones(case, dtype):
     kind, optimizer, options = CASES[case]
-    options = dict(options)
-    described = {name: options.pop(name, None) for name in ("outputs", "each_step", "loss")}
-    described = {name: value for name, value in described.items() if value is not None}
-    given, loss = data(dtype, **described), described.pop("loss", None)
+    of_data = {"outputs", "each_step", "loss", "ragged"} & set(options)
+    of_model = {"outputs", "each_step", "reduce"} & set(options)
+    given = data(dtype, **{name: options[name] for name in of_data})
+    described = {name: options[name] for name in of_model}
+    loss = options.get("loss")
+    options = {name: value for name, value in options.items() if name == "clip_norm"}
     tolerance = 1e-12 if dtype == torch.float64 else 2e-5
     for steps in (1, 10, 100):
         results = []
@@ -209,7 +228,7 @@ def test_a_signal_ends_a_run_that_can_go_on(tmp_path):
 
 def test_several_threads_give_the_same_to_rounding_and_the_same_bits_again(monkeypatch):
     monkeypatch.setattr("longlag.scan.cpu.shape.SMALL", 0)
-    given, results, before = data(each_step=True), [], torch.get_num_threads()
+    given, results, before = data(each_step=True, ragged=True), [], torch.get_num_threads()
     for threads in (1, 3, 3, 2):
         torch.set_num_threads(threads)
         try:
@@ -312,7 +331,7 @@ REASONS = {
     "backend": (of(ll.Elman, backend="reference"), {}),
     "not a plain one": (of(ll.Elman, density=0.5), {}),
     "are tied": (tied, {}),
-    "mean": (lambda: ll.SequenceModel(of(ll.GRU)().layer, 3, reduce="mean"), {}),
+    "sees more than h": (lambda: ll.SequenceModel(of(ll.GRU)().layer, 3, direct=True), {}),
 }
 
 
@@ -333,8 +352,8 @@ def test_other_data_are_said_too():
     history = fit(float32, Stream(), steps=3, progress=False)
     assert history.reason == "the data are no arrays in memory"
     x, target = data()
-    lengths = torch.full((COUNT,), STEPS)
-    assert "lengths" in run(model(), (x, target, lengths), "auto").reason
+    resets = torch.zeros(COUNT, STEPS, dtype=torch.bool)
+    assert "resets" in run(model(), Held(x, target, resets=resets), "auto").reason
     assert run(model(), data(), "eager").reason == "step is 'eager'"
     with pytest.raises(ValueError, match="step is 'fast'; expected 'auto'"):
         run(model(), data(), "fast")

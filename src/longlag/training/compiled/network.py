@@ -28,13 +28,13 @@ class Network(NamedTuple):
     Attributes:
         layers: the recurrent layers, the one that reads x first.
         readout: of the top one.
-        each_step: whether every step is read out; else the last.
+        reduce: what is read out: "last", "mean", or None for every step.
         loss: its name.
     """
 
     layers: list[Recurrent]
     readout: Readout
-    each_step: bool
+    reduce: str | None
     loss: str
 
 
@@ -57,15 +57,13 @@ def network_of(model: nn.Module, loss: Loss, method: object) -> Network:
     hooked += [name for name, p in model.named_parameters() if has_hooks(p)]
     if hooked:
         raise Unfit(f"{hooked[0]} has hooks")
-    if model.reduce == "mean":
-        raise Unfit("the model has reduce='mean'; expected 'last' or None")
     readout = _linear(model.readout)
     layers = _layers(model.layer)
     for layer in layers:
         why = _why_not(layer)
         if why is not None:
             raise Unfit(why)
-    return Network(layers, readout, model.reduce is None, names[0])
+    return Network(layers, readout, model.reduce, names[0])
 
 
 def _named(name: str) -> Loss:
@@ -143,12 +141,12 @@ def check_data(network: Network, data: Batch[Tensor]) -> None:
     Raises:
         Unfit: not so.
     """
-    x, target, lengths, resets = data
-    if resets is not None or lengths is not None:
-        raise Unfit("the data have lengths or resets")
+    x, target, _, resets = data
+    if resets is not None:
+        raise Unfit("the data have resets")
     count, steps = x.shape[:2]
     outputs, classes = network.readout.output_size, network.loss == "cross_entropy"
-    front = (count, steps) if network.each_step else (count,)
+    front = (count, steps) if network.reduce is None else (count,)
     wanted = front if classes else (*front, outputs)
     weight = network.readout.weight
     if x.shape != (count, steps, network.layers[0].input_size) or x.dtype != weight.dtype or (
