@@ -254,6 +254,9 @@ def fit(
             )  # fmt: skip
             if step == "compiled" and compiled is None:
                 raise ValueError(f"step is 'compiled', and {reason}; or use step='auto'")
+        evaluator = Evaluator(network, held_out, loss_function, meters)
+        if compiled is not None and held_out is not None and held_out.whole is not None:
+            evaluator.compiled = compiled.outputs_for(held_out.whole, batch_size)
         reporter = make_reporter(progress, epochs)
         loop = Loop(
             model=model,
@@ -267,7 +270,7 @@ def fit(
             stepper=fabric.setup_optimizers(optimizer),  # pyright: ignore[reportArgumentType]
             beside=beside,
             scheduling=scheduling,
-            evaluator=Evaluator(network, held_out, loss_function, meters),
+            evaluator=evaluator,
             stopper=stopper,
             limits=limits,
             checkpoint=checkpoint,

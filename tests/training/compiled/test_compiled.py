@@ -193,6 +193,21 @@ def test_schedules_early_stopping_and_records_are_those_of_eager_updates():
         close(before[name], after[name], 1e-9)
 
 
+@pytest.mark.parametrize(("each_step", "ragged"), [(True, True), (False, True), (True, False)])
+def test_validation_is_compiled_too(monkeypatch, each_step, ragged):
+    given, records = data(each_step=each_step, ragged=ragged), []
+    for step in ("eager", "compiled"):
+        network = model(stacked(torch.float64), each_step=each_step)
+        with monkeypatch.context() as patch:
+            if step == "compiled":  # the one eager update
+                patch.setattr("longlag.training.evaluation.forward", None)
+            history = run(network, given, step, validation=given, metrics="accuracy")
+        records.append(history.records)
+    for one, other in zip(*records, strict=True):
+        assert one.validation_loss == pytest.approx(other.validation_loss, rel=1e-12)
+        assert one.metrics == other.metrics
+
+
 @pytest.mark.parametrize("sequence", [0, 9, 22])
 def test_a_loss_that_is_not_finite_stops_before_its_update_with_the_same_error(sequence):
     x, target = data(loss="mse")

@@ -5,7 +5,7 @@ that keeps the memory can note the kernels of one call, and run them without Pyt
 """
 
 import ctypes
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -36,7 +36,8 @@ class _Noting(Call):
     """A call that notes its kernels in place of running them."""
 
     def run(self, kind: str, parameters: bytes) -> None:
-        function = ctypes.cast(self.shape.kernel(kind), ctypes.c_void_p).value
+        kernel: Any = self.shape.kernel(kind)
+        function = ctypes.cast(kernel, ctypes.c_void_p).value
         assert function is not None
         self.noted.append(Noted(function, parameters, self.shape.parts))
 
@@ -53,6 +54,7 @@ class Passes:
         x: (T, N, C), the memory that the layer reads.
         weights: of the layer, whose memory stays; W is dense.
         schedule: which steps count; of lengths the order of the rows is memory too, see ``order``.
+        backward: whether a backward pass follows.
 
     Attributes:
         path: (T + 1, N, H), the states that are put out, s_0 first.
@@ -78,7 +80,13 @@ class Passes:
     d_units: Tensor | None
 
     def __init__(
-        self, recurrence: Recurrence, x: Tensor, weights: Weights, schedule: Schedule
+        self,
+        recurrence: Recurrence,
+        x: Tensor,
+        weights: Weights,
+        schedule: Schedule,
+        *,
+        backward: bool = True,
     ) -> None:
         shape = find_shape(recurrence, x, weights, None, schedule)
         self.output = shape.lowered.output
@@ -86,7 +94,7 @@ class Passes:
         self.units = self._call.joined_units
         self._states = [begun(x, shape, place, None) for place in range(len(shape.paths))]
         self._residuals = None
-        if stores_residuals(shape):
+        if backward and stores_residuals(shape):
             self._residuals = fresh(x, (shape.steps, *shape.stored_state))
         kind = "forward" if self._residuals is None else "store"
         with scratch.apart() as self._memory:

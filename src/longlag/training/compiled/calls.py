@@ -56,11 +56,11 @@ def places_of(model: nn.Module) -> list[int]:
     return places
 
 
-class Calls:
-    """The kernels and pieces for batches of one size.
+class Outputs:
+    """The outputs of a model for batches of one size.
 
     Args:
-        model: what is trained.
+        model: what is run.
         network: its parts.
         data: all sequences, without gaps in memory.
         cells: memory of all sizes.
@@ -69,7 +69,11 @@ class Calls:
     Attributes:
         order: (updates, N), numbers of sequences, to be written before each block.
         places: where the model's numbers lay.
+        y: (P, K), the outputs; row t N + n is step t of sequence n where each step is read out.
     """
+
+    backward = False
+    """Whether a backward pass follows."""
 
     def __init__(
         self, model: nn.Module, network: Network, data: Batch[Tensor], cells: Cells, size: int
@@ -81,11 +85,9 @@ class Calls:
         self.order = torch.zeros((MOST, size), dtype=torch.int64)
         # How long each row is.
         self._ends = torch.full((size,), self._steps, dtype=torch.int64)
-        self._gradients: dict[int, Tensor] = {}
-        self._known: Any = None
         self._held: list[Any] = []
         self._read = x.new_zeros((size, *x.shape[1:]))
-        self._calls = [
+        self._calls: list[Noted] = [
             gather(self._double).noted(
                 clock=cells.clock, source=x, target=self._read, order=self.order, N=size,
                 width=x.shape[1] * x.shape[2],
@@ -93,21 +95,28 @@ class Calls:
         ]  # fmt: skip
         self._layers: list[Passes] = []
         self._forward()
-        d_rows, d_output = self._errors()
-        self._note_backward(d_output)
-        for passes in self._layers:
-            self._calls += self._cleared(passes)
-        self._head(d_rows)
-        for layer, passes in reversed([*zip(network.layers, self._layers, strict=True)]):
-            self._calls += passes.backward
-            weights = layer.weight_ih, layer.bias, layer.weight_hh
-            for parameter, gradient in zip(weights, passes.gradients, strict=True):
-                if parameter is not None:
-                    assert gradient is not None
-                    self._sum(parameter, gradient)
-            self._sum_units(layer, passes)
+        self._rows = self._read_out()
+        readout = network.readout
+        self._count = size * (self._steps if network.reduce is None else 1)
+        self.y = x.new_zeros((self._count, readout.output_size))
+        self._bias = x.new_zeros(readout.output_size) if readout.bias is None else readout.bias
+        self._zero = torch.zeros(1, dtype=torch.int64)
 
-    # Layers
+    def program(self) -> Program:
+        """All calls."""
+        call = self._head(None)
+        return Program([*self._calls, call], self._cells.clock, self._cells.stop)
+
+    def _head(self, kind: str | None, **more: int | Tensor) -> Noted:
+        """The head with a kind of loss, and what it needs for errors; or the outputs alone."""
+        readout = self._network.readout
+        facts = Head(self._double, kind, readout.input_size, readout.output_size)
+        packed = self.y.new_zeros(facts.packed)
+        self._held += [packed, *more.values()]
+        return head(facts).noted(
+            H=facts.inputs, K=facts.outputs, P=self._count, h=self._rows, weight=readout.weight,
+            bias=self._bias, packed=packed, y=self.y, zero=self._zero, **facts.functions(), **more,
+        )  # fmt: skip
 
     def _forward(self) -> None:
         """All layers, the one that reads x first."""
@@ -115,21 +124,22 @@ class Calls:
         schedule = Schedule.of(self._read, None if lengths is None else self._ends, None)
         for layer in self._network.layers:
             weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
-            passes = Passes(layer.recurrence, below, weights, schedule)
+            passes = Passes(layer.recurrence, below, weights, schedule, backward=self.backward)
             self._layers.append(passes)
             self._calls += [*self._ranked(passes), *self._units(layer, passes), *passes.forward]
             below = passes.path[1:]
 
     def _ranked(self, passes: Passes) -> list[Noted]:
         """The order of the rows by length, where there are lengths."""
-        if passes.order is None:
+        lengths = self._data.lengths
+        if passes.order is None or lengths is None:
             return []
         ranks, counts = passes.order
         free = torch.zeros_like(counts)
         self._held.append(free)
         return [
             rank().noted(
-                clock=self._cells.clock, lengths=self._data.lengths, order=self.order,
+                clock=self._cells.clock, lengths=lengths, order=self.order,
                 N=self._size, T=self._steps, ranks=ranks, counts=counts, ends=self._ends, free=free,
             )
         ]  # fmt: skip
@@ -144,6 +154,49 @@ class Calls:
                 noted = copy(self._double).noted(source=source, target=target, count=size)
                 calls.append(noted)
         return calls
+
+    def _read_out(self) -> Tensor:
+        """What is read out: every step, or one row a sequence."""
+        top, reduce = self._layers[-1], self._network.reduce
+        if reduce is None:
+            return top.path[1:]
+        if reduce == "last" and top.order is None:
+            return top.path[-1]
+        rows = torch.zeros_like(top.path[0])
+        take = take_ends if reduce == "last" else take_mean
+        self._calls.append(
+            take(self._double).noted(
+                path=top.path, target=rows, ends=self._ends, N=self._size, H=rows.shape[1],
+                T=self._steps,
+            )
+        )  # fmt: skip
+        return rows
+
+
+class Calls(Outputs):
+    """The kernels and pieces of an update, for batches of one size; arguments as for `Outputs`."""
+
+    backward = True
+
+    def __init__(
+        self, model: nn.Module, network: Network, data: Batch[Tensor], cells: Cells, size: int
+    ) -> None:
+        super().__init__(model, network, data, cells, size)
+        self._gradients: dict[int, Tensor] = {}
+        self._known: Any = None
+        d_rows, d_output = self._errors()
+        self._note_backward(d_output)
+        for passes in self._layers:
+            self._calls += self._cleared(passes)
+        self._send_back(d_rows)
+        for layer, passes in reversed([*zip(network.layers, self._layers, strict=True)]):
+            self._calls += passes.backward
+            weights = layer.weight_ih, layer.bias, layer.weight_hh
+            for parameter, gradient in zip(weights, passes.gradients, strict=True):
+                if parameter is not None:
+                    assert gradient is not None
+                    self._sum(parameter, gradient)
+            self._sum_units(layer, passes)
 
     def _note_backward(self, error: Tensor | None) -> None:
         """The backward passes, from the error of the top layer's output."""
@@ -176,8 +229,6 @@ class Calls:
                 rows = tensor.numel() // layer.hidden_size
                 self._sum(tensor, passes.d_units[:, number : number + rows])
 
-    # Head
-
     def _errors(self) -> tuple[Tensor | None, Tensor | None]:
         """Where the error of what is read out goes, and the error of the top layer's output,
         (T, N, H); None where the last state has it, whose place the backward pass makes."""
@@ -190,49 +241,23 @@ class Calls:
         d_rows = torch.zeros_like(top.path[0])
         return d_rows, d_rows.expand_as(top.path[1:])
 
-    def _rows(self) -> Tensor:
-        """What is read out: every step, or one row a sequence."""
-        top, reduce = self._layers[-1], self._network.reduce
-        if reduce is None:
-            return top.path[1:]
-        if reduce == "last" and top.order is None:
-            return top.path[-1]
-        rows = torch.zeros_like(top.path[0])
-        take = take_ends if reduce == "last" else take_mean
-        self._calls.append(
-            take(self._double).noted(
-                path=top.path, target=rows, ends=self._ends, N=self._size, H=rows.shape[1],
-                T=self._steps,
-            )
-        )  # fmt: skip
-        return rows
-
-    def _head(self, d_rows: Tensor | None) -> None:
-        """Readout, loss and their errors."""
+    def _send_back(self, d_rows: Tensor | None) -> None:
+        """The head with its errors, and where they go."""
         network, data, cells, top = self._network, self._data, self._cells, self._layers[-1]
-        readout, x = network.readout, data.x
-        steps = self._steps if network.reduce is None else 1
-        inputs, outputs, count = readout.input_size, readout.output_size, self._size * steps
-        facts = Head(self._double, network.loss, inputs, outputs)
-        bias = x.new_zeros(outputs) if readout.bias is None else readout.bias
-        d_weight, d_bias = torch.zeros_like(readout.weight), torch.zeros_like(bias)
+        readout, y, count = network.readout, self.y, self._count
+        inputs = readout.input_size
+        facts = Head(self._double, network.loss, inputs, readout.output_size)
+        d_weight, d_bias = torch.zeros_like(readout.weight), torch.zeros_like(self._bias)
         self._gradients |= {id(readout.weight): d_weight, id(readout.bias): d_bias}
-        where = torch.arange(0, count * inputs, inputs)
-        zero = torch.zeros(1, dtype=torch.int64)
-        packed, y = x.new_zeros(facts.packed), x.new_zeros((count, outputs))
-        panels, sums = x.new_zeros((count, facts.wide)), x.new_zeros((inputs + 1, facts.wide))
-        rows = self._rows()
         # The error of the state after the last step, which the kernels expect where they begin.
         d_h = top.deltas[top.output][0] if d_rows is None else d_rows
-        self._held += [rows, bias, d_weight, d_bias, where, zero, packed, y, panels, sums, d_h]
-        self._calls.append(
-            head(facts).noted(
-                clock=cells.clock, N=self._size, steps=steps, H=inputs, K=outputs, P=count, h=rows,
-                weight=readout.weight, bias=bias, packed=packed, y=y, panels=panels, sums=sums,
-                d_weight=d_weight, d_bias=d_bias, target=data.target, order=self.order, d_h=d_h,
-                where=where, zero=zero, loss=cells.loss, **facts.functions(),
-            )
+        call = self._head(
+            network.loss, clock=cells.clock, N=self._size, steps=count // self._size,
+            panels=y.new_zeros((count, facts.wide)), sums=y.new_zeros((inputs + 1, facts.wide)),
+            d_weight=d_weight, d_bias=d_bias, target=data.target, order=self.order, d_h=d_h,
+            where=torch.arange(0, count * inputs, inputs), loss=cells.loss,
         )  # fmt: skip
+        self._calls.append(call)
         if network.reduce == "mean":
             self._calls.append(
                 spread(self._double).noted(rows=d_h, ends=self._ends, N=self._size, H=inputs)
@@ -242,9 +267,7 @@ class Calls:
             noted = copy(self._double).noted(source=d_h, target=half, count=half.numel())
             self._calls.append(noted)
 
-    # Update
-
-    def program(
+    def program_of(
         self,
         rules: list[Rule],
         trained: list[list[nn.Parameter]],

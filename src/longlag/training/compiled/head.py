@@ -29,9 +29,10 @@ LOSSES = ("cross_entropy", "mse", "mae")
 _UNROLLED = 4
 """Vectors of outputs up to which the loops over them are unrolled."""
 
-_NAMES = (
-    "clock N steps H K P h weight bias packed y panels sums d_weight d_bias target order d_h where "
-    "zero loss pack drive outer_input unpack_input send"
+_NAMES = "H K P h weight bias packed y zero pack drive"
+_NAMES_OF_ERRORS = (
+    " clock N steps panels sums d_weight d_bias target order d_h where loss outer_input "
+    "unpack_input send"
 )
 
 
@@ -41,13 +42,13 @@ class Head:
 
     Attributes:
         double: float64, else float32.
-        loss: one of :data:`LOSSES`.
+        loss: one of :data:`LOSSES`; None for the outputs alone.
         inputs: H.
         outputs: K.
     """
 
     double: bool
-    loss: str
+    loss: str | None
     inputs: int
     outputs: int
 
@@ -96,15 +97,19 @@ def head(facts: Head) -> Compiled:
     """
     code = _Head(facts)
     code.outputs()
-    code.errors()
-    code.gradients()
+    if facts.loss is not None:
+        code.errors()
+        code.gradients()
     return code.finish()
 
 
 class _Head(Piece):
     def __init__(self, facts: Head) -> None:
-        super().__init__("longlag_head", _NAMES, facts.double, facts.lanes)
+        names = _NAMES if facts.loss is None else _NAMES + _NAMES_OF_ERRORS
+        super().__init__("longlag_head", names, facts.double, facts.lanes)
         self.facts = facts
+        if facts.loss is None:
+            return
         self.total, self.due = self.variable(DOUBLE), self.variable(DOUBLE)
         self.wide_total = self.variable(ir.VectorType(DOUBLE, facts.lanes))
         self.wide_due = self.variable(ir.VectorType(DOUBLE, facts.lanes))

@@ -1,7 +1,7 @@
 """The compiled step of a network, an optimizer and data, prepared once for batches of one size."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from longlag.batch import Batch
 from longlag.gradients import Loss
 from longlag.training.compiled.calls import MOST, Calls, Cells, places_of
+from longlag.training.compiled.evaluation import CompiledOutputs
 from longlag.training.compiled.network import (
     Unfit,
     check_data,
@@ -88,14 +89,17 @@ class CompiledSteps:
             changed: whether something may have been changed since it was prepared; `reason` then
                 says what can no longer be compiled.
         """
-        if changed:
-            try:
-                self.network = network_of(self.model, *self._how)
-                check_parameters(self.model, self.optimizer)
-            except Unfit as unfit:
-                self.reason = str(unfit)
-                return False
-        return states_are_there(self.optimizer)
+        return (not changed or self.is_fit()) and states_are_there(self.optimizer)
+
+    def is_fit(self) -> bool:
+        """Whether model and optimizer still are what can be compiled."""
+        try:
+            self.network = network_of(self.model, *self._how)
+            check_parameters(self.model, self.optimizer)
+        except Unfit as unfit:
+            self.reason = str(unfit)
+            return False
+        return True
 
     @property
     def next_size(self) -> int:
@@ -116,7 +120,7 @@ class CompiledSteps:
         states = [[self.optimizer.state.get(p, {}) for p in part] for part in trained]
         rules = [_rule(self.optimizer, group) for group in groups]
         batch.order[:updates] = torch.from_numpy(order)
-        program = batch.program(rules, trained, states)
+        program = batch.program_of(rules, trained, states)
         before = [step_of(part[0]) if part else 0 for part in states]
         rows = []
         for number in range(1, updates + 1):
@@ -137,6 +141,18 @@ class CompiledSteps:
         self._per_update = (time.perf_counter() - began) / updates
         seen = slice(0, made + (not finite))
         return Made(cells.losses[seen].tolist(), cells.norms[seen].tolist(), finite)
+
+    def outputs_for(
+        self, data: Batch[Tensor], batch_size: int
+    ) -> "Callable[[], Iterator[Tensor] | None]":
+        """What gives the outputs for other data batch by batch; None where it cannot."""
+        x, fit = data.x, self.data.x
+        if data.resets is not None or x.shape[2:] != fit.shape[2:] or x.dtype != fit.dtype or (
+            not x.is_cpu or x.ndim != 3 or x.shape[1] == 0
+        ):  # fmt: skip
+            return lambda: None
+        outputs = CompiledOutputs(self.model, data, batch_size)
+        return lambda: outputs.of(self.network) if self.is_fit() else None
 
     def _batch(self, size: int) -> Calls:
         batch = self._calls.get(size)
