@@ -102,7 +102,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow)]
+)
 def test_after_1_10_and_100_updates_all_is_as_after_eager_ones(case, dtype):
     kind, optimizer, options = CASES[case]
     of_data = {"outputs", "each_step", "loss", "ragged"} & set(options)
