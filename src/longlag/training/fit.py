@@ -39,6 +39,8 @@ from longlag.training.stopping import Stopper, monitored
 if TYPE_CHECKING:
     import lightning_fabric
 
+    from longlag.training.compiled.step import CompiledSteps
+
 
 _VALIDATION_WINDOW = 512
 """Steps of recordings that are read at once for validation, where the method names none."""
@@ -70,6 +72,7 @@ def fit(
     progress: bool = True,
     fabric: "lightning_fabric.Fabric | None" = None,
     callbacks: Sequence[Callback] = (),
+    step: Literal["auto", "compiled", "eager"] = "auto",
 ) -> History:
     """Train a model on data and return what happened.
 
@@ -127,6 +130,11 @@ def fit(
             update, with the number of updates made so far; a resumed run goes on counting. At that
             time the gradient, clipped, is still in `.grad`. One may have either or both, and raise
             `StopTraining`.
+        step: "compiled": all of an update, and many updates between which nobody needs to look, are
+            one call of compiled code; an error says why, where something asked for cannot be had
+            so. "eager": an update is operations of PyTorch around the compiled
+            layers. "auto": compiled where it can be; `History.step` says which it was, and
+            `History.reason` why. Both give the same to rounding.
 
     Returns:
         The history: the loss and gradient norm of each step, and a record for each epoch.
@@ -163,7 +171,7 @@ def fit(
                 "optimizer": optimizer, "scheduler": scheduler, "epochs": epochs, "steps": steps,
                 "clip_norm": clip_norm, "early_stopping": early_stopping,
                 "validate_every": validate_every, "checkpoint": checkpoint, "fabric": fabric,
-                "callbacks": callbacks,
+                "callbacks": callbacks, "step": None if step == "auto" else step,
             },
         )  # fmt: skip
         return fit_readout(
@@ -175,8 +183,9 @@ def fit(
     limits = Limits(epochs, steps, validate_every, clip_norm)
     check_optional("batch_size", batch_size, 1)
     check_whole("seed", seed, 0, 2**63 - 1)
-    _check_choices(model, method, resume, checkpoint)
+    _check_choices(model, method, resume, checkpoint, step)
     _check_callbacks(callbacks)
+    wrapping = fabric is not None
     parameters = trainable(model)
     fabric = fabric if fabric is not None else _fabric_for(parameters[0].device)
     precision = _check_fabric(fabric)
@@ -237,6 +246,17 @@ def fit(
             limits = replace(limits, validate_every=_STREAM_RECORD)
         if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(checkpoint)
+        compiled, reason = None, "step is 'eager'"
+        if step != "eager":
+            compiled, reason = _compile(
+                model, source, loss_function, method, optimizer, clip_norm, batch_size,
+                wrapping=wrapping, callbacks=callbacks,
+            )  # fmt: skip
+            if step == "compiled" and compiled is None:
+                raise ValueError(f"step is 'compiled', and {reason}; or use step='auto'")
+        evaluator = Evaluator(network, held_out, loss_function, meters)
+        if compiled is not None and held_out is not None and held_out.whole is not None:
+            evaluator.compiled = compiled.outputs_for(held_out.whole, batch_size)
         reporter = make_reporter(progress, epochs)
         loop = Loop(
             model=model,
@@ -250,7 +270,7 @@ def fit(
             stepper=fabric.setup_optimizers(optimizer),  # pyright: ignore[reportArgumentType]
             beside=beside,
             scheduling=scheduling,
-            evaluator=Evaluator(network, held_out, loss_function, meters),
+            evaluator=evaluator,
             stopper=stopper,
             limits=limits,
             checkpoint=checkpoint,
@@ -278,6 +298,7 @@ def fit(
             reporter=reporter,
             callbacks=callbacks,
             signals=signals,
+            compiled=compiled,
         )
         if loop.file is not None:
             if resume == "always" and not loop.file.exists():
@@ -290,11 +311,47 @@ def fit(
                 loop.resume()
         model.train()
         try:
-            return loop.run()
+            history = loop.run()
+            if compiled is not None:
+                reason = compiled.reason
+            history.step, history.reason = "eager" if reason else "compiled", reason
+            return history
         finally:
             reporter.stop()
             model.train(was_training)
             loop.clear_gradients()
+
+
+def _compile(
+    model: nn.Module,
+    source: Source,
+    loss: Loss,
+    method: GradientMethod,
+    optimizer: Optimizer,
+    clip_norm: float | None,
+    batch_size: int,
+    *,
+    wrapping: bool,
+    callbacks: Sequence[Callback],
+) -> "tuple[CompiledSteps | None, str]":
+    """The compiled step, or why there is none."""
+    if wrapping:
+        return None, "fabric is given"
+    for callback in callbacks:
+        if isinstance(callback, UpdateCallback):
+            return None, f"the callback {type(callback).__name__} looks at each update"
+    if source.whole is None or not source.whole.x.is_cpu:
+        return None, "the data are no arrays in memory"
+    # Here: most of what a process does needs none of it.
+    from longlag.training.compiled.network import Unfit
+    from longlag.training.compiled.step import CompiledSteps
+
+    try:
+        return CompiledSteps(
+            model, loss, method, optimizer, source.whole, clip_norm, batch_size
+        ), ""  # fmt: skip
+    except Unfit as unfit:
+        return None, str(unfit)
 
 
 def _as_readout_method(method: object) -> ReadoutMethod | None:
@@ -305,7 +362,7 @@ def _as_readout_method(method: object) -> ReadoutMethod | None:
 
 
 def _check_choices(
-    model: nn.Module, method: GradientMethod, resume: str, checkpoint: object
+    model: nn.Module, method: GradientMethod, resume: str, checkpoint: object, step: str
 ) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
@@ -313,6 +370,8 @@ def _check_choices(
         raise TypeError(f"method is {method!r}; expected a gradient method, for example BPTT()")
     if resume not in ("auto", "always", "never"):
         raise ValueError(f"resume is {resume!r}; expected 'auto', 'always' or 'never'")
+    if step not in ("auto", "compiled", "eager"):
+        raise ValueError(f"step is {step!r}; expected 'auto', 'compiled' or 'eager'")
     if resume == "always" and checkpoint is None:
         raise ValueError("resume is 'always', and checkpoint is None; expected its folder")
 

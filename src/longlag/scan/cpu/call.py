@@ -133,12 +133,11 @@ class Call:
         self.input = self.weight(weights.input)
         if weights.entries is None:  # known at once; of a sparse W each is packed when it is read
             self.recurrent = self.recurrent_back = self.weight(weights.recurrent)
-        self.units = NOWHERE
+        self.units, self.joined_units = NOWHERE, None
         if weights.units:  # (R, P, H)
             units = weights.units
-            joined = units[0] if len(units) == 1 else torch.cat(units, -2)
-            self.held.append(joined)
-            self.units = self.weight(joined)
+            self.joined_units = units[0] if len(units) == 1 else torch.cat(units, -2)
+            self.units = self.weight(self.joined_units)
         if schedule is FULL:
             return
         if schedule.active is not None:
