@@ -27,8 +27,8 @@ _MODULES = (
 _PARTS = {
     "gradients": "BPTT RTRL CheckpointedBPTT Omega SnAp1 TruncatedBPTT "
     "gradient_by_lag state_errors",
-    "layers": "Bidirectional Dilated EchoState NextGeneration Recurrent SequenceModel Stack "
-    "from_torch init load save topology",
+    "layers": "Bidirectional Dilated EchoState ModelCard NextGeneration Recurrent SequenceModel "
+    "Stack from_torch init load save show topology",
     "memory": "MemoryRecorder MemoryReport memory_report state_jacobians watch",
     "nn": "accelerate",
     "onnx": "export_onnx from_onnx",

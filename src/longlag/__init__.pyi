@@ -19,6 +19,7 @@ from longlag.gradients import state_errors as state_errors
 from longlag.layers import Bidirectional as Bidirectional
 from longlag.layers import Dilated as Dilated
 from longlag.layers import EchoState as EchoState
+from longlag.layers import ModelCard as ModelCard
 from longlag.layers import NextGeneration as NextGeneration
 from longlag.layers import Recurrent as Recurrent
 from longlag.layers import SequenceModel as SequenceModel
@@ -27,6 +28,7 @@ from longlag.layers import from_torch as from_torch
 from longlag.layers import init as init
 from longlag.layers import load as load
 from longlag.layers import save as save
+from longlag.layers import show as show
 from longlag.layers import topology as topology
 from longlag.layers.built_in import *  # noqa: F403
 from longlag.memory import MemoryRecorder as MemoryRecorder

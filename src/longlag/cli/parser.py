@@ -13,7 +13,9 @@ from longlag.cli.diagnosis import diagnose, flags_and_values
 from longlag.cli.options import Declared, UsageError, build, declared
 from longlag.messages import near_match, on_one_line
 
-COMMANDS = ("train", "predict", "report", "export", "bench", "reproduce", "compare", "turing")
+COMMANDS = (
+    "train", "predict", "show", "report", "export", "bench", "reproduce", "compare", "turing",
+)  # fmt: skip
 """The modules of `longlag.cli` that are commands, in the order of `--help`."""
 
 _COMMON = {

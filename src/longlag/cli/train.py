@@ -208,6 +208,11 @@ class Options:
         "model.longlag", group="files", metavar="FILE",
         help="the file for network and preparation",
     )  # fmt: skip
+    licence: str | None = option(
+        group="files", metavar="NAME",
+        help="the licence of the weights, such as CC-BY-4.0, for the card that `longlag show` "
+        "prints", shown_default="not stated",
+    )  # fmt: skip
     overwrite: bool = option(
         False, group="files", help="replace output and history if they are there",
     )  # fmt: skip
@@ -218,6 +223,14 @@ class Options:
     history: str | None = option(
         group="files", metavar="FIGURE",
         help=f"draw the learning curves to this file: {', '.join(FIGURES)}",
+    )  # fmt: skip
+    logger: Literal["auto", "tensorboard", "csv", "wandb", "mlflow", "none"] = option(
+        "auto", group="files",
+        help="where the numbers of each epoch go; auto: to TensorBoard where it is installed",
+    )  # fmt: skip
+    logs: str = option(
+        "logs", group="files", metavar="FOLDER",
+        help="the folder for them, with a folder for each output and run",
     )  # fmt: skip
     report: str | None = option(
         group="files", metavar="PAGE",
@@ -238,6 +251,7 @@ def run(options: Options) -> None:
     files = check_outputs(options, suffixes, inputs=(options.data, options.validation_data))
     if options.checkpoint is not None:
         check_folder("--checkpoint", options.checkpoint)
+    check_folder("--logs", options.logs)
 
     with threads(options.threads):
         _train(options, settings, files)
@@ -294,9 +308,21 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
     from longlag.pipeline.fitting import Pipeline
     from longlag.pipeline.memory import measure
     from longlag.pipeline.resuming import agree
+    from longlag.pipeline.tracking import make_logger
+    from longlag.training.ranks import launched, rank
 
     assert options.data is not None
-    console = Console()
+    if settings.echo and launched() > 1:
+        raise UsageError(
+            f"--cell echo: its readout is fitted in one step, and torchrun started {launched()} "
+            "processes; give the command without torchrun"
+        )
+    first = rank() == 0  # of several processes it alone speaks and writes
+    console = Console(quiet=not first)
+    output = files["output"]
+    logger = None
+    if first and not settings.echo:
+        logger = make_logger(options.logger, Path(options.logs), output.stem)
     columns = _columns(options)
     parts = dataset.read_parts(
         Path(options.data),
@@ -309,11 +335,16 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
     )
     pipeline = Pipeline.of(parts, settings, columns)
     reporting.understood(console, pipeline)
-    if options.checkpoint is not None:
+    if options.checkpoint is not None and first:
         agree(Path(options.checkpoint), _kept(options))
-    fitted = pipeline.fit(checkpoint=options.checkpoint)
-    output, saved = files["output"], f"{files['output']} (network and preparation)"
+    fitted = pipeline.fit(checkpoint=options.checkpoint, logger=logger, licence=options.licence)
+    if not first:
+        return
+    saved = f"{output} (network and preparation)"
     fitted.save(output)
+    where = getattr(logger, "log_dir", None)
+    if where is not None:
+        saved += f", {where} (records)"
     if "history" in files and fitted.history is not None:
         reporting.draw(fitted.history, files["history"])
         saved += f", {files['history']} (curves)"

@@ -5,13 +5,14 @@ from longlag.layers.backward import Backward
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.built_in import *  # noqa: F403
+from longlag.layers.card import ModelCard, Shown, show
 from longlag.layers.dilated import Dilated
 from longlag.layers.echo_state import EchoState
 from longlag.layers.from_torch_nn import from_torch
 from longlag.layers.next_generation import NextGeneration, NextGenerationState
 from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.recurrent import Options, Recurrent
-from longlag.layers.saving import load, load_with_metadata, save
+from longlag.layers.saving import load, load_with_card, load_with_metadata, save
 from longlag.layers.sequence_model import SequenceModel
 from longlag.layers.stack import Stack
 from longlag.layers.summary import Summary
@@ -22,6 +23,7 @@ __all__ = [
     "Bidirectional",
     "Dilated",
     "EchoState",
+    "ModelCard",
     "NextGeneration",
     "NextGenerationState",
     "Options",
@@ -30,12 +32,15 @@ __all__ = [
     "Recurrent",
     "RecurrentModule",
     "SequenceModel",
+    "Shown",
     "Stack",
     "Summary",
     "from_torch",
     "load",
+    "load_with_card",
     "load_with_metadata",
     "save",
+    "show",
     "to_torch",
 ]
 __all__ += built_in.__all__

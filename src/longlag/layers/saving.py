@@ -14,6 +14,7 @@ from longlag.layers.backward import Backward
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.built_in import LAYERS
+from longlag.layers.card import ModelCard
 from longlag.layers.dilated import Dilated
 from longlag.layers.echo_state import EchoState
 from longlag.layers.next_generation import NextGeneration
@@ -90,6 +91,7 @@ def save(
     path: str | Path,
     *,
     metadata: Mapping[str, Any] | None = None,
+    card: ModelCard | None = None,
 ) -> None:
     """Save a model with its weights to one file, and which of them are frozen or tied.
 
@@ -100,6 +102,8 @@ def save(
         model: a SequenceModel, layer, Stack or Bidirectional.
         path: the file; ``.longlag`` is the usual ending.
         metadata: JSON data to keep beside the model.
+        card: what others should know of it, which :func:`show` reads; the versions of longlag,
+            PyTorch, NumPy and Python are in it in any case.
 
     Raises:
         TypeError: for any other module, a subclass of your own of one of these, or a cell of your
@@ -142,6 +146,7 @@ def save(
         "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
         "tied": tied(model),
         "metadata": dict(metadata or {}),
+        "card": (card or ModelCard()).to_dict(),
     }
     write_archive(Path(path), "model", document, model.state_dict())
 
@@ -169,15 +174,24 @@ def load_with_metadata(
     path: str | Path, *, cells: Sequence[type[Cell]] = ()
 ) -> tuple[Any, dict[str, Any]]:
     """As :func:`load`, with the metadata that was saved beside the model."""
+    return load_with_card(path, cells=cells)[:2]
+
+
+def load_with_card(
+    path: str | Path, *, cells: Sequence[type[Cell]] = ()
+) -> tuple[Any, dict[str, Any], ModelCard]:
+    """As :func:`load_with_metadata`, with the card."""
     path = Path(path)
     document, tensors = read_archive(path, "model")
     try:
-        entries = _entries("the file", document, {"model", "dtype", "metadata"}, {"frozen", "tied"})
+        later = {"frozen", "tied", "card"}  # version 0.1 wrote none of them
+        entries = _entries("the file", document, {"model", "dtype", "metadata"}, later)
+        card = ModelCard.from_dict(entries.get("card", {}))
         model = _Builder(cells, tensors, _dtype(entries["dtype"]))(entries["model"])
         _check_tensors(model.state_dict(), tensors)
         model.to_empty(device="cpu").load_state_dict(tensors)
         _tie(model, entries.get("tied", {}))
-        _freeze(model, entries.get("frozen", []))  # version 0.1 wrote neither
+        _freeze(model, entries.get("frozen", []))
         if not isinstance(entries["metadata"], dict):
             raise TypeError(f"metadata: got {entries['metadata']!r:.80}, expected an object")
     except _MISFITS as error:
@@ -185,7 +199,7 @@ def load_with_metadata(
         quoted = str(error).encode("utf-8", "backslashreplace").decode()[:500]
         problem = f"describes no model that can be built here: {quoted}"
         raise ArchiveError(path, problem, fix="") from error
-    return model.eval(), entries["metadata"]
+    return model.eval(), entries["metadata"], card
 
 
 def _entries(

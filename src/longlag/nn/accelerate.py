@@ -98,6 +98,10 @@ def _reason(part: nn.Module) -> str | None:
     if part.proj_size:
         return f"proj_size={part.proj_size}, and longlag's LSTM has no projection"
     for weight in itertools.chain(*part.all_weights):
+        if weight.device.type == "cuda":
+            return (
+                f"on {weight.device}, where torch.nn has cuDNN's kernels; longlag's are for a CPU"
+            )
         if weight.device.type != "cpu":
             return f"on {weight.device}, and longlag's kernels are for the CPU"
         if weight.dtype not in DTYPES:

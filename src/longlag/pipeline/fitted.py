@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from longlag.data import DataError, Predictions, Preparation, SequenceData
-from longlag.layers import EchoState, SequenceModel, load_with_metadata, save
+from longlag.layers import EchoState, ModelCard, SequenceModel, load_with_card, save
 from longlag.pipeline.dataset import prepare
 from longlag.pipeline.network import run_model
 from longlag.pipeline.scores import Score, fits_baseline, score
@@ -39,6 +39,7 @@ class Fitted:
         baseline: what `find_baseline` gave for the training part.
         history: of the training, where it was just done.
         score: on the part that was held out, where it was just done.
+        card: what others should know of it.
 
     Raises:
         ValueError: the sizes of model and preparation differ, or the baseline is of another task.
@@ -49,6 +50,7 @@ class Fitted:
     baseline: Any
     history: History | None = None
     score: Score | None = None
+    card: ModelCard | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.model.input_size, self.model.output_size)
@@ -102,7 +104,7 @@ class Fitted:
             OSError: the file cannot be written.
         """
         metadata = {"preparation": self.preparation.to_dict(), "baseline": self.baseline}
-        save(self.model, path, metadata=metadata)
+        save(self.model, path, metadata=metadata, card=self.card)
 
     @classmethod
     def load(cls, path: str | Path) -> "Fitted":
@@ -112,7 +114,7 @@ class Fitted:
             ValueError: it is another file, or its parts do not fit each other.
             DataError, ArchiveError: it is damaged.
         """
-        model, metadata = load_with_metadata(path)
+        model, metadata, card = load_with_card(path)
         if (
             not isinstance(metadata, dict)
             or "preparation" not in metadata
@@ -127,6 +129,6 @@ class Fitted:
         except DataError as error:
             raise error.within(f"{path}: ") from error
         try:
-            return cls(model, preparation, metadata.get("baseline"))
+            return cls(model, preparation, metadata.get("baseline"), card=card)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error

@@ -1,22 +1,29 @@
 """Data prepared, a network made for them, and the training of the one on the other."""
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from longlag.batch import Batch
 from longlag.data import Columns, Preparation
-from longlag.layers import SequenceModel
+from longlag.layers import ModelCard, SequenceModel
 from longlag.messages import Setting
 from longlag.pipeline.dataset import Parts, fit_preparation, lengths_of, prepare, stretches
 from longlag.pipeline.fitted import EVALUATED, Fitted
 from longlag.pipeline.network import build_model, run_model
-from longlag.pipeline.scores import find_baseline, repeated_inputs, score
+from longlag.pipeline.scores import Score, find_baseline, repeated_inputs, score
 from longlag.pipeline.settings import WINDOW, Settings, SettingsError
 from longlag.pipeline.updates import optimizer, schedule
 from longlag.reservoirs import Ridge
 from longlag.training import Checkpoint, EarlyStopping, History, fit
+from longlag.training.ranks import fabric_for
+
+if TYPE_CHECKING:
+    from lightning_fabric.loggers.logger import Logger
 
 _NEVER = 10**9
 
@@ -76,7 +83,14 @@ class Pipeline:
         )
         return cls(settings, parts, preparation, train, held_out, model)
 
-    def fit(self, *, checkpoint: str | Path | None = None, progress: bool = True) -> Fitted:
+    def fit(
+        self,
+        *,
+        checkpoint: str | Path | None = None,
+        progress: bool = True,
+        logger: "Logger | None" = None,
+        licence: str | None = None,
+    ) -> Fitted:
         """Train, keep the weights with the best validation loss, and score them.
 
         Of an echo state network the readout is fitted, in one step.
@@ -85,21 +99,61 @@ class Pipeline:
             checkpoint: a folder to save the run in; if it holds one, it goes on from there. Not
                 for an echo state network.
             progress: whether `longlag.training.fit` shows how far it is.
+            logger: of Fabric; each record goes there, and the settings in the end.
+            licence: of the weights, for the card.
 
         Raises:
             NonFiniteLossError, TrainingInterrupted, OSError: see `longlag.training.fit`.
         """
-        history = (
-            self._fit_readout(checkpoint)
-            if self.settings.echo
-            else self._train(checkpoint, progress)
-        )
+        if self.settings.echo:
+            history = self._fit_readout(checkpoint)
+        else:
+            history = self._train(checkpoint, progress, logger)
         baseline = find_baseline(self.preparation, self.parts.train)
         outputs = run_model(self.model, self.held_out, EVALUATED)
         reached = score(self.preparation, baseline, self.held_out, outputs)
-        return Fitted(self.model, self.preparation, baseline, history, reached)
+        card = self._card(reached, licence)
+        return Fitted(self.model, self.preparation, baseline, history, reached, card)
 
-    def _train(self, checkpoint: str | Path | None, progress: bool) -> History:
+    def _card(self, reached: Score | None, licence: str | None) -> ModelCard:
+        preparation, train = self.preparation, self.parts.train
+        data: dict[str, Any] = {
+            "task": preparation.task,
+            "features": preparation.feature_names or preparation.input_size,
+            "targets": preparation.classes or preparation.target_names,
+            "series": len(train),
+            "steps": sorted({int(train.lengths.min()), int(train.lengths.max())}),
+            "series held out": len(self.parts.held_out),
+        }
+        if preparation.horizon is not None:
+            data["horizon"] = preparation.horizon
+        metrics = {}
+        for measure in () if reached is None else reached.measures:
+            metrics[measure.name] = measure.model
+            metrics[f"{measure.name} of the baseline"] = measure.baseline
+        training = {n: v for n, v in asdict(self.settings).items() if v is not None}
+        del training["task"], training["seed"]
+        seed = self.settings.seed
+        return ModelCard("", licence, data, metrics, training, seed)
+
+    def _train(
+        self, checkpoint: str | Path | None, progress: bool, logger: "Logger | None"
+    ) -> History:
+        if logger is None:
+            return self._updates(checkpoint, progress, None)
+        status = "failed"
+        try:
+            history = self._updates(checkpoint, progress, logger)
+            with suppress(NotImplementedError):  # that for CSV has no place for them
+                logger.log_hyperparams(asdict(self.settings))
+            status = "success"
+        finally:
+            logger.finalize(status)
+        return history
+
+    def _updates(
+        self, checkpoint: str | Path | None, progress: bool, logger: "Logger | None"
+    ) -> History:
         settings, count = self.settings, len(self.train.x)
         batch_size = settings.batch_for(count)
         updates = settings.epochs * -(-count // batch_size)
@@ -117,6 +171,7 @@ class Pipeline:
             checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
             seed=settings.seed,
             progress=progress,
+            fabric=None if logger is None else fabric_for(torch.device("cpu"), logger),
         )
 
     def _fit_readout(self, checkpoint: str | Path | None) -> History:

@@ -14,6 +14,7 @@ from longlag.training.errors import (
 from longlag.training.fit import fit
 from longlag.training.history import History
 from longlag.training.options import Checkpoint, EarlyStopping, Schedule
+from longlag.training.ranks import RanksError
 from longlag.training.record import Record
 from longlag.training.sources import Endless
 from longlag.training.streams import Streams
@@ -29,6 +30,7 @@ __all__ = [
     "History",
     "NonFiniteLossError",
     "NonFiniteWeightsError",
+    "RanksError",
     "Record",
     "Schedule",
     "Sequences",

@@ -20,10 +20,10 @@ from longlag.storage import (
 from longlag.training.errors import CheckpointMismatchError, CheckpointWarning
 
 _KIND = "checkpoint"
-_ANEW = Fix("start anew", "or resume='never' to start anew and overwrite it")
+ANEW = Fix("start anew", "or resume='never' to start anew and overwrite it")
 _OTHER_VERSION = "Go on with the version of longlag that wrote it, or give another folder."
 _OWN = ("position", "history", "stopper")  # parts of a state in which the keys are longlag's own
-_ADDED = {"beside"}  # since version 0.1
+_ADDED = {"beside", "ranks"}  # since version 0.1
 
 
 class CheckpointFile:
@@ -174,6 +174,6 @@ def check_fingerprint(path: Path, saved: dict[str, Any], present: dict[str, Any]
         raise CheckpointMismatchError(
             f"{path} belongs to a run with other settings ({'; '.join(changed)}). Use the same "
             "settings to go on, another folder for another run, ",
-            _ANEW,
+            ANEW,
             ".",
         )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from longlag.gradients.losses import due
 from longlag.gradients.runs.piecewise_run import PiecewiseRun
 from longlag.layers.inputs import Inputs
 from longlag.training.metrics import Meter
+from longlag.training.ranks import Ranks
 from longlag.training.sources import Source
 
 
@@ -27,12 +28,14 @@ class Evaluator:
         loss: a mean over the places where an error is due.
         meters: the metrics by name.
         compiled: gives the outputs of all batches, where it can; else None.
+        ranks: the processes that share the work.
     """
 
     network: nn.Module
     source: Source | None
     loss: Loss
     meters: dict[str, Meter]
+    ranks: Ranks = field(default_factory=Ranks)
     compiled: Callable[[], Iterator[Tensor] | None] = lambda: None
 
     def run(
@@ -73,14 +76,15 @@ class Evaluator:
         if outputs is not None:
             yield from zip(source.batches(0, 0), outputs, strict=True)
             return
-        if not source.continues:
-            for batch in source.batches(0, 0):
-                options = {"lengths": batch.lengths, "resets": batch.resets}
-                yield batch, forward(self.network, batch.x, **options)
-            return
         state = None
-        for batch in source.batches(0, 0):
-            inputs = Inputs(batch.x, batch.lengths, batch.resets)
-            run = PiecewiseRun.of(self.network, inputs, "validation")
-            h, state = run.run(state, 0, run.steps)
-            yield batch, run.read(h, 0, run.steps)
+        for batch in self.ranks.batches(source, 0, 0):
+            part, _ = self.ranks.part(batch)
+            if source.continues:
+                inputs = Inputs(part.x, part.lengths, part.resets)
+                run = PiecewiseRun.of(self.network, inputs, "validation")
+                h, state = run.run(state, 0, run.steps)
+                output = run.read(h, 0, run.steps)
+            else:
+                options = {"lengths": part.lengths, "resets": part.resets}
+                output = forward(self.network, part.x, **options)
+            yield batch, self.ranks.whole(output, len(batch.x))

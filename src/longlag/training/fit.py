@@ -1,6 +1,7 @@
 """`fit`: train a model, in one call."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -31,6 +32,7 @@ from longlag.training.optimizers import (
 )
 from longlag.training.options import Checkpoint, EarlyStopping, Limits, Schedule
 from longlag.training.progress import make_reporter
+from longlag.training.ranks import Ranks, fabric_for
 from longlag.training.readouts import check_unused, fit_readout
 from longlag.training.signals import Signals
 from longlag.training.sources import Data, Reading, Source, make_source
@@ -123,18 +125,28 @@ def fit(
         seed: the order of the data and all that the model draws, >= 0. The global generators are
             as before when `fit` returns.
         progress: a bar on a terminal, lines elsewhere, on standard error.
-        fabric: a `lightning_fabric.Fabric` for another device or precision; one process.
-            "bf16-mixed" goes with ``BPTT()`` alone, "64-true" and "bf16-true" with every method.
+        fabric: a `lightning_fabric.Fabric` for another device or precision, or with loggers, to
+            which the numbers of each record go. "bf16-mixed" goes with ``BPTT()`` alone, "64-true"
+            and "bf16-true" with every method. Under torchrun the default is one with all its
+            processes; another with several must be launched, with the strategy "ddp".
         callbacks: each is called as callback(record, model) after each record. One with a method
             `after_update(step, model)`, such as `ll.MemoryRecorder`, has it called after each
             update, with the number of updates made so far; a resumed run goes on counting. At that
             time the gradient, clipped, is still in `.grad`. One may have either or both, and raise
-            `StopTraining`.
+            `StopTraining`. Each process of several calls them.
         step: "compiled": all of an update, and many updates between which nobody needs to look, are
             one call of compiled code; an error says why, where something asked for cannot be had
             so. "eager": an update is operations of PyTorch around the compiled
             layers. "auto": compiled where it can be; `History.step` says which it was, and
             `History.reason` why. Both give the same to rounding.
+
+    In several processes (``torchrun --nproc_per_node 2 script.py``) each has the same arguments,
+    takes its rows of every batch, and makes the update of the whole batch: `batch_size` is that of
+    all together, and the result that of one process, up to rounding. A loss of your own must be a
+    mean over the places where an error is due. A DataLoader is read by the first process, for all.
+    Only the first writes: checkpoints, progress, loggers. A checkpoint can be gone on from with
+    another number of processes, but not from within recordings or a batch of windows, whose states
+    each process has for itself.
 
     Returns:
         The history: the loss and gradient norm of each step, and a record for each epoch.
@@ -150,6 +162,7 @@ def fit(
         ArchiveError: the checkpoint is damaged, and there is none before it; or it is of another
             version of longlag. It is left as it is.
         OSError: the checkpoint's folder cannot be made or written; known before training.
+        RanksError: another process of the job has ended; a ConnectionError.
         RuntimeError: called under `torch.no_grad()` or `torch.inference_mode()`.
 
     Cost: a step is one forward and one backward pass, one pass over the gradients for their norm,
@@ -185,9 +198,8 @@ def fit(
     check_whole("seed", seed, 0, 2**63 - 1)
     _check_choices(model, method, resume, checkpoint, step)
     _check_callbacks(callbacks)
-    wrapping = fabric is not None
     parameters = trainable(model)
-    fabric = fabric if fabric is not None else _fabric_for(parameters[0].device)
+    fabric = fabric if fabric is not None else fabric_for(parameters[0].device)
     precision = _check_fabric(fabric)
     looks_inside = not isinstance(method, BPTT)
     if looks_inside and not precision.endswith("-true"):
@@ -196,9 +208,10 @@ def fit(
             "'32-true', '64-true' or 'bf16-true', or BPTT()"
         )
     device = fabric.device
+    ranks = Ranks(fabric.global_rank, fabric.world_size)
     was_training = model.training
-    with randomness.isolated(device), Signals() as signals:
-        randomness.seed_everything(seed)
+    with randomness.isolated(device), Signals(one=not ranks.alone) as signals:
+        randomness.seed_everything(ranks.seed(seed))
         wrapped = fabric.setup_module(model, _reapply_compile=False)
         parameters = trainable(model)  # the precision of Fabric may have replaced some
         # Plain float32 needs no wrapper, and methods that look inside the model get it as it is.
@@ -233,6 +246,7 @@ def fit(
         loss_name, loss_function = resolve_loss(loss, _first_target(source))
         optimizer = make_optimizer(optimizer, parameters)
         beside = parameters_beside(optimizer, model)
+        ranks.share(beside)
         if len(beside) and not isinstance(method, BPTT):
             raise ValueError(
                 f"optimizer holds {len(beside)} parameters beside the model's, and {method!r} "
@@ -250,18 +264,19 @@ def fit(
         if step != "eager":
             compiled, reason = _compile(
                 model, source, loss_function, method, optimizer, clip_norm, batch_size,
-                wrapping=wrapping, callbacks=callbacks,
+                precision=precision, alone=ranks.alone, callbacks=callbacks,
             )  # fmt: skip
             if step == "compiled" and compiled is None:
                 raise ValueError(f"step is 'compiled', and {reason}; or use step='auto'")
-        evaluator = Evaluator(network, held_out, loss_function, meters)
+        evaluator = Evaluator(network, held_out, loss_function, meters, ranks)
         if compiled is not None and held_out is not None and held_out.whole is not None:
             evaluator.compiled = compiled.outputs_for(held_out.whole, batch_size)
-        reporter = make_reporter(progress, epochs)
+        reporter = make_reporter(progress and ranks.first, epochs)
         loop = Loop(
             model=model,
             network=network,
             device=device,
+            ranks=ranks,
             source=source,
             loss=loss_function,
             method=method,
@@ -296,22 +311,26 @@ def fit(
                 "seed": seed,
             },
             reporter=reporter,
+            log=lambda record: fabric.log_dict(record.numbers(), record.step),
             callbacks=callbacks,
             signals=signals,
             compiled=compiled,
         )
         if loop.file is not None:
-            if resume == "always" and not loop.file.exists():
+            if resume == "always" and not ranks.by_first(loop.file.exists):
                 raise FileNotFoundError(
                     f"resume='always', and there is no checkpoint {loop.file.path}; expected one. "
                     "Use resume='auto' to start a new run where there is none."
                 )
-            loop.file.prepare()
-            if resume != "never" and loop.file.exists():
+            ranks.by_first(loop.file.prepare)
+            if resume != "never" and ranks.by_first(loop.file.exists):
                 loop.resume()
         model.train()
+        # The gradients are added up here, whatever the method, not by what Fabric wraps around.
+        sync = nullcontext() if ranks.alone else fabric.no_backward_sync(wrapped)
         try:
-            history = loop.run()
+            with sync:
+                history = loop.run()
             if compiled is not None:
                 reason = compiled.reason
             history.step, history.reason = "eager" if reason else "compiled", reason
@@ -331,12 +350,15 @@ def _compile(
     clip_norm: float | None,
     batch_size: int,
     *,
-    wrapping: bool,
+    precision: str,
+    alone: bool,
     callbacks: Sequence[Callback],
 ) -> "tuple[CompiledSteps | None, str]":
     """The compiled step, or why there is none."""
-    if wrapping:
-        return None, "fabric is given"
+    if not alone:
+        return None, "several processes share each update"
+    if precision not in ("32-true", "64-true"):
+        return None, f"the precision of fabric is {precision!r}"
     for callback in callbacks:
         if isinstance(callback, UpdateCallback):
             return None, f"the callback {type(callback).__name__} looks at each update"
@@ -395,20 +417,21 @@ def _check_callbacks(callbacks: object) -> None:
             )
 
 
-def _fabric_for(device: torch.device) -> "lightning_fabric.Fabric":
-    """Fabric for the device on which the model lies."""
-    from lightning_fabric import Fabric  # here: it takes seconds to import
-
-    devices: Any = 1 if device.index is None or device.type == "cpu" else [device.index]
-    return Fabric(accelerator=device.type, devices=devices)
-
-
 def _check_fabric(fabric: "lightning_fabric.Fabric") -> str:
     if fabric.world_size > 1:
-        raise ValueError(
-            f"fabric has {fabric.world_size} processes; expected devices=1, num_nodes=1. Run "
-            "several seeds side by side instead."
-        )
+        from lightning_fabric.strategies.ddp import DDPStrategy
+
+        if not isinstance(fabric.strategy, DDPStrategy):
+            raise ValueError(
+                f"fabric has {fabric.world_size} processes and the strategy "
+                f"{type(fabric.strategy).__name__}; expected strategy='ddp', with which each "
+                "process has the whole model"
+            )
+        if not torch.distributed.is_initialized():
+            raise ValueError(
+                f"fabric has {fabric.world_size} processes, and they have not been started; call "
+                "fabric.launch() before, or leave fabric out and start the script with torchrun"
+            )
     precision = str(fabric.strategy.precision.precision)
     if precision == "16-mixed":
         # Its scaler makes infinite gradients on purpose, which the guard must not take for errors.

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,8 +22,9 @@ from longlag.gradients.losses import due, is_built_in, name_of
 from longlag.gradients.norm import gradient_norm
 from longlag.layers.composition import reduction_of
 from longlag.layers.state_tree import map_tensors
-from longlag.training.checkpoints import CheckpointFile, check_fingerprint, check_keys
+from longlag.training.checkpoints import ANEW, CheckpointFile, check_fingerprint, check_keys
 from longlag.training.errors import (
+    CheckpointMismatchError,
     NonFiniteLossError,
     NonFiniteWeightsError,
     StopTraining,
@@ -33,6 +35,7 @@ from longlag.training.history import History
 from longlag.training.optimizers import Scheduling, learning_rate
 from longlag.training.options import Checkpoint, Limits
 from longlag.training.progress import Reporter
+from longlag.training.ranks import Ranks
 from longlag.training.record import Record
 from longlag.training.signals import Signals
 from longlag.training.sources import Source
@@ -89,6 +92,7 @@ class Loop:
     model: nn.Module
     network: nn.Module
     device: torch.device
+    ranks: Ranks
     source: Source
     loss: Loss
     method: GradientMethod
@@ -104,6 +108,7 @@ class Loop:
     seed: int
     fingerprint: dict[str, Any]
     reporter: Reporter
+    log: Callable[[Record], None]
     callbacks: Sequence[Callback]
     signals: Signals
     compiled: "CompiledSteps | None" = None
@@ -115,11 +120,18 @@ class Loop:
         self.history = History()
         self.file = CheckpointFile(self.checkpoint.path) if self.checkpoint else None
         self._has_saved = False
+        self._agreed: int | None = None  # the signal that ends all processes
+        self._time_to_save = False  # as the clock of the first process says
         self._on_record = [c for c in self.callbacks if callable(c)]
         self._on_update = [c.after_update for c in self.callbacks if isinstance(c, UpdateCallback)]
         # Constants such as a mask of -inf are as they should be.
         self._infinite = {n for n, w in self._weights() if not (w.requires_grad or _is_finite(w))}
         self._started = self._saved_at = time.perf_counter()
+
+    @property
+    def received(self) -> int | None:
+        """The signal that ends the run; of several processes the one that all know of."""
+        return self.signals.received if self.ranks.alone else self._agreed
 
     def run(self) -> History:
         """Make steps until a limit, early stopping, a callback, a signal or an error ends it."""
@@ -129,7 +141,7 @@ class Loop:
             self._record()
         while not self._over():
             self._epoch()
-            if self.signals.received is not None:
+            if self.received is not None:
                 self._interrupt()
         self._require_finite_weights()
         # Saved before a last record that only this limit caused: with a higher limit the run can
@@ -137,8 +149,8 @@ class Loop:
         self._save()
         if self.position.unrecorded:
             self._record()
-        if self.signals.received is not None:
-            raise self._interruption(self.signals.received)
+        if self.received is not None:
+            raise self._interruption(self.received)
         if self.stopper is not None:
             self.stopper.restore(self.model)
             self._require_finite_weights()
@@ -152,7 +164,7 @@ class Loop:
             ArchiveError: it is damaged, and so is the one before it; or another version wrote it.
         """
         assert self.file is not None
-        state = self.file.load()
+        state = self.ranks.by_first(self.file.load)
         with self.file.taking():
             check_keys(state, self._state())
             check_fingerprint(self.file.path, state["fingerprint"], self.fingerprint)
@@ -165,7 +177,8 @@ class Loop:
         if self.history.stopped in ("epochs", "steps"):
             self.history.stopped = ""  # the limit may be higher now
         self.position = Position(**state["position"])
-        self.carry = self._on_device(state["carry"])
+        own = self._of_this_rank(state)
+        self.carry = self._on_device(own["carry"])
         self.source.load_state(state["source"])
         if self.stopper is not None:
             self.stopper.load_state(self._on_device(state["stopper"]))
@@ -173,7 +186,10 @@ class Loop:
         if self.scheduling is not None:
             self.scheduling.load_state(state["scheduler"])
         self.beside.load_state_dict(state.get("beside", {}))  # version 0.1 wrote none
-        randomness.restore(state["random"], self.device)
+        if own["random"] is None:  # a process that the run did not have
+            randomness.seed_everything(self.ranks.seed(self.seed, self.position.step))
+        else:
+            randomness.restore(own["random"], self.device)
         before = copy.deepcopy(self.model.state_dict())
         try:
             self.model.load_state_dict(state["model"])
@@ -181,11 +197,33 @@ class Loop:
             self.model.load_state_dict(before)
             raise
 
+    def _of_this_rank(self, state: dict[str, Any]) -> dict[str, Any]:
+        """What each process has for itself, whatever the number of processes that saved it.
+
+        Raises:
+            CheckpointMismatchError: there were more or fewer, and each has states of its own rows.
+        """
+        assert self.file is not None
+        saved = state.get("ranks") or [{"carry": state["carry"], "random": state["random"]}]
+        rank, within = self.ranks.rank, self.position.batch or self.position.window
+        if len(saved) == self.ranks.count:
+            return saved[rank]
+        if within and any(own["carry"] is not None for own in saved):
+            raise CheckpointMismatchError(
+                f"{self.file.path} was saved by a run of {len(saved)} processes within its "
+                f"sequences, whose states each had for its rows, and there are {self.ranks.count} "
+                f"now; go on with {len(saved)}, ",
+                ANEW,
+                ".",
+            )
+        return {"carry": None, "random": saved[rank]["random"] if rank < len(saved) else None}
+
     def _on_device(self, tree: Any) -> Any:
         return map_tensors(tree, lambda tensor: tensor.to(self.device))
 
     def _state(self) -> dict[str, Any]:
         position = {**asdict(self.position), "seconds": self._seconds()}
+        own = {"carry": self.carry, "random": randomness.capture(self.device)}
         return {
             "fingerprint": self.fingerprint,
             "model": dict(self.model.state_dict()),
@@ -195,9 +233,9 @@ class Loop:
             "stopper": self.stopper.state() if self.stopper else None,
             "history": self.history.to_dict(),
             "position": position,
-            "carry": self.carry,
             "source": self.source.state(),
-            "random": randomness.capture(self.device),
+            **own,
+            "ranks": None if self.ranks.alone else self.ranks.gather(own),
         }
 
     def _epoch(self) -> None:
@@ -213,7 +251,7 @@ class Loop:
                         return
                 continue
             ended = True
-            for batch in self.source.batches(position.epoch, position.batch):
+            for batch in self.ranks.batches(self.source, position.epoch, position.batch):
                 for window in self._windows(batch):
                     self._after(self._step(window))
                     if self._over():
@@ -237,7 +275,7 @@ class Loop:
                 self._record()
             if checkpoint is not None and self._save_is_due(checkpoint):
                 self._save()
-        if self.signals.received is not None:
+        if self.received is not None:
             self._interrupt()
 
     def _windows(self, batch: Batch[Tensor]) -> Iterable[Window]:
@@ -255,12 +293,14 @@ class Loop:
         position, batch = self.position, window.batch
         self.clear_gradients()
         whole = window.first and window.last and not self.source.continues
-        accumulated = self._accumulate(window, whole)
+        part, weight = self.ranks.part(batch)
+        accumulated = self._accumulate(window._replace(batch=part), whole)
         self._advance(window)
         if not whole and not due(batch.target).any():
             return False
         # The one wait for the device in a step: both numbers must be seen before the update.
-        loss, norm = _numbers(accumulated.loss, gradient_norm(self._parameters()))
+        total = accumulated.loss if self.ranks.alone else self._add_up(accumulated.loss, weight)
+        loss, norm = _numbers(total, gradient_norm(self._parameters()))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._stop_at(loss, norm, self._hint(batch.target, loss))
         clip_norm = self.limits.clip_norm
@@ -346,6 +386,17 @@ class Loop:
             **self._settings(),
         )
 
+    def _add_up(self, loss: Tensor, weight: float) -> Tensor:
+        """Gradients and loss of the whole batch; with them goes what the processes agree on."""
+        received = self.signals.received
+        late = self.ranks.first and self.checkpoint is not None and self._is_late(self.checkpoint)
+        notes = (received == signal.SIGINT, received == signal.SIGTERM, late)
+        total, said = self.ranks.add_up(self._parameters(), loss, weight, notes)
+        interrupted, terminated, self._time_to_save = said
+        if interrupted or terminated:
+            self._agreed = int(signal.SIGINT if interrupted else signal.SIGTERM)
+        return total
+
     def _accumulate(self, window: Window, whole: bool) -> Accumulated:
         batch, method = window.batch, self.method
         options: dict[str, Any] = {"lengths": batch.lengths, "resets": batch.resets}
@@ -380,7 +431,8 @@ class Loop:
     def _record(self) -> None:
         """Evaluate, then note: an interruption in between leaves the state as before."""
         position = self.position
-        evaluated = self.evaluator.run(self.device, lambda: self.signals.received is not None)
+        self.ranks.share(self.model.buffers())
+        evaluated = self.evaluator.run(self.device, lambda: self.received is not None)
         if evaluated is None:
             self._interrupt()
             return
@@ -394,6 +446,7 @@ class Loop:
             validation_loss=validation_loss,
             metrics=metrics,
         )
+        record = self.ranks.by_first(lambda: record)
         self.history.records.append(record)
         position.unrecorded, position.loss_sum, position.sequences = 0, 0.0, 0
         if self.stopper is not None:
@@ -403,6 +456,7 @@ class Loop:
         if self.scheduling is not None:
             self.scheduling.after_record(record)
         self.reporter.record(record)
+        self.log(record)
         self._tell(self._on_record, record)
 
     def _tell(self, callbacks: Sequence[Callable[..., None]], news: Record | int) -> None:
@@ -410,7 +464,10 @@ class Loop:
         for callback in callbacks:
             try:
                 callback(news, self.model)
+                stop = False
             except StopTraining:
+                stop = True
+            if any(self.ranks.gather(stop)):
                 self.history.stopped = "callback"
 
     def _over(self) -> bool:
@@ -430,6 +487,9 @@ class Loop:
     def _save_is_due(self, checkpoint: Checkpoint) -> bool:
         if checkpoint.every_steps and self.position.step % checkpoint.every_steps == 0:
             return True
+        return self._is_late(checkpoint) if self.ranks.alone else self._time_to_save
+
+    def _is_late(self, checkpoint: Checkpoint) -> bool:
         seconds = checkpoint.every_seconds
         return seconds is not None and time.perf_counter() - self._saved_at >= seconds
 
@@ -437,10 +497,16 @@ class Loop:
         if self.file is None:
             return
         self._require_finite_weights()
-        self.file.save(self._state())
-        if not self._has_saved:
-            self.file.forget_previous()
-            self._has_saved = True
+        self.ranks.share(self.model.buffers())
+        state, file = self._state(), self.file
+
+        def save() -> None:
+            file.save(state)
+            if not self._has_saved:
+                file.forget_previous()
+
+        self.ranks.by_first(save)
+        self._has_saved = True
         self._saved_at = time.perf_counter()
 
     def _require_finite_weights(self) -> None:
@@ -478,9 +544,9 @@ class Loop:
         }
 
     def _interrupt(self) -> None:
-        assert self.signals.received is not None
+        assert self.received is not None
         self._save()
-        raise self._interruption(self.signals.received)
+        raise self._interruption(self.received)
 
     def _interruption(self, number: int) -> TrainingInterrupted:
         path = self.file.path if self.file else None

@@ -132,6 +132,8 @@ class _Wrapped:
         self.metric = metric
         self.select = select
         self.higher_is_better = metric.higher_is_better
+        # Each process of several has all outputs, and what it measures is that of the whole set.
+        metric.distributed_available_fn = lambda: False
 
     def reset(self) -> None:
         self.metric.reset()

@@ -23,6 +23,12 @@ class Record:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Each metric over the whole validation set."""
 
+    def numbers(self) -> dict[str, float]:
+        """All of it but the step, by name."""
+        own = {name: value for name, value in vars(self).items() if value is not None}
+        del own["step"], own["metrics"]
+        return {**own, **self.metrics}
+
     def value(self, name: str) -> float:
         """The number called `name`: "loss", "validation_loss" or a metric.
 

@@ -24,7 +24,9 @@ class Signals:
     2
     """
 
-    def __init__(self) -> None:
+    def __init__(self, one: bool = False) -> None:
+        """With `one`, signals after the first do nothing: a launcher passes on what all got."""
+        self.one = one
         self.received: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -43,6 +45,8 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received = int(number)
+        elif self.one:
+            return
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
         else:

@@ -78,12 +78,14 @@ class Source(ABC):
         endless: whether the first epoch has no end.
         continues: whether each batch is the next window of the sequences of the batch before.
         whole: all sequences, where they are at hand; batches are then rows of it.
+        drawn_once: whether another process would draw other batches.
     """
 
     batches_per_epoch: int | None = None
     endless = False
     continues = False
     whole: Batch[Tensor] | None = None
+    drawn_once = False
 
     def __init__(self, name: str, reading: Reading) -> None:
         self.name, self.reading = name, reading
@@ -237,6 +239,8 @@ class _EndlessSource(Source):
 
 class _LoaderSource(Source):
     """A DataLoader of torch: its order comes from the random state at the start of the epoch."""
+
+    drawn_once = True
 
     def __init__(self, loader: "DataLoader[Any]", name: str, reading: Reading) -> None:
         super().__init__(name, reading)

@@ -48,7 +48,7 @@ class Cpu(Backend):
 
     def unsupported(self, like: Tensor) -> str | None:  # noqa: D102
         if not like.is_cpu:
-            return f"the tensors are on {like.device}, not on the CPU"
+            return f"the tensors are on {like.device.type}, not on the CPU"
         if like.dtype not in (torch.float32, torch.float64):
             return f"it has float32 and float64, not {like.dtype}"
         if not host().fma:
