@@ -15,6 +15,9 @@ MOST_ROWS, MOST_VECTORS = 16, 8
 SPARSE_ROWS = 4
 """Sequences in a tile of a sparse W, whose addresses have to be in registers beside the columns."""
 
+SPARSE_VECTORS = 4
+"""Vectors in such a tile of one sequence: their updates go on at the same time."""
+
 FEW = 4
 """Sequences of a thread below which U x + b is a product over steps, before the scan."""
 
@@ -48,6 +51,8 @@ class Plan:
         shared: whether replicas share their weights, of which one thread takes several in a row.
         arm: see :class:`~longlag.scan.cpu.target.Host`.
         fed: whether the last features of x are a linear function of the output before the step.
+        team: whether threads share the units of all rows, and meet after every stage; else each
+            has rows of its own.
     """
 
     double: bool
@@ -63,6 +68,7 @@ class Plan:
     shared: bool = False
     arm: bool = False
     fed: bool = False
+    team: bool = False
 
     @property
     def units(self) -> int:
@@ -161,9 +167,12 @@ def choose(
     if has_input:
         source = "apart" if not ordered and batch < FEW * threads else "folded"
     chains = chains_of(rows, vectors)
+    if sparse:
+        vectors = min(needed, max(1, SPARSE_VECTORS // rows))
     if sparse and turns and math.ceil(batch / threads) > FEW_ROWS[sparse]:
         # Two vectors of rows take half as long again as one.
         one, two = (math.ceil(math.ceil(batch / (lanes * n)) / threads) for n in (1, 2))
         rows, chains, sparse = lanes if 2 * one <= 3 * two else 2 * lanes, 1, "turned"
+        vectors = 1
     facts = (ordered, keep, mask, sparse, shared, host.arm)
     return Plan(double, lanes, rows, vectors, chains, source, *facts)
