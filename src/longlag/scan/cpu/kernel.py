@@ -188,7 +188,7 @@ class Kernel:
         self.vectors = b.sdiv(code.plus(self.arg["H"], plan.lanes - 1), code.i64(plan.lanes))
         blocks = b.sdiv(code.plus(self.arg["H"], plan.units - 1), code.i64(plan.units))
         self.all_blocks = code.i64(0), blocks
-        self.team = Team(code, self.arg, blocks, plan.arm) if plan.team else None
+        self.team = Team(code, self.arg, blocks, plan) if plan.team else None
 
     def _emit_entry(
         self, name: str, inner: ir.Function, arguments: Arguments, by_thread: dict[str, str]

@@ -285,7 +285,8 @@ class Shape:
         self.parts = min(threads, tiles if self.replicas == 1 else self.replicas)
         self.team, alone = 1, plans(1, turns=turns)
         if self.replicas == 1 and not (lowered.inner and key.mask):
-            team = min(threads, alone.blocks(hidden), work // self.whole // key.meeting)
+            blocks = alone.blocks(hidden) - (alone.sparse is not None)  # the last two are one
+            team = min(threads, blocks, work // self.whole // key.meeting)
             if team > self.parts:
                 self.team, plan = team, replace(alone, team=True)
         if key.fed:  # U x cannot be there before the step

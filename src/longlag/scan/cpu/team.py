@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from llvmlite import ir
 
 from longlag.scan.cpu.builder import I32, I64, Code, Value
+from longlag.scan.cpu.plan import Plan
 
 APART = 16
 """Whole numbers from one line to the next: two cache lines, which are fetched in pairs."""
@@ -27,7 +28,8 @@ SPINS = 200
 """Looks, of some 20 to 50 ns, before a thread that waits offers its core to others, after each."""
 
 PERIOD = 32
-"""Meetings from one sharing to the next; a power of two."""
+"""Meetings from one sharing to the next: a power of two, and 2 at least, so that no line is written
+again before all have read it."""
 
 LOSS = 1 << 23
 """Cycles that a team may lose against one thread before it is left."""
@@ -50,24 +52,24 @@ class Team:
     Args:
         code: where the instructions go.
         arguments: of the kernel; "meetings", "yield", "part" and "parts" are read.
-        blocks: how many blocks of units there are.
-        arm: as in :class:`~longlag.scan.cpu.target.Host`.
+        blocks: how many blocks of units there are: parts or more, of a sparse W more.
+        plan: of the kernel.
     """
 
     def __init__(
-        self, code: Code, arguments: Mapping[str, Value], blocks: Value, arm: bool
+        self, code: Code, arguments: Mapping[str, Value], blocks: Value, plan: Plan
     ) -> None:
         self.code, b = code, code.b
         self.own = code.entry_builder.alloca(I64, len(_OWN))
         part, parts = arguments["part"], arguments["parts"]
         first, stop = (b.sdiv(b.mul(blocks, end), parts) for end in (part, code.plus(part, 1)))
-        zero, now = code.i64(0), _now(code, arm)
+        zero, now = code.i64(0), _now(code, plan.arm)
         begin = (zero, zero, now, now, first, stop, parts, code.i64(ALL), zero)
         for name, value in zip(_OWN, begin, strict=True):
             b.store(value, _place(code, self.own, name))
         names = ("meetings", "part", "parts", "yield")
         self._arguments = [*(arguments[name] for name in names), blocks, self.own]
-        self._meet = _Meet(code, arm).function
+        self._meet = _Meet(code, plan).function
 
     @property
     def blocks(self) -> tuple[Value, Value]:
@@ -89,14 +91,14 @@ class _Meet:
     It stands apart, so that no load moves across it.
     """
 
-    def __init__(self, kernel: Code, arm: bool) -> None:
+    def __init__(self, kernel: Code, plan: Plan) -> None:
         whole = I64.as_pointer()
         kind = ir.FunctionType(ir.IntType(1), [whole, I64, I64, I64, I64, whole])
-        self.function = ir.Function(kernel.function.module, kind, "meet")
+        self.function = ir.Function(kernel.function.module, kind, "longlag_meet")
         self.function.linkage = "internal"
         self.function.attributes.add("noinline")
-        self.code = code = Code(self.function, kernel.bytes == 8, kernel.lanes)
-        self.arm = arm
+        self.code = code = Code(self.function, plan.double, plan.lanes)
+        self.arm, self.sparse = plan.arm, plan.sparse is not None
         self.meetings, self.part, self.parts, self.offer, self.blocks, own = self.function.args
         self.own = {name: _place(code, own, name) for name in _OWN}
         self._emit()
@@ -110,7 +112,9 @@ class _Meet:
         share = b.icmp_signed("==", b.and_(count, code.i64(PERIOD - 1)), code.i64(0))
         with b.if_then(share):
             b.store(busy, self._line(self.part, _BUSY))
-            b.store(b.sub(b.load(own["stop"]), b.load(own["first"])), self._line(self.part, _BLOCKS))
+            b.store(
+                b.sub(b.load(own["stop"]), b.load(own["first"])), self._line(self.part, _BLOCKS)
+            )
             b.store(b.sub(now, b.load(own["shared"])), self._line(self.part, _ELAPSED))
             b.store(now, own["shared"])
             b.store(code.i64(0), own["busy"])
@@ -169,7 +173,11 @@ class _Meet:
 
     def _share(self) -> None:
         """This thread's new blocks: one for each thread, of the others half as they were, half by
-        how many each did in its time. Every thread adds the same numbers in the same order."""
+        how many each did in its time. Every thread adds the same numbers in the same order.
+
+        The last two of a sparse matrix stay together: units that the last vector does again have
+        there another order of sums, and one thread has to put its result over the other.
+        """
         code, b, own = self.code, self.code.b, self.own
         double, zero, parts = ir.DoubleType(), code.i64(0), b.load(own["parts"])
         speeds, shares, before, after = (code.variable(double) for _ in range(4))
@@ -193,11 +201,14 @@ class _Meet:
             b.store(b.select(here, so_far, b.load(before)), before)
             b.store(b.select(here, with_it, b.load(after)), after)
             b.store(with_it, shares)
-        free = real(b.sub(self.blocks, parts))
+        free = b.sub(self.blocks, parts)
+        most = code.plus(free, -1) if self.sparse else free
         for name, place, least in (("first", before, 0), ("stop", after, 1)):
-            mine = b.fmul(b.fdiv(b.load(place), b.load(shares)), free)
-            rounded = b.fptosi(b.fadd(mine, double(0.5)), I64)
-            b.store(b.add(code.plus(self.part, least), rounded), own[name])
+            end = code.plus(self.part, least)
+            mine = b.fmul(b.fdiv(b.load(place), b.load(shares)), real(free))
+            more = code.smaller(b.fptosi(b.fadd(mine, double(0.5)), I64), most)
+            inner = b.icmp_signed("<", end, parts)
+            b.store(b.select(inner, b.add(end, more), self.blocks), own[name])
 
     def _loses(self) -> Value:
         """Whether one thread, at the speed of the fastest, would have taken clearly less time."""

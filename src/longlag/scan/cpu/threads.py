@@ -42,17 +42,16 @@ class Pool:
             team.release()
 
     def _run(self, task: Task, parts: int, let_go: Callable[[], object]) -> None:
-        pool, size = self.pool
-        if pool is None or size < parts:
-            pool = ThreadPoolExecutor(parts, thread_name_prefix="longlag")
-            self.pool = pool, parts
+        if self.pool is None or self.pool[1] < parts:
+            self.pool = ThreadPoolExecutor(parts, thread_name_prefix="longlag"), parts
+        pool, _ = self.pool
         waiting: list[Future[object]] = []
         try:
             for part in range(1, parts):
                 try:
                     waiting.append(pool.submit(task, part, parts))
                 except RuntimeError as error:
-                    self.pool = None, 0
+                    self.pool = None
                     pool.shutdown(wait=False, cancel_futures=True)  # a part may be in its queue
                     raise _NoThreads(str(error)) from error
             task(0, parts)
@@ -63,7 +62,7 @@ class Pool:
 
     def forget(self) -> None:
         """In a forked process the threads are not there."""
-        self.pool: tuple[ThreadPoolExecutor | None, int] = (None, 0)
+        self.pool: tuple[ThreadPoolExecutor, int] | None = None
         self.team = threading.Lock()
 
 
