@@ -25,7 +25,7 @@ from llvmlite import ir
 from torch import Tensor
 
 from longlag.scan.connections import Entries
-from longlag.scan.cpu.builder import I32, I64, PERMUTES, Code, Value
+from longlag.scan.cpu.builder import I64, PERMUTES, Code, Value
 from longlag.scan.cpu.plan import FEW_ROWS, Form
 from longlag.scan.cpu.tile import Tile
 
