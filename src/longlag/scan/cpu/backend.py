@@ -27,6 +27,7 @@ from longlag.scan.cpu.call import NOWHERE, Call, find_shape, last_contiguous
 from longlag.scan.cpu.fresh import fresh
 from longlag.scan.cpu.shape import Shape
 from longlag.scan.cpu.target import host
+from longlag.scan.cpu.team import Meetings
 from longlag.scan.inputs import ScanInputs, Weights
 from longlag.scan.pieces import current
 from longlag.scan.trajectory import final_states, held_at_end
@@ -141,8 +142,10 @@ def run_forward(
     arguments += call.scheduled(first)
     arguments += call.place_of_slots(back=False)
     arguments += call.readout
+    meetings = Meetings(shape.team) if shape.plan.team else None
+    arguments += [] if meetings is None else [meetings.address, 0]
     arguments += (stop - first, x.stride(0), x.stride(-2), *([True] if shape.shared else []))
-    call.run(kind, shape.forward.parameters(arguments))
+    call.run(kind, shape.forward.parameters(arguments), meetings)
 
 
 def _without_blocks(shape: Shape, weights: Weights) -> Weights:

@@ -161,7 +161,7 @@ class _Backward(Kernel):
             with self.once():
                 self.call(
                     "pack_back", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
-                    code.i64(len(self.wires)), arg["list_sending"],
+                    code.i64(len(self.wires)), arg["list_sending"], *self.all_blocks,
                 )  # fmt: skip
         before = code.b.bitcast(self.work("at_count"), I64.as_pointer())
         with code.b.if_else(self.is_set("opens")) as (opens, goes_on):

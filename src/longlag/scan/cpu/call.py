@@ -5,6 +5,7 @@ the next. What a kernel is given is a flat list of such numbers, in the order of
 """
 
 import functools
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from longlag.scan.cpu.plan import Plan, lanes_of
 from longlag.scan.cpu.shape import Facts, Key, Shape, shape_of
 from longlag.scan.cpu.sparse import Slots, form_of, slots_of
 from longlag.scan.cpu.target import host
+from longlag.scan.cpu.team import Meetings
 from longlag.scan.cpu.threads import POOL
 from longlag.scan.inputs import FULL, Schedule, Weights
 from longlag.scan.pieces import current
@@ -71,12 +73,15 @@ def find_shape(
     initial: Sequence[Tensor] | None,
     schedule: Schedule,
     fed: int = 0,
+    *,
+    team: bool = True,
 ) -> Shape:
     """The shape of a call.
 
     Args:
         recurrence, x, weights, initial, schedule: of the call.
         fed: how many of the last features of x are computed by the kernel.
+        team: whether threads may share the units of a row.
 
     Raises:
         ValueError: the tensors do not fit together; the message names the one.
@@ -95,7 +100,7 @@ def find_shape(
         None if initial is None else tuple([_facts(state) for state in initial]),
         active, keep, mask, clock, torch.get_num_threads(), fed, _rests(recurrence, units),
         x.shape[0] if pieces is None else pieces.steps,
-        shape.SMALL, shape.COLLECTED, shape.LEAST_ROWS, shape.STRETCH,
+        shape.SMALL, shape.MEETING if team else sys.maxsize, shape.COLLECTED, shape.LEAST_ROWS, shape.STRETCH,
     )  # fmt: skip
     return shape_of(recurrence, Key._make(key))
 
@@ -252,18 +257,20 @@ class Call:
             pointers += self.by_step(self.clock, first)
         return pointers
 
-    def run(self, kind: str, parameters: bytes) -> None:
+    def run(self, kind: str, parameters: bytes, meetings: Meetings | None = None) -> None:
         """Run a kernel on all threads.
 
         Args:
             kind: as in :meth:`Shape.kernel`.
             parameters: what it is given.
+            meetings: of a team.
         """
-        kernel, parts = self.shape.kernel(kind), self.shape.parts
-        if parts == 1:
-            kernel(parameters, 0, 1)
+        kernel, shape = self.shape.kernel(kind), self.shape
+        task = functools.partial(kernel, parameters)
+        if meetings is None:
+            POOL.run(task, shape.parts)
         else:
-            POOL.run(functools.partial(kernel, parameters), parts)
+            POOL.run_team(task, shape.team, meetings.let_go)
 
 
 def last_contiguous(tensor: Tensor) -> Tensor:

@@ -36,11 +36,13 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     pointers += scheduled
     pointers += ["heads", "columns"] if plan.sparse else []
     pointers += ["readout", "readout_bias"] if plan.fed else []
+    pointers += ["meetings"] if plan.team else []
     numbers = ("T", "x_t", "x_n", *(["opens"] if plan.shared else []))
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
         "at_drive", "at_read", "turned_tiles", "stretch", "pack", "drive", *further,
         *(["fed"] if plan.fed else []), *(["at_words"] if plan.rests else []),
+        *(["yield", "read_size"] if plan.team else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
@@ -58,6 +60,8 @@ def emit(recurrence: Recurrence, plan: Plan, *, store: bool, recompute: bool = F
     code, arg = kernel.code, kernel.arg
     with kernel.once():
         kernel.pack()
+    if kernel.team is not None:
+        kernel.team.meet()
     zero = code.i64(0)
     if plan.input != "apart":
         with code.loop(zero, arg["T"]) as t:
@@ -66,6 +70,8 @@ def emit(recurrence: Recurrence, plan: Plan, *, store: bool, recompute: bool = F
     with code.loop(zero, arg["T"], arg["stretch"]) as first:
         stop = code.smaller(code.plus(first, arg["stretch"]), arg["T"])
         kernel.drives_of_stretch(first, stop)
+        if kernel.team is not None:
+            kernel.team.meet()
         with code.loop(first, stop) as t:
             kernel.step(t, first)
     return kernel.finish()
@@ -74,7 +80,8 @@ def emit(recurrence: Recurrence, plan: Plan, *, store: bool, recompute: bool = F
 class _Forward(Kernel):
     def __init__(self, recurrence: Recurrence, plan: Plan, storing: bool, recompute: bool) -> None:
         names = arguments(recurrence, plan)
-        super().__init__(recurrence, plan, NAME, names, {"work": "work_bytes"})
+        by_thread = {} if plan.team else {"work": "work_bytes"}
+        super().__init__(recurrence, plan, NAME, names, by_thread)
         self.storing, self.recompute = storing, recompute
         self.residuals = self.lowered.residuals.values
         self.sources, self.inner_sources = self.lowered.sources, self.lowered.inner_sources
@@ -87,12 +94,12 @@ class _Forward(Kernel):
         if self.wires and not self.plan.sparse:
             self.call(
                 "pack", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
-                code.i64(len(self.wires)), arg["list"],
+                code.i64(len(self.wires)), arg["list"], *self.blocks,
             )  # fmt: skip
         if self.plan.input != "drive":
             self.call(
                 "pack", arg["input"], self.work("at_input"), arg["H"], arg["C"],
-                code.i64(self.number_of_gates), arg["list"],
+                code.i64(self.number_of_gates), arg["list"], *self.blocks,
             )  # fmt: skip
 
     def drives_of_stretch(self, first: Value, stop: Value) -> None:
@@ -110,6 +117,7 @@ class _Forward(Kernel):
                 self.work("at_input"), arg["C"], arg["bias"],
                 self.work("at_drive", code.times(here.number, width)),
                 code.times(arg["N"], width), arg["H"], code.i64(self.number_of_gates),
+                *self.blocks,
             )  # fmt: skip
 
     def step(self, t: Value, first: Value | None = None) -> None:
@@ -124,18 +132,24 @@ class _Forward(Kernel):
         if plan.fed:
             self._feed(rows)
         if plan.sparse == "turned" and self.sources:
-            with self.tiles(rows) as row, self.unit_blocks() as (_, (units,)):
+            with self.tiles(rows) as row, self.unit_blocks(everyone=True) as (_, (units,)):
                 self._turn([row(code.i64(r)) for r in range(plan.rows)], units)
         elif plan.indirect and self.sources:
             with self.tiles(rows) as row, code.loop(code.i64(0), code.i64(plan.rows)) as r:
                 here = row(r)
-                with self.unit_blocks() as (_, vectors):
+                with self.unit_blocks(everyone=True) as (_, vectors):
                     for units in vectors:
                         self._prepare(here, units)
         for stage in self.lowered.stages:
             hold = self._hold if self.rests and stage is self.lowered.stages[0] else None
             with self.unit_tiles(rows, hold) as (block, vectors, row):
                 self._tile(stage, block, vectors, row)
+            if self.team is not None:
+                self.team.meet()
+                size = code.times(arg["N"], arg["H"])
+                for k in stage.states:  # those of others lie in their caches: ask for all at once
+                    with code.loop(code.i64(0), size, 64 // code.bytes) as at:
+                        code.prefetch(code.at(arg[f"state_{k}"], self.new, at))
         if plan.ordered and not self.recompute:
             self._pad(rows)
 
@@ -185,14 +199,21 @@ class _Forward(Kernel):
         at = self.code.plus(
             self.code.times(self.arg["turned_tiles"], self.sources.index(source)), tiles
         )
-        return self.code.times(self.code.times(at, self.plan.rows), self.arg["H"])
+        return self._own(self.code.times(self.code.times(at, self.plan.rows), self.arg["H"]))
 
     def _at_read(self, source: int, row: Row, new: bool = False) -> Value:
         number = self.sources.index(source) if not new else (
             len(self.sources) + self.inner_sources.index(source)
         )  # fmt: skip
         rows = self.code.times(self.arg["N"], number)
-        return self.code.b.add(self.code.times(rows, self.arg["H"]), row.place)
+        return self._own(self.code.b.add(self.code.times(rows, self.arg["H"]), row.place))
+
+    def _own(self, place: Value) -> Value:
+        """A place among the states as W reads them, of which each thread of a team has all."""
+        if self.team is None:
+            return place
+        before = self.code.times(self.arg["part"], self.arg["read_size"])
+        return self.code.b.add(before, place)
 
     def _prepare(self, row: Row, units: Units) -> None:
         """The states as W reads them at this step."""

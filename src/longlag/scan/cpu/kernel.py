@@ -1,9 +1,10 @@
 """What the kernels share: arguments by name, loops over tiles and units, products, programs.
 
 A kernel runs all steps of all sequences of its thread. Loops go over time, then blocks of units,
-then tiles of rows: the weights of a block are read once a step for all rows of a thread, and a
-thread never waits for another. A tile is a product in registers and then, before anything is stored
-to be read again, the pointwise program of its units.
+then tiles of rows: the weights of a block are read once a step for all rows of a thread. A thread
+never waits for another, except in a team (:attr:`Plan.team`), where each has some blocks of units
+of all rows. A tile is a product in registers and then, before anything is stored to be read again,
+the pointwise program of its units.
 
 Shapes in memory, in numbers: states (T + 1, rows, H), and before them, where there are delays, the
 past; input (T, rows, C), or the drive
@@ -29,6 +30,7 @@ from longlag.scan.cpu.builder import I8, I32, I64, Code, Value
 from longlag.scan.cpu.math_values import constant
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.sparse import add_slots, add_turned, add_windows
+from longlag.scan.cpu.team import Team
 from longlag.scan.cpu.tile import Tile
 
 UNROLLED = 330
@@ -135,7 +137,7 @@ class Term(NamedTuple):
 
 
 _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64,
-             "ticks": I64, "heads": I64, "columns": I32}  # fmt: skip
+             "ticks": I64, "heads": I64, "columns": I32, "meetings": I64}  # fmt: skip
 
 WORD = 32
 """Bits of a word that tells which groups of units take a step: group g has bit g modulo these."""
@@ -149,8 +151,9 @@ class Kernel:
 
     ``parameters`` is an array of 64-bit numbers: the replicas, the addresses of the tables, address
     and stride in bytes of every pointer, the numbers, the constants. A single network's tiles are
-    shared among the parts, replicas are taken whole. Those that share their weights are one network
-    to a thread: it ``opens`` with the first that it takes, and ``closes`` with the last.
+    shared among the parts, or in a team its blocks of units; replicas are taken whole. Those that
+    share their weights are one network to a thread: it ``opens`` with the first that it takes, and
+    ``closes`` with the last.
 
     Args:
         recurrence: the traced cell.
@@ -176,7 +179,8 @@ class Kernel:
         self.module, self.recurrence, self.plan = ir.Module(name), recurrence, plan
         scalar = ir.DoubleType() if plan.double else ir.FloatType()
         addresses = (*arguments.tables, *arguments.pointers)
-        numbers = (*arguments.numbers, *arguments.constants, "first_tile", "tile_step")
+        shares = ("part", "parts") if plan.team else ()
+        numbers = (*arguments.numbers, *arguments.constants, "first_tile", "tile_step", *shares)
         kinds: list[ir.Type] = [
             _ELEMENTS.get(name.split("_")[0], scalar).as_pointer() for name in addresses
         ]
@@ -184,8 +188,9 @@ class Kernel:
         inner = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), name + "_tiles")
         inner.linkage = "internal"
         inner.attributes.add("noinline")
-        for argument in inner.args[: len(addresses)]:
-            argument.add_attribute("noalias")
+        if not plan.team:  # where others write
+            for argument in inner.args[: len(addresses)]:
+                argument.add_attribute("noalias")
         self._emit_entry(name, inner, arguments, by_thread)
         self.code = Code(inner, plan.double, plan.lanes)
         names = (*addresses, *numbers)
@@ -198,6 +203,9 @@ class Kernel:
         self.states = range(len(lowered.stored))
         b, code = self.code.b, self.code
         self.vectors = b.sdiv(code.plus(self.arg["H"], plan.lanes - 1), code.i64(plan.lanes))
+        blocks = b.sdiv(code.plus(self.arg["H"], plan.units - 1), code.i64(plan.units))
+        self.all_blocks = code.i64(0), blocks
+        self.team = Team(code, self.arg, blocks, plan) if plan.team else None
 
     def _emit_entry(
         self, name: str, inner: ir.Function, arguments: Arguments, by_thread: dict[str, str]
@@ -241,6 +249,8 @@ class Kernel:
                     if name in numbers:
                         numbers[name] = b.select(end, numbers[name], zero)
             tiles = b.select(single, part, zero), b.select(single, parts, one)
+            if self.plan.team:
+                tiles = zero, one, part, parts
             b.call(inner, [*addresses, *numbers.values(), *tiles])
         b.ret_void()
 
@@ -338,13 +348,20 @@ class Kernel:
 
     # Units
 
+    @property
+    def blocks(self) -> tuple[Value, Value]:
+        """This thread's first block of units, and that after its last."""
+        return self.all_blocks if self.team is None else self.team.blocks
+
     @contextmanager
-    def unit_blocks(self) -> Iterator[tuple[Value, list[Units]]]:
-        """The loop over blocks of units: gives its number and its vectors."""
+    def unit_blocks(self, everyone: bool = False) -> Iterator[tuple[Value, list[Units]]]:
+        """The loop over this thread's blocks of units: gives its number and its vectors.
+
+        Args:
+            everyone: in a team, over the blocks of all.
+        """
         code, plan = self.code, self.plan
-        size = code.i64(plan.units)
-        count = code.b.sdiv(code.plus(self.arg["H"], plan.units - 1), size)
-        with code.loop(code.i64(0), count) as block:
+        with code.loop(*(self.all_blocks if everyone else self.blocks)) as block:
             first = code.times(block, plan.vectors)
             by_line, numbers = max(1, 64 // code.bytes // plan.lanes), range(plan.vectors)
             yield block, [self._units(code.plus(first, v), v % by_line == 0) for v in numbers]
@@ -536,24 +553,39 @@ class Kernel:
             block: number of the block of units.
             rows: how many; None for those of a tile.
         """
+        plan, rows = self.plan, rows or self.plan.rows
+        if not plan.sparse:
+            return self._sums(start, terms, block, rows, range(plan.vectors))
+        # Each vector reads something else.
+        by_vector = [
+            self._sums(start, terms, block, rows, range(v, v + 1)) for v in range(plan.vectors)
+        ]
+        return [[sums[r][0] for sums in by_vector] for r in range(rows)]
+
+    def _sums(
+        self,
+        start: Callable[[int, int], Value],
+        terms: Sequence[Term],
+        block: Value,
+        rows: int,
+        some: range,
+    ) -> list[list[Value]]:
+        """The sums of some vectors of a tile."""
         code, plan = self.code, self.plan
-        tile = Tile(code, rows or plan.rows, plan.vectors, plan.chains)
-        tile.begin(start)
+        tile = Tile(code, rows, len(some), plan.chains)
+        tile.begin(lambda r, v: start(r, some[v]))
 
         def stretch(term: Term, first: Value, stop: Value) -> None:
             def step(k: Value, chain: int) -> None:
                 at = code.times(k, plan.units)
-                vectors = [
-                    code.at(term.weights, code.plus(at, v * plan.lanes))
-                    for v in range(plan.vectors)
-                ]
+                vectors = [code.at(term.weights, code.plus(at, v * plan.lanes)) for v in some]
                 tile.add(vectors, [code.at(base, k) for base in term.numbers], chain)
 
             tile.stretch(first, stop, step)
 
         for term in terms:
             if term.slots is not None:
-                self._add_slots(tile, term, block)
+                self._add_slots(tile, term, code.plus(code.times(block, plan.vectors), some[0]))
                 continue
             if term.pattern is None and term.word is None:
                 stretch(term, code.i64(0), term.count)
@@ -601,18 +633,18 @@ class Kernel:
         )
         return Term(product.pattern, weights, numbers, arg["H"])
 
-    def _add_slots(self, tile: Tile, term: Term, block: Value) -> None:
-        """To the sums of a tile the products with a sparse matrix."""
+    def _add_slots(self, tile: Tile, term: Term, vector: Value) -> None:
+        """To the sums of a tile of one vector of units the products with a sparse matrix."""
         code, slots = self.code, (self.arg["heads"], self.arg["columns"])
         assert term.slots is not None
-        assert self.plan.vectors == 1
+        units = self._units(vector)
         if self.plan.sparse == "turned":
-            line = code.plus(self._units(block).start, term.slots)
+            line = code.plus(units.start, term.slots)
             rows = self.plan.rows
             add_turned(code, tile, slots, line, term.weights, term.numbers[0], rows)
             return
         add = add_windows if self.plan.sparse == "windows" else add_slots
-        add(code, tile, slots, code.plus(block, term.slots), term.weights, term.numbers)
+        add(code, tile, slots, code.plus(units.number, term.slots), term.weights, term.numbers)
 
     def finish_tile(
         self,

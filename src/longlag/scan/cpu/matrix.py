@@ -126,7 +126,7 @@ def _function(module: ir.Module, facts: Matrix, name: str, arguments: str) -> _F
 def _pack(module: ir.Module, facts: Matrix) -> None:
     """From a matrix (rows H, K) some of whose blocks of H rows are wanted, as a product reads them:
     (blocks of units, wanted, K, units)."""
-    code = _function(module, facts, "pack", "source target H K count numbers")
+    code = _function(module, facts, "pack", "source target H K count numbers first stop")
     _each_block(code, facts, lambda *place: _pack_rows(code, facts, *place))
 
 
@@ -143,7 +143,7 @@ def _pack_rows(code: _Function, facts: Matrix, wire: Value, start: Value, to: Va
 
 def _pack_back(module: ir.Module, facts: Matrix) -> None:
     """As ``pack``, from wanted blocks (H, H), for the product with their transposes."""
-    code = _function(module, facts, "pack_back", "source target H K count numbers")
+    code = _function(module, facts, "pack_back", "source target H K count numbers first stop")
 
     def rows(wire: Value, start: Value, to: Value) -> None:
         arg = code.arg
@@ -159,11 +159,10 @@ def _pack_back(module: ir.Module, facts: Matrix) -> None:
 def _each_block(
     code: _Function, facts: Matrix, write: Callable[[Value, Value, Value], None]
 ) -> None:
-    """The loops over blocks of units, wanted numbers and vectors of ``pack``."""
+    """The loops over blocks of units first .. stop - 1, wanted numbers and vectors of ``pack``."""
     arg, zero = code.arg, code.i64(0)
-    blocks = code.b.sdiv(code.plus(arg["H"], facts.units - 1), code.i64(facts.units))
-    numbers = code.numbers("numbers")
-    with code.loop(zero, blocks) as block, code.loop(zero, arg["count"]) as number:
+    numbers, blocks = code.numbers("numbers"), (arg["first"], arg["stop"])
+    with code.loop(*blocks) as block, code.loop(zero, arg["count"]) as number:
         wire = code.read(numbers, number)
         place = code.times(code.plus(code.times(block, arg["count"]), number), arg["K"])
         with code.loop(zero, code.i64(facts.vectors)) as v:
@@ -174,16 +173,16 @@ def _each_block(
 
 
 def _drive(module: ir.Module, facts: Matrix) -> None:
-    """U x + b for the rows of one sequence: (rows, G H), from U as ``pack`` gives it."""
+    """U x + b for the rows of one sequence: (rows, G H), from U as ``pack`` gives it; of the units
+    of the blocks first .. stop - 1."""
     code = _function(
-        module, facts, "drive", "x x_row rows weights K bias target target_row H gates"
+        module, facts, "drive", "x x_row rows weights K bias target target_row H gates first stop"
     )
     arg, zero, b = code.arg, code.i64(0), code.b
     x, weights, bias, target = map(code.address, ("x", "weights", "bias", "target"))
-    blocks = b.sdiv(code.plus(arg["H"], facts.units - 1), code.i64(facts.units))
-    large = facts.drive_rows
+    large, blocks = facts.drive_rows, (arg["first"], arg["stop"])
     whole = b.sub(arg["rows"], b.srem(arg["rows"], code.i64(large)))
-    with code.loop(zero, blocks) as block, code.loop(zero, arg["gates"]) as gate:
+    with code.loop(*blocks) as block, code.loop(zero, arg["gates"]) as gate:
         place = code.times(code.plus(code.times(block, arg["gates"]), gate), arg["K"])
         packed = code.at(weights, code.times(place, facts.units))
         first = code.times(block, facts.vectors)

@@ -15,6 +15,7 @@ from longlag.scan.cpu import scratch
 from longlag.scan.cpu.backend import BackwardPass, begun, run_forward, stores_residuals
 from longlag.scan.cpu.call import Call, find_shape
 from longlag.scan.cpu.fresh import fresh
+from longlag.scan.cpu.team import Meetings
 from longlag.scan.inputs import Schedule, Weights
 
 
@@ -35,7 +36,8 @@ class Noted(NamedTuple):
 class _Noting(Call):
     """A call that notes its kernels in place of running them."""
 
-    def run(self, kind: str, parameters: bytes) -> None:
+    def run(self, kind: str, parameters: bytes, meetings: Meetings | None = None) -> None:
+        assert meetings is None  # no team was asked for
         kernel: Any = self.shape.kernel(kind)
         function = ctypes.cast(kernel, ctypes.c_void_p).value
         assert function is not None
@@ -88,7 +90,7 @@ class Passes:
         *,
         backward: bool = True,
     ) -> None:
-        shape = find_shape(recurrence, x, weights, None, schedule)
+        shape = find_shape(recurrence, x, weights, None, schedule, team=False)
         self.output = shape.lowered.output
         self._call = _Noting(recurrence, x, weights, schedule, shape)
         self.units = self._call.joined_units

@@ -15,6 +15,9 @@ MOST_ROWS, MOST_VECTORS = 16, 8
 SPARSE_ROWS = 4
 """Sequences in a tile of a sparse W, whose addresses have to be in registers beside the columns."""
 
+SPARSE_VECTORS = 4
+"""Vectors in such a tile of one sequence: their updates go on at the same time."""
+
 FEW = 4
 """Sequences of a thread below which U x + b is a product over steps, before the scan."""
 
@@ -51,6 +54,8 @@ class Plan:
         rests: whether groups of units rest between the ticks of their clocks.
         rows_first: whether a step takes all units of a tile of rows before the next tile: tiles of
             units that rest, which wait for memory, then alternate with those of others.
+        team: whether threads share the units of all rows, and meet after every stage; else each
+            has rows of its own.
     """
 
     double: bool
@@ -68,6 +73,7 @@ class Plan:
     fed: bool = False
     rests: bool = False
     rows_first: bool = False
+    team: bool = False
 
     @property
     def units(self) -> int:
@@ -174,10 +180,13 @@ def choose(
         few = not ordered and batch < FEW * threads
         source = "apart" if few and moving > 0.5 else "folded"
     chains = chains_of(rows, vectors)
+    if sparse:
+        vectors = min(needed, max(1, SPARSE_VECTORS // rows))
     if sparse and turns and math.ceil(batch / threads) > FEW_ROWS[sparse]:
         # Two vectors of rows take half as long again as one.
         one, two = (math.ceil(math.ceil(batch / (lanes * n)) / threads) for n in (1, 2))
         rows, chains, sparse = lanes if 2 * one <= 3 * two else 2 * lanes, 1, "turned"
+        vectors = 1
     facts = (ordered, keep, mask, sparse, shared, host.arm)
     plan = Plan(double, lanes, rows, vectors, chains, source, *facts)
     return replace(plan, rests=True, rows_first=moving * size <= L2) if periods else plan
