@@ -100,7 +100,8 @@ def find_shape(
         None if initial is None else tuple([_facts(state) for state in initial]),
         active, keep, mask, clock, torch.get_num_threads(), fed, _rests(recurrence, units),
         x.shape[0] if pieces is None else pieces.steps,
-        shape.SMALL, shape.MEETING if team else sys.maxsize, shape.COLLECTED, shape.LEAST_ROWS, shape.STRETCH,
+        shape.SMALL, shape.MEETING if team else sys.maxsize, shape.COLLECTED, shape.LEAST_ROWS,
+        shape.STRETCH,
     )  # fmt: skip
     return shape_of(recurrence, Key._make(key))
 

@@ -73,6 +73,11 @@ class Head:
         return self.vectors * self._matrix.units * self.inputs
 
     @property
+    def blocks(self) -> int:
+        """Blocks of outputs, of the packed weights."""
+        return -(-self.outputs // self._matrix.units)
+
+    @property
     def _matrix(self) -> Matrix:
         return Matrix(self.double, self.lanes, min(2, self.vectors), host().registers)
 
@@ -119,12 +124,13 @@ class _Head(Piece):
     def outputs(self) -> None:
         """y = V h + b."""
         arg, one = self.arg, self.i64(1)
+        blocks = self.i64(0), self.i64(self.facts.blocks)
         self.call(
-            "pack", arg["weight"], arg["packed"], arg["K"], arg["H"], one, arg["zero"]
+            "pack", arg["weight"], arg["packed"], arg["K"], arg["H"], one, arg["zero"], *blocks
         )  # fmt: skip
         self.call(
             "drive", arg["h"], arg["H"], arg["P"], arg["packed"], arg["H"], arg["bias"], arg["y"],
-            arg["K"], arg["K"], one,
+            arg["K"], arg["K"], one, *blocks,
         )  # fmt: skip
 
     def errors(self) -> None:
