@@ -22,6 +22,7 @@ PAGES = [  # chunker.md is in tests/chunker/test_document.py
     "keras.md",
     "kernels.md",
     "memory.md",
+    "onnx.md",
     "pytorch.md",
     "reservoirs.md",
     "turing.md",

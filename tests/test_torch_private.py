@@ -19,6 +19,7 @@ from longlag.torch_private import (
     flat_weights,
     forget_computing,
     forward_mode_active,
+    has_hooks,
     has_tangent,
     name_in_files,
     plain_apply,
@@ -221,3 +222,21 @@ def test_a_named_tuple_has_a_name_in_files():
     name_in_files(kind, "longlag.tests.Pair")
     spec = tree_flatten(kind(1, 2))[1]
     assert treespec_loads(treespec_dumps(spec)) == spec
+
+
+def test_hooks_of_modules_gradients_and_optimizers_are_seen():
+    module = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    for owner, register in (
+        (module, module.register_forward_hook),
+        (module, module.register_forward_pre_hook),
+        (module, module.register_full_backward_hook),
+        (module.weight, module.weight.register_hook),
+        (module.weight, module.weight.register_post_accumulate_grad_hook),
+        (optimizer, optimizer.register_step_pre_hook),
+        (optimizer, optimizer.register_step_post_hook),
+    ):
+        assert not has_hooks(owner)
+        handle = register(lambda *_: None)
+        assert has_hooks(owner)
+        handle.remove()

@@ -31,6 +31,7 @@ _PARTS = {
     "Stack from_torch init load save show topology",
     "memory": "MemoryRecorder MemoryReport memory_report state_jacobians watch",
     "nn": "accelerate",
+    "onnx": "export_onnx from_onnx",
     "recurrence": "Cell UnitParameter",
     "reservoirs": "RecursiveLeastSquares Ridge",
     "training": "Checkpoint EarlyStopping History Schedule Streams fit",

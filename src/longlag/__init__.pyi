@@ -37,6 +37,8 @@ from longlag.memory import memory_report as memory_report
 from longlag.memory import state_jacobians as state_jacobians
 from longlag.memory import watch as watch
 from longlag.nn import accelerate as accelerate
+from longlag.onnx import export_onnx as export_onnx
+from longlag.onnx import from_onnx as from_onnx
 from longlag.recurrence import Cell as Cell
 from longlag.recurrence import UnitParameter as UnitParameter
 from longlag.reservoirs import RecursiveLeastSquares as RecursiveLeastSquares

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
 transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
@@ -216,3 +217,13 @@ _HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
+
+
+def has_hooks(owner: nn.Module | Tensor | Optimizer) -> bool:
+    """Whether something is to be called when a module, a gradient or an optimizer is at work.
+
+    Should the names go: who passes them by would have to refuse what may have hooks.
+    """
+    names = (*_HOOKS, "_post_accumulate_grad_hooks")
+    names += ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+    return any(getattr(owner, name, None) for name in names)

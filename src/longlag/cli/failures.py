@@ -36,6 +36,7 @@ _SMALLER = {
     "forecasting a smaller --window",
     "predict": "a smaller --batch_size, or a file with fewer or shorter series",
     "report": "smaller --sequences or --steps, or a file with fewer or shorter series",
+    "export": "a smaller network: a sparse matrix becomes a full one",
     "turing": "a smaller --max_steps or --picture_steps, or another --form",
     "bench": "--rows with smaller networks, or --quick",
     "sweep": "a smaller --at_once, or smaller networks in --space",

@@ -14,16 +14,9 @@ from longlag.cli.options import Declared, UsageError, build, declared
 from longlag.messages import near_match, on_one_line
 
 COMMANDS = (
-    "train",
-    "predict",
-    "show",
-    "report",
-    "sweep",
-    "bench",
-    "reproduce",
-    "compare",
+    "train", "predict", "show", "report", "export", "sweep", "bench", "reproduce", "compare",
     "turing",
-)
+)  # fmt: skip
 """The modules of `longlag.cli` that are commands, in the order of `--help`."""
 
 _COMMON = {

@@ -1,6 +1,7 @@
 """torch.nn modules: recurrent layers, stacks, both directions, sequence models, converters."""
 
 from longlag.layers import built_in
+from longlag.layers.backward import Backward
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.built_in import *  # noqa: F403
@@ -18,6 +19,7 @@ from longlag.layers.summary import Summary
 from longlag.layers.to_torch_nn import to_torch
 
 __all__ = [
+    "Backward",
     "Bidirectional",
     "Dilated",
     "EchoState",

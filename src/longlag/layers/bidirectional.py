@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from longlag.layers.backward import read_backward
 from longlag.layers.base import LayerPart, RecurrentModule, take_last
-from longlag.layers.checks import check_lengths, check_parts, check_resets
+from longlag.layers.checks import check_parts
 from longlag.layers.init import as_generator
 from longlag.torch_private import name_in_files
 
@@ -102,22 +103,9 @@ class Bidirectional(RecurrentModule):
         """
         state = check_parts(state, 2)
         ahead, forward_state = self.forward_layer(x, state[0], lengths=lengths, resets=resets)
-        # x fits, as the layer has taken it; what may be a list or an array becomes a tensor.
-        lengths = None if lengths is None else check_lengths(lengths, x)
-        order = _reversal(x, lengths)
-        ends = None
-        if resets is not None:
-            resets = check_resets(resets, x)
-            # The backward reading enters a segment at its last step: the one before a reset.
-            ends = torch.cat([resets[..., 1:], torch.zeros_like(resets[..., :1])], dim=-1)
-            if lengths is not None:
-                steps = torch.arange(x.shape[-2], device=x.device)
-                ends = ends & (steps < lengths.unsqueeze(-1) - 1)
-            ends = _reorder(ends.unsqueeze(-1), order).squeeze(-1)
-        back, backward_state = self.backward_layer(
-            _reorder(x, order), state[1], lengths=lengths, resets=ends
-        )
-        output = torch.cat([ahead, _reorder(back, order)], dim=-1)
+        # x fits, as the layer has taken it.
+        back, backward_state = read_backward(self.backward_layer, x, state[1], lengths, resets)
+        output = torch.cat([ahead, back], dim=-1)
         return output, BidirectionalState(forward_state, backward_state)
 
     def last(self, output: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -141,18 +129,3 @@ class Bidirectional(RecurrentModule):
             "layer": self.forward_layer.config(),
             "backward_layer": self.backward_layer.config(),
         }
-
-
-def _reversal(x: Tensor, lengths: Tensor | None) -> Tensor | None:
-    """Numbers of the steps in reversed order, padding left in place; None for a plain flip."""
-    if lengths is None:
-        return None
-    steps = torch.arange(x.shape[-2], device=x.device).expand(x.shape[:-1])
-    ends = lengths.unsqueeze(-1)
-    return torch.where(steps < ends, ends - 1 - steps, steps)
-
-
-def _reorder(sequence: Tensor, order: Tensor | None) -> Tensor:
-    if order is None:
-        return sequence.flip(-2)
-    return torch.gather(sequence, -2, order.unsqueeze(-1).expand(sequence.shape))

@@ -120,7 +120,7 @@ def show(path: str | Path) -> Shown:
     >>> ll.save(ll.SequenceModel(ll.GRU(3, 4), 2), path, card=ModelCard(licence="CC0-1.0"))
     >>> shown = show(path)
     >>> shown.network, shown.parameters, shown.card.licence
-    ('GRU(3, 4), readout of 2 of the last step', 118, 'CC0-1.0')
+    ('GRU(3, 4), readout of 2 of the last step', 110, 'CC0-1.0')
     """
     path = Path(path)
     document, tensors = read_archive(path, "model")

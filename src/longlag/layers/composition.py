@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from longlag.layers.backward import Backward
 from longlag.layers.base import LayerPart, RecurrentModule
 from longlag.layers.inputs import Inputs
 from longlag.layers.next_generation import NextGeneration
@@ -193,5 +194,5 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def _reads_both_ways(module: nn.Module) -> bool:
     if isinstance(module, RecurrentModule):
-        return len(module.directions) > 1
+        return len(module.directions) > 1 or isinstance(module, Backward)
     return isinstance(module, nn.RNNBase) and module.bidirectional

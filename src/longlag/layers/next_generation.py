@@ -164,14 +164,14 @@ class NextGeneration(RecurrentModule):
     def _features(self, seen: Tensor) -> Tensor:
         """The products beside what is seen, (..., k C) to (..., H)."""
         parts = [seen]
-        for places in self._places_on(seen.device):
+        for places in self.products(seen.device):
             product = seen[..., places[0]]
             for factor in places[1:]:
                 product = product * seen[..., factor]
             parts.append(product)
         return torch.cat(parts, -1)
 
-    def _places_on(self, device: torch.device) -> list[Tensor]:
+    def products(self, device: torch.device) -> list[Tensor]:
         """For each degree p, which numbers are multiplied: (p, M)."""
         if device not in self._places:
             width = range(self.input_size * self.delays)

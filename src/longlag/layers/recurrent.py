@@ -488,6 +488,17 @@ class Recurrent(RecurrentModule):
         """The values of all unit parameters as `scan` takes them, each (1, H) or (R, 1, H)."""
         return tuple([self._unit_row(name) for name in self.recurrence.units])
 
+    def unit_places(self) -> list[tuple[Tensor, int]]:
+        """By unit parameter, the tensor that holds its numbers, and with which they begin there."""
+        size, places = self.hidden_size, []
+        for name in self.recurrence.units:
+            if name in self._diagonal:
+                assert self.weight_hh_diagonal is not None
+                places.append((self.weight_hh_diagonal, self._diagonal.index(name) * size))
+            else:
+                places.append((self._stored_unit(name), 0))
+        return places
+
     def _unit_row(self, name: str) -> Tensor:
         """The value of a unit parameter as `scan` takes it: (1, H), or (R, 1, H).
 

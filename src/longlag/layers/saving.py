@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 
 from longlag.arguments import check_whole
 from longlag.layers import cell_data
+from longlag.layers.backward import Backward
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
 from longlag.layers.built_in import LAYERS
@@ -30,7 +31,7 @@ from longlag.storage import ArchiveError, read_archive, write_archive
 _READOUTS: Mapping[str, type[ReadoutModule]] = {"Readout": Readout}
 _STACKS: Mapping[str, Callable[..., Stack]] = {"Stack": Stack, "Dilated": Dilated.of}
 _KNOWN = (
-    SequenceModel, Stack, Dilated, Bidirectional, Recurrent, EchoState, NextGeneration,
+    SequenceModel, Stack, Dilated, Backward, Bidirectional, Recurrent, EchoState, NextGeneration,
     *LAYERS.values(),
     *_READOUTS.values(),
 )  # fmt: skip
@@ -345,6 +346,9 @@ class _Builder:
                 for number, part in enumerate(parts["layers"])
             ]
             return _STACKS[kind](*layers, dropout=parts["dropout"])
+        if kind == "Backward":
+            parts = _entries(kind, config, {"type", "layer"})
+            return Backward(self.layer(parts["layer"], f"{path}layer."))
         if kind == "Bidirectional":
             parts = _entries(kind, config, {"type", "layer", "backward_layer"})
             return Bidirectional(

@@ -16,6 +16,9 @@ from longlag.training import History
 EVALUATED = 256
 """Sequences that are run at a time, unless something else is asked for."""
 
+LEAST_SHARE = 1e-6
+"""Of a class, as a reservoir's readout is fitted to put it out; less is taken for it."""
+
 
 class Answers(NamedTuple):
     """What a network says of some data."""
@@ -79,15 +82,20 @@ class Fitted:
         prepared = prepare(self.preparation, data, path)
         outputs = run_model(self.model, prepared, batch_size)
         return Answers(
-            self.preparation.restore(self._logits(outputs), data.lengths),
+            self.restore(outputs, data.lengths),
             score(self.preparation, self.baseline, prepared, outputs),
         )
 
-    def _logits(self, outputs: np.ndarray) -> np.ndarray:
-        """Outputs as logits of classes: a fitted readout of a reservoir puts out shares."""
-        if self.preparation.classes is None or not isinstance(self.model.layer, EchoState):
-            return outputs
-        return np.log(np.maximum(outputs, 1e-6))
+    def restore(self, outputs: np.ndarray, lengths: np.ndarray) -> Predictions:
+        """Answers in the units of the user, from the outputs of the network."""
+        if self.puts_out_shares:
+            outputs = np.log(np.maximum(outputs, LEAST_SHARE))
+        return self.preparation.restore(outputs, lengths)
+
+    @property
+    def puts_out_shares(self) -> bool:
+        """Whether the outputs are no logits of classes but, as a fitted readout's, shares."""
+        return self.preparation.classes is not None and isinstance(self.model.layer, EchoState)
 
     def save(self, path: str | Path) -> None:
         """Write network and preparation to one file, whole or not at all.

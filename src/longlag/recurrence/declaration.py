@@ -42,7 +42,7 @@ class Cell(ABC):
             +1 where a large bias keeps, -1 where it overwrites. Chrono initialisation reads it.
         periods: for units that rest: the units are as many equal groups, and group i takes the
             steps t = 0, T_i, 2 T_i, ... of a sequence alone; in the others its states stay. The
-            update is written as if none rested; a kernel leaves the products of resting groups out.
+            update is written as if none rested; a kernel leaves the work of resting groups out.
         latex_symbols: by name of a state, gate or unit parameter, how :meth:`latex` writes it.
 
     Example:

@@ -9,9 +9,9 @@ import sympy
 
 from longlag.arguments import is_whole
 from longlag.messages import near_match
-from longlag.recurrence.functions import Expression, multiple, stop_gradient
+from longlag.recurrence.functions import Expression, stop_gradient
 from longlag.recurrence.program import DeclarationError
-from longlag.recurrence.traced import CLOCK, Gate, Recurrence, held, real_symbol
+from longlag.recurrence.traced import CLOCK, TICKS, Gate, Recurrence, held, real_symbol
 from longlag.recurrence.wiring import Absent, Dense, Diagonal, Groups, UnitParameter, Wiring
 
 RESERVED = ("weight_ih", "weight_hh", "weight_hh_diagonal", "bias")
@@ -313,9 +313,8 @@ def trace(cell: Any) -> Recurrence:
     equations = {state: equation.xreplace(replacements) for state, equation in equations.items()}
     if periods:
         units["period"] = UnitParameter(Groups(periods), trained=False)
-        moves = multiple(CLOCK, real_symbol("unit.period"))
         equations = {
-            state: moves * equation + (1 - moves) * real_symbol(f"state.{state}")
+            state: TICKS * equation + (1 - TICKS) * real_symbol(f"state.{state}")
             for state, equation in equations.items()
         }
     delayed = _delay_line(name, traced, states)

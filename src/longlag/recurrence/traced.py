@@ -8,7 +8,7 @@ from typing import Any
 
 import sympy
 
-from longlag.recurrence.functions import Expression
+from longlag.recurrence.functions import Expression, multiple
 from longlag.recurrence.program import DeclarationError, Program, compile_program
 from longlag.recurrence.wiring import Dense, Groups, Pattern, UnitParameter, Wiring
 
@@ -20,6 +20,9 @@ def real_symbol(name: str) -> sympy.Symbol:
 
 CLOCK = real_symbol("clock.t")
 """The step within the sequence, which an update reads as ``state.t``."""
+
+TICKS = multiple(CLOCK, real_symbol("unit.period"))
+"""1 where a unit of a recurrence with ``periods`` takes the step, 0 where it rests."""
 
 
 def held(source: str, steps: int) -> str:
@@ -186,6 +189,20 @@ class Recurrence:
         """The same, with the states that hold the past as states like the others: for what looks
         at each of them, at a cost that grows with the delay."""
         return replace(self, delayed={}) if self.delayed else self
+
+    @cached_property
+    def awake(self) -> "Recurrence":
+        """The same where no unit ever rests, for a backend that keeps the states of those that do:
+        itself where there are none, or where the equations say anything else of them."""
+        equations = dict(self.equations)
+        for name in equations if self.periods else ():
+            if name not in self.delayed:
+                awake = equations[name].xreplace({TICKS: sympy.Integer(1)})
+                resting = TICKS * awake + (1 - TICKS) * real_symbol(f"state.{name}")
+                if self.equations[name] != resting:
+                    return self
+                equations[name] = awake
+        return replace(self, equations=equations) if self.periods else self
 
     @cached_property
     def patterned(self) -> bool:

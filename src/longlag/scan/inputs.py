@@ -106,7 +106,12 @@ def with_clock(
     """
     if not recurrence.timed:
         return schedule, []
-    steps = torch.arange(len(x), device=x.device).view(-1, *[1] * (x.dim() - 1))
+    column = (-1, *[1] * (x.dim() - 1))
+    if start is None and schedule.keep is schedule.active is None:
+        clock = torch.arange(len(x), dtype=x.dtype, device=x.device).view(column)
+        clock = clock.expand(*x.shape[:-1], 1)
+        return schedule._replace(clock=clock), [x.new_full((*x.shape[1:-1], 1), len(x))]
+    steps = torch.arange(len(x), device=x.device).view(column)
     if start is None:
         start = x.new_zeros((*x.shape[1:-1], 1))
     start = start.detach()

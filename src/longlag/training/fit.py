@@ -41,6 +41,8 @@ from longlag.training.stopping import Stopper, monitored
 if TYPE_CHECKING:
     import lightning_fabric
 
+    from longlag.training.compiled.step import CompiledSteps
+
 
 _VALIDATION_WINDOW = 512
 """Steps of recordings that are read at once for validation, where the method names none."""
@@ -72,6 +74,7 @@ def fit(
     progress: bool = True,
     fabric: "lightning_fabric.Fabric | None" = None,
     callbacks: Sequence[Callback] = (),
+    step: Literal["auto", "compiled", "eager"] = "auto",
 ) -> History:
     """Train a model on data and return what happened.
 
@@ -131,6 +134,11 @@ def fit(
             update, with the number of updates made so far; a resumed run goes on counting. At that
             time the gradient, clipped, is still in `.grad`. One may have either or both, and raise
             `StopTraining`. Each process of several calls them.
+        step: "compiled": all of an update, and many updates between which nobody needs to look, are
+            one call of compiled code; an error says why, where something asked for cannot be had
+            so. "eager": an update is operations of PyTorch around the compiled
+            layers. "auto": compiled where it can be; `History.step` says which it was, and
+            `History.reason` why. Both give the same to rounding.
 
     In several processes (``torchrun --nproc_per_node 2 script.py``) each has the same arguments,
     takes its rows of every batch, and makes the update of the whole batch: `batch_size` is that of
@@ -176,7 +184,7 @@ def fit(
                 "optimizer": optimizer, "scheduler": scheduler, "epochs": epochs, "steps": steps,
                 "clip_norm": clip_norm, "early_stopping": early_stopping,
                 "validate_every": validate_every, "checkpoint": checkpoint, "fabric": fabric,
-                "callbacks": callbacks,
+                "callbacks": callbacks, "step": None if step == "auto" else step,
             },
         )  # fmt: skip
         return fit_readout(
@@ -188,7 +196,7 @@ def fit(
     limits = Limits(epochs, steps, validate_every, clip_norm)
     check_optional("batch_size", batch_size, 1)
     check_whole("seed", seed, 0, 2**63 - 1)
-    _check_choices(model, method, resume, checkpoint)
+    _check_choices(model, method, resume, checkpoint, step)
     _check_callbacks(callbacks)
     parameters = trainable(model)
     fabric = fabric if fabric is not None else fabric_for(parameters[0].device)
@@ -252,6 +260,17 @@ def fit(
             limits = replace(limits, validate_every=_STREAM_RECORD)
         if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(checkpoint)
+        compiled, reason = None, "step is 'eager'"
+        if step != "eager":
+            compiled, reason = _compile(
+                model, source, loss_function, method, optimizer, clip_norm, batch_size,
+                precision=precision, alone=ranks.alone, callbacks=callbacks,
+            )  # fmt: skip
+            if step == "compiled" and compiled is None:
+                raise ValueError(f"step is 'compiled', and {reason}; or use step='auto'")
+        evaluator = Evaluator(network, held_out, loss_function, meters, ranks)
+        if compiled is not None and held_out is not None and held_out.whole is not None:
+            evaluator.compiled = compiled.outputs_for(held_out.whole, batch_size)
         reporter = make_reporter(progress and ranks.first, epochs)
         loop = Loop(
             model=model,
@@ -266,7 +285,7 @@ def fit(
             stepper=fabric.setup_optimizers(optimizer),  # pyright: ignore[reportArgumentType]
             beside=beside,
             scheduling=scheduling,
-            evaluator=Evaluator(network, held_out, loss_function, meters, ranks),
+            evaluator=evaluator,
             stopper=stopper,
             limits=limits,
             checkpoint=checkpoint,
@@ -295,6 +314,7 @@ def fit(
             log=lambda record: fabric.log_dict(record.numbers(), record.step),
             callbacks=callbacks,
             signals=signals,
+            compiled=compiled,
         )
         if loop.file is not None:
             if resume == "always" and not ranks.by_first(loop.file.exists):
@@ -310,11 +330,50 @@ def fit(
         sync = nullcontext() if ranks.alone else fabric.no_backward_sync(wrapped)
         try:
             with sync:
-                return loop.run()
+                history = loop.run()
+            if compiled is not None:
+                reason = compiled.reason
+            history.step, history.reason = "eager" if reason else "compiled", reason
+            return history
         finally:
             reporter.stop()
             model.train(was_training)
             loop.clear_gradients()
+
+
+def _compile(
+    model: nn.Module,
+    source: Source,
+    loss: Loss,
+    method: GradientMethod,
+    optimizer: Optimizer,
+    clip_norm: float | None,
+    batch_size: int,
+    *,
+    precision: str,
+    alone: bool,
+    callbacks: Sequence[Callback],
+) -> "tuple[CompiledSteps | None, str]":
+    """The compiled step, or why there is none."""
+    if not alone:
+        return None, "several processes share each update"
+    if precision not in ("32-true", "64-true"):
+        return None, f"the precision of fabric is {precision!r}"
+    for callback in callbacks:
+        if isinstance(callback, UpdateCallback):
+            return None, f"the callback {type(callback).__name__} looks at each update"
+    if source.whole is None or not source.whole.x.is_cpu:
+        return None, "the data are no arrays in memory"
+    # Here: most of what a process does needs none of it.
+    from longlag.training.compiled.network import Unfit
+    from longlag.training.compiled.step import CompiledSteps
+
+    try:
+        return CompiledSteps(
+            model, loss, method, optimizer, source.whole, clip_norm, batch_size
+        ), ""  # fmt: skip
+    except Unfit as unfit:
+        return None, str(unfit)
 
 
 def _as_readout_method(method: object) -> ReadoutMethod | None:
@@ -325,7 +384,7 @@ def _as_readout_method(method: object) -> ReadoutMethod | None:
 
 
 def _check_choices(
-    model: nn.Module, method: GradientMethod, resume: str, checkpoint: object
+    model: nn.Module, method: GradientMethod, resume: str, checkpoint: object, step: str
 ) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
@@ -333,6 +392,8 @@ def _check_choices(
         raise TypeError(f"method is {method!r}; expected a gradient method, for example BPTT()")
     if resume not in ("auto", "always", "never"):
         raise ValueError(f"resume is {resume!r}; expected 'auto', 'always' or 'never'")
+    if step not in ("auto", "compiled", "eager"):
+        raise ValueError(f"step is {step!r}; expected 'auto', 'compiled' or 'eager'")
     if resume == "always" and checkpoint is None:
         raise ValueError("resume is 'always', and checkpoint is None; expected its folder")
 

@@ -2,7 +2,7 @@
 
 import io
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ class History:
         records: one `Record` for each epoch, or for each `validate_every` steps.
         stopped: why the run ended: "epochs", "steps", "early stopping" or "callback"; "" before.
         best_step: the step of the weights that early stopping kept, or None.
+        step: "compiled" or "eager": how `fit` made the updates.
+        reason: why they were not compiled; "" where they were. These two are in no file.
 
     >>> history = History()
     >>> history.append(0.5, 1.0)
@@ -37,6 +39,8 @@ class History:
         self.records: list[Record] = []
         self.stopped: str = ""
         self.best_step: int | None = None
+        self.step: str = "eager"
+        self.reason: str = ""
 
     @property
     def losses(self) -> Float[np.ndarray, " steps"]:
@@ -52,6 +56,11 @@ class History:
         """Append one step."""
         self._losses.append(loss)
         self._gradient_norms.append(gradient_norm)
+
+    def extend(self, losses: Sequence[float], gradient_norms: Sequence[float]) -> None:
+        """Append several steps."""
+        self._losses.extend(losses)
+        self._gradient_norms.extend(gradient_norms)
 
     def __len__(self) -> int:
         """The number of steps."""

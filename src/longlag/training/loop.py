@@ -3,12 +3,14 @@
 import copy
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -39,6 +41,9 @@ from longlag.training.signals import Signals
 from longlag.training.sources import Source
 from longlag.training.stopping import Stopper
 from longlag.training.windows import Window, windows_of
+
+if TYPE_CHECKING:
+    from longlag.training.compiled.step import CompiledSteps
 
 
 @runtime_checkable
@@ -80,6 +85,8 @@ class Loop:
     """All parts of a run, made by `fit`, and the loop over them.
 
     `beside` are parameters of the optimizer that are not the model's, such as those of a loss.
+    `compiled` makes many updates in one call, where it is there; the first of a run, in which the
+    optimizer makes its state and what does not fit is named, is made without.
     """
 
     model: nn.Module
@@ -104,10 +111,12 @@ class Loop:
     log: Callable[[Record], None]
     callbacks: Sequence[Callback]
     signals: Signals
+    compiled: "CompiledSteps | None" = None
 
     def __post_init__(self) -> None:
         self.position = Position()
         self.carry: Any = None  # what the next window goes on from
+        self._order: tuple[int, np.ndarray[Any, Any]] | None = None  # of an epoch
         self.history = History()
         self.file = CheckpointFile(self.checkpoint.path) if self.checkpoint else None
         self._has_saved = False
@@ -230,25 +239,44 @@ class Loop:
         }
 
     def _epoch(self) -> None:
-        position, checkpoint = self.position, self.checkpoint
-        for batch in self.ranks.batches(self.source, position.epoch, position.batch):
-            for window in self._windows(batch):
-                if self._step(window):
-                    self._tell(self._on_update, self.position.step)
-                    if self._record_is_due():
-                        self._record()
-                    if checkpoint is not None and self._save_is_due(checkpoint):
-                        self._save()
-                if self.received is not None:
-                    self._interrupt()
-                if self._over():
-                    return
+        position, ended = self.position, False
+        while not ended:
+            if self._compiles():
+                order = self._next_rows()
+                ended = order is None
+                if order is not None:
+                    self._run(order)
+                    self._after(True)
+                    if self._over():
+                        return
+                continue
+            ended = True
+            for batch in self.ranks.batches(self.source, position.epoch, position.batch):
+                for window in self._windows(batch):
+                    self._after(self._step(window))
+                    if self._over():
+                        return
+                if self._compiles():
+                    ended = False
+                    break
         if position.batch == 0:
             raise ValueError("data gave no batch in a whole epoch; expected at least one")
         if self.limits.validate_every is None:
             self._record()
         position.epoch += 1
         position.batch = position.window = 0
+
+    def _after(self, updated: bool) -> None:
+        """What comes after an update, or several that nobody needs to look between."""
+        checkpoint = self.checkpoint
+        if updated:
+            self._tell(self._on_update, self.position.step)
+            if self._record_is_due():
+                self._record()
+            if checkpoint is not None and self._save_is_due(checkpoint):
+                self._save()
+        if self.received is not None:
+            self._interrupt()
 
     def _windows(self, batch: Batch[Tensor]) -> Iterable[Window]:
         """What a step is made of: a whole batch, or one window after the other."""
@@ -274,14 +302,7 @@ class Loop:
         total = accumulated.loss if self.ranks.alone else self._add_up(accumulated.loss, weight)
         loss, norm = _numbers(total, gradient_norm(self._parameters()))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise NonFiniteLossError(
-                step=position.step + 1,
-                epoch=position.epoch + 1,
-                loss=loss,
-                gradient_norm=norm,
-                hint=self._hint(batch.target, loss),
-                **self._settings(),
-            )
+            self._stop_at(loss, norm, self._hint(batch.target, loss))
         clip_norm = self.limits.clip_norm
         if clip_norm is not None and norm > clip_norm:
             for parameter in self._parameters():
@@ -290,14 +311,80 @@ class Loop:
         self.stepper.step()
         if self.scheduling is not None:
             self.scheduling.after_step()
-        self.history.append(loss, norm)
-        count = len(batch.x)
-        position.step += 1
-        position.unrecorded += 1
-        position.loss_sum += loss * count
-        position.sequences += count
+        self._note([loss], [norm], len(batch.x))
         self.reporter.step(position.epoch + 1, position.step, loss)
         return True
+
+    def _note(self, losses: list[float], norms: list[float], count: int) -> None:
+        """Note updates, on so many sequences each."""
+        position = self.position
+        self.history.extend(losses, norms)
+        position.step += len(losses)
+        position.unrecorded += len(losses)
+        for loss in losses:  # one by one, so that blocks are not seen in the bits
+            position.loss_sum += loss * count
+        position.sequences += count * len(losses)
+
+    def _compiles(self) -> bool:
+        """Whether the next update is compiled."""
+        compiled = self.compiled
+        if compiled is None or self.position.step == 0:
+            return False
+        return compiled.is_ready(changed=bool(self.callbacks))
+
+    def _next_rows(self) -> "np.ndarray[Any, Any] | None":
+        """The numbers of the sequences, (updates, N), of the next updates between which nobody
+        needs to look; None at the end of the epoch."""
+        assert self.compiled is not None
+        position, size = self.position, self.source.reading.batch_size
+        if self._order is None or self._order[0] != position.epoch:
+            self._order = position.epoch, self.source.order(position.epoch)
+        order = self._order[1][position.batch * size :]
+        if not len(order):
+            return None
+        # The last batch of an epoch may be a smaller one.
+        updates = min(self.compiled.next_size, len(order) // size, self._until_looked_at())
+        return order[: max(1, updates) * size].reshape(max(1, updates), -1)
+
+    def _until_looked_at(self) -> int:
+        """Updates until a record, a save or the end."""
+        position, limits = self.position, self.limits
+        left = list[int]()
+        if limits.steps is not None:
+            left.append(limits.steps - position.step)
+        if limits.validate_every is not None:
+            left.append(limits.validate_every - position.unrecorded)
+        if self.checkpoint is not None and self.checkpoint.every_steps:
+            every = self.checkpoint.every_steps
+            left.append(every - position.step % every)
+        return max(1, min(left, default=sys.maxsize))
+
+    def _run(self, order: "np.ndarray[Any, Any]") -> None:
+        """Make a block of compiled updates."""
+        assert self.compiled is not None
+        position = self.position
+        made = self.compiled.run(
+            order, (lambda: None) if self.scheduling is None else self.scheduling.after_step
+        )
+        losses, norms = made.losses, made.norms
+        good = len(losses) if made.finite else len(losses) - 1
+        self._note(losses[:good], norms[:good], order.shape[1])
+        position.batch += len(losses)
+        if not made.finite:
+            self._stop_at(losses[-1], norms[-1], "")
+        self.reporter.step(position.epoch + 1, position.step, made.losses[-1])
+
+    def _stop_at(self, loss: float, norm: float, hint: str) -> NoReturn:
+        """Stop before an update whose loss or gradient is not finite."""
+        position = self.position
+        raise NonFiniteLossError(
+            step=position.step + 1,
+            epoch=position.epoch + 1,
+            loss=loss,
+            gradient_norm=norm,
+            hint=hint,
+            **self._settings(),
+        )
 
     def _add_up(self, loss: Tensor, weight: float) -> Tensor:
         """Gradients and loss of the whole batch; with them goes what the processes agree on."""

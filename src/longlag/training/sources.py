@@ -77,12 +77,14 @@ class Source(ABC):
         batches_per_epoch: None: unknown, or there is no end.
         endless: whether the first epoch has no end.
         continues: whether each batch is the next window of the sequences of the batch before.
+        whole: all sequences, where they are at hand; batches are then rows of it.
         drawn_once: whether another process would draw other batches.
     """
 
     batches_per_epoch: int | None = None
     endless = False
     continues = False
+    whole: Batch[Tensor] | None = None
     drawn_once = False
 
     def __init__(self, name: str, reading: Reading) -> None:
@@ -100,6 +102,13 @@ class Source(ABC):
     @abstractmethod
     def _batches(self, epoch: int, start: int) -> Iterator[Batch[Tensor]]:
         """These batches, wherever they lie."""
+
+    def order(self, epoch: int) -> "np.ndarray[Any, Any]":
+        """The numbers of all sequences of ``whole`` in the order of an epoch."""
+        assert self.whole is not None
+        count = len(self.whole.x)
+        order = self.reading.order(epoch, count)
+        return np.arange(count) if order is None else order
 
     def state(self) -> Any:
         """What is needed, beyond epoch and position, to go on."""
@@ -154,16 +163,17 @@ class _ArraySource(Source):
 
     def __init__(self, data: Any, name: str, reading: Reading) -> None:
         super().__init__(name, reading)
-        self.whole = as_batch(data, name, reading.dtype)
-        self.count = len(self.whole.x)
+        self.whole = self._whole = as_batch(data, name, reading.dtype)
+        self.count = len(self._whole.x)
         self.batches_per_epoch = -(-self.count // reading.batch_size)
 
     def describe(self) -> dict[str, Any]:
+        whole = self._whole
         return {
             "kind": "arrays",
-            "x": list(self.whole.x.shape),
-            "target": list(self.whole.target.shape),
-            "contents": _digest(self.whole),
+            "x": list(whole.x.shape),
+            "target": list(whole.target.shape),
+            "contents": _digest(whole),
             **self.reading.describe(),
         }
 
@@ -171,7 +181,7 @@ class _ArraySource(Source):
         order, size = self.reading.order(epoch, self.count), self.reading.batch_size
         for first in range(start * size, self.count, size):
             rows = slice(first, first + size)
-            yield self.whole.map(
+            yield self._whole.map(
                 itemgetter(rows if order is None else torch.from_numpy(order[rows]))
             )
 

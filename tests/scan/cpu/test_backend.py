@@ -158,9 +158,9 @@ def kinds_of_kernels():
     """The kernels that run meanwhile."""
     kinds, start = [], call.Call.run
 
-    def counted(self, kind, parameters):
+    def counted(self, kind, parameters, *meetings):
         kinds.append(kind)
-        start(self, kind, parameters)
+        start(self, kind, parameters, *meetings)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(call.Call, "run", counted)
@@ -687,6 +687,10 @@ def gradients(layer):
 
 expected = gradients(layer)
 assert threads.POOL.pool is not None
+shape.MEETING, threads._cores = 1, lambda: 2
+team = ll.Elman(2, 40, seed=0, backend="cpu")
+series = torch.randn(1, 50, 2)
+shared = team(series)[0]
 
 def hold():
     with target._LOCK:
@@ -699,6 +703,7 @@ def child():
     for mine, theirs in zip(gradients(layer), expected, strict=True):
         assert torch.equal(mine, theirs)
     assert threads.POOL.pool is not None
+    assert torch.equal(team(series)[0], shared)
     gradients(ll.GRU(2, 5, dtype=torch.float64, backend="cpu"))  # this one compiles
 
 statuses = []

@@ -66,11 +66,11 @@ def test_the_drive_is_the_input_product(double, hidden, rows, width, vectors):
     blocks = -(-hidden // facts.units)
     packed = torch.full((blocks * gates * width * facts.units,), float("nan"), dtype=x.dtype)
     functions = matrix(facts)
-    call(functions["pack"], u, packed, hidden, width, gates, torch.arange(gates))
+    call(functions["pack"], u, packed, hidden, width, gates, torch.arange(gates), 0, blocks)
     found = torch.full((rows, gates * hidden), float("nan"), dtype=x.dtype)
     call(
         functions["drive"], x, width, rows, packed, width, bias, found, gates * hidden, hidden,
-        gates,
+        gates, 0, blocks,
     )  # fmt: skip
     assert_close(found, x @ u.T + bias, double)
 

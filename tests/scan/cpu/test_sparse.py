@@ -11,7 +11,7 @@ from tests.scan.cpu.test_plan import HOSTS, MULTIPLY_ADD, PLAIN, assembly_of
 import longlag as ll
 from longlag.scan.connections import Entries
 from longlag.scan.cpu import forward, plan
-from longlag.scan.cpu.sparse import form_of, slots_of
+from longlag.scan.cpu.sparse import CHAINS, form_of, slots_of
 
 NOTHING, FULL = 0.0, 1.0
 
@@ -34,14 +34,16 @@ def test_windows_hold_every_entry_once_at_its_place(back):
         numbers = slots_of(entries, "windows", lanes, back).pack(values).view(-1, lanes)
         matrix = torch.zeros(wires, hidden, hidden)
         assert len(heads) == wires * vectors + 1
-        assert int(heads[-1]) == len(chosen) == len(columns)
+        assert int(heads[-1]) == len(chosen) == CHAINS * len(columns)
         for vector in range(wires * vectors):
             wire, start = divmod(vector, vectors)
             start = min(start * lanes, hidden - lanes)
             matrix[wire, start : start + lanes] = 0  # the last vector does some units again
             for slot in range(heads[vector], heads[vector + 1]):
-                first, *words = columns[slot].tolist()
-                places = torch.tensor([word >> 4 * n & 15 for word in words for n in range(8)])
+                turn, number = divmod(slot, CHAINS)
+                first = int(columns[turn, number])
+                words = columns[turn, CHAINS:].view(torch.int16).int()
+                places = words >> 4 * number & 15
                 assert 0 <= first <= hidden - lanes
                 assert int(places.max()) < lanes
                 matrix[wire, range(start, start + lanes), first + places] += numbers[slot]

@@ -20,7 +20,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from longlag.recurrence import Recurrence
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.connections import without_blocks
 from longlag.scan.cpu import scratch
@@ -28,6 +27,7 @@ from longlag.scan.cpu.call import NOWHERE, Call, find_shape, last_contiguous
 from longlag.scan.cpu.fresh import fresh
 from longlag.scan.cpu.shape import Shape
 from longlag.scan.cpu.target import host
+from longlag.scan.cpu.team import Meetings
 from longlag.scan.inputs import ScanInputs, Weights
 from longlag.scan.pieces import current
 from longlag.scan.trajectory import final_states, held_at_end
@@ -59,14 +59,14 @@ class Cpu(Backend):
     def forward(self, inputs: ScanInputs, backward: bool) -> Run:  # noqa: D102
         recurrence, x, weights, initial, schedule = inputs
         shape = find_shape(recurrence, x, weights, initial, schedule)
-        call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
-        states = [_begun(x, shape, place, initial) for place in range(len(shape.paths))]
+        call = Call(recurrence, x, _without_blocks(shape, weights), schedule, shape)
+        states = [begun(x, shape, place, initial) for place in range(len(shape.paths))]
         lengths = None if call.ordered is None else call.ordered.lengths.view(shape.state[:-1])
         steps, residuals, kind = shape.steps, None, "forward"
-        if backward and shape.stored and steps * shape.stored_bytes <= RESIDUALS:
+        if backward and stores_residuals(shape):
             residuals, kind = fresh(x, (steps, *shape.stored_state)), "store"
         if not shape.empty:
-            _run_forward(call, states, residuals, 0, steps, kind)
+            run_forward(call, states, residuals, 0, steps, kind)
         final = final_states(shape.lowered, states, schedule, lengths, backward)
         return Run(states, final, residuals, shape)
 
@@ -78,8 +78,8 @@ class Cpu(Backend):
         sizes = (*front, fed, shape.hidden), (*front, fed)
         if (matrix.shape, bias.shape) != sizes or fed > x.shape[-1] or not x.is_contiguous():
             raise ValueError(f"readout: got {tuple(matrix.shape)}, expected {sizes[0]}")
-        call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
-        states = [_begun(x, shape, place, initial) for place in range(len(shape.paths))]
+        call = Call(recurrence, x, _without_blocks(shape, weights), schedule, shape)
+        states = [begun(x, shape, place, initial) for place in range(len(shape.paths))]
         if not shape.empty:
             # By vectors of units; the last one does some again, which count once.
             lanes, whole = shape.plan.lanes, hidden // shape.plan.lanes * shape.plan.lanes
@@ -90,7 +90,7 @@ class Cpu(Backend):
             held = wide, bias.contiguous().to(x.dtype)
             call.held += held
             call.readout = [number for part in held for number in call.place(part)]
-            _run_forward(call, states, None, 0, shape.steps, "forward")
+            run_forward(call, states, None, 0, shape.steps, "forward")
         final = final_states(shape.lowered, states, schedule, None, False)
         return Run(states, final, None, shape)
 
@@ -113,13 +113,18 @@ class Cpu(Backend):
                     f"gradient by {name}: got {error.dtype} on {error.device}, expected "
                     f"{shape.dtype} on the CPU, as the tensors that the forward pass saved"
                 )
-        call = Call(recurrence, x, _without_blocks(recurrence, weights), schedule, shape)
+        call = Call(recurrence, x, _without_blocks(shape, weights), schedule, shape)
         if shape.empty:
             return _nothing(call, gradients[1:], wanted)
-        return _Backward(call, states, residuals, gradients, wanted).run()
+        return BackwardPass(call, states, residuals, gradients, wanted).run()
 
 
-def _run_forward(
+def stores_residuals(shape: Shape) -> bool:
+    """Whether the forward pass stores residuals for the backward pass."""
+    return shape.stored > 0 and shape.steps * shape.stored_bytes <= RESIDUALS
+
+
+def run_forward(
     call: Call, states: Sequence[Tensor], residuals: Tensor | None, first: int, stop: int, kind: str
 ) -> None:
     """Run a forward kernel on the steps first .. stop - 1; ``residuals`` begins with the first."""
@@ -137,18 +142,20 @@ def _run_forward(
     arguments += call.scheduled(first)
     arguments += call.place_of_slots(back=False)
     arguments += call.readout
+    meetings = Meetings(shape.team) if shape.plan.team else None
+    arguments += [] if meetings is None else [meetings.address, 0]
     arguments += (stop - first, x.stride(0), x.stride(-2), *([True] if shape.shared else []))
-    call.run(kind, shape.forward.parameters(arguments))
+    call.run(kind, shape.forward.parameters(arguments), meetings)
 
 
-def _without_blocks(recurrence: Recurrence, weights: Weights) -> Weights:
-    """The weights, with zeros in W where its pattern leaves out."""
-    if not recurrence.patterned or weights.recurrent is None or weights.entries is not None:
+def _without_blocks(shape: Shape, weights: Weights) -> Weights:
+    """The weights, with zeros in W where its pattern leaves out and a kernel would read."""
+    if shape.by_blocks or weights.recurrent is None or weights.entries is not None:
         return weights
-    return weights._replace(recurrent=without_blocks(recurrence, weights.recurrent))
+    return weights._replace(recurrent=without_blocks(shape.recurrence, weights.recurrent))
 
 
-def _begun(x: Tensor, shape: Shape, place: int, initial: Sequence[Tensor] | None) -> Tensor:
+def begun(x: Tensor, shape: Shape, place: int, initial: Sequence[Tensor] | None) -> Tensor:
     """The path of a stored state, with what is there before the first step."""
     path, lowered = fresh(x, shape.paths[place]), shape.lowered
     number, depth = lowered.stored[place], lowered.depths[place]
@@ -217,7 +224,7 @@ class _Past(NamedTuple):
     step: int
 
 
-class _Backward:
+class BackwardPass:
     """One backward pass over at least one step of one sequence."""
 
     def __init__(
@@ -241,29 +248,30 @@ class _Backward:
             self._begin(place, final[number]) for place, number in enumerate(lowered.stored)
         ]
         self.turned = 0
+        self.total = _Totals(None, None, None)
         self.d_x = self.d_units = None
         if wanted.x:
             # In memory as x is, so that who reads on reads it in order.
             make = torch.empty_like if call.ordered is None else torch.zeros_like
             self.d_x = last_contiguous(make(x))
         pieces = current()
-        self.sums = None if pieces is None else pieces.sums()
+        self.goes_on = None if pieces is None else pieces.sums()
         size, self.blocks = shape.backward.size, self._blocks()
         self.past = self._past(final) if shape.delayed else {}
-        if self.sums is not None or len(self.blocks) > 1:
+        if self.goes_on is not None or len(self.blocks) > 1:
             size *= shape.networks  # each has sums that go on
         self.by_replica = 0 if size == shape.backward.size else shape.backward.size * shape.item
-        if self.sums is None:
+        if self.goes_on is None:
             self.work = scratch.take("backward", x, size)
-        elif self.sums.opens:
+        elif self.goes_on.opens:
             self.work = x.new_empty(size)
         else:
-            self.work, self.d_units = self.sums.kept
+            self.work, self.d_units = self.goes_on.kept
         if wanted.units and self.d_units is None:
             count = len(call.recurrence.units)
             self.d_units = x.new_zeros((shape.parts, shape.networks, count, shape.hidden))
-        if self.sums is not None:
-            self.sums.kept = (self.work, self.d_units)
+        if self.goes_on is not None:
+            self.goes_on.kept = (self.work, self.d_units)
 
     def _begin(self, number: int, error: Tensor | None) -> Tensor:
         """Two halves for the error of a state, of which the first holds that of the final one."""
@@ -308,14 +316,24 @@ class _Backward:
                 path.scatter_add_(0, at, error.unsqueeze(0))
         return past
 
+    def sums(self) -> _Totals:
+        """Run the kernels; the gradients of the weights, where no further pieces will add to them,
+        of a single network by thread where there are several."""
+        opens, closes = self.goes_on is None or self.goes_on.opens, self.closes
+        total = self.total
+        for first, stop in reversed(self.blocks):
+            begins, ends = opens and stop == self.shape.steps, closes and first == 0
+            total = self.total = self._block(first, stop, begins, ends)
+        return total
+
+    @property
+    def closes(self) -> bool:
+        """Whether no further pieces will add to the sums."""
+        return self.goes_on is None or self.goes_on.closes
+
     def run(self) -> Gradients:
         """All gradients; of the weights none, where further pieces will add to them."""
-        call, shape = self.call, self.shape
-        opens, closes = self.sums is None or self.sums.opens, self.sums is None or self.sums.closes
-        total = _Totals(None, None, None)
-        for first, stop in reversed(self.blocks):
-            begins, ends = opens and stop == shape.steps, closes and first == 0
-            total = self._block(first, stop, begins, ends)
+        call, shape, total = self.call, self.shape, self.sums()
         initial: list[Tensor] = []
         if self.wanted.initial:
             for place, back in shape.lowered.origins:
@@ -323,14 +341,14 @@ class _Backward:
                     self.past[place].errors[back - 1] if back else self.deltas[place][self.turned]
                 )
                 initial.append(error.clone())
-        if not closes:
+        if not self.closes:
             return Gradients(self.d_x, None, None, None, initial, [])
         if shape.summing > 1:
             total = _Totals(*(None if part is None else part.sum(0) for part in total))
         recurrent = total.recurrent
         if recurrent is not None and call.weights.entries is not None:
             recurrent = recurrent.index_select(-1, call.slots_summed.places)
-        elif recurrent is not None:
+        elif recurrent is not None and not shape.by_blocks:
             recurrent = without_blocks(call.recurrence, recurrent)
         bias = None if call.weights.bias is None else total.bias
         return Gradients(self.d_x, total.input, bias, recurrent, initial, self._units())
@@ -359,7 +377,7 @@ class _Backward:
         residuals = self.residuals
         if residuals is None and shape.stored:
             residuals = scratch.take("residuals", x, stop - first, *shape.stored_state)
-            _run_forward(call, self.states, residuals, first, stop, "recompute")
+            run_forward(call, self.states, residuals, first, stop, "recompute")
         item, d_units, wanted = shape.item, self.d_units, self.wanted
         totals = self._totals() if closes else _Totals(None, None, None)
         dense = len(call.recurrence.dense_gates)

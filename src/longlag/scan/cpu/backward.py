@@ -10,15 +10,28 @@ work space that stays in a cache, until there are enough rows for dW, dU, db and
 products.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TypeAlias
 
 from llvmlite import ir
 
-from longlag.recurrence import Recurrence
-from longlag.recurrence.lowered import Product, Stage, lower
+from longlag.recurrence import Program, Recurrence
+from longlag.recurrence.lowered import Product, Stage
 from longlag.scan.cpu.builder import I64, Value
-from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Units, cost_of, schedule_arguments
+from longlag.scan.cpu.kernel import (
+    BY_ALL,
+    BY_ANY,
+    BY_ROW,
+    Arguments,
+    Kernel,
+    Row,
+    Units,
+    cost_of,
+    lowered_of,
+    schedule_arguments,
+)
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.sparse import add_products
 
@@ -27,10 +40,11 @@ NAME = "longlag_backward"
 
 def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     """What the kernel is given, in order. Numbers that begin with ``at_`` are parts of ``work``."""
-    lowered = lower(recurrence)
+    lowered = lowered_of(recurrence, plan.rests)
     states, count = range(len(lowered.stored)), len(lowered.patterns)
     tables = ["list_sending", "list_slots", "panels"]
     tables += [f"{name}_{number}" for number in range(count) for name in ("ranges", "panels")]
+    tables += ["ticks_blocks", "ticks_vectors", f"ranges_{count}"] if plan.rests else []
     pointers = ["x", "input", "recurrent", "units", "residuals", "work", "d_output", "errors"]
     pointers += ["d_x", "d_input", "d_bias", "d_recurrent", "d_units"]
     pointers += [f"{name}_{k}" for k in states for name in ("state", "delta")]
@@ -53,6 +67,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
         "pack_back", "outer", "outer_input", "unpack", "unpack_input", *constants_of_schedule,
         *(["slot_numbers"] if plan.sparse else []),
         *(["at_kept"] if len(lowered.stages) > 1 else []),
+        *(["at_words", "at_marks"] if plan.rests else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
@@ -89,9 +104,10 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
     with code.loop(code.plus(arg["T"], -1), code.i64(-1), -1) as t:
         kernel.begin(t)
         kernel.make_room()
+        kernel.collect_words()
         kernel.collect_input()
         for stage in reversed(kernel.lowered.stages):
-            with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.later) as row:
+            with kernel.unit_tiles(kernel.later) as (block, vectors, row):
                 kernel.tile(stage, block, vectors, row)
             with (
                 kernel.tiles(kernel.count_now, kernel.later) as row,
@@ -123,13 +139,16 @@ class _Backward(Kernel):
         self.has_input = plan.input != "drive"
         self.slots = lowered.drive_of_gate
         self.dense, self.apart = len(recurrence.dense_gates), lowered.apart
-        self.carried, self.output = lowered.carried, lowered.output
+        carried = [True] * len(lowered.stored) if self.rests else lowered.carried
+        self.carried, self.output = carried, lowered.output
         self.reading = [(source, False) for source in lowered.sources]
         self.reading += [(source, True) for source in lowered.inner_sources]
         self.wires = lowered.propagating_wires
         self.sources = sorted({(product.new, product.source) for product in lowered.propagating})
         self.kept = [k for stage in lowered.stages for k in stage.kept]
         self.ring = 1 + lowered.delays[-1]
+        if self.rests:
+            self.step_words = self.code.times(self.arg["N"], 3)
         self.collected, self.sent = self.code.variable(I64), self.code.variable(I64)
         code = self.code
         panel = code.times(self.arg["rows"], plan.lanes)
@@ -142,7 +161,7 @@ class _Backward(Kernel):
             with self.once():
                 self.call(
                     "pack_back", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
-                    code.i64(len(self.wires)), arg["list_sending"],
+                    code.i64(len(self.wires)), arg["list_sending"], *self.all_blocks,
                 )  # fmt: skip
         before = code.b.bitcast(self.work("at_count"), I64.as_pointer())
         with code.b.if_else(self.is_set("opens")) as (opens, goes_on):
@@ -153,6 +172,14 @@ class _Backward(Kernel):
             with goes_on:
                 code.b.store(code.b.load(before), self.collected)
         code.b.store(code.b.load(self.collected), self.sent)
+        if self.rests:
+            self._no_words(code.i64(0), self.ring)
+
+    def _no_words(self, at: Value, steps: int = 1) -> None:
+        """No group takes a step, or any of several."""
+        words = self.code.b.bitcast(self.work("at_words"), I64.as_pointer())
+        with self.code.loop(at, self.code.plus(at, self.code.times(self.step_words, steps))) as n:
+            self.code.b.store(self.code.i64(0), self.code.b.gep(words, [n]))
 
     def begin(self, t: Value) -> None:
         """Offsets of step t, whose errors dr of step t + 1 are there; -1 comes after all."""
@@ -164,11 +191,8 @@ class _Backward(Kernel):
         turn = code.b.and_(code.plus(code.b.sub(arg["T"], t), -1), code.i64(1))
         self.arriving = code.times(turn, arg["delta_half"])
         self.leaving = code.b.sub(arg["delta_half"], self.arriving)
-        if self.ring == 2:
-            before = code.times(turn, arg["error_half"])
-            self.errors_at = [code.b.sub(arg["error_half"], before), before]
-        else:
-            self.errors_at = [self._in_ring(delay) for delay in range(self.ring)]
+        self.errors_at = self._in_ring(turn, arg["error_half"])
+        self.words_at = self._in_ring(turn, self.step_words) if self.rests else []
         inside = code.b.icmp_signed("<", self.next, arg["T"])
         if self.plan.ordered:
             # counts go one step further than T; what is there is not used.
@@ -179,11 +203,18 @@ class _Backward(Kernel):
             later = self.count_now = arg["N"]
         self.later = code.b.select(inside, later, code.i64(0))
 
-    def _in_ring(self, delay: int) -> Value:
-        """The offset of the errors dr of the step so many after this one."""
-        code = self.code
-        number = code.plus(code.b.sub(self.arg["T"], self.t), self.ring - delay)
-        return code.times(code.b.urem(number, code.i64(self.ring)), self.arg["error_half"])
+    def _in_ring(self, turn: Value, size: Value) -> list[Value]:
+        """The offsets of what is kept of this step, and of those so many after it."""
+        code, ring = self.code, self.ring
+        if ring == 2:
+            before = code.times(turn, size)
+            return [code.b.sub(size, before), before]
+        return [self._turned(delay, size) for delay in range(ring)]
+
+    def _turned(self, delay: int, size: Value) -> Value:
+        code, ring = self.code, self.ring
+        number = code.plus(code.b.sub(self.arg["T"], self.t), ring - delay)
+        return code.times(code.b.urem(number, code.i64(ring)), size)
 
     # What is collected
 
@@ -196,6 +227,21 @@ class _Backward(Kernel):
         at = code.times(units.number, self.panel)
         row_at = code.times(self._slot(row), self.plan.lanes)
         return self.work(name, code.times(self.drive_panels, number), at, row_at)
+
+    def collect_words(self) -> None:
+        """Which groups of units take this step, where any rest."""
+        if not self.rests:
+            return
+        code = self.code
+        self.find_words(self.count_now, self.words_at[0])
+        marks = code.b.bitcast(self.work("at_marks"), I64.as_pointer())
+        with (
+            self.tiles(self.count_now) as row,
+            code.loop(code.i64(0), code.i64(self.plan.rows)) as r,
+        ):
+            here = row(r)
+            word = self.word(BY_ROW, here, self.words_at[0])
+            code.b.store(word, code.b.gep(marks, [self._slot(here)]))
 
     def collect_input(self) -> None:
         """The input of this step, with a one for the bias, and where its error goes."""
@@ -282,6 +328,7 @@ class _Backward(Kernel):
     def _products(self, rows: Value) -> None:
         code, arg, b = self.code, self.arg, self.code.b
         lanes = code.i64(self.plan.lanes)
+        words = [self.work("at_marks"), arg["ticks_vectors"]] if self.rests else []
 
         if self.has_input:
             inputs = code.plus(arg["C"], 1)
@@ -293,7 +340,7 @@ class _Backward(Kernel):
                         "outer_input", self.work("at_input_sums", at), width,
                         self.work("at_inputs"), inputs, inputs,
                         self.work("at_errors", code.times(self.drive_panels, slot)), self.panel,
-                        rows, arg["H"],
+                        rows, arg["H"], *words,
                     )  # fmt: skip
             self._send(rows)
         if not self.products:
@@ -315,7 +362,7 @@ class _Backward(Kernel):
                         ),
                         self.work("at_read", code.times(self.drive_panels, source)),
                         self.panel, lanes, rows, arg["H"], arg[f"panels{name}"],
-                        arg[f"entries{name}"],
+                        arg[f"entries{name}"], *words,
                     )  # fmt: skip
 
     def _sparse_products(self, product: Product, rows: Value) -> None:
@@ -372,9 +419,12 @@ class _Backward(Kernel):
         return [pair for pair in self.sources if pair[0] and origins[pair[1]][0] in states]
 
     def _sent(
-        self, block: Value, rows: list[Row], sources: Sequence[Source]
+        self, block: Value, rows: list[Row], sources: Sequence[Source], kind: int = BY_ROW
     ) -> list[list[list[Value]]]:
-        """For each of some sources, what W^T brings to it, by row and vector."""
+        """For each of some sources, what W^T brings to it, by row and vector.
+
+        Where units rest, of those alone that took the step: ``kind`` is BY_ANY for a tile.
+        """
         code, arg, totals = self.code, self.arg, []
         for new, source in sources:
             terms, delay = [], 0 if new else self.lowered.origins[source][1] + 1
@@ -389,7 +439,11 @@ class _Backward(Kernel):
                         )
                         for row in rows
                     ]  # fmt: skip
-                    terms.append(self.recurrent_term(product, wire, self.wires, block, errors))
+                    term = self.recurrent_term(product, wire, self.wires, block, errors)
+                    if self.rests:
+                        word = self.word(kind, rows[0], self.words_at[delay])
+                        term = term._replace(word=word)
+                    terms.append(term)
             totals.append(self.sums(lambda r, v: code.zero(), terms, block, len(rows)))
         return totals
 
@@ -399,7 +453,8 @@ class _Backward(Kernel):
         # Steps of one sequence often lie apart from those of the next: too many places for the
         # processor to guess the next ones.
         ahead = code.b.sub(self.output_t, code.times(self.arg["output_t"], 2))
-        code.prefetch(code.at(self.arg["d_output"], ahead, at, units.start))
+        if units.opens_line or not self.rests:
+            code.prefetch(code.at(self.arg["d_output"], ahead, at, units.start))
         return self.load("d_output", units, self.output_t, at)
 
     def _arrived(
@@ -455,6 +510,8 @@ class _Backward(Kernel):
         sources = self._later(self.states)
         with code.loop(code.i64(-2), code.i64(-2 - max(depths)), -1) as t:
             self.begin(t)
+            if self.rests:
+                self._no_words(self.words_at[1])
             # The step after this one was none: its place in the ring has an older one's errors. Of
             # the rows of other threads it may have errors that are still to be read.
             with (
@@ -494,15 +551,33 @@ class _Backward(Kernel):
         """One tile of a stage of a step that is not the rows' last."""
         code, sources = self.code, [*self._later(stage.states), *self._within(stage.states)]
         rows = [row(code.i64(r)) for r in range(self.plan.rows)]
-        values = self._sent(block, rows, sources)
+        values, cost = self._sent(block, rows, sources, BY_ANY), cost_of(stage.backward)
 
-        def body(here: Row, units: Units, totals: list[Value]) -> None:
+        def body(here: Row, units: Units, totals: list[Value], every: Value | None = None) -> None:
             sent = dict(zip(sources, totals, strict=True))
             errors = self._arrived(here, units, sent, stage.states)
             self._add_within(here, units, sent, errors)
-            self._adjoint(stage, here, units, errors)
+            self._adjoint(stage, here, units, errors, every)
 
-        self.finish_tile(row, vectors, values, cost_of(stage.backward), body)
+        if not self.rests:
+            self.finish_tile(row, vectors, values, cost, body)
+            return
+
+        def rest(here: Row, units: Units, totals: list[Value]) -> None:
+            sent = dict(zip(sources, totals, strict=True))
+            errors = self._arrived(here, units, sent, stage.states)
+            self._add_within(here, units, sent, errors)
+            self._rest(stage, here, units, errors)
+
+        bits = self.of_block(block)
+        some, every = (self.word(kind, rows[0], self.words_at[0]) for kind in (BY_ANY, BY_ALL))
+        with code.b.if_else(self.has(some, bits)) as (taken, resting):
+            with taken:
+                known = functools.partial(body, every=self.has(every, bits, every=True))
+                self.finish_tile(row, vectors, values, cost, known)
+            with resting:
+                self.finish_tile(row, vectors, values, cost_of(Program((), (), ())), rest)
+                self._no_errors(stage, rows, vectors)
 
     def last(self, block: Value, vectors: list[Units], row: Callable[[Value], Row]) -> None:
         """One tile of what comes after all steps: the error of the states before the first.
@@ -551,8 +626,57 @@ class _Backward(Kernel):
             elif k not in errors and first + k in stage.backward.reads:
                 errors[k] = code.load(at)
 
-    def _adjoint(self, stage: Stage, row: Row, units: Units, errors: dict[int, Value]) -> None:
-        """The pointwise adjoint of a stage, of one row and vector of units."""
+    def _rest(self, stage: Stage, row: Row, units: Units, errors: Mapping[int, Value]) -> None:
+        """What a stage does for one row and a vector of units that all rest."""
+        before, after = self._states(stage, row, units)
+        self._collect_states(stage, row, units, before, after)
+        for k in stage.states:
+            self.store(errors[k], f"delta_{k}", units, self.leaving, row.place)
+
+    def _no_errors(self, stage: Stage, rows: Sequence[Row], vectors: Sequence[Units]) -> None:
+        """Zeros for the errors of units that all rest, where they are read whatever the row is;
+        else they are left out by the words."""
+        read = nullcontext() if self.plan.sparse else self.code.b.if_then(self.is_set("want_x"))
+        drives = [number for number in stage.errors if number < len(self.drives)]
+        with read:
+            for row in rows:
+                for units in vectors:
+                    self._store_errors(row, units, dict.fromkeys(drives, self.code.zero()))
+
+    def _states(self, stage: Stage, row: Row, units: Units) -> tuple[list[Value], list[Value]]:
+        """The states before the step, and after it."""
+        code, ahead = self.code, self.code.b.sub(self.old, self.arg["state_t"])
+        for k in stage.states if units.opens_line or not self.rests else ():
+            code.prefetch(code.at(self.arg[f"state_{k}"], ahead, row.place, units.start))
+        before = [self.load(f"state_{k}", units, self.old, row.place) for k in self.states]
+        after = [self.load(f"state_{k}", units, self.new, row.place) for k in self.states]
+        return before, after
+
+    def _collect_states(
+        self, stage: Stage, row: Row, units: Units, held: list[Value], after: list[Value]
+    ) -> None:
+        """The states of a stage as W reads them, for dW."""
+        for number, (state, new) in enumerate(self.reading):
+            place = self.lowered.origins[state][0]
+            if place not in stage.states:
+                continue
+            value = after[place] if new else self._read_by_products(state, row, units, held)
+            if self.plan.mask:
+                value = self.code.b.fmul(value, self.load("mask", units, row.place))
+            self.code.store(value, self._panel("at_read", number, row, units))
+
+    def _adjoint(
+        self,
+        stage: Stage,
+        row: Row,
+        units: Units,
+        errors: dict[int, Value],
+        every: Value | None = None,
+    ) -> None:
+        """The pointwise adjoint of a stage, of one row and vector of units.
+
+        ``every`` is whether all of them take the step, where that is known.
+        """
         code, recurrence, program = self.code, self.recurrence, stage.backward
         at = code.times(self.t, self.arg["residuals_t"])
         place = code.times(row.place, len(self.residuals.values))
@@ -560,11 +684,7 @@ class _Backward(Kernel):
             self.load("residuals", units, at, place, code.times(self.arg["H"], number))
             for number in range(len(self.residuals.values))
         ]
-        ahead = code.b.sub(self.old, self.arg["state_t"])
-        for k in stage.states:
-            code.prefetch(code.at(self.arg[f"state_{k}"], ahead, row.place, units.start))
-        before = [self.load(f"state_{k}", units, self.old, row.place) for k in self.states]
-        after = [self.load(f"state_{k}", units, self.new, row.place) for k in self.states]
+        before, after = self._states(stage, row, units)
         unreset = self.unreset(self.t, row)
         held = [self.select(unreset, state) for state in before]
         parameters, clock = self.unit_parameters(units), self.clock(self.t, row)
@@ -575,21 +695,24 @@ class _Backward(Kernel):
         )
         results = dict(zip(stage.errors, (by_number[n] for n in program.outputs), strict=True))
         drives, states = len(self.drives), len(self.states)
+        taking = self.taking(row, parameters, every)
+        results = {
+            n: value if drives <= n < drives + states else self.select(taking, value)
+            for n, value in results.items()
+        }
         self._store_errors(row, units, {n: v for n, v in results.items() if n < drives})
-        for number, (state, new) in enumerate(self.reading):
-            place = self.lowered.origins[state][0]
-            if place not in stage.states:
-                continue
-            value = after[place] if new else self._read_by_products(state, row, units, held)
-            if self.plan.mask:
-                value = code.b.fmul(value, self.load("mask", units, row.place))
-            code.store(value, self._panel("at_read", number, row, units))
+        self._collect_states(stage, row, units, held, after)
         for k in self.states:
-            if drives + k not in results:
-                continue
-            value = self.select(unreset, results[drives + k])
-            if self.carried[k]:
-                self.store(value, f"delta_{k}", units, self.leaving, row.place)
+            value, at = results.get(drives + k), (units, self.leaving, row.place)
+            if value is not None:
+                value = self.select(unreset, value)
+            if taking is not None and (value is not None or k in stage.states):
+                # Of several stages another may find the error of a unit that takes the step.
+                value = self.load(f"delta_{k}", *at) if value is None else value
+                rests = errors[k] if k in stage.states else self.load(f"delta_{k}", *at)
+                value = self.select(taking, value, rests)
+            if value is not None and self.carried[k]:
+                self.store(value, f"delta_{k}", *at)
         by_unit = {n - drives - states: v for n, v in results.items() if n >= drives + states}
         if recurrence.units and by_unit:
             with code.b.if_then(self.is_set("want_units")):

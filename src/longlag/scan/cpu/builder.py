@@ -77,16 +77,16 @@ class Code:
         """
         b = self.b
         if arm:
-            before = b.call(self._intrinsic("llvm.aarch64.get.fpcr", I64), [])
-            change = self._intrinsic("llvm.aarch64.set.fpcr", ir.VoidType(), I64)
+            before = b.call(self.intrinsic("llvm.aarch64.get.fpcr", I64), [])
+            change = self.intrinsic("llvm.aarch64.set.fpcr", ir.VoidType(), I64)
             b.call(change, [b.or_(before, self.i64(1 << 24))])
             yield
             b.call(change, [before])
             return
         word = self.variable(I32)
         place = [b.bitcast(word, I8.as_pointer())]
-        change = self._intrinsic("llvm.x86.sse.ldmxcsr", ir.VoidType(), I8.as_pointer())
-        b.call(self._intrinsic("llvm.x86.sse.stmxcsr", ir.VoidType(), I8.as_pointer()), place)
+        change = self.intrinsic("llvm.x86.sse.ldmxcsr", ir.VoidType(), I8.as_pointer())
+        b.call(self.intrinsic("llvm.x86.sse.stmxcsr", ir.VoidType(), I8.as_pointer()), place)
         before = b.load(word)
         b.store(b.or_(before, I32(0x8040)), word)  # results, and what is read
         b.call(change, place)
@@ -152,33 +152,44 @@ class Code:
         mask = ir.Constant(ir.VectorType(I32, len(places)), list(places))
         return self.b.shuffle_vector(x, y, mask)
 
-    def permuted(self, vector: Value, words: Value) -> Value:
-        """The numbers of a vector at places of four bits each, eight in a word of a vector of them;
-        see :data:`PERMUTES`."""
-        lanes = range(self.lanes)
-        kind = ir.VectorType(ir.IntType(8 * self.bytes), self.lanes)
-        shifts = ir.Constant(ir.VectorType(I32, self.lanes), [n % 8 * 4 for n in lanes])
-        # What stands above the bits of a place does not count.
-        places = self.b.lshr(self._shuffled(words, words, [n // 8 for n in lanes]), shifts)
-        if self.bytes == 8:
-            places = self.b.zext(places, kind)
+    @property
+    def places(self) -> ir.Type:
+        """The type of what :meth:`permuted` is told."""
+        return ir.VectorType(ir.IntType(8 * self.bytes), self.lanes)
+
+    def permuted(self, vector: Value, places: Value, bit: int) -> Value:
+        """The numbers of a vector at places that begin at a bit of whole numbers, above which
+        nothing counts; see :data:`PERMUTES`."""
+        shifts = ir.Constant(self.places, [bit] * self.lanes)
         name = f"llvm.x86.{PERMUTES[self.bytes, self.lanes]}"
-        function = self._intrinsic(name, self.vector, self.vector, kind)
-        return self.b.call(function, [vector, places])
+        function = self.intrinsic(name, self.vector, self.vector, self.places)
+        return self.b.call(function, [self._apart(vector), self.b.lshr(places, shifts)])
+
+    def _apart(self, vector: Value) -> Value:
+        """The same, in a register: an instruction that also reads from memory takes longer."""
+        kind = ir.FunctionType(self.vector, [self.vector])
+        return self.b.call(ir.InlineAsm(kind, "", "=v,0"), [vector])
+
+    def pause(self, arm: bool) -> None:
+        """Tell the processor that the thread waits for another."""
+        if arm:
+            self.b.call(self.intrinsic("llvm.aarch64.hint", ir.VoidType(), I32), [I32(1)])
+        else:
+            self.b.call(self.intrinsic("llvm.x86.sse2.pause", ir.VoidType()), [])
 
     def prefetch(self, address: Value) -> None:
         """Ask for the cache line of an address, which may be any."""
         kind = I8.as_pointer()
-        function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), kind, I32, I32, I32)
+        function = self.intrinsic("llvm.prefetch.p0", ir.VoidType(), kind, I32, I32, I32)
         flags = [I32(0), I32(3), I32(1)]  # to read, and keep
         self.b.call(function, [self.b.bitcast(address, kind), *flags])
 
     def fma(self, x: Value, y: Value, z: Value) -> Value:
         """x * y + z, rounded once."""
         name = f"llvm.fma.v{self.lanes}f{8 * self.bytes}"
-        return self.b.call(self._intrinsic(name, self.vector, *[self.vector] * 3), [x, y, z])
+        return self.b.call(self.intrinsic(name, self.vector, *[self.vector] * 3), [x, y, z])
 
-    def _intrinsic(self, name: str, result: ir.Type, *arguments: ir.Type) -> Value:
+    def intrinsic(self, name: str, result: ir.Type, *arguments: ir.Type) -> Value:
         """A function of LLVM's own, by its full name."""
         module = self.function.module
         function = module.globals.get(name)

@@ -5,6 +5,7 @@ the next. What a kernel is given is a flat list of such numbers, in the order of
 """
 
 import functools
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from longlag.scan.cpu.plan import Plan, lanes_of
 from longlag.scan.cpu.shape import Facts, Key, Shape, shape_of
 from longlag.scan.cpu.sparse import Slots, form_of, slots_of
 from longlag.scan.cpu.target import host
+from longlag.scan.cpu.team import Meetings
 from longlag.scan.cpu.threads import POOL
 from longlag.scan.inputs import FULL, Schedule, Weights
 from longlag.scan.pieces import current
@@ -45,6 +47,25 @@ def _facts(tensor: Tensor | None) -> Facts | None:
     return None if tensor is None else (tensor.shape, tensor.dtype, tensor.is_cpu)
 
 
+@functools.lru_cache(maxsize=64)
+def _declared(periods: tuple[int, ...], hidden: int, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(periods, dtype=dtype, device="cpu").repeat_interleave(
+        hidden // len(periods)
+    )
+
+
+def _rests(recurrence: Recurrence, units: Sequence[Tensor]) -> bool:
+    """Whether units rest, and their periods are the declared ones: they might have been changed."""
+    if recurrence.awake is recurrence or len(units) != len(recurrence.units):
+        return False
+    periods = units[recurrence.units.index("period")]
+    hidden = periods.shape[-1]
+    if hidden % len(recurrence.periods) or not periods.is_cpu:
+        return False
+    declared = _declared(recurrence.periods, hidden, periods.dtype)
+    return torch.equal(periods, declared.expand(periods.shape))
+
+
 def find_shape(
     recurrence: Recurrence,
     x: Tensor,
@@ -52,12 +73,15 @@ def find_shape(
     initial: Sequence[Tensor] | None,
     schedule: Schedule,
     fed: int = 0,
+    *,
+    team: bool = True,
 ) -> Shape:
     """The shape of a call.
 
     Args:
         recurrence, x, weights, initial, schedule: of the call.
         fed: how many of the last features of x are computed by the kernel.
+        team: whether threads may share the units of a row.
 
     Raises:
         ValueError: the tensors do not fit together; the message names the one.
@@ -74,9 +98,10 @@ def find_shape(
         (x.shape, x.dtype, x.is_cpu), _facts(matrix), _facts(bias), _facts(recurrent), sparse,
         tuple([_facts(unit) for unit in units]) if units else (),
         None if initial is None else tuple([_facts(state) for state in initial]),
-        active, keep, mask, clock, torch.get_num_threads(), fed,
+        active, keep, mask, clock, torch.get_num_threads(), fed, _rests(recurrence, units),
         x.shape[0] if pieces is None else pieces.steps,
-        shape.SMALL, shape.COLLECTED, shape.LEAST_ROWS, shape.STRETCH,
+        shape.SMALL, shape.MEETING if team else sys.maxsize, shape.COLLECTED, shape.LEAST_ROWS,
+        shape.STRETCH,
     )  # fmt: skip
     return shape_of(recurrence, Key._make(key))
 
@@ -114,12 +139,11 @@ class Call:
         self.input = self.weight(weights.input)
         if weights.entries is None:  # known at once; of a sparse W each is packed when it is read
             self.recurrent = self.recurrent_back = self.weight(weights.recurrent)
-        self.units = NOWHERE
+        self.units, self.joined_units = NOWHERE, None
         if weights.units:  # (R, P, H)
             units = weights.units
-            joined = units[0] if len(units) == 1 else torch.cat(units, -2)
-            self.held.append(joined)
-            self.units = self.weight(joined)
+            self.joined_units = units[0] if len(units) == 1 else torch.cat(units, -2)
+            self.units = self.weight(self.joined_units)
         if schedule is FULL:
             return
         if schedule.active is not None:
@@ -234,18 +258,20 @@ class Call:
             pointers += self.by_step(self.clock, first)
         return pointers
 
-    def run(self, kind: str, parameters: bytes) -> None:
+    def run(self, kind: str, parameters: bytes, meetings: Meetings | None = None) -> None:
         """Run a kernel on all threads.
 
         Args:
             kind: as in :meth:`Shape.kernel`.
             parameters: what it is given.
+            meetings: of a team.
         """
-        kernel, parts = self.shape.kernel(kind), self.shape.parts
-        if parts == 1:
-            kernel(parameters, 0, 1)
+        kernel, shape = self.shape.kernel(kind), self.shape
+        task = functools.partial(kernel, parameters)
+        if meetings is None:
+            POOL.run(task, shape.parts)
         else:
-            POOL.run(functools.partial(kernel, parameters), parts)
+            POOL.run_team(task, shape.team, meetings.let_go)
 
 
 def last_contiguous(tensor: Tensor) -> Tensor:

@@ -6,7 +6,17 @@ from typing import Any
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import Drive, Product, Stage, lower
 from longlag.scan.cpu.builder import Value
-from longlag.scan.cpu.kernel import Arguments, Kernel, Row, Term, Units, cost_of, schedule_arguments
+from longlag.scan.cpu.kernel import (
+    BY_ALL,
+    BY_ANY,
+    Arguments,
+    Kernel,
+    Row,
+    Term,
+    Units,
+    cost_of,
+    schedule_arguments,
+)
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.tile import Tile
 
@@ -17,7 +27,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     """What the kernel is given, in order. Numbers that begin with ``at_`` are parts of ``work``."""
     tables = [
         "list",
-        *(["rests"] if recurrence.periods else []),
+        *(["ticks_blocks"] if plan.rests else []),
         *(f"ranges_{number}" for number in range(len(lower(recurrence).patterns))),
     ]
     pointers = ["x", "input", "bias", "recurrent", "units", "residuals", "work"]
@@ -26,11 +36,13 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     pointers += scheduled
     pointers += ["heads", "columns"] if plan.sparse else []
     pointers += ["readout", "readout_bias"] if plan.fed else []
+    pointers += ["meetings"] if plan.team else []
     numbers = ("T", "x_t", "x_n", *(["opens"] if plan.shared else []))
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
         "at_drive", "at_read", "turned_tiles", "stretch", "pack", "drive", *further,
-        *(["fed"] if plan.fed else []),
+        *(["fed"] if plan.fed else []), *(["at_words"] if plan.rests else []),
+        *(["yield", "read_size"] if plan.team else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
@@ -48,6 +60,8 @@ def emit(recurrence: Recurrence, plan: Plan, *, store: bool, recompute: bool = F
     code, arg = kernel.code, kernel.arg
     with kernel.once():
         kernel.pack()
+    if kernel.team is not None:
+        kernel.team.meet()
     zero = code.i64(0)
     if plan.input != "apart":
         with code.loop(zero, arg["T"]) as t:
@@ -56,6 +70,8 @@ def emit(recurrence: Recurrence, plan: Plan, *, store: bool, recompute: bool = F
     with code.loop(zero, arg["T"], arg["stretch"]) as first:
         stop = code.smaller(code.plus(first, arg["stretch"]), arg["T"])
         kernel.drives_of_stretch(first, stop)
+        if kernel.team is not None:
+            kernel.team.meet()
         with code.loop(first, stop) as t:
             kernel.step(t, first)
     return kernel.finish()
@@ -64,7 +80,8 @@ def emit(recurrence: Recurrence, plan: Plan, *, store: bool, recompute: bool = F
 class _Forward(Kernel):
     def __init__(self, recurrence: Recurrence, plan: Plan, storing: bool, recompute: bool) -> None:
         names = arguments(recurrence, plan)
-        super().__init__(recurrence, plan, NAME, names, {"work": "work_bytes"})
+        by_thread = {} if plan.team else {"work": "work_bytes"}
+        super().__init__(recurrence, plan, NAME, names, by_thread)
         self.storing, self.recompute = storing, recompute
         self.residuals = self.lowered.residuals.values
         self.sources, self.inner_sources = self.lowered.sources, self.lowered.inner_sources
@@ -77,12 +94,12 @@ class _Forward(Kernel):
         if self.wires and not self.plan.sparse:
             self.call(
                 "pack", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
-                code.i64(len(self.wires)), arg["list"],
+                code.i64(len(self.wires)), arg["list"], *self.blocks,
             )  # fmt: skip
         if self.plan.input != "drive":
             self.call(
                 "pack", arg["input"], self.work("at_input"), arg["H"], arg["C"],
-                code.i64(self.number_of_gates), arg["list"],
+                code.i64(self.number_of_gates), arg["list"], *self.blocks,
             )  # fmt: skip
 
     def drives_of_stretch(self, first: Value, stop: Value) -> None:
@@ -100,6 +117,7 @@ class _Forward(Kernel):
                 self.work("at_input"), arg["C"], arg["bias"],
                 self.work("at_drive", code.times(here.number, width)),
                 code.times(arg["N"], width), arg["H"], code.i64(self.number_of_gates),
+                *self.blocks,
             )  # fmt: skip
 
     def step(self, t: Value, first: Value | None = None) -> None:
@@ -109,20 +127,29 @@ class _Forward(Kernel):
         self.old = code.times(t, arg["state_t"])
         self.new = code.b.add(self.old, arg["state_t"])
         rows = self.count(t)
+        if self.rests:
+            self.find_words(rows, code.i64(0))
         if plan.fed:
             self._feed(rows)
         if plan.sparse == "turned" and self.sources:
-            with self.tiles(rows) as row, self.unit_blocks() as (_, (units,)):
+            with self.tiles(rows) as row, self.unit_blocks(everyone=True) as (_, (units,)):
                 self._turn([row(code.i64(r)) for r in range(plan.rows)], units)
         elif plan.indirect and self.sources:
             with self.tiles(rows) as row, code.loop(code.i64(0), code.i64(plan.rows)) as r:
                 here = row(r)
-                with self.unit_blocks() as (_, vectors):
+                with self.unit_blocks(everyone=True) as (_, vectors):
                     for units in vectors:
                         self._prepare(here, units)
         for stage in self.lowered.stages:
-            with self.unit_blocks() as (block, vectors), self.tiles(rows) as row:
+            hold = self._hold if self.rests and stage is self.lowered.stages[0] else None
+            with self.unit_tiles(rows, hold) as (block, vectors, row):
                 self._tile(stage, block, vectors, row)
+            if self.team is not None:
+                self.team.meet()
+                size = code.times(arg["N"], arg["H"])
+                for k in stage.states:  # those of others lie in their caches: ask for all at once
+                    with code.loop(code.i64(0), size, 64 // code.bytes) as at:
+                        code.prefetch(code.at(arg[f"state_{k}"], self.new, at))
         if plan.ordered and not self.recompute:
             self._pad(rows)
 
@@ -172,14 +199,21 @@ class _Forward(Kernel):
         at = self.code.plus(
             self.code.times(self.arg["turned_tiles"], self.sources.index(source)), tiles
         )
-        return self.code.times(self.code.times(at, self.plan.rows), self.arg["H"])
+        return self._own(self.code.times(self.code.times(at, self.plan.rows), self.arg["H"]))
 
     def _at_read(self, source: int, row: Row, new: bool = False) -> Value:
         number = self.sources.index(source) if not new else (
             len(self.sources) + self.inner_sources.index(source)
         )  # fmt: skip
         rows = self.code.times(self.arg["N"], number)
-        return self.code.b.add(self.code.times(rows, self.arg["H"]), row.place)
+        return self._own(self.code.b.add(self.code.times(rows, self.arg["H"]), row.place))
+
+    def _own(self, place: Value) -> Value:
+        """A place among the states as W reads them, of which each thread of a team has all."""
+        if self.team is None:
+            return place
+        before = self.code.times(self.arg["part"], self.arg["read_size"])
+        return self.code.b.add(before, place)
 
     def _prepare(self, row: Row, units: Units) -> None:
         """The states as W reads them at this step."""
@@ -260,10 +294,43 @@ class _Forward(Kernel):
     def _tile(
         self, stage: Stage, block: Value, vectors: list[Units], row: Callable[[Value], Row]
     ) -> None:
-        """One tile of a stage: the gates' products, then the update."""
+        """One tile of a stage, of which some units may rest, or all."""
+        if not self.rests:
+            self._update_tile(stage, block, vectors, row)
+            return
+        first, bits = row(self.code.i64(0)), self.of_block(block)
+        some, every = (self.word(kind, first, self.code.i64(0)) for kind in (BY_ANY, BY_ALL))
+        with self.code.b.if_then(self.has(some, bits)):
+            self._update_tile(stage, block, vectors, row, self.has(every, bits, every=True))
+
+    def _hold(self, row: Callable[[Value], Row]) -> None:
+        """The new states of all units as if they rested: row by row, which is in order."""
+        if self.recompute and not self.plan.mask:
+            return
+        code = self.code
+        with code.loop(code.i64(0), code.i64(self.plan.rows)) as r:
+            here = row(r)
+            with code.loop(code.i64(0), self.vectors) as v:
+                units = self._units(v)
+                at = units, self.old, here.place
+                values = {k: self.load(f"state_{k}", *at) for k in self.states}
+                for k, value in values.items() if not self.recompute else ():
+                    self.store(value, f"state_{k}", units, self.new, here.place)
+                if self.plan.mask:
+                    self._prepare_new(here, units, values)
+
+    def _update_tile(
+        self,
+        stage: Stage,
+        block: Value,
+        vectors: list[Units],
+        row: Callable[[Value], Row],
+        all_take: Value | None = None,
+    ) -> None:
+        """The gates' products, then the update; ``all_take`` is whether no unit rests."""
         code, arg, plan = self.code, self.arg, self.plan
         rows = [row(code.i64(r)) for r in range(plan.rows)]
-        values, summed, moves = [], [], self.moves(block, rows)
+        values, summed = [], []
         for number in stage.drives:
             drive = self.drives[number]
             terms = self._terms(drive, block, rows)
@@ -275,7 +342,7 @@ class _Forward(Kernel):
                     return code.zero()
                 return self.load("bias", vectors[v], code.times(arg["H"], drive.gate))
 
-            values.append(self.sums(start, terms, block, moves=moves))
+            values.append(self.sums(start, terms, block))
             summed.append(number)
         parameters = {id(units): self.unit_parameters(units) for units in vectors}
 
@@ -289,12 +356,18 @@ class _Forward(Kernel):
                     drive_part = self._given(here, units, drive.gate)
                     value = drive_part if value is None else code.b.fadd(drive_part, value)
                 drives[number] = value
-            self._update(stage, here, units, drives, parameters[id(units)])
+            self._update(stage, here, units, drives, parameters[id(units)], all_take)
 
         self.finish_tile(row, vectors, values, cost_of(stage.forward), body)
 
     def _update(
-        self, stage: Stage, row: Row, units: Units, drives: list[Any], parameters: list[Value]
+        self,
+        stage: Stage,
+        row: Row,
+        units: Units,
+        drives: list[Any],
+        parameters: list[Value],
+        all_take: Value | None,
     ) -> None:
         """The new states of one stage, of one row and vector of units."""
         code, program = self.code, stage.forward
@@ -304,15 +377,19 @@ class _Forward(Kernel):
         clock = self.clock(self.t, row)
         earlier = [self.load(f"state_{k}", units, self.new, row.place) for k in stage.earlier]
         values = program.values(self.arithmetic, [*drives, *held, *parameters, *clock, *earlier])
+        taking = self.taking(row, parameters, all_take)
+        new = {
+            k: self.select(taking, values[output], held[k])
+            for k, output in zip(stage.states, program.outputs, strict=True)
+        }
         if not self.recompute:
-            for k, output in zip(stage.states, program.outputs, strict=True):
-                self.store(values[output], f"state_{k}", units, self.new, row.place)
+            for k, value in new.items():
+                self.store(value, f"state_{k}", units, self.new, row.place)
                 if self.plan.shared:  # the next step's lie apart
                     after = code.b.add(self.new, self.arg["state_t"])
                     code.prefetch(code.at(self.arg[f"state_{k}"], after, row.place, units.start))
         if self.plan.mask:
-            pairs = zip(stage.states, program.outputs, strict=True)
-            self._prepare_new(row, units, {k: values[output] for k, output in pairs})
+            self._prepare_new(row, units, new)
         for place, back in (self.lowered.origins[source] for source in self.sources):
             # Long ago, so perhaps in no near cache: what the next step reads.
             if back and place in stage.states:

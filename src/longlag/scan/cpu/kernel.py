@@ -1,9 +1,10 @@
 """What the kernels share: arguments by name, loops over tiles and units, products, programs.
 
 A kernel runs all steps of all sequences of its thread. Loops go over time, then blocks of units,
-then tiles of rows: the weights of a block are read once a step for all rows of a thread, and a
-thread never waits for another. A tile is a product in registers and then, before anything is stored
-to be read again, the pointwise program of its units.
+then tiles of rows: the weights of a block are read once a step for all rows of a thread. A thread
+never waits for another, except in a team (:attr:`Plan.team`), where each has some blocks of units
+of all rows. A tile is a product in registers and then, before anything is stored to be read again,
+the pointwise program of its units.
 
 Shapes in memory, in numbers: states (T + 1, rows, H), and before them, where there are delays, the
 past; input (T, rows, C), or the drive
@@ -23,12 +24,13 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from longlag.recurrence import ARITY, Pattern, Program, Recurrence
-from longlag.recurrence.lowered import Product, lower
+from longlag.recurrence.lowered import Lowered, Product, lower
 from longlag.scan.cpu import math
 from longlag.scan.cpu.builder import I8, I32, I64, Code, Value
 from longlag.scan.cpu.math_values import constant
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.sparse import add_slots, add_turned, add_windows
+from longlag.scan.cpu.team import Team
 from longlag.scan.cpu.tile import Tile
 
 UNROLLED = 330
@@ -46,6 +48,11 @@ def vector_arithmetic(code: Code) -> dict[str, Callable[..., Value]]:
 def cost_of(program: Program) -> int:
     """About how many instructions a program is."""
     return 8 + sum(_COSTS.get(operation.name, 1) for operation in program.operations)
+
+
+def lowered_of(recurrence: Recurrence, rests: bool) -> Lowered:
+    """What a kernel does: it keeps itself what rests, if anything does."""
+    return lower(recurrence.awake if rests else recurrence)
 
 
 def schedule_arguments(recurrence: Recurrence, plan: Plan) -> tuple[list[str], list[str]]:
@@ -81,11 +88,13 @@ class Units:
         number: of the vector.
         start: its first unit.
         passed: how many of its units a vector before it has done already.
+        opens_line: whether no vector of its block before it may be in its cache line.
     """
 
     number: Value
     start: Value
     passed: Value
+    opens_line: bool = True
 
 
 class Row(NamedTuple):
@@ -115,6 +124,8 @@ class Term(NamedTuple):
         count: how many numbers.
         slots: of a sparse matrix, number of the first vector of its wire, of a turned tile of its
             first line; None of a dense one.
+        word: of which groups of units there are numbers, the others are left out; None where there
+            are of all.
     """
 
     pattern: Pattern | None
@@ -122,10 +133,17 @@ class Term(NamedTuple):
     numbers: Sequence[Value]
     count: Value
     slots: Value | None = None
+    word: Value | None = None
 
 
 _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64,
-             "rests": I64, "heads": I64, "columns": I32}  # fmt: skip
+             "ticks": I64, "heads": I64, "columns": I32, "meetings": I64}  # fmt: skip
+
+WORD = 32
+"""Bits of a word that tells which groups of units take a step: group g has bit g modulo these."""
+
+BY_ROW, BY_ANY, BY_ALL = range(3)
+"""Whose words there are: those of a row, what any row of a tile has, and what all have."""
 
 
 class Kernel:
@@ -133,8 +151,9 @@ class Kernel:
 
     ``parameters`` is an array of 64-bit numbers: the replicas, the addresses of the tables, address
     and stride in bytes of every pointer, the numbers, the constants. A single network's tiles are
-    shared among the parts, replicas are taken whole. Those that share their weights are one network
-    to a thread: it ``opens`` with the first that it takes, and ``closes`` with the last.
+    shared among the parts, or in a team its blocks of units; replicas are taken whole. Those that
+    share their weights are one network to a thread: it ``opens`` with the first that it takes, and
+    ``closes`` with the last.
 
     Args:
         recurrence: the traced cell.
@@ -160,7 +179,8 @@ class Kernel:
         self.module, self.recurrence, self.plan = ir.Module(name), recurrence, plan
         scalar = ir.DoubleType() if plan.double else ir.FloatType()
         addresses = (*arguments.tables, *arguments.pointers)
-        numbers = (*arguments.numbers, *arguments.constants, "first_tile", "tile_step")
+        shares = ("part", "parts") if plan.team else ()
+        numbers = (*arguments.numbers, *arguments.constants, "first_tile", "tile_step", *shares)
         kinds: list[ir.Type] = [
             _ELEMENTS.get(name.split("_")[0], scalar).as_pointer() for name in addresses
         ]
@@ -168,19 +188,24 @@ class Kernel:
         inner = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), name + "_tiles")
         inner.linkage = "internal"
         inner.attributes.add("noinline")
-        for argument in inner.args[: len(addresses)]:
-            argument.add_attribute("noalias")
+        if not plan.team:  # where others write
+            for argument in inner.args[: len(addresses)]:
+                argument.add_attribute("noalias")
         self._emit_entry(name, inner, arguments, by_thread)
         self.code = Code(inner, plan.double, plan.lanes)
         names = (*addresses, *numbers)
         self.arg: dict[str, Value] = dict(zip(names, inner.args, strict=True))
         self.arithmetic = vector_arithmetic(self.code)
-        self.lowered = lowered = lower(recurrence)
+        self.lowered = lowered = lowered_of(recurrence, plan.rests)
+        self.rests = plan.rests
         self.products, self.patterns = lowered.products, lowered.patterns
         self.drives = lowered.drives
         self.states = range(len(lowered.stored))
         b, code = self.code.b, self.code
         self.vectors = b.sdiv(code.plus(self.arg["H"], plan.lanes - 1), code.i64(plan.lanes))
+        blocks = b.sdiv(code.plus(self.arg["H"], plan.units - 1), code.i64(plan.units))
+        self.all_blocks = code.i64(0), blocks
+        self.team = Team(code, self.arg, blocks, plan) if plan.team else None
 
     def _emit_entry(
         self, name: str, inner: ir.Function, arguments: Arguments, by_thread: dict[str, str]
@@ -224,6 +249,8 @@ class Kernel:
                     if name in numbers:
                         numbers[name] = b.select(end, numbers[name], zero)
             tiles = b.select(single, part, zero), b.select(single, parts, one)
+            if self.plan.team:
+                tiles = zero, one, part, parts
             b.call(inner, [*addresses, *numbers.values(), *tiles])
         b.ret_void()
 
@@ -321,22 +348,55 @@ class Kernel:
 
     # Units
 
-    @contextmanager
-    def unit_blocks(self) -> Iterator[tuple[Value, list[Units]]]:
-        """The loop over blocks of units: gives its number and its vectors."""
-        code, plan = self.code, self.plan
-        size = code.i64(plan.units)
-        count = code.b.sdiv(code.plus(self.arg["H"], plan.units - 1), size)
-        with code.loop(code.i64(0), count) as block:
-            first = code.times(block, plan.vectors)
-            yield block, [self._units(code.plus(first, v)) for v in range(plan.vectors)]
+    @property
+    def blocks(self) -> tuple[Value, Value]:
+        """This thread's first block of units, and that after its last."""
+        return self.all_blocks if self.team is None else self.team.blocks
 
-    def _units(self, wanted: Value) -> Units:
+    @contextmanager
+    def unit_blocks(self, everyone: bool = False) -> Iterator[tuple[Value, list[Units]]]:
+        """The loop over this thread's blocks of units: gives its number and its vectors.
+
+        Args:
+            everyone: in a team, over the blocks of all.
+        """
+        code, plan = self.code, self.plan
+        with code.loop(*(self.all_blocks if everyone else self.blocks)) as block:
+            first = code.times(block, plan.vectors)
+            by_line, numbers = max(1, 64 // code.bytes // plan.lanes), range(plan.vectors)
+            yield block, [self._units(code.plus(first, v), v % by_line == 0) for v in numbers]
+
+    @contextmanager
+    def unit_tiles(
+        self, count: Value, before: Callable[[Callable[[Value], Row]], None] | None = None
+    ) -> Iterator[tuple[Value, list[Units], Callable[[Value], Row]]]:
+        """Both loops: gives the block of units, its vectors, and the rows of a tile.
+
+        Args:
+            count: how many rows.
+            before: what is done for the rows of a tile before their units.
+        """
+        if not self.plan.rows_first:
+            if before is not None:
+                with self.tiles(count) as row:
+                    before(row)
+            with self.unit_blocks() as (block, vectors), self.tiles(count) as row:
+                yield block, vectors, row
+            return
+        with self.tiles(count) as row:
+            for r in range(self.plan.rows):
+                row(self.code.i64(r))  # LLVM sees that the blocks need it once
+            if before is not None:
+                before(row)
+            with self.unit_blocks() as (block, vectors):
+                yield block, vectors, row
+
+    def _units(self, wanted: Value, opens_line: bool = True) -> Units:
         code, lanes = self.code, self.plan.lanes
         first = code.times(wanted, lanes)
         start = code.smaller(first, code.plus(self.arg["H"], -lanes))
         number = code.smaller(wanted, code.plus(self.vectors, -1))
-        return Units(number, start, code.b.sub(first, start))
+        return Units(number, start, code.b.sub(first, start), opens_line)
 
     def load(self, name: str, units: Units, *offsets: Value) -> Value:
         """A vector of an argument's numbers at the sum of offsets, for these units."""
@@ -359,10 +419,104 @@ class Kernel:
 
     def clock(self, t: Value, row: Row) -> list[Value]:
         """The step within the row's sequence, where the update reads it."""
-        if not self.recurrence.timed:
+        if not self.lowered.recurrence.timed:
             return []
+        return [self.code.splat(self.code.b.load(self._clock_at(t, row)))]
+
+    def _clock_at(self, t: Value, row: Row) -> Value:
         offset = self.code.b.add(self.code.times(t, self.arg["keep_t"]), row.number)
-        return [self.code.splat(self.code.b.load(self.code.at(self.arg["clock"], offset)))]
+        return self.code.at(self.arg["clock"], offset)
+
+    # Units that rest
+
+    def _is_multiple(self, clock: Value, periods: Value) -> Value:
+        """As the function ``multiple`` of equations."""
+        b = self.code.b
+        whole = math.emit(b, "floor", b.fdiv(clock, periods))
+        return b.fcmp_ordered("<=", b.fsub(clock, b.fmul(periods, whole)), self.code.zero())
+
+    def _word(self, clock: Value) -> Value:
+        """Which groups of units take a step of the sequence, as bits."""
+        code, b, lanes = self.code, self.code.b, self.plan.lanes
+        periods, word, clock = self.recurrence.periods, code.i64(0), code.splat(clock)
+        for first in range(0, len(periods), lanes):
+            some = periods[first : first + lanes]
+            vector = [float(period) for period in (*some, *some[:1] * (lanes - len(some)))]
+            ticks = self._is_multiple(clock, ir.Constant(code.vector, vector))
+            bits = b.zext(b.bitcast(ticks, ir.IntType(lanes)), I64)
+            bits = b.and_(bits, code.i64((1 << len(some)) - 1))
+            word = b.or_(word, b.shl(bits, code.i64(first % WORD)))
+        return word
+
+    def _word_at(self, kind: int, row: Row, at: Value) -> Value:
+        """Where a word of a step is kept: of a row, or of the tile of which it is the first."""
+        code = self.code
+        place = code.plus(at, code.plus(code.times(self.arg["N"], kind), row.slot))
+        return code.b.gep(code.b.bitcast(self.work("at_words"), I64.as_pointer()), [place])
+
+    def word(self, kind: int, row: Row, at: Value) -> Value:
+        """A word that :meth:`find_words` has found.
+
+        Args:
+            kind: one of BY_ROW, BY_ANY, BY_ALL.
+            row: for the last two, the first of a tile.
+            at: where the words of the step begin.
+        """
+        return self.code.b.load(self._word_at(kind, row, at))
+
+    def find_words(self, count: Value, at: Value) -> None:
+        """Which groups of units take this step, in the rows 0 .. count - 1 and their tiles."""
+        code, b = self.code, self.code.b
+        many = len(self.recurrence.periods) > WORD  # a bit is then not of one group alone
+        latest, word = code.variable(code.scalar), code.variable(I64)
+        some, every = code.variable(I64), code.variable(I64)
+        b.store(ir.Constant(code.scalar, float("nan")), latest)
+        with self.tiles(count) as row:
+            b.store(code.i64(0), some)
+            b.store(code.i64(-1), every)
+            with code.loop(code.i64(0), code.i64(self.plan.rows)) as r:
+                here = row(r)
+                clock = b.load(self._clock_at(self.t, here))
+                with b.if_then(b.fcmp_unordered("!=", clock, b.load(latest))):
+                    b.store(clock, latest)
+                    b.store(self._word(clock), word)
+                now = b.load(word)
+                b.store(now, self._word_at(BY_ROW, here, at))
+                b.store(b.or_(b.load(some), now), some)
+                b.store(b.and_(b.load(every), now), every)
+            first = row(code.i64(0))
+            b.store(b.load(some), self._word_at(BY_ANY, first, at))
+            b.store(code.i64(0) if many else b.load(every), self._word_at(BY_ALL, first, at))
+
+    def of_block(self, block: Value) -> Value:
+        """The bits of the groups that a block of units has a part of."""
+        return self.code.b.load(self.code.b.gep(self.arg["ticks_blocks"], [block]))
+
+    def has(self, word: Value, bits: Value, every: bool = False) -> Value:
+        """Whether a word has any of some bits, or every one."""
+        b = self.code.b
+        common, zero = b.and_(word, bits), self.code.i64(0)
+        return b.icmp_signed("==", common, bits) if every else b.icmp_signed("!=", common, zero)
+
+    def taking(self, row: Row, parameters: Sequence[Value], known: Value | None) -> Value | None:
+        """Which units take this step, as a mask; None where no unit ever rests.
+
+        Args:
+            row: the row.
+            parameters: the unit parameters.
+            known: whether all of them are known to; None for no.
+        """
+        if not self.rests:
+            return None
+        code, lanes = self.code, self.plan.lanes
+        mask = code.variable(ir.VectorType(ir.IntType(1), lanes))
+        code.b.store(ir.Constant(ir.VectorType(ir.IntType(1), lanes), [1] * lanes), mask)
+        unknown = nullcontext() if known is None else code.b.if_then(code.b.not_(known))
+        with unknown:
+            periods = parameters[self.recurrence.units.index("period")]
+            clock = code.splat(code.b.load(self._clock_at(self.t, row)))
+            code.b.store(self._is_multiple(clock, periods), mask)
+        return code.b.load(mask)
 
     def unreset(self, t: Value, row: Row, delay: int = 1) -> Value | None:
         """Whether what the row held so many steps before is there at step t, as a mask; None where
@@ -390,7 +544,6 @@ class Kernel:
         terms: Sequence[Term],
         block: Value,
         rows: int | None = None,
-        moves: Value | None = None,
     ) -> list[list[Value]]:
         """Sums of products for a tile, by row and vector.
 
@@ -399,38 +552,56 @@ class Kernel:
             terms: what is added.
             block: number of the block of units.
             rows: how many; None for those of a tile.
-            moves: whether any of the units takes the step in any of the rows; None where no unit
-                rests. Where none does, nothing is added.
         """
+        plan, rows = self.plan, rows or self.plan.rows
+        if not plan.sparse:
+            return self._sums(start, terms, block, rows, range(plan.vectors))
+        # Each vector reads something else.
+        by_vector = [
+            self._sums(start, terms, block, rows, range(v, v + 1)) for v in range(plan.vectors)
+        ]
+        return [[sums[r][0] for sums in by_vector] for r in range(rows)]
+
+    def _sums(
+        self,
+        start: Callable[[int, int], Value],
+        terms: Sequence[Term],
+        block: Value,
+        rows: int,
+        some: range,
+    ) -> list[list[Value]]:
+        """The sums of some vectors of a tile."""
         code, plan = self.code, self.plan
-        tile = Tile(code, rows or plan.rows, plan.vectors, plan.chains)
-        tile.begin(start)
+        tile = Tile(code, rows, len(some), plan.chains)
+        tile.begin(lambda r, v: start(r, some[v]))
 
         def stretch(term: Term, first: Value, stop: Value) -> None:
             def step(k: Value, chain: int) -> None:
                 at = code.times(k, plan.units)
-                vectors = [
-                    code.at(term.weights, code.plus(at, v * plan.lanes))
-                    for v in range(plan.vectors)
-                ]
+                vectors = [code.at(term.weights, code.plus(at, v * plan.lanes)) for v in some]
                 tile.add(vectors, [code.at(base, k) for base in term.numbers], chain)
 
             tile.stretch(first, stop, step)
 
-        with nullcontext() if moves is None else code.b.if_then(moves):
-            for term in terms:
-                if term.slots is not None:
-                    self._add_slots(tile, term, block)
-                    continue
-                if term.pattern is None:
-                    stretch(term, code.i64(0), term.count)
-                    continue
-                ranges = self.arg[f"ranges_{self.patterns.index(term.pattern)}"]
+        for term in terms:
+            if term.slots is not None:
+                self._add_slots(tile, term, code.plus(code.times(block, plan.vectors), some[0]))
+                continue
+            if term.pattern is None and term.word is None:
+                stretch(term, code.i64(0), term.count)
+                continue
+            ranges = self.arg[f"ranges_{(*self.patterns, None).index(term.pattern)}"]
 
-                def entry(index: Value, ranges: Value = ranges) -> Value:
-                    return code.b.load(code.b.gep(ranges, [index]))
+            def entry(index: Value, ranges: Value = ranges) -> Value:
+                return code.b.load(code.b.gep(ranges, [index]))
 
-                with code.loop(entry(block), entry(code.plus(block, 1)), 2) as number:
+            size = 2 if term.word is None else 3
+            with code.loop(entry(block), entry(code.plus(block, 1)), size) as number:
+                wanted = nullcontext()
+                if term.word is not None:
+                    bits = entry(code.plus(number, 2))
+                    wanted = code.b.if_then(self.has(term.word, bits))
+                with wanted:
                     stretch(term, entry(number), entry(code.plus(number, 1)))
         return tile.totals()
 
@@ -462,31 +633,18 @@ class Kernel:
         )
         return Term(product.pattern, weights, numbers, arg["H"])
 
-    def _add_slots(self, tile: Tile, term: Term, block: Value) -> None:
-        """To the sums of a tile the products with a sparse matrix."""
+    def _add_slots(self, tile: Tile, term: Term, vector: Value) -> None:
+        """To the sums of a tile of one vector of units the products with a sparse matrix."""
         code, slots = self.code, (self.arg["heads"], self.arg["columns"])
         assert term.slots is not None
-        assert self.plan.vectors == 1
+        units = self._units(vector)
         if self.plan.sparse == "turned":
-            line = code.plus(self._units(block).start, term.slots)
+            line = code.plus(units.start, term.slots)
             rows = self.plan.rows
             add_turned(code, tile, slots, line, term.weights, term.numbers[0], rows)
             return
         add = add_windows if self.plan.sparse == "windows" else add_slots
-        add(code, tile, slots, code.plus(block, term.slots), term.weights, term.numbers)
-
-    def moves(self, block: Value, rows: Sequence[Row]) -> Value | None:
-        """Whether any unit of a block takes step t in any of the rows; None where no unit rests."""
-        if not self.recurrence.periods:
-            return None
-        code, b, moving = self.code, self.code.b, None
-        period = b.load(b.gep(self.arg["rests"], [block]))
-        for row in rows:
-            offset = b.add(code.times(self.t, self.arg["keep_t"]), row.number)
-            steps = b.fptosi(b.load(code.at(self.arg["clock"], offset)), I64)
-            due = b.icmp_signed("==", b.srem(steps, period), code.i64(0))
-            moving = due if moving is None else b.or_(moving, due)
-        return moving
+        add(code, tile, slots, code.plus(units.number, term.slots), term.weights, term.numbers)
 
     def finish_tile(
         self,

@@ -9,7 +9,8 @@ All arguments are 64-bit whole numbers, addresses among them; sizes are in numbe
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -39,12 +40,14 @@ class Matrix:
         lanes: numbers in a vector.
         vectors: vectors in a block of packed weights.
         registers: of the processor.
+        rests: whether there are units whose errors count in some rows alone.
     """
 
     double: bool
     lanes: int
     vectors: int
     registers: int
+    rests: bool = False
 
     @property
     def units(self) -> int:
@@ -123,7 +126,7 @@ def _function(module: ir.Module, facts: Matrix, name: str, arguments: str) -> _F
 def _pack(module: ir.Module, facts: Matrix) -> None:
     """From a matrix (rows H, K) some of whose blocks of H rows are wanted, as a product reads them:
     (blocks of units, wanted, K, units)."""
-    code = _function(module, facts, "pack", "source target H K count numbers")
+    code = _function(module, facts, "pack", "source target H K count numbers first stop")
     _each_block(code, facts, lambda *place: _pack_rows(code, facts, *place))
 
 
@@ -140,7 +143,7 @@ def _pack_rows(code: _Function, facts: Matrix, wire: Value, start: Value, to: Va
 
 def _pack_back(module: ir.Module, facts: Matrix) -> None:
     """As ``pack``, from wanted blocks (H, H), for the product with their transposes."""
-    code = _function(module, facts, "pack_back", "source target H K count numbers")
+    code = _function(module, facts, "pack_back", "source target H K count numbers first stop")
 
     def rows(wire: Value, start: Value, to: Value) -> None:
         arg = code.arg
@@ -156,11 +159,10 @@ def _pack_back(module: ir.Module, facts: Matrix) -> None:
 def _each_block(
     code: _Function, facts: Matrix, write: Callable[[Value, Value, Value], None]
 ) -> None:
-    """The loops over blocks of units, wanted numbers and vectors of ``pack``."""
+    """The loops over blocks of units first .. stop - 1, wanted numbers and vectors of ``pack``."""
     arg, zero = code.arg, code.i64(0)
-    blocks = code.b.sdiv(code.plus(arg["H"], facts.units - 1), code.i64(facts.units))
-    numbers = code.numbers("numbers")
-    with code.loop(zero, blocks) as block, code.loop(zero, arg["count"]) as number:
+    numbers, blocks = code.numbers("numbers"), (arg["first"], arg["stop"])
+    with code.loop(*blocks) as block, code.loop(zero, arg["count"]) as number:
         wire = code.read(numbers, number)
         place = code.times(code.plus(code.times(block, arg["count"]), number), arg["K"])
         with code.loop(zero, code.i64(facts.vectors)) as v:
@@ -171,16 +173,16 @@ def _each_block(
 
 
 def _drive(module: ir.Module, facts: Matrix) -> None:
-    """U x + b for the rows of one sequence: (rows, G H), from U as ``pack`` gives it."""
+    """U x + b for the rows of one sequence: (rows, G H), from U as ``pack`` gives it; of the units
+    of the blocks first .. stop - 1."""
     code = _function(
-        module, facts, "drive", "x x_row rows weights K bias target target_row H gates"
+        module, facts, "drive", "x x_row rows weights K bias target target_row H gates first stop"
     )
     arg, zero, b = code.arg, code.i64(0), code.b
     x, weights, bias, target = map(code.address, ("x", "weights", "bias", "target"))
-    blocks = b.sdiv(code.plus(arg["H"], facts.units - 1), code.i64(facts.units))
-    large = facts.drive_rows
+    large, blocks = facts.drive_rows, (arg["first"], arg["stop"])
     whole = b.sub(arg["rows"], b.srem(arg["rows"], code.i64(large)))
-    with code.loop(zero, blocks) as block, code.loop(zero, arg["gates"]) as gate:
+    with code.loop(*blocks) as block, code.loop(zero, arg["gates"]) as gate:
         place = code.times(code.plus(code.times(block, arg["gates"]), gate), arg["K"])
         packed = code.at(weights, code.times(place, facts.units))
         first = code.times(block, facts.vectors)
@@ -214,16 +216,70 @@ def _drive(module: ir.Module, facts: Matrix) -> None:
     b.ret_void()
 
 
+RESTS = " words ticks"
+"""Further arguments of products over rows where units rest: by row, a word that tells which groups
+of units have errors; and by vector of units, the bits of its groups."""
+
+
+class _Picked:
+    """The rows of a stretch in which some units have errors: all, where none ever rests."""
+
+    def __init__(self, code: _Function, facts: Matrix) -> None:
+        self.code, self.rests = code, facts.rests
+        if self.rests:
+            self.numbers = code.entry_builder.alloca(I64, ROWS)
+            self.bits, self.last = code.variable(I64), code.variable(I64)
+
+    def begin(self, first: Value, count: Value) -> None:
+        """The stretch."""
+        self.first, self.count = first, count
+        if self.rests:
+            self.code.b.store(self.code.i64(0), self.bits)
+            self.code.b.store(self.code.i64(0), self.last)
+
+    def of(self, *vectors: Value) -> Value:
+        """How many rows, for some vectors of units."""
+        if not self.rests:
+            return self.count
+        code, b = self.code, self.code.b
+        bits, ticks = code.i64(0), code.numbers("ticks")
+        for v in vectors:
+            bits = b.or_(bits, code.read(ticks, v))
+        words = code.numbers("words")
+        with b.if_then(b.icmp_signed("!=", bits, b.load(self.bits))):
+            b.store(bits, self.bits)
+            b.store(code.i64(0), self.last)
+            with code.loop(code.i64(0), self.count) as p:
+                number = b.load(self.last)
+                b.store(p, b.gep(self.numbers, [number]))
+                word = code.read(words, code.plus(self.first, p))
+                some = b.icmp_signed("!=", b.and_(word, bits), code.i64(0))
+                b.store(b.add(number, b.zext(some, I64)), self.last)
+        return b.load(self.last)
+
+    @contextmanager
+    def any(self, count: Value) -> Iterator[None]:
+        """What is done where there are so many rows, and more than none."""
+        some = self.code.b.icmp_signed(">", count, self.code.i64(0))
+        with self.code.b.if_then(some) if self.rests else nullcontext():
+            yield
+
+    def row(self, number: Value) -> Value:
+        """A row within the stretch."""
+        return self.code.read(self.numbers, number) if self.rests else number
+
+
 def _outer_tile(
-    code: _Function, rows: int, vectors: int, count: Value, panels: tuple[Value, Value],
-    sums: tuple[Value, Value],
+    code: _Function, rows: int, vectors: int, picked: _Picked, count: Value,
+    panels: tuple[Value, Value], sums: tuple[Value, Value],
 ) -> None:  # fmt: skip
     """sums[i][v] += sum over rows p of left[p][i] right[v][p], for some i and v.
 
     Args:
         code: the function; its arguments left_row and right_vector are read.
         rows, vectors: how many i and v.
-        count: how many p.
+        picked: which p.
+        count: how many.
         panels: where left and right begin, at the first i, v and row.
         sums: where those are, and how far apart the i are.
     """
@@ -236,6 +292,7 @@ def _outer_tile(
     tile.begin(lambda r, v: code.load(places[r][v]))
 
     def step(p: Value, chain: int) -> None:
+        p = picked.row(p)
         row = code.times(p, code.arg["left_row"])
         at = code.times(p, lanes)
         numbers = [code.at(left, code.plus(row, r)) for r in range(rows)]
@@ -271,18 +328,17 @@ def _outer(module: ir.Module, facts: Matrix) -> None:
     ``ranges`` has three whole numbers an entry: a vector of errors, and the vectors of states from
     one up to another.
     """
-    code = _function(
-        module, facts, "outer", "sums left right right_vector left_row P H ranges entries"
-    )
+    names = "sums left right right_vector left_row P H ranges entries"
+    code = _function(module, facts, "outer", names + RESTS * facts.rests)
     arg, zero, b = code.arg, code.i64(0), code.b
     numbers, vectors = facts.outer_tile
     sums, left, right, ranges = (
         *map(code.address, ("sums", "left", "right")),
         code.numbers("ranges"),
     )
-    by_unit = code.times(code.vectors(), facts.lanes)
+    by_unit, picked = code.times(code.vectors(), facts.lanes), _Picked(code, facts)
     with code.loop(zero, arg["P"], ROWS) as p:
-        count = code.smaller(b.sub(arg["P"], p), code.i64(ROWS))
+        picked.begin(p, code.smaller(b.sub(arg["P"], p), code.i64(ROWS)))
         with code.loop(zero, arg["entries"]) as entry:
             panel, low, high = (
                 code.read(ranges, code.plus(code.times(entry, 3), n)) for n in range(3)
@@ -291,6 +347,7 @@ def _outer(module: ir.Module, facts: Matrix) -> None:
                 left, code.times(panel, arg["right_vector"]), code.times(p, facts.lanes)
             )
             base = code.at(sums, code.times(code.times(panel, facts.lanes), by_unit))
+            count = picked.of(panel)
 
             def one(v: Value, width: int, errors=errors, base=base, p=p, count=count) -> None:
                 states = code.at(
@@ -300,11 +357,11 @@ def _outer(module: ir.Module, facts: Matrix) -> None:
                 size = min(size, 16)
                 with code.loop(zero, code.i64(facts.lanes), size) as i:
                     here = code.at(base, code.times(i, by_unit), code.times(v, facts.lanes))
-                    _outer_tile(
-                        code, size, width, count, (code.at(errors, i), states), (here, by_unit)
-                    )
+                    panels = code.at(errors, i), states
+                    _outer_tile(code, size, width, picked, count, panels, (here, by_unit))
 
-            _by_sizes(code, low, high, (vectors, 1), one)
+            with picked.any(count):
+                _by_sizes(code, low, high, (vectors, 1), one)
     b.ret_void()
 
 
@@ -313,25 +370,29 @@ def _outer_input(module: ir.Module, facts: Matrix) -> None:
 
     They are ``sums_row`` apart.
     """
-    code = _function(
-        module, facts, "outer_input", "sums sums_row left left_row K right right_vector P H"
-    )
+    names = "sums sums_row left left_row K right right_vector P H"
+    code = _function(module, facts, "outer_input", names + RESTS * facts.rests)
     arg, zero, b = code.arg, code.i64(0), code.b
     numbers, vectors = facts.outer_tile
+    if facts.rests and facts.vectors % vectors:  # of two blocks of units one may have no errors
+        numbers, vectors = numbers * vectors, 1
     sums, left, right = map(code.address, ("sums", "left", "right"))
+    picked = _Picked(code, facts)
     with code.loop(zero, arg["P"], ROWS) as p:
-        count = code.smaller(b.sub(arg["P"], p), code.i64(ROWS))
+        picked.begin(p, code.smaller(b.sub(arg["P"], p), code.i64(ROWS)))
         inputs = code.at(left, code.times(p, arg["left_row"]))
 
-        def one(v: Value, width: int, inputs=inputs, p=p, count=count) -> None:
+        def one(v: Value, width: int, inputs=inputs, p=p) -> None:
+            count = picked.of(*[code.plus(v, n) for n in range(width)])
             errors = code.at(right, code.times(v, arg["right_vector"]), code.times(p, facts.lanes))
 
             def some(i: Value, size: int) -> None:
                 here = code.at(sums, code.times(i, arg["sums_row"]), code.times(v, facts.lanes))
                 panels = code.at(inputs, i), errors
-                _outer_tile(code, size, width, count, panels, (here, arg["sums_row"]))
+                _outer_tile(code, size, width, picked, count, panels, (here, arg["sums_row"]))
 
-            _by_sizes(code, zero, arg["K"], (numbers, 1), some)
+            with picked.any(count):
+                _by_sizes(code, zero, arg["K"], (numbers, 1), some)
 
         _by_sizes(code, zero, code.vectors(), (vectors, 1), one)
     b.ret_void()

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from longlag.scan.cpu.target import Host
@@ -14,6 +14,9 @@ MOST_ROWS, MOST_VECTORS = 16, 8
 
 SPARSE_ROWS = 4
 """Sequences in a tile of a sparse W, whose addresses have to be in registers beside the columns."""
+
+SPARSE_VECTORS = 4
+"""Vectors in such a tile of one sequence: their updates go on at the same time."""
 
 FEW = 4
 """Sequences of a thread below which U x + b is a product over steps, before the scan."""
@@ -48,6 +51,11 @@ class Plan:
         shared: whether replicas share their weights, of which one thread takes several in a row.
         arm: see :class:`~longlag.scan.cpu.target.Host`.
         fed: whether the last features of x are a linear function of the output before the step.
+        rests: whether groups of units rest between the ticks of their clocks.
+        rows_first: whether a step takes all units of a tile of rows before the next tile: tiles of
+            units that rest, which wait for memory, then alternate with those of others.
+        team: whether threads share the units of all rows, and meet after every stage; else each
+            has rows of its own.
     """
 
     double: bool
@@ -63,6 +71,9 @@ class Plan:
     shared: bool = False
     arm: bool = False
     fed: bool = False
+    rests: bool = False
+    rows_first: bool = False
+    team: bool = False
 
     @property
     def units(self) -> int:
@@ -100,6 +111,7 @@ def choose(
     sparse: Form | None = None,
     shared: bool = False,
     turns: bool = True,
+    periods: tuple[int, ...] = (),
 ) -> Plan:
     """Choose the register tile: accumulators for as many rows and units as registers hold.
 
@@ -118,6 +130,8 @@ def choose(
         ordered, keep, mask, shared: see :class:`Plan`.
         sparse: the form for few rows of a sparse W; for more it is "turned".
         turns: whether it may be.
+        periods: of equal groups of units that rest between the multiples of them. A tile is then of
+            one group, where a vector is; and inputs are multiplied in the steps that take them.
     """
     item = 8 if double else 4
     lanes = lanes_of(host, hidden, double)
@@ -130,6 +144,9 @@ def choose(
         # once are read from memory by the multiply-add itself.
         operands = 1 + (vectors if rows > 1 else 0)
         return accumulators + operands <= host.registers
+
+    def within(vectors: int) -> bool:
+        return vectors == 1 or not periods or hidden // len(periods) % (vectors * lanes) == 0
 
     def chains_of(rows: int, vectors: int) -> int:
         chains = 1
@@ -153,17 +170,23 @@ def choose(
         (rows, vectors)
         for rows in range(1, min(SPARSE_ROWS if sparse else MOST_ROWS, max(1, batch)) + 1)
         for vectors in range(1, min(1 if sparse else MOST_VECTORS, needed) + 1)
-        if fits(rows * vectors, rows, vectors)
+        if fits(rows * vectors, rows, vectors) and within(vectors)
     ]
     # Of equals the squarest.
     rows, vectors = min(tiles, key=lambda tile: (cost(*tile), abs(tile[0] - tile[1])))
     source: Input = "drive"
+    moving = sum(1 / period for period in periods) / len(periods) if periods else 1.0
     if has_input:
-        source = "apart" if not ordered and batch < FEW * threads else "folded"
+        few = not ordered and batch < FEW * threads
+        source = "apart" if few and moving > 0.5 else "folded"
     chains = chains_of(rows, vectors)
+    if sparse:
+        vectors = min(needed, max(1, SPARSE_VECTORS // rows))
     if sparse and turns and math.ceil(batch / threads) > FEW_ROWS[sparse]:
         # Two vectors of rows take half as long again as one.
         one, two = (math.ceil(math.ceil(batch / (lanes * n)) / threads) for n in (1, 2))
         rows, chains, sparse = lanes if 2 * one <= 3 * two else 2 * lanes, 1, "turned"
+        vectors = 1
     facts = (ordered, keep, mask, sparse, shared, host.arm)
-    return Plan(double, lanes, rows, vectors, chains, source, *facts)
+    plan = Plan(double, lanes, rows, vectors, chains, source, *facts)
+    return replace(plan, rests=True, rows_first=moving * size <= L2) if periods else plan

@@ -5,6 +5,9 @@ than the arithmetic.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +24,7 @@ _Pieces = dict[tuple[str, torch.dtype], tuple[Tensor, Tensor]]
 class _Kept(threading.local):
     def __init__(self) -> None:
         self.pieces: _Pieces = {}
+        self.apart: dict[tuple[Any, ...], Tensor] | None = None
 
 
 _KEPT = _Kept()
@@ -34,6 +38,8 @@ def take(name: str, like: Tensor, *shape: int) -> Tensor:
         like: gives dtype and device.
         shape: of the tensor.
     """
+    if _KEPT.apart is not None:
+        return _KEPT.apart.setdefault((name, like.dtype, shape), fresh(like, shape))
     pieces = _KEPT.pieces
     key = (name, like.dtype)
     piece = pieces.get(key)
@@ -48,6 +54,16 @@ def take(name: str, like: Tensor, *shape: int) -> Tensor:
     part = whole[:size].view(shape)
     pieces[key] = (whole, part)
     return part
+
+
+@contextmanager
+def apart() -> Iterator[object]:
+    """What is taken inside is no other call's: it is there as long as what this gives."""
+    before, _KEPT.apart = _KEPT.apart, {}
+    try:
+        yield _KEPT.apart
+    finally:
+        _KEPT.apart = before
 
 
 def clear() -> None:

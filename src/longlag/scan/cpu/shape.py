@@ -17,10 +17,11 @@ from torch import Tensor
 from longlag.recurrence import Pattern, Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan.cpu import backward, forward
-from longlag.scan.cpu.kernel import Arguments
+from longlag.scan.cpu.kernel import WORD, Arguments, lowered_of
 from longlag.scan.cpu.matrix import Matrix, matrix, send
 from longlag.scan.cpu.plan import Form, Plan, choose
 from longlag.scan.cpu.target import compile_functions, host
+from longlag.scan.cpu.team import offer
 
 SMALL = 1 << 23
 """Multiply-adds of a whole call below which a second thread costs more than it brings: handing work
@@ -32,6 +33,10 @@ in a cache."""
 
 LEAST_ROWS = 192
 """Rows that are collected at least: for each product the sums are read and written once."""
+
+MEETING = 1 << 14
+"""Multiply-adds of a step, of each thread, from which threads share the units of few rows: a
+meeting takes some tenths of a microsecond."""
 
 STRETCH = 1 << 14
 """Numbers of drives that are at hand at once where U x + b is a product apart."""
@@ -51,8 +56,9 @@ class Key(NamedTuple):
         active, keep, mask, clock: of the schedule.
         threads: how many there may be.
         fed: how many of the last features of x are computed by the kernel.
+        rests: whether units rest, by the clocks that the cell declares.
         whole: steps of the sequences of which these are a piece.
-        small, collected, least_rows, stretch: the constants of this module.
+        small, meeting, collected, least_rows, stretch: the constants of this module.
     """
 
     x: Facts
@@ -68,8 +74,10 @@ class Key(NamedTuple):
     clock: Facts | None
     threads: int
     fed: int
+    rests: bool
     whole: int
     small: int
+    meeting: int
     collected: int
     least_rows: int
     stretch: int
@@ -202,11 +210,14 @@ class Shape:
         hidden, gates, stored: H, how many gates there are, and how many numbers of each unit and
             step are stored for the backward pass.
         delayed: whether a state is read from further back than a step.
-        parts: how many threads share a kernel.
+        parts: how many threads share a kernel, by rows.
+        team: how many share the forward kernel by units, instead; 1 for none.
         shared: whether replicas share their weights, which then have no R in front.
         networks: how many weights of their own have: R, or 1.
         single_parts, summing: how many threads share the rows of a network; and its sums.
         expected: by name, the shapes of weights and states.
+        by_blocks: whether no block of units is of several groups of a pattern, so that kernels read
+            and sum up what is in W alone.
         size: numbers of a state, R N H.
         stored_state, stored_bytes: the shape of the residuals of a step, and their bytes.
         by_replica: bytes from a replica's states to the next one's.
@@ -224,8 +235,9 @@ class Shape:
         self.rows = width if key.input is None else key.input[0][-2]
         self.gates, self.wires = len(recurrence.gates), len(recurrence.wires)
         self.hidden = hidden = self.rows // self.gates
-        self.lowered = lowered = lower(recurrence)
-        self.delayed = any(lowered.depths)
+        self.lowered = lowered = lowered_of(recurrence, key.rests)
+        self.periods = recurrence.periods if key.rests else ()
+        self.delayed, self.by_blocks = any(lowered.depths), not recurrence.patterned
         self.stored, self.patterns = len(lowered.residuals.values), lowered.patterns
         self.item = self.dtype.itemsize
         batch = self.batch
@@ -263,7 +275,6 @@ class Shape:
             host(),
             batch,
             hidden,
-            max(1, threads // self.replicas),
             double=self.dtype == torch.float64,
             products=self.wires,
             has_input=self.has_input,
@@ -272,13 +283,23 @@ class Shape:
             mask=key.mask is not None,
             sparse=None if key.sparse is None else key.sparse[2],
             shared=self.shared,
+            periods=self.periods,
         )
-        self.plan = plan = plans(turns=not lowered.inner)
-        if key.fed:  # U x cannot be there before the step
-            self.plan = plan = replace(plan, input="folded", fed=True)
-        self.plan_back = plans(turns=False)
+        turns, by_rows = not lowered.inner, max(1, threads // self.replicas)
+        plan, self.plan_back = (plans(by_rows, turns=some) for some in (turns, False))
         tiles = -(-batch // plan.rows)
         self.parts = min(threads, tiles if self.replicas == 1 else self.replicas)
+        self.team, alone = 1, plans(1, turns=turns)
+        if self.replicas == 1 and not self.periods and not (lowered.inner and key.mask):
+            blocks = alone.blocks(hidden) - (alone.sparse is not None)  # the last two are one
+            team = min(threads, blocks, work // self.whole // key.meeting)
+            if team > self.parts:
+                self.team, plan = team, replace(alone, team=True)
+        if key.fed:  # U x cannot be there before the step
+            plan = replace(plan, input="folded", fed=True)
+        self.plan = plan
+        sizes = {hidden // len(pattern) for pattern in self.patterns}
+        self.by_blocks = all(size % plan.units == 0 for size in sizes)
         self.vectors = -(-hidden // plan.lanes)
         self.sending, self.slots = lowered.propagating_wires, lowered.drive_of_gate
         self.single_parts = self.parts if self.replicas == 1 else 1
@@ -332,9 +353,13 @@ class Shape:
             compiled = self._kernels[kind] = _kernel(self.recurrence, plan, kind)
         return compiled
 
-    def _functions(self) -> dict[str, int]:
-        plan = self.plan
-        return matrix(Matrix(plan.double, plan.lanes, plan.vectors, host().registers))
+    def _functions(self, plan: Plan) -> dict[str, int]:
+        facts = plan.double, plan.lanes, plan.vectors, host().registers, bool(self.periods)
+        return matrix(Matrix(*facts))
+
+    def _add_words(self, work: _Work, name: str, words: int) -> None:
+        """A part for words that tell which groups of units take a step, where any rest."""
+        work.add(name, words * 8 // self.item if self.periods else 0)
 
     def _sizes(self, work: _Work) -> dict[str, int]:
         """The numbers that both kernels are given."""
@@ -361,18 +386,22 @@ class Shape:
         work.add("at_drive", stretch * self.batch * self.rows)
         sources = (*self.lowered.sources, *self.lowered.inner_sources)
         read = len(sources) if plan.indirect else 0
-        tiles = math.ceil(math.ceil(self.batch / plan.rows) / self.single_parts)
+        shared_by = 1 if plan.team else self.single_parts
+        tiles = math.ceil(math.ceil(self.batch / plan.rows) / shared_by)
         rows = tiles * plan.rows if plan.sparse == "turned" else self.batch
-        work.add("at_read", read * rows * hidden)
+        work.add("at_read", read * rows * hidden * self.team)
+        self._add_words(work, "at_words", 3 * self.batch)
         numbers = {
             **self._sizes(work),
             "turned_tiles": tiles,
             "fed": self.fed,
             "stretch": max(1, stretch),
-            **{name: self._functions()[name] for name in ("pack", "drive")},
+            "yield": offer() if plan.team else 0,
+            "read_size": read * rows * hidden,
+            **{name: self._functions(plan)[name] for name in ("pack", "drive")},
         }
-        names = forward.arguments(self.recurrence, plan)
-        return FixedArguments(names, self.replicas, self.tables, numbers, self.parts * work.size)
+        names, parts = forward.arguments(self.recurrence, plan), 1 if plan.team else self.parts
+        return FixedArguments(names, self.replicas, self.tables, numbers, parts * work.size)
 
     def _backward(self, plan: Plan) -> "FixedArguments":
         hidden, work = self.hidden, _Work()
@@ -395,6 +424,8 @@ class Shape:
         work.add("at_read", reading * rows * wide)
         work.add("at_inputs", rows * inputs)
         work.add("at_where", rows * 8 // self.item if inputs else 0)
+        self._add_words(work, "at_words", 3 * self.batch * (1 + lowered.delays[-1]))
+        self._add_words(work, "at_marks", rows)
         work.add("at_kept", kept * self.batch * hidden)
         sums = self.wires * wide * wide if self.sparse is None else self.sparse[1]
         work.add("at_sums", sums)
@@ -411,7 +442,7 @@ class Shape:
                 f"entries_{number}": self.tables[f"panels_{number}"].numel() // 3
                 for number in range(len(self.patterns))
             },
-            **{name: self._functions()[name] for name in functions},
+            **{name: self._functions(plan)[name] for name in functions},
         }
         # Each thread has sums of its own; of replicas, each.
         apart = self.item if self.summing > 1 else 0
@@ -445,11 +476,21 @@ class Shape:
             "panels": [n for v in range(self.vectors) for n in (v, 0, self.vectors)],
         }
         for number, pattern in enumerate(self.patterns):
-            tables[f"ranges_{number}"] = self._ranges(pattern, back=False)
-            tables[f"back_ranges_{number}"] = self._ranges(pattern, back=True)
+            tables[f"ranges_{number}"] = self._ranges(pattern, self.plan, back=False)
+            tables[f"back_ranges_{number}"] = self._ranges(pattern, self.plan_back, back=True)
             tables[f"panels_{number}"] = self._panels(pattern)
-        if self.recurrence.periods:
-            tables["rests"] = self._rests(self.recurrence.periods)
+        if self.periods:
+            tables[f"back_ranges_{len(self.patterns)}"] = self._ranges(
+                ((1,),), self.plan_back, back=True
+            )
+            blocks = range(self.plan.blocks(self.hidden))
+            tables["ticks_blocks"] = [
+                self._bits(self._groups_of_block(block, self.periods, self.plan))
+                for block in blocks
+            ]
+            tables["ticks_vectors"] = [
+                self._bits(self._groups(vector, self.periods)) for vector in range(self.vectors)
+            ]
         return {
             name: torch.tensor(list(table), dtype=torch.int64, device="cpu")
             for name, table in tables.items()
@@ -461,33 +502,40 @@ class Shape:
         start = min(vector * lanes, self.hidden - lanes)
         return {unit // size for unit in range(start, start + lanes)}
 
-    def _groups_of_block(self, block: int, groups: Sized) -> set[int]:
-        first = block * self.plan.vectors
-        vectors = range(first, first + self.plan.vectors)
+    def _groups_of_block(self, block: int, groups: Sized, plan: Plan) -> set[int]:
+        first = block * plan.vectors
+        vectors = range(first, first + plan.vectors)
         return set().union(*(self._groups(vector, groups) for vector in vectors))
 
-    def _rests(self, periods: Sequence[int]) -> list[int]:
-        """By block of units, the number of steps between whose multiples all of them rest."""
-        return [
-            math.gcd(*(periods[group] for group in self._groups_of_block(block, periods)))
-            for block in range(self.plan.blocks(self.hidden))
-        ]
+    @staticmethod
+    def _bits(groups: set[int]) -> int:
+        """A word with the bits of some groups of units that rest."""
+        return sum({1 << group % WORD for group in groups})
 
-    def _ranges(self, pattern: Pattern, back: bool) -> list[int]:
+    def _by_group(self, low: int, high: int) -> list[int]:
+        """The units low .. high - 1, by groups that rest: triples of first, end and bits."""
+        size, triples = self.hidden // len(self.periods), []
+        for group in range(low // size, -(-high // size)):
+            first, end = max(low, group * size), min(high, (group + 1) * size)
+            triples += [first, end, self._bits({group})]
+        return triples
+
+    def _ranges(self, pattern: Pattern, plan: Plan, back: bool) -> list[int]:
         """Which k a block of units reads, as the kernels want it: where its pairs begin, then the
-        pairs."""
+        pairs. Backward, where units rest, triples."""
         size, groups = self.hidden // len(pattern), range(len(pattern))
         heads, pairs = [], []
-        blocks = self.plan.blocks(self.hidden)
+        blocks = plan.blocks(self.hidden)
         for block in range(blocks):
             heads.append(blocks + 1 + len(pairs))
-            mine = self._groups_of_block(block, pattern)
+            mine = self._groups_of_block(block, pattern, plan)
             read = [
                 any(pattern[other][unit] if back else pattern[unit][other] for unit in mine)
                 for other in groups
             ]
             for low, high in runs(read):
-                pairs += [low * size, high * size]
+                ends = low * size, high * size
+                pairs += self._by_group(*ends) if back and self.periods else ends
         return [*heads, blocks + 1 + len(pairs), *pairs]
 
     def _panels(self, pattern: Pattern) -> list[int]:

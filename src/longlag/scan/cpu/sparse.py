@@ -19,12 +19,13 @@ import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from llvmlite import ir
 from torch import Tensor
 
 from longlag.scan.connections import Entries
-from longlag.scan.cpu.builder import I32, I64, PERMUTES, Code, Value
+from longlag.scan.cpu.builder import I64, PERMUTES, Code, Value
 from longlag.scan.cpu.plan import FEW_ROWS, Form
 from longlag.scan.cpu.tile import Tile
 
@@ -35,8 +36,8 @@ class Slots(NamedTuple):
     Attributes:
         heads: (W vectors + 1,), by wire and vector of units the number of its first slot.
         columns: (slots, lanes) of int32, which number of the other side is multiplied; of windows
-            (slots, 1 + lanes / 8), the first column of the window and the places in it, of four
-            bits each.
+            (slots / CHAINS, CHAINS + lanes / 2), their first columns, then by unit the places in
+            them, of four bits each, CHAINS in 16 bits.
         entries: (slots, lanes), by which entry of W; E for none.
         places: (E,), of each entry, where in the slots it is; of windows none.
     """
@@ -48,12 +49,15 @@ class Slots(NamedTuple):
 
     def pack(self, values: Tensor) -> Tensor:
         """From the numbers (R, E) of W to those of the slots."""
-        padded = torch.cat([values, values.new_zeros((*values.shape[:-1], 1))], -1)
-        return padded.index_select(-1, self.entries.flatten())
+        # Not by PyTorch's threads, which would keep their cores for some ten milliseconds more.
+        numbers = values.detach().resolve_neg().numpy()
+        padded = np.zeros((*numbers.shape[:-1], numbers.shape[-1] + 1), numbers.dtype)
+        padded[..., :-1] = numbers
+        return torch.from_numpy(padded.take(self.entries.numpy().ravel(), -1))
 
 
 CHAINS = 4
-"""Windows that are added up side by side."""
+"""Windows that are added up side by side; a vector of units has whole turns of so many."""
 
 SHARE = 2.5
 """Windows are taken while there are no more than so many for each slot."""
@@ -144,14 +148,13 @@ def _windows(entries: Entries, lanes: int, back: bool) -> Slots:
         rounds.append((more, first, place.where(inside, 0), order[at.where(inside, count)]))
         next_ = next_ + inside
     more, first, place, chosen = (torch.stack(part, 1) for part in zip(*rounds, strict=True))
-    # Whole turns of the unrolled loop: what is left of one would be a jump that is not foreseen.
     turns = more.unflatten(-1, (-1, CHAINS)).any(-1)
     more = turns.repeat_interleave(CHAINS, -1)
-    shifts = 4 * torch.arange(8, device="cpu")
-    words = (place[more].unflatten(-1, (-1, 8)) << shifts).sum(-1)
-    words = torch.where(words < 1 << 31, words, words - (1 << 32)).int()
     heads = torch.cat([first.new_zeros(1), more.sum(-1).cumsum(0)])
-    columns = torch.cat([first[more].int().unsqueeze(-1), words], -1)
+    shifts = 4 * torch.arange(CHAINS, device="cpu").unsqueeze(-1)
+    words = (place[more].unflatten(0, (-1, CHAINS)) << shifts).sum(1)  # (turns, lanes)
+    pairs = words.where(words < 1 << 15, words - (1 << 16)).short().view(torch.int32)
+    columns = torch.cat([first[more].int().unflatten(0, (-1, CHAINS)), pairs], -1)
     return Slots(heads, columns, chosen[more], entries.places[:0])
 
 
@@ -203,18 +206,18 @@ def add_windows(
 ) -> None:  # fmt: skip
     """As :func:`add_slots`, of windows."""
     heads, columns = slots
-    kind = ir.VectorType(I32, code.lanes // 8).as_pointer()
-
-    def step(slot: Value, chain: int) -> None:
-        window = code.at(columns, code.times(slot, 1 + code.lanes // 8))
-        first = code.b.sext(code.b.load(window), I64)
-        words = code.b.load(code.b.bitcast(code.at(window, code.i64(1)), kind), align=4)
-        numbers = code.load(code.at(weights, code.times(slot, code.lanes)))
-        for r, base in enumerate(bases):
-            read = code.permuted(code.load(code.at(base, first)), words)
-            tile.add_product(r, 0, numbers, read, chain)
-
-    tile.stretch(*_range(code, heads, vector), step)
+    kind = ir.VectorType(ir.IntType(16), code.lanes).as_pointer()
+    with code.loop(*_range(code, heads, vector), CHAINS) as slot:
+        turn = code.b.lshr(slot, code.i64(CHAINS.bit_length() - 1))
+        here = code.at(columns, code.times(turn, CHAINS + code.lanes // 2))
+        words = code.b.load(code.b.bitcast(code.at(here, code.i64(CHAINS)), kind), align=4)
+        places = code.b.zext(words, code.places)
+        for n in range(CHAINS):
+            first = code.b.sext(code.b.load(code.at(here, code.i64(n))), I64)
+            numbers = code.load(code.at(weights, code.times(code.plus(slot, n), code.lanes)))
+            for r, base in enumerate(bases):
+                read = code.permuted(code.load(code.at(base, first)), places, 4 * n)
+                tile.add_product(r, 0, numbers, read, n % tile.chains)
 
 
 def add_turned(

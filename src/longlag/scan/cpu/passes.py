@@ -1,0 +1,141 @@
+"""The kernels of a layer's two passes over memory that stays: noted once, called again and again.
+
+What a kernel is given depends on where its tensors lie, and on nothing else of a call. So a caller
+that keeps the memory can note the kernels of one call, and run them without Python in between.
+"""
+
+import ctypes
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from longlag.recurrence import Recurrence
+from longlag.scan.backend import Wanted
+from longlag.scan.cpu import scratch
+from longlag.scan.cpu.backend import BackwardPass, begun, run_forward, stores_residuals
+from longlag.scan.cpu.call import Call, find_shape
+from longlag.scan.cpu.fresh import fresh
+from longlag.scan.cpu.team import Meetings
+from longlag.scan.inputs import Schedule, Weights
+
+
+class Noted(NamedTuple):
+    """A kernel and what it is given: called as kernel(parameters, part, parts).
+
+    Attributes:
+        address: of the compiled function.
+        parameters: 64-bit whole numbers, as bytes.
+        parts: how many threads share it.
+    """
+
+    address: int
+    parameters: bytes
+    parts: int = 1
+
+
+class _Noting(Call):
+    """A call that notes its kernels in place of running them."""
+
+    def run(self, kind: str, parameters: bytes, meetings: Meetings | None = None) -> None:
+        assert meetings is None  # no team was asked for
+        kernel: Any = self.shape.kernel(kind)
+        function = ctypes.cast(kernel, ctypes.c_void_p).value
+        assert function is not None
+        self.noted.append(Noted(function, parameters, self.shape.parts))
+
+    @property
+    def noted(self) -> list[Noted]:
+        return vars(self).setdefault("_noted", [])
+
+
+class Passes:
+    """Forward and backward pass of one layer, from states that are zero.
+
+    Args:
+        recurrence: the traced cell.
+        x: (T, N, C), the memory that the layer reads.
+        weights: of the layer, whose memory stays; W is dense.
+        schedule: which steps count; of lengths the order of the rows is memory too, see ``order``.
+        backward: whether a backward pass follows.
+
+    Attributes:
+        path: (T + 1, N, H), the states that are put out, s_0 first.
+        forward, backward: kernels to call, in order.
+        gradients: of U, b and W, where the backward pass writes them: (parts, ...), one of each
+            thread, of which the sum is to be taken.
+        d_x: the error of x, (T, N, C); None where it is not wanted.
+        deltas: of each stored state (2, N, H): the error of the state after the last step is
+            expected in the first half, with lengths in both. Zeros, unless the caller writes them
+            before each backward pass.
+        output: number of the state that is put out, among ``deltas``.
+        units: (P, H), where the kernels read the unit parameters; None without any.
+        d_units: (parts, P, H), zeros to which the backward pass adds their gradients.
+
+    Raises:
+        ValueError: the tensors do not fit together.
+    """
+
+    backward: list[Noted]
+    gradients: tuple[Tensor | None, Tensor | None, Tensor | None]
+    d_x: Tensor | None
+    deltas: list[Tensor]
+    d_units: Tensor | None
+
+    def __init__(
+        self,
+        recurrence: Recurrence,
+        x: Tensor,
+        weights: Weights,
+        schedule: Schedule,
+        *,
+        backward: bool = True,
+    ) -> None:
+        shape = find_shape(recurrence, x, weights, None, schedule, team=False)
+        self.output = shape.lowered.output
+        self._call = _Noting(recurrence, x, weights, schedule, shape)
+        self.units = self._call.joined_units
+        self._states = [begun(x, shape, place, None) for place in range(len(shape.paths))]
+        self._residuals = None
+        if backward and stores_residuals(shape):
+            self._residuals = fresh(x, (shape.steps, *shape.stored_state))
+        kind = "forward" if self._residuals is None else "store"
+        with scratch.apart() as self._memory:
+            run_forward(self._call, self._states, self._residuals, 0, shape.steps, kind)
+        self.forward = self._taken()
+        self.path = self._states[self.output]
+
+    def send_back(self, d_output: Tensor | None, *, want_x: bool, want_units: bool) -> None:
+        """Note the backward pass.
+
+        Args:
+            d_output: (T, N, H), the memory of the errors of the output; None for zeros.
+            want_x: whether x has an error.
+            want_units: whether the unit parameters have.
+        """
+        wanted = Wanted(x=want_x, initial=False, units=want_units)
+        final = [None] * len(self._call.recurrence.states)
+        with scratch.apart() as memory:
+            passing = BackwardPass(
+                self._call, self._states, self._residuals, [d_output, *final], wanted
+            )
+            totals = passing.sums()
+        self.backward, self.deltas = self._taken(), passing.deltas
+        several = self._call.shape.summing > 1
+        of_input, of_bias, of_matrix = (
+            part if part is None or several else part.unsqueeze(0) for part in totals
+        )
+        self.gradients, self.d_x = (of_input, of_bias, of_matrix), passing.d_x
+        self.d_units = None if passing.d_units is None else passing.d_units.squeeze(1)
+        self._held = (memory, passing)
+
+    @property
+    def order(self) -> tuple[Tensor, Tensor] | None:
+        """With lengths the memory of the rows by falling length (N,), and of how many count in each
+        step (T + 1,): both are read by the kernels, and may be written between passes."""
+        rows = self._call.ordered
+        return None if rows is None else (rows.order.view(-1), rows.counts.view(-1))
+
+    def _taken(self) -> list[Noted]:
+        noted = [*self._call.noted]
+        self._call.noted.clear()
+        return noted

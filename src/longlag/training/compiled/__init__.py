@@ -1,0 +1,1 @@
+"""The compiled training step: many updates in one call, without Python in between."""

@@ -1,0 +1,50 @@
+"""The outputs for validation data, without PyTorch around each batch."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from longlag.batch import Batch
+from longlag.training.compiled.calls import Cells, Outputs, places_of
+from longlag.training.compiled.network import Network
+from longlag.training.compiled.program import Program
+
+
+class CompiledOutputs:
+    """The outputs of a model, batch by batch.
+
+    Args:
+        model: what is run.
+        data: all sequences; x is as the model reads it.
+        batch_size: sequences in a batch; the last may be smaller.
+    """
+
+    def __init__(self, model: nn.Module, data: Batch[Tensor], batch_size: int) -> None:
+        self.model, self.batch_size = model, batch_size
+        self.data = data._replace(
+            x=data.x.contiguous(),
+            lengths=None if data.lengths is None else data.lengths.contiguous(),
+        )
+        self._cells = Cells(None, 0)
+        self._known: dict[int, tuple[Outputs, Program]] = {}
+
+    def of(self, network: Network) -> Iterator[Tensor]:
+        """The outputs of each batch: (N, K), or (N, T, K) where each step is read out."""
+        count = len(self.data.x)
+        for first in range(0, count, self.batch_size):
+            size = min(self.batch_size, count - first)
+            outputs, program = self._prepared(network, size)
+            torch.arange(first, first + size, out=outputs.order[0])
+            program.run(0, 1)
+            y = outputs.y
+            if network.reduce is None:
+                y = y.view(-1, size, y.shape[1]).transpose(0, 1)
+            yield y.clone(memory_format=torch.contiguous_format)
+
+    def _prepared(self, network: Network, size: int) -> tuple[Outputs, Program]:
+        known = self._known.get(size)
+        if known is None or known[0].places != places_of(self.model):
+            outputs = Outputs(self.model, network, self.data, self._cells, size)
+            known = self._known[size] = outputs, outputs.program()
+        return known

@@ -1,0 +1,67 @@
+"""Numbers from one place in memory to another: the rows of a batch, unit parameters, zeros."""
+
+import functools
+
+from llvmlite import ir
+
+from longlag.scan.cpu.builder import I64
+from longlag.training.compiled.piece import Compiled, Piece, full_lanes
+
+
+@functools.cache
+def gather(double: bool) -> Compiled:
+    """Rows of ``width`` numbers: target[n] = source[order[update, n]] for n < N.
+
+    Of whole numbers of 64 bits take float64: the bits are kept.
+    """
+    code = Piece("longlag_gather", "clock source target order N width", double, full_lanes(double))
+    arg, b = code.arg, code.b
+    source, target = code.numbers("source"), code.numbers("target")
+    order = code.at(code.numbers("order", I64), code.times(code.clock(), arg["N"]))
+    whole = b.and_(arg["width"], code.i64(-code.lanes))
+    with code.loop(code.i64(0), arg["N"]) as n:
+        there = code.at(source, code.times(code.read(order, n), arg["width"]))
+        here = code.at(target, code.times(n, arg["width"]))
+        with code.loop(code.i64(0), whole, code.lanes) as k:
+            code.store(code.load(code.at(there, k)), code.at(here, k))
+        with code.loop(whole, arg["width"]) as k:
+            b.store(code.read(there, k), code.at(here, k))
+    return code.finish()
+
+
+@functools.cache
+def copy(double: bool) -> Compiled:
+    """target = source, ``count`` numbers."""
+    code = Piece("longlag_copy", "source target count", double, 1)
+    with code.loop(code.i64(0), code.arg["count"]) as k:
+        value = code.read(code.numbers("source"), k)
+        code.b.store(value, code.at(code.numbers("target"), k))
+    return code.finish()
+
+
+@functools.cache
+def clear(double: bool) -> Compiled:
+    """target = 0, ``count`` numbers."""
+    code = Piece("longlag_clear", "target count", double, full_lanes(double))
+    target, count = code.numbers("target"), code.arg["count"]
+    whole = code.b.and_(count, code.i64(-code.lanes))
+    with code.loop(code.i64(0), whole, code.lanes) as k:
+        code.store(code.zero(), code.at(target, k))
+    with code.loop(whole, count) as k:
+        code.b.store(ir.Constant(code.scalar, 0.0), code.at(target, k))
+    return code.finish()
+
+
+@functools.cache
+def add(double: bool) -> Compiled:
+    """target += source, ``count`` numbers."""
+    code = Piece("longlag_add", "source target count", double, full_lanes(double))
+    b, source, target = code.b, code.numbers("source"), code.numbers("target")
+    count = code.arg["count"]
+    whole = b.and_(count, code.i64(-code.lanes))
+    with code.loop(code.i64(0), whole, code.lanes) as k:
+        value = b.fadd(code.load(code.at(target, k)), code.load(code.at(source, k)))
+        code.store(value, code.at(target, k))
+    with code.loop(whole, count) as k:
+        b.store(b.fadd(code.read(target, k), code.read(source, k)), code.at(target, k))
+    return code.finish()

@@ -1,0 +1,177 @@
+"""What a compiled step can do, and why it cannot do the rest."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from longlag.batch import IGNORED_CLASS, Batch
+from longlag.gradients import BPTT, Loss
+from longlag.gradients.losses import name_of, resolve_loss
+from longlag.layers import Recurrent, SequenceModel, Stack
+from longlag.layers.readout import Readout
+from longlag.recurrence.lowered import lower
+from longlag.scan.cpu.backend import Cpu
+from longlag.torch_private import dispatching, has_hooks
+from longlag.training.compiled.head import LOSSES
+from longlag.training.compiled.optimizers import Rule, rule_of, state_names, step_of
+
+
+class Unfit(Exception):
+    """Something of a training cannot be compiled; the message says what."""
+
+
+class Network(NamedTuple):
+    """A model as a compiled step sees it.
+
+    Attributes:
+        layers: the recurrent layers, the one that reads x first.
+        readout: of the top one.
+        reduce: what is read out: "last", "mean", or None for every step.
+        loss: its name.
+    """
+
+    layers: list[Recurrent]
+    readout: Readout
+    reduce: str | None
+    loss: str
+
+
+def network_of(model: nn.Module, loss: Loss, method: object) -> Network:
+    """The parts of a model that is trained.
+
+    Raises:
+        Unfit: it cannot be compiled.
+    """
+    if type(method) is not BPTT:
+        raise Unfit(f"the method is {method!r}; expected BPTT()")
+    if type(model) is not SequenceModel:
+        raise Unfit(f"the model is a {type(model).__name__}; expected a longlag.SequenceModel")
+    names = [name for name in LOSSES if _named(name) is loss]
+    if not names:
+        raise Unfit(f"the loss is {name_of(loss)}; expected one of {', '.join(LOSSES)}")
+    if torch.is_autocast_enabled("cpu") or dispatching():
+        raise Unfit("autocast, or a mode that follows operations, is on")
+    hooked = [name or "the model" for name, part in model.named_modules() if has_hooks(part)]
+    hooked += [name for name, p in model.named_parameters() if has_hooks(p)]
+    if hooked:
+        raise Unfit(f"{hooked[0]} has hooks")
+    readout = _linear(model.readout)
+    layers = _layers(model.layer)
+    for layer in layers:
+        why = _why_not(layer)
+        if why is not None:
+            raise Unfit(why)
+    return Network(layers, readout, model.reduce, names[0])
+
+
+def _named(name: str) -> Loss:
+    target = torch.zeros(1, dtype=torch.int64 if name == "cross_entropy" else torch.float32)
+    return resolve_loss(name, target)[1]
+
+
+def _linear(readout: nn.Module) -> Readout:
+    if type(readout) is not Readout:
+        raise Unfit(f"the readout is a {type(readout).__name__}; expected a linear Readout")
+    if readout.direct_size is not None or readout.weight_squares is not None:
+        raise Unfit("the readout sees more than h")
+    if readout.activation != "identity":
+        raise Unfit(f"the readout has the activation {readout.activation!r}")
+    return readout
+
+
+def _layers(module: nn.Module) -> list[Recurrent]:
+    if type(module) is Stack:
+        if module.dropout:
+            raise Unfit("the layers have dropout")
+        return [layer for part in module.layers for layer in _layers(part)]
+    if not isinstance(module, Recurrent) or type(module).forward is not Recurrent.forward:
+        raise Unfit(f"the recurrent module is a {type(module).__name__}; expected a layer or Stack")
+    return [module]
+
+
+def _why_not(layer: Recurrent) -> str | None:
+    """Why the kernels of a layer cannot be noted; None where they can."""
+    recurrence, name = layer.recurrence, type(layer).__name__
+    if layer.replicas is not None:
+        return "the model has replicas"
+    if layer.input_dropout or layer.recurrent_dropout:
+        return "the layers have dropout"
+    if layer.backend not in ("auto", Cpu.name):
+        return f"{name} has backend={layer.backend!r}"
+    if layer.input_size == 0 or layer.dilation > 1 or any(lower(recurrence).depths):
+        return f"{name} reads no input, or is dilated, or has delays"
+    if layer.entries is not None or recurrence.patterned or recurrence.timed or layer.computed:
+        return f"the recurrent matrix of {name} is not a plain one"
+    for unit, declared in recurrence.unit_parameters.items():
+        if declared.trained and (declared.shared or declared.interval is not None):
+            return f"{name} trains {unit}, which is one for all units, or within bounds"
+    return Cpu().unsupported(layer.weight_ih)
+
+
+def check_parameters(model: nn.Module, optimizer: Optimizer) -> None:
+    """Every trained parameter is the optimizer's, whose formulas are known, and lies as expected.
+
+    Raises:
+        Unfit: not so.
+    """
+    for group in optimizer.param_groups:
+        rule = rule_of(optimizer, group)
+        if isinstance(rule, str):
+            raise Unfit(rule)
+    if has_hooks(optimizer):
+        raise Unfit("the optimizer has hooks")
+    named = dict(model.named_parameters(remove_duplicate=False))
+    if len({id(p) for p in named.values()}) < len(named):
+        raise Unfit("parameters are tied")
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in named.items():
+        if parameter.requires_grad and id(parameter) not in held:
+            raise Unfit(f"the optimizer has no {name}")
+        if not parameter.is_contiguous():
+            raise Unfit(f"{name} is not contiguous")
+    if len(held - {id(p) for p in named.values()}):
+        raise Unfit("the optimizer has parameters beside the model's")
+
+
+def check_data(network: Network, data: Batch[Tensor]) -> None:
+    """The data fit the network, so that every number that is read is there.
+
+    Raises:
+        Unfit: not so.
+    """
+    x, target, _, resets = data
+    if resets is not None:
+        raise Unfit("the data have resets")
+    count, steps = x.shape[:2]
+    outputs, classes = network.readout.output_size, network.loss == "cross_entropy"
+    front = (count, steps) if network.reduce is None else (count,)
+    wanted = front if classes else (*front, outputs)
+    weight = network.readout.weight
+    if x.shape != (count, steps, network.layers[0].input_size) or x.dtype != weight.dtype or (
+        steps == 0 or not x.is_cpu
+    ):  # fmt: skip
+        raise Unfit(f"x of data has shape {tuple(x.shape)} and dtype {x.dtype}")
+    if target.shape != wanted or target.dtype != (torch.int64 if classes else weight.dtype):
+        raise Unfit(
+            f"target of data has shape {tuple(target.shape)} and dtype {target.dtype}; expected "
+            f"{wanted}"
+        )
+    if classes:
+        due = target[target != IGNORED_CLASS]
+        if len(due) and not (int(due.min()) >= 0 and int(due.max()) < outputs):
+            raise Unfit(f"target of data has classes beyond 0..{outputs - 1}")
+
+
+def states_are_there(optimizer: Optimizer) -> bool:
+    """Whether the optimizer has made all its state, and all of a group had as many updates."""
+    for group in optimizer.param_groups:
+        rule = rule_of(optimizer, group)
+        assert isinstance(rule, Rule)
+        states = [optimizer.state.get(p, {}) for p in group["params"] if p.requires_grad]
+        if any(state.get(name) is None for state in states for name in state_names(rule)):
+            return False
+        if len({step_of(state) for state in states}) > 1:
+            return False
+    return True

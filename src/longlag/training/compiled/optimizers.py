@@ -1,0 +1,191 @@
+"""The optimizers of torch, as compiled functions over one parameter each.
+
+The formulas, and the order of their operations, are those of torch's own functions for a single
+tensor. The state is torch's own too: it is made by the optimizer and changed in place.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+
+from longlag.scan.cpu.builder import I64, Code, Value
+from longlag.scan.cpu.math_values import Arithmetic
+from longlag.scan.cpu.target import addresses_of
+from longlag.training.compiled.piece import DOUBLE, full_lanes
+
+STATES = 3
+"""Tensors of state that an optimizer has for a parameter, at most."""
+
+
+class Rule(NamedTuple):
+    """What is compiled for a parameter group: a formula of :data:`_FORMULAS`, and its terms."""
+
+    name: str
+    decays: bool = False
+    decoupled: bool = False
+    momentum: bool = False
+    nesterov: bool = False
+    centered: bool = False
+
+
+def rule_of(optimizer: Optimizer, group: dict[str, Any]) -> Rule | str:
+    """The rule of a parameter group, or why there is none."""
+    kind = type(optimizer)
+    if kind not in (SGD, RMSprop, Adam, AdamW):
+        return f"the optimizer is {kind.__name__}; expected SGD, RMSprop, Adam or AdamW of torch"
+    for option in ("amsgrad", "maximize", "differentiable", "capturable"):
+        if group.get(option):
+            return f"the optimizer has {option}={group[option]!r}"
+    decays, momentum = group["weight_decay"] != 0, bool(group.get("momentum"))
+    if kind is SGD:
+        return Rule("sgd", decays, momentum=momentum, nesterov=group["nesterov"])
+    if kind is RMSprop:
+        return Rule("rmsprop", decays, momentum=momentum, centered=group["centered"])
+    decoupled = kind is AdamW or group.get("decoupled_weight_decay", False)
+    return Rule("adam", decays, decoupled=decays and decoupled)
+
+
+def coefficients(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
+    """The numbers of update number ``step``, counted from 1, in the order of the formula, and as
+    many zeros behind them as make :data:`COEFFICIENTS`."""
+    numbers = _numbers(rule, group, step)
+    return numbers + [0.0] * (COEFFICIENTS - len(numbers))
+
+
+def _numbers(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
+    rate, decay = float(group["lr"]), float(group["weight_decay"])
+    if rule.name == "sgd":
+        momentum = float(group["momentum"])
+        return [-rate, decay, momentum, 1 - float(group["dampening"])]
+    if rule.name == "rmsprop":
+        alpha = float(group["alpha"])
+        return [-rate, decay, alpha, 1 - alpha, float(group["eps"]), float(group["momentum"])]
+    first, second = map(float, group["betas"])
+    return [
+        -(rate / (1 - first**step)), 1 - rate * decay if rule.decoupled else decay,
+        1 - first, second, 1 - second, (1 - second**step) ** 0.5, float(group["eps"]),
+    ]  # fmt: skip
+
+
+COEFFICIENTS = 8
+"""Numbers that are kept for each parameter group and update."""
+
+
+def state_names(rule: Rule) -> list[str]:
+    """The names of the tensors of state of a parameter, in the order of the formula."""
+    if rule.name == "adam":
+        return ["exp_avg", "exp_avg_sq"]
+    momentum = ["momentum_buffer"] if rule.momentum else []
+    if rule.name == "sgd":
+        return momentum
+    return ["square_avg", *(["grad_avg"] if rule.centered else []), *momentum]
+
+
+def step_of(state: dict[str, Any]) -> int:
+    """How many updates a parameter has had, as its state says; 0 where that is not counted."""
+    return int(state.get("step", 0))
+
+
+def count_steps(state: dict[str, Any], updates: int) -> None:
+    """Note further updates in the state of a parameter."""
+    if isinstance(state.get("step"), Tensor):
+        state["step"].numpy()[...] += updates
+
+
+Formula = Callable[[Arithmetic, Rule, Sequence[Value], Value, Value, list[Value]], Value]
+
+
+def _sgd(
+    v: Arithmetic, rule: Rule, c: Sequence[Value], p: Value, g: Value, state: list[Value]
+) -> Value:
+    rate, decay, momentum, keep = c[:4]
+    if rule.decays:
+        g = v.fma(p, decay, g)
+    if rule.momentum:
+        state[0] = v.fma(g, keep, v.mul(state[0], momentum))
+        g = v.fma(state[0], momentum, g) if rule.nesterov else state[0]
+    return v.fma(g, rate, p)
+
+
+def _rmsprop(
+    v: Arithmetic, rule: Rule, c: Sequence[Value], p: Value, g: Value, state: list[Value]
+) -> Value:
+    rate, decay, alpha, rest, eps, momentum = c[:6]
+    if rule.decays:
+        g = v.fma(p, decay, g)
+    square = state[0] = v.add(v.mul(state[0], alpha), v.mul(v.mul(g, g), rest))
+    if rule.centered:
+        mean = state[1] = v.fma(v.sub(g, state[1]), rest, state[1])
+        square = v.sub(square, v.mul(mean, mean))
+    root = v.add(v.sqrt(square), eps)
+    if rule.momentum:
+        state[-1] = v.add(v.mul(state[-1], momentum), v.div(g, root))
+        return v.fma(state[-1], rate, p)
+    return v.add(p, v.div(v.mul(rate, g), root))
+
+
+def _adam(
+    v: Arithmetic, rule: Rule, c: Sequence[Value], p: Value, g: Value, state: list[Value]
+) -> Value:
+    size, decay, first_rest, second, second_rest, root, eps = c[:7]
+    if rule.decoupled:
+        p = v.mul(p, decay)
+    elif rule.decays:
+        g = v.fma(p, decay, g)
+    mean = state[0] = v.fma(v.sub(g, state[0]), first_rest, state[0])
+    square = state[1] = v.add(v.mul(state[1], second), v.mul(v.mul(g, g), second_rest))
+    below = v.add(v.div(v.sqrt(square), root), eps)
+    return v.add(p, v.div(v.mul(size, mean), below))
+
+
+_FORMULAS: dict[str, Formula] = {"sgd": _sgd, "rmsprop": _rmsprop, "adam": _adam}
+
+_NAME = "longlag_optimizer"
+
+
+@functools.cache
+def compiled_rule(rule: Rule, double: bool) -> int:
+    """The address of f(parameter, gradient, state 0, 1, 2, count, coefficients, scale): the numbers
+    of one parameter are changed in place; ``scale`` is the address of what the gradient is
+    multiplied by."""
+    names = ["parameter", "gradient", *(f"state_{n}" for n in range(STATES)), "count",
+             "coefficients", "scale"]  # fmt: skip
+    module = ir.Module(_NAME)
+    kind = ir.FunctionType(ir.VoidType(), [I64] * len(names))
+    code = Code(ir.Function(module, kind, _NAME), double, full_lanes(double))
+    arg = dict(zip(names, code.function.args, strict=True))
+    b = code.b
+    states = len(state_names(rule))
+    pointers = [b.inttoptr(arg[name], code.pointer) for name in names[: 2 + states]]
+    table = b.inttoptr(arg["coefficients"], DOUBLE.as_pointer())
+
+    def number(address: Value) -> Value:
+        value = b.load(address)
+        return value if double else b.fptrunc(value, code.scalar)
+
+    singles = [number(b.gep(table, [code.i64(n)])) for n in range(COEFFICIENTS)]
+    scale = number(b.inttoptr(arg["scale"], DOUBLE.as_pointer()))
+    vectors, wide_scale = [code.splat(single) for single in singles], code.splat(scale)
+    whole = b.and_(arg["count"], code.i64(-code.lanes))
+
+    def some(index: Value, numbers: Sequence[Value], factor: Value, wide: bool) -> None:
+        addresses = [code.at(pointer, index) for pointer in pointers]
+        p, g, *state = [code.load(a) if wide else b.load(a) for a in addresses]
+        v = Arithmetic(b, code.vector if wide else code.scalar)
+        p = _FORMULAS[rule.name](v, rule, numbers, p, v.mul(g, factor), state)
+        for value, address in zip((p, *state), (addresses[0], *addresses[2:]), strict=True):
+            if wide:
+                code.store(value, address)
+            else:
+                b.store(value, address)
+
+    with code.loop(code.i64(0), whole, code.lanes) as index:
+        some(index, vectors, wide_scale, wide=True)
+    with code.loop(whole, arg["count"]) as index:
+        some(index, singles, scale, wide=False)
+    b.ret_void()
+    return addresses_of(str(module), (_NAME,))[_NAME]

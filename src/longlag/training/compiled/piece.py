@@ -1,0 +1,120 @@
+"""What a compiled step is made of: functions that are called one after the other.
+
+A piece is compiled as a function NAME(parameters, part, parts), as the kernels of a layer are.
+``parameters`` is an array of 64-bit whole numbers, addresses among them. What changes from update
+to update a piece finds by the number of the update, which it reads at the address ``clock``.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import NamedTuple
+
+from llvmlite import ir
+from torch import Tensor
+
+from longlag.scan.cpu.builder import I64, Code, Value
+from longlag.scan.cpu.passes import Noted
+from longlag.scan.cpu.target import addresses_of, host
+
+DOUBLE = ir.DoubleType()
+
+
+class Compiled(NamedTuple):
+    """A compiled piece.
+
+    Attributes:
+        address: of the function.
+        names: of its parameters, in order.
+    """
+
+    address: int
+    names: tuple[str, ...]
+
+    def noted(self, **values: int | Tensor) -> Noted:
+        """The piece with its parameters: numbers, or tensors, which the caller keeps."""
+        numbers = [values[name] for name in self.names]
+        words = [n.data_ptr() if isinstance(n, Tensor) else n for n in numbers]
+        return Noted(self.address, bytes((ctypes.c_int64 * len(words))(*words)))
+
+
+class Piece(Code):
+    """A piece under construction.
+
+    Args:
+        name: of the function.
+        names: of its parameters, as words.
+        double: float64, else float32.
+        lanes: numbers in a vector.
+    """
+
+    def __init__(self, name: str, names: str, double: bool, lanes: int) -> None:
+        self.name, self.names = name, tuple(names.split())
+        kind = ir.FunctionType(ir.VoidType(), [I64.as_pointer(), I64, I64])
+        function = ir.Function(ir.Module(name), kind, name)
+        super().__init__(function, double, lanes)
+        self.arg: dict[str, Value] = {
+            argument: self.b.load(self.b.gep(function.args[0], [self.i64(number)]))
+            for number, argument in enumerate(self.names)
+        }
+
+    def numbers(self, name: str, kind: ir.Type | None = None) -> Value:
+        """A parameter as the address of numbers, by default of the floating type."""
+        return self.b.inttoptr(self.arg[name], (kind or self.scalar).as_pointer())
+
+    def read(self, address: Value, *offsets: Value) -> Value:
+        """One number at the sum of offsets."""
+        return self.b.load(self.at(address, *offsets) if offsets else address)
+
+    def clock(self) -> Value:
+        """The number of the update."""
+        return self.read(self.numbers("clock", I64))
+
+    def call(self, function: str, *arguments: Value) -> None:
+        """Call a function of whole numbers, whose address is a parameter."""
+        kind = ir.FunctionType(ir.VoidType(), [I64] * len(arguments))
+        words = [
+            self.b.ptrtoint(value, I64) if isinstance(value.type, ir.PointerType) else value
+            for value in arguments
+        ]
+        self.b.call(self.b.inttoptr(self.arg[function], kind.as_pointer()), words)
+
+    def total_over(self, vector: Value) -> Value:
+        """The sum over a vector."""
+        return self._folded(vector, self.b.fadd)
+
+    def largest(self, vector: Value) -> Value:
+        """The largest number of a vector."""
+
+        def larger(x: Value, y: Value) -> Value:
+            return self.b.select(self.b.fcmp_ordered(">", x, y), x, y)
+
+        return self._folded(vector, larger)
+
+    def _folded(self, vector: Value, combine: Callable[[Value, Value], Value]) -> Value:
+        parts = [self.b.extract_element(vector, self.i64(n)) for n in range(vector.type.count)]
+        while len(parts) > 1:
+            parts = [combine(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
+        return parts[0]
+
+    def widened(self, value: Value) -> Value:
+        """A number, or a vector, in double precision."""
+        kind = value.type
+        if not isinstance(kind, ir.VectorType):
+            return value if kind == DOUBLE else self.b.fpext(value, DOUBLE)
+        wide = ir.VectorType(DOUBLE, kind.count)
+        return value if kind == wide else self.b.fpext(value, wide)
+
+    def narrowed(self, value: Value) -> Value:
+        """A double in the floating type."""
+        return value if self.scalar == DOUBLE else self.b.fptrunc(value, self.scalar)
+
+    def finish(self) -> Compiled:
+        """Close the function and compile it."""
+        self.b.ret_void()
+        text = str(self.function.module)
+        return Compiled(addresses_of(text, (self.name,))[self.name], self.names)
+
+
+def full_lanes(double: bool) -> int:
+    """Numbers in a vector of this processor."""
+    return host().lanes(8 if double else 4)

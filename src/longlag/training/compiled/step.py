@@ -1,0 +1,169 @@
+"""The compiled step of a network, an optimizer and data, prepared once for batches of one size."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import increment_version
+from torch.optim import Optimizer
+
+from longlag.batch import Batch
+from longlag.gradients import Loss
+from longlag.training.compiled.calls import MOST, Calls, Cells, places_of
+from longlag.training.compiled.evaluation import CompiledOutputs
+from longlag.training.compiled.network import (
+    Unfit,
+    check_data,
+    check_parameters,
+    network_of,
+    states_are_there,
+)
+from longlag.training.compiled.optimizers import (
+    Rule,
+    coefficients,
+    count_steps,
+    rule_of,
+    step_of,
+)
+
+SECONDS = 0.05
+"""How long a block of updates should take: signals wait for its end."""
+
+
+class Made(NamedTuple):
+    """What a block of updates gave.
+
+    Attributes:
+        losses, norms: of each update that was looked at: all, or up to the first that is not
+            finite, which was not made.
+        finite: whether all are.
+    """
+
+    losses: list[float]
+    norms: list[float]
+    finite: bool
+
+
+class CompiledSteps:
+    """Updates of a network by an optimizer, from rows of data that lie in memory.
+
+    Args:
+        model: what is trained.
+        loss, method: how.
+        optimizer: of torch; its state is changed in place.
+        data: x (N, T, C) and target.
+        clip_norm: the largest norm of a gradient, or None.
+        batch_size: sequences in a batch.
+
+    Raises:
+        Unfit: something of it cannot be compiled.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        method: object,
+        optimizer: Optimizer,
+        data: Batch[Tensor],
+        clip_norm: float | None,
+        batch_size: int,
+    ) -> None:
+        self.model, self.optimizer, self._how = model, optimizer, (loss, method)
+        self.network, self.reason = network_of(model, loss, method), ""
+        check_data(self.network, data)
+        self.data = data.map(Tensor.contiguous)
+        self.cells = Cells(clip_norm, len(optimizer.param_groups))
+        self._calls: dict[int, Calls] = {}
+        self._per_update = SECONDS
+        check_parameters(model, optimizer)
+        self._batch(min(batch_size, len(data.x)))
+
+    def is_ready(self, *, changed: bool = False) -> bool:
+        """Whether the next update can be compiled: the optimizer makes its state in the first.
+
+        Args:
+            changed: whether something may have been changed since it was prepared; `reason` then
+                says what can no longer be compiled.
+        """
+        return (not changed or self.is_fit()) and states_are_there(self.optimizer)
+
+    def is_fit(self) -> bool:
+        """Whether model and optimizer still are what can be compiled."""
+        try:
+            self.network = network_of(self.model, *self._how)
+            check_parameters(self.model, self.optimizer)
+        except Unfit as unfit:
+            self.reason = str(unfit)
+            return False
+        return True
+
+    @property
+    def next_size(self) -> int:
+        """Updates of the next block, so that it does not last long."""
+        return max(1, min(MOST, int(SECONDS / self._per_update)))
+
+    def run(self, order: "np.ndarray[Any, Any]", after_each: Callable[[], None]) -> Made:
+        """Make a block of updates.
+
+        Args:
+            order: (updates, N), numbers of the sequences of each batch; no more than :data:`MOST`.
+            after_each: called when the numbers of an update are fixed, for schedules.
+        """
+        began = time.perf_counter()
+        updates, size = order.shape
+        batch, cells, groups = self._batch(size), self.cells, self.optimizer.param_groups
+        trained = [[p for p in group["params"] if p.requires_grad] for group in groups]
+        states = [[self.optimizer.state.get(p, {}) for p in part] for part in trained]
+        rules = [_rule(self.optimizer, group) for group in groups]
+        batch.order[:updates] = torch.from_numpy(order)
+        program = batch.program_of(rules, trained, states)
+        before = [step_of(part[0]) if part else 0 for part in states]
+        rows = []
+        for number in range(1, updates + 1):
+            row: list[float] = []
+            for rule, group, made in zip(rules, groups, before, strict=True):
+                row += coefficients(rule, group, made + number)
+            rows.append(row)
+            after_each()
+        cells.coefficients.numpy()[:updates] = rows
+        cells.stop.zero_()
+        program.run(0, updates)
+        finite = not int(cells.stop)
+        made = updates if finite else int(cells.clock)
+        for parameters, part in zip(trained, states, strict=True):
+            for parameter, state in zip(parameters, part, strict=True):
+                count_steps(state, made)
+                increment_version(parameter)
+        self._per_update = (time.perf_counter() - began) / updates
+        seen = slice(0, made + (not finite))
+        return Made(cells.losses[seen].tolist(), cells.norms[seen].tolist(), finite)
+
+    def outputs_for(
+        self, data: Batch[Tensor], batch_size: int
+    ) -> "Callable[[], Iterator[Tensor] | None]":
+        """What gives the outputs for other data batch by batch; None where it cannot."""
+        x, fit = data.x, self.data.x
+        if data.resets is not None or x.shape[2:] != fit.shape[2:] or x.dtype != fit.dtype or (
+            not x.is_cpu or x.ndim != 3 or x.shape[1] == 0
+        ):  # fmt: skip
+            return lambda: None
+        outputs = CompiledOutputs(self.model, data, batch_size)
+        return lambda: outputs.of(self.network) if self.is_fit() else None
+
+    def _batch(self, size: int) -> Calls:
+        batch = self._calls.get(size)
+        if batch is None or batch.places != places_of(self.model):
+            with torch.no_grad():
+                batch = Calls(self.model, self.network, self.data, self.cells, size)
+            self._calls[size] = batch
+        return batch
+
+
+def _rule(optimizer: Optimizer, group: dict[str, Any]) -> Rule:
+    rule = rule_of(optimizer, group)
+    assert isinstance(rule, Rule)  # it was checked
+    return rule

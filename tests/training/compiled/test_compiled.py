@@ -1,0 +1,397 @@
+"""The compiled step gives what the eager one gives, and everything around it stays as it was."""
+
+import copy
+import signal
+
+import numpy as np
+import pytest
+import torch
+from tests.training.helpers import Held, Net, Stream, same_tree, saved, weights
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, RMSprop
+from torch.optim.lr_scheduler import OneCycleLR
+
+import longlag as ll
+from longlag.training import (
+    Checkpoint,
+    EarlyStopping,
+    NonFiniteLossError,
+    Schedule,
+    TrainingInterrupted,
+    fit,
+)
+
+COUNT, STEPS, INPUTS, HIDDEN = 23, 6, 3, 5  # batches of 5, and one of 3
+
+
+def data(dtype=torch.float64, *, outputs=3, loss="cross_entropy", each_step=False, ragged=False):
+    x, target = whole(dtype, outputs, loss, each_step)
+    if not ragged:
+        return x, target
+    lengths = torch.arange(COUNT) % (STEPS + 1)
+    x[torch.arange(STEPS) >= lengths.unsqueeze(1)] = float("nan")
+    return x, target, lengths
+
+
+def whole(dtype, outputs, loss, each_step):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(COUNT, STEPS, INPUTS, generator=generator, dtype=dtype)
+    front = (COUNT, STEPS) if each_step else (COUNT,)
+    if loss != "cross_entropy":
+        target = torch.randn(*front, outputs, generator=generator, dtype=dtype)
+        target[0] = float("nan")
+        target[1, ..., 0] = float("nan")
+        return x, target
+    target = torch.randint(0, outputs, front, generator=generator)
+    target[0] = -100
+    if each_step:
+        target[1:4, 2:] = -100
+    return x, target
+
+
+def model(layer=None, *, outputs=3, each_step=False, reduce="last", dtype=torch.float64):
+    layer = layer or ll.Elman(INPUTS, HIDDEN, seed=1, dtype=dtype)
+    return ll.SequenceModel(layer, outputs, reduce=None if each_step else reduce, seed=2)
+
+
+def run(network, given, step="compiled", **options):
+    settings = {"batch_size": 5, "epochs": 3, "progress": False, "seed": 3, **options}
+    return fit(network, given, step=step, **settings)
+
+
+def stacked(dtype):
+    below = ll.LSTM(INPUTS, HIDDEN, seed=1, dtype=dtype)
+    return ll.Stack(below, ll.IndRNN(HIDDEN, 4, seed=2, dtype=dtype))
+
+
+CASES = {
+    "elman": (ll.Elman, lambda p: RMSprop(p, 1e-3), {"clip_norm": 0.2}),
+    "lstm": (ll.LSTM, lambda p: Adam(p, 1e-2), {"clip_norm": 0.2}),
+    "gru": (ll.GRU, lambda p: AdamW(p, 1e-2, weight_decay=0.1), {"each_step": True}),
+    "reset before": (
+        lambda *sizes, **options: ll.GRU(*sizes, reset_after=False, **options),
+        lambda p: Adam(p, 1e-2, weight_decay=0.1),
+        {"outputs": 19},
+    ),
+    "leaky": (
+        ll.Leaky,
+        lambda p: SGD(p, 1e-2, momentum=0.9, nesterov=True, weight_decay=0.01),
+        {"loss": "mse", "each_step": True},
+    ),
+    "indrnn": (ll.IndRNN, lambda p: SGD(p, 1e-2), {"loss": "mae", "outputs": 1}),
+    "1997": (
+        ll.LSTM1997,
+        lambda p: RMSprop(p, 1e-3, centered=True, momentum=0.5, weight_decay=0.01),
+        {"loss": "mse", "outputs": 11},
+    ),
+    "no bias": (
+        lambda *sizes, **options: ll.LSTM(*sizes, bias=False, **options),
+        lambda p: SGD(p, 1e-2, momentum=0.9, dampening=0.3),
+        {},
+    ),
+    "stack": (None, lambda p: Adam(p, 1e-2), {"each_step": True}),
+    "mean": (ll.GRU, lambda p: Adam(p, 1e-2), {"reduce": "mean"}),
+    "ragged": (ll.LSTM, lambda p: Adam(p, 1e-2), {"ragged": True}),
+    "ragged mean": (ll.Elman, lambda p: SGD(p, 1e-2), {"ragged": True, "reduce": "mean"}),
+    "ragged stack": (
+        None,
+        lambda p: RMSprop(p, 1e-3),
+        {"ragged": True, "each_step": True, "loss": "mse"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow)]
+)
+def test_after_1_10_and_100_updates_all_is_as_after_eager_ones(case, dtype):
+    kind, optimizer, options = CASES[case]
+    of_data = {"outputs", "each_step", "loss", "ragged"} & set(options)
+    of_model = {"outputs", "each_step", "reduce"} & set(options)
+    given = data(dtype, **{name: options[name] for name in of_data})
+    described = {name: options[name] for name in of_model}
+    loss = options.get("loss")
+    options = {name: value for name, value in options.items() if name == "clip_norm"}
+    tolerance = 1e-12 if dtype == torch.float64 else 2e-5
+    for steps in (1, 10, 100):
+        results = []
+        for step in ("eager", "compiled"):
+            layer = stacked(dtype) if kind is None else kind(INPUTS, HIDDEN, seed=1, dtype=dtype)
+            network, made = model(layer, **described, dtype=dtype), []
+            history = run(
+                network, given, step, loss=loss, epochs=None, steps=steps, **options,
+                optimizer=lambda p, made=made: made.append(optimizer(p)) or made[0],
+            )  # fmt: skip
+            assert history.step == step
+            results.append((history, weights(network), made[0].state_dict()["state"]))
+        (eager, before, states), (compiled, after, further) = results
+        for one, other in zip(eager.records, compiled.records, strict=True):
+            assert one.loss == pytest.approx(other.loss, rel=tolerance)
+        close(eager.losses, compiled.losses, tolerance)
+        close(eager.gradient_norms, compiled.gradient_norms, tolerance)
+        for name in before:
+            close(before[name], after[name], tolerance)
+        for number, state in states.items():
+            for name in state:
+                if state[name] is not None:
+                    close(state[name], further[number][name], tolerance)
+
+
+def close(one, other, tolerance):
+    one, other = torch.as_tensor(one), torch.as_tensor(other)
+    assert one.shape == other.shape
+    assert float((one - other).abs().max()) <= tolerance * max(1.0, float(one.abs().max()))
+
+
+def test_the_same_run_gives_the_same_bits_whatever_the_blocks_and_beside_others():
+    one, other = model(), model()
+    history = run(one, data(), epochs=4, clip_norm=0.5)
+    again = run(other, data(), epochs=4, clip_norm=0.5, validate_every=1, validation=data())
+    np.testing.assert_array_equal(history.losses, again.losses)
+    assert same_tree(weights(one), weights(other))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 10])
+def test_a_run_that_stops_and_goes_on_has_the_bits_of_one_that_never_did(tmp_path, steps):
+    options = {"epochs": None, "optimizer": lambda p: Adam(p, 0.01), "validate_every": 4}
+    whole, parts = model(ll.GRU(INPUTS, HIDDEN, seed=1)), model(ll.GRU(INPUTS, HIDDEN, seed=1))
+    given = data(torch.float32)
+
+    def schedule():
+        return Schedule(lambda o: OneCycleLR(o, 0.05, total_steps=40), every="step")
+
+    folders = tmp_path / "whole", tmp_path / "parts"
+    run(whole, given, steps=13, scheduler=schedule(), checkpoint=Checkpoint(folders[0]), **options)
+    for stop in (steps, 13):
+        kept = Checkpoint(folders[1], every_steps=3)
+        history = run(parts, given, steps=stop, scheduler=schedule(), checkpoint=kept, **options)
+    assert history.step == "compiled"
+    assert same_tree(weights(whole), weights(parts))
+    first, second = map(saved, folders)
+    assert same_tree(first, second)
+
+
+def test_schedules_early_stopping_and_records_are_those_of_eager_updates():
+    results = []
+    for step in ("eager", "compiled"):
+        network = model()
+        history = run(
+            network, data(), step, epochs=30, validation=data(), metrics="accuracy",
+            optimizer=lambda p: SGD(p, 0.3, momentum=0.5),
+            scheduler=Schedule(lambda o: OneCycleLR(o, 2.0, total_steps=200), every="step"),
+            early_stopping=EarlyStopping(patience=2),
+        )  # fmt: skip
+        results.append((history, weights(network)))
+    (eager, before), (compiled, after) = results
+    assert (eager.stopped, eager.best_step) == (compiled.stopped, compiled.best_step)
+    assert eager.stopped == "early stopping"
+    assert len(eager) == len(compiled)
+    for one, other in zip(eager.records, compiled.records, strict=True):
+        assert one.learning_rate == pytest.approx(other.learning_rate, rel=1e-12)
+        assert one.validation_loss == pytest.approx(other.validation_loss, rel=1e-9)
+        assert one.metrics == other.metrics
+    for name in before:
+        close(before[name], after[name], 1e-9)
+
+
+@pytest.mark.parametrize(("each_step", "ragged"), [(True, True), (False, True), (True, False)])
+def test_validation_is_compiled_too(monkeypatch, each_step, ragged):
+    given, records = data(each_step=each_step, ragged=ragged), []
+    for step in ("eager", "compiled"):
+        network = model(stacked(torch.float64), each_step=each_step)
+        with monkeypatch.context() as patch:
+            if step == "compiled":  # the one eager update
+                patch.setattr("longlag.training.evaluation.forward", None)
+            history = run(network, given, step, validation=given, metrics="accuracy")
+        records.append(history.records)
+    for one, other in zip(*records, strict=True):
+        assert one.validation_loss == pytest.approx(other.validation_loss, rel=1e-12)
+        assert one.metrics == other.metrics
+
+
+@pytest.mark.parametrize("sequence", [0, 9, 22])
+def test_a_loss_that_is_not_finite_stops_before_its_update_with_the_same_error(sequence):
+    x, target = data(loss="mse")
+    x[sequence] = float("inf")  # of sequence 0 no error is due
+    errors, left = [], []
+    for step in ("eager", "compiled"):
+        network = model(ll.Leaky(INPUTS, HIDDEN, seed=1, dtype=torch.float64))
+        with pytest.raises(NonFiniteLossError) as caught:
+            run(network, (x, target), step)
+        errors.append(caught.value)
+        left.append(weights(network))
+    eager, compiled = errors
+    for name in ("step", "epoch", "seed", "checkpoint", "hint"):
+        assert getattr(eager, name) == getattr(compiled, name)
+    assert repr(eager.loss) == repr(compiled.loss)
+    for name in left[0]:
+        close(left[0][name], left[1][name], 1e-12)
+
+
+def test_a_signal_ends_a_run_that_can_go_on(tmp_path):
+    def interrupt(record, _):
+        if record.step == 10:
+            signal.raise_signal(signal.SIGINT)
+
+    whole, parts = model(), model()
+    run(whole, data(), epochs=4)
+    with pytest.raises(TrainingInterrupted):
+        run(parts, data(), epochs=4, checkpoint=tmp_path, callbacks=[interrupt])
+    history = run(parts, data(), epochs=4, checkpoint=tmp_path)
+    assert len(history) == 20
+    assert same_tree(weights(whole), weights(parts))
+
+
+def test_several_threads_give_the_same_to_rounding_and_the_same_bits_again(monkeypatch):
+    monkeypatch.setattr("longlag.scan.cpu.shape.SMALL", 0)
+    given, results, before = data(each_step=True, ragged=True), [], torch.get_num_threads()
+    for threads in (1, 3, 3, 2):
+        torch.set_num_threads(threads)
+        try:
+            layer = ll.Stack(
+                ll.GRU(INPUTS, HIDDEN, seed=1, dtype=torch.float64),
+                ll.IndRNN(HIDDEN, 4, seed=1, dtype=torch.float64),
+            )
+            network = model(layer, each_step=True)
+            assert run(network, given, batch_size=20, epochs=10).step == "compiled"
+        finally:
+            torch.set_num_threads(before)
+        results.append(weights(network))
+    one, three, again, two = results
+    assert same_tree(three, again)
+    for name, value in one.items():
+        close(value, three[name], 1e-12)
+        close(value, two[name], 1e-12)
+
+
+def test_a_block_is_short_whatever_was_asked_for():
+    from longlag.training.compiled import step
+
+    x = torch.randn(64, 50, 3)
+    network = model(ll.LSTM(3, 32, seed=1), dtype=torch.float32)
+    sizes = []
+    original = step.CompiledSteps.run
+
+    def noting(self, order, after_each):
+        sizes.append(len(order))
+        return original(self, order, after_each)
+
+    patch = pytest.MonkeyPatch()
+    with patch.context() as patched:
+        patched.setattr(step.CompiledSteps, "run", noting)
+        patched.setattr(step, "SECONDS", 1e-9)
+        run(network, (x, torch.zeros(64, dtype=torch.int64)), epochs=2, batch_size=8)
+    assert sizes == [1] * 15
+
+
+def test_what_a_callback_changes_is_seen():
+    """Rate, frozen and thawed weights, numbers put in place of others: as in eager updates."""
+    results = []
+    for step in ("eager", "compiled"):
+        network, made = model(), []
+
+        def change(record, network, made=made):
+            made[0].param_groups[0]["lr"] *= 0.5
+            network.layer.weight_hh.requires_grad_(record.epoch != 2)
+            if record.epoch == 3:
+                network.readout.weight.data = network.readout.weight.data * 0.9
+
+        history = run(
+            network, data(), step, epochs=5, callbacks=[change],
+            optimizer=lambda p, made=made: made.append(SGD(p, 0.1)) or made[0],
+        )  # fmt: skip
+        assert history.step == step
+        results.append((history.losses, weights(network)))
+    close(results[0][0], results[1][0], 1e-12)
+    for name, value in results[0][1].items():
+        close(value, results[1][1][name], 1e-12)
+
+
+def test_a_callback_that_makes_it_impossible_ends_it():
+    def hook(record, network):
+        network.register_forward_hook(lambda *_: None)
+
+    network, other = model(), model()
+    history = run(network, data(), "auto", callbacks=[hook])
+    assert (history.step, history.reason) == ("eager", "the model has hooks")
+    run(other, data(), "eager")
+    for name, value in weights(other).items():
+        close(value, weights(network)[name], 1e-12)
+
+
+class Watching:
+    def after_update(self, step, network):
+        """Looks."""
+
+
+def tied():
+    network = model(ll.Elman(3, 3, seed=1, dtype=torch.float64))
+    network.readout.weight = network.layer.weight_hh
+    return network
+
+
+def of(layer, **options):
+    options = {"seed": 1, "dtype": torch.float64, **options}
+    return lambda: model(layer(INPUTS, HIDDEN, **options))
+
+
+REASONS = {
+    "RTRL": (model, {"method": ll.RTRL()}),
+    "is a Net": (lambda: Net(INPUTS, outputs=3).double(), {}),
+    "the loss is": (model, {"loss": lambda y, t: nn.functional.cross_entropy(y, t)}),
+    "looks at each update": (model, {"callbacks": [Watching()]}),
+    "Adagrad": (model, {"optimizer": torch.optim.Adagrad}),
+    "amsgrad": (model, {"optimizer": lambda p: Adam(p, amsgrad=True)}),
+    "has no readout.bias": (model, {"optimizer": lambda p: SGD(p[:-1], 0.1)}),
+    "dropout": (of(ll.Elman, recurrent_dropout=0.5), {}),
+    "backend": (of(ll.Elman, backend="reference"), {}),
+    "not a plain one": (of(ll.Elman, density=0.5), {}),
+    "are tied": (tied, {}),
+    "sees more than h": (lambda: ll.SequenceModel(of(ll.GRU)().layer, 3, direct=True), {}),
+}
+
+
+@pytest.mark.parametrize("words", REASONS)
+def test_what_cannot_be_compiled_is_said(words):
+    make, options = REASONS[words]
+    with pytest.raises(ValueError, match=f"step is 'compiled', and .*{words}.*use step='auto'"):
+        run(make(), data(), **options)
+    x, target = data()
+    target[0] = 0
+    history = run(make(), (x, target), "auto", **options)
+    assert history.step == "eager"
+    assert words in history.reason
+
+
+def test_other_data_are_said_too():
+    float32 = model(ll.Elman(1, HIDDEN, seed=1), outputs=1, dtype=torch.float32)
+    history = fit(float32, Stream(), steps=3, progress=False)
+    assert history.reason == "the data are no arrays in memory"
+    x, target = data()
+    resets = torch.zeros(COUNT, STEPS, dtype=torch.bool)
+    assert "resets" in run(model(), Held(x, target, resets=resets), "auto").reason
+    assert run(model(), data(), "eager").reason == "step is 'eager'"
+    with pytest.raises(ValueError, match="step is 'fast'; expected 'auto'"):
+        run(model(), data(), "fast")
+
+
+def test_a_target_that_does_not_fit_is_the_error_that_it_was():
+    x, target = data()
+    target[-1] = 3
+    with pytest.raises(ValueError, match="target has classes"):
+        run(model(), (x, target), "auto")
+    with pytest.raises(ValueError, match="expected output"):
+        run(model(each_step=True), data(), "auto")
+
+
+def test_a_model_that_was_trained_is_one_that_autograd_takes_up():
+    network = model()
+    output = network(data()[0]).square().sum()
+    run(copy.deepcopy(network), data())
+    output.backward()
+    kept = network(data()[0])
+    loss = kept.square().sum()
+    run(network, data())
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
