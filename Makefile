@@ -53,6 +53,7 @@ suite: $(STAMP)
 	$(PYTEST) -m "not long" --hurried $(addprefix --ignore=,$(KERNELS))
 
 test-long: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
 	$(PYTEST) -m long
 
 quick: $(STAMP)

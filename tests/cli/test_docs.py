@@ -12,10 +12,10 @@ import pytest
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
-@pytest.mark.slow
-def test_the_commands_shown_were_run(longlag, folder):
+def run_page(page, longlag, folder):
+    """How many commands of a page ran, and how many of them failed, as it says."""
     ran = failed = 0
-    for kind, block in re.findall(r"```(\w+)\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL):
+    for kind, block in re.findall(r"```(\w+)\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
         if kind == "python":
             subprocess.run([sys.executable, "-c", block], cwd=folder, check=True)
         elif kind == "yaml":
@@ -29,9 +29,20 @@ def test_the_commands_shown_were_run(longlag, folder):
                 said = (done.out + done.err).splitlines()
                 assert [line for line in lines if line not in [*said, "..."]] == [], words
                 ran, failed = ran + 1, failed + (expected == 2)
-    assert (ran, failed) == (12, 3)
+    return ran, failed
+
+
+@pytest.mark.slow
+def test_the_commands_shown_were_run(longlag, folder):
+    assert run_page(DOCS, longlag, folder) == (12, 3)
     for name in ("arrays.npz", "predictions.csv", "lstm.png", "config.longlag", "long.longlag"):
         assert (folder / name).exists()
+
+
+@pytest.mark.slow
+def test_the_commands_of_a_sweep_were_run(longlag, folder):
+    pytest.importorskip("optuna", reason="a sweep needs the extra sweep")
+    assert run_page(DOCS.with_name("sweep.md"), longlag, folder) == (4, 1)
 
 
 def test_the_formats_shown_can_be_read(folder):

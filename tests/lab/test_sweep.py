@@ -1,6 +1,11 @@
 """`longlag sweep`: trials side by side are what they are alone, and no trial is lost."""
 
 import csv
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +44,13 @@ def parts_of(task):
 )
 def test_trials_side_by_side_are_what_they_are_alone(options):
     parts = parts_of(options["task"])
-    own = ((0.001, 1.0, 3), (0.02, 0.1, 20), (0.03, 0.5, 2), (0.01, None, 1))
+    wild = 1e30 if options["task"] == "regression" else 0.005  # diverges, for errors are squared
+    own = ((0.001, 1.0, 3), (0.02, 0.1, 20), (wild, None, 9), (0.03, 0.5, 2), (0.01, None, 1))
     trials = [
-        Settings(hidden=4, epochs=8, learning_rate=rate, clip_norm=norm, patience=patience, **options)
-        for rate, norm, patience in own
-    ]  # fmt: skip
-    for one, other in zip(together(parts, trials), map(alone, [parts] * 4, trials), strict=True):
+        Settings(hidden=4, epochs=8, learning_rate=r, clip_norm=norm, patience=patience, **options)
+        for r, norm, patience in own
+    ]
+    for one, other in zip(together(parts, trials), map(alone, [parts] * 5, trials), strict=True):
         assert one.epoch == other.epoch
         assert one.value == pytest.approx(other.value, rel=1e-3)
 
@@ -86,7 +92,7 @@ def data(tmp_path, monkeypatch):
         for t in range(parts.lengths[n])
     ]
     Path("my.csv").write_text("\n".join(["series,time,step,target", *rows]) + "\n")
-    return ["my.csv", "--task", "classification", "--epochs", "3", "--space", SPACE]
+    return ["my.csv", "--task", "classification", "--epochs", "20", "--space", SPACE]
 
 
 def numbers():
@@ -94,47 +100,90 @@ def numbers():
         return [int(row["trial"]) for row in csv.DictReader(file)]
 
 
-def test_a_sweep_goes_on_where_it_was_stopped(data, monkeypatch, capsys):
-    optuna = pytest.importorskip("optuna")
-    from longlag.lab.sweep import study
+def kept():
+    """The parameters of the trials in the journal, by their state."""
+    optuna = pytest.importorskip("optuna", reason="a sweep needs the extra sweep")
+    backend = optuna.storages.journal.JournalFileBackend("sweep/journal.log")
+    storage = optuna.storages.JournalStorage(backend)
+    by_state = defaultdict(list)
+    if storage.get_all_studies():
+        for trial in optuna.load_study(study_name="sweep", storage=storage).trials:
+            by_state[trial.state.name].append(trial.params)
+    return by_state
 
-    class Killed(BaseException):
-        pass
 
-    def dies(parts, trials, workers, address):
-        yield from enumerate([alone(parts, trials[0])])
-        raise Killed
+def killed(*words):
+    """The trials of a sweep that is killed when some are done and some are under way."""
+    sweep = subprocess.Popen([sys.executable, "-m", "longlag", "sweep", *words])
+    try:
+        while sweep.poll() is None:
+            time.sleep(0.1)
+            sweep.send_signal(signal.SIGSTOP)
+            trials = kept() if Path("sweep/journal.log").exists() else {}
+            if trials.get("COMPLETE") and trials.get("RUNNING"):
+                return trials
+            sweep.send_signal(signal.SIGCONT)
+    finally:
+        sweep.kill()
+        sweep.wait()
+    raise AssertionError("the sweep ended by itself")
 
-    monkeypatch.setitem(study.RUNNERS, "replicas", dies)
-    with pytest.raises(Killed):
-        main(["sweep", *data, "--trials", "6", "--at_once", "4"])
-    monkeypatch.undo()
-    monkeypatch.chdir(Path.cwd())
-    assert main(["sweep", *data, "--trials", "6", "--at_once", "4"]) == 0
-    assert len(numbers()) == 6
-    storage = optuna.storages.journal.JournalFileBackend("sweep/journal.log")
-    kept = optuna.load_study(
-        study_name="sweep", storage=optuna.storages.JournalStorage(storage)
-    ).trials
-    left = [t.params for t in kept if t.state.name == "FAIL"]
-    made = [t.params for t in kept if t.state.name == "COMPLETE"]
-    assert len(left) == 3
-    assert all(params in made for params in left)  # those that were under way are made anew
-    for name in ("figure.png", "best.yaml"):
-        assert Path("sweep", name).stat().st_size > 0
+
+def test_a_sweep_that_was_killed_goes_on(data, capsys):
+    pytest.importorskip("optuna", reason="a sweep needs the extra sweep")
+    before = killed(*data, "--trials", "1000", "--at_once", "3")
+    with Path("sweep/journal.log").open("ab") as journal:
+        journal.write(b'{"op_code": 6, "wor')  # of a write that was cut off
+    done = len(before["COMPLETE"])
+    assert main(["sweep", *data, "--trials", str(done + 4), "--at_once", "3"]) == 0
+    after = kept()
+    assert after["COMPLETE"][:done] == before["COMPLETE"]
+    assert len(after["COMPLETE"]) == done + 4
+    assert not after["RUNNING"]
+    assert after["FAIL"] == before["RUNNING"]
+    made_anew = after["COMPLETE"][done:]
+    assert all(params in made_anew for params in before["RUNNING"] if params)
+    assert len(numbers()) == done + 4
+    assert Path("sweep/figure.png").stat().st_size > 0
     assert "next: longlag train --config sweep/best.yaml my.csv" in capsys.readouterr().out
     assert main(["train", "--config", "sweep/best.yaml", "my.csv", "--logger", "none"]) == 0
     assert main(["sweep", *data, "--hidden", "3", "--trials", "7"]) == 2
     assert "holds a sweep with another settings" in capsys.readouterr().err
 
 
-@pytest.mark.long
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("runner", ["processes", "ray"])
-def test_trials_run_elsewhere(data, runner):
-    pytest.importorskip("optuna")
+def test_a_sweep_without_optuna_names_the_extra(data, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(["sweep", *data]) == 2
+    assert 'pip install "longlag[sweep]"' in capsys.readouterr().err
+
+
+def test_settings_that_do_not_go_together_are_not_trained(data):
+    pytest.importorskip("optuna", reason="a sweep needs the extra sweep")
+    data[data.index(SPACE)] = "layers=2,1 dropout=0,0.2 hidden=4"
+    assert main(["sweep", *data, "--epochs", "1", "--trials", "8", "--at_once", "8"]) == 0
+    trials = kept()
+    assert trials["PRUNED"] == [{"layers": 1, "dropout": 0.2, "hidden": 4}] * len(trials["PRUNED"])
+    assert len(numbers()) + len(trials["PRUNED"]) == 8
+    assert len(numbers()) == len(trials["COMPLETE"]) < 8
+
+
+def test_a_sweep_whose_trials_all_diverge_says_so(data, capsys):
+    pytest.importorskip("optuna", reason="a sweep needs the extra sweep")
+    data[data.index(SPACE)] = "learning_rate=1e38 optimizer=sgd hidden=4"
+    assert main(["sweep", *data, "--trials", "2"]) == 0
+    assert "Every trial diverged" in capsys.readouterr().out
+    assert numbers() == [0, 1]
+    assert not Path("sweep/best.yaml").exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray leaves files open
+@pytest.mark.parametrize(
+    ("runner", "workers"), [("processes", "1"), pytest.param("ray", "2", marks=pytest.mark.long)]
+)
+def test_trials_run_elsewhere(data, runner, workers):
+    pytest.importorskip("optuna", reason="a sweep needs the extra sweep")
     if runner == "ray":
-        pytest.importorskip("ray")
-    words = ["sweep", *data, "--trials", "4", "--runner", runner, "--workers", "2"]
+        pytest.importorskip("ray", reason="a cluster needs the extra ray")
+    words = ["sweep", *data, "--trials", "4", "--runner", runner, "--workers", workers]
     assert main(words) == 0
     assert sorted(numbers()) == [0, 1, 2, 3]

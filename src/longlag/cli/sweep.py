@@ -4,14 +4,14 @@ DATA and the options of data, network and training are those of `longlag train`.
 every trial; the same command goes on where it was stopped, and more --trials add to them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from longlag.cli.files import check_folder
 from longlag.cli.options import UsageError, at_least, option
 from longlag.cli.threads import threads
-from longlag.cli.train import Trained, columns_of, read_parts, settings_of
+from longlag.cli.train import ColumnNames, Trained, columns_of, read_parts, settings_of
 from longlag.pipeline.settings import Settings
 
 USAGE = "DATA --task TASK [options]"
@@ -97,11 +97,16 @@ def _sweep(options: Options, settings: Settings, folder: Path) -> None:
     if not best:
         line(console, "Every trial diverged: give smaller learning rates in --space.")
         return
-    config = {
-        name: value
-        for name, value in vars(replace(settings, **best)).items()
-        if value != getattr(Trained(), name)
-    }
+    config = _changed({own.name: getattr(options, own.name) for own in fields(Trained)} | best)
+    del config["data"]
     atomic_write_text(folder / "best.yaml", yaml.safe_dump(config, sort_keys=False))
     line(console, f"saved: {folder}/table.csv, figure.png, best.yaml")
     line(console, f"next: longlag train --config {folder}/best.yaml {options.data}")
+
+
+def _changed(said: dict[str, Any]) -> dict[str, Any]:
+    """Those options that are not the defaults, as a config file has them."""
+    columns = asdict(said.pop("columns"))
+    config = {name: value for name, value in said.items() if value != getattr(Trained(), name)}
+    own = {name: value for name, value in columns.items() if value != getattr(ColumnNames(), name)}
+    return config | ({"columns": own} if own else {})

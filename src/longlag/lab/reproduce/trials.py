@@ -227,7 +227,7 @@ def count_weights(model: nn.Module) -> int:
 
 
 @torch.no_grad()
-def clip_each(parameters: Iterable[nn.Parameter], norm: float | Tensor) -> None:
+def clip_each(parameters: Iterable[nn.Parameter], norm: float | Tensor) -> Tensor:
     r"""Cut the gradient of every replica to a norm: :math:`g \leftarrow g \min(1, c / \|g\|)`.
 
     The gradient of a replica that is not finite becomes zero: there is nothing to be learned from.
@@ -236,9 +236,12 @@ def clip_each(parameters: Iterable[nn.Parameter], norm: float | Tensor) -> None:
         parameters: with gradients, replicas first.
         norm: c, for all or for each (R,).
 
+    Returns:
+        Which gradients were finite (R,).
+
     >>> weight = nn.Parameter(torch.zeros(2, 3))
     >>> weight.grad = torch.tensor([[3.0, 0.0, 4.0], [0.3, 0.0, 0.4]])
-    >>> clip_each([weight], 1.0)
+    >>> finite = clip_each([weight], 1.0)
     >>> weight.grad.norm(dim=1)
     tensor([1.0000, 0.5000])
     """
@@ -251,6 +254,7 @@ def clip_each(parameters: Iterable[nn.Parameter], norm: float | Tensor) -> None:
         gradient.mul_(torch.where(finite, scale, 0.0).view(shape))
         if not finite.all():
             gradient.masked_fill_(~finite.view(shape), 0.0)
+    return finite
 
 
 def error_of(output: Tensor, target: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Where trials run: side by side in this process, in several processes, or on a Ray cluster."""
 
 import multiprocessing
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -14,6 +15,10 @@ from longlag.pipeline.dataset import Parts
 from longlag.pipeline.settings import Settings
 
 _parts: Parts  # of a process of the pool
+_ENDED = (
+    "a process of the sweep has ended, perhaps for want of memory; the trials that are done are "
+    "kept, and the same command goes on with the others"
+)
 
 
 def side_by_side(
@@ -46,10 +51,7 @@ def processes(
         for job in as_completed(jobs):
             yield jobs[job], job.result()
     except BrokenProcessPool as error:
-        raise GuidedError(
-            "a process of the sweep has ended, perhaps for want of memory; the trials that are "
-            "done are kept, and the same command goes on with the others"
-        ) from error
+        raise GuidedError(_ENDED) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -71,6 +73,7 @@ def ray(
         import ray as cluster  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise GuidedError('the runner "ray" needs ray: pip install "longlag[ray]"') from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     started = not cluster.is_initialized()
     if started:
         own: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False}
@@ -84,6 +87,11 @@ def ray(
         while jobs:
             (done,), _ = cluster.wait([*jobs], num_returns=1)
             yield jobs.pop(done), cluster.get(done)
+    except (
+        cluster.exceptions.WorkerCrashedError,
+        cluster.exceptions.OutOfMemoryError,
+    ) as error:
+        raise GuidedError(_ENDED) from error
     finally:
         if started:
             cluster.shutdown()

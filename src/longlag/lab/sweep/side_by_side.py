@@ -75,6 +75,7 @@ class _Group:
         self.best = torch.full((count,), math.inf)
         self.epochs, self.without = torch.zeros(count), torch.zeros(count)
         self.sound = torch.ones(count, dtype=torch.bool)
+        self.going = torch.ones(count, dtype=torch.bool)
         self.places = torch.arange(count)  # of the replicas that are still trained
         alone = untrained(self.settings, pipeline.preparation).state_dict()
         self._begin({name: part.expand(count, *part.shape) for name, part in alone.items()})
@@ -139,7 +140,7 @@ class _Group:
         self.optimizer.zero_grad()
         losses.sum().backward()
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        clip_each(parameters, self.norms[self.places])
+        self.sound[self.places] &= clip_each(parameters, self.norms[self.places])
         with torch.no_grad():
             before = [p.clone() for p in parameters]
             self.optimizer.step()
@@ -158,11 +159,12 @@ class _Group:
     def _note(self, epoch: int, losses: Tensor) -> None:
         """Keep what is better, and train on without those that have stopped."""
         places = self.places
-        better = losses < self.best[places]
+        better = self.going[places] & (losses < self.best[places])
         self.best[places] = torch.where(better, losses, self.best[places])
         self.epochs[places] = torch.where(better, float(epoch), self.epochs[places])
         self.without[places] = torch.where(better, 0.0, self.without[places] + 1)
-        going = self.sound[places] & (self.without[places] < self.patience[places])
+        self.going &= self.sound & (self.without < self.patience)
+        going = self.going[places]
         if not going.any():
             self.places = places[:0]
         elif 2 * int(going.sum()) <= len(places):

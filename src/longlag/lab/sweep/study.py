@@ -72,6 +72,7 @@ class Sweep:
             study.enqueue_trial(left.params)
         finished = (TrialState.COMPLETE, TrialState.PRUNED)
         done = len(study.get_trials(deepcopy=False, states=finished))
+        run = RUNNERS[self.runner]
         while done < self.trials:
             asked, settings = [], []
             for _ in range(min(self.at_once, self.trials - done)):
@@ -85,7 +86,8 @@ class Sweep:
                     continue
                 asked.append(trial)
                 settings.append(proposed)
-            run = RUNNERS[self.runner]
+            if not asked:
+                continue
             for number, result in run(self.parts, settings, self.workers, self.address):
                 trial = asked[number]
                 trial.set_user_attr("epoch", result.epoch)
@@ -105,7 +107,9 @@ class Sweep:
             raise GuidedError('a sweep needs optuna: pip install "longlag[sweep]"') from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder.mkdir(parents=True, exist_ok=True)
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.folder / JOURNAL)))
+        journal = self.folder / JOURNAL
+        _cut_short_line(journal)
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
         sampler = optuna.samplers.TPESampler(seed=self.base.seed, constant_liar=True)
         study = optuna.create_study(
             storage=storage, sampler=sampler, study_name="sweep", load_if_exists=True
@@ -122,6 +126,13 @@ class Sweep:
         if before is None:
             study.set_user_attr("setup", setup)
         return study
+
+
+def _cut_short_line(journal: Path) -> None:
+    """Take off the last line if a kill cut it short: what would follow it could not be read."""
+    if journal.exists():
+        with journal.open("r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
