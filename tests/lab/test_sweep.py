@@ -1,6 +1,7 @@
 """`longlag sweep`: trials side by side are what they are alone, and no trial is lost."""
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import pytest
 
 from longlag.cli import main
 from longlag.data import SequenceData
+from longlag.lab.sweep import runners
 from longlag.lab.sweep.side_by_side import key, together
 from longlag.lab.sweep.space import Space, SpaceError
 from longlag.lab.sweep.trial import alone
+from longlag.messages import GuidedError
 from longlag.pipeline.dataset import hold_out
 from longlag.pipeline.settings import Settings, SettingsError
 
@@ -174,6 +177,12 @@ def test_a_sweep_whose_trials_all_diverge_says_so(data, capsys):
     assert "Every trial diverged" in capsys.readouterr().out
     assert numbers() == [0, 1]
     assert not Path("sweep/best.yaml").exists()
+
+
+def test_a_process_that_ends_is_named(monkeypatch):
+    monkeypatch.setattr(runners, "_begin", os._exit)
+    with pytest.raises(GuidedError, match="a process of the sweep has ended"):
+        list(runners.processes(3, [Settings("regression")], 1, None))
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray leaves files open

@@ -1,5 +1,6 @@
 """Where trials run: side by side in this process, in several processes, or on a Ray cluster."""
 
+import importlib
 import multiprocessing
 import os
 from collections import defaultdict
@@ -70,7 +71,7 @@ def ray(
 ) -> Iterator[tuple[int, Result]]:
     """Each as a task of a Ray cluster; without an address of one on this machine."""
     try:
-        import ray as cluster  # pyright: ignore[reportMissingImports]
+        cluster: Any = importlib.import_module("ray")
     except ImportError as error:
         raise GuidedError('the runner "ray" needs ray: pip install "longlag[ray]"') from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -114,8 +114,11 @@ class Sweep:
         study = optuna.create_study(
             storage=storage, sampler=sampler, study_name="sweep", load_if_exists=True
         )
-        setup = {"space": self.space.to_dict(), "settings": _plain(asdict(self.base))}
-        setup["series"] = [len(self.parts.train), len(self.parts.held_out)]
+        setup: dict[str, Any] = {
+            "space": self.space.to_dict(),
+            "settings": _plain(asdict(self.base)),
+            "series": [len(self.parts.train), len(self.parts.held_out)],
+        }
         before = study.user_attrs.get("setup")
         if before is not None and before != setup:
             changed = [name for name in setup if before.get(name) != setup[name]]
