@@ -74,10 +74,12 @@ experiments: $(STAMP)
 	$(BIN)/python experiments/advice/run.py
 	$(BIN)/python experiments/chunker/run.py
 	$(BIN)/python experiments/compare/run.py
+	$(BIN)/python experiments/long_lags/run.py
 	$(BIN)/python experiments/memory_horizon/run.py
 	for name in long-lag-table long-lag-2b long-lag-2c adding temporal-order reber solved-now; do \
 		$(BIN)/longlag reproduce $$name --folder experiments/reproduce/$$name --overwrite || exit 1; \
 	done
+	$(BIN)/python experiments/real_sequences/run.py
 	$(BIN)/python experiments/reservoirs/run.py
 	$(BIN)/python experiments/sequential_digits/run.py
 	$(BIN)/python experiments/turing/run.py

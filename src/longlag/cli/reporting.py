@@ -68,6 +68,8 @@ def _trained(console: Console, history: History) -> None:
     kept = "" if best is None else f"; kept are the weights of epoch {best.epoch}"
     last = history.records[-1].epoch
     line(console, f"{_count(last, 'epoch')}, {_count(len(history), 'update')}: {why}{kept}")
+    if history.step == "eager":
+        line(console, f"The updates were not compiled, which takes longer: {history.reason}.")
     if best is not None and history.stopped == "epochs" and best.epoch > 0.9 * last:
         line(console, "It was still improving: more --epochs may do better.")
 

@@ -119,7 +119,8 @@ def test_a_thread_that_cannot_be_had_waits_for_those_that_were(monkeypatch):
         done.append(part)
 
     pool.run(lambda part, parts: None, 3)
-    submit = pool.pool.submit
+    executor, _ = pool.pool
+    submit = executor.submit
 
     def failing(function, part, parts):
         if part == 2:
@@ -127,7 +128,7 @@ def test_a_thread_that_cannot_be_had_waits_for_those_that_were(monkeypatch):
             raise RuntimeError("can't start new thread")
         return submit(function, part, parts)
 
-    monkeypatch.setattr(pool.pool, "submit", failing)
+    monkeypatch.setattr(executor, "submit", failing)
     with pytest.raises(RuntimeError, match="new thread"):
         pool.run(task, 3)
     assert done == [1]

@@ -56,7 +56,6 @@ LAYERS = {
     "Elman": lambda: ll.Elman(3, 203, seed=0),
     "LSTM": lambda: ll.LSTM(3, 70, seed=0),
     "stages": lambda: ll.GRU(3, 130, reset_after=False, seed=0),
-    "rests": lambda: ll.Clockwork(3, 160, periods=(1, 2, 4, 8), seed=0),
     "delays": lambda: ll.Skip(3, 66, delays=(1, 3), seed=0),
     "random": lambda: ll.EchoState(3, 100, leak=0.3, seed=0),
     "ring": lambda: ll.EchoState(3, 90, topology="ring", seed=0),
