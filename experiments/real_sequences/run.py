@@ -131,7 +131,7 @@ def table(rows: list[dict]) -> str:
                 f"{max(right):.1f}) | {own[0]['seconds'] / 60:.1f}"
             )
         lines.append(f"| {family} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n" + "\n".join(lines) + "\n"
 
 
 def main(arguments: list[str]) -> None:
