@@ -11,7 +11,8 @@ WALKS = ("train", "walks.csv", "--task", "classification", "--cell", "echo")
 @pytest.mark.filterwarnings("ignore:alpha. the best")
 def test_it_is_fitted_predicts_and_is_reported(longlag, folder, walks_csv, new_walks_csv):
     done = longlag(*WALKS, "--hidden", 30, "--reduce", "mean", "--spectral_radius", 0.5, "--leak",
-                   0.5, "--density", 0.2, "--input_scaling", 0.3, "--alpha", 0.1)  # fmt: skip
+                   0.5, "--density", 0.2, "--input_scaling", 0.3, "--alpha", 0.1,
+                   "--state_noise", 0.01)  # fmt: skip
     assert done.status == 0, done.err
     assert "the readout was fitted in one step" in done.out
     assert "layer (EchoState)" in done.out
@@ -39,6 +40,7 @@ def test_it_is_fitted_predicts_and_is_reported(longlag, folder, walks_csv, new_w
         (("--history", "h.png"), "--history: got h.png, but"),
         (("--leak", 0), "--leak: got 0.0, expected a number, more than 0, at most 1"),
         (("--density", 1.5), "--density: got 1.5"),
+        (("--state_noise", -1), "--state_noise: got -1.0, expected a number, 0 or more"),
         (("--spectral_radius", -1), "--spectral_radius: got -1.0, expected a number, 0 or more"),
         (("--alpha", "nan"), "--alpha"),
         (("--washout", 2), "--washout: got 2, but classification has one answer a series"),

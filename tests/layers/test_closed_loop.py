@@ -1,5 +1,8 @@
 """A model that reads its own output: all steps at once are the steps one after the other."""
 
+import itertools
+
+import numpy as np
 import pytest
 import torch
 from tests.scan import cases
@@ -8,6 +11,7 @@ from torch import nn
 import longlag as ll
 from longlag.layers import ReadoutModule
 from longlag.layers.closed_loop import ClosedLoop, _is_linear
+from longlag.layers.state_noise import StateNoise
 from longlag.scan.connections import Entries
 
 DOUBLE = {"dtype": torch.float64}
@@ -245,3 +249,202 @@ def test_what_does_not_fit_is_named(make, arguments, message):
 def test_the_loop_of_a_model_is_what_it_says():
     loop = ClosedLoop(ll.GRU(3, 5), ll.SequenceModel(ll.GRU(3, 5), 2).readout)
     assert loop.free == 1
+
+
+def leaky(**options):
+    layer = ll.EchoState(
+        1, 12, feedback_size=2, leak=0.4, bias_scaling=0.2, seed=0, **options, **DOUBLE
+    )
+    return ll.SequenceModel(layer, 2, reduce=None, seed=1)
+
+
+def plain(model, steps, x, teacher, noise):
+    """A sparse reservoir in NumPy, which reads the teacher's values where there are some."""
+    layer, readout = model.layer, model.readout
+    matrix, inputs = layer.recurrent_matrix(), layer.weight_ih
+    parts = (matrix, inputs, layer.bias, layer.unit("leak"), readout.weight, readout.bias)
+    matrix, inputs, bias, leak, weight, offset = (part.detach().numpy() for part in parts)
+    h, outputs = np.zeros((len(x), 12)), []
+    for t in range(steps):
+        y = h @ weight.T + offset
+        outputs.append(y)
+        read = y if t >= teacher.shape[1] else np.where(np.isnan(teacher[:, t]), y, teacher[:, t])
+        a = np.concatenate([x[:, t], read], -1) @ inputs.T + h @ matrix.T + bias + noise[t]
+        h = (1 - leak) * h + leak * np.tanh(a)
+    return np.stack(outputs, 1), h
+
+
+def taught(steps=5):
+    return torch.randn(3, steps, 2, generator=torch.Generator().manual_seed(3), **DOUBLE)
+
+
+RAGGED = taught()
+RAGGED[1, 3:] = torch.nan  # one sequence has less
+RAGGED[2, 1, 0] = torch.nan  # one output of one step is not known
+
+
+@pytest.mark.parametrize("teacher", [taught(), taught(9), RAGGED, taught(0)],
+                         ids=["some steps", "all steps", "ragged", "none"])  # fmt: skip
+@pytest.mark.parametrize("density", [0.3, 1.0])
+@pytest.mark.parametrize("grad", [True, False])
+def test_the_teacher_is_read_where_it_has_values(teacher, density, grad):
+    model = leaky(density=density)
+    _, x = given(model, 9)
+    expected, h = plain(model, 9, x.numpy(), teacher.numpy(), np.zeros((9, 3, 12)))
+    with torch.set_grad_enabled(grad):
+        got, state = model.generate(9, x=x, teacher=teacher)
+    np.testing.assert_allclose(got.detach().numpy(), expected, atol=1e-11)
+    np.testing.assert_allclose(state.h.detach().numpy(), h, atol=1e-11)
+
+
+@pytest.mark.parametrize("teacher", [taught(), RAGGED], ids=["some steps", "ragged"])
+def test_noise_is_within_the_squashing(teacher):
+    model = leaky(density=0.3)
+    _, x = given(model, 9)
+    noise = 0.1 * torch.randn(9, 3, 12, generator=torch.Generator().manual_seed(5), **DOUBLE)
+    expected, h = plain(model, 9, x.numpy(), teacher.numpy(), noise.numpy())
+    given_out = itertools.count()
+
+    def draw(self, like):
+        """The next steps of it."""
+        return torch.stack([noise[next(given_out)] for _ in range(len(like))])
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(StateNoise, "draw", draw)
+        got, state = model.generate(9, x=x, teacher=teacher, state_noise=0.1)
+    np.testing.assert_allclose(got.detach().numpy(), expected, atol=1e-11)
+    np.testing.assert_allclose(state.h.detach().numpy(), h, atol=1e-11)
+    assert next(given_out) == 9
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ll.GRU(3, 8, **DOUBLE),
+        lambda: ll.LSTM(3, 8, bias=False, **DOUBLE),
+        lambda: ll.GRU(3, 8, replicas=2, **DOUBLE),
+        lambda: ll.EchoState(1, 8, feedback_size=2, proximity=0.3, **DOUBLE),
+        lambda: ll.Skip(3, 8, delays=(1, 3), **DOUBLE),
+        lambda: ll.Elman(3, 8, dilation=2, **DOUBLE),
+    ],
+    ids=["GRU", "LSTM", "replicas", "turned", "delays", "dilation"],
+)
+def test_noise_in_one_call_is_that_of_the_steps(make, monkeypatch):
+    """Also where what is fed back needs gates of its own."""
+    torch.manual_seed(0)
+    model = ll.SequenceModel(make(), 2, reduce=None)
+    warmup, x = given(model, 9)
+    noise = torch.randn(9, 2, 3, 8 * 4, generator=torch.Generator().manual_seed(5), **DOUBLE)
+    results = []
+    for linear in (True, False):
+        given_out = itertools.count()
+
+        def draw(self, like, given_out=given_out):
+            some = torch.stack([noise[next(given_out)] for _ in range(len(like))])
+            some = some if like.dim() == 4 else some[:, 0]
+            return 0.1 * some[..., : like.shape[-1]]
+
+        monkeypatch.setattr(StateNoise, "draw", draw)
+        monkeypatch.setattr("longlag.layers.closed_loop._is_linear", lambda *_, now=linear: now)
+        results.append(model.generate(9, warmup=warmup, x=x, state_noise=0.1))
+    (one, state), (other, final) = results
+    torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(tuple(state), tuple(final), rtol=1e-10, atol=1e-11)
+    assert not torch.allclose(one, model.generate(9, warmup=warmup, x=x)[0])
+
+
+def test_a_seed_is_a_course():
+    model = leaky(density=0.3)
+    warmup, x = given(model, 9)
+
+    def course(size, seed=None):
+        return model.generate(9, warmup=warmup, x=x, state_noise=size, seed=seed)[0]
+
+    before = torch.get_rng_state()
+    assert torch.equal(course(0.1, 0), course(0.1, 0))
+    assert not torch.equal(course(0.1, 0), course(0.1, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(course(0.1), course(0.1))  # the global generator goes on
+    assert torch.equal(course(0.1, 0)[:, 0], course(0.0)[:, 0])  # none in the warm-up
+    torch.testing.assert_close(course(1e-13, 0), course(0.0), rtol=0, atol=1e-11)
+    assert model.layer.drive_noise is None
+
+
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize("make", [
+    lambda: ll.GRU(3, 5, **DOUBLE),
+    lambda: ll.Stack(ll.GRU(3, 5, **DOUBLE), ll.LSTM(5, 4, **DOUBLE)),
+])  # fmt: skip
+def test_to_be_taught_is_to_be_warmed_up(make, direct):
+    torch.manual_seed(0)
+    model = ll.SequenceModel(make(), 2, reduce=None, direct=direct)
+    warmup, x = given(model, 9, warm=1)
+    teacher = taught()
+    got, state = model.generate(9, warmup=warmup, x=x, teacher=teacher)
+    seen = torch.cat([warmup, torch.cat([x[:, :5], teacher], -1)], 1)
+    torch.testing.assert_close(got[:, :6], model(seen))
+    later, final = model.generate(4, warmup=seen, x=x[:, 5:])
+    torch.testing.assert_close(got[:, 5:], later)
+    flat = torch.utils._pytree.tree_leaves
+    for one, other in zip(flat(state), flat(final), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_each_sequence_has_a_warm_up_of_its_own_length(direct):
+    torch.manual_seed(0)
+    model = ll.SequenceModel(ll.GRU(3, 5, **DOUBLE), 2, reduce=None, direct=direct)
+    warmup, x = given(model, 9)
+    lengths = [7, 2, 4]
+    alone = [
+        model.generate(9, warmup=warmup[n : n + 1, :length], x=x[n : n + 1])[0]
+        for n, length in enumerate(lengths)
+    ]
+    for n, length in enumerate(lengths):
+        warmup[n, length:] = torch.nan
+    got, _ = model.generate(9, warmup=warmup, lengths=lengths, x=x)
+    torch.testing.assert_close(got, torch.cat(alone))
+    if direct:
+        with pytest.raises(ValueError, match="warmup: got no step"):
+            model.generate(9, warmup=warmup, lengths=[7, 0, 4], x=x)
+    else:
+        start = model.layer(torch.randn(3, 2, 3, **DOUBLE))[1]
+        got, _ = model.generate(9, warmup=warmup, lengths=[7, 0, 4], x=x, state=start)
+        rest, _ = model.generate(9, x=x[1:2], state=type(start)(start.h[1:2]))
+        torch.testing.assert_close(got[1:2], rest)
+
+
+def test_gradients_flow_through_what_is_taught():
+    model = leaky(density=0.3, trained=True)
+    _, x = given(model, 9)
+    gradients = []
+    for loop in ("longlag.layers.closed_loop._is_linear", None):
+        with pytest.MonkeyPatch.context() as patched:
+            if loop:
+                patched.setattr(loop, lambda *_: False)
+            outputs, _ = model.generate(9, x=x, teacher=RAGGED)
+        wanted = [*model.readout.parameters(), model.layer.weight_hh, model.layer.weight_ih]
+        gradients.append(torch.autograd.grad(outputs.square().sum(), wanted))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+        assert bool(one.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"teacher": torch.zeros(3, 10, 2, **DOUBLE)}, ValueError,
+         r"teacher: got \(3, 10, 2\), expected \(3, 9, 2\), or fewer of these 9 steps"),
+        ({"teacher": torch.zeros(3, 5, 1, **DOUBLE)}, ValueError, r"teacher: got \(3, 5, 1\)"),
+        ({"teacher": torch.zeros(2, 5, 2, **DOUBLE)}, ValueError, r"teacher: got \(2, 5, 2\)"),
+        ({"teacher": torch.zeros(5, 2, **DOUBLE)}, ValueError, r"teacher: got \(5, 2\)"),
+        ({"teacher": torch.zeros(3, 5, 2)}, TypeError, r"teacher: got torch.float32 on cpu"),
+        ({"teacher": [1.0]}, TypeError, "teacher: got list, expected a torch.Tensor"),
+        ({"lengths": [1, 2, 3]}, ValueError, "lengths: got some without a warmup"),
+        ({"state_noise": -1.0}, ValueError, "state_noise: got -1.0"),
+        ({"state_noise": 1.0, "seed": 0.5}, TypeError, "seed: got 0.5"),
+    ],
+)  # fmt: skip
+def test_what_the_teacher_cannot_say_is_named(arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        leaky().generate(9, x=torch.zeros(3, 9, 1, **DOUBLE), **arguments)

@@ -7,7 +7,7 @@ import longlag as ll
 from longlag.data import SequenceData
 from longlag.messages import GuidedError
 from longlag.pipeline.dataset import hold_out
-from longlag.pipeline.fitted import Fitted
+from longlag.pipeline.fitted import EVALUATED, Fitted
 from longlag.pipeline.fitting import Pipeline
 from longlag.pipeline.settings import Settings
 
@@ -97,6 +97,21 @@ def test_what_the_readout_is_fitted_on_is_what_ridge_says():
     assert layer.density == pytest.approx(0.5)
 
 
+def test_noise_is_that_of_ridge():
+    one, other, third = (
+        fitted("tagging", alpha=0.5, state_noise=size) for size in (None, 0.1, 0.1)
+    )
+    weights = [each.fit(progress=False).model.linear_readout.weight for each in (one, other, third)]
+    assert not (weights[0] == weights[1]).all()
+    assert (weights[1] == weights[2]).all()
+    expected = ll.SequenceModel(other.model.layer, other.model.output_size, reduce=None)
+    method = ll.Ridge(0.5, state_noise=0.1)
+    ll.fit(expected, other.train, method=method, batch_size=EVALUATED)
+    np.testing.assert_allclose(
+        expected.readout.weight.detach(), weights[1].detach(), rtol=1e-4, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -108,6 +123,7 @@ def test_what_the_readout_is_fitted_on_is_what_ridge_says():
         ({"cell": "echo", "input_dropout": 0.1}, "input_dropout: got 0.1, but"),
         ({"leak": 0.5}, "leak: got 0.5, but gru has none; leave it out, or use cell='echo'"),
         ({"cell": "elman", "washout": 3, "task": "tagging"}, "washout: got 3, but elman has none"),
+        ({"state_noise": 0.1}, "state_noise: got 0.1, but gru has none"),
         ({"alpha": 1.0}, "alpha: got 1.0, but gru has none"),
         ({"cell": "echo", "washout": 3}, "washout: got 3, but classification has one answer"),
         ({"reduce": "mean", "task": "tagging"}, "reduce: got 'mean', but tagging has an answer at"),

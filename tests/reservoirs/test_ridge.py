@@ -216,8 +216,9 @@ def test_singular_values_keep_digits_that_the_normal_equations_lose():
         def __init__(self):
             self.readout = ll.SequenceModel(ll.EchoState(1, 2, **DOUBLE), 1).readout
             self.method, self.washout = "Ridge", 0
+            self.model, self.state_noise, self.seed = self.readout, 0.0, 0
 
-        def __iter__(self):
+        def _pieces(self, output, noise):
             yield rows.Piece(torch.cat([h, h + 1e-7 * other], -1), None, other)
 
     exact = torch.tensor([[-1e7, 1e7]], dtype=torch.float64)

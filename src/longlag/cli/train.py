@@ -166,6 +166,11 @@ class Trained:
         help="steps at the beginning of each series that the readout is not fitted on; tagging and "
         "forecasting only",
     )  # fmt: skip
+    state_noise: float | None = option(
+        group="echo state network", range=at_least(0.0), metavar="SIZE", shown_default="0",
+        help="standard deviation of noise on what drives the units while the readout is fitted; it "
+        "keeps the readout's weights small, as --alpha does",
+    )  # fmt: skip
 
     epochs: int = option(
         Settings.epochs, group="training", range=at_least(1), metavar="COUNT",

@@ -29,6 +29,7 @@ from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.wiring import Geometric, Groups, Uniform
 from longlag.scan import Weights, check_backend, register
 from longlag.scan.connections import Entries, matrix_of, without_blocks
+from longlag.scan.inputs import with_noise
 from longlag.scan.phases import Dilation, scan_dilated
 from longlag.torch_private import (
     dispatching,
@@ -136,6 +137,7 @@ class Recurrent(RecurrentModule):
 
     cell: Cell
     dilation: int = 1
+    drive_noise: Callable[[Tensor], Tensor] | None = None
     weight_ih: nn.Parameter
     weight_hh: nn.Parameter | None
     weight_hh_diagonal: nn.Parameter | None
@@ -575,10 +577,14 @@ class Recurrent(RecurrentModule):
             if self.recurrent_dropout and weight_hh is not None:
                 ones = x.new_ones((*x.shape[:-2], self.hidden_size))
                 mask = nn.functional.dropout(ones, self.recurrent_dropout)
+        units, bias = self.unit_rows(), self._weight("bias")
+        weights = Weights(weight_hh, units, weight_ih, bias, self.entries)
+        if self.drive_noise is not None:
+            x, weights = with_noise(x, weights, self.drive_noise)
         result = scan_dilated(
             self._dilation,
             x,
-            Weights(weight_hh, self.unit_rows(), weight_ih, self._weight("bias"), self.entries),
+            weights,
             initial,
             lengths=lengths,
             resets=resets,

@@ -12,6 +12,7 @@ from longlag.layers.closed_loop import ClosedLoop
 from longlag.layers.init import Initializer
 from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.stack import Stack
+from longlag.layers.state_noise import StateNoise
 from longlag.layers.summary import Row, Summary
 
 REDUCTIONS = (None, "last", "mean")
@@ -178,8 +179,12 @@ class SequenceModel(nn.Module):
         steps: int,
         *,
         warmup: Tensor | None = None,
+        lengths: Tensor | None = None,
         x: Tensor | None = None,
+        teacher: Tensor | None = None,
         state: Any = None,
+        state_noise: float = 0.0,
+        seed: int | torch.Generator | None = None,
     ) -> tuple[Tensor, Any]:
         """Go on by itself: what the model puts out is what it reads in the next step.
 
@@ -193,9 +198,18 @@ class SequenceModel(nn.Module):
             steps: how many.
             warmup: (N, T, C), read before, as :meth:`forward` does; its last K features are the
                 outputs as they were.
+            lengths: (N,), the number of steps of each sequence of the warm-up; None where all
+                count.
             x: (N, steps, C - K), what is read beside each output; None where all features are fed
                 back.
+            teacher: (N, S, K), S <= steps: what is read in the place of the outputs, teacher
+                forcing; NaN, and the steps behind S, where the model reads its own. So feedback is
+                warmed up by a series as it was, from the first step on, each sequence for as long
+                as it has one. What the model puts out is returned there too: its predictions.
             state: what to start from, or to read the warmup from; zeros by default.
+            state_noise: the standard deviation of normal noise on what drives the units of all
+                recurrent layers, within their squashing, in these steps; not in the warm-up.
+            seed: of the noise: a whole number, a generator, or None for PyTorch's global one.
 
         Returns:
             The outputs (N, steps, K), and the state after the last of them was read, to go on
@@ -203,7 +217,12 @@ class SequenceModel(nn.Module):
 
         Raises:
             ValueError, TypeError: the model reads in both directions, reads less than it puts out,
-                or has the mean over the steps as output; an argument does not fit.
+                or has the mean over the steps as output; an argument does not fit; no layer has
+                units for noise.
+
+        Cost: that of as many steps of the layer and the readout. With noise a sparse W is
+        multiplied as a dense one. Steps in which some sequences are taught and others not go one by
+        one.
 
         Example:
             >>> import longlag as ll
@@ -221,7 +240,9 @@ class SequenceModel(nn.Module):
                 "model: reduce='mean' puts out one mean over all steps, which no next step can "
                 "read; expected None or 'last'"
             )
-        return ClosedLoop(self.layer, self.readout).run(steps, warmup, x, state)
+        noise = StateNoise(self.layer, state_noise, seed)
+        loop = ClosedLoop(self.layer, self.readout)
+        return loop.run(steps, warmup, lengths, x, teacher, state, noise if state_noise else None)
 
     def _reduce(
         self, sequence: Tensor, lengths: Tensor | None, last: Callable[..., Tensor]

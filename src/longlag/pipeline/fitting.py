@@ -173,7 +173,11 @@ class Pipeline:
             self.model,
             self.train,
             validation=self.held_out,
-            method=Ridge(settings.alpha, washout=settings.washout or 0),
+            method=Ridge(
+                settings.alpha,
+                washout=settings.washout or 0,
+                state_noise=settings.state_noise or 0.0,
+            ),
             batch_size=settings.batch_size or EVALUATED,
             metrics=None if self.preparation.classes is None else "accuracy",
             checkpoint=checkpoint,

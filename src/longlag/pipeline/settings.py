@@ -20,7 +20,9 @@ ECHO = "echo"
 """The cell of an echo state network: a reservoir that stays as it was drawn; `Ridge` fits the
 readout."""
 
-_OF_ECHO = ("spectral_radius", "leak", "density", "input_scaling", "alpha", "washout")
+_OF_ECHO = (
+    "spectral_radius", "leak", "density", "input_scaling", "alpha", "washout", "state_noise",
+)  # fmt: skip
 _NOT_OF_ECHO = {
     "layers": "is one layer",
     "dilated": "is one layer",
@@ -65,10 +67,12 @@ class Settings:
         reduce: "last" or "mean": what is read of a series that has one answer, the state after its
             last step or the mean over its steps. Classification and regression only.
         spectral_radius, leak, density, input_scaling: as of `longlag.EchoState`; None: its
-            defaults. These and the next two with the cell "echo" only.
+            defaults. These and the next three with the cell "echo" only.
         alpha: the penalty of `longlag.Ridge`; None: by generalised cross-validation.
         washout: steps at the beginning of each series that the readout is not fitted on; None:
             none. Tagging and forecasting only.
+        state_noise: noise on what drives its units while the readout is fitted, as of
+            `longlag.Ridge`; None: none.
         epochs: passes over the training part at most, >= 1.
         patience: epochs without a better validation loss, >= 1; None: never stop early.
         batch_size: sequences in an update, >= 1; None: few enough for some updates an epoch.
@@ -107,6 +111,7 @@ class Settings:
     input_scaling: float | None = None
     alpha: float | None = None
     washout: int | None = None
+    state_noise: float | None = None
     epochs: int = 100
     patience: int | None = 20
     batch_size: int | None = None

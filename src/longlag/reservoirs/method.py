@@ -28,6 +28,11 @@ class ReadoutMethod(Protocol):
         """Steps at the beginning of each sequence that are left out."""
         ...
 
+    @property
+    def state_noise(self) -> float:
+        """The standard deviation of the noise on what drives the units; see :class:`Rows`."""
+        ...
+
     def solve(self, rows: Rows) -> LinearReadout:
         """The readout for these rows; the model is not changed."""
         ...

@@ -38,11 +38,12 @@ class RecursiveLeastSquares:
             in them, and in the first step after them, x is read as it is.
         feedback: "teacher": x is read as it is; "own": see above. Two sequences of one batch are
             two runs of the network with one readout.
+        state_noise: as for :class:`~longlag.Ridge`.
 
     Raises:
         ValueError, TypeError: for an argument out of range.
 
-    The error in the history is that of the final readout, with x as it is.
+    The error in the history is that of the final readout, with x as it is, without noise.
 
     Cost: one pass over the data without gradients, 2 n D^2 multiply-adds a step of n sequences;
     memory: D^2 numbers. With ``feedback="own"`` the layer is called for each step.
@@ -68,11 +69,13 @@ class RecursiveLeastSquares:
     forgetting: float = 1.0
     washout: int = 0
     feedback: Literal["teacher", "own"] = "teacher"
+    state_noise: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("alpha", self.alpha, above=0.0)
         check_number("forgetting", self.forgetting, above=0.0, most=1.0)
         check_whole("washout", self.washout, 0)
+        check_number("state_noise", self.state_noise, least=0.0)
         if self.feedback not in ("teacher", "own"):
             raise ValueError(f"feedback: got {self.feedback!r}, expected 'teacher' or 'own'")
 

@@ -11,6 +11,7 @@ from longlag.gradients.losses import due
 from longlag.gradients.runs.piecewise_run import PiecewiseReadout, PiecewiseRun
 from longlag.layers.inputs import Inputs
 from longlag.layers.readout import Readout
+from longlag.layers.state_noise import StateNoise
 
 NUMBERS = 1 << 22
 """Numbers of features that are there at once: 32 MB in float64."""
@@ -58,9 +59,13 @@ class Rows:
         continues: whether each batch is the next window of the sequences of the batch before.
         washout: steps at the beginning of each sequence that do not count.
         method: who asks, for errors.
+        state_noise: the standard deviation of normal noise on what drives the units, in
+            :meth:`samples`; rows themselves are without it.
+        seed: of the noise, which is the same each time.
 
     Raises:
-        TypeError, ValueError: the model has no linear readout, or cannot be run piece by piece.
+        TypeError, ValueError: the model has no linear readout, or cannot be run piece by piece; it
+            has no units for noise.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class Rows:
         continues: bool,
         washout: int,
         method: str,
+        state_noise: float = 0.0,
+        seed: int = 0,
     ) -> None:
         self.model, self.batches, self.method = model, batches, method
         self.continues, self.washout = continues, washout
@@ -94,9 +101,14 @@ class Rows:
                 f"(reduce={model.reduce!r}); expected 0"
             )
         self.readout = readout
+        self.state_noise, self.seed = state_noise, seed
+        self._noise(state_noise)
 
     def __iter__(self) -> Iterator[Piece]:
-        return self._pieces(None)
+        return self._pieces(None, self._noise(0.0))
+
+    def _noise(self, size: float) -> StateNoise:
+        return StateNoise(self.model, size, self.seed)
 
     def samples(self, output: Callable[[Tensor], Tensor] | None = None) -> Iterator[Sample]:
         """The rows as features and targets; where no step of a piece counts, there is none.
@@ -110,7 +122,7 @@ class Rows:
             ValueError: there is no row, or a feature is not finite.
         """
         any_row = False
-        for piece in self if output is None else self._pieces(output):
+        for piece in self._pieces(output, self._noise(self.state_noise)):
             any_row = any_row or len(piece.h) > 0
             features = self.readout.features(piece.h, piece.x).double()
             if not bool(features.isfinite().all()):
@@ -127,7 +139,9 @@ class Rows:
                 f"{self.washout}; expected some"
             )
 
-    def _pieces(self, output: Callable[[Tensor], Tensor] | None) -> Iterator[Piece]:
+    def _pieces(
+        self, output: Callable[[Tensor], Tensor] | None, noise: StateNoise
+    ) -> Iterator[Piece]:
         state = ages = fed = None
         for batch in self.batches():
             if not self.model.layer.causal:
@@ -136,7 +150,7 @@ class Rows:
                         f"model: {self.method} feeds the output of a step to the next, and the "
                         "model reads in both directions; expected layers that read forward"
                     )
-                yield self._at_once(batch)
+                yield self._at_once(batch, noise)
                 continue
             inputs = Inputs(batch.x, batch.lengths, batch.resets)
             run = PiecewiseRun.of(self.model, inputs, self.method)
@@ -154,7 +168,8 @@ class Rows:
                         x = torch.where((age > self.washout).unsqueeze(-1), own, part.x)
                         part, some = part._replace(x=x), some._replace(x=x)
                     with torch.no_grad():
-                        h, state = run.model.run(some)
+                        with noise:
+                            h, state = run.model.run(some)
                         if output is not None:
                             features = self.readout.features(h, part.x).double()
                             fed = output(features.flatten(0, 1)).unsqueeze(1).to(part.x.dtype)
@@ -165,16 +180,16 @@ class Rows:
                     f"has one output a sequence (reduce={run.model.reduce!r}); expected reduce=None"
                 )
             else:
-                yield self._of_sequences(run, batch)
+                yield self._of_sequences(run, batch, noise)
 
-    def _at_once(self, batch: Batch[Tensor]) -> Piece:
+    def _at_once(self, batch: Batch[Tensor], noise: StateNoise) -> Piece:
         """The rows of a model that reads in both directions: all steps of a batch are there."""
         if self.continues:
             raise ValueError(
                 "model: it reads in both directions, and a window of recordings is not all; "
                 "expected layers that read forward"
             )
-        with torch.no_grad():
+        with torch.no_grad(), noise:
             h, x, _ = self.model.what_is_read(batch.x, None, batch.lengths, batch.resets)
         counts = torch.ones(h.shape[:-1], dtype=torch.bool, device=h.device)
         if self.model.reduce is not None:
@@ -188,12 +203,13 @@ class Rows:
         for first in range(0, run.steps, size):
             yield first, min(first + size, run.steps)
 
-    def _of_sequences(self, run: PiecewiseRun, batch: Batch[Tensor]) -> Piece:
+    def _of_sequences(self, run: PiecewiseRun, batch: Batch[Tensor], noise: StateNoise) -> Piece:
         """One row for each sequence of a model that reads them as a whole."""
         state, read = None, PiecewiseReadout(run)
         with torch.no_grad():
             for first, stop in self._spans(run):
-                h, state = run.run(state, first, stop)
+                with noise:
+                    h, state = run.run(state, first, stop)
                 read.add(h, first, stop)
             h, x = read.reduced()
         every = torch.ones(len(h), dtype=torch.bool, device=h.device)

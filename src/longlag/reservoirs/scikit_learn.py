@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from longlag.arguments import check_whole
+from longlag.arguments import check_number, check_whole
 from longlag.reservoirs.method import LinearReadout
 from longlag.reservoirs.rows import Rows
 
@@ -50,6 +50,7 @@ class ScikitLearn:
     Args:
         estimator: it is not changed; a copy of it is fitted.
         washout: steps at the beginning of each sequence, and after each reset, that are left out.
+        state_noise: as for :class:`~longlag.Ridge`.
 
     Raises:
         ValueError, TypeError: for an argument out of range.
@@ -69,6 +70,7 @@ class ScikitLearn:
 
     estimator: Estimator
     washout: int = 0
+    state_noise: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.estimator, type) or not isinstance(self.estimator, Estimator):
@@ -77,6 +79,7 @@ class ScikitLearn:
                 "such as sklearn.linear_model.Lasso()"
             )
         check_whole("washout", self.washout, 0)
+        check_number("state_noise", self.state_noise, least=0.0)
 
     @property
     def name(self) -> str:

@@ -1,6 +1,6 @@
 """What a scan reads: x, with weights and schedule, time first; and the drive that they make."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -149,6 +149,21 @@ def drive_of(x: Tensor, weights: Weights) -> Tensor:
     if bias is not None:
         drive = drive + bias.unsqueeze(-2)
     return drive.view(replicas, steps, batch, matrix.shape[-2]).transpose(0, 1)
+
+
+def with_noise(
+    x: Tensor, weights: Weights, noise: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Weights]:
+    """The drive with noise in place of x, batch first, and the weights that then are left.
+
+    Args:
+        x: (N, T, C).
+        weights: of a layer, with U.
+        noise: what is added to the drive, (T, *R, N, G H), which it is given.
+    """
+    drive = drive_of(to_time_first(x), weights)
+    drive = drive + noise(drive)
+    return to_batch_first(drive), weights._replace(input=None, bias=None)
 
 
 def unfolded(inputs: ScanInputs) -> tuple[Tensor, Tensor, Sequence[Tensor]]:

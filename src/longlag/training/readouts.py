@@ -69,7 +69,7 @@ def fit_readout(
         with randomness.isolated(like.device):
             rows = Rows(
                 model, lambda: source.batches(0, 0), source.continues, method.washout,
-                repr(method),
+                repr(method), method.state_noise, seed,
             )  # fmt: skip
             fitted = method.solve(rows)
             rows.readout.take(fitted.weight, fitted.bias)
