@@ -27,14 +27,14 @@ _MODULES = (
 _PARTS = {
     "gradients": "BPTT RTRL CheckpointedBPTT Omega SnAp1 TruncatedBPTT "
     "gradient_by_lag state_errors",
-    "layers": "Bidirectional Dilated EchoState ModelCard NextGeneration Recurrent SequenceModel "
-    "Stack from_torch init load save show topology",
+    "layers": "Bidirectional Dilated EchoState Ensemble ModelCard NextGeneration Recurrent "
+    "SequenceModel Stack from_torch init load save show topology",
     "memory": "MemoryRecorder MemoryReport memory_report state_jacobians watch",
     "nn": "accelerate",
     "onnx": "export_onnx from_onnx",
     "recurrence": "Cell UnitParameter",
     "reservoirs": "RecursiveLeastSquares Ridge",
-    "training": "Checkpoint EarlyStopping History Schedule Streams fit",
+    "training": "Checkpoint EarlyStopping History Schedule Streams fit fit_replicas",
 }
 _WHERE = {name: part for part, names in _PARTS.items() for name in names.split()}
 

@@ -19,6 +19,7 @@ from longlag.gradients import state_errors as state_errors
 from longlag.layers import Bidirectional as Bidirectional
 from longlag.layers import Dilated as Dilated
 from longlag.layers import EchoState as EchoState
+from longlag.layers import Ensemble as Ensemble
 from longlag.layers import ModelCard as ModelCard
 from longlag.layers import NextGeneration as NextGeneration
 from longlag.layers import Recurrent as Recurrent
@@ -49,5 +50,6 @@ from longlag.training import History as History
 from longlag.training import Schedule as Schedule
 from longlag.training import Streams as Streams
 from longlag.training import fit as fit
+from longlag.training import fit_replicas as fit_replicas
 
 __version__: str

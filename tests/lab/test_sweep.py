@@ -43,6 +43,7 @@ def parts_of(task):
         {"task": "classification", "optimizer": "sgd", "scheduler": "one_cycle"},
         {"task": "regression", "optimizer": "adamw", "scheduler": "cosine", "layers": 2},
         {"task": "classification", "optimizer": "rmsprop", "bidirectional": True},
+        {"task": "classification", "scheduler": "plateau"},
     ],
 )
 def test_trials_side_by_side_are_what_they_are_alone(options):
@@ -59,7 +60,7 @@ def test_trials_side_by_side_are_what_they_are_alone(options):
 
 
 def test_what_cannot_run_side_by_side_has_no_key():
-    assert key(Settings("regression", scheduler="plateau")) is None
+    assert key(Settings("regression", cell="echo")) is None
     assert key(Settings("regression", hidden=4)) != key(Settings("regression", hidden=8))
 
 

@@ -143,6 +143,12 @@ def _described(config: Mapping[str, Any]) -> str:
             "" if reduce is None else {"last": " of the last step"}.get(reduce, f" of the {reduce}")
         )
         return f"{_described(config['layer'])}, readout of {outputs}{of}"
+    if kind == "Ensemble":
+        models = [_described(model) for model in config["models"]]
+        same = len(set(models)) == 1
+        return (
+            f"mean of {len(models)} times {models[0]}" if same else f"mean of {'; '.join(models)}"
+        )
     if "layers" in config:
         return f"{kind}({', '.join(map(_described, config['layers']))})"
     if "backward_layer" in config:

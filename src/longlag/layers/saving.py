@@ -17,6 +17,7 @@ from longlag.layers.built_in import LAYERS
 from longlag.layers.card import ModelCard
 from longlag.layers.dilated import Dilated
 from longlag.layers.echo_state import EchoState
+from longlag.layers.ensemble import Ensemble
 from longlag.layers.next_generation import NextGeneration
 from longlag.layers.parameters import MAKE_PLAIN, tied
 from longlag.layers.readout import Readout, ReadoutModule
@@ -31,11 +32,12 @@ from longlag.storage import ArchiveError, read_archive, write_archive
 _READOUTS: Mapping[str, type[ReadoutModule]] = {"Readout": Readout}
 _STACKS: Mapping[str, Callable[..., Stack]] = {"Stack": Stack, "Dilated": Dilated.of}
 _KNOWN = (
-    SequenceModel, Stack, Dilated, Backward, Bidirectional, Recurrent, EchoState, NextGeneration,
+    SequenceModel, Ensemble, Stack, Dilated, Backward, Bidirectional, Recurrent, EchoState,
+    NextGeneration,
     *LAYERS.values(),
     *_READOUTS.values(),
 )  # fmt: skip
-_OWN = (SequenceModel, RecurrentModule, ReadoutModule)
+_OWN = (SequenceModel, Ensemble, RecurrentModule, ReadoutModule)
 _DTYPES: Mapping[str, torch.dtype] = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -87,7 +89,7 @@ _MISFITS = (
 
 
 def save(
-    model: SequenceModel | RecurrentModule,
+    model: SequenceModel | Ensemble | RecurrentModule,
     path: str | Path,
     *,
     metadata: Mapping[str, Any] | None = None,
@@ -99,7 +101,7 @@ def save(
     one SHA-256. It is written whole or not at all.
 
     Args:
-        model: a SequenceModel, layer, Stack or Bidirectional.
+        model: a SequenceModel, Ensemble, layer, Stack or Bidirectional.
         path: the file; ``.longlag`` is the usual ending.
         metadata: JSON data to keep beside the model.
         card: what others should know of it, which :func:`show` reads; the versions of longlag,
@@ -117,7 +119,7 @@ def save(
         >>> ll.load(path)
         GRU(3, 4, recurrent_bias=True, reset_after=True)
     """
-    if not isinstance(model, (SequenceModel, RecurrentModule)):
+    if not isinstance(model, (SequenceModel, Ensemble, RecurrentModule)):
         raise TypeError(
             f"model: got {type(model).__name__}, expected a longlag model; for any other module "
             "save its state_dict with safetensors"
@@ -288,20 +290,30 @@ class _Builder:
         self.tensors = tensors
         self.made: dict[str, Any] = {"device": "meta", "dtype": dtype}
 
-    def __call__(self, config: Any) -> SequenceModel | RecurrentModule:
+    def __call__(self, config: Any) -> SequenceModel | Ensemble | RecurrentModule:
+        if _type(config) == "Ensemble":
+            parts = _entries("Ensemble", config, {"type", "models", "classes"})
+            if not isinstance(parts["models"], list):
+                raise TypeError(f"models: got {parts['models']!r:.80}, expected a list")
+            models: Any = [
+                self.model(part, f"models.{number}.") for number, part in enumerate(parts["models"])
+            ]
+            model = Ensemble(models, classes=parts["classes"])
+            _check_config(config, model.config(), "model")
+            return model
         model = self.model(config)
         if isinstance(model, SequenceModel) and "readout" not in config:
             config = {"layer": config["layer"], "reduce": config["reduce"]}
         _check_config(config, model.config(), "model")
         return model
 
-    def model(self, config: Any) -> SequenceModel | RecurrentModule:
+    def model(self, config: Any, path: str = "") -> SequenceModel | RecurrentModule:
         if _type(config) != "SequenceModel":
-            return self.layer(config, "")
+            return self.layer(config, path)
         names = {"type", "layer", "reduce"}
         names |= {"readout"} if "readout" in config else _READOUT_OF_VERSION_0_1.keys()
         parts = _entries("SequenceModel", config, names)
-        layer = self.layer(parts["layer"], "layer.")
+        layer = self.layer(parts["layer"], f"{path}layer.")
         if "readout" in parts:
             readout = self.readout(parts["readout"])
         else:

@@ -148,18 +148,13 @@ class Pipeline:
         self, checkpoint: str | Path | None, progress: bool, logger: "Logger | None"
     ) -> History:
         settings, count = self.settings, len(self.train.x)
-        batch_size = settings.batch_for(count)
-        updates = settings.epochs * -(-count // batch_size)
         return fit(
             self.model,
             self.train,
+            **options_of(settings, count),
             validation=self.held_out,
-            optimizer=optimizer(settings.optimizer, settings.learning_rate),
-            scheduler=schedule(settings.scheduler, settings.learning_rate, updates),
             epochs=settings.epochs,
-            batch_size=batch_size,
-            clip_norm=settings.clip_norm,
-            early_stopping=EarlyStopping(patience=settings.patience or _NEVER),
+            batch_size=settings.batch_for(count),
             metrics=None if self.preparation.classes is None else "accuracy",
             checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
             seed=settings.seed,
@@ -185,17 +180,30 @@ class Pipeline:
         )
 
 
-def untrained(
-    settings: Settings, preparation: Preparation, replicas: int | None = None
-) -> SequenceModel:
-    """The network of some settings for data that are prepared so; `replicas` of it in one."""
+def options_of(settings: Settings, count: int) -> dict[str, Any]:
+    """Optimizer, schedule, clipping and early stopping as `fit` takes them.
+
+    Args:
+        settings: of network and training.
+        count: series that are trained on.
+    """
+    updates = settings.epochs * -(-count // settings.batch_for(count))
+    return {
+        "optimizer": optimizer(settings.optimizer, settings.learning_rate),
+        "scheduler": schedule(settings.scheduler, settings.learning_rate, updates),
+        "clip_norm": settings.clip_norm,
+        "early_stopping": EarlyStopping(patience=settings.patience or _NEVER),
+    }
+
+
+def untrained(settings: Settings, preparation: Preparation) -> SequenceModel:
+    """The network of some settings for data that are prepared so."""
     return build_model(
         settings,
         input_size=preparation.input_size,
         output_size=preparation.output_size,
         reduce=None if preparation.reduce is None else settings.reduce,
         repeat=repeated_inputs(preparation) if settings.forecasting else None,
-        replicas=replicas,
     )
 
 

@@ -28,7 +28,6 @@ def build_model(
     output_size: int,
     reduce: str | None,
     repeat: list[int] | None = None,
-    replicas: int | None = None,
 ) -> SequenceModel:
     """The untrained model of some settings.
 
@@ -39,7 +38,6 @@ def build_model(
         reduce: "last" for an output a sequence, None for one a step.
         repeat: for each output the input that it starts from: the readout sees the inputs, and
             the untrained network forecasts that nothing changes.
-        replicas: as many networks in one, drawn each for itself; None: a single one.
     """
     generator = torch.Generator().manual_seed(settings.seed)
 
@@ -52,7 +50,6 @@ def build_model(
                 recurrent_dropout=settings.recurrent_dropout,
                 dilation=2**number if settings.dilated else 1,
                 bias_init=None if settings.chrono is None else Chrono(settings.chrono),
-                replicas=replicas,
                 seed=generator,
             )
 

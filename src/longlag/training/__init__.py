@@ -16,6 +16,7 @@ from longlag.training.history import History
 from longlag.training.options import Checkpoint, EarlyStopping, Schedule
 from longlag.training.ranks import RanksError
 from longlag.training.record import Record
+from longlag.training.replicas import Trained, fit_replicas
 from longlag.training.sources import Endless
 from longlag.training.streams import Streams
 
@@ -36,9 +37,11 @@ __all__ = [
     "Sequences",
     "StopTraining",
     "Streams",
+    "Trained",
     "TrainingInterrupted",
     "cross_entropy",
     "fit",
+    "fit_replicas",
     "mae",
     "mse",
 ]

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +41,14 @@ def alone(parts: Parts, settings: Settings) -> Result:
         losses = []
     finally:
         torch.set_num_threads(before)
+    return Result(*best_record(losses), time.perf_counter() - began)
+
+
+def best_record(losses: Sequence[float | None]) -> tuple[float, int]:
+    """The least of the losses by epoch, and its epoch from 1; infinity and 0 without any.
+
+    >>> best_record([0.5, math.nan, 0.25]), best_record([])
+    ((0.25, 3), (inf, 0))
+    """
     best = [(loss, epoch) for epoch, loss in enumerate(losses, 1) if loss is not None]
-    value, epoch = min((b for b in best if math.isfinite(b[0])), default=(math.inf, 0))
-    return Result(value, epoch, time.perf_counter() - began)
+    return min((b for b in best if math.isfinite(b[0])), default=(math.inf, 0))

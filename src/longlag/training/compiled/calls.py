@@ -11,8 +11,15 @@ from longlag.scan.cpu.passes import Noted, Passes
 from longlag.scan.inputs import Schedule, Weights
 from longlag.torch_private import version
 from longlag.training.compiled.head import Head, head
-from longlag.training.compiled.lengths import rank, spread, take_ends, take_mean
-from longlag.training.compiled.memory import add, clear, copy, gather
+from longlag.training.compiled.lengths import (
+    by_step,
+    last_input,
+    rank,
+    spread,
+    take_ends,
+    take_mean,
+)
+from longlag.training.compiled.memory import add, clear, copy, gather, keep
 from longlag.training.compiled.network import Network
 from longlag.training.compiled.optimizers import (
     COEFFICIENTS,
@@ -98,20 +105,63 @@ class Outputs:
         self._rows = self._read_out()
         readout = network.readout
         self._count = size * (self._steps if network.reduce is None else 1)
-        self.y = x.new_zeros((self._count, readout.output_size))
-        self._bias = x.new_zeros(readout.output_size) if readout.bias is None else readout.bias
+        self.y = self._room(readout.output_size)
+        self._no_bias = x.new_zeros(readout.output_size)
+        self._bias = self._no_bias if readout.bias is None else readout.bias
+        self._seen = self._read_directly()
         self._zero = torch.zeros(1, dtype=torch.int64)
 
-    def program(self) -> Program:
-        """All calls."""
-        call = self._head(None)
-        return Program([*self._calls, call], self._cells.clock, self._cells.stop)
+    def program(self, kept: Tensor | None = None) -> Program:
+        """All calls.
+
+        Args:
+            kept: (updates, P, K), where the outputs of each update are written, too.
+        """
+        calls, cells = [*self._calls, self._head(None)], self._cells
+        if kept is not None:
+            count = self.y.numel()
+            noted = keep(self._double).noted(
+                clock=cells.clock, source=self.y, target=kept, count=count
+            )
+            calls.append(noted)
+        return Program(calls, cells.clock, cells.stop)
+
+    def _room(self, width: int) -> Tensor:
+        """(P, width) zeros, and behind them as many numbers as a vector may have."""
+        numbers = self._read.new_zeros(self._count * width + 16)
+        return numbers[: self._count * width].view(self._count, width)
+
+    def _facts(self, kind: str | None) -> Head:
+        readout = self._network.readout
+        return Head(
+            self._double, kind, readout.input_size, readout.output_size, readout.direct_size or 0,
+            readout.activation,
+        )  # fmt: skip
+
+    def _read_directly(self) -> Tensor | None:
+        """The rows of x that the readout sees beside h."""
+        if self._network.readout.direct_size is None:
+            return None
+        size, (steps, width) = self._size, self._read.shape[1:]
+        rows = self._read.new_zeros((self._count, width))
+        kind = by_step if self._network.reduce is None else last_input
+        noted = kind(self._double).noted(
+            source=self._read, target=rows, ends=self._ends, N=size, C=width, T=steps
+        )
+        self._calls.append(noted)
+        return rows
 
     def _head(self, kind: str | None, **more: int | Tensor) -> Noted:
         """The head with a kind of loss, and what it needs for errors; or the outputs alone."""
-        readout = self._network.readout
-        facts = Head(self._double, kind, readout.input_size, readout.output_size)
-        packed = self.y.new_zeros(facts.packed)
+        readout, facts = self._network.readout, self._facts(kind)
+        packed = self.y.new_zeros(facts.packed * facts.inputs)
+        if self._seen is not None:
+            assert readout.weight_direct is not None
+            more |= {
+                "C": facts.direct, "x": self._seen, "direct": readout.weight_direct,
+                "no_bias": self._no_bias, "y_direct": self._room(facts.outputs),
+                "packed_direct": self.y.new_zeros(facts.packed * facts.direct),
+            }  # fmt: skip
         self._held += [packed, *more.values()]
         return head(facts).noted(
             H=facts.inputs, K=facts.outputs, P=self._count, h=self._rows, weight=readout.weight,
@@ -246,16 +296,21 @@ class Calls(Outputs):
         network, data, cells, top = self._network, self._data, self._cells, self._layers[-1]
         readout, y, count = network.readout, self.y, self._count
         inputs = readout.input_size
-        facts = Head(self._double, network.loss, inputs, readout.output_size)
+        facts = self._facts(network.loss)
         d_weight, d_bias = torch.zeros_like(readout.weight), torch.zeros_like(self._bias)
         self._gradients |= {id(readout.weight): d_weight, id(readout.bias): d_bias}
+        direct: dict[str, Tensor] = {}
+        if readout.weight_direct is not None:
+            direct["d_direct"] = torch.zeros_like(readout.weight_direct)
+            direct["sums_direct"] = y.new_zeros((facts.direct + 1, facts.wide))
+            self._gradients[id(readout.weight_direct)] = direct["d_direct"]
         # The error of the state after the last step, which the kernels expect where they begin.
         d_h = top.deltas[top.output][0] if d_rows is None else d_rows
         call = self._head(
             network.loss, clock=cells.clock, N=self._size, steps=count // self._size,
             panels=y.new_zeros((count, facts.wide)), sums=y.new_zeros((inputs + 1, facts.wide)),
             d_weight=d_weight, d_bias=d_bias, target=data.target, order=self.order, d_h=d_h,
-            where=torch.arange(0, count * inputs, inputs), loss=cells.loss,
+            where=torch.arange(0, count * inputs, inputs), loss=cells.loss, **direct,
         )  # fmt: skip
         self._calls.append(call)
         if network.reduce == "mean":

@@ -1,9 +1,10 @@
-"""The head of a network: linear readout, loss, and the error that goes back from there.
+"""The head of a network: readout, loss, and the error that goes back from there.
 
-For P rows h of H numbers, which are the sequences or every step of them, and K outputs:
+For P rows h of H numbers, which are the sequences or every step of them, perhaps beside rows x of C
+inputs, and K outputs:
 
-    y = V h + b,   E = (sum of losses of the places where an error is due) / (how many there are)
-    dE/dy,   dV = dy^T h,   db = sum of dy,   dh = V^T dy
+    y = phi(V h + D x + b),   E = (sum of losses where an error is due) / (how many such places)
+    dE/da with a = V h + D x + b,   dV = da^T h,   dD = da^T x,   db = sum of da,   dh = V^T da
 
 The products are those of the kernels, which see the readout as an input matrix: its outputs are the
 units, h the input. Errors lie in panels, as there.
@@ -26,10 +27,22 @@ from longlag.training.compiled.piece import DOUBLE, Compiled, Piece, full_lanes
 LOSSES = ("cross_entropy", "mse", "mae")
 """The losses of `fit` that there are here."""
 
+SUMS = ("half_squares", "class_sum")
+"""Further ones: sums over outputs and steps, on average over sequences: of half the squares of
+errors, and of cross-entropies."""
+
+CLASSES = ("cross_entropy", "class_sum")
+"""Those whose targets are classes."""
+
+ACTIVATIONS = ("identity", "sigmoid", "tanh")
+"""What phi may be; of classes the identity alone."""
+
 _UNROLLED = 4
 """Vectors of outputs up to which the loops over them are unrolled."""
 
 _NAMES = "H K P h weight bias packed y zero pack drive"
+_NAMES_OF_INPUT = " C x direct no_bias packed_direct y_direct"
+_NAMES_OF_INPUT_ERRORS = " d_direct sums_direct"
 _NAMES_OF_ERRORS = (
     " clock N steps panels sums d_weight d_bias target order d_h where loss outer_input "
     "unpack_input send"
@@ -42,15 +55,19 @@ class Head:
 
     Attributes:
         double: float64, else float32.
-        loss: one of :data:`LOSSES`; None for the outputs alone.
+        loss: one of :data:`LOSSES` or :data:`SUMS`; None for the outputs alone.
         inputs: H.
         outputs: K.
+        direct: C; 0 where there is no D.
+        activation: phi.
     """
 
     double: bool
     loss: str | None
     inputs: int
     outputs: int
+    direct: int = 0
+    activation: str = "identity"
 
     @property
     def lanes(self) -> int:
@@ -69,8 +86,8 @@ class Head:
 
     @property
     def packed(self) -> int:
-        """Numbers of the packed weights."""
-        return self.vectors * self._matrix.units * self.inputs
+        """Numbers of the packed weights, for each input."""
+        return self.vectors * self._matrix.units
 
     @property
     def blocks(self) -> int:
@@ -110,7 +127,9 @@ def head(facts: Head) -> Compiled:
 
 class _Head(Piece):
     def __init__(self, facts: Head) -> None:
-        names = _NAMES if facts.loss is None else _NAMES + _NAMES_OF_ERRORS
+        names = _NAMES + _NAMES_OF_INPUT * bool(facts.direct)
+        if facts.loss is not None:
+            names += _NAMES_OF_ERRORS + _NAMES_OF_INPUT_ERRORS * bool(facts.direct)
         super().__init__("longlag_head", names, facts.double, facts.lanes)
         self.facts = facts
         if facts.loss is None:
@@ -122,15 +141,33 @@ class _Head(Piece):
         self.panel = self.times(self.arg["P"], facts.lanes)
 
     def outputs(self) -> None:
-        """y = V h + b."""
-        arg, one = self.arg, self.i64(1)
-        blocks = self.i64(0), self.i64(self.facts.blocks)
+        """y = phi(V h + D x + b)."""
+        self._product("weight", "packed", "h", "H", "bias", "y")
+        if self.facts.direct:
+            self._product("direct", "packed_direct", "x", "C", "no_bias", "y_direct")
+        if not self.facts.direct and self.facts.activation == "identity":
+            return
+        y, other = self.numbers("y"), self.facts.direct and self.numbers("y_direct")
+        # In whole vectors: behind the last number there is room.
+        with self.loop(self.i64(0), self.times(self.arg["P"], self.arg["K"]), self.lanes) as k:
+            value = self.load(self.at(y, k))
+            if other:
+                value = self.b.fadd(value, self.load(self.at(other, k)))
+            if self.facts.activation != "identity":
+                value = math.emit(self.b, self.facts.activation, value)
+            self.store(value, self.at(y, k))
+
+    def _product(
+        self, weight: str, packed: str, rows: str, width: str, bias: str, target: str
+    ) -> None:
+        """The product of rows with a matrix, and the bias."""
+        arg, one, blocks = self.arg, self.i64(1), (self.i64(0), self.i64(self.facts.blocks))
         self.call(
-            "pack", arg["weight"], arg["packed"], arg["K"], arg["H"], one, arg["zero"], *blocks
+            "pack", arg[weight], arg[packed], arg["K"], arg[width], one, arg["zero"], *blocks
         )  # fmt: skip
         self.call(
-            "drive", arg["h"], arg["H"], arg["P"], arg["packed"], arg["H"], arg["bias"], arg["y"],
-            arg["K"], arg["K"], one, *blocks,
+            "drive", arg[rows], arg[width], arg["P"], arg[packed], arg[width], arg[bias],
+            arg[target], arg["K"], arg["K"], one, *blocks,
         )  # fmt: skip
 
     def errors(self) -> None:
@@ -142,7 +179,7 @@ class _Head(Piece):
         for place in (self.wide_total, self.wide_due):
             b.store(zeros, place)
         order = self.at(self.numbers("order", I64), self.times(self.clock(), arg["N"]))
-        write = self._class_row if self.facts.loss == "cross_entropy" else self._number_row
+        write = self._class_row if self.facts.loss in CLASSES else self._number_row
         with (
             self.loop(self.i64(0), arg["steps"]) as t,
             self.loop(self.i64(0), arg["N"]) as n,
@@ -152,12 +189,19 @@ class _Head(Piece):
         total = b.fadd(b.load(self.total), self.total_of(self.wide_total))
         due = b.fadd(b.load(self.due), self.total_of(self.wide_due))
         one = ir.Constant(DOUBLE, 1.0)
+        if self.facts.loss in SUMS:
+            due = b.sitofp(arg["N"], DOUBLE)
         due = b.select(b.fcmp_ordered("<", due, one), one, due)
+        if self.facts.loss == "half_squares":
+            total = b.fmul(total, ir.Constant(DOUBLE, 0.5))
         loss = self.widened(self.narrowed(b.fdiv(total, due)))
         b.store(loss, self.numbers("loss", DOUBLE))
         factor = ir.Constant(DOUBLE, 2.0 if self.facts.loss == "mse" else 1.0)
         scale = self.splat(self.narrowed(b.fdiv(factor, due)))
-        last = self.at(self.numbers("sums"), self.times(arg["H"], self.facts.wide))
+        lasts = [self.at(self.numbers("sums"), self.times(arg["H"], self.facts.wide))]
+        if self.facts.direct:
+            place = self.times(arg["C"], self.facts.wide)
+            lasts.append(self.at(self.numbers("sums_direct"), place))
 
         def scaled(v: Value, start: Value) -> None:
             row_sum = self.variable(self.vector)
@@ -167,7 +211,8 @@ class _Head(Piece):
                 error = b.fmul(self.load(place), scale)
                 self.store(error, place)
                 b.store(b.fadd(b.load(row_sum), error), row_sum)
-            self.store(b.load(row_sum), self.at(last, self.times(v, self.lanes)))
+            for last in lasts:
+                self.store(b.load(row_sum), self.at(last, self.times(v, self.lanes)))
 
         self._each_vector(scaled)
 
@@ -178,22 +223,28 @@ class _Head(Piece):
     def gradients(self) -> None:
         """dV, db and dh."""
         arg, b = self.arg, self.b
-        sums, wide = self.numbers("sums"), self.i64(self.facts.wide)
-        with self.loop(self.i64(0), self.times(arg["H"], wide), self.lanes) as index:
-            self.store(self.zero(), self.at(sums, index))
-        self.call(
-            "outer_input", arg["sums"], wide, arg["h"], arg["H"], arg["H"], arg["panels"],
-            self.panel, arg["P"], arg["K"],
-        )  # fmt: skip
-        self.call(
-            "unpack_input", arg["sums"], wide, arg["d_weight"], arg["d_bias"], arg["K"], arg["H"]
-        )  # fmt: skip
+        self._outer("sums", "h", "H", "d_weight")
+        if self.facts.direct:
+            self._outer("sums_direct", "x", "C", "d_direct")
         wanted = b.icmp_signed("!=", arg["d_h"], self.i64(0))
         with b.if_then(wanted):
             self.call(
                 "send", arg["panels"], self.panel, arg["P"], arg["where"], arg["d_h"],
                 arg["weight"], arg["K"], arg["H"], self.i64(1), arg["zero"],
             )  # fmt: skip
+
+    def _outer(self, sums: str, rows: str, width: str, target: str) -> None:
+        """The gradient of a matrix, and of the bias."""
+        arg, wide, place = self.arg, self.i64(self.facts.wide), self.numbers(sums)
+        with self.loop(self.i64(0), self.times(arg[width], wide), self.lanes) as index:
+            self.store(self.zero(), self.at(place, index))
+        self.call(
+            "outer_input", arg[sums], wide, arg[rows], arg[width], arg[width], arg["panels"],
+            self.panel, arg["P"], arg["K"],
+        )  # fmt: skip
+        self.call(
+            "unpack_input", arg[sums], wide, arg[target], arg["d_bias"], arg["K"], arg[width]
+        )  # fmt: skip
 
     # Rows
 
@@ -274,12 +325,16 @@ class _Head(Piece):
         def one(v: Value, start: Value) -> None:
             value = self.load(self.at(wanted, start))
             due = b.fcmp_ordered("==", value, value)
-            difference = b.fsub(self.load(self.at(row, start)), value)
-            difference = b.select(due, difference, self.zero())
-            if self.facts.loss == "mse":
-                error, loss = difference, b.fmul(difference, difference)
-            else:
+            y = self.load(self.at(row, start))
+            difference = b.select(due, b.fsub(y, value), self.zero())
+            if self.facts.loss == "mae":
                 error, loss = (math.emit(b, n, difference) for n in ("sign", "abs"))
+            else:
+                error, loss = difference, b.fmul(difference, difference)
+            if self.facts.activation != "identity":  # phi' by its value
+                ones = ir.Constant(self.vector, [1.0] * self.lanes)
+                one_less = b.fsub(y if self.facts.activation == "sigmoid" else ones, b.fmul(y, y))
+                error = b.select(due, b.fmul(error, one_less), self.zero())
             self.store(error, self._panel(v, p))
             counted = b.and_(due, self._fresh(v, start))
             loss = self.widened(b.select(counted, loss, self.zero()))

@@ -96,6 +96,41 @@ def take_mean(double: bool) -> Compiled:
 
 
 @functools.cache
+def by_step(double: bool) -> Compiled:
+    """target[t, n] = source[n, t], of C numbers each; zero for t >= ends[n]."""
+    code = Piece("longlag_by_step", "source target ends N C T", double, 1)
+    arg, source, target = code.arg, code.numbers("source"), code.numbers("target")
+    with code.loop(code.i64(0), arg["N"]) as n:
+        end = code.read(code.numbers("ends", I64), n)
+        with code.loop(code.i64(0), arg["T"]) as t:
+            there = code.times(code.plus(code.times(n, arg["T"]), t), arg["C"])
+            here = code.times(code.plus(code.times(t, arg["N"]), n), arg["C"])
+            counts = code.b.icmp_signed("<", t, end)
+            with code.loop(code.i64(0), arg["C"]) as c:
+                value = code.read(source, there, c)
+                value = code.b.select(counts, value, ir.Constant(code.scalar, 0.0))
+                code.b.store(value, code.at(target, here, c))
+    return code.finish()
+
+
+@functools.cache
+def last_input(double: bool) -> Compiled:
+    """target[n] = source[n, ends[n] - 1], of C numbers each; zero of an empty sequence."""
+    code = Piece("longlag_last_input", "source target ends N C T", double, 1)
+    arg, source, target = code.arg, code.numbers("source"), code.numbers("target")
+    with code.loop(code.i64(0), arg["N"]) as n:
+        end = code.read(code.numbers("ends", I64), n)
+        some = code.b.icmp_signed(">", end, code.i64(0))
+        step = code.b.select(some, code.plus(end, -1), code.i64(0))
+        there = code.times(code.plus(code.times(n, arg["T"]), step), arg["C"])
+        with code.loop(code.i64(0), arg["C"]) as c:
+            value = code.read(source, there, c)
+            value = code.b.select(some, value, ir.Constant(code.scalar, 0.0))
+            code.b.store(value, code.at(target, code.times(n, arg["C"]), c))
+    return code.finish()
+
+
+@functools.cache
 def spread(double: bool) -> Compiled:
     """rows[n] /= ends[n], of H numbers each: the error of a mean is that of each of its steps."""
     code = Piece("longlag_spread", "rows ends N H", double, full_lanes(double))

@@ -40,6 +40,17 @@ def copy(double: bool) -> Compiled:
 
 
 @functools.cache
+def keep(double: bool) -> Compiled:
+    """target[update] = source, rows of ``count`` numbers."""
+    code = Piece("longlag_keep", "clock source target count", double, 1)
+    count = code.arg["count"]
+    target = code.at(code.numbers("target"), code.times(code.clock(), count))
+    with code.loop(code.i64(0), count) as k:
+        code.b.store(code.read(code.numbers("source"), k), code.at(target, k))
+    return code.finish()
+
+
+@functools.cache
 def clear(double: bool) -> Compiled:
     """target = 0, ``count`` numbers."""
     code = Piece("longlag_clear", "target count", double, full_lanes(double))

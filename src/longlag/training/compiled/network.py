@@ -14,7 +14,7 @@ from longlag.layers.readout import Readout
 from longlag.recurrence.lowered import lower
 from longlag.scan.cpu.backend import Cpu
 from longlag.torch_private import dispatching, has_hooks
-from longlag.training.compiled.head import LOSSES
+from longlag.training.compiled.head import CLASSES, LOSSES, SUMS
 from longlag.training.compiled.optimizers import Rule, rule_of, state_names, step_of
 
 
@@ -38,8 +38,13 @@ class Network(NamedTuple):
     loss: str
 
 
-def network_of(model: nn.Module, loss: Loss, method: object) -> Network:
+def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
     """The parts of a model that is trained.
+
+    Args:
+        model: the model.
+        loss: its function, or a name of :data:`LOSSES` or :data:`SUMS`.
+        method: of the gradient.
 
     Raises:
         Unfit: it cannot be compiled.
@@ -48,8 +53,9 @@ def network_of(model: nn.Module, loss: Loss, method: object) -> Network:
         raise Unfit(f"the method is {method!r}; expected BPTT()")
     if type(model) is not SequenceModel:
         raise Unfit(f"the model is a {type(model).__name__}; expected a longlag.SequenceModel")
-    names = [name for name in LOSSES if _named(name) is loss]
+    names = [name for name in (*LOSSES, *SUMS) if loss == name or _named(name) is loss]
     if not names:
+        assert not isinstance(loss, str)
         raise Unfit(f"the loss is {name_of(loss)}; expected one of {', '.join(LOSSES)}")
     if torch.is_autocast_enabled("cpu") or dispatching():
         raise Unfit("autocast, or a mode that follows operations, is on")
@@ -57,7 +63,11 @@ def network_of(model: nn.Module, loss: Loss, method: object) -> Network:
     hooked += [name for name, p in model.named_parameters() if has_hooks(p)]
     if hooked:
         raise Unfit(f"{hooked[0]} has hooks")
-    readout = _linear(model.readout)
+    readout = _linear(model.readout, model.reduce)
+    if readout.activation != "identity" and names[0] in CLASSES:
+        raise Unfit(
+            f"the readout has the activation {readout.activation!r}, and targets are classes"
+        )
     layers = _layers(model.layer)
     for layer in layers:
         why = _why_not(layer)
@@ -66,18 +76,18 @@ def network_of(model: nn.Module, loss: Loss, method: object) -> Network:
     return Network(layers, readout, model.reduce, names[0])
 
 
-def _named(name: str) -> Loss:
+def _named(name: str) -> Loss | None:
+    if name in SUMS:
+        return None
     target = torch.zeros(1, dtype=torch.int64 if name == "cross_entropy" else torch.float32)
     return resolve_loss(name, target)[1]
 
 
-def _linear(readout: nn.Module) -> Readout:
+def _linear(readout: nn.Module, reduce: str | None) -> Readout:
     if type(readout) is not Readout:
         raise Unfit(f"the readout is a {type(readout).__name__}; expected a linear Readout")
-    if readout.direct_size is not None or readout.weight_squares is not None:
-        raise Unfit("the readout sees more than h")
-    if readout.activation != "identity":
-        raise Unfit(f"the readout has the activation {readout.activation!r}")
+    if readout.weight_squares is not None or (readout.direct_size is not None and reduce == "mean"):
+        raise Unfit("the readout sees squares, or means of x")
     return readout
 
 
@@ -145,7 +155,7 @@ def check_data(network: Network, data: Batch[Tensor]) -> None:
     if resets is not None:
         raise Unfit("the data have resets")
     count, steps = x.shape[:2]
-    outputs, classes = network.readout.output_size, network.loss == "cross_entropy"
+    outputs, classes = network.readout.output_size, network.loss in CLASSES
     front = (count, steps) if network.reduce is None else (count,)
     wanted = front if classes else (*front, outputs)
     weight = network.readout.weight

@@ -36,6 +36,9 @@ class Program:
         calls: what is called in each update.
         clock: a whole number, set to the number of the update before each.
         stop: a whole number; once it is not 0, there are no further updates.
+
+    Attributes:
+        parts: how many threads share it.
     """
 
     def __init__(self, calls: Sequence[Noted], clock: Tensor, stop: Tensor) -> None:
@@ -44,7 +47,7 @@ class Program:
         ]
         pairs = zip(calls, self._parameters, strict=True)
         table = [n for call, p in pairs for n in (call.address, ctypes.addressof(p), call.parts)]
-        self._parts = max(call.parts for call in calls)
+        self.parts = max(call.parts for call in calls)
         self._table = torch.tensor(table, dtype=torch.int64)
         # How many threads wait, and how often all have: each in a cache line of its own.
         self._waiting = torch.zeros(32, dtype=torch.int64)
@@ -55,11 +58,22 @@ class Program:
 
     def run(self, first: int, stop: int) -> None:
         """Make the updates with the numbers first .. stop - 1, or those before a stop."""
-        if self._parts == 1:
+        if self.parts == 1:
             _driver()(self._words, first, stop, 0, 1)
             return
         with _ALONE:
-            POOL.run(functools.partial(_driver(), self._words, first, stop), self._parts)
+            POOL.run(functools.partial(_driver(), self._words, first, stop), self.parts)
+
+    @property
+    def address(self) -> int:
+        """Of what the driver is given."""
+        return ctypes.addressof(self._words)
+
+
+def driver_address() -> int:
+    """The address of the function (program, first, stop, part, parts)."""
+    driver: Any = _driver()
+    return ctypes.cast(driver, ctypes.c_void_p).value or 0
 
 
 def _yield() -> int:

@@ -1,0 +1,238 @@
+"""Runs of networks of one form, side by side: updates in compiled calls, records as of `fit`."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from longlag.gradients import Loss
+from longlag.gradients.losses import due, resolve_loss
+from longlag.layers import SequenceModel
+from longlag.training.compiled.network import Unfit
+from longlag.training.compiled.networks import Networks
+from longlag.training.history import History
+from longlag.training.metrics import Meter, Metrics, make_meters
+from longlag.training.optimizers import Scheduling, learning_rate, make_optimizer, trainable
+from longlag.training.options import EarlyStopping, Limits, Schedule
+from longlag.training.record import Record
+from longlag.training.sources import Data, Reading, Source, make_source
+from longlag.training.stopping import Stopper, monitored
+
+
+class Wanted(NamedTuple):
+    """What each network has for itself."""
+
+    optimizers: list[Any]
+    schedulers: list[Any]
+    clip_norms: list[float | None]
+    early_stopping: list[EarlyStopping | None]
+
+    def of(self, number: int) -> dict[str, Any]:
+        """That of one, as `fit` takes it."""
+        names = ("optimizer", "scheduler", "clip_norm", "early_stopping")
+        return {name: part[number] for name, part in zip(names, self, strict=True)}
+
+
+class _Row(nn.Module):
+    """The numbers of a network, as a module whose weights can be kept."""
+
+    def __init__(self, row: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("row", row)
+
+
+@dataclass(eq=False)
+class _Run:
+    """One network: what it has for itself."""
+
+    optimizer: Optimizer
+    scheduling: Scheduling | None
+    stopper: Stopper | None
+    reading: Reading
+    clip_norm: float
+    meters: dict[str, Meter]
+    history: History
+    row: _Row
+
+
+class Runs:
+    """The runs of networks of one form; arguments as for `fit_replicas`.
+
+    Args:
+        model: of their form.
+        starts: the parameters of each by name.
+        data, seeds, validation, loss, metrics, epochs, batch_size, shuffle: see there.
+        wanted: what each has for itself.
+
+    Raises:
+        Unfit: it cannot be compiled.
+        ValueError, TypeError: an argument does not fit.
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        starts: Sequence[Mapping[str, Tensor]],
+        data: Data,
+        seeds: Sequence[int],
+        wanted: Wanted,
+        *,
+        validation: Data | None,
+        loss: str | Loss | None,
+        metrics: Metrics | None,
+        epochs: int,
+        batch_size: int,
+        shuffle: bool,
+    ) -> None:
+        parameters = trainable(model)
+        device = torch.device("cpu")
+        if parameters[0].device != device:
+            raise Unfit(f"the model is on {parameters[0].device}")
+        reading = Reading(parameters[0].dtype, device, batch_size, seeds[0], shuffle)
+        self.source = make_source(data, "data", reading)
+        in_order = replace(reading, shuffle=False)
+        held_out = None
+        if validation is not None:
+            held_out = make_source(validation, "validation", in_order)
+        self.whole = _arrays(self.source)
+        self.held_out = None if held_out is None else _arrays(held_out)
+        loss_name, self.loss = resolve_loss(loss, self.whole.target)
+        self.epochs, self.batch_size = epochs, min(batch_size, len(self.whole.x))
+        optimizers = [make_optimizer(maker, parameters) for maker in wanted.optimizers]
+        self.networks = Networks(model, loss_name, optimizers, starts, torch.get_num_threads())
+        self._began = time.perf_counter()
+        self.runs: list[_Run] = []
+        validated = held_out is not None
+        for number, own in enumerate(optimizers):
+            meters = make_meters(metrics)
+            schedule, options = wanted.schedulers[number], wanted.early_stopping[number]
+            scheduling = None
+            if schedule is not None:
+                if not isinstance(schedule, Schedule):
+                    schedule = Schedule(schedule)
+                name = monitored(schedule.monitor, meters, validated=validated, owner="Schedule")
+                scheduling = Scheduling(schedule, own, name)
+                own.step()  # without gradients: schedulers want to have seen one
+            clip_norm = wanted.clip_norms[number]
+            Limits(epochs, None, None, clip_norm)  # checks it
+            self.runs.append(
+                _Run(
+                    own, scheduling,
+                    None if options is None else Stopper(options, meters, validated=validated),
+                    replace(reading, seed=seeds[number]),
+                    math.inf if clip_norm is None else clip_norm, meters, History(),
+                    _Row(self.networks.rows[number]),
+                )
+            )  # fmt: skip
+
+    def train(self) -> list[History]:
+        """Train all, and give their histories."""
+        going = list(range(len(self.runs)))
+        for epoch in range(1, self.epochs + 1):
+            going = self._epoch(epoch, going)
+            if not going:
+                break
+        for number in going:
+            self.runs[number].history.stopped = "epochs"
+        for run in self.runs:
+            run.history.step = "compiled"
+            if run.stopper is not None:
+                run.stopper.restore(run.row)
+        return [run.history for run in self.runs]
+
+    def restore(self, number: int, model: nn.Module) -> None:
+        """Give a model the parameters of a network."""
+        model.load_state_dict(self.networks.parameters_of(number), strict=False)
+
+    def _epoch(self, epoch: int, going: list[int]) -> list[int]:
+        """One epoch of the networks that are still trained: those that go on."""
+        size, count = self.batch_size, len(self.whole.x)
+        orders = []
+        for number in going:
+            order = self.runs[number].reading.order(epoch - 1, count)
+            orders.append(np.arange(count) if order is None else order)
+        full, sums = count // size * size, dict.fromkeys(going, 0.0)
+        for batches, rows in ((full // size, slice(full)), (1, slice(full, count))):
+            if rows.start == rows.stop:
+                continue
+            parts = [order[rows].reshape(batches, -1) for order in orders]
+            going, orders = self._updates(going, orders, parts, sums)
+            if not going:
+                return going
+        validation = self._validate(going)
+        after = []
+        for number in going:
+            run = self.runs[number]
+            value, measured = validation.get(number, (None, {}))
+            record = Record(
+                epoch, len(run.history), time.perf_counter() - self._began,
+                learning_rate(run.optimizer), sums[number] / count, value, measured,
+            )  # fmt: skip
+            run.history.records.append(record)
+            stops = run.stopper is not None and run.stopper.update(record, run.row)
+            if run.stopper is not None:
+                run.history.best_step = run.stopper.best_step
+            if run.scheduling is not None:
+                run.scheduling.after_record(record)
+            if stops:
+                run.history.stopped = "early stopping"
+            else:
+                after.append(number)
+        return after
+
+    def _updates(
+        self, going: list[int], orders: list[Any], parts: list[Any], sums: dict[int, float]
+    ) -> tuple[list[int], list[Any]]:
+        """Updates on batches of one size: the networks that go on, with their orders."""
+        networks, updates, size = self.networks, len(parts[0]), parts[0].shape[1]
+        table = []
+        for number in going:
+            scheduling = self.runs[number].scheduling
+            after_each = None if scheduling is None else scheduling.after_step
+            table.append(networks.coefficients_of(number, updates, after_each))
+        clip_norms = [self.runs[number].clip_norm for number in going]
+        losses, norms = networks.run(self.whole, going, parts, table, clip_norms)
+        finite = np.isfinite(losses) & np.isfinite(norms)
+        left, kept = [], []
+        for place, number in enumerate(going):
+            run = self.runs[number]
+            made = int(finite[place].argmin()) if not finite[place].all() else updates
+            run.history.extend(losses[place, :made].tolist(), norms[place, :made].tolist())
+            for value in losses[place, :made].tolist():
+                sums[number] += value * size
+            if made < updates:
+                run.history.stopped = "not finite"
+            else:
+                left.append(number)
+                kept.append(orders[place])
+        return left, kept
+
+    def _validate(self, going: list[int]) -> dict[int, tuple[float, dict[str, float]]]:
+        """Loss and metrics of each on the held out data."""
+        held_out, found = self.held_out, {}
+        if held_out is None:
+            return found
+        some = bool(due(held_out.target).any())
+
+        with torch.no_grad():
+            for number, output in self.networks.evaluate(held_out, going, self.batch_size):
+                value = float(self.loss(output, held_out.target)) if some else math.nan
+                measured = {}
+                for name, meter in self.runs[number].meters.items():
+                    meter.reset()
+                    meter.update(output, held_out.target)
+                    measured[name] = meter.compute()
+                found[number] = value, measured
+        return found
+
+
+def _arrays(source: Source) -> Any:
+    if source.whole is None:
+        raise Unfit("the data are no arrays in memory")
+    return source.whole.map(Tensor.contiguous)
