@@ -19,10 +19,10 @@ from torch import Tensor
 from longlag import randomness
 from longlag.gradients.losses import due
 from longlag.lab.reproduce.trials import clip_each
-from longlag.lab.sweep.trial import Result
+from longlag.lab.sweep.trial import Result, alone
 from longlag.layers import SequenceModel
 from longlag.pipeline.dataset import Parts
-from longlag.pipeline.fitting import Pipeline, untrained
+from longlag.pipeline.fitting import Pipeline, untrained, window_of
 from longlag.pipeline.settings import Settings
 from longlag.pipeline.updates import optimizer, schedule
 from longlag.training.sources import Reading, make_source
@@ -47,13 +47,15 @@ def key(settings: Settings) -> tuple[Any, ...] | None:
 
 
 def together(parts: Parts, trials: Sequence[Settings]) -> list[Result]:
-    """Train networks of one `key` side by side.
+    """Train networks of one `key` side by side, or one by one where long series need windows.
 
     Args:
         parts: the data.
         trials: the settings of each.
     """
     pipeline = Pipeline.of(parts, trials[0])
+    if window_of(pipeline.train, trials[0]) is not None:
+        return [alone(parts, trial) for trial in trials]
     steps = pipeline.train.x.shape[1] * trials[0].batch_for(len(pipeline.train.x))
     most = max(1, NUMBERS // (4 * steps * trials[0].hidden * trials[0].layers))
     results: list[Result] = []
@@ -77,8 +79,8 @@ class _Group:
         self.sound = torch.ones(count, dtype=torch.bool)
         self.going = torch.ones(count, dtype=torch.bool)
         self.places = torch.arange(count)  # of the replicas that are still trained
-        alone = untrained(self.settings, pipeline.preparation).state_dict()
-        self._begin({name: part.expand(count, *part.shape) for name, part in alone.items()})
+        single = untrained(self.settings, pipeline.preparation).state_dict()
+        self._begin({name: part.expand(count, *part.shape) for name, part in single.items()})
 
     def _begin(self, weights: dict[str, Tensor]) -> None:
         self.model: SequenceModel = untrained(
