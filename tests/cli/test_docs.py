@@ -34,7 +34,7 @@ def run_page(page, longlag, folder):
 
 @pytest.mark.slow
 def test_the_commands_shown_were_run(longlag, folder):
-    assert run_page(DOCS, longlag, folder) == (12, 3)
+    assert run_page(DOCS, longlag, folder) == (14, 3)
     for name in ("arrays.npz", "predictions.csv", "lstm.png", "config.longlag", "long.longlag"):
         assert (folder / name).exists()
 

@@ -11,7 +11,7 @@ from longlag.data.timestamps import parse_times
 
 def parse(*cells: str) -> np.ndarray:
     problems = Problems(Path("log.csv"))
-    values = parse_times(cells, np.arange(2, 2 + len(cells)), "when", problems)
+    values = parse_times(cells, np.arange(2, 2 + len(cells)), "when", problems).keys
     problems.raise_any()
     return values
 

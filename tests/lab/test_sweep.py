@@ -197,3 +197,13 @@ def test_trials_run_elsewhere(data, runner, workers):
     words = ["sweep", *data, "--trials", "4", "--runner", runner, "--workers", workers]
     assert main(words) == 0
     assert sorted(numbers()) == [0, 1, 2, 3]
+
+
+def test_long_series_are_trained_on_in_windows_one_trial_after_the_other():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1, 1_500, 1)).astype(np.float32)
+    data = SequenceData(x, np.array([1_500]), np.where(x[:, :, 0] > 0, "up", "down"), ("a",))
+    parts = hold_out(data, "tagging", share=0.2, seed=0)
+    trials = [Settings("tagging", hidden=4, epochs=2, learning_rate=rate) for rate in (0.01, 0.1)]
+    got = [result.value for result in together(parts, trials)]
+    assert got == [alone(parts, settings).value for settings in trials]

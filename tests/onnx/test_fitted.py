@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -27,6 +28,7 @@ def sequences(task):
     target = {
         "classification": np.array(["no", "perhaps", "yes"])[np.arange(20) % 3],
         "tagging": np.where(x[:, :, 0] > 500, "high", "low"),
+        "numbers at each step": x[:, :, :1] * 2.0 + 0.5,
         "regression": x[:, 0, :1].astype(np.float64),
         "forecasting": None,
     }[task]
@@ -48,6 +50,7 @@ CASES = [
     ("classification", {"cell": "lstm", "bidirectional": True}),
     ("classification", {"cell": "echo", "reduce": "mean", "alpha": 0.1}),
     ("tagging", {"cell": "gru"}),
+    ("numbers at each step", {"cell": "gru"}),
     ("regression", {"cell": "leaky", "layers": 2, "dilated": True}),
     ("forecasting", {"cell": "elman", "standardise": False}),
     ("forecasting", {"cell": "gru"}),
@@ -58,12 +61,13 @@ CASES = [
 @pytest.mark.parametrize(("task", "options"), CASES)
 def test_the_graph_answers_in_the_units_of_the_data(tmp_path, task, options):
     data, path = sequences(task), tmp_path / "model.onnx"
+    task = task if task != "numbers at each step" else "tagging"
     fitted = untrained(data, task, **options)
     export_onnx(fitted, path)
     x = np.where(data.valid[:, :, None], data.x, np.nan)
     ours = run(path, x=x, lengths=data.lengths)
     answers = fitted.predict(data).predictions
-    if task in ("classification", "tagging"):
+    if fitted.preparation.classes is not None:
         assert_close(ours["probabilities"], answers.probabilities.astype(np.float32))
     else:
         assert_close(ours["values"], answers.values, 1e-3)
@@ -73,3 +77,22 @@ def test_the_graph_answers_in_the_units_of_the_data(tmp_path, task, options):
     assert known.get("horizon") == fitted.preparation.horizon
     if fitted.preparation.classes is not None:
         assert tuple(known["classes"]) == fitted.preparation.classes
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"categories": {"heat": ("low", "high")}, "x": 1.0}, "categories"),
+        ({"x": np.nan}, "missing values"),
+    ],
+)
+def test_what_the_graph_cannot_do_is_refused(tmp_path, change, what):
+    data = sequences("classification")
+    x = data.x.copy()
+    x[0, 0, 0] = change.pop("x")
+    if what == "categories":
+        x[:, :, 0] = np.arange(12) % 2
+    data = replace(data, x=x, **change)
+    fitted = untrained(data, "classification", missing="mean")
+    with pytest.raises(TypeError, match=f"its preparation takes {what}, for which the graph"):
+        export_onnx(fitted, tmp_path / "model.onnx")

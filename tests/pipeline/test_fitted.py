@@ -86,7 +86,13 @@ def test_a_file_of_version_0_1_still_predicts(tmp_path):
     np.testing.assert_allclose(predictions.probabilities, expected, atol=1e-6)
     assert score.baseline == "always the most frequent class, 'down'"
     fitted.save(tmp_path / "new.longlag")
-    assert load_with_metadata(tmp_path / "new.longlag")[1] == METADATA
+    kept = load_with_metadata(tmp_path / "new.longlag")[1]
+    encoding = kept["preparation"].pop("encoding")
+    assert not encoding["categories"]
+    assert encoding["missing"] == "error"
+    columns = kept["preparation"]["columns"]
+    assert columns.pop("categories") is columns.pop("dates") is None
+    assert kept == METADATA
 
 
 def test_files_that_hold_no_fitted_model_are_refused(tmp_path):

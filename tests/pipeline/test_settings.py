@@ -11,7 +11,7 @@ from longlag.pipeline.settings import Settings, SettingsError
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"task": "tagging", "window": 9}, "window: got 9, but tagging has none; leave it out"),
+        ({"window": 9}, "window: got 9, but classification has none; leave it out"),
         ({"task": "forecasting", "bidirectional": True}, "would see the future"),
         ({"dropout": 0.1}, "give layers=2, or use input_dropout or recurrent_dropout"),
         ({"chrono": 9.0, "cell": "leaky"}, "chrono: leaky has no gate .* use cell='gru' or lstm"),

@@ -11,14 +11,19 @@ from longlag.messages import Fix, GuidedError, Worded, is_out_of_memory, on_one_
 _TRAINED = {
     "roles": "for the model knows its columns by their names in training",
     "no time": "train with --columns.time null",
+    "no date": "drop the row",
     "text feature": "drop the row",
+    "missing": "train with --missing previous, mean or indicator",
 }
 _FIXES = {
     "train": {
         "roles": "or say which column is what with --columns.series, --columns.time, "
         "--columns.features and --columns.target",
         "no time": "use --columns.time null",
-        "text feature": "leave the column out with --columns.features",
+        "no date": "leave the column out of --columns.dates",
+        "text feature": "name the column in --columns.categories, or leave it out with "
+        "--columns.features",
+        "missing": "give --missing previous, mean or indicator",
         "labels": "use --task classification for labels, or name another column with "
         "--columns.target",
         "stratified split": "--validation: it",

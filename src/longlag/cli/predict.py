@@ -69,12 +69,12 @@ def _predict(model_path: Path, path: Path, output: Path | None, batch_size: int)
     from rich.console import Console
 
     from longlag.cli import reporting
-    from longlag.data import read, write_predictions
+    from longlag.data import write_predictions
     from longlag.pipeline.fitted import Fitted
 
     fitted = Fitted.load(model_path)
     preparation = fitted.preparation
-    data = read(path, task=preparation.task, columns=preparation.columns, require_target=False)
+    data = preparation.read(path)
     predictions, score = fitted.predict(data, path, batch_size)
 
     console = Console(stderr=output is None)  # standard output is for the table then

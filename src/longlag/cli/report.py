@@ -90,7 +90,6 @@ def _report(options: Options, paths: list[Path], output: Path, numbers: Path | N
 
     from rich.console import Console
 
-    from longlag.data import read
     from longlag.memory.measures.directions import reads_back_inside
     from longlag.memory.report import html
     from longlag.pipeline.dataset import prepare
@@ -109,9 +108,7 @@ def _report(options: Options, paths: list[Path], output: Path, numbers: Path | N
                 f"MODEL {path}: its layers on one another read in both directions, so that no "
                 "layer above the first has a past to measure; train with --layers 1"
             )
-        series = read(
-            data, task=preparation.task, columns=preparation.columns, require_target=False
-        )
+        series = preparation.read(data)
         prepared = prepare(preparation, series, data)
         reports[name] = measure(
             model, preparation, prepared, lag=options.lag, sequences=options.sequences,

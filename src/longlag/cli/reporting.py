@@ -1,5 +1,6 @@
 """What is said of data and network before the training, and of its end; scores as a table."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,18 +28,22 @@ def understood(console: Console, pipeline: Pipeline) -> None:
     names = preparation.feature_names
     features = "" if names is None else f" ({_listed(names)})"
     line(console, f"{parts.train_path}: {preparation.task}")
-    line(console, f"  features    {preparation.input_size}{features}")
+    line(console, f"  features    {parts.train.x.shape[2]}{features}")
+    for text in _encoded(preparation, parts.train):
+        line(console, f"              {text}")
     if preparation.classes is not None:
         line(console, f"  classes     {_classes(preparation, parts.train)}")
     elif preparation.task == "forecasting":
         steps = _count(preparation.horizon or 1, "step")
         line(console, f"  to forecast {_listed(preparation.target_names)}, {steps} ahead")
     else:
-        line(console, f"  targets     {_listed(preparation.target_names)}")
-    cut = f", in {stretches} stretches" if stretches != len(parts.train) else ""
+        where = ", numbers at each step" if preparation.reduce is None else ""
+        line(console, f"  targets     {_listed(preparation.target_names)}{where}")
+    kind = "stretches" if preparation.task == "forecasting" else "pieces"
+    cut = f", in {stretches} {kind}" if stretches != len(parts.train) else ""
     line(console, f"  training    {_described(parts.train)}{cut}")
     where = f" of {parts.held_out_path}" if own_file else ", held out"
-    if not own_file and preparation.task == "forecasting":
+    if not own_file and set(parts.train.names) == set(parts.held_out.names):
         where = ", the last ones in time, held out"
     line(console, f"  validation  {_described(parts.held_out)}{where}")
     line(console, "")
@@ -112,6 +117,23 @@ def _described(data: SequenceData) -> str:
     short, long = int(data.lengths.min()), int(data.lengths.max())
     steps = _count(long, "step") if short == long else f"{short} to {long} steps"
     return f"{_count(len(data), 'series')} of {steps}"
+
+
+def _encoded(preparation: Preparation, train: SequenceData) -> Iterator[str]:
+    """What becomes of features that are not plain numbers."""
+    names, encoding = preparation.feature_names or (), preparation.encoding
+    for at, categories in encoding.categories:
+        yield f"{names[at]}: {len(categories)} categories ({_listed(categories)}), an input each"
+    for name in train.dates:
+        yield f"{name}: dates, as days since 1970"
+    missing = np.isnan(train.x[train.valid]).mean()
+    if encoding.missing != "error":
+        share = f"{100 * missing:.1f} % of the values are missing"
+        told = f", told by {len(encoding.indicated)} more inputs" if encoding.indicated else ""
+        way = "the mean" if encoding.missing == "indicator" else f"the {encoding.missing}"
+        yield f"{share}; {way} is filled in{told}"
+    if encoding.time_delta:
+        yield "the time since the step before is a feature"
 
 
 def _classes(preparation: Preparation, train: SequenceData) -> str:

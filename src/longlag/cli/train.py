@@ -24,7 +24,7 @@ from longlag.cli.options import (
     option,
 )
 from longlag.cli.threads import threads
-from longlag.pipeline.settings import BATCH, ECHO, UPDATES, WINDOW, Settings
+from longlag.pipeline.settings import BATCH, CARRIED, ECHO, LONG, UPDATES, WINDOW, Settings
 
 if TYPE_CHECKING:
     from longlag.data import Columns
@@ -48,12 +48,22 @@ class ColumnNames:
     )  # fmt: skip
     target: str | tuple[str, ...] | None = option(
         None, group="columns of a table", metavar="NAMES",
-        help="what to predict; several, with commas, for regression and forecasting",
+        help="what to predict; several, with commas, but for labels",
         shown_default="target; every feature in forecasting",
     )  # fmt: skip
     features: str | tuple[str, ...] | None = option(
         None, group="columns of a table", metavar="NAMES",
         help="the inputs, with commas between them", shown_default="all other columns",
+    )  # fmt: skip
+    categories: str | tuple[str, ...] | None = option(
+        None, group="columns of a table", metavar="NAMES",
+        help="the inputs whose cells are names, though they may look like numbers",
+        shown_default="those without any number, date, true or false",
+    )  # fmt: skip
+    dates: str | tuple[str, ...] | None = option(
+        None, group="columns of a table", metavar="NAMES",
+        help="the inputs whose cells are dates or timestamps, taken as days since 1970",
+        shown_default="those of which each cell is one",
     )  # fmt: skip
 
 
@@ -67,21 +77,28 @@ class Trained:
     )  # fmt: skip
     task: Literal["classification", "regression", "tagging", "forecasting"] | None = option(
         group="data", required=True,
-        help="what to predict: a class of each series, numbers of each series, a class at each "
-        "step, or the next steps",
+        help="what to predict: a class of each series, numbers of each series, a class or numbers "
+        "at each step, or the next steps",
+    )  # fmt: skip
+    tags: Literal["auto", "classes", "numbers"] = option(
+        "auto", group="data",
+        help="what the target of tagging is; auto: numbers where all are and more than 20 differ, "
+        "or one has a fraction",
     )  # fmt: skip
     horizon: int | None = option(
         group="data", range=at_least(1), metavar="STEPS", shown_default="1",
         help="how many steps to forecast; forecasting only",
     )  # fmt: skip
     window: int | None = option(
-        group="data", range=at_least(2), metavar="STEPS", shown_default=str(WINDOW),
-        help="the network is trained on stretches of this many steps; forecasting only",
+        group="data", range=at_least(2), metavar="STEPS",
+        shown_default=f"{WINDOW}; in tagging {CARRIED} where series have more than {LONG} steps",
+        help="the network is trained on stretches of this many steps; in tagging its state goes on "
+        "from one to the next; these tasks only",
     )  # fmt: skip
     validation: float = option(
         0.2, group="data", range=between(0, 1), metavar="SHARE",
-        help="share held out to judge by: of each class, of the series, or in forecasting the last "
-        "steps of each series",
+        help="share held out to judge by: of each class, of the series, or in forecasting, and of "
+        "a single series, the last steps",
     )  # fmt: skip
     validation_data: str | None = option(
         group="data", metavar="FILE", help="judge by this file instead, and hold nothing out",
@@ -90,6 +107,15 @@ class Trained:
         Settings.standardise, group="data",
         help="bring features and numeric targets to mean 0 and deviation 1 of the training part; "
         "answers are in the units of the file all the same",
+    )  # fmt: skip
+    missing: Literal["error", "previous", "mean", "indicator"] = option(
+        Settings.missing, group="data",
+        help="what to do where an input is missing: refuse it, take the last one of the series, "
+        "the mean of the training part, or the mean beside an input that tells it",
+    )  # fmt: skip
+    time_delta: bool = option(
+        Settings.time_delta, group="data",
+        help="the time since the step before is an input too, for steps that are not evenly spaced",
     )  # fmt: skip
     columns: ColumnNames = ColumnNames()
 
@@ -309,6 +335,8 @@ def columns_of(options: Trained) -> "Columns | None":
         time=names.time,
         features=names_in(names.features),
         target=target[0] if target is not None and len(target) == 1 else target,
+        categories=names_in(names.categories),
+        dates=names_in(names.dates),
     )
 
 
@@ -338,6 +366,8 @@ def read_parts(options: Trained, settings: Settings, columns: "Columns | None") 
         other=None if options.validation_data is None else Path(options.validation_data),
         seed=settings.seed,
         horizon=settings.steps_ahead,
+        missing=settings.missing != "error",
+        tags=options.tags,
     )
 
 

@@ -12,7 +12,8 @@ NumPy alone; frames and `.parquet` files need the extra `longlag[tables]`, `.ts`
 """
 
 from longlag.data.columns import Columns
-from longlag.data.errors import DataError
+from longlag.data.encoding import Encoding
+from longlag.data.errors import DataError, DataWarning
 from longlag.data.predictions import (
     ClassPredictions,
     Predictions,
@@ -30,6 +31,8 @@ __all__ = [
     "ClassPredictions",
     "Columns",
     "DataError",
+    "DataWarning",
+    "Encoding",
     "Predictions",
     "Preparation",
     "Scaling",

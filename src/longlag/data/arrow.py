@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import math
 import mmap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,37 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from longlag.data.cells import FLOAT32_MAX, numbers
+from longlag.data.cells import FLOAT32_MAX
 from longlag.data.columns import Columns
 from longlag.data.errors import DataError, Problems
-from longlag.data.long_form import Answers, Rows, assemble, check_ids, factorise, read_answers
+from longlag.data.features import Feature, feature_of, is_text, joined
+from longlag.data.long_form import (
+    Answers,
+    Rows,
+    are_numbers,
+    assemble,
+    check_ids,
+    factorise,
+    many_values,
+    read_answers,
+)
 from longlag.data.roles import Roles, find_roles
 from longlag.data.room import check_room
 from longlag.data.sequences import Array, SequenceData
-from longlag.data.timestamps import parse_times
+from longlag.data.timestamps import Times, parse_times
 from longlag.messages import on_one_line
 
 _UNNAMED = "__index_level_"  # what pandas calls a part of an index that has no name
 
 
-def read_frame(frame: object, task: str, columns: Columns, require_target: bool) -> SequenceData:
+def read_frame(
+    frame: object,
+    task: str,
+    columns: Columns,
+    require_target: bool,
+    missing: bool = False,
+    tags: str = "auto",
+) -> SequenceData:
     """The sequences of a frame. See `from_frame`."""
     try:
         table = pa.table(frame)
@@ -44,16 +61,23 @@ def read_frame(frame: object, task: str, columns: Columns, require_target: bool)
             "type"
         ) from error
     names = [name for name in table.column_names if not name.startswith(_UNNAMED)]
-    roles = find_roles("frame", "frame", names, columns, task, require_target)
+    roles = find_roles("frame", "frame", names, columns, task, require_target, missing, tags)
     return _sequences(table, "frame", "frame", roles, table.nbytes)
 
 
-def read_parquet(path: Path, task: str, columns: Columns, require_target: bool) -> SequenceData:
+def read_parquet(
+    path: Path,
+    task: str,
+    columns: Columns,
+    require_target: bool,
+    missing: bool = False,
+    tags: str = "auto",
+) -> SequenceData:
     """The sequences of a Parquet file. See `read`."""
     try:
         with parquet.ParquetFile(path) as file:
             names = [name for name in file.schema_arrow.names if not name.startswith(_UNNAMED)]
-            roles = find_roles(path, str(path), names, columns, task, require_target)
+            roles = find_roles(path, str(path), names, columns, task, require_target, missing, tags)
             rows, size = file.metadata.num_rows, path.stat().st_size
         check_room(
             path,
@@ -74,7 +98,11 @@ def read_parquet(path: Path, task: str, columns: Columns, require_target: bool) 
 
 
 def read_csv_quickly(
-    path: Path, names: Sequence[str], header_lines: int, roles: Roles
+    path: Path,
+    names: Sequence[str],
+    header_lines: int,
+    roles: Roles,
+    numeric: Collection[str] | None = None,
 ) -> SequenceData | None:
     """The sequences of a CSV file; None where anything is wrong, or only Python can read it.
 
@@ -83,11 +111,13 @@ def read_csv_quickly(
         names: its columns.
         header_lines: how many lines the names take.
         roles: of the columns.
+        numeric: the columns that are numbers; None: features, and targets of regression.
     """
     quoted = _quoted(path)
     if quoted is None:
         return None
-    numeric = {*roles.features, *(roles.answers if roles.task == "regression" else ())}
+    if numeric is None:
+        numeric = {*roles.features, *(roles.answers if roles.task == "regression" else ())}
     try:
         table = csv.read_csv(
             path,
@@ -139,21 +169,31 @@ def _sequences(
         raise DataError(f"{source}: no rows; expected one row per step")
     problems = Problems(source)
     lines = np.arange(table.num_rows)
-    features = np.empty((len(lines), len(roles.features)), np.float32)
-    for c, name in enumerate(roles.features):
-        column = _without_booleans(table[name])
-        values = _numbers(column, limit=FLOAT32_MAX)
-        if values is None:
-            values = numbers(_cells(column), lines, name, problems, limit=FLOAT32_MAX)
-        features[:, c] = values
+    features = [_feature(table[name], lines, name, roles, problems) for name in roles.features]
     series, times = (np.zeros(len(lines), np.int64), [alone]), None
     if roles.series is not None:
         series = _factorise(table[roles.series])
         check_ids(*series, lines, roles.series, problems)
     if roles.time is not None:
         times = _times(table[roles.time], lines, roles.time, problems)
-    answers = [_answers(table[name], roles.task, lines, name, problems) for name in roles.answers]
-    return assemble(Rows(features, lines, *series, times, answers, size), roles, problems)
+    answers = [_answers(table[name], roles, lines, name, problems) for name in roles.answers]
+    rows = Rows(*joined(features, roles), lines, *series, times, answers, size)
+    return assemble(rows, roles, problems)
+
+
+def _feature(
+    column: pa.ChunkedArray,
+    lines: Int64[Array, " R"],
+    name: str,
+    roles: Roles,
+    problems: Problems,
+) -> Feature:
+    column = _without_booleans(column)
+    if not is_text(name, roles):
+        values = _numbers(column, FLOAT32_MAX, empty=roles.missing, nan=roles.missing)
+        if values is not None:
+            return Feature(values)
+    return feature_of(*_factorise(column), lines, name, roles, problems)
 
 
 def _without_booleans(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -161,9 +201,12 @@ def _without_booleans(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _numbers(
-    column: pa.ChunkedArray, limit: float = math.inf, empty: bool = False
+    column: pa.ChunkedArray, limit: float = math.inf, empty: bool = False, nan: bool = False
 ) -> Float64[Array, " R"] | None:
-    """The column as finite numbers up to `limit` in size, NaN for null where `empty`; or None."""
+    """The column as finite numbers up to `limit` in size; or None.
+
+    There may be null, which becomes NaN, where `empty`, and NaN where `nan`.
+    """
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         return None
     missing = None
@@ -174,6 +217,8 @@ def _numbers(
     usable = np.isfinite(values) & (np.abs(values) <= limit)
     if empty and missing is not None:
         usable |= missing
+    if nan:
+        usable |= np.isnan(values)
     return values if usable.all() else None
 
 
@@ -235,26 +280,34 @@ def _factorise_categories(column: pa.ChunkedArray) -> tuple[Int64[Array, " R"], 
 
 def _times(
     column: pa.ChunkedArray, lines: Int64[Array, " R"], name: str, problems: Problems
-) -> tuple[NDArray[Any], NDArray[np.object_]]:
+) -> tuple[Times, NDArray[np.object_]]:
     """Values that sort, and their text; a time that many series share is parsed once."""
     codes, texts = _factorise(column)
     cells = np.array(texts, object)[codes]
     if pa.types.is_timestamp(column.type) and not column.null_count:
-        return _instants(column), cells  # nanoseconds stay apart
+        instants = _instants(column)
+        return Times(instants, instants), cells  # nanoseconds stay apart
     trial = Problems(name)
     values = parse_times(texts, np.arange(len(texts)), name, trial)
     if trial:
         return parse_times(cells.tolist(), lines, name, problems), cells
-    return values[codes], cells
+    return values.take(codes), cells
 
 
 def _answers(
-    column: pa.ChunkedArray, task: str, lines: Int64[Array, " R"], name: str, problems: Problems
+    column: pa.ChunkedArray, roles: Roles, lines: Int64[Array, " R"], name: str, problems: Problems
 ) -> Answers:
-    if task != "regression":
-        return Answers.of_labels(name, *_factorise(column), lines, problems)
-    column = _without_booleans(column)
-    values = _numbers(column, empty=True)
-    if values is None:
-        return read_answers(_cells(column), task, lines, name, problems)
-    return Answers.of_numbers(name, values)
+    values = None
+    if roles.task != "classification":
+        values = _numbers(_without_booleans(column), empty=True)
+    if roles.task == "regression":
+        if values is None:
+            return read_answers(_cells(_without_booleans(column)), roles, lines, name, problems)
+        return Answers.of_numbers(name, values)
+    few = roles.tags == "auto" and values is not None and not many_values(values)
+    if values is not None and roles.tags != "classes" and not few:
+        return Answers.of_numbers(name, values)
+    codes, texts = _factorise(column)
+    if roles.task == "tagging" and are_numbers(texts, roles.tags):
+        return read_answers([texts[code] for code in codes], roles, lines, name, problems)
+    return Answers.of_labels(name, codes, texts, lines, problems)

@@ -30,10 +30,12 @@ def check_target(data: SequenceData, task: str) -> NDArray[Any]:
         "tagging": ("iU", (2,), "labels (N, T)"),
         "regression": ("f", (1, 2), "floats (N,) or (N, D)"),
     }[task]
+    if task == "tagging" and target.dtype.kind == "f":
+        kinds, ranks, expected = "f", (3,), "labels (N, T) or floats (N, T, D)"
     if target.dtype.kind not in kinds or target.ndim not in ranks:
         raise DataError(f"target: {task} expects {expected}, got {target.shape} of {target.dtype}")
-    if task == "regression":
-        wrong = np.argwhere(~np.isfinite(target))
+    if target.dtype.kind == "f":
+        wrong = np.argwhere(~np.isfinite(target) if task == "regression" else np.isinf(target))
         if len(wrong):
             raise DataError(
                 f"target of series {data.names[wrong[0, 0]]!r}: {target[tuple(wrong[0])]}, "
@@ -50,7 +52,7 @@ def check_resolution(
     Below 16 steps of float32 in one standard deviation, as for seconds since 1970 within a day,
     what is left after the mean is taken off is mostly rounding.
     """
-    constant = steps.min(axis=0) == steps.max(axis=0)
+    constant = np.nanmin(steps, axis=0) == np.nanmax(steps, axis=0)
     for c in np.flatnonzero(~constant):
         step = float(np.finfo(np.float32).eps) * abs(inputs.mean[c])
         if inputs.scale[c] < _QUANTA * step:

@@ -20,8 +20,13 @@ class Columns:
             None: the rows are in order. It is never a feature.
         features: the C input columns, in this order; None: all columns not named otherwise.
         target: the target column or columns; None: the column "target", and for forecasting
-            every feature. Several are allowed for regression and forecasting. What forecasting
-            predicts must be among the features; what another task predicts must not be.
+            every feature. Several are allowed for all tasks but classification; in tagging they
+            must be numbers. What forecasting predicts must be among the features; what another
+            task predicts must not be.
+        categories: the features whose cells are names, such as a kind of machine, though they may
+            look like numbers; None: those of which no cell is a number, a date, true or false.
+        dates: the features whose cells are dates or ISO 8601 timestamps, taken as days since
+            1970-01-01; None: those of which each cell is one.
 
     Raises:
         DataError: one column is given two roles or named twice.
@@ -35,15 +40,22 @@ class Columns:
     time: str | None = "time"
     features: tuple[str, ...] | None = None
     target: tuple[str, ...] | str | None = None
+    categories: tuple[str, ...] | None = None
+    dates: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         targets = (self.target,) if isinstance(self.target, str) else self.target
-        for role, names in (("features", self.features), ("target", targets)):
+        for role, names in (
+            ("features", self.features),
+            ("target", targets),
+            ("categories", self.categories),
+            ("dates", self.dates),
+        ):
             if names is None:
                 continue
             if isinstance(names, str):
                 raise DataError(f"columns: {role}={names!r} is text, expected a tuple of names")
-            if not names:
+            if not names and role in ("features", "target"):
                 raise DataError(f"columns: {role} is empty; name a column, or None for the default")
             if len(set(names)) != len(names):
                 raise DataError(f"columns: {role}={names!r} names a column twice")
@@ -54,6 +66,9 @@ class Columns:
                     )
         if self.series is not None and self.series == self.time:
             raise DataError(f"columns: {self.series!r} is both series and time; name it once")
+        both = [name for name in self.categories or () if name in (self.dates or ())]
+        if both:
+            raise DataError(f"columns: {both[0]!r} is among categories and dates; name it once")
 
     def targets(self, task: str) -> tuple[str, ...] | None:
         """The target columns of a task; None stands for every feature.
@@ -73,7 +88,7 @@ class Columns:
             targets = (self.target,) if isinstance(self.target, str) else tuple(self.target)
         if targets is None or task == "forecasting":
             return targets
-        if task in ("classification", "tagging") and len(targets) > 1:
+        if task == "classification" and len(targets) > 1:
             raise DataError(f"columns: {task} has one target column, got target={targets!r}")
         inputs = set(self.features or ())
         both = [name for name in targets if name in inputs]
@@ -85,11 +100,12 @@ class Columns:
         return targets
 
     def to_dict(self) -> dict[str, Any]:
-        """The columns as JSON-able values.
+        r"""The columns as JSON-able values.
 
         Example:
             >>> Columns(target="y").to_dict()
-            {'series': 'series', 'time': 'time', 'features': None, 'target': 'y'}
+            {'series': 'series', 'time': 'time', 'features': None, 'target': 'y', \
+'categories': None, 'dates': None}
         """
         return plain(self)
 
@@ -104,14 +120,23 @@ class Columns:
             >>> Columns.from_dict(Columns(features=("a", "b")).to_dict()).features
             ('a', 'b')
         """
-        record = closed(record, ("series", "time", "features", "target"), "columns")
+        record = closed(
+            record, ("series", "time", "features", "target"), "columns", ("categories", "dates")
+        )
         for key in ("series", "time"):
             if not isinstance(record[key], str | None):
                 raise DataError(f"columns: {key} must be text or null, got {record[key]!r}")
-        features, target = record["features"], record["target"]
+
+        def names(key: str) -> tuple[str, ...] | None:
+            value = record.get(key)
+            return None if value is None else texts(value, f"columns: {key}")
+
+        target = record["target"]
         return cls(
             series=record["series"],
             time=record["time"],
-            features=None if features is None else texts(features, "columns: features"),
-            target=target if isinstance(target, str | None) else texts(target, "columns: target"),
+            features=names("features"),
+            target=target if isinstance(target, str | None) else names("target"),
+            categories=names("categories"),
+            dates=names("dates"),
         )

@@ -24,6 +24,10 @@ class DataError(GuidedError):
     """
 
 
+class DataWarning(UserWarning):
+    """Data that are used, though not as they stand, or not as they should be."""
+
+
 class Problems:
     """Collects the problems of one table; keeps the first by row and the count of all."""
 

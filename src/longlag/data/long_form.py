@@ -11,12 +11,14 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from numpy.typing import NDArray
 
-from longlag.data.cells import MISSING, numbers
+from longlag.data.cells import EMPTY, MISSING, numbers, parse
 from longlag.data.errors import Problems
 from longlag.data.labels import label_fault
 from longlag.data.roles import Roles
 from longlag.data.room import check_room
 from longlag.data.sequences import Array, SequenceData, blank
+from longlag.data.task import FEW
+from longlag.data.timestamps import Times
 from longlag.messages import Fix
 
 _FOR_LABELS = Fix("labels", "use the task classification for labels, or name another target column")
@@ -34,15 +36,17 @@ class Rows:
     """The R rows of a table, in its order.
 
     `series` are positions in `names`; `lines` says where each row stands, for messages; `times`
-    are values that sort, with their text, or None where the rows are in order; `size` is that of
-    the file or frame in bytes.
+    are there with their text, or None where the rows are in order; `size` is that of the file or
+    frame in bytes; `categories` and `dates` are as of `SequenceData`.
     """
 
     features: Float32[Array, "R C"]
+    categories: dict[str, tuple[str, ...]]
+    dates: tuple[str, ...]
     lines: Int64[Array, " R"]
     series: Int64[Array, " R"]
     names: Sequence[str]
-    times: tuple[NDArray[Any], NDArray[np.object_]] | None
+    times: tuple[Times, NDArray[np.object_]] | None
     answers: Sequence[Answers]
     size: int
 
@@ -58,7 +62,7 @@ def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
     if rows.times is None:
         layout = Layout.of(rows.series, np.arange(len(rows.lines)))
     else:
-        layout = Layout.of(rows.series, rows.times[0])
+        layout = Layout.of(rows.series, rows.times[0].keys)
         layout.check_times(rows.times[1], rows, roles.time, problems)
     answers = rows.answers
     if not roles.require_target and all(not answer.given.any() for answer in answers):
@@ -67,14 +71,21 @@ def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
     problems.raise_any()
     _check_room(rows, answers, roles.task, layout, problems.source)
     target = gather_answers(answers, roles.task, layout) if answers else None
+    predicted = roles.target_names
+    if roles.task == "forecasting" and predicted == roles.features:  # every one that can be
+        numeric = (name for name in predicted if name not in {*rows.categories, *rows.dates})
+        predicted = tuple(numeric) or predicted
     return SequenceData(
         x=layout.pad(rows.features),
         lengths=layout.lengths,
         target=target,
         names=tuple(rows.names),
         feature_names=roles.features,
-        target_names=roles.target_names,
+        target_names=predicted,
         times=None if rows.times is None else layout.pad(rows.times[1]),
+        gaps=None if rows.times is None else layout.gaps(rows.times[0].amounts),
+        categories=rows.categories,
+        dates=rows.dates,
     )
 
 
@@ -133,6 +144,19 @@ class Layout:
         padded[self.series * longest + self.step] = values[self.order]
         return padded.reshape(count, longest, *values.shape[1:])
 
+    def gaps(self, amounts: NDArray[Any]) -> Float32[Array, "N T"]:
+        """The time since the step before, in seconds where times are dates; 0 at the first."""
+        ranked = amounts[self.order]
+        since = np.zeros(len(ranked))
+        if ranked.dtype.kind == "M":
+            since[1:] = (ranked[1:] - ranked[:-1]) / np.timedelta64(1, "s")
+        else:
+            since[1:] = ranked[1:] - ranked[:-1]
+        since[self.step == 0] = 0.0
+        gaps = np.zeros((len(self.lengths), int(self.lengths.max())), np.float32)
+        gaps[self.series, self.step] = since
+        return gaps
+
     def check_times(
         self, cells: NDArray[np.object_], rows: Rows, column: str | None, problems: Problems
     ) -> None:
@@ -179,12 +203,39 @@ class Answers:
         return cls(column, values, ~np.isnan(values), None)
 
 
+def are_numbers(texts: Sequence[str], tags: str) -> bool:
+    """Whether the distinct cells of a target of tagging are numbers of which errors are due.
+
+    Whole numbers of few values are classes.
+    """
+    if tags != "auto":
+        return tags == "numbers"
+    values = [parse(text) for text in texts if text]
+    return bool(values) and all(value is not None for value in values) and many_values(values)
+
+
+def many_values(values: Sequence[Any] | NDArray[Any]) -> bool:
+    """Whether numbers are too many for classes, or are none by a fraction.
+
+    >>> many_values([1, 2, 1]), many_values([0.5, 1]), many_values(range(21))
+    (False, True, True)
+    """
+    array = np.asarray(values, np.float64)
+    array = array[np.isfinite(array)]
+    return bool((array != np.rint(array)).any()) or len(np.unique(array)) > FEW
+
+
 def read_answers(
-    cells: Sequence[str], task: str, lines: Int64[Array, " R"], column: str, problems: Problems
+    cells: Sequence[str], roles: Roles, lines: Int64[Array, " R"], column: str, problems: Problems
 ) -> Answers:
     """The cells of a target column, as labels or numbers."""
-    if task == "regression":
-        values = numbers(cells, lines, column, problems, empty=True, for_text=_FOR_LABELS)
+    numeric = roles.task == "regression"
+    if roles.task == "tagging":
+        numeric = are_numbers(list(dict.fromkeys(cells)), roles.tags)
+    if numeric:
+        values = numbers(
+            cells, lines, column, problems, absent=EMPTY, for_text=_FOR_LABELS, for_missing=None
+        )
         return Answers.of_numbers(column, values)
     return Answers.of_labels(column, *factorise(cells), lines, problems)
 
@@ -197,6 +248,16 @@ def check_answers(
         if task != "tagging":
             _check_constant(answer, layout, rows, problems)
             continue
+        if answer.labels is None:  # where there is none no error is due
+            if not answer.given.any():
+                problems.add(int(rows.lines[0]), f"column {answer.column!r}: no cell has a number")
+            continue
+        if len(answers) > 1:
+            problems.add(
+                int(rows.lines[0]),
+                f"column {answer.column!r}: labels, but tagging with {len(answers)} targets "
+                "expects numbers in each; name one target, or mend the cells that are no numbers",
+            )
         for at in np.flatnonzero(~answer.given):
             problems.add(
                 int(rows.lines[at]),
@@ -205,10 +266,13 @@ def check_answers(
 
 
 def gather_answers(answers: Sequence[Answers], task: str, layout: Layout) -> NDArray[Any]:
-    """The target: labels (N, T) for tagging, (N,) for classification; floats (N, D)."""
+    """The target: labels (N, T) for tagging, (N,) for classification; else floats (N, [T,] D)."""
+    if task == "tagging" and answers[0].labels is None:
+        return layout.pad(np.stack([answer.values for answer in answers], axis=1))
     if task == "regression":
         return np.stack([answer.values[layout.last] for answer in answers], axis=1)
     (answer,) = answers
+    assert answer.labels is not None
     labels = np.array(answer.labels)
     if task == "tagging":
         return layout.pad(labels[answer.values])
@@ -220,7 +284,7 @@ def _check_room(
 ) -> None:
     """Refuse arrays that padding, or the width of a label, makes far larger than the rows."""
     count, longest = len(layout.lengths), int(layout.lengths.max())
-    step = 4 * rows.features.shape[1] + (8 if rows.times is not None else 0)
+    step = 4 * rows.features.shape[1] + (12 if rows.times is not None else 0)
     name = rows.names[int(layout.lengths.argmax())]
     check_room(
         source,

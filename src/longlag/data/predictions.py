@@ -43,8 +43,10 @@ class ValuePredictions:
     """The values of a series, or its next steps.
 
     Args:
-        values: (N, D) for regression; (N, horizon, D) for forecasting, one step ahead first.
+        values: (N, D) for regression; (N, horizon, D) for forecasting, one step ahead first;
+            (N, T, D) at each step, 0 beyond the end.
         target_names: the names of the D columns.
+        at_steps: whether they are numbers at each step.
 
     Example:
         >>> import numpy as np
@@ -54,6 +56,7 @@ class ValuePredictions:
 
     values: Float64[Array, "*N D"]
     target_names: tuple[str, ...]
+    at_steps: bool = False
 
 
 Predictions = ClassPredictions | ValuePredictions
@@ -67,7 +70,8 @@ def write_predictions(path: str | Path, data: SequenceData, predictions: Predict
     - classification, a row per series: series, prediction, ``probability_<class>`` of each class;
     - regression, a row per series: series, prediction, or ``prediction_<target>`` of each of
       several;
-    - tagging, a row per step: series, time (or step, from 0), prediction, probability;
+    - tagging, a row per step: series, time (or step, from 0), prediction, and of a label its
+      probability;
     - forecasting, a row per series and step ahead: series, step_ahead (from 1), each target.
 
     Numbers are written so that reading them returns the same float64.
@@ -93,7 +97,7 @@ def write_predictions(path: str | Path, data: SequenceData, predictions: Predict
     array = predictions.values if isinstance(predictions, ValuePredictions) else predictions.labels
     if len(array) != len(data):
         raise DataError(f"predictions of {len(array)} series for {len(data)} series of data")
-    if isinstance(predictions, ClassPredictions) and array.ndim == 2:
+    if array.ndim == 2 if isinstance(predictions, ClassPredictions) else predictions.at_steps:
         longest = int(data.lengths.max(initial=0))
         if array.shape[1] < longest:
             raise DataError(
@@ -110,6 +114,8 @@ def write_predictions(path: str | Path, data: SequenceData, predictions: Predict
 
 def _rows(data: SequenceData, predictions: Predictions) -> Iterator[list[object]]:
     if isinstance(predictions, ValuePredictions):
+        if predictions.at_steps:
+            return _numbers_at_steps(data, predictions)
         if predictions.values.ndim == 2:
             return _regression(data, predictions)
         return _forecasting(data, predictions)
@@ -127,20 +133,34 @@ def _classification(data: SequenceData, predictions: ClassPredictions) -> Iterat
 
 
 def _regression(data: SequenceData, predictions: ValuePredictions) -> Iterator[list[object]]:
-    names = predictions.target_names
-    several = [f"prediction_{name}" for name in names]
-    yield ["series", *(["prediction"] if len(names) == 1 else several)]
+    yield ["series", *_columns(predictions)]
     for name, values in zip(data.names, predictions.values.tolist(), strict=True):
         yield [name, *values]
+
+
+def _columns(predictions: ValuePredictions) -> list[str]:
+    names = predictions.target_names
+    return ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
+
+
+def _steps(data: SequenceData) -> Iterator[tuple[int, int, str, object]]:
+    """The valid steps: n, t, the series and the time."""
+    for n, name in enumerate(data.names):
+        for t in range(data.lengths[n]):
+            yield n, t, name, t if data.times is None else data.times[n, t]
+
+
+def _numbers_at_steps(data: SequenceData, predictions: ValuePredictions) -> Iterator[list[object]]:
+    yield ["series", "step" if data.times is None else "time", *_columns(predictions)]
+    for n, t, name, when in _steps(data):
+        yield [name, when, *predictions.values[n, t].tolist()]
 
 
 def _tagging(data: SequenceData, predictions: ClassPredictions) -> Iterator[list[object]]:
     yield ["series", "step" if data.times is None else "time", "prediction", "probability"]
     best = predictions.probabilities.max(axis=2)
-    for n, name in enumerate(data.names):
-        for t in range(data.lengths[n]):
-            when = t if data.times is None else data.times[n, t]
-            yield [name, when, predictions.labels[n, t], float(best[n, t])]
+    for n, t, name, when in _steps(data):
+        yield [name, when, predictions.labels[n, t], float(best[n, t])]
 
 
 def _forecasting(data: SequenceData, predictions: ValuePredictions) -> Iterator[list[object]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from numpy.typing import NDArray
 
 from longlag.arguments import is_whole
@@ -14,10 +16,12 @@ from longlag.batch import IGNORED_CLASS, Batch
 from longlag.data.ahead import values_ahead
 from longlag.data.checks import check_resolution, check_standardised, check_target
 from longlag.data.columns import Columns
+from longlag.data.encoding import TIME_DELTA, Encoding, Missing
 from longlag.data.errors import DataError, listing
 from longlag.data.labels import Label, encode, find_classes, softmax
 from longlag.data.ordering import order_features, order_targets, positions
 from longlag.data.predictions import ClassPredictions, Predictions, ValuePredictions
+from longlag.data.reading import read
 from longlag.data.records import closed, plain, texts
 from longlag.data.room import check_room
 from longlag.data.scaling import Scaling
@@ -27,6 +31,8 @@ from longlag.data.task import check_horizon, check_task
 _KEYS = (
     "task", "horizon", "feature_names", "target_names", "inputs", "targets", "classes", "columns",
 )  # fmt: skip
+_PLAIN = Encoding()
+_LATER_KEYS = ("encoding",)  # which files of version 0.1 lack
 
 
 @dataclass(frozen=True)
@@ -37,15 +43,20 @@ class Preparation:
     of the valid training steps. Classes become numbers. In forecasting, the target at step t is
     x_{t+1} .. x_{t+horizon} of the target columns, NaN where that is unknown.
 
+    Categories become several inputs, missing values are filled in, as `encoding` says.
+
     Args:
         task: "classification", "regression", "tagging" or "forecasting".
-        inputs: mean and scale of the C features.
+        inputs: mean and scale of the C features, of the values that are there; 0 and 1 for
+            categories. Where the time since the step before is a feature, it is the last.
         target_names: the names of the D targets.
         feature_names: the names of the C features, or None: then only their number is checked.
-        targets: mean and scale of the D targets (regression, forecasting).
+        targets: mean and scale of the D targets (regression, forecasting, and tagging where the
+            target is a number).
         classes: the K labels in order (classification, tagging).
         horizon: steps to forecast, at least 1.
-        columns: how to read a `.csv` of new data: `read(path, columns=preparation.columns)`.
+        columns: how to read a `.csv` of new data: `preparation.read(path)`.
+        encoding: what becomes of categories, missing values and times.
 
     Raises:
         DataError: the parts do not belong together.
@@ -71,17 +82,20 @@ class Preparation:
     classes: tuple[Label, ...] | None = None
     horizon: int | None = None
     columns: Columns | None = None
+    encoding: Encoding = _PLAIN
 
     def __post_init__(self) -> None:
         check_task(self.task)
-        labelled = self.task in ("classification", "tagging")
+        labelled = self.task == "classification"
+        if self.task == "tagging":  # with labels or with numbers
+            labelled = self.classes is not None
         check_horizon(self.task, self.horizon)
         if labelled != (self.classes is not None) or labelled == (self.targets is not None):
             has = "classes and no targets" if labelled else "targets and no classes"
             raise DataError(f"preparation: {self.task} has {has}")
-        if self.feature_names is not None and len(self.feature_names) != self.input_size:
+        if self.feature_names is not None and len(self.feature_names) != self._features:
             raise DataError(
-                f"preparation: {len(self.feature_names)} feature names for {self.input_size} inputs"
+                f"preparation: {len(self.feature_names)} feature names for {self._features} inputs"
             )
         width = 1 if self.targets is None else len(self.targets.mean)
         if len(self.target_names) != width:
@@ -109,6 +123,8 @@ class Preparation:
         horizon: int | None = None,
         standardise: bool = True,
         columns: Columns | None = None,
+        missing: Missing = "error",
+        time_delta: bool = False,
     ) -> Preparation:
         """The preparation of training data: give it the training part and nothing else.
 
@@ -117,11 +133,17 @@ class Preparation:
             task: what is to be predicted.
             horizon: steps to forecast, at least 1; None for the other tasks.
             standardise: False leaves inputs and targets in their units.
-            columns: those the data were read with; kept, with features and target spelled out.
+            columns: those the data were read with; kept, with features, their kinds and the target
+                spelled out.
+            missing: what is done where a value is missing: "error", "previous", "mean" or
+                "indicator"; see `Encoding`.
+            time_delta: take the time since the step before as a feature, for series whose steps
+                are not evenly spaced.
 
         Raises:
             DataError: no data, no target or a target of another task, a single class, a horizon
-                beyond the longest series, or a feature whose spread float32 cannot hold.
+                beyond the longest series, a feature whose spread float32 cannot hold, or a value
+                that is missing.
 
         Cost: two passes over the valid steps, in float64.
 
@@ -135,8 +157,9 @@ class Preparation:
         check_horizon(task, horizon)
         if len(data) == 0:
             raise DataError("fit: there are no sequences")
+        encoding = Encoding.fit(data, missing, time_delta)
         steps = data.x[data.valid]  # (sum of lengths, C)
-        inputs = Scaling.fit(steps) if standardise else Scaling.identity(steps.shape[1])
+        inputs = _scaling(data, steps, encoding, standardise)
         feature_names, target_names = data.feature_names, data.target_names or ("target",)
         targets = classes = None
         if task == "forecasting":
@@ -151,9 +174,11 @@ class Preparation:
                 )
         else:
             target = check_target(data, task)
-            if task == "regression":
-                values = target.reshape(len(data), -1)
-                targets = Scaling.fit(values) if standardise else Scaling.identity(values.shape[1])
+            if target.dtype.kind == "f":
+                values = target[data.valid] if task == "tagging" else target.reshape(len(data), -1)
+                targets = Scaling.identity(values.shape[1])
+                if standardise:
+                    targets = _fit_known(values, target_names)
                 if len(target_names) != values.shape[1]:
                     target_names = tuple(f"target{d}" for d in range(values.shape[1]))
             else:
@@ -167,12 +192,26 @@ class Preparation:
             check_resolution(steps, inputs, feature_names)
         if columns is not None and feature_names is not None:
             columns = replace(columns, features=feature_names, target=target_names)
-        return cls(task, inputs, target_names, feature_names, targets, classes, horizon, columns)
+            columns = replace(columns, categories=tuple(data.categories), dates=data.dates)
+        return cls(
+            task, inputs, target_names, feature_names, targets, classes, horizon, columns, encoding
+        )
 
     @property
     def input_size(self) -> int:
-        """C, the inputs of the network."""
-        return len(self.inputs.mean)
+        """The inputs of the network: C, where all features are numbers and none is missing."""
+        return self.encoding.count(len(self.inputs.mean))
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """What each input of the network is."""
+        features = self.feature_names or tuple(f"x{c}" for c in range(self._features))
+        return self.encoding.names((*features, *[TIME_DELTA] * self.encoding.time_delta))
+
+    @property
+    def _features(self) -> int:
+        """Features of the data, the time not among them."""
+        return len(self.inputs.mean) - self.encoding.time_delta
 
     @property
     def output_size(self) -> int:
@@ -185,6 +224,21 @@ class Preparation:
     def reduce(self) -> Literal["last"] | None:
         """ "last" where the target is one per series, None where it is one per step."""
         return "last" if self.task in ("classification", "regression") else None
+
+    def read(self, path: str | Path) -> SequenceData:
+        """The sequences of a file as those of the training were read; it may lack the target.
+
+        Raises:
+            DataError, ImportError: see `longlag.data.read`.
+        """
+        return read(
+            path,
+            task=self.task,
+            columns=self.columns,
+            require_target=False,
+            missing=self.encoding.missing != "error",
+            tags="numbers" if self.classes is None else "classes",
+        )
 
     def apply(self, data: SequenceData) -> Batch[NDArray[Any]]:
         """Inputs and targets for the network, from data in the user's units.
@@ -214,32 +268,47 @@ class Preparation:
             [[[1.0, 2.0], [2.0, nan], [nan, nan]]]
         """
         order = order_features(
-            self.feature_names, data.feature_names, self.input_size, data.x.shape[2]
+            self.feature_names, data.feature_names, self._features, data.x.shape[2]
         )
-        x = self._standardise(data, order)
-        return Batch(x, self._target(data, x), data.lengths)
+        raw, absent = self.encoding.take(data, order, self.feature_names)
+        values = self._standardise(data, raw)
+        x = self.encoding.expand(values, absent, data)
+        return Batch(x, self._target(data, values, absent), data.lengths)
 
-    def _standardise(self, data: SequenceData, order: list[int]) -> Float32[Array, "N T C"]:
+    def _standardise(
+        self, data: SequenceData, raw: Float64[Array, "N T C"]
+    ) -> Float32[Array, "N T C"]:
         with np.errstate(over="ignore"):
-            wide = np.where(data.valid[:, :, None], self.inputs.apply(data.x[:, :, order]), 0.0)
+            wide = np.where(data.valid[:, :, None], self.inputs.apply(raw), 0.0)
             x = wide.astype(np.float32)
-        check_standardised(x, data.x[:, :, order], data.names, self.inputs, self.feature_names)
+        names = self.feature_names
+        if names is not None:
+            names = (*names, *[TIME_DELTA] * self.encoding.time_delta)
+        check_standardised(x, raw, data.names, self.inputs, names)
         return x
 
-    def _target(self, data: SequenceData, x: Float32[Array, "N T C"]) -> NDArray[Any] | None:
+    def _target(
+        self, data: SequenceData, x: Float32[Array, "N T C"], absent: Bool[Array, "N T C"]
+    ) -> NDArray[Any] | None:
         if self.task == "forecasting":
-            return values_ahead(x[:, :, self._forecast()], data.lengths, self.horizon or 1)
+            places = self._forecast()
+            known = np.where(absent[:, :, places], np.nan, x[:, :, places]).astype(np.float32)
+            return values_ahead(known, data.lengths, self.horizon or 1)
         if data.target is None:
             return None
         target = check_target(data, self.task)
+        if self.task == "tagging" and (target.dtype.kind == "f") != (self.classes is None):
+            target = self._as_in_training(target)
         if self.targets is not None:
-            values = target.reshape(len(data), -1)
-            order = order_targets(self.target_names, data.target_names, values.shape[1])
+            values = target if self.task == "tagging" else target.reshape(len(data), -1)
+            order = order_targets(self.target_names, data.target_names, values.shape[-1])
+            values = values[..., order]
             with np.errstate(over="ignore"):
-                standard = self.targets.apply(values[:, order]).astype(np.float32)
-            check_standardised(
-                standard, values[:, order], data.names, self.targets, self.target_names
-            )
+                standard = self.targets.apply(values).astype(np.float32)
+            known = np.where(np.isnan(values), 0.0, standard)
+            check_standardised(known, values, data.names, self.targets, self.target_names)
+            if self.task == "tagging":
+                standard[~data.valid] = np.nan
             return standard
         classes = self.classes or ()
         if self.task == "classification":
@@ -255,22 +324,49 @@ class Preparation:
         numbers[data.valid] = encode(target[data.valid], classes, where)
         return numbers
 
+    def _as_in_training(self, target: NDArray[Any]) -> NDArray[Any]:
+        """Tags of a file that were read as labels, or as numbers, the other way."""
+        if self.classes is not None:
+            raise DataError(
+                "the target holds numbers at each step, and the training data had the classes "
+                f"{listing(self.classes)}; read the file with preparation.read, or tags='classes'"
+            )
+        try:
+            return np.where(target == "", "nan", target).astype(np.float64)[:, :, None]
+        except ValueError:
+            raise DataError(
+                "the target holds labels, and the training data had numbers at each step; mend "
+                "the cells, or empty the column to predict without a score"
+            ) from None
+
     def _forecast(self) -> list[int]:
         """Where the targets of forecasting are among the features."""
-        features = self.feature_names or tuple(f"x{c}" for c in range(self.input_size))
-        return positions(self.target_names, features)
+        features = self.feature_names or tuple(f"x{c}" for c in range(self._features))
+        places = positions(self.target_names, features)
+        for at, _ in self.encoding.categories:
+            if at in places:
+                raise DataError(
+                    f"forecasting predicts numbers: {features[at]!r} holds categories; name the "
+                    "targets that are numbers"
+                )
+        return places
+
+    def repeated_inputs(self) -> list[int]:
+        """In forecasting, the input of the network whose last value each output continues."""
+        return [self.encoding.place(at) for at in self._forecast()] * (self.horizon or 1)
 
     def restore(self, outputs: NDArray[np.floating], lengths: Int64[Array, " N"]) -> Predictions:
         """Answers in the user's units, from the outputs of the network.
 
         Args:
-            outputs: (N, K) logits, (N, T, K) logits for tagging, (N, D) values, or
-                (N, T, horizon * D) values for forecasting, of which the last valid step counts.
+            outputs: (N, K) logits; for tagging (N, T, K) logits or (N, T, D) values; (N, D)
+                values; or for forecasting (N, T, horizon * D) values, of which the last valid
+                step counts.
             lengths: steps of each sequence (N,).
 
         Returns:
-            labels and probabilities (softmax of the logits), or values: (N, D), and
-            (N, horizon, D) after the end of each series for forecasting.
+            labels and probabilities (softmax of the logits), or values: (N, D), (N, T, D) at
+            each step, and (N, horizon, D) after the end of each series for forecasting.
 
         Raises:
             DataError: the outputs have the wrong shape, or are not finite at a valid step.
@@ -312,7 +408,11 @@ class Preparation:
                 "weights of the model may have overflowed in training"
             )
         if self.targets is not None:
-            return ValuePredictions(self.targets.restore(outputs), self.target_names)
+            values = self.targets.restore(outputs)
+            at_steps = self.task == "tagging"
+            if at_steps:
+                values[np.arange(values.shape[1]) >= lengths[:, None]] = 0.0
+            return ValuePredictions(values, self.target_names, at_steps)
         probabilities = softmax(outputs)
         best = probabilities.argmax(axis=-1)
         width = max(len(label) if isinstance(label, str) else 2 for label in self.classes or ())
@@ -341,7 +441,7 @@ class Preparation:
             >>> Preparation.from_dict(record) == preparation
             True
         """
-        return {key: plain(getattr(self, key)) for key in _KEYS}
+        return {key: plain(getattr(self, key)) for key in (*_KEYS, *_LATER_KEYS)}
 
     @classmethod
     def from_dict(cls, record: object) -> Preparation:
@@ -357,7 +457,7 @@ class Preparation:
             ...
             longlag.data.errors.DataError: preparation: unknown key 'tsk'; did you mean 'task'?
         """
-        record = closed(record, _KEYS, "preparation")
+        record = closed(record, _KEYS, "preparation", _LATER_KEYS)
         horizon, classes, names = record["horizon"], record["classes"], record["feature_names"]
         if classes is not None and not (
             isinstance(classes, list | tuple)
@@ -374,4 +474,42 @@ class Preparation:
             classes=None if classes is None else tuple(classes),
             horizon=horizon,
             columns=None if columns is None else Columns.from_dict(columns),
+            encoding=Encoding.from_dict(record["encoding"]) if "encoding" in record else _PLAIN,
         )
+
+
+def _fit_known(values: Float64[Array, "M D"], names: Sequence[str]) -> Scaling:
+    """The scaling of targets, by those that are known."""
+    parts = []
+    for d, column in enumerate(values.T):
+        known = column[~np.isnan(column)]
+        if not len(known):
+            name = names[d] if d < len(names) else d
+            raise DataError(f"fit: the target {name!r} is known nowhere in the training data")
+        parts.append(Scaling.fit(known[:, None]))
+    return _beside(parts)
+
+
+def _beside(parts: Sequence[Scaling]) -> Scaling:
+    return Scaling(
+        tuple(mean for part in parts for mean in part.mean),
+        tuple(scale for part in parts for scale in part.scale),
+    )
+
+
+def _scaling(
+    data: SequenceData, steps: Float32[Array, "M C"], encoding: Encoding, standardise: bool
+) -> Scaling:
+    """The scaling of the features, by the values that are there, and of the time."""
+    if encoding.time_delta:
+        assert data.gaps is not None
+        steps = np.concatenate([steps, data.gaps[data.valid][:, None]], axis=1)
+    count = steps.shape[1]
+    if encoding.is_plain or not standardise:
+        return Scaling.fit(steps) if standardise else Scaling.identity(count)
+    kinds = dict(encoding.categories)
+    parts = [
+        Scaling.identity(1) if c in kinds else Scaling.fit(steps[~np.isnan(steps[:, c])][:, [c]])
+        for c in range(count)
+    ]
+    return _beside(parts)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
@@ -15,20 +17,35 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from longlag.data.cells import FLOAT32_MAX, numbers
 from longlag.data.columns import Columns
 from longlag.data.errors import DataError, Problems, listing, not_utf8
-from longlag.data.long_form import Rows, assemble, check_ids, factorise, read_answers
+from longlag.data.features import Feature, feature_of, is_number, is_text, joined, numbers_of
+from longlag.data.long_form import (
+    Rows,
+    are_numbers,
+    assemble,
+    check_ids,
+    factorise,
+    read_answers,
+)
 from longlag.data.roles import Roles, find_roles
 from longlag.data.sequences import Array, SequenceData
 from longlag.data.timestamps import parse_times
 
 _BLOCK = 1 << 14  # rows at a time, and cells where the rows are long
 _CELLS = 1 << 20
+_LOOKED_AT = 100  # rows, to see which features are text
+_Block = list[str] | Float32[Array, " B"]
 
 
 def read_csv(
-    path: Path, task: str, columns: Columns, require_target: bool, quick: bool = True
+    path: Path,
+    task: str,
+    columns: Columns,
+    require_target: bool,
+    quick: bool = True,
+    missing: bool = False,
+    tags: str = "auto",
 ) -> SequenceData:
     """The sequences of a table. See `read`; without `quick`, Python alone reads it.
 
@@ -46,7 +63,9 @@ def read_csv(
                         f"{path}, row 1: {listing(names[:1])} tells a spreadsheet what separates "
                         "the cells; expected the names of the columns. Delete this row"
                     )
-                roles = find_roles(path, f"{path}, row 1", names, columns, task, require_target)
+                roles = find_roles(
+                    path, f"{path}, row 1", names, columns, task, require_target, missing, tags
+                )
                 data = _read_quickly(path, names, reader.line_num, roles) if quick else None
                 if data is not None:
                     return data
@@ -73,7 +92,24 @@ def _read_quickly(
         from longlag.data.arrow import read_csv_quickly
     except ImportError:
         return None
-    return read_csv_quickly(path, names, header_lines, roles)
+    return read_csv_quickly(path, names, header_lines, roles, _numeric(path, names, roles))
+
+
+def _numeric(path: Path, names: Sequence[str], roles: Roles) -> set[str]:
+    """The columns that are numbers by what was said, or by their first cells."""
+    answers = set(roles.answers) if roles.task == "regression" else set()
+    numeric = {name for name in roles.features if not is_text(name, roles)} | answers
+    first: dict[str, list[str]] = {name: [] for name in names}
+    with open(path, encoding="utf-8-sig", newline="") as file, suppress(csv.Error):
+        rows = csv.reader(file)
+        next(rows)
+        for row in islice(rows, _LOOKED_AT):
+            for name, cell in zip(names, row, strict=False):
+                first[name].append(cell.strip())
+    numeric -= {name for name in roles.features if not all(map(is_number, first[name]))}
+    if roles.task == "tagging":
+        numeric |= {name for name in roles.answers if are_numbers(first[name], roles.tags)}
+    return numeric
 
 
 class _Reader(Protocol):
@@ -92,7 +128,7 @@ class _Table:
         self._at = {name: at for at, name in enumerate(names)}
         self._roles = roles
         self._problems = problems
-        self._features: list[Float32[Array, "B C"]] = []
+        self._features: dict[str, list[_Block]] = {name: [] for name in roles.features}
         text = (roles.series, roles.time, *roles.answers)
         self._cells: dict[str, list[str]] = {name: [] for name in text if name is not None}
 
@@ -121,11 +157,15 @@ class _Table:
             self._take(rows, lines)
 
     def _take(self, rows: list[list[str]], lines: list[int]) -> None:
-        block = np.empty((len(rows), len(self._roles.features)), np.float32)
-        for c, name in enumerate(self._roles.features):
+        for name, blocks in self._features.items():
             cells = list(map(itemgetter(self._at[name]), rows))
-            block[:, c] = numbers(cells, lines, name, self._problems, limit=FLOAT32_MAX)
-        self._features.append(block)
+            trial = Problems(name)
+            if not is_text(name, self._roles):
+                values = numbers_of(cells, lines, name, self._roles, trial).astype(np.float32)
+                if not trial:
+                    blocks.append(values)
+                    continue
+            blocks.append([cell.strip() for cell in cells])
         self.lines.append(np.array(lines, np.int64))
         for name, cells in self._cells.items():
             cells.extend(map(str.strip, map(itemgetter(self._at[name]), rows)))
@@ -134,6 +174,7 @@ class _Table:
         """What was read; the file names the series where it is one."""
         roles, problems = self._roles, self._problems
         lines = np.concatenate(self.lines)
+        features = [self._feature(name, lines) for name in roles.features]
         series, times = (np.zeros(len(lines), np.int64), [path.stem]), None
         if roles.series is not None:
             series = factorise(self._cells[roles.series])
@@ -142,8 +183,23 @@ class _Table:
             cells = self._cells[roles.time]
             times = parse_times(cells, lines, roles.time, problems), np.array(cells, object)
         answers = [
-            read_answers(self._cells[name], roles.task, lines, name, problems)
-            for name in roles.answers
+            read_answers(self._cells[name], roles, lines, name, problems) for name in roles.answers
         ]
-        size = path.stat().st_size
-        return Rows(np.concatenate(self._features), lines, *series, times, answers, size)
+        return Rows(*joined(features, roles), lines, *series, times, answers, path.stat().st_size)
+
+    def _feature(self, name: str, lines: Int64[Array, " R"]) -> Feature:
+        """The column of a feature: numbers, or text where each block is text or empty."""
+        blocks = self._features[name]
+        texts = [block for block in blocks if isinstance(block, list)]
+        arrays = [block for block in blocks if not isinstance(block, list)]
+        if any(np.isfinite(block).any() for block in arrays) or not texts:
+            values = []
+            for block, at in zip(blocks, self.lines, strict=True):
+                if isinstance(block, list):
+                    block = numbers_of(block, at, name, self._roles, self._problems)
+                values.append(block.astype(np.float32))
+            return Feature(np.concatenate(values))
+        cells: list[str] = []
+        for block in blocks:
+            cells += block if isinstance(block, list) else [""] * len(block)
+        return feature_of(*factorise(cells), lines, name, self._roles, self._problems)

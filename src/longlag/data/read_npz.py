@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy.typing import NDArray
 
-from longlag.data.cells import FLOAT32_MAX, MISSING
+from longlag.data.cells import FLOAT32_MAX, FOR_MISSING, MISSING
 from longlag.data.errors import DataError, and_others, listing
 from longlag.data.labels import label_fault
 from longlag.data.room import check_room
@@ -21,10 +21,12 @@ _KEYS = ("x", "y", "lengths")
 _UNPACKED = "save it with numpy.savez, which packs nothing, or split it"
 
 
-def read_npz(path: Path, task: str, require_target: bool) -> SequenceData:
+def read_npz(
+    path: Path, task: str, require_target: bool, missing: bool = False, tags: str = "auto"
+) -> SequenceData:
     """The sequences of an archive. See `read`."""
     arrays = _load(path)
-    x, lengths = _inputs(path, arrays)
+    x, lengths = _inputs(path, arrays, missing)
     valid = np.arange(x.shape[1]) < lengths[:, None]
     target, target_names = None, ()
     if task == "forecasting":
@@ -35,8 +37,12 @@ def read_npz(path: Path, task: str, require_target: bool) -> SequenceData:
                 "leave y out, or put its columns into x"
             )
     elif "y" in arrays:
-        target = _target(path, arrays["y"], task, valid)
-        count = target.shape[1] if task == "regression" else 1
+        y = arrays["y"]
+        if task == "tagging" and tags != "classes" and (y.dtype.kind == "f" or tags == "numbers"):
+            target = _numbers_at_steps(path, y, valid)
+        else:
+            target = _target(path, y, task, valid)
+        count = target.shape[-1] if target.dtype.kind == "f" else 1
         target_names = ("y",) if count == 1 else tuple(f"y{d}" for d in range(count))
     elif require_target:
         raise DataError(
@@ -84,7 +90,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _inputs(
-    path: Path, arrays: dict[str, NDArray[Any]]
+    path: Path, arrays: dict[str, NDArray[Any]], missing: bool
 ) -> tuple[Float32[Array, "N T C"], Int64[Array, " N"]]:
     x = arrays["x"]
     if x.dtype.kind not in "biuf":
@@ -107,6 +113,8 @@ def _inputs(
     if x.dtype.kind == "f":  # every integer is within float32
         limit = min(FLOAT32_MAX, float(np.finfo(x.dtype).max))
         usable = (x >= -limit) & (x <= limit)
+        if missing:
+            usable |= np.isnan(x)
         _check_finite(path, "x", x, usable | ~valid[:, :, None])
     values = np.zeros(x.shape, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -178,12 +186,28 @@ def _target(path: Path, y: NDArray[Any], task: str, valid: Bool[Array, "N T"]) -
     return y
 
 
+def _numbers_at_steps(path: Path, y: NDArray[Any], valid: Bool[Array, "N T"]) -> NDArray[Any]:
+    """Numbers at each step, (N, T, D); NaN where none is known."""
+    n, t = valid.shape
+    if y.dtype.kind not in "biuf" or y.shape[:2] != (n, t) or y.ndim not in (2, 3) or not y.size:
+        raise DataError(
+            f"{path}: y has shape {y.shape} of {y.dtype}, tagging with numbers expects ({n}, {t}) "
+            f"or ({n}, {t}, D), for x has {n} series of {t} steps"
+        )
+    y = np.where(valid[:, :, None], y.reshape(n, t, -1), 0.0)
+    _check_finite(path, "y", y, ~np.isinf(y))
+    return y
+
+
 def _check_finite(path: Path, key: str, array: NDArray[Any], usable: NDArray[np.bool_]) -> None:
     wrong = np.argwhere(~usable)
     if len(wrong):
         axes = "[n, t, c]" if array.ndim == 3 else "[n, d]"
+        came = array[tuple(wrong[0])]
+        may_be = (", or ", FOR_MISSING) if key == "x" and np.isnan(came) else ()
         raise DataError(
-            f"{path}: {key}{wrong[0].tolist()} is {array[tuple(wrong[0])]}, expected a finite "
-            f"number of float32 at each {axes}; fill it in, or cut the series short with lengths"
-            f"{and_others(len(wrong))}"
+            f"{path}: {key}{wrong[0].tolist()} is {came}, expected a finite number of float32 at "
+            f"each {axes}; fill it in, or cut the series short with lengths",
+            *may_be,
+            and_others(len(wrong)),
         )

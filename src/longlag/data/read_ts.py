@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longlag.data.cells import FLOAT32_MAX, MISSING
+from longlag.data.cells import FLOAT32_MAX, FOR_MISSING, MISSING
 from longlag.data.errors import DataError, and_others, listing, not_utf8
 from longlag.data.labels import label_fault
 from longlag.data.room import check_room
@@ -23,7 +23,7 @@ from longlag.data.sequences import SequenceData
 from longlag.messages import near_match, on_one_line
 
 
-def read_ts(path: Path, task: str, require_target: bool) -> SequenceData:
+def read_ts(path: Path, task: str, require_target: bool, missing: bool = False) -> SequenceData:
     """The sequences of a .ts file. See `read`.
 
     Raises:
@@ -50,7 +50,7 @@ def read_ts(path: Path, task: str, require_target: bool) -> SequenceData:
     ends = _ends(path, header)
     if len(series) == 0:
         raise DataError(f"{path}: no series below @data; expected one line per series")
-    _check_finite(path, header, series)
+    _check_finite(path, header, series, missing)
     lengths = np.array([case.shape[1] for case in series], np.int64)
     check_room(
         path,
@@ -183,23 +183,30 @@ def _target(
 
 
 def _check_finite(
-    path: Path, header: _Header, series: Sequence[NDArray[np.float64]] | NDArray[np.float64]
+    path: Path,
+    header: _Header,
+    series: Sequence[NDArray[np.float64]] | NDArray[np.float64],
+    may_miss: bool,
 ) -> None:
     first, count = None, 0
     for number, case in enumerate(series):
         if case.shape[1] == 0:
             raise DataError(f"{path}, row {header.row(number)}: series {number} has no steps")
-        wrong = np.argwhere(~(np.abs(case) <= FLOAT32_MAX))
+        usable = np.abs(case) <= FLOAT32_MAX
+        wrong = np.argwhere(~(usable | np.isnan(case) if may_miss else usable))
         count += len(wrong)
         if len(wrong) and first is None:
             first = (number, *wrong[0])
     if first is not None:
         number, c, t = first
         value = series[number][c, t]
-        came = "a missing value (? or NaN)" if np.isnan(value) else f"{value}"
+        absent = np.isnan(value)
         raise DataError(
-            f"{path}, row {header.row(number)}, channel {c}, step {t}: {came}, expected a finite "
-            f"number of float32; fill it in, or drop the series{and_others(count)}"
+            f"{path}, row {header.row(number)}, channel {c}, step {t}: "
+            f"{'a missing value (? or NaN)' if absent else value}, expected a finite "
+            "number of float32; fill it in, or drop the series",
+            *((", or ", FOR_MISSING) if absent else ()),
+            and_others(count),
         )
 
 

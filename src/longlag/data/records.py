@@ -18,18 +18,26 @@ def plain(value: Any) -> Any:
     """A value as a JSON record holds it: a dataclass by its fields, a tuple as a list."""
     if is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 
-def closed(record: object, keys: Sequence[str], where: str) -> Mapping[str, Any]:
-    """`record` itself, when it is a mapping with exactly these keys."""
+def closed(
+    record: object, keys: Sequence[str], where: str, later: Sequence[str] = ()
+) -> Mapping[str, Any]:
+    """`record` itself, when it is a mapping with these keys, and none but `later` beside them.
+
+    `later` are those that files of earlier versions lack.
+    """
     if not isinstance(record, Mapping):
         raise DataError(f"{where}: expected a mapping, got {type(record).__name__}")
+    known = (*keys, *later)
     for key in record:
-        if key not in keys:
+        if key not in known:
             raise DataError(
                 f"{where}: unknown key {key!r}"
-                + (near_match(key, keys) or f"; the keys are {listing(keys)}")
+                + (near_match(key, known) or f"; the keys are {listing(known)}")
             )
     for key in keys:
         if key not in record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from longlag.data.columns import Columns
@@ -21,6 +21,8 @@ class Roles:
 
     `answers` are the target columns to read, none for forecasting; `target_names` is what is
     predicted, whether it is there or not. Where not `require_target`, all answers may be empty.
+    `categories` and `dates` are as of `Columns`; `missing` says whether cells of features may be,
+    `tags` what the target of tagging is.
     """
 
     task: str
@@ -30,6 +32,10 @@ class Roles:
     features: tuple[str, ...]
     answers: tuple[str, ...]
     target_names: tuple[str, ...]
+    categories: tuple[str, ...] | None = None
+    dates: tuple[str, ...] | None = None
+    missing: bool = False
+    tags: str = "auto"
 
     @property
     def used(self) -> list[str]:
@@ -45,6 +51,8 @@ def find_roles(
     columns: Columns,
     task: str,
     require_target: bool,
+    missing: bool = False,
+    tags: str = "auto",
 ) -> Roles:
     """The roles of the columns with these names.
 
@@ -52,7 +60,7 @@ def find_roles(
         source: the table, for messages.
         header: where its names stand, for messages.
         names: the columns that there are.
-        columns, task, require_target: see `read`.
+        columns, task, require_target, missing, tags: see `read`.
 
     Raises:
         DataError: a name is missing, empty or twice there, or no column is left for the features.
@@ -60,11 +68,14 @@ def find_roles(
     targets = columns.targets(task)
     _check_names(header, names)
     there = set(names)
+    columns = _as_one_series(columns, task, there)
     named = [name for name in (columns.series, columns.time) if name is not None]
     answers = () if task == "forecasting" or targets is None else targets
     present = [name for name in answers if name in there]
-    if require_target or present:
+    if require_target or len(present) == len(answers):
         named += answers
+    else:
+        answers = ()
     features = columns.features
     if features is None:
         taken = set(named)
@@ -84,6 +95,13 @@ def find_roles(
                 near_match(name, names),
             )
     inputs = set(features)
+    for role, given in (("categories", columns.categories), ("dates", columns.dates)):
+        for name in given or ():
+            if name not in inputs:
+                raise DataError(
+                    f"{header}: {name!r}, named in {role}, is not among the features "
+                    f"{listing(features)}{near_match(name, features)}"
+                )
     for name in predicted:
         if name not in inputs:
             raise DataError(
@@ -96,9 +114,29 @@ def find_roles(
         series=columns.series,
         time=columns.time,
         features=features,
-        answers=answers if present else (),
+        answers=answers if len(present) == len(answers) else (),
         target_names=features if targets is None else targets,
+        categories=columns.categories,
+        dates=columns.dates,
+        missing=missing,
+        tags=tags,
     )
+
+
+def _as_one_series(columns: Columns, task: str, there: set[str]) -> Columns:
+    """The columns without those that a recording of one series lacks, unless they were named.
+
+    Where each step has an answer one long series is enough, and its rows may be in order.
+    """
+    if task not in ("tagging", "forecasting"):
+        return columns
+    default = Columns()
+    ids = {}
+    for role in ("series", "time"):
+        name = getattr(columns, role)
+        if name == getattr(default, role) and name not in there and not near_match(name, there):
+            ids[role] = None
+    return replace(columns, **ids)
 
 
 def _check_names(header: str, names: Sequence[str]) -> None:

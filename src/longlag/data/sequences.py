@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,22 @@ class SequenceData:
     """N sequences with what is to be predicted of them, in the units of the user's file.
 
     Args:
-        x: inputs (N, T, C), float32, zero beyond the end of each sequence.
+        x: inputs (N, T, C), float32, zero beyond the end of each sequence; NaN where a value is
+            missing; of a category its position.
         lengths: steps of each sequence (N,), int64, 1 to T.
         target: labels (N,), text or integers, for classification; floats (N,) or (N, D) for
-            regression; labels (N, T) for tagging, "" or 0 beyond the end; None for forecasting
-            (derived from x) and where there is none.
+            regression; for tagging labels (N, T), "" or 0 beyond the end, or floats (N, T, D), 0
+            beyond the end and NaN where none is known; None for forecasting (derived from x) and
+            where there is none.
         names: the id of each series (N,).
         feature_names: the name of each input (C,), or None where the file names none.
         target_names: the name of each target (D,); for forecasting the features to predict.
         times: the time of each step (N, T) as the file writes it, "" beyond the end, or None;
             objects of type str, where the readers made it.
+        gaps: the time since the step before (N, T), float32, in the units of the time column,
+            seconds where it has dates; 0 at the first step and beyond the end; or None.
+        categories: the names of the categories of some features, by the name of the feature.
+        dates: the names of those features that are days since 1970.
 
     Raises:
         DataError: the parts disagree in size, or a length is out of range.
@@ -53,9 +59,12 @@ class SequenceData:
     feature_names: tuple[str, ...] | None = None
     target_names: tuple[str, ...] = ()
     times: NDArray[Any] | None = None
+    gaps: Float32[Array, "N T"] | None = None
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("x", "lengths", "target", "times"):
+        for name in ("x", "lengths", "target", "times", "gaps"):
             part = getattr(self, name)
             if not isinstance(part, np.ndarray) and (name in ("x", "lengths") or part is not None):
                 raise DataError(f"{name}: expected an array of NumPy, got {part!r:.80}")
@@ -78,22 +87,30 @@ class SequenceData:
         if self.feature_names is not None and len(self.feature_names) != c:
             raise DataError(f"feature_names: expected {c}, got {len(self.feature_names)}")
         if self.target is not None:
-            shape = (n, t) if self.tagged else (n, *self.target.shape[1:2])
+            shape = (n, t) if self.tagged else (n,)
+            shape += self.target.shape[len(shape) :][:1] if self.target.dtype.kind == "f" else ()
             if self.target.shape != shape or self.target.dtype.kind not in "fiU":
                 raise DataError(
                     f"target: expected {shape} of floats, integers or text, got "
                     f"{self.target.shape} of {self.target.dtype}"
                 )
-        if self.times is not None and self.times.shape != (n, t):
-            raise DataError(f"times: expected {(n, t)}, got {self.times.shape}")
+        for name, part in (("times", self.times), ("gaps", self.gaps)):
+            if part is not None and part.shape != (n, t):
+                raise DataError(f"{name}: expected {(n, t)}, got {part.shape}")
+        for role, names in (("categories", self.categories), ("dates", self.dates)):
+            for name in names:
+                if name not in (self.feature_names or ()):
+                    raise DataError(f"{role}: {name!r} is not among the features")
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     @property
     def tagged(self) -> bool:
-        """Whether the target is a label per step (N, T)."""
-        return self.target is not None and self.target.ndim == 2 and self.target.dtype.kind != "f"
+        """Whether the target is one per step: labels (N, T) or numbers (N, T, D)."""
+        if self.target is None:
+            return False
+        return self.target.ndim == (3 if self.target.dtype.kind == "f" else 2)
 
     @property
     def valid(self) -> Bool[Array, "N T"]:
@@ -211,12 +228,10 @@ class SequenceData:
         lengths: Int64[Array, " N"],
         names: tuple[str, ...],
     ) -> SequenceData:
-        """What `cut` leaves of x, target and times."""
-        target = None if self.target is None else cut(self.target)
-        times = None if self.times is None else cut(self.times)
-        return replace(
-            self, x=cut(self.x), lengths=lengths, target=target, names=names, times=times
-        )
+        """What `cut` leaves of x, target, times and gaps."""
+        parts = {name: getattr(self, name) for name in ("x", "target", "times", "gaps")}
+        left = {name: None if part is None else cut(part) for name, part in parts.items()}
+        return replace(self, lengths=lengths, names=names, **left)
 
 
 def blank(dtype: np.dtype[Any]) -> Any:

@@ -12,6 +12,19 @@ Task = Literal["classification", "regression", "tagging", "forecasting"]
 TASKS: tuple[str, ...] = get_args(Task)
 
 
+Tags = Literal["auto", "classes", "numbers"]
+"""What the target of tagging is: numbers make it a regression at each step."""
+
+FEW = 20
+"""Whole numbers of so many values are classes, where nothing else is said."""
+
+
+def check_tags(tags: str) -> None:
+    """Raise `DataError` unless it is one of `Tags`."""
+    if tags not in get_args(Tags):
+        raise DataError(f"tags={tags!r}: expected one of {listing(get_args(Tags))}")
+
+
 def check_task(task: str) -> None:
     """Raise `DataError` unless `task` is one of `TASKS`."""
     if task not in TASKS:

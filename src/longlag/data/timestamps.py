@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Hashable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -20,21 +20,44 @@ from longlag.messages import Fix
 _IN_ORDER = Fix("no time", "use Columns(time=None)")
 _FRACTION = re.compile(r"(.{10}[^+.,-]+)[.,]([0-9]+)(Z|[+-][0-9:]+)?")
 _LONG_FRACTION = re.compile(r"[.,][0-9]{7}")
+_START, _DAY = datetime(1970, 1, 1), timedelta(days=1)
 _Stamp = tuple[datetime, str]  # to the microsecond, and the digits that follow
+
+
+class Times(NamedTuple):
+    """When each of the R rows is."""
+
+    keys: NDArray[Any]
+    """Values that sort: integers, floats, or dates of NumPy."""
+    amounts: NDArray[Any]
+    """What differences are taken of: the keys, but where these number the times in their order."""
+
+    def take(self, codes: Int64[Array, " R"]) -> Times:
+        """The times with these positions."""
+        if self.amounts is self.keys:
+            return Times(*(self.keys[codes],) * 2)
+        return Times(self.keys[codes], self.amounts[codes])
 
 
 def parse_times(
     cells: Sequence[str], lines: Int64[Array, " R"], column: str, problems: Problems
-) -> NDArray[Any]:
+) -> Times:
     """The cells (R,) as values that sort in time: int64, float64 or microseconds.
 
     All are of the kind of the first: numbers, timestamps with a time zone, or without one.
     No digit is lost: integers stay exact, and times that float64 or microseconds do not tell
     apart are numbered in their order.
     """
+    keys, amounts = _parse_times(cells, lines, column, problems)
+    return Times(keys, keys if amounts is None else amounts)
+
+
+def _parse_times(
+    cells: Sequence[str], lines: Int64[Array, " R"], column: str, problems: Problems
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
     try:
         if "_" not in "".join(cells):  # Python reads 1_0 as ten
-            return np.array(list(map(int, cells)), np.int64)
+            return np.array(list(map(int, cells)), np.int64), None
     except (ValueError, OverflowError):
         pass
     parse, expected = _kind(cells[0])
@@ -51,13 +74,38 @@ def parse_times(
             )
         values.append(value)
     if any(value is None for value in values):
-        return np.arange(len(cells))
+        return np.arange(len(cells)), None
     if parse is _number:
         exact = None if len(set(values)) == len(set(cells)) else _decimals(cells)
-        return np.array(values, np.float64) if exact is None else _ranks(exact)
+        amounts = np.array(values, np.float64)
+        return (amounts, None) if exact is None else (_ranks(exact), amounts)
+    amounts = np.array([stamp for stamp, _ in values], "datetime64[us]")
     if any(beyond for _, beyond in values):
-        return _ranks(values)
-    return np.array([stamp for stamp, _ in values], "datetime64[us]")
+        return _ranks(values), amounts
+    return amounts, None
+
+
+def days_since_1970(cells: Sequence[str]) -> list[float]:
+    """Dates and timestamps (R,) as days since 1970-01-01, in UTC where they have a zone.
+
+    NaN where a cell is none, or differs from the first one in having a zone.
+
+    >>> days_since_1970(["1970-01-02", "1970-01-01 12:00", "soon"])
+    [1.0, 0.5, nan]
+    """
+    days, zoned = [], None
+    for cell in cells:
+        stamp = _stamp(cell)
+        when = None if stamp is None else stamp[0]
+        has_zone = when is not None and when.tzinfo is not None
+        if when is not None and zoned is None:
+            zoned = has_zone
+        if when is None or has_zone != zoned:
+            days.append(math.nan)
+            continue
+        since = when - (_START if when.tzinfo is None else _START.replace(tzinfo=timezone.utc))
+        days.append(since / _DAY)
+    return days
 
 
 def _ranks(values: Sequence[Any]) -> Int64[Array, " R"]:

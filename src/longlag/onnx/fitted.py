@@ -15,7 +15,15 @@ from longlag.pipeline.fitted import LEAST_SHARE, Fitted
 
 def standardise(graph: Graph, x: str, fitted: Fitted) -> str:
     """The features without units, in float64 up to the last step as the preparation does."""
-    scaling = fitted.preparation.inputs
+    encoding, scaling = fitted.preparation.encoding, fitted.preparation.inputs
+    for what, there in (
+        ("categories", encoding.categories), ("missing values", encoding.missing != "error")
+    ):  # fmt: skip
+        if there:
+            raise TypeError(
+                f"model: its preparation takes {what}, for which the graph has no operators; "
+                "export the network alone, Fitted.model, or train on numbers without gaps"
+            )
     wide = graph.cast(x, np.float64)
     wide = graph.add("Sub", wide, graph.constant(scaling.mean, np.float64))
     wide = graph.add("Div", wide, graph.constant(scaling.scale, np.float64))
@@ -38,7 +46,7 @@ def answer(graph: Graph, output: str, fitted: Fitted, sequences: Sequences) -> N
         graph.output("probabilities", output, graph.dtype, shape)
         return
     width, horizon = len(preparation.target_names), preparation.horizon
-    shape = ("N", width)
+    shape = ("N", *steps, width)
     if horizon is not None:  # of the last step that counts
         forward = graph.add("Transpose", output, perm=(1, 0, 2))
         output = sequences.last(forward, preparation.output_size)
@@ -47,6 +55,9 @@ def answer(graph: Graph, output: str, fitted: Fitted, sequences: Sequences) -> N
     wide = graph.cast(output, np.float64)
     wide = graph.add("Mul", wide, graph.constant(preparation.targets.scale, np.float64))
     wide = graph.add("Add", wide, graph.constant(preparation.targets.mean, np.float64))
+    if steps and horizon is None:
+        there = sequences.batch_first(sequences.active)
+        wide = graph.add("Where", there, wide, graph.constant(0.0, np.float64))
     graph.output("values", wide, np.float64, shape)
 
 
@@ -65,7 +76,7 @@ def metadata(fitted: Fitted) -> Mapping[str, str]:
     preparation = fitted.preparation
     known = {
         "task": preparation.task,
-        "features": preparation.feature_names,
+        "features": None if preparation.feature_names is None else preparation.input_names,
         "targets": preparation.target_names,
         "classes": preparation.classes,
         "horizon": preparation.horizon,

@@ -1,17 +1,21 @@
 """From files to what a network takes: reading, splitting, preparing; errors name the file."""
 
 import csv
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from longlag.batch import Batch
-from longlag.data import Columns, DataError, Preparation, SequenceData, read
+from longlag.batch import IGNORED_CLASS, Batch
+from longlag.data import Columns, DataError, DataWarning, Preparation, SequenceData, read
+from longlag.data.encoding import Missing, uneven
+from longlag.data.errors import listing
+from longlag.data.task import Tags
 from longlag.messages import Setting
 
 
@@ -34,6 +38,8 @@ def read_parts(
     other: Path | None,
     seed: int,
     horizon: int | None,
+    missing: bool = False,
+    tags: Tags = "auto",
 ) -> Parts:
     """Read the data and hold a part out.
 
@@ -45,13 +51,21 @@ def read_parts(
         other: a file of its own for validation instead.
         seed: for the draw.
         horizon: steps to forecast.
+        missing, tags: see `longlag.data.read`.
 
     Raises:
         DataError: the data cannot be read or split, or hold too few steps to forecast.
     """
-    data = read(path, task=task, columns=columns)
+    data = read(path, task=task, columns=columns, missing=missing, tags=tags)
     if other is not None:
-        parts = Parts(data, read(other, task=task, columns=columns), path, other)
+        if data.feature_names is not None:  # what each column was found to hold
+            columns = replace(
+                columns or Columns(), categories=tuple(data.categories), dates=data.dates
+            )
+        if task == "tagging" and data.target is not None:
+            tags = "numbers" if data.target.dtype.kind == "f" else "classes"
+        held_out = read(other, task=task, columns=columns, missing=missing, tags=tags)
+        parts = Parts(data, held_out, path, other)
         _check_horizon(parts, horizon)
         return parts
     return hold_out(data, task, share=share, seed=seed, horizon=horizon, path=path)
@@ -71,7 +85,8 @@ def hold_out(
     Args:
         data: all of them.
         task: what is to be predicted.
-        share: how much to hold out: of each class, of the series, or of the time.
+        share: how much to hold out: of each class, of the series, or of the time: in
+            forecasting, and in tagging where there is one series.
         seed: for the draw.
         horizon: steps to forecast.
         path: the file that the data come from, for messages.
@@ -80,7 +95,7 @@ def hold_out(
         DataError: the data cannot be split, or hold too few steps to forecast.
     """
     with _naming(path):
-        if task == "forecasting":
+        if task == "forecasting" or (task == "tagging" and len(data) == 1):
             train, held_out = data.split_time(share)
         else:
             train, held_out = data.split(share, seed, stratify=task == "classification")
@@ -118,16 +133,36 @@ def _check_horizon(parts: Parts, horizon: int | None) -> None:
 
 
 def fit_preparation(
-    parts: Parts, task: str, *, horizon: int | None, standardise: bool, columns: Columns | None
+    parts: Parts,
+    task: str,
+    *,
+    horizon: int | None,
+    standardise: bool,
+    columns: Columns | None,
+    missing: str = "error",
+    time_delta: bool = False,
 ) -> Preparation:
-    """The preparation of the training part.
+    """The preparation of the training part; the arguments are those of `Preparation.fit`.
+
+    Warns:
+        DataWarning: the steps are not evenly spaced, and the time between them is not used.
 
     Raises:
         DataError: see `Preparation.fit`; or a label occurs in the part held out alone.
     """
     with _naming(parts.train_path):
         preparation = Preparation.fit(
-            parts.train, task=task, horizon=horizon, standardise=standardise, columns=columns
+            parts.train, task=task, horizon=horizon, standardise=standardise, columns=columns,
+            missing=cast("Missing", missing), time_delta=time_delta,
+        )  # fmt: skip
+    gaps = "" if time_delta else uneven(parts.train)
+    if gaps:
+        where = "" if parts.train_path is None else f"{parts.train_path}: "
+        warnings.warn(
+            f"{where}the steps are not evenly spaced in time, their gaps go {gaps}; the network "
+            "sees their order alone; with time_delta the gap is an input too",
+            DataWarning,
+            stacklevel=3,
         )
     if parts.train_path == parts.held_out_path:
         try:
@@ -146,13 +181,24 @@ def prepare(
 ) -> Batch[NDArray[Any]]:
     """The data as the network takes them.
 
+    Warns:
+        DataWarning: a category was not in the training data; it is taken as none of them.
+
     Raises:
         DataError: they do not fit the training data; the message names the file, and for an
             unknown class the row and the column.
     """
     check_classes(preparation, data, path)
     with _naming(path):
-        return preparation.apply(data)
+        prepared = preparation.apply(data)
+    for name, categories in preparation.encoding.unknown(data, preparation.feature_names).items():
+        warnings.warn(
+            f"{'' if path is None else f'{path}, '}column {name!r}: {listing(categories, 5)} "
+            "not in the training data; taken as none of the categories there",
+            DataWarning,
+            stacklevel=3,
+        )
+    return prepared
 
 
 def check_classes(preparation: Preparation, data: SequenceData, path: Path | None) -> None:
@@ -161,7 +207,7 @@ def check_classes(preparation: Preparation, data: SequenceData, path: Path | Non
     Raises:
         DataError: there is one; the message names the file, the row and the column.
     """
-    if preparation.classes is None or data.target is None:
+    if preparation.classes is None or data.target is None or data.target.dtype.kind == "f":
         return
     labels = data.target[data.valid] if data.tagged else data.target
     unknown = [label for label in np.unique(labels).tolist() if label not in preparation.classes]
@@ -211,6 +257,43 @@ def lengths_of(batch: Batch[NDArray[Any]]) -> NDArray[np.int64]:
     return batch.lengths
 
 
+def pieces(prepared: Batch[NDArray[Any]], least: int, rows: int = 16) -> Batch[NDArray[Any]]:
+    """The same data in pieces of one length that follow each other, about so many rows in all.
+
+    A single long series fills a batch so. A piece has `least` steps or more but at the end of its
+    series; each begins with a state of zero.
+
+    >>> import numpy as np
+    >>> x = np.arange(5, dtype=np.float32).reshape(1, 5, 1)
+    >>> pieces(Batch(x, x), 2, rows=2).x[:, :, 0].tolist()
+    [[0.0, 1.0, 2.0], [3.0, 4.0, 0.0]]
+    """
+    ends = lengths_of(prepared)
+    steps = max(least, -(-int(ends.sum()) // rows))
+    if prepared.x.shape[1] <= steps:
+        return prepared
+    places = [
+        (n, start, min(steps, length - start))
+        for n, length in enumerate(ends.tolist())
+        for start in range(0, length, steps)
+    ]
+    return _cut(prepared, places, steps)
+
+
+def _cut(
+    prepared: Batch[NDArray[Any]], places: list[tuple[int, int, int]], steps: int
+) -> Batch[NDArray[Any]]:
+    """The steps start .. start + length - 1 of series n, for each (n, start, length)."""
+    target = prepared.target
+    x = np.zeros((len(places), steps, prepared.x.shape[2]), prepared.x.dtype)
+    nothing = np.nan if target.dtype.kind == "f" else IGNORED_CLASS
+    due = np.full((len(places), steps, *target.shape[2:]), nothing, target.dtype)
+    for row, (n, start, length) in enumerate(places):
+        x[row, :length] = prepared.x[n, start : start + length]
+        due[row, :length] = target[n, start : start + length]
+    return Batch(x, due, np.array([length for _, _, length in places], np.int64))
+
+
 def stretches(prepared: Batch[NDArray[Any]], steps: int) -> Batch[NDArray[Any]]:
     """The same data as stretches of so many steps, each begun half a stretch after the last.
 
@@ -231,11 +314,4 @@ def stretches(prepared: Batch[NDArray[Any]], steps: int) -> Batch[NDArray[Any]]:
         for n, length in enumerate(lengths_of(prepared).tolist())
         for start in (0, *range(stride, length - steps + stride, stride))
     ]
-    target = prepared.target
-    x = np.zeros((len(places), steps, prepared.x.shape[2]), prepared.x.dtype)
-    ahead = np.full((len(places), steps, target.shape[2]), np.nan, target.dtype)
-    for row, (n, start, length) in enumerate(places):
-        x[row, :length] = prepared.x[n, start : start + length]
-        ahead[row, :length] = target[n, start : start + length]
-    lengths = np.array([length for _, _, length in places], np.int64)
-    return Batch(x, ahead, lengths)
+    return _cut(prepared, places, steps)

@@ -10,13 +10,14 @@ import torch
 
 from longlag.batch import Batch
 from longlag.data import Columns, Preparation
+from longlag.gradients import BPTT, TruncatedBPTT
 from longlag.layers import ModelCard, SequenceModel
 from longlag.messages import Setting
-from longlag.pipeline.dataset import Parts, fit_preparation, lengths_of, prepare, stretches
+from longlag.pipeline.dataset import Parts, fit_preparation, lengths_of, pieces, prepare, stretches
 from longlag.pipeline.fitted import EVALUATED, Fitted
 from longlag.pipeline.network import build_model, run_model
-from longlag.pipeline.scores import Score, find_baseline, repeated_inputs, score
-from longlag.pipeline.settings import WINDOW, Settings, SettingsError
+from longlag.pipeline.scores import Score, find_baseline, score
+from longlag.pipeline.settings import BATCH, CARRIED, LONG, WINDOW, Settings, SettingsError
 from longlag.pipeline.updates import optimizer, schedule
 from longlag.reservoirs import Ridge
 from longlag.training import Checkpoint, EarlyStopping, History, fit
@@ -66,6 +67,8 @@ class Pipeline:
             horizon=settings.steps_ahead,
             standardise=settings.standardise,
             columns=columns,
+            missing=settings.missing,
+            time_delta=settings.time_delta,
         )
         held_out = prepare(preparation, parts.held_out, parts.held_out_path)
         train = prepare(preparation, parts.train, parts.train_path)
@@ -73,6 +76,8 @@ class Pipeline:
             train = _to_be_fitted(train, settings)
         elif settings.forecasting:
             train = stretches(train, settings.window or WINDOW)
+        elif (window := window_of(train, settings)) is not None:
+            train = pieces(train, 8 * window)
         model = untrained(settings, preparation)
         return cls(settings, parts, preparation, train, held_out, model)
 
@@ -148,13 +153,18 @@ class Pipeline:
         self, checkpoint: str | Path | None, progress: bool, logger: "Logger | None"
     ) -> History:
         settings, count = self.settings, len(self.train.x)
+        batch_size, window = settings.batch_for(count), window_of(self.train, settings)
+        if window is not None:
+            batch_size = settings.batch_size or BATCH
+        windows = 1 if window is None else -(-self.train.x.shape[1] // window)
         return fit(
             self.model,
             self.train,
-            **options_of(settings, count),
+            **options_of(settings, windows * -(-count // batch_size)),
             validation=self.held_out,
+            method=BPTT() if window is None else TruncatedBPTT(window),
             epochs=settings.epochs,
-            batch_size=settings.batch_for(count),
+            batch_size=batch_size,
             metrics=None if self.preparation.classes is None else "accuracy",
             checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
             seed=settings.seed,
@@ -180,20 +190,30 @@ class Pipeline:
         )
 
 
-def options_of(settings: Settings, count: int) -> dict[str, Any]:
+def options_of(settings: Settings, each: int) -> dict[str, Any]:
     """Optimizer, schedule, clipping and early stopping as `fit` takes them.
 
     Args:
         settings: of network and training.
-        count: series that are trained on.
+        each: updates an epoch.
     """
-    updates = settings.epochs * -(-count // settings.batch_for(count))
+    updates = settings.epochs * each
     return {
         "optimizer": optimizer(settings.optimizer, settings.learning_rate),
         "scheduler": schedule(settings.scheduler, settings.learning_rate, updates),
         "clip_norm": settings.clip_norm,
         "early_stopping": EarlyStopping(patience=settings.patience or _NEVER),
     }
+
+
+def window_of(train: Batch[np.ndarray], settings: Settings) -> int | None:
+    """Steps of the windows that carry the state on, where long series have a target at each step;
+    None: they are read whole."""
+    if settings.task != "tagging" or settings.echo or settings.bidirectional:
+        return None
+    if settings.window is None and train.x.shape[1] <= LONG:
+        return None
+    return settings.window or CARRIED
 
 
 def untrained(settings: Settings, preparation: Preparation) -> SequenceModel:
@@ -203,7 +223,7 @@ def untrained(settings: Settings, preparation: Preparation) -> SequenceModel:
         input_size=preparation.input_size,
         output_size=preparation.output_size,
         reduce=None if preparation.reduce is None else settings.reduce,
-        repeat=repeated_inputs(preparation) if settings.forecasting else None,
+        repeat=preparation.repeated_inputs() if settings.forecasting else None,
     )
 
 

@@ -43,7 +43,8 @@ def find_baseline(preparation: Preparation, train: SequenceData) -> Any:
     if preparation.task == "forecasting" or train.target is None:
         return None
     if preparation.classes is None:
-        return train.target.reshape(len(train), -1).mean(axis=0).tolist()
+        steps = train.target[train.valid] if train.tagged else train.target.reshape(len(train), -1)
+        return np.nanmean(steps, axis=0).tolist()
     labels = train.target[train.valid] if train.tagged else train.target
     classes, counts = np.unique(labels, return_counts=True)
     return classes[counts.argmax()].item()
@@ -61,15 +62,6 @@ def fits_baseline(preparation: Preparation, baseline: Any) -> bool:
         and len(baseline) == count
         and all(isinstance(number, float | int) for number in baseline)
     )
-
-
-def repeated_inputs(preparation: Preparation) -> list[int]:
-    """In forecasting, the input whose last value is the baseline of each output."""
-    features = preparation.feature_names
-    if features is None:
-        features = tuple(f"x{c}" for c in range(preparation.input_size))
-    places = [features.index(name) for name in preparation.target_names]
-    return places * (preparation.horizon or 1)
 
 
 def score(
@@ -99,7 +91,7 @@ def score(
     shape = (-1, horizon, len(names))
     if preparation.task == "forecasting":
         name = "the last value of the series"
-        guesses = prepared.x[..., repeated_inputs(preparation)]
+        guesses = prepared.x[..., preparation.repeated_inputs()]
     else:
         name = "always the mean of the training data"
         guesses = preparation.targets.apply(np.broadcast_to(np.array(baseline), target.shape))

@@ -9,6 +9,9 @@ from longlag.messages import GuidedError, Setting
 WINDOW = 100
 """Steps of the stretches that a forecaster is trained on, unless the settings say otherwise."""
 
+LONG, CARRIED = 1000, 200
+"""Series of more steps, with a target at each, are trained on in windows of so many."""
+
 BATCH, UPDATES = 16, 8
 """Without a batch size: so many sequences an update, or fewer for so many updates an epoch."""
 
@@ -50,10 +53,15 @@ class Settings:
     Args:
         task: "classification", "regression", "tagging" or "forecasting".
         horizon: steps to forecast, >= 1; None: one. Forecasting only.
-        window: the network is trained on stretches of this many steps, >= 2; None: `WINDOW`.
-            Forecasting only.
+        window: the network is trained on stretches of this many steps, >= 2; None: `WINDOW`. In
+            tagging the state goes on from one to the next, the gradient does not; None: `CARRIED`
+            for series of more than `LONG` steps, else they are read whole. Forecasting and tagging
+            only, the latter not `bidirectional`.
         standardise: whether features and numeric targets are brought to mean 0 and deviation 1 of
             the training part.
+        missing: what is done where a feature is missing: "error", "previous", "mean" or
+            "indicator"; see `longlag.data.Encoding`.
+        time_delta: whether the time since the step before is a feature.
         cell: the recurrent cell, a key of `longlag.cells.CELLS`; or "echo".
         hidden: H, units of each layer and direction, >= 1; a multiple of the cell's groups.
         layers: recurrent layers on one another, >= 1.
@@ -95,6 +103,8 @@ class Settings:
     horizon: int | None = None
     window: int | None = None
     standardise: bool = True
+    missing: str = "error"
+    time_delta: bool = False
     cell: str = "gru"
     hidden: int = 64
     layers: int = 1
@@ -122,11 +132,19 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in (("horizon", self.horizon), ("window", self.window)):
-            if value is not None and not self.forecasting:
+        for name, value, there in (
+            ("horizon", self.horizon, self.forecasting), ("window", self.window, self.at_each_step)
+        ):  # fmt: skip
+            if value is not None and not there:
                 raise SettingsError(
                     Setting(name), f": got {value}, but {self.task} has none; leave it out"
                 )
+        if self.bidirectional and self.window is not None:
+            raise SettingsError(
+                Setting("window"), f": got {self.window}, but a network that reads backward too "
+                "cannot go on from one stretch to the next; leave it out, or leave out ",
+                Setting("bidirectional"),
+            )  # fmt: skip
         if self.bidirectional and self.forecasting:
             raise SettingsError(
                 Setting("bidirectional"), ": forecasting cannot have it, for a network that reads "

@@ -11,7 +11,7 @@ from typing import Any
 
 from longlag.lab.sweep.trial import Result, alone, best_record
 from longlag.pipeline.dataset import Parts
-from longlag.pipeline.fitting import Pipeline, options_of, untrained
+from longlag.pipeline.fitting import Pipeline, options_of, untrained, window_of
 from longlag.pipeline.settings import Settings
 from longlag.training.compiled.network import Unfit
 from longlag.training.runs import Runs, Wanted
@@ -34,7 +34,7 @@ def key(settings: Settings) -> tuple[Any, ...] | None:
 
 def together(parts: Parts, trials: Sequence[Settings]) -> list[Result]:
     """Train networks of one `key`: on as many threads as PyTorch has, where their updates can be
-    compiled; else one after the other.
+    compiled; else, and where long series need windows, one after the other.
 
     Args:
         parts: the data.
@@ -42,13 +42,16 @@ def together(parts: Parts, trials: Sequence[Settings]) -> list[Result]:
     """
     began = time.perf_counter()
     pipeline = Pipeline.of(parts, trials[0])
+    if window_of(pipeline.train, trials[0]) is not None:
+        return [alone(parts, trial) for trial in trials]
     settings, seeds = trials[0], [trial.seed for trial in trials]
     by_seed = dict(zip(seeds, trials, strict=True))
     starts = {
         seed: dict(untrained(trial, pipeline.preparation).named_parameters())
         for seed, trial in by_seed.items()
     }
-    own = [options_of(trial, len(pipeline.train.x)) for trial in trials]
+    count = len(pipeline.train.x)
+    own = [options_of(trial, -(-count // trial.batch_for(count))) for trial in trials]
     wanted = Wanted(*(
         [options[name] for options in own]
         for name in ("optimizer", "scheduler", "clip_norm", "early_stopping")
@@ -57,7 +60,7 @@ def together(parts: Parts, trials: Sequence[Settings]) -> list[Result]:
         runs = Runs(
             pipeline.model, [starts[seed] for seed in seeds], pipeline.train, seeds, wanted,
             validation=pipeline.held_out, loss=None, metrics=None, epochs=settings.epochs,
-            batch_size=settings.batch_for(len(pipeline.train.x)), shuffle=True,
+            batch_size=settings.batch_for(count), shuffle=True,
         )  # fmt: skip
     except Unfit:
         return [alone(parts, trial) for trial in trials]

@@ -1,0 +1,314 @@
+"""From the features of a step to the inputs of a network: categories, gaps in the data, time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from longlag.arguments import is_whole
+from longlag.data.errors import DataError, and_others, listing
+from longlag.data.labels import find_classes
+from longlag.data.records import closed, numbers, plain, texts
+from longlag.data.room import check_room
+from longlag.data.sequences import Array, SequenceData
+from longlag.messages import Setting
+
+Missing = Literal["error", "previous", "mean", "indicator"]
+MISSING_WAYS: tuple[str, ...] = get_args(Missing)
+
+TIME_DELTA = "time_delta"
+"""What the time since the step before is called among the features."""
+
+_NO_CATEGORY = -1.0
+_KEYS = ("categories", "missing", "fill", "indicated", "time_delta")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What becomes of C features that are not all plain numbers.
+
+    In the order of the features a number is one input, and a feature of K categories is K inputs:
+    1 for the category of the step, 0 for the others; all 0 where it is missing, or was not in the
+    training data. Inputs that tell 1 where a value is missing stand at the end. The time since the
+    step before, where it is used, is the last feature.
+
+    Args:
+        categories: of each feature that has them, its position and their names, in order.
+        missing: what is done where a value is missing. "error": refuse it. "previous": take the
+            last one of the series; before there is one, the mean. "mean": take the mean of the
+            training data. "indicator": the mean, and an input that is 1 there.
+        fill: these means, one a feature, in its units; () where `missing` is "error".
+        indicated: the positions of the features that have such an input: those with missing
+            values in the training data.
+        time_delta: whether the time since the step before is a feature.
+
+    Raises:
+        DataError: the parts do not belong together.
+
+    Source: zeros and indicators: Z. C. Lipton, D. Kale, R. Wetzel (2016), "Directly modeling
+    missing data in sequences with RNNs", MLHC.
+
+    Example:
+        >>> Encoding(categories=((1, ("lathe", "mill")),)).count(3)
+        4
+    """
+
+    categories: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    missing: str = "error"
+    fill: tuple[float, ...] = ()
+    indicated: tuple[int, ...] = ()
+    time_delta: bool = False
+
+    def __post_init__(self) -> None:
+        check_missing(self.missing)
+        if self.indicated and self.missing != "indicator":
+            raise DataError(f"encoding: indicated={self.indicated} without missing='indicator'")
+        for at, names in self.categories:
+            if not names or len(set(names)) != len(names) or at < 0:
+                raise DataError(
+                    f"encoding: feature {at} has the categories {listing(names)}, expected "
+                    "distinct names"
+                )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether features are inputs as they are."""
+        return not (self.categories or self.time_delta or self.missing != "error")
+
+    def count(self, features: int) -> int:
+        """The inputs of the network for so many features, the time among them."""
+        return features + sum(len(names) - 1 for _, names in self.categories) + len(self.indicated)
+
+    def place(self, feature: int) -> int:
+        """The first input of the feature at this position."""
+        return feature + sum(len(names) - 1 for at, names in self.categories if at < feature)
+
+    def names(self, features: Sequence[str]) -> tuple[str, ...]:
+        """What each input is, from the names of the features, the time among them.
+
+        >>> Encoding(((0, ("a", "b")),), "indicator", (0.0, 0.0), (1,)).names(["kind", "heat"])
+        ('kind = a', 'kind = b', 'heat', 'heat is missing')
+        """
+        kinds = dict(self.categories)
+        named: list[str] = []
+        for at, feature in enumerate(features):
+            named += [f"{feature} = {name}" for name in kinds[at]] if at in kinds else [feature]
+        return (*named, *(f"{features[at]} is missing" for at in self.indicated))
+
+    @classmethod
+    def fit(cls, data: SequenceData, missing: str, time_delta: bool) -> Encoding:
+        """The encoding of training data.
+
+        Raises:
+            DataError: a value is missing, or a feature has none at all; or there are no times.
+        """
+        check_missing(missing)
+        count = data.x.shape[2]
+        absent = np.isnan(data.x) & data.valid[:, :, None]
+        holes = absent.any(axis=(0, 1))
+        if missing == "error":
+            _refuse_missing(absent, data)
+        fill: list[float] = []
+        features = data.feature_names or tuple(f"x{c}" for c in range(count))
+        kinds = []
+        for c, name in enumerate(features):
+            values = data.x[:, :, c][data.valid]
+            values = values[~np.isnan(values)]
+            if not len(values):
+                raise DataError(
+                    f"feature {name!r}: all its values are missing in the training data; leave it "
+                    "out"
+                )
+            if name in data.categories:
+                known = data.categories[name]
+                there = [known[int(code)] for code in np.unique(values)]
+                kinds.append((c, tuple(str(text) for text in find_classes(np.array(there)))))
+                fill.append(_NO_CATEGORY)
+            else:
+                fill.append(float(values.mean(dtype=np.float64)))
+        if time_delta:
+            fill.append(float(_gaps(data)[data.valid].mean(dtype=np.float64)))
+        return cls(
+            categories=tuple(kinds),
+            missing=missing,
+            fill=() if missing == "error" else tuple(fill),
+            indicated=tuple(np.flatnonzero(holes).tolist()) if missing == "indicator" else (),
+            time_delta=time_delta,
+        )
+
+    def take(
+        self, data: SequenceData, order: list[int], names: Sequence[str] | None
+    ) -> tuple[Float64[Array, "N T C"], Bool[Array, "N T C"]]:
+        """The features in this order, filled in, with the time; and where they were missing.
+
+        A category is its position among those of the training, or -1.
+
+        Raises:
+            DataError: a value is missing, a feature is of another kind than in training, or there
+                are no times.
+        """
+        raw = data.x[:, :, order].astype(np.float64)
+        if self.time_delta:
+            raw = np.concatenate([raw, _gaps(data)[:, :, None]], axis=2)
+        self._check_kinds(data, names)
+        for at, known in self.categories:
+            assert names is not None
+            raw[:, :, at] = _recoded(raw[:, :, at], data.categories[names[at]], known)
+        absent = np.isnan(raw) & data.valid[:, :, None]
+        if self.missing == "error":
+            _refuse_missing(absent, data)
+            return raw, absent
+        if self.missing == "previous":
+            raw = _previous(raw, absent)
+        return np.where(np.isnan(raw), np.array(self.fill), raw), absent
+
+    def expand(
+        self, values: Float32[Array, "N T C"], absent: Bool[Array, "N T C"], data: SequenceData
+    ) -> Float32[Array, "N T I"]:
+        """The inputs of the network, from the standardised features."""
+        if not self.categories and not self.indicated:
+            return values
+        n, t, features = values.shape
+        inputs = self.count(features)
+        check_room(
+            "apply",
+            f"{n} series of {t} steps of {inputs} inputs",
+            4 * n * t * inputs,
+            values.nbytes,
+            "name coarser categories, or give fewer series at a time",
+        )
+        kinds = dict(self.categories)
+        x = np.zeros((n, t, inputs), np.float32)
+        for c in range(features):
+            first = self.place(c)
+            if c not in kinds:
+                x[:, :, first] = values[:, :, c]
+                continue
+            for code in range(len(kinds[c])):
+                x[:, :, first + code] = (values[:, :, c] == code) & data.valid
+        for number, c in enumerate(self.indicated, start=inputs - len(self.indicated)):
+            x[:, :, number] = absent[:, :, c]
+        return x
+
+    def unknown(self, data: SequenceData, names: Sequence[str] | None) -> dict[str, list[str]]:
+        """The categories of the data that were not in training, by feature."""
+        found = {}
+        for at, known in self.categories:
+            assert names is not None
+            present = data.categories.get(names[at], ())
+            there = data.x[:, :, (data.feature_names or ()).index(names[at])][data.valid]
+            codes = np.unique(there[~np.isnan(there)]).astype(int)
+            new = [present[code] for code in codes if present[code] not in known]
+            if new:
+                found[names[at]] = new
+        return found
+
+    def _check_kinds(self, data: SequenceData, names: Sequence[str] | None) -> None:
+        trained = {(names or ())[at] for at, _ in self.categories}
+        for name in (*(names or ()), *data.categories):
+            if (name in data.categories) != (name in trained):
+                came, was = "numbers", "categories"
+                if name in data.categories:
+                    came, was = was, came
+                raise DataError(
+                    f"the feature {name!r} holds {came}, and {was} in the training data; read the "
+                    "file with columns=preparation.columns"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The encoding as JSON-able values."""
+        return plain(self)
+
+    @classmethod
+    def from_dict(cls, record: object) -> Encoding:
+        """The encoding of `to_dict`. Raises `DataError` for anything else."""
+        where = "preparation: encoding"
+        record = closed(record, _KEYS, where)
+        pairs = record["categories"]
+        if not isinstance(pairs, list | tuple) or not all(
+            isinstance(pair, list | tuple) and len(pair) == 2 and is_whole(pair[0], 0)
+            for pair in pairs
+        ):
+            raise DataError(f"{where}: categories: expected pairs, got {pairs!r}")
+        indicated, time_delta = record["indicated"], record["time_delta"]
+        if not isinstance(indicated, list | tuple) or not all(is_whole(at, 0) for at in indicated):
+            raise DataError(f"{where}: indicated: expected positions, got {indicated!r}")
+        if not isinstance(time_delta, bool):
+            raise DataError(f"{where}: time_delta: expected true or false, got {time_delta!r}")
+        return cls(
+            tuple((at, texts(names, f"{where}: categories")) for at, names in pairs),
+            record["missing"],
+            numbers(record["fill"], f"{where}: fill"),
+            tuple(indicated),
+            time_delta,
+        )
+
+
+def check_missing(missing: object) -> None:
+    """Raise `DataError` unless it is one of `MISSING_WAYS`."""
+    if missing not in MISSING_WAYS:
+        raise DataError(f"missing={missing!r}: expected one of {listing(MISSING_WAYS)}")
+
+
+def uneven(data: SequenceData) -> str:
+    """What to say of steps that do not follow each other evenly, or nothing.
+
+    They do not where more than one gap in twenty is not within a quarter of the median: months are
+    even, days without weekends are not.
+    """
+    if data.gaps is None:
+        return ""
+    inside = data.valid.copy()
+    inside[:, 0] = False
+    gaps = data.gaps[inside]
+    if not len(gaps):
+        return ""
+    median = float(np.median(gaps))
+    if np.mean(np.abs(gaps - median) > 0.25 * median) <= 0.05:
+        return ""
+    return f"from {gaps.min():.4g} to {gaps.max():.4g}, the median {median:.4g}"
+
+
+def _gaps(data: SequenceData) -> Float32[Array, "N T"]:
+    if data.gaps is None:
+        raise DataError(
+            "time_delta: the data have no times; name the time column, or leave time_delta out"
+        )
+    return data.gaps
+
+
+def _recoded(
+    codes: Float64[Array, "N T"], present: Sequence[str], known: Sequence[str]
+) -> Float64[Array, "N T"]:
+    position = {name: at for at, name in enumerate(known)}
+    table = np.array([position.get(name, _NO_CATEGORY) for name in present], np.float64)
+    there = ~np.isnan(codes)
+    recoded = np.full(codes.shape, np.nan)
+    recoded[there] = table[codes[there].astype(np.int64)]
+    return recoded
+
+
+def _previous(
+    raw: Float64[Array, "N T C"], absent: Bool[Array, "N T C"]
+) -> Float64[Array, "N T C"]:
+    """The last value before each that is missing; NaN where there is none."""
+    steps = np.arange(raw.shape[1])[None, :, None]
+    last = np.maximum.accumulate(np.where(absent, 0, steps), axis=1)
+    return np.take_along_axis(raw, last, axis=1)
+
+
+def _refuse_missing(absent: Bool[Array, "N T C"], data: SequenceData) -> None:
+    places = np.argwhere(absent)
+    if len(places):
+        n, t, c = places[0].tolist()
+        names = data.feature_names
+        raise DataError(
+            f"series {data.names[n]!r}, step {t}, feature {c if names is None else repr(names[c])}"
+            ": the value is missing; fill it in, or give ",
+            Setting("missing", "previous"),
+            f", mean or indicator{and_others(len(places))}",
+        )

@@ -1,0 +1,111 @@
+"""`longlag train` and `predict` on cells that are missing, or are no numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.filterwarnings("always::longlag.data.DataWarning")  # they are printed
+
+SMALL = ("--hidden", 8, "--epochs", 12, "--learning_rate", 0.02)
+
+
+@pytest.fixture
+def machines(folder, table):
+    """Machines that fail by their kind and heat; a cell in five is missing, the times uneven."""
+    rng = np.random.default_rng(0)
+
+    def write(name: str, kinds: tuple[str, ...] = ("lathe", "mill"), count: int = 60):
+        rows = []
+        for n in range(count):
+            kind, hour = kinds[n % len(kinds)], 0.0
+            hot = rng.random() < 0.5
+            for _ in range(rng.integers(4, 9)):
+                heat = round(rng.normal() + (2 if hot else -2), 3)
+                cell = "" if rng.random() < 0.2 else heat
+                state = "bad" if hot != (kind == "mill") else "good"
+                rows.append([f"m{n}", round(hour, 2), kind, cell, state])
+                hour += 0.1 + rng.exponential()
+        return table(folder / name, ["series", "time", "kind", "heat", "target"], rows)
+
+    return write
+
+
+def test_one_command_trains_and_one_predicts(machines, longlag, rows_of):
+    train = ("train", machines("old.csv"), "--task", "classification", *SMALL)
+    refused = longlag(*train)
+    assert refused.status == 2
+    assert "column 'heat'" in refused.err
+    assert "give --missing previous, mean or indicator" in refused.err
+
+    done = longlag(*train, "--missing", "indicator")
+    assert done.status == 0, done.err
+    assert "kind: 2 categories (lathe, mill), an input each" in done.out
+    assert "told by 1 more inputs" in done.out
+    assert "the steps are not evenly spaced in time" in done.err
+    assert "with time_delta the gap is an input too" in done.err
+
+    new = machines("new.csv", kinds=("lathe", "mill", "saw"), count=30)
+    done = longlag("predict", "model.longlag", new)
+    assert done.status == 0, done.err
+    assert "column 'kind': 'saw' not in the training data" in done.err
+    known = [
+        row for row in rows_of(new.parent / "predictions.csv") if int(row["series"][1:]) % 3 < 2
+    ]
+    truth = {row["series"]: row["target"] for row in rows_of(new)}
+    hits = np.mean([row["prediction"] == truth[row["series"]] for row in known])
+    assert hits > 0.8  # neither heat nor kind alone says it
+
+
+def test_time_is_an_input_where_it_is_asked_for(machines, longlag):
+    train = ("train", machines("old.csv"), "--task", "classification", *SMALL[:2], "--epochs", 1)
+    done = longlag(*train, "--missing", "mean", "--time_delta")
+    assert done.status == 0, done.err
+    assert "the time since the step before is a feature" in done.out
+    assert "not evenly spaced" not in done.err
+    new = machines("new.csv", count=4)
+    new.write_text(new.read_text().replace("time,", "hour,"))
+    assert "there is no column 'time'" in longlag("predict", "model.longlag", new).err
+
+
+def test_a_model_without_a_way_for_gaps_says_how_to_train_one(machines, longlag):
+    path = machines("old.csv", count=12)
+    text = path.read_text()
+    path.write_text("\n".join(line.replace(",,", ",0,") for line in text.splitlines()) + "\n")
+    train = ("train", path, "--task", "classification", *SMALL[:2], "--epochs", 1)
+    assert longlag(*train).status == 0
+    refused = longlag("predict", "model.longlag", machines("new.csv", count=12))
+    assert refused.status == 2
+    assert "train with --missing previous, mean or indicator" in refused.err
+    refused = longlag("export", "model.longlag", "model.onnx")
+    assert "its preparation takes categories, for which the graph has no operators" in refused.err
+
+
+def test_a_stream_without_series_is_tagged_with_numbers(folder, table, longlag, rows_of):
+    """What a filter of the input is at each step; a file of one series, split in time."""
+    rng = np.random.default_rng(0)
+
+    def write(name: str, steps: int):
+        x, slow = rng.normal(size=steps).round(4), 0.0
+        rows = []
+        for value in x.tolist():
+            slow = 0.8 * slow + value
+            rows.append([value, round(slow, 4)])
+        return table(folder / name, ["push", "level"], rows)
+
+    done = longlag(
+        "train", write("stream.csv", 5_000), "--task", "tagging", "--columns.target", "level",
+        *SMALL,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert "targets     level, numbers at each step" in done.out
+    assert "training    1 series of 4000 steps, in 3 pieces" in done.out
+    assert "validation  1 series of 1000 steps, the last ones in time, held out" in done.out
+    new = write("new.csv", 400)
+    done = longlag("predict", "model.longlag", new)
+    assert done.status == 0, done.err
+    assert "Score of 400 answers" in done.out
+    rows, truth = rows_of(folder / "predictions.csv"), rows_of(new)
+    assert list(rows[0]) == ["series", "step", "prediction"]
+    error = [float(r["prediction"]) - float(t["level"]) for r, t in zip(rows, truth, strict=True)]
+    assert np.std(error) < 0.5 * np.std([float(t["level"]) for t in truth])
