@@ -321,6 +321,13 @@ def test_a_cell_of_ones_own_is_dilated():
     assert_same([net(torch.ones(1, 9, 2))[0]], [other(torch.ones(1, 9, 2))[0]])
 
 
+def test_reservoirs_are_stacked():
+    net = ll.Dilated(ll.EchoState, 1, 20, dilations=(1, 4), leak=0.5, seed=0)
+    assert [layer.dilation for layer in net.layers] == [1, 4]
+    x = torch.randn(2, 9, 1)
+    assert_same([net(x)[0]], [net.layers[1](net.layers[0](x)[0])[0]])
+
+
 @pytest.mark.parametrize("dilations", [(), 4, (1, 0), (1, 2.0), (True, 2), "12", None])
 def test_wrong_dilations_are_refused(dilations):
     with pytest.raises(

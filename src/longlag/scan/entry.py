@@ -150,8 +150,7 @@ def scan(
         output, final = node.run(chosen, inputs, time_first=False)
         return Scanned(output, (*final, *after), chosen.name)
     inputs = ScanInputs(recurrence, to_time_first(x), weights, initial, schedule, dilation)
-    if not chosen.dilates:
-        inputs, back = in_rows(inputs)
+    inputs, back = (inputs, None) if chosen.dilates else in_rows(inputs)
     if autocast:
         # The drive may be rounded. The loop is not: its errors would add up.
         _, drive, initial = unfolded(inputs)
@@ -162,6 +161,6 @@ def scan(
             output, final = Reference().run(inputs)
         else:
             output, final = node.run(chosen, inputs)
-    if not chosen.dilates:
+    if back is not None:
         output, final = back(output, final)
     return Scanned(to_batch_first(output), (*final, *after), chosen.name)
