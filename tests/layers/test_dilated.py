@@ -10,10 +10,11 @@ import torch
 
 import longlag as ll
 from longlag.layers.built_in import LAYERS
-from longlag.scan import Weights, phases, scan
+from longlag.scan import Weights, scan
 from longlag.scan.cpu import backend as cpu
 from longlag.scan.cpu import shape
-from longlag.scan.phases import Dilation, scan_in_phases
+from longlag.scan.cpu.call import in_a_row
+from longlag.scan.dilated import Dilation, scan_dilated
 
 DOUBLE = torch.float64
 CASES = [(d, t) for d in (2, 5) for t in (0, 1, 7)]
@@ -117,7 +118,7 @@ def test_an_elman_layer_is_one_with_the_delay(dilation, steps, replicas):
         )
 
 
-def assert_phases_agree(name, dilation, steps):
+def assert_it_is_the_dilated_recurrence(name, dilation, steps):
     layer = LAYERS[name](2, 4, dilation=dilation, seed=0, dtype=DOUBLE)
     base = Dilation.of(layer.cell.recurrence, dilation)
     x, state, lengths, resets = a_case(layer, 3, steps)
@@ -128,24 +129,25 @@ def assert_phases_agree(name, dilation, steps):
         options = (weights, state, lengths, resets, mask)
         return answers(layer, lambda x: run(x, *options)[:2], x, state)
 
-    folded = answer(functools.partial(scan_in_phases, base))
-    assert_same(folded, answer(functools.partial(scan, layer.recurrence)))
+    whole = answer(functools.partial(scan, layer.recurrence))
+    for backend in ("cpu", "derived"):  # at its addresses, and in rows
+        assert_same(answer(functools.partial(scan_dilated, base, backend=backend)), whole)
 
 
 @pytest.mark.every_cell
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(LAYERS) - {"Clockwork"}))
-def test_phases_are_the_dilated_recurrence(name):
+def test_it_is_the_dilated_recurrence(name):
     for dilation, steps in ((2, 1), (2, 7), (3, 9)):
-        assert_phases_agree(name, dilation, steps)
+        assert_it_is_the_dilated_recurrence(name, dilation, steps)
 
 
-GROUPED = {
+KINDS = {
     "Elman": functools.partial(ll.Elman, recurrent_dropout=0.3),
     "GRU": functools.partial(ll.GRU, density=0.5),
+    "LEM": ll.LEM,
     "Leaky": functools.partial(ll.Leaky, train_leak=True),
     "LSTM": ll.LSTM,
-    "Skip": functools.partial(ll.Skip, delays=(1, 2)),
 }
 
 
@@ -153,44 +155,83 @@ GROUPED = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.long if name in ("Leaky", "Skip") else ())
-        for name in GROUPED
+        pytest.param(name, marks=pytest.mark.long if name in ("Leaky", "LEM") else ())
+        for name in KINDS
     ],
 )
 @pytest.mark.parametrize("threads", [1, 2])
-def test_groups_of_phases_give_what_the_reference_gives(name, threads, monkeypatch):
-    """They share weights and the sums of their gradients, on one thread and on several."""
-    monkeypatch.setattr(phases, "LARGE", 0)
+def test_kernels_give_what_the_reference_gives(name, threads, monkeypatch):
+    """Steps as rows of one, some phases at a time, the last steps that are fewer, few residuals."""
     monkeypatch.setattr(shape, "SMALL", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    for d, n, steps, use in ((4, 17, 9, 7), (2, 16, 4, 0), (6, 20, 4, 1), (8, 3, 19, 6)):
-        assert phases._groups(min(d, steps), n) > 1
-        layer = GROUPED[name](2, 5, dilation=d, seed=0, dtype=DOUBLE)
-        x, *options = a_case(layer, n, steps)
-        pairs = zip(("state", "lengths", "resets"), options, strict=True)
+    cases = (  # d, N, T, options, time first, replicas
+        (64, 1, 201, 1, False, None), (4, 5, 11, 0, False, None), (8, 5, 19, 7, True, None),
+        (6, 1, 4, 7, False, None), (3, 5, 8, 7, False, 2),
+    )  # fmt: skip
+    for d, n, steps, use, time_first, replicas in cases:
+        options = {"replicas": replicas, "dilation": d, "seed": 0, "dtype": DOUBLE}
+        layer = KINDS[name](2, 5, **options)
+        x, *given = a_case(layer, n, steps)
+        pairs = zip(("state", "lengths", "resets"), given, strict=True)
         options = {key: value for place, (key, value) in enumerate(pairs) if use & 1 << place}
+        if time_first:
+            x = x.detach().transpose(0, 1).contiguous().transpose(0, 1).requires_grad_()
 
         def run(x, layer=layer, options=options):
             torch.manual_seed(0)  # for dropout
             return layer(x, **options)
 
         state = options.get("state", ())
-        if use == 7:  # residuals of some steps at a time
+        if use & 4:  # residuals of some steps at a time, and one phase
             monkeypatch.setattr(cpu, "RESIDUALS", 1)
+            monkeypatch.setattr(shape, "PHASES", 1)
+        shape.shape_of.cache_clear()
         ours = answers(layer, run, x, state)
         assert layer.backend_used == "cpu"
         layer.backend = "reference"
         assert_same(ours, answers(layer, run, x, state))
+    shape.shape_of.cache_clear()
+
+
+def test_few_sequences_are_a_batch():
+    """Steps that never meet are rows of one, but where that would need copies."""
+    folds = {}
+    for n, d, time_first in itertools.product((1, 3, 40), (1, 6, 37, 64), (False, True)):
+        x = torch.zeros(100, n, 2) if time_first else torch.zeros(n, 100, 2).transpose(0, 1)
+        folds[n, d, time_first] = shape.folded(d, n) if in_a_row(x) else 1
+    assert [folds[1, d, False] for d in (1, 6, 37, 64)] == [1, 6, 37, 32]
+    assert [folds[3, d, True] for d in (1, 6, 37, 64)] == [1, 6, 37, 8]
+    assert {folds[3, d, False] for d in (1, 6, 37, 64)} == {1}
+    assert folds[40, 64, True] == 1
+
+
+def test_nothing_is_copied_that_grows_with_the_steps(monkeypatch):
+    """Where T is no multiple of d, and time is not first."""
+    layer = ll.GRU(4, 16, dilation=64, seed=0)
+    sizes = []
+    make = cpu.fresh
+    monkeypatch.setattr(cpu, "fresh", lambda like, size: sizes.append(size) or make(like, size))
+    output, state = layer(torch.randn(3, 1000, 4))
+    assert sizes == [(1000, 3, 16), (1000, 3, 64)]  # states and residuals, without a row more
+    assert output.untyped_storage().nbytes() == 1000 * 3 * 16 * 4
+    assert state.h.untyped_storage().nbytes() == 64 * 3 * 16 * 4
+    slope = torch.randn(output.shape)
+    output.backward(slope, retain_graph=True)  # work space is there from now on
+    with torch.profiler.profile(profile_memory=True) as profile:
+        output.backward(slope)
+    assert 0 < max(event.cpu_memory_usage for event in profile.events()) < 100 * 3 * 16 * 4
 
 
 @pytest.mark.slow
-def test_second_derivatives_of_groups():
+def test_second_derivatives():
     layer = ll.GRU(1, 2, dilation=2, seed=0, dtype=DOUBLE)
-    x = torch.randn(9, 3, 1, dtype=DOUBLE, requires_grad=True)
-    assert phases._groups(2, 9) == 2
+    x = torch.randn(3, 9, 1, dtype=DOUBLE, requires_grad=True)
+    options = {"lengths": torch.tensor([9, 4, 7]), "resets": torch.rand(3, 9) < 0.2}
 
     def penalty(x):
-        (slope,) = torch.autograd.grad((layer(x)[0] ** 2).sum(), x, create_graph=True)
+        output, state = layer(x, **options)
+        loss = (output**2).sum() + sum((part**2).sum() for part in state)
+        (slope,) = torch.autograd.grad(loss, x, create_graph=True)
         return [(slope**2).sum()]
 
     ours = torch.autograd.grad(penalty(x), [x, *layer.parameters()])
@@ -278,6 +319,13 @@ def test_a_cell_of_ones_own_is_dilated():
     net = ll.Dilated(make, 2, 4, dilations=[1, 3], seed=0)
     other = ll.Dilated(ll.Leaky, 2, 4, leak=0.5, dilations=(1, 3), seed=0)
     assert_same([net(torch.ones(1, 9, 2))[0]], [other(torch.ones(1, 9, 2))[0]])
+
+
+def test_reservoirs_are_stacked():
+    net = ll.Dilated(ll.EchoState, 1, 20, dilations=(1, 4), leak=0.5, seed=0)
+    assert [layer.dilation for layer in net.layers] == [1, 4]
+    x = torch.randn(2, 9, 1)
+    assert_same([net(x)[0]], [net.layers[1](net.layers[0](x)[0])[0]])
 
 
 @pytest.mark.parametrize("dilations", [(), 4, (1, 0), (1, 2.0), (True, 2), "12", None])

@@ -135,6 +135,28 @@ def test_the_weights_are_drawn_in_their_ranges_and_stay():
     assert ll.EchoState(1, 10, seed=0).bias is None
 
 
+@pytest.mark.parametrize("options", [{"leak": 0.3}, {"proximity": 0.4}])
+def test_a_dilation_is_so_many_reservoirs_in_turns(options, tmp_path):
+    layer = ll.EchoState(1, 20, dilation=3, **options, **DOUBLE)
+    alone = ll.EchoState(1, 20, **options, **DOUBLE)
+    x = torch.randn(2, 11, 1, dtype=torch.float64)
+    output, state = layer(x)
+    for phase in range(3):
+        torch.testing.assert_close(output[:, phase::3], alone(x[:, phase::3])[0])
+    torch.testing.assert_close(state.h_2, output[:, -3])
+    looped = ll.EchoState(0, 20, feedback_size=1, dilation=3, **options, **DOUBLE)
+    model = ll.SequenceModel(looped, 1, reduce=None, seed=0).double()
+    ll.save(model, tmp_path / "model.longlag")
+    again = ll.load(tmp_path / "model.longlag")
+    assert again.layer.dilation == 3
+    assert repr(again) == repr(model)
+    values, _ = again.generate(9, warmup=x)  # all in one kernel, beside step by step
+    h, held = model.layer(x)
+    for value in values.unbind(1):
+        torch.testing.assert_close(value, model.readout(h[:, -1]))
+        h, held = model.layer(value.unsqueeze(1), held)
+
+
 def test_replicas_differ_and_share_their_places():
     layer = ll.EchoState(1, 50, replicas=3, bias_scaling=1.0, **DOUBLE)
     assert layer.weight_hh.shape == (3, 250)

@@ -22,7 +22,7 @@ from longlag.layers import Recurrent
 from longlag.layers import recurrent as layer_module
 from longlag.recurrence import Recurrence, functions, sigmoid, tanh
 from longlag.scan import Weights, derived
-from longlag.scan.phases import Dilation
+from longlag.scan.dilated import Dilation
 from longlag.scan.step import TorchStep
 
 Fault = Callable[[Recurrent, pytest.MonkeyPatch], None]

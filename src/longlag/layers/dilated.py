@@ -20,7 +20,7 @@ class Dilated(Stack):
     The long link takes the place of the short one. Error goes back s_l steps through one factor, so
     over a lag of k steps it meets some k / s_l where it would meet k; the lower layers, of small
     dilations, see what lies between. A layer of dilation s is s interleaved sequences that never
-    meet, and may be run as s times the rows and a s-th of the steps.
+    meet: steps that follow on each other may be taken at once.
 
     Args:
         layer: a built-in layer such as ``ll.Elman``, or anything that makes a recurrent module of
@@ -40,9 +40,8 @@ class Dilated(Stack):
     Raises:
         ValueError, TypeError: for an argument out of range, or one that the layers do not take.
 
-    Cost: the multiply-adds of the same layers without dilation. Layers whose states the update
-    reads pointwise (GRU, LSTM, leaky) copy what they read, and the error of what they put out,
-    where T is no multiple of s, or N is between 2 and 8 and time is not first in memory.
+    Cost: that of the same layers without dilation, in time and in memory, and of s states of each
+    layer that are given out; of one sequence less, as it is a batch.
 
     Source: S. Chang et al., Dilated recurrent neural networks, NIPS 2017.
 

@@ -90,6 +90,8 @@ class EchoState(Recurrent):
         activation: phi, as for :class:`~longlag.cells.Elman`.
         trained: whether gradients are wanted for the weights, to train them like those of any
             other layer.
+        dilation: d, the state of so many steps before is read in place of that of one step before;
+            as for :class:`~longlag.Recurrent`.
         replicas, backend, seed, device, dtype: as for :class:`~longlag.Recurrent`.
 
     Attributes:
@@ -133,6 +135,7 @@ class EchoState(Recurrent):
         feedback_scaling: float | Sequence[float] = 1.0,
         activation: str = "tanh",
         trained: bool = False,
+        dilation: int = 1,
         replicas: int | None = None,
         backend: str = "auto",
         seed: int | torch.Generator | None = None,
@@ -171,6 +174,7 @@ class EchoState(Recurrent):
             weight_ih_init=_Scaled(self.input_scaling + self.feedback_scaling),
             weight_hh_init=self.topology.values(self.spectral_radius),
             density=entries,
+            dilation=dilation,
             replicas=replicas,
             backend=backend,
             seed=seed,
@@ -240,7 +244,8 @@ class EchoState(Recurrent):
         return layer
 
     def effective_spectral_radius(self) -> float:
-        """The spectral radius of a W + (1 - a) I, which the state is multiplied by near 0.
+        """The spectral radius of a W + (1 - a) I, which the state is multiplied by near 0; with a
+        dilation, once in so many steps.
 
         With a proximity beta, that of beta W + (1 - beta) O. The largest over the replicas. Cost:
         eigenvalues of a matrix (H, H).
@@ -272,6 +277,7 @@ class EchoState(Recurrent):
             "feedback_size": self.feedback_size,
             "feedback_scaling": self.feedback_scaling,
             "activation": self.cell.activation,
+            "dilation": self.dilation,
             "replicas": self.replicas,
             "backend": self.backend,
         }
@@ -279,6 +285,7 @@ class EchoState(Recurrent):
     def extra_repr(self) -> str:  # noqa: D102
         feedback = f", feedback_size={self.feedback_size}" if self.feedback_size else ""
         turned = "" if self.proximity is None else f", proximity={self.proximity}"
+        turned += f", dilation={self.dilation}" if self.dilation > 1 else ""
         return (
             f"{len(self.input_scaling)}, {self.hidden_size}, topology={self.topology}, "
             f"spectral_radius={self.spectral_radius}{turned}{feedback}"

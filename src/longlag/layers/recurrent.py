@@ -29,8 +29,8 @@ from longlag.recurrence import Cell, DeclarationError, UnitParameter
 from longlag.recurrence.wiring import Geometric, Groups, Uniform
 from longlag.scan import Weights, check_backend, register
 from longlag.scan.connections import Entries, matrix_of, without_blocks
+from longlag.scan.dilated import Dilation, scan_dilated
 from longlag.scan.inputs import with_noise
-from longlag.scan.phases import Dilation, scan_dilated
 from longlag.torch_private import (
     dispatching,
     name_in_files,

@@ -372,7 +372,7 @@ class _Builder:
             cell = cell_data.build(parts.pop("cell"), self.cells)
             return Recurrent(cell, **self._options(parts, path))
         if kind == "EchoState":
-            parts = dict(_entries(kind, config, {"type", *_RESERVOIR}, {"proximity"}))
+            parts = dict(_entries(kind, config, {"type", *_RESERVOIR}, {"proximity", "dilation"}))
             parts["topology"] = build_topology(parts["topology"])
             parts = self._options(parts, path)
             if parts["density"] is None:

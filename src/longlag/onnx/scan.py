@@ -12,7 +12,7 @@ from longlag.onnx.operations import by_row, operations
 from longlag.onnx.sequences import Sequences, States
 from longlag.recurrence.lowered import lower
 from longlag.scan import Weights
-from longlag.scan.phases import Dilation
+from longlag.scan.dilated import Dilation
 from longlag.scan.step import torch_step
 
 

@@ -86,14 +86,15 @@ class Backend(ABC):
             torch.func follow; any other becomes one node of autograd's graph.
         compiled: whether it runs no loop of PyTorch operations over the steps.
         zero_padding: whether the states that it stores are zero in the padding.
-        shares_weights: whether it takes replicas that share their weights (see ``Weights``).
+        dilates: whether it takes a dilation (see ``ScanInputs``); of any other what is dilated is
+            made rows first.
     """
 
     name: ClassVar[str]
     plain: ClassVar[bool] = False
     compiled: ClassVar[bool] = False
     zero_padding: ClassVar[bool] = False
-    shares_weights: ClassVar[bool] = False
+    dilates: ClassVar[bool] = False
 
     @abstractmethod
     def unsupported(self, like: Tensor) -> str | None:

@@ -198,7 +198,7 @@ class Derived(Backend):
     def backward(  # noqa: D102
         self, inputs: ScanInputs, run: Run, gradients: Sequence[Tensor | None], wanted: Wanted
     ) -> Gradients:
-        recurrence, _, weights, _, schedule = inputs
+        recurrence, _, weights, _, schedule, _ = inputs
         d_output, *final = gradients
         initial = first_states(lower(recurrence), run.states)
         x, drive, _ = unfolded(inputs._replace(initial=initial))

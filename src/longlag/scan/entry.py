@@ -22,6 +22,7 @@ from longlag.scan.inputs import (
     unfolded,
     with_clock,
 )
+from longlag.scan.phases import in_rows
 from longlag.scan.reference import Reference
 from longlag.scan.trajectory import output_of
 from longlag.torch_private import forward_mode_active, transforms_active
@@ -86,11 +87,12 @@ def scan(
     recurrence: Recurrence,
     x: Float[Tensor, "*R N T C"],
     weights: Weights,
-    initial: Sequence[Float[Tensor, "*R N _"]] | None = None,
+    initial: Sequence[Float[Tensor, "... N _"]] | None = None,
     lengths: Int[Tensor, "*R N"] | None = None,
     resets: Bool[Tensor, "*R N T"] | None = None,
     mask: Float[Tensor, "*R N H"] | None = None,
     backend: str = "auto",
+    dilation: int = 1,
 ) -> Scanned:
     """Run a recurrence over time.
 
@@ -106,6 +108,9 @@ def scan(
         resets: True where the state is set to zero before the step.
         mask: recurrent dropout mask, one a sequence.
         backend: one of :data:`~longlag.scan.BACKENDS`.
+        dilation: d, how many steps before the states are that a step reads, of a recurrence that
+            does not read the step ``t``. With more than one, initial and final states are those of
+            d steps, (d, *R, N, H), the earliest first, and no reset changes them.
 
     Raises:
         ValueError: for an unknown backend, or one that cannot run on such tensors; for a mask that
@@ -122,11 +127,14 @@ def scan(
     compiling = torch.compiler.is_compiling()
     transformed = compiling and (transforms_active() or forward_mode_active())
     if compiling and backend != "reference" and not transformed:
-        inputs = ScanInputs(recurrence, to_time_first(x), weights, initial, schedule)
+        inputs = ScanInputs(recurrence, to_time_first(x), weights, initial, schedule, dilation)
+        inputs, back = in_rows(inputs)
         _, drive, initial = unfolded(inputs)
         drive = drive.to(initial[0].dtype)  # under autocast it may have been rounded
-        output, final = library.compiled_scan(
-            recurrence, backend, drive, weights, tuple(initial), schedule
+        output, final = back(
+            *library.compiled_scan(
+                recurrence, backend, drive, weights, tuple(initial), inputs.schedule
+            )
         )
         return Scanned(to_batch_first(output), (*final, *after), backend)
     like = x if weights.input is None else weights.input
@@ -137,11 +145,12 @@ def scan(
         chosen = choose(backend, like if initial is None else initial[0], tensors=tensors)
     device = x.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    if not autocast and not chosen.plain:
-        inputs = ScanInputs(recurrence, x, weights, initial, schedule)
+    if not autocast and not chosen.plain and (dilation == 1 or chosen.dilates):
+        inputs = ScanInputs(recurrence, x, weights, initial, schedule, dilation)
         output, final = node.run(chosen, inputs, time_first=False)
         return Scanned(output, (*final, *after), chosen.name)
-    inputs = ScanInputs(recurrence, to_time_first(x), weights, initial, schedule)
+    inputs = ScanInputs(recurrence, to_time_first(x), weights, initial, schedule, dilation)
+    inputs, back = (inputs, None) if chosen.dilates else in_rows(inputs)
     if autocast:
         # The drive may be rounded. The loop is not: its errors would add up.
         _, drive, initial = unfolded(inputs)
@@ -152,4 +161,6 @@ def scan(
             output, final = Reference().run(inputs)
         else:
             output, final = node.run(chosen, inputs)
+    if back is not None:
+        output, final = back(output, final)
     return Scanned(to_batch_first(output), (*final, *after), chosen.name)

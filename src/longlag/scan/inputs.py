@@ -12,9 +12,7 @@ from longlag.scan.connections import Entries
 
 
 class Weights(NamedTuple):
-    """The numbers of one layer; R replicas put an R in front of every shape, or share them.
-
-    Shared weights have no R. A backend takes them where it ``shares_weights``, or is plain.
+    """The numbers of one layer; R replicas put an R in front of every shape.
 
     Attributes:
         recurrent: W as it is stored (see :mod:`longlag.scan.connections`): (W H, H), one block of
@@ -80,6 +78,9 @@ class ScanInputs(NamedTuple):
         weights: matrices, bias and unit parameters.
         initial: the states before the first step, each (N, H); None for zeros.
         schedule: padding, whose content, even NaN, changes nothing; resets; dropout mask.
+        dilation: d, how many steps before the states are that a step reads. With more than one,
+            initial and final states are those of the d steps before and of the last d steps of
+            each row, (d, N, H), the earliest first; a reset does not change them.
     """
 
     recurrence: Recurrence
@@ -87,6 +88,7 @@ class ScanInputs(NamedTuple):
     weights: Weights
     initial: Sequence[Tensor] | None = None
     schedule: Schedule = FULL
+    dilation: int = 1
 
 
 def with_clock(
@@ -168,7 +170,7 @@ def with_noise(
 
 def unfolded(inputs: ScanInputs) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
     """For what runs step by step: x and its drive, zero in the padding, and the initial states."""
-    recurrence, x, weights, initial, schedule = inputs
+    recurrence, x, weights, initial, schedule, dilation = inputs
     active = schedule.active
     if active is not None:
         x = x.masked_fill(~active, 0.0)
@@ -178,6 +180,7 @@ def unfolded(inputs: ScanInputs) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
     if initial is None:
         hidden = drive.shape[-1] // len(recurrence.gates)
         like = x if weights.input is None else weights.input
-        zero = like.new_zeros((*drive.shape[1:-1], hidden))
+        deep = (dilation,) if dilation > 1 else ()
+        zero = like.new_zeros((*deep, *drive.shape[1:-1], hidden))
         initial = (zero,) * len(recurrence.states)
     return x, drive, initial

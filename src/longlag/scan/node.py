@@ -35,7 +35,7 @@ def run(
         time_first: x and output are (T, *R, N, .); else (*R, N, T, .), which saves the graph the
             nodes that turn them.
     """
-    recurrence, x, (recurrent, units, matrix, bias, entries), initial, schedule = inputs
+    recurrence, x, (recurrent, units, matrix, bias, entries), initial, schedule, dilation = inputs
     count = len(recurrence.states)
     states: tuple[Tensor | None, ...] = (None,) * count if initial is None else tuple(initial)
     if len(states) != count:
@@ -44,7 +44,8 @@ def run(
         turned = inputs if time_first else inputs._replace(x=to_time_first(x))
         done, output = _forward(backend, turned, False)
         return output if time_first else to_batch_first(output), list(done.final)
-    call = _Call(backend, recurrence, entries, schedule, time_first, torch.is_grad_enabled())
+    recording = torch.is_grad_enabled()
+    call = _Call(backend, recurrence, entries, schedule, dilation, time_first, recording)
     output, *final = _apply(call, x, matrix, bias, recurrent, *states, *units)
     return output, final
 
@@ -52,7 +53,7 @@ def run(
 def _forward(backend: Backend, inputs: ScanInputs, backward: bool) -> tuple[Run, Tensor]:
     """What a backend does, and the output."""
     done, schedule = backend.forward(inputs, backward), inputs.schedule
-    output = output_of(lower(inputs.recurrence), done.states)
+    output = output_of(lower(inputs.recurrence), done.states, inputs.dilation)
     if not backend.zero_padding and schedule.active is not None:
         output = output.masked_fill(~schedule.active, 0.0)
     return done, output
@@ -69,6 +70,7 @@ class _Call(NamedTuple):
     recurrence: Recurrence
     entries: Entries | None
     schedule: Schedule
+    dilation: int
     time_first: bool
     recording: bool
 
@@ -84,7 +86,7 @@ class _ScanNode(torch.autograd.Function):
         recurrent: Tensor | None,
         *numbers: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        backend, recurrence, entries, schedule, time_first, recording = call
+        backend, recurrence, entries, schedule, dilation, time_first, recording = call
         states = len(recurrence.states)
         initial: Any = None if numbers[0] is None else numbers[:states]
         units: Any = numbers[states:]
@@ -92,7 +94,7 @@ class _ScanNode(torch.autograd.Function):
         ctx.set_materialize_grads(False)  # what is not used costs nothing
         backward = recording and any(ctx.needs_input_grad)
         turned = x if time_first else to_time_first(x)
-        inputs = ScanInputs(recurrence, turned, weights, initial, schedule)
+        inputs = ScanInputs(recurrence, turned, weights, initial, schedule, dilation)
         done, output = _forward(backend, inputs, backward)
         if backward:
             ctx.call, ctx.context = call, done.context
@@ -110,7 +112,7 @@ class _ScanNode(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        backend, recurrence, entries, schedule, time_first, _ = ctx.call
+        backend, recurrence, entries, schedule, dilation, time_first, _ = ctx.call
         x, matrix, bias, recurrent, *rest = ctx.saved_tensors
         states, units = len(recurrence.states), len(recurrence.units)
         initial: Any = None if rest[0] is None else rest[:states]
@@ -128,7 +130,7 @@ class _ScanNode(torch.autograd.Function):
             x, (d_output, *d_final) = to_time_first(x) if want_x else x, gradients
             if d_output is not None:
                 gradients = (to_time_first(d_output), *d_final)
-        inputs = ScanInputs(recurrence, x, weights, initial, schedule)
+        inputs = ScanInputs(recurrence, x, weights, initial, schedule, dilation)
         if (
             torch.is_grad_enabled()
             or _transformed(gradients)

@@ -14,6 +14,7 @@ from torch import Tensor
 from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.inputs import ScanInputs, Weights, unfolded
+from longlag.scan.phases import in_rows
 from longlag.scan.step import torch_step
 from longlag.scan.trajectory import paths_of
 from longlag.torch_private import transforms_active
@@ -21,7 +22,7 @@ from longlag.torch_private import transforms_active
 
 def run_steps(inputs: ScanInputs) -> Run:
     """All states, step by step in PyTorch."""
-    recurrence, _, weights, _, schedule = inputs
+    recurrence, _, weights, _, schedule, _ = inputs
     _, drive, initial = unfolded(inputs)
     visited = [initial, *torch_step(recurrence).run(drive, weights, initial, schedule)]
     return Run(paths_of(lower(recurrence), visited), [state.clone() for state in visited[-1]])
@@ -32,13 +33,15 @@ class Reference(Backend):
 
     name = "reference"
     plain = True
+    dilates = True
 
     def unsupported(self, like: Tensor) -> None:  # noqa: D102
         return None
 
     def run(self, inputs: ScanInputs) -> tuple[Tensor, list[Tensor]]:
         """The output (T, N, H) and the final states, each (N, H), in autograd's graph."""
-        recurrence, _, weights, _, schedule = inputs
+        inputs, back = in_rows(inputs)
+        recurrence, _, weights, _, schedule, _ = inputs
         _, drive, initial = unfolded(inputs)
         step = torch_step(recurrence)
         states, outputs = list(initial), []
@@ -48,8 +51,8 @@ class Reference(Backend):
                 output = output.masked_fill(~schedule.active[t], 0.0)
             outputs.append(output)
         if not outputs:  # empty, and still a part of autograd's graph
-            return drive[..., : initial[step.output].shape[-1]], states
-        return torch.stack(outputs), states
+            return back(drive[..., : initial[step.output].shape[-1]], states)
+        return back(torch.stack(outputs), states)
 
     def forward(self, inputs: ScanInputs, backward: bool) -> Run:  # noqa: D102
         return run_steps(inputs)
@@ -73,12 +76,14 @@ class Reference(Backend):
 
         if transforms_active():
             return self._transformed(inputs, gradients)
-        recurrence, x, (recurrent, units, matrix, bias, entries), initial, schedule = inputs
+        recurrence, x, (recurrent, units, matrix, bias, entries), initial, schedule, dilation = (
+            inputs
+        )
         with torch.enable_grad():
             x, matrix, bias, recurrent = map(own, (x, matrix, bias, recurrent))
             initial, units = list(map(own, initial or ())), tuple(map(own, units))
             weights = Weights(recurrent, units, matrix, bias, entries)
-            replayed = ScanInputs(recurrence, x, weights, initial or None, schedule)
+            replayed = ScanInputs(recurrence, x, weights, initial or None, schedule, dilation)
             output, final = self.run(replayed)
         pairs = [
             (result, gradient)
@@ -106,7 +111,9 @@ class Reference(Backend):
 
     def _transformed(self, inputs: ScanInputs, gradients: Sequence[Tensor | None]) -> Gradients:
         """The same inside the transforms of torch.func, which follow no graph but their own."""
-        recurrence, x, (recurrent, units, matrix, bias, entries), initial, schedule = inputs
+        recurrence, x, (recurrent, units, matrix, bias, entries), initial, schedule, dilation = (
+            inputs
+        )
         arguments = [x, matrix, bias, recurrent, *(initial or ()), *units]
         present = [number for number, tensor in enumerate(arguments) if tensor is not None]
         states = len(initial or ())
@@ -119,7 +126,7 @@ class Reference(Backend):
             x, matrix, bias, recurrent, *rest = put(tensors)
             weights = Weights(recurrent, tuple(rest[states:]), matrix, bias, entries)
             before = rest[:states] or None
-            output, final = self.run(ScanInputs(recurrence, x, weights, before, schedule))
+            output, final = self.run(ScanInputs(recurrence, x, weights, before, schedule, dilation))
             return output, *final
 
         results, pull, *_ = torch.func.vjp(run, *[arguments[number] for number in present])

@@ -68,8 +68,10 @@ def states_after(lowered: Lowered, paths: Sequence[Tensor], first: int, stop: in
     ]
 
 
-def output_of(lowered: Lowered, paths: Sequence[Tensor]) -> Tensor:
+def output_of(lowered: Lowered, paths: Sequence[Tensor], dilation: int = 1) -> Tensor:
     """The states that are put out, (T, N, H)."""
+    if dilation > 1:
+        return paths[lowered.output].view_as(paths[lowered.output])
     return paths[lowered.output][lowered.depths[lowered.output] + 1 :]
 
 

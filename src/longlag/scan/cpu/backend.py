@@ -23,7 +23,7 @@ from torch import Tensor
 from longlag.scan.backend import Backend, Gradients, Run, Wanted
 from longlag.scan.connections import without_blocks
 from longlag.scan.cpu import scratch
-from longlag.scan.cpu.call import NOWHERE, Call, find_shape, last_contiguous
+from longlag.scan.cpu.call import NOWHERE, Call, find_shape, in_a_row, last_contiguous
 from longlag.scan.cpu.fresh import fresh
 from longlag.scan.cpu.shape import Shape
 from longlag.scan.cpu.target import host
@@ -45,7 +45,7 @@ class Cpu(Backend):
     name = "cpu"
     compiled = True
     zero_padding = True
-    shares_weights = True
+    dilates = True
 
     def unsupported(self, like: Tensor) -> str | None:  # noqa: D102
         if not like.is_cpu:
@@ -57,21 +57,26 @@ class Cpu(Backend):
         return None
 
     def forward(self, inputs: ScanInputs, backward: bool) -> Run:  # noqa: D102
-        recurrence, x, weights, initial, schedule = inputs
-        shape = find_shape(recurrence, x, weights, initial, schedule)
+        recurrence, x, weights, initial, schedule, dilation = inputs
+        shape = find_shape(recurrence, x, weights, initial, schedule, dilation=dilation)
         call = Call(recurrence, x, _without_blocks(shape, weights), schedule, shape)
         states = [begun(x, shape, place, initial) for place in range(len(shape.paths))]
         lengths = None if call.ordered is None else call.ordered.lengths.view(shape.state[:-1])
         steps, residuals, kind = shape.steps, None, "forward"
         if backward and stores_residuals(shape):
-            residuals, kind = fresh(x, (steps, *shape.stored_state)), "store"
+            residuals, kind = fresh(x, (len(x), *shape.stored_state)), "store"
         if not shape.empty:
-            run_forward(call, states, residuals, 0, steps, kind)
+            run_forward(call, states, residuals, 0, steps, kind, initial)
+        if dilation > 1:
+            if call.ordered is not None:
+                states = [path[: len(x)] for path in states]
+            final = final_of_dilated(dilation, states, initial, lengths)
+            return Run(states, final, residuals, shape)
         final = final_states(shape.lowered, states, schedule, lengths, backward)
         return Run(states, final, residuals, shape)
 
     def feed(self, inputs: ScanInputs, matrix: Tensor, bias: Tensor) -> Run | None:  # noqa: D102
-        recurrence, x, weights, initial, schedule = inputs
+        recurrence, x, weights, initial, schedule, _ = inputs
         fed, hidden = matrix.shape[-2:]
         shape = find_shape(recurrence, x, weights, initial, schedule, fed)
         front = x.shape[1:-2]
@@ -97,16 +102,18 @@ class Cpu(Backend):
     def backward(  # noqa: D102
         self, inputs: ScanInputs, run: Run, gradients: Sequence[Tensor | None], wanted: Wanted
     ) -> Gradients:
-        recurrence, x, weights, _, schedule = inputs
+        recurrence, x, weights, initial, schedule, dilation = inputs
         # What was saved may have been exchanged meanwhile, through .data or a hook: look again.
-        shape = find_shape(recurrence, x, weights, None, schedule)
+        before = initial if dilation > 1 else None
+        shape = find_shape(recurrence, x, weights, before, schedule, dilation=dilation)
         if run.context is not None and run.context.paths != shape.paths:
             then, now = run.context.paths[0], shape.paths[0]
             raise ValueError(f"x: had states {then} in the forward pass, has {now} now")
-        states = [_same(*pair, shape) for pair in zip(run.states, shape.paths, strict=True)]
+        paths = shape.paths if dilation == 1 else [(len(x), *shape.state)] * len(shape.paths)
+        states = [_same(*pair, shape) for pair in zip(run.states, paths, strict=True)]
         residuals = run.residuals
         if residuals is not None:
-            residuals = _same(residuals, (shape.steps, *shape.stored_state), shape)
+            residuals = _same(residuals, (len(x), *shape.stored_state), shape)
         for name, error in zip(("output", *recurrence.states), gradients, strict=True):
             if error is not None and (error.dtype is not shape.dtype or not error.is_cpu):
                 raise ValueError(
@@ -116,7 +123,7 @@ class Cpu(Backend):
         call = Call(recurrence, x, _without_blocks(shape, weights), schedule, shape)
         if shape.empty:
             return _nothing(call, gradients[1:], wanted)
-        return BackwardPass(call, states, residuals, gradients, wanted).run()
+        return BackwardPass(call, states, residuals, gradients, wanted, before).run()
 
 
 def stores_residuals(shape: Shape) -> bool:
@@ -125,26 +132,38 @@ def stores_residuals(shape: Shape) -> bool:
 
 
 def run_forward(
-    call: Call, states: Sequence[Tensor], residuals: Tensor | None, first: int, stop: int, kind: str
+    call: Call,
+    states: Sequence[Tensor],
+    residuals: Tensor | None,
+    first: int,
+    stop: int,
+    kind: str,
+    initial: Sequence[Tensor] | None = None,
 ) -> None:
-    """Run a forward kernel on the steps first .. stop - 1; ``residuals`` begins with the first."""
+    """Run a forward kernel on the steps first .. stop - 1; ``residuals`` begins with the first.
+
+    Of a dilated recurrence ``initial`` are the states before all steps; None for zeros.
+    """
     x, bias, shape = call.x, call.weights.bias, call.shape
     if bias is None and shape.has_input:
         bias = x.new_zeros(shape.expected["bias"])
         call.held.append(bias)
     work = scratch.take("forward", x, shape.forward.size)
     arguments = [
-        *call.by_step(x, first), *call.input, *call.weight(bias), *call.recurrent, *call.units,
+        *call.by_step(x, first), *call.input, *call.place(bias), *call.recurrent, *call.units,
         *call.by_step(residuals, 0), work.data_ptr(), 0,
     ]  # fmt: skip
     for path, depth in zip(states, shape.lowered.depths, strict=True):
         arguments += call.by_step(path, depth + first)
+    before = _Before(call, states, initial, first) if shape.dilated else None
+    arguments += [] if before is None else before.places
     arguments += call.scheduled(first)
     arguments += call.place_of_slots(back=False)
     arguments += call.readout
     meetings = Meetings(shape.team) if shape.plan.team else None
     arguments += [] if meetings is None else [meetings.address, 0]
-    arguments += (stop - first, x.stride(0), x.stride(-2), *([True] if shape.shared else []))
+    arguments += (stop - first, *call.strides(x))
+    arguments += [] if before is None else [before.step, before.all_rows]
     call.run(kind, shape.forward.parameters(arguments), meetings)
 
 
@@ -158,6 +177,8 @@ def _without_blocks(shape: Shape, weights: Weights) -> Weights:
 def begun(x: Tensor, shape: Shape, place: int, initial: Sequence[Tensor] | None) -> Tensor:
     """The path of a stored state, with what is there before the first step."""
     path, lowered = fresh(x, shape.paths[place]), shape.lowered
+    if shape.dilated:  # what is before the first steps has memory of its own
+        return path
     number, depth = lowered.stored[place], lowered.depths[place]
     if initial is None:
         size = (depth + 1) * shape.size * shape.item
@@ -169,6 +190,59 @@ def begun(x: Tensor, shape: Shape, place: int, initial: Sequence[Tensor] | None)
         past = [initial[lowered.held_number(number, steps)] for steps in range(depth, 0, -1)]
         torch.stack([*past, initial[number]], out=path[: depth + 1])
     return path
+
+
+def final_of_dilated(
+    dilation: int,
+    paths: Sequence[Tensor],
+    initial: Sequence[Tensor] | None,
+    lengths: Tensor | None,
+) -> list[Tensor]:
+    """The states of the last d steps of each row of a dilated recurrence, each (d, N, H)."""
+    final = []
+    for place, path in enumerate(paths):
+        if lengths is None and len(path) >= dilation:
+            final.append(path[len(path) - dilation :].clone())
+            continue
+        size = (dilation, *path.shape[1:])
+        before = path.new_zeros(size) if initial is None else initial[place]
+        if lengths is None:
+            final.append(torch.cat([before[len(path) :], path]))
+            continue
+        steps = torch.arange(dilation, device="cpu").view(-1, *[1] * (path.dim() - 1))
+        steps = steps + lengths.unsqueeze(-1)  # from the first of before on
+        old = before.gather(0, steps.clamp(max=dilation - 1).expand(size))
+        if len(path):
+            new = path.gather(0, (steps - dilation).clamp(min=0).expand(size))
+            old = torch.where(steps < dilation, old, new)
+        final.append(old)
+    return final
+
+
+class _Before:
+    """What the first steps of a dilated recurrence read, from a step on.
+
+    Attributes:
+        places: where it is, by state.
+        step: numbers from one step of it to the next; 0 where all are the same.
+        all_rows: how many rows there are from this step on.
+    """
+
+    def __init__(
+        self, call: Call, states: Sequence[Tensor], initial: Sequence[Tensor] | None, first: int
+    ) -> None:
+        shape = call.shape
+        self.step, self.all_rows = shape.size, (len(call.x) - first * shape.fold) * call.x.shape[-2]
+        if first:
+            self.places = [n for path in states for n in call.by_step(path, first - shape.dilation)]
+            return
+        if initial is None:
+            zeros, self.step = call.x.new_zeros((1, shape.size)), 0
+            before: Sequence[Tensor] = [zeros] * len(states)
+        else:
+            before = [state.resolve_neg().contiguous() for state in initial]
+        call.held += before
+        self.places = [n for state in before for n in (state.data_ptr(), shape.by_replica)]
 
 
 def _same(tensor: Tensor, size: tuple[int, ...], shape: Shape) -> Tensor:
@@ -183,7 +257,7 @@ def _same(tensor: Tensor, size: tuple[int, ...], shape: Shape) -> Tensor:
 
 def _nothing(call: Call, final: Sequence[Tensor | None], wanted: Wanted) -> Gradients:
     """The gradients of no steps, or no sequences."""
-    weights, zero = call.weights, call.x.new_zeros(call.shape.state)
+    weights, zero = call.weights, call.x.new_zeros(call.shape.expected["state"])
     initial = [zero if error is None else error.resolve_neg().clone() for error in final]
 
     def zeros(tensor: Tensor | None) -> Tensor | None:
@@ -234,19 +308,26 @@ class BackwardPass:
         residuals: Tensor | None,
         gradients: Sequence[Tensor | None],
         wanted: Wanted,
+        initial: Sequence[Tensor] | None = None,
     ) -> None:
         self.call, self.shape, self.states, self.residuals = call, call.shape, states, residuals
-        self.wanted = wanted
+        self.wanted, self.initial = wanted, initial
         x, shape = call.x, call.shape
         d_output, *final = gradients
         if d_output is None:
-            zeros, size = x.new_zeros((shape.hidden,)), (shape.steps, *shape.state)
+            zeros, size = x.new_zeros((shape.hidden,)), (len(x), *shape.state)
             d_output = zeros.as_strided(size, (*[0] * len(shape.state), 1))
-        self.d_output = last_contiguous(d_output)
+        d_output = last_contiguous(d_output)
+        apart = shape.fold > 1 and not in_a_row(d_output)
+        self.d_output = d_output.contiguous() if apart else d_output
         lowered = shape.lowered
         self.deltas = [
             self._begin(place, final[number]) for place, number in enumerate(lowered.stored)
         ]
+        if shape.dilated:
+            # One step of zeros will do for all.
+            self.final_step = 0 if all(error is None for error in final) else shape.size
+            self.final = [self._by_phase(error) for error in final]
         self.turned = 0
         self.total = _Totals(None, None, None)
         self.d_x = self.d_units = None
@@ -254,12 +335,14 @@ class BackwardPass:
             # In memory as x is, so that who reads on reads it in order.
             make = torch.empty_like if call.ordered is None else torch.zeros_like
             self.d_x = last_contiguous(make(x))
+            if shape.fold > 1 and not in_a_row(self.d_x):
+                self.d_x = make(x, memory_format=torch.contiguous_format)
         pieces = current()
         self.goes_on = None if pieces is None else pieces.sums()
         size, self.blocks = shape.backward.size, self._blocks()
         self.past = self._past(final) if shape.delayed else {}
         if self.goes_on is not None or len(self.blocks) > 1:
-            size *= shape.networks  # each has sums that go on
+            size *= shape.replicas  # each has sums that go on
         self.by_replica = 0 if size == shape.backward.size else shape.backward.size * shape.item
         if self.goes_on is None:
             self.work = scratch.take("backward", x, size)
@@ -269,13 +352,15 @@ class BackwardPass:
             self.work, self.d_units = self.goes_on.kept
         if wanted.units and self.d_units is None:
             count = len(call.recurrence.units)
-            self.d_units = x.new_zeros((shape.parts, shape.networks, count, shape.hidden))
+            self.d_units = x.new_zeros((shape.parts, shape.replicas, count, shape.hidden))
         if self.goes_on is not None:
             self.goes_on.kept = (self.work, self.d_units)
 
     def _begin(self, number: int, error: Tensor | None) -> Tensor:
         """Two halves for the error of a state, of which the first holds that of the final one."""
         shape, ordered = self.shape, self.call.ordered is not None
+        if shape.dilated:
+            return scratch.take(f"delta {number}", self.call.x, 2 * shape.phases * shape.size)
         delta = scratch.take(f"delta {number}", self.call.x, 2, *shape.state)
         # With lengths, rows that begin later find their error in either half.
         halves = 2 if ordered else 1
@@ -284,6 +369,18 @@ class BackwardPass:
         else:
             delta[:halves] = error
         return delta
+
+    def _by_phase(self, error: Tensor | None) -> Tensor:
+        """Of a dilated recurrence the error of a state after the last steps, by phase."""
+        shape, ordered = self.shape, self.call.ordered
+        if error is None:
+            deep = shape.expected["state"] if self.final_step else shape.size
+            return self.call.x.new_zeros(deep)
+        if ordered is None:
+            return error.resolve_neg().roll(len(self.call.x) % len(error), 0).contiguous()
+        phases = torch.arange(len(error), device="cpu").view(-1, *[1] * (error.dim() - 1))
+        lengths = ordered.lengths.view(*shape.state[:-1], 1)
+        return error.resolve_neg().gather(0, ((phases - lengths) % len(error)).expand(error.shape))
 
     def _past(self, final: Sequence[Tensor | None]) -> "dict[int, _Past]":
         """What there is of the delayed states, by their places among the stored ones."""
@@ -335,7 +432,9 @@ class BackwardPass:
         """All gradients; of the weights none, where further pieces will add to them."""
         call, shape, total = self.call, self.shape, self.sums()
         initial: list[Tensor] = []
-        if self.wanted.initial:
+        if self.wanted.initial and shape.dilated:
+            initial = self.final
+        elif self.wanted.initial:
             for place, back in shape.lowered.origins:
                 error = (
                     self.past[place].errors[back - 1] if back else self.deltas[place][self.turned]
@@ -343,7 +442,7 @@ class BackwardPass:
                 initial.append(error.clone())
         if not self.closes:
             return Gradients(self.d_x, None, None, None, initial, [])
-        if shape.summing > 1:
+        if shape.single_parts > 1:
             total = _Totals(*(None if part is None else part.sum(0) for part in total))
         recurrent = total.recurrent
         if recurrent is not None and call.weights.entries is not None:
@@ -359,11 +458,13 @@ class BackwardPass:
         if self.residuals is not None or not shape.stored:
             return [(0, steps)]
         size = max(1, RESIDUALS // PIECES // shape.stored_bytes)
+        if shape.dilated:
+            size = max(1, size // shape.dilation) * shape.dilation
         return [(first, min(first + size, steps)) for first in range(0, steps, size)]
 
     def _totals(self) -> _Totals:
         x, shape, wanted = self.call.x, self.shape, self.wanted
-        several = (shape.summing,) if shape.summing > 1 else ()
+        several = (shape.single_parts,) if shape.single_parts > 1 else ()
         matrix = bias = recurrent = None
         if shape.has_input and (wanted.input or wanted.bias):
             matrix = x.new_empty((*several, *shape.expected["input matrix"]))
@@ -376,13 +477,15 @@ class BackwardPass:
         call, shape, x, d_x = self.call, self.shape, self.call.x, self.d_x
         residuals = self.residuals
         if residuals is None and shape.stored:
-            residuals = scratch.take("residuals", x, stop - first, *shape.stored_state)
-            run_forward(call, self.states, residuals, first, stop, "recompute")
+            steps = (stop - first) * shape.fold
+            residuals = scratch.take("residuals", x, steps, *shape.stored_state)
+            run_forward(call, self.states, residuals, first, stop, "recompute", self.initial)
         item, d_units, wanted = shape.item, self.d_units, self.wanted
         totals = self._totals() if closes else _Totals(None, None, None)
         dense = len(call.recurrence.dense_gates)
         ring = 1 + shape.lowered.delays[-1]
-        errors = scratch.take("errors", x, ring * shape.size * max(1, dense))
+        kept = ring * shape.phases if shape.dilated else ring
+        errors = scratch.take("errors", x, kept * shape.size * max(1, dense))
         if ring > 2:
             errors.zero_()
         arguments = [
@@ -395,12 +498,12 @@ class BackwardPass:
             if part is None:
                 arguments += NOWHERE
             else:
-                by_replica = part.stride(0) * item if shape.networks > 1 else 0
+                by_replica = part.stride(0) * item if shape.replicas > 1 else 0
                 arguments += (part.data_ptr(), by_replica)
         if d_units is None:
             arguments += NOWHERE
         else:
-            by_network = d_units.stride(1) * item if shape.networks > 1 else 0
+            by_network = d_units.stride(1) * item if shape.replicas > 1 else 0
             arguments += (d_units.data_ptr(), by_network)
         half = self.turned * shape.size * item
         depths = shape.lowered.depths
@@ -408,7 +511,20 @@ class BackwardPass:
             arguments += call.by_step(path, depth + first)
             # The kernel begins with the half in which the block before has left its result.
             arguments += (delta.data_ptr() + half, shape.by_replica)
-        further_step = 0
+        delta_half = -shape.size if self.turned else shape.size
+        further_step, dilated = 0, []
+        if shape.dilated:
+            before = _Before(call, self.states, self.initial, first)
+            final = self.final
+            if first > 0 or wanted.initial:
+                self.final = [x.new_empty(shape.expected["state"]) for _ in final]
+            for place, error, initial in zip(range(len(final)), final, self.final, strict=True):
+                arguments += before.places[2 * place : 2 * place + 2]
+                arguments += (error.data_ptr(), shape.by_replica)
+                arguments += (initial.data_ptr(), shape.by_replica)
+            dilated = [before.step, self.final_step, before.all_rows]
+            self.final_step = shape.size
+            delta_half = shape.phases * shape.size
         for depth, past, further, further_step in self.past.values():
             row = (depth + first) * further_step
             arguments += (further.data_ptr() + row, shape.by_replica)
@@ -417,21 +533,20 @@ class BackwardPass:
         if call.weights.entries is not None:
             arguments += call.place_of_slots(back=True)
         arguments += (
-            stop - first,
-            x.stride(0), x.stride(-2), self.d_output.stride(0), self.d_output.stride(-2),
-            0 if d_x is None else d_x.stride(0),
-            0 if d_x is None else d_x.stride(-2), -shape.size if self.turned else shape.size,
+            stop - first, *call.strides(x), *call.strides(self.d_output),
+            *((0, 0) if d_x is None else call.strides(d_x)), delta_half,
             opens, closes, first > 0 or wanted.initial, d_units is not None, d_x is not None,
             shape.has_input and (wanted.input or wanted.bias),
             bool(wanted.recurrent and shape.wires),
             shape.send_input() if d_x is not None and shape.has_input else 0,
-            *([further_step // item] if ring > 2 else []),
+            *([further_step // item] if ring > 2 else []), *dilated,
         )  # fmt: skip
         call.run("backward", shape.backward.parameters(arguments))
         if first > 0:
             for depth, past, further, _ in self.past.values():
                 further[first : first + depth] = past.flip(0)
-        self.turned ^= (stop - first + 1) & 1
+        if not shape.dilated:
+            self.turned ^= (stop - first + 1) & 1
         return totals
 
     def _units(self) -> list[Tensor]:
@@ -441,5 +556,4 @@ class BackwardPass:
             return []
         total = d_units[0] if d_units.shape[0] == 1 else d_units.sum(0)  # (R, P, H)
         units = list(total.unsqueeze(-2).unbind(1))
-        own = self.call.replicated and not self.shape.shared
-        return units if own else [unit.squeeze(0) for unit in units]
+        return units if self.call.replicated else [unit.squeeze(0) for unit in units]

@@ -48,6 +48,8 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     pointers = ["x", "input", "recurrent", "units", "residuals", "work", "d_output", "errors"]
     pointers += ["d_x", "d_input", "d_bias", "d_recurrent", "d_units"]
     pointers += [f"{name}_{k}" for k in states for name in ("state", "delta")]
+    if plan.dilated:
+        pointers += [f"{name}_{k}" for k in states for name in ("before", "final", "initial")]
     past = [k for k in states if lowered.depths[k]]
     pointers += [f"{name}_{k}" for k in past for name in ("further", "past")]
     scheduled, constants_of_schedule = schedule_arguments(recurrence, plan)
@@ -58,6 +60,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
         "T", "x_t", "x_n", "output_t", "output_n", "d_x_t", "d_x_n", "delta_half",
         "opens", "closes", "want_initial", "want_units", "want_x", "want_input", "want_recurrent",
         "send", *(["further_t"] if past else []),
+        *(["before_t", "final_t", "all_rows"] if plan.dilated else []),
     )  # fmt: skip
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "error_half", "work_bytes", "unit_bytes",
@@ -68,6 +71,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
         *(["slot_numbers"] if plan.sparse else []),
         *(["at_kept"] if len(lowered.stages) > 1 else []),
         *(["at_words", "at_marks"] if plan.rests else []),
+        *(["dilation", "phases"] if plan.dilated else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
@@ -94,6 +98,12 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
     of the step before the first step first. Sums go from the longest delay to the shortest, as do
     those of pieces.
 
+    Of a dilated recurrence it takes some ``phases`` at a time, which are steps that follow on each
+    other, from the last such steps to the first: what they read again is small. ``delta_k`` and
+    ``errors`` have two halves for each. ``final_k`` has the error of the states of the last
+    ``dilation`` steps by phase, ``final_t`` apart; ``initial_k`` gets that of the states before
+    the first steps.
+
     Several calls may share the work of one: pieces in time, the last piece first. The first
     ``opens`` the sums, the last ``closes`` them and writes the gradients of the weights. What was
     collected and the sums stay in ``work`` in between, so that the bits are those of one call.
@@ -101,25 +111,17 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
     kernel = _Backward(recurrence, plan)
     code, arg = kernel.code, kernel.arg
     kernel.prepare()
-    with code.loop(code.plus(arg["T"], -1), code.i64(-1), -1) as t:
-        kernel.begin(t)
-        kernel.make_room()
-        kernel.collect_words()
-        kernel.collect_input()
-        for stage in reversed(kernel.lowered.stages):
-            with kernel.unit_tiles(kernel.later) as (block, vectors, row):
-                kernel.tile(stage, block, vectors, row)
-            with (
-                kernel.tiles(kernel.count_now, kernel.later) as row,
-                kernel.unit_blocks() as (block, vectors),
-            ):
-                kernel.first(stage, block, vectors, row)
-        kernel.end()
-    with code.b.if_then(kernel.is_set("want_initial")):
-        kernel.begin(code.i64(-1))
-        with kernel.unit_blocks() as (block, vectors), kernel.tiles(kernel.later) as row:
-            kernel.last(block, vectors, row)
-        kernel.past_errors()
+    if plan.dilated:
+        with code.loop(code.i64(0), arg["dilation"], arg["phases"]) as first:
+            kernel.phases(first)
+    else:
+        with code.loop(code.plus(arg["T"], -1), code.i64(-1), -1) as t:
+            kernel.begin(t)
+            kernel.step()
+        with code.b.if_then(kernel.is_set("want_initial")):
+            kernel.begin(code.i64(-1))
+            kernel.last_step()
+            kernel.past_errors()
     kernel.close()
     return kernel.finish()
 
@@ -158,11 +160,10 @@ class _Backward(Kernel):
         """W as it sends errors back; sums that are zero, or go on."""
         code, arg = self.code, self.arg
         if self.wires and not self.plan.sparse:
-            with self.once():
-                self.call(
-                    "pack_back", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
-                    code.i64(len(self.wires)), arg["list_sending"], *self.all_blocks,
-                )  # fmt: skip
+            self.call(
+                "pack_back", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
+                code.i64(len(self.wires)), arg["list_sending"], *self.all_blocks,
+            )  # fmt: skip
         before = code.b.bitcast(self.work("at_count"), I64.as_pointer())
         with code.b.if_else(self.is_set("opens")) as (opens, goes_on):
             with opens:
@@ -181,12 +182,82 @@ class _Backward(Kernel):
         with self.code.loop(at, self.code.plus(at, self.code.times(self.step_words, steps))) as n:
             self.code.b.store(self.code.i64(0), self.code.b.gep(words, [n]))
 
+    def phases(self, first: Value) -> None:
+        """All steps of some phases of a dilated recurrence, then the error of before the first."""
+        code, b, arg = self.code, self.code.b, self.arg
+        stop = code.smaller(code.plus(first, arg["phases"]), arg["dilation"])
+        turns = b.sdiv(code.plus(arg["T"], code.plus(arg["dilation"], -1)), arg["dilation"])
+        with code.loop(code.plus(turns, -1), code.i64(-1), -1) as turn:
+            end = code.smaller(stop, b.sub(arg["T"], code.times(turn, arg["dilation"])))
+            with code.loop(code.plus(end, -1), code.plus(first, -1), -1) as phase:
+                self.begin_phase(turn, phase, first, stop)
+                self.step()
+        with b.if_then(self.is_set("want_initial")), code.loop(first, stop) as phase:
+            self.begin_phase(code.i64(-1), phase, first, stop)
+            self.last_step()
+
+    def begin_phase(self, turn: Value, phase: Value, first: Value, stop: Value) -> None:
+        """Offsets of a step of the phases first .. stop - 1; those of turn -1 come after all."""
+        code, b, arg = self.code, self.code.b, self.arg
+        self.phase, self.t = phase, code.plus(code.times(turn, arg["dilation"]), phase)
+        self.next = code.plus(self.t, arg["dilation"])
+        same = b.icmp_signed(">", phase, first)
+        before = code.plus(b.sub(b.sub(stop, first), arg["dilation"]), -1)
+        self.step_after = code.plus(self.t, b.select(same, code.i64(-1), before))
+        self.find_held(self.t)
+        self.output_t = code.times(self.t, arg["output_t"])
+        half, place = b.and_(turn, code.i64(1)), b.sub(phase, first)
+        at = code.times(place, arg["state_t"])
+        before = code.times(half, arg["delta_half"])
+        self.arriving = b.add(before, at)
+        self.leaving = b.add(b.sub(arg["delta_half"], before), at)
+        size = code.times(arg["error_half"], arg["phases"])
+        before, at = code.times(half, size), code.times(place, arg["error_half"])
+        self.errors_at = [b.add(b.sub(size, before), at), b.add(before, at)]
+        self.words_at = []
+        inside = b.icmp_signed("<", self.next, arg["T"])
+        later = self.count(code.smaller(self.next, arg["T"]))
+        self.later = b.select(inside, later, code.i64(0))
+        end = b.icmp_signed("<", self.t, code.i64(0))
+        self.count_now = b.select(end, arg["N"], self.count(b.select(end, code.i64(0), self.t)))
+
+    def step(self) -> None:
+        """The step that has begun."""
+        self.make_room()
+        self.collect_words()
+        self.collect_input()
+        for stage in reversed(self.lowered.stages):
+            with self.unit_tiles(self.later) as (block, vectors, row):
+                self.tile(stage, block, vectors, row)
+            with (
+                self.tiles(self.count_now, self.later) as row,
+                self.unit_blocks() as (block, vectors),
+            ):
+                self.first(stage, block, vectors, row)
+        self.end()
+
+    def last_step(self) -> None:
+        """The error of the states before the first step."""
+        with self.unit_blocks() as (block, vectors), self.tiles(self.later) as row:
+            self.last(block, vectors, row)
+        if not self.plan.dilated:
+            return
+        code = self.code
+        with (  # of rows that have no step
+            self.tiles(self.count_now, self.later) as row,
+            code.loop(code.i64(0), code.i64(self.plan.rows)) as r,
+            self.unit_blocks() as (_, vectors),
+        ):
+            here = row(r)
+            for units in vectors:
+                for k in self.states:
+                    self._leave(k, here, units, self._arrives(k, here, units))
+
     def begin(self, t: Value) -> None:
         """Offsets of step t, whose errors dr of step t + 1 are there; -1 comes after all."""
         code, arg = self.code, self.arg
         self.t, self.next = t, code.plus(t, 1)
-        self.old = code.times(t, arg["state_t"])
-        self.new = code.b.add(self.old, arg["state_t"])
+        self.find_held(t)
         self.output_t = code.times(t, arg["output_t"])
         turn = code.b.and_(code.plus(code.b.sub(arg["T"], t), -1), code.i64(1))
         self.arriving = code.times(turn, arg["delta_half"])
@@ -259,8 +330,9 @@ class _Backward(Kernel):
                 arg["x"], code.times(self.t, arg["x_t"]), code.times(here.number, arg["x_n"])
             )
             target = self.work("at_inputs", code.times(slot, code.plus(arg["C"], 1)))
-            if self.plan.shared:
-                code.prefetch(code.at(source, code.b.sub(code.i64(0), arg["x_t"])))
+            if self.plan.dilated:
+                ahead = code.times(self.step_after, arg["x_t"])
+                code.prefetch(code.at(arg["x"], ahead, code.times(here.number, arg["x_n"])))
             self._copy(source, target, arg["C"])
             one = ir.Constant(code.scalar, 1.0)
             code.b.store(one, code.at(target, arg["C"]))
@@ -453,6 +525,8 @@ class _Backward(Kernel):
         # Steps of one sequence often lie apart from those of the next: too many places for the
         # processor to guess the next ones.
         ahead = code.b.sub(self.output_t, code.times(self.arg["output_t"], 2))
+        if self.plan.dilated:
+            ahead = code.times(self.step_after, self.arg["output_t"])
         if units.opens_line or not self.rests:
             code.prefetch(code.at(self.arg["d_output"], ahead, at, units.start))
         return self.load("d_output", units, self.output_t, at)
@@ -592,7 +666,22 @@ class _Backward(Kernel):
                 sent = {pair: value[0][v] for pair, value in zip(sources, values, strict=True)}
                 errors = self._arrived(here, units, sent, self.states, end=True)
                 for k, value in errors.items():
-                    self.store(value, f"delta_{k}", units, self.leaving, here.place)
+                    self._leave(k, here, units, value)
+
+    def _arrives(self, k: int, row: Row, units: Units) -> Value:
+        """The error of the state of a row after its last step."""
+        if self.plan.dilated:
+            at = self.code.times(self.phase, self.arg["final_t"])
+            return self.load(f"final_{k}", units, at, row.place)
+        return self.load(f"delta_{k}", units, self.arriving, row.place)
+
+    def _leave(self, k: int, row: Row, units: Units, error: Value) -> None:
+        """Keep the error of a state before the first step."""
+        if self.plan.dilated:
+            at = self.code.times(self.phase, self.arg["state_t"])
+            self.store(error, f"initial_{k}", units, at, row.place)
+            return
+        self.store(error, f"delta_{k}", units, self.leaving, row.place)
 
     def first(
         self, stage: Stage, block: Value, vectors: list[Units], row: Callable[[Value], Row]
@@ -603,10 +692,7 @@ class _Backward(Kernel):
             here = row(r)
             values = self._sent(block, [here], sources)
             for v, units in enumerate(vectors):
-                errors = {
-                    k: self.load(f"delta_{k}", units, self.arriving, here.place)
-                    for k in stage.states
-                }
+                errors = {k: self._arrives(k, here, units) for k in stage.states}
                 if self.output in errors:
                     error = self._output_error(here, units)
                     errors[self.output] = code.b.fadd(errors[self.output], error)
@@ -646,9 +732,12 @@ class _Backward(Kernel):
     def _states(self, stage: Stage, row: Row, units: Units) -> tuple[list[Value], list[Value]]:
         """The states before the step, and after it."""
         code, ahead = self.code, self.code.b.sub(self.old, self.arg["state_t"])
+        if self.plan.dilated:
+            back = code.b.sub(self.step_after, self.arg["dilation"])
+            ahead = code.times(back, self.arg["state_t"])
         for k in stage.states if units.opens_line or not self.rests else ():
             code.prefetch(code.at(self.arg[f"state_{k}"], ahead, row.place, units.start))
-        before = [self.load(f"state_{k}", units, self.old, row.place) for k in self.states]
+        before = [self.held(k, row, units) for k in self.states]
         after = [self.load(f"state_{k}", units, self.new, row.place) for k in self.states]
         return before, after
 
@@ -723,7 +812,7 @@ class _Backward(Kernel):
         place, back = self.lowered.origins[state]
         if not back:
             return held[place]
-        value = self.load(f"state_{place}", units, self.past(back), row.place)
+        value = self.held(place, row, units, back)
         self._prefetch_past(place, back, row, units)
         return self.select(self.unreset(self.t, row, back + 1), value)
 

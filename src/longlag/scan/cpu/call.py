@@ -15,7 +15,7 @@ from torch import Tensor
 from longlag.recurrence import Recurrence
 from longlag.scan.cpu import shape
 from longlag.scan.cpu.plan import Plan, lanes_of
-from longlag.scan.cpu.shape import Facts, Key, Shape, shape_of
+from longlag.scan.cpu.shape import Facts, Key, Shape, folded, shape_of
 from longlag.scan.cpu.sparse import Slots, form_of, slots_of
 from longlag.scan.cpu.target import host
 from longlag.scan.cpu.team import Meetings
@@ -33,7 +33,7 @@ class _Rows(NamedTuple):
     """Which rows count, of a batch with lengths; R is 1 for a single network.
 
     Attributes:
-        lengths: (R, N).
+        lengths: (R, N), of the sequences.
         order: (R, N), the rows by falling length.
         counts: (R, T + 1), how many count in each step.
     """
@@ -74,6 +74,7 @@ def find_shape(
     schedule: Schedule,
     fed: int = 0,
     *,
+    dilation: int = 1,
     team: bool = True,
 ) -> Shape:
     """The shape of a call.
@@ -81,6 +82,7 @@ def find_shape(
     Args:
         recurrence, x, weights, initial, schedule: of the call.
         fed: how many of the last features of x are computed by the kernel.
+        dilation: how many steps before the states are that a step reads.
         team: whether threads may share the units of a row.
 
     Raises:
@@ -98,7 +100,9 @@ def find_shape(
         (x.shape, x.dtype, x.is_cpu), _facts(matrix), _facts(bias), _facts(recurrent), sparse,
         tuple([_facts(unit) for unit in units]) if units else (),
         None if initial is None else tuple([_facts(state) for state in initial]),
-        active, keep, mask, clock, torch.get_num_threads(), fed, _rests(recurrence, units),
+        active, keep, mask, clock, torch.get_num_threads(), fed, dilation,
+        1 if dilation == 1 or not in_a_row(x) else folded(dilation, x.shape[-2]),
+        _rests(recurrence, units),
         x.shape[0] if pieces is None else pieces.steps,
         shape.SMALL, shape.MEETING if team else sys.maxsize, shape.COLLECTED, shape.LEAST_ROWS,
         shape.STRETCH,
@@ -136,19 +140,24 @@ class Call:
 
     def _prepare(self) -> None:
         weights, schedule = self.weights, self.schedule
-        self.input = self.weight(weights.input)
+        self.input = self.place(weights.input)
         if weights.entries is None:  # known at once; of a sparse W each is packed when it is read
-            self.recurrent = self.recurrent_back = self.weight(weights.recurrent)
+            self.recurrent = self.recurrent_back = self.place(weights.recurrent)
         self.units, self.joined_units = NOWHERE, None
         if weights.units:  # (R, P, H)
             units = weights.units
             self.joined_units = units[0] if len(units) == 1 else torch.cat(units, -2)
-            self.units = self.weight(self.joined_units)
+            self.units = self.place(self.joined_units)
         if schedule is FULL:
             return
         if schedule.active is not None:
             self.ordered = self._order(schedule.active)
-        if schedule.keep is not None:
+        if schedule.keep is not None and self.shape.dilated:
+            keep = held_since(schedule.keep, self.shape.dilation * self.shape.fold)
+            missing = self.shape.steps * self.shape.fold - len(keep)
+            self.keep = torch.cat([keep, keep.new_ones((missing, *keep.shape[1:]))])
+            self.held.append(self.keep)
+        elif schedule.keep is not None:
             delays = self.shape.lowered.delays
             planes = [held_since(schedule.keep, delay) for delay in delays]
             self.keep = torch.stack(planes) if len(delays) > 1 else planes[0].contiguous()
@@ -158,13 +167,17 @@ class Call:
             self.held.append(self.clock)
 
     def _order(self, active: Tensor) -> _Rows:
-        replicas, batch, steps = self.shape.replicas, self.shape.batch, self.shape.steps
-        lengths = active.sum(0).view(replicas, batch)
+        replicas, steps, fold = self.shape.replicas, self.shape.steps, self.shape.fold
+        lengths = active.sum(0).view(replicas, -1)
         pieces, ranks = current(), lengths
         if pieces is not None and pieces.lengths is not None:  # as they lie in the whole
-            ranks = pieces.lengths.view(replicas, batch)
+            ranks = pieces.lengths.view(replicas, -1)
+        rows = lengths
+        if fold > 1:  # each step of x that is folded is a row
+            places = torch.arange(fold, device="cpu").unsqueeze(-1)
+            ranks = rows = ((lengths - places + fold - 1) // fold).view(replicas, -1)
         order = ranks.argsort(dim=-1, descending=True, stable=True)
-        falling = lengths.gather(-1, order)
+        falling = rows.gather(-1, order)
         step = torch.arange(steps + 1, device="cpu")
         counts = (falling.unsqueeze(1) > step.view(1, -1, 1)).sum(-1)
         return _Rows(lengths, order, counts)
@@ -204,7 +217,7 @@ class Call:
         assert self.weights.recurrent is not None
         packed = slots.pack(self.weights.recurrent)
         self.held.append(packed)
-        return self.weight(packed)
+        return self.place(packed)
 
     def place_of_slots(self, back: bool) -> list[int]:
         """Where heads and columns of the slots of a sparse W are, backward also those of its
@@ -226,18 +239,13 @@ class Call:
             self.held.append(tensor)
         return tensor.data_ptr(), tensor.stride(0) * self.item if self.replicated else 0
 
-    def weight(self, tensor: Tensor | None) -> Place:
-        """The same of a weight, which replicas may share."""
-        address, by_replica = self.place(tensor)
-        return address, 0 if self.shape.shared else by_replica
-
     def by_step(self, tensor: Tensor | None, first: int) -> Place:
         """Where a tensor (T, R, N, ...) lies from a step on."""
         if tensor is None:
             return NOWHERE
         address = tensor.data_ptr()
         if first:
-            address += first * tensor.stride(0) * self.item
+            address += first * self.shape.fold * tensor.stride(0) * self.item
         return address, tensor.stride(1) * self.item if self.replicated else 0
 
     def scheduled(self, first: int) -> list[int]:
@@ -253,7 +261,8 @@ class Call:
             batch = self.shape.batch
             pointers += (self.keep.data_ptr() + first * self.shape.replicas * batch, batch)
         if self.schedule.mask is not None:
-            pointers += self.place(self.schedule.mask)
+            mask, fold = self.schedule.mask, self.shape.fold
+            pointers += self.place(mask if fold == 1 else mask.expand(fold, *mask.shape))
         if self.schedule.clock is not None:
             pointers += self.by_step(self.clock, first)
         return pointers
@@ -272,6 +281,18 @@ class Call:
             POOL.run(task, shape.parts)
         else:
             POOL.run_team(task, shape.team, meetings.let_go)
+
+    def strides(self, tensor: Tensor) -> tuple[int, int]:
+        """Numbers from a step of a tensor (T, R, N, ...) to the next, and from row to row."""
+        by_step, by_row = tensor.stride(0), tensor.stride(-2)
+        fold = self.shape.fold
+        return by_step * fold, by_step if fold > 1 and tensor.shape[-2] == 1 else by_row
+
+
+def in_a_row(tensor: Tensor) -> bool:
+    """Whether the rows of all steps of a tensor (T, N, ...) are equally far apart."""
+    rows = tensor.shape[-2]
+    return tensor.dim() == 3 and (rows == 1 or tensor.stride(0) == rows * tensor.stride(-2))
 
 
 def last_contiguous(tensor: Tensor) -> Tensor:

@@ -31,18 +31,20 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
         *(f"ranges_{number}" for number in range(len(lower(recurrence).patterns))),
     ]
     pointers = ["x", "input", "bias", "recurrent", "units", "residuals", "work"]
-    pointers += [f"state_{k}" for k in range(len(lower(recurrence).stored))]
+    states = range(len(lower(recurrence).stored))
+    pointers += [f"state_{k}" for k in states]
+    pointers += [f"before_{k}" for k in states if plan.dilated]
     scheduled, further = schedule_arguments(recurrence, plan)
     pointers += scheduled
     pointers += ["heads", "columns"] if plan.sparse else []
     pointers += ["readout", "readout_bias"] if plan.fed else []
     pointers += ["meetings"] if plan.team else []
-    numbers = ("T", "x_t", "x_n", *(["opens"] if plan.shared else []))
+    numbers = ("T", "x_t", "x_n", *(["before_t", "all_rows"] if plan.dilated else []))
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
         "at_drive", "at_read", "turned_tiles", "stretch", "pack", "drive", *further,
         *(["fed"] if plan.fed else []), *(["at_words"] if plan.rests else []),
-        *(["yield", "read_size"] if plan.team else []),
+        *(["yield", "read_size"] if plan.team else []), *(["dilation"] if plan.dilated else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
 
@@ -58,8 +60,7 @@ def emit(recurrence: Recurrence, plan: Plan, *, store: bool, recompute: bool = F
     """
     kernel = _Forward(recurrence, plan, store, recompute)
     code, arg = kernel.code, kernel.arg
-    with kernel.once():
-        kernel.pack()
+    kernel.pack()
     if kernel.team is not None:
         kernel.team.meet()
     zero = code.i64(0)
@@ -124,8 +125,7 @@ class _Forward(Kernel):
         """One step of all sequences; ``first`` is the step where the drives at hand begin."""
         code, arg, plan = self.code, self.arg, self.plan
         self.t, self.first = t, first
-        self.old = code.times(t, arg["state_t"])
-        self.new = code.b.add(self.old, arg["state_t"])
+        self.find_held(t)
         rows = self.count(t)
         if self.rests:
             self.find_words(rows, code.i64(0))
@@ -225,7 +225,7 @@ class _Forward(Kernel):
         """A state as W reads it at this step."""
         place, back = self.lowered.origins[source]
         unreset = self.unreset(self.t, row, back + 1)
-        value = self.load(f"state_{place}", units, self.past(back), row.place)
+        value = self.held(place, row, units, back)
         if self.plan.mask:
             value = self.code.b.fmul(value, self.load("mask", units, row.place))
         return self.select(unreset, value)
@@ -269,9 +269,6 @@ class _Forward(Kernel):
             step = code.times(self.t, arg["x_t"])
             inputs = [code.at(arg["x"], step, code.times(row.number, arg["x_n"])) for row in rows]
             terms.append(Term(None, weights, inputs, arg["C"]))
-            if plan.shared and drive.gate == 0:  # steps apart: none that the processor guesses
-                for address in inputs:
-                    code.prefetch(code.at(address, arg["x_t"]))
         for product in self.products if drive.dense is not None else ():
             for dense, wire in zip(product.gates, product.wires, strict=True):
                 if dense == drive.dense:
@@ -289,7 +286,7 @@ class _Forward(Kernel):
         place, back = self.lowered.origins[source]
         if new:
             return [code.at(self.arg[f"state_{place}"], self.new, row.place) for row in rows]
-        return [code.at(self.arg[f"state_{place}"], self.past(back), row.place) for row in rows]
+        return [self.held_at(place, row, back=back) for row in rows]
 
     def _tile(
         self, stage: Stage, block: Value, vectors: list[Units], row: Callable[[Value], Row]
@@ -371,7 +368,7 @@ class _Forward(Kernel):
     ) -> None:
         """The new states of one stage, of one row and vector of units."""
         code, program = self.code, stage.forward
-        before = [self.load(f"state_{k}", units, self.old, row.place) for k in self.states]
+        before = [self.held(k, row, units) for k in self.states]
         unreset = self.unreset(self.t, row)
         held = [self.select(unreset, state) for state in before]
         clock = self.clock(self.t, row)
@@ -385,9 +382,8 @@ class _Forward(Kernel):
         if not self.recompute:
             for k, value in new.items():
                 self.store(value, f"state_{k}", units, self.new, row.place)
-                if self.plan.shared:  # the next step's lie apart
-                    after = code.b.add(self.new, self.arg["state_t"])
-                    code.prefetch(code.at(self.arg[f"state_{k}"], after, row.place, units.start))
+                if self.plan.dilated:  # what the next step reads is from long ago
+                    code.prefetch(self.held_at(k, row, self.arg["state_t"], units.start))
         if self.plan.mask:
             self._prepare_new(row, units, new)
         for place, back in (self.lowered.origins[source] for source in self.sources):

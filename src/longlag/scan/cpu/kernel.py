@@ -151,9 +151,11 @@ class Kernel:
 
     ``parameters`` is an array of 64-bit numbers: the replicas, the addresses of the tables, address
     and stride in bytes of every pointer, the numbers, the constants. A single network's tiles are
-    shared among the parts, or in a team its blocks of units; replicas are taken whole. Those that
-    share their weights are one network to a thread: it ``opens`` with the first that it takes, and
-    ``closes`` with the last.
+    shared among the parts, or in a team its blocks of units; replicas are taken whole.
+
+    Steps of a dilated recurrence read the states of ``dilation`` steps before. Those of before the
+    first steps are not in the path: ``before_k`` has them, ``before_t`` apart, which is 0 where all
+    are the same. There are ``all_rows`` rows in all steps together.
 
     Args:
         recurrence: the traced cell.
@@ -240,14 +242,6 @@ class Kernel:
                 if name in by_thread:
                     address = code.plus(address, b.mul(part, numbers[by_thread[name]]))
                 addresses.append(b.inttoptr(address, argument.type))
-            if self.plan.shared:
-                ends = {
-                    "opens": b.icmp_signed("==", replica, first),
-                    "closes": b.icmp_signed(">=", b.add(replica, step), replicas),
-                }
-                for name, end in ends.items():
-                    if name in numbers:
-                        numbers[name] = b.select(end, numbers[name], zero)
             tiles = b.select(single, part, zero), b.select(single, parts, one)
             if self.plan.team:
                 tiles = zero, one, part, parts
@@ -276,18 +270,15 @@ class Kernel:
         """Whether a number among the arguments is not 0."""
         return self.code.b.icmp_signed("!=", self.arg[name], self.code.i64(0))
 
-    @contextmanager
-    def once(self) -> Iterator[None]:
-        """What is done for the first only of replicas that share their weights."""
-        with self.code.b.if_then(self.is_set("opens")) if self.plan.shared else nullcontext():
-            yield
-
     # Rows
 
     def count(self, t: Value) -> Value:
         """How many rows count in step t."""
         if not self.plan.ordered:
-            return self.arg["N"]
+            if not self.plan.dilated:
+                return self.arg["N"]
+            before = self.code.times(t, self.arg["N"])
+            return self.code.smaller(self.arg["N"], self.code.b.sub(self.arg["all_rows"], before))
         return self.code.b.load(self.code.b.gep(self.arg["counts"], [t]))
 
     def row(self, number: Value, slot: Value, again: Value | None = None) -> Row:
@@ -416,6 +407,34 @@ class Kernel:
         if steps == 0:
             return self.old
         return self.code.b.sub(self.old, self.code.times(self.arg["state_t"], steps))
+
+    def find_held(self, t: Value) -> None:
+        """Where the states are that step t reads."""
+        code, arg = self.code, self.arg
+        self.new, self.old = code.times(t, arg["state_t"]), code.i64(0)
+        if not self.plan.dilated:
+            self.old, self.new = self.new, code.b.add(self.new, arg["state_t"])
+            return
+        back = code.b.sub(t, arg["dilation"])
+        inside = code.b.icmp_signed(">=", back, code.i64(0))
+        places = {
+            "state": code.times(back, arg["state_t"]),
+            "before": code.times(t, arg["before_t"]),
+        }
+        self.held_from = [
+            code.b.select(inside, *(code.at(arg[f"{name}_{k}"], at) for name, at in places.items()))
+            for k in self.states
+        ]
+
+    def held_at(self, k: int, row: Row, *offsets: Value, back: int = 0) -> Value:
+        """The address of a stored state as the step reads it, or so many steps before."""
+        if self.plan.dilated:
+            return self.code.at(self.held_from[k], row.place, *offsets)
+        return self.code.at(self.arg[f"state_{k}"], self.past(back), row.place, *offsets)
+
+    def held(self, k: int, row: Row, units: Units, back: int = 0) -> Value:
+        """The same of these units, as a vector."""
+        return self.code.load(self.held_at(k, row, units.start, back=back))
 
     def clock(self, t: Value, row: Row) -> list[Value]:
         """The step within the row's sequence, where the update reads it."""

@@ -120,7 +120,7 @@ class Passes:
             )
             totals = passing.sums()
         self.backward, self.deltas = self._taken(), passing.deltas
-        several = self._call.shape.summing > 1
+        several = self._call.shape.single_parts > 1
         of_input, of_bias, of_matrix = (
             part if part is None or several else part.unsqueeze(0) for part in totals
         )

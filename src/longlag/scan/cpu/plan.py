@@ -48,7 +48,8 @@ class Plan:
         keep: whether there are resets.
         mask: whether there is a recurrent dropout mask.
         sparse: in which form a sparse W is; None for a dense one.
-        shared: whether replicas share their weights, of which one thread takes several in a row.
+        dilated: whether steps read the states of several steps before, a number of the call, which
+            for the first of them lie elsewhere; the last step may have fewer rows.
         arm: see :class:`~longlag.scan.cpu.target.Host`.
         fed: whether the last features of x are a linear function of the output before the step.
         rests: whether groups of units rest between the ticks of their clocks.
@@ -68,7 +69,7 @@ class Plan:
     keep: bool = False
     mask: bool = False
     sparse: Form | None = None
-    shared: bool = False
+    dilated: bool = False
     arm: bool = False
     fed: bool = False
     rests: bool = False
@@ -109,7 +110,8 @@ def choose(
     keep: bool = False,
     mask: bool = False,
     sparse: Form | None = None,
-    shared: bool = False,
+    dilated: bool = False,
+    ragged: bool = False,
     turns: bool = True,
     periods: tuple[int, ...] = (),
 ) -> Plan:
@@ -127,7 +129,8 @@ def choose(
         double: float64.
         products: how many matrices (H, H) a step reads.
         has_input: whether there is an input matrix U.
-        ordered, keep, mask, shared: see :class:`Plan`.
+        ordered, keep, mask, dilated: see :class:`Plan`.
+        ragged: whether the last step has fewer rows than the others.
         sparse: the form for few rows of a sparse W; for more it is "turned".
         turns: whether it may be.
         periods: of equal groups of units that rest between the multiples of them. A tile is then of
@@ -177,7 +180,7 @@ def choose(
     source: Input = "drive"
     moving = sum(1 / period for period in periods) / len(periods) if periods else 1.0
     if has_input:
-        few = not ordered and batch < FEW * threads
+        few = not (ordered or ragged) and batch < FEW * threads
         source = "apart" if few and moving > 0.5 else "folded"
     chains = chains_of(rows, vectors)
     if sparse:
@@ -187,6 +190,6 @@ def choose(
         one, two = (math.ceil(math.ceil(batch / (lanes * n)) / threads) for n in (1, 2))
         rows, chains, sparse = lanes if 2 * one <= 3 * two else 2 * lanes, 1, "turned"
         vectors = 1
-    facts = (ordered, keep, mask, sparse, shared, host.arm)
+    facts = (ordered, keep, mask, sparse, dilated, host.arm)
     plan = Plan(double, lanes, rows, vectors, chains, source, *facts)
     return replace(plan, rests=True, rows_first=moving * size <= L2) if periods else plan

@@ -38,6 +38,12 @@ MEETING = 1 << 14
 """Multiply-adds of a step, of each thread, from which threads share the units of few rows: a
 meeting takes some tenths of a microsecond."""
 
+ROWS = 32
+"""Rows that steps of a dilated recurrence should have."""
+
+PHASES = 1 << 16
+"""Bytes of errors of some phases of a dilated recurrence that stay in the second cache."""
+
 STRETCH = 1 << 14
 """Numbers of drives that are at hand at once where U x + b is a product apart."""
 
@@ -56,6 +62,8 @@ class Key(NamedTuple):
         active, keep, mask, clock: of the schedule.
         threads: how many there may be.
         fed: how many of the last features of x are computed by the kernel.
+        dilation: how many steps before the states are read.
+        fold: how many steps are rows of one.
         rests: whether units rest, by the clocks that the cell declares.
         whole: steps of the sequences of which these are a piece.
         small, meeting, collected, least_rows, stretch: the constants of this module.
@@ -74,6 +82,8 @@ class Key(NamedTuple):
     clock: Facts | None
     threads: int
     fed: int
+    dilation: int
+    fold: int
     rests: bool
     whole: int
     small: int
@@ -193,14 +203,15 @@ def _check_x(recurrence: Recurrence, key: Key) -> None:
         )
 
 
-def _shared(key: Key) -> bool:
-    """Whether the weights have no R in front."""
-    if key.input is not None:
-        return len(key.input[0]) == 2
-    if key.units:
-        return len(key.units[0][0]) == 2
-    own = 2 if key.sparse is None else 1
-    return key.recurrent is not None and len(key.recurrent[0]) == own
+@functools.lru_cache(maxsize=1024)
+def folded(dilation: int, rows: int) -> int:
+    """How many steps of a dilated recurrence are rows of one, where a step has few.
+
+    None of them reads another. As many rows are a batch, whose products take a fraction of the
+    time.
+    """
+    sizes = [size for size in range(1, dilation + 1) if dilation % size == 0]
+    return min(sizes, key=lambda size: abs(math.log(size * max(1, rows) / ROWS)))
 
 
 class Shape:
@@ -212,13 +223,15 @@ class Shape:
         delayed: whether a state is read from further back than a step.
         parts: how many threads share a kernel, by rows.
         team: how many share the forward kernel by units, instead; 1 for none.
-        shared: whether replicas share their weights, which then have no R in front.
-        networks: how many weights of their own have: R, or 1.
-        single_parts, summing: how many threads share the rows of a network; and its sums.
+        single_parts: how many threads share the rows of a network.
+        steps, batch: T and N; where steps are folded into rows, of what is then a step, and a row.
+        dilated, dilation, fold: whether states are read from several steps back, of how many such
+            steps, and how many of x are one.
         expected: by name, the shapes of weights and states.
         by_blocks: whether no block of units is of several groups of a pattern, so that kernels read
             and sum up what is in W alone.
-        size: numbers of a state, R N H.
+        state: the shape of a state of a step of x.
+        size: numbers of all states of a step.
         stored_state, stored_bytes: the shape of the residuals of a step, and their bytes.
         by_replica: bytes from a replica's states to the next one's.
         forward, backward: what each pass needs.
@@ -229,8 +242,10 @@ class Shape:
         _check_x(recurrence, key)
         (*front, width), self.dtype, _ = key.x
         self.replicated = len(front) == 3
-        self.steps, self.batch, self.width = front[0], front[-1], width
-        self.whole = key.whole
+        self.dilated, self.fold = key.dilation > 1, key.fold
+        self.dilation = key.dilation // key.fold
+        self.steps, self.batch, self.width = -(-front[0] // key.fold), front[-1] * key.fold, width
+        self.whole = self.steps if self.dilated else key.whole
         self.replicas = front[1] if self.replicated else 1
         self.rows = width if key.input is None else key.input[0][-2]
         self.gates, self.wires = len(recurrence.gates), len(recurrence.wires)
@@ -245,11 +260,13 @@ class Shape:
         self.stored_bytes = self.stored * self.size * self.item
         self.by_replica = batch * hidden * self.item if self.replicated else 0
         self.state = (*front[1:], hidden)
-        self.paths = [(depth + self.steps + 1, *self.state) for depth in lowered.depths]
+        if self.dilated:  # of those that end before others, whole steps
+            length = front[0] if key.active is None else self.steps * self.fold
+            self.paths = [(length, *self.state)] * len(lowered.depths)
+        else:
+            self.paths = [(depth + self.steps + 1, *self.state) for depth in lowered.depths]
         self.stored_state = (*front[1:], self.stored * hidden)
-        self.shared = self.replicated and _shared(key)
-        self.networks = 1 if self.shared else self.replicas
-        before, self.sparse = () if self.shared else front[1:-1], key.sparse
+        before, self.sparse = front[1:-1], key.sparse
         matrix = (self.wires * hidden, hidden) if key.sparse is None else key.sparse[:1]
         # What the backward kernel gives: of a sparse W the sums of its slots.
         self.d_recurrent = (*before, *(matrix if key.sparse is None else key.sparse[1:2]))
@@ -258,6 +275,7 @@ class Shape:
             "bias": (*before, self.rows),
             "recurrent matrix": (*before, *matrix),
             "unit": (*before, 1, hidden),
+            "state": (*([key.dilation] if self.dilated else []), *self.state),
             "flags": (*front, 1),
         }
         self._check(key)
@@ -282,7 +300,8 @@ class Shape:
             keep=key.keep is not None,
             mask=key.mask is not None,
             sparse=None if key.sparse is None else key.sparse[2],
-            shared=self.shared,
+            dilated=self.dilated,
+            ragged=self.fold > 1,
             periods=self.periods,
         )
         turns, by_rows = not lowered.inner, max(1, threads // self.replicas)
@@ -303,7 +322,6 @@ class Shape:
         self.vectors = -(-hidden // plan.lanes)
         self.sending, self.slots = lowered.propagating_wires, lowered.drive_of_gate
         self.single_parts = self.parts if self.replicas == 1 else 1
-        self.summing = self.parts if self.shared else self.single_parts
         self.tables = self._tables()
         self.forward = self._forward(plan)
         self.backward = self._backward(self.plan_back)
@@ -326,7 +344,7 @@ class Shape:
         if self.wires:
             wanted.append(("recurrent matrix", key.recurrent, expected["recurrent matrix"]))
         states = zip(recurrence.states, key.initial or (), strict=False)
-        wanted += [(f"state {name}", facts, self.state) for name, facts in states]
+        wanted += [(f"state {name}", facts, expected["state"]) for name, facts in states]
         units = zip(recurrence.units, key.units, strict=False)
         wanted += [(name, facts, expected["unit"]) for name, facts in units]
         if key.mask is not None:
@@ -393,6 +411,7 @@ class Shape:
         self._add_words(work, "at_words", 3 * self.batch)
         numbers = {
             **self._sizes(work),
+            "dilation": self.dilation,
             "turned_tiles": tiles,
             "fed": self.fed,
             "stretch": max(1, stretch),
@@ -415,8 +434,7 @@ class Shape:
         by_step = math.ceil(tiles / self.single_parts) * plan.rows
         steps = self.collected[0] // ((drives + reading) * wide + inputs) // by_step
         steps = max(steps, -(-self.collected[1] // by_step))
-        in_a_row = math.ceil(self.replicas / self.parts) if self.shared else 1
-        rows = by_step * min(steps, self.whole * in_a_row)
+        rows = by_step * min(steps, self.whole)
         work.add("at_count", 16)
         packed = 0 if plan.sparse else plan.blocks(hidden) * plan.units * hidden
         work.add("at_recurrent", packed * len(self.sending))
@@ -435,6 +453,8 @@ class Shape:
         numbers = {
             **self._sizes(work),
             "error_half": self.size * dense,
+            "dilation": self.dilation,
+            "phases": self.phases,
             "sums_size": work.size - work.at["at_sums"],
             "rows": rows,
             "entries": self.tables["panels"].numel() // 3,
@@ -445,20 +465,25 @@ class Shape:
             **{name: self._functions(plan)[name] for name in functions},
         }
         # Each thread has sums of its own; of replicas, each.
-        apart = self.item if self.summing > 1 else 0
-        square = len(self.recurrence.units) * self.networks * hidden
+        apart = self.item if self.single_parts > 1 else 0
+        square = len(self.recurrence.units) * self.replicas * hidden
         numbers |= {
             "unit_bytes": square * self.item,
             "input_bytes": self.rows * self.width * apart,
             "bias_bytes": self.rows * apart,
-            "recurrent_bytes": math.prod(self.d_recurrent[self.replicated and not self.shared :])
-            * apart,
+            "recurrent_bytes": math.prod(self.d_recurrent[self.replicated :]) * apart,
             "slot_numbers": 0 if self.sparse is None else self.sparse[1],
         }
         tables = {name.removeprefix("back_"): table for name, table in self.tables.items()
                   if not name.startswith("ranges")}  # fmt: skip
         names = backward.arguments(self.recurrence, plan)
         return FixedArguments(names, self.replicas, tables, numbers, self.parts * work.size)
+
+    @property
+    def phases(self) -> int:
+        """How many phases of a dilated recurrence the backward kernel takes at a time."""
+        numbers = 2 * len(self.lowered.stored) + 2 * len(self.recurrence.dense_gates) + 1
+        return max(1, min(self.dilation, PHASES // (self.size * self.item * numbers)))
 
     def send_input(self) -> int:
         """The address of what sends errors back to x."""
