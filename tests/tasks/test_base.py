@@ -184,7 +184,7 @@ def test_success_needs_sequences(sequences):
 
 
 def test_success_sees_the_asked_number_of_test_sequences_in_portions():
-    task, seen = tasks.LongLag(delay=100), []
+    task, seen = tasks.LongLagRandom(delay=100), []
 
     def predict(x, lengths):
         assert lengths is None
@@ -196,6 +196,22 @@ def test_success_sees_the_asked_number_of_test_sequences_in_portions():
     assert len(seen) > 1
     for index, x in enumerate(seen):
         assert x.tobytes() == task.test_batch(len(x), seed=2, index=index).x.tobytes()
+
+
+def test_of_two_sequences_each_is_looked_at_once_and_counts_as_often_as_it_is_drawn():
+    task, seen = tasks.LongLag(delay=6), []
+
+    def predict(x, lengths):
+        seen.append(len(x))
+        output = np.stack([task._both[1][int(row[0, -1])] for row in x])
+        output[x[:, 0, -1] == 1, -1] = 0.1  # all that begin with y are wrong
+        return output
+
+    found = task.success(predict, seed=2, sequences=500)
+    assert seen == [2]
+    whole = tasks.Task._hold_against(task, task.rule, predict, 2, 500)
+    assert found == whole
+    assert 200 < found.wrong < 300
 
 
 def test_describe_keeps_ends_and_landmarks():

@@ -10,6 +10,7 @@ the rest is interrupted.
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,9 +61,10 @@ class Options:
     seed: int = option(
         0, group="how much", range=at_least(0), help="of initial weights and sequences"
     )
-    threads: int = option(
-        1, group="how much", range=THREADS,
-        help="processor threads of networks and tensors; the loops of one unit take all cores",
+    threads: int | None = option(
+        None, group="how much", range=THREADS, shown_default="one a core",
+        help="processor threads of networks whose updates are PyTorch's; those whose updates are "
+        "compiled, and the loops of one unit, take all cores",
     )  # fmt: skip
     folder: str | None = option(
         None, group="files", metavar="FOLDER",
@@ -100,7 +102,7 @@ def run(options: Options) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=132)
     console.print(experiment.about, highlight=False)
     try:
-        with threads(options.threads):
+        with threads(options.threads or os.cpu_count() or 1):
             for row in rows:
                 if row.name in outcomes:
                     continue

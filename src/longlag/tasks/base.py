@@ -162,10 +162,14 @@ class Task(abc.ABC):
         return self._judge(predict, self._test_batches(count, seed), rule)
 
     def _test_batches(self, sequences: int, seed: int) -> Iterator[Batch[NDArray]]:
+        for index, size in enumerate(self._test_sizes(sequences)):
+            yield self.test_batch(size, seed, index)
+
+    def _test_sizes(self, sequences: int) -> list[int]:
+        """Of the batches in which test sequences are drawn."""
         numbers = self.steps * (self.input_size + self.output_size)
         size = max(1, min(1000, _NUMBERS_AT_ONCE // numbers))
-        for index, start in enumerate(range(0, sequences, size)):
-            yield self.test_batch(min(size, sequences - start), seed, index)
+        return [min(size, sequences - start) for start in range(0, sequences, size)]
 
     def _judge(self, predict: Predict, batches: Iterable[Batch[NDArray]], rule: Rule) -> Criterion:
         parts = [self.errors(predict(b.x, b.lengths), b.target) for b in batches]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -111,33 +112,52 @@ class Errors:
             value = np.where(due, ~right, False).astype(np.float64)
         else:
             due = ~np.isnan(target)
-            value = np.abs(np.where(due, scores - target, 0.0))
+            value = scores - target
+            value[~due] = 0.0
+            np.abs(value, out=value)
         return cls(value.reshape(rows, width), due.reshape(rows, width))
 
     def within(self, tolerance: float) -> NDArray[np.bool_]:
-        """Per sequence (N,): every error due is below `tolerance`; an error of NaN is not."""
-        return np.all(~self.due | (self.value < tolerance), axis=1)
+        """Per sequence (N,): every error due is below `tolerance`, > 0; an error of NaN is not."""
+        return self.largest() < tolerance
 
     def largest(self) -> NDArray[np.float64]:
         """Per sequence (N,): the largest error due; NaN if one is NaN."""
         return self.value.max(axis=1, initial=0.0)
 
     def mean(self, power: int = 1) -> NDArray[np.float64]:
-        """Per sequence (N,): the mean over its errors due, each raised to `power`."""
-        return (self.value**power).sum(axis=1) / np.maximum(self.due.sum(axis=1), 1)
+        """Per sequence (N,): the mean over its errors due, each raised to `power`, 1 or 2."""
+        value = self.value if power == 1 else np.square(self.value)
+        return value.sum(axis=1) / np.maximum(np.count_nonzero(self.due, axis=1), 1)
+
+    def by_sequence(self) -> BySequence:
+        """What the rules look at."""
+        return BySequence(self.largest(), self.mean(), self.mean(2))
+
+
+class BySequence(NamedTuple):
+    """Of each sequence (N,) its largest absolute error, its mean, and the mean of the squares."""
+
+    largest: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    mean_square: NDArray[np.float64]
 
 
 def measure(parts: list[Errors], rule: Rule) -> Criterion:
     """Hold the errors of all sequences against the rule."""
-    right = np.concatenate([part.within(rule.tolerance) for part in parts])
-    wrong, sequences = int((~right).sum()), len(right)
-    mean_error = float(np.concatenate([part.mean() for part in parts]).mean())
-    mean_squared_error = float(np.concatenate([part.mean(2) for part in parts]).mean())
+    both = zip(*(part.by_sequence() for part in parts), strict=True)
+    return judge(BySequence(*map(np.concatenate, both)), rule)
+
+
+def judge(found: BySequence, rule: Rule) -> Criterion:
+    """Hold what was found of all sequences against the rule."""
+    wrong, sequences = int((~(found.largest < rule.tolerance)).sum()), len(found.largest)
+    mean_error, mean_squared_error = float(found.mean.mean()), float(found.mean_square.mean())
     return Criterion(
         success=rule.met(wrong, sequences, mean_error, mean_squared_error),
         wrong=wrong,
         sequences=sequences,
-        largest_error=float(np.concatenate([part.largest() for part in parts]).max()),
+        largest_error=float(found.largest.max()),
         mean_error=mean_error,
         mean_squared_error=mean_squared_error,
         rule=rule,

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 import longlag as ll
-from longlag.lab.reproduce import nets, trials
+from longlag.lab.reproduce import groups, nets, trials
+from longlag.lab.reproduce.groups import Compiled, Group, Recipe, Replicas, clip_each, error_of
 from longlag.lab.reproduce.lag_table import ALONE, ENDS, ends_first
 from longlag.lab.reproduce.recipes import adam
 from longlag.lab.reproduce.temporal_order import LENGTHS, wrong_by_length
-from longlag.lab.reproduce.trials import Recipe, _Group, clip_each, count_weights, error_of, train
+from longlag.lab.reproduce.trials import count_weights, train
 from longlag.tasks import (
     Batch,
     Criterion,
@@ -59,7 +60,7 @@ def test_a_trial_that_has_succeeded_keeps_its_count(monkeypatch):
 
     looks: list[int] = []
     task = LongLag(3)
-    monkeypatch.setattr(trials._Group, "look", look)
+    monkeypatch.setattr(groups.Group, "look", look)
     monkeypatch.setattr(trials, "_meets", lambda *given: tested.append(given[1]) or True)
     outcome, models = train(task, EASY, 3, 100)
     assert outcome.sequences == (None, 30, None)
@@ -83,61 +84,126 @@ def test_a_budget_that_ends_a_trial_is_said():
     assert len(models) == 2
 
 
-def test_a_trial_in_a_group_is_that_trial_on_its_own():
-    """The update of replica k is the one a single network would make of the same sequences."""
-    task = LongLagTrigger(q=3, p=2)
-    recipe = Recipe(nets.cells_1997(2, 0.2), adam(0.05), batch_size=2, clip_norm=0.01)
-    group = _Group.begin(task, recipe, 3, seed=0)
+TRAINED = {
+    "direct": (LongLag(5), Recipe(nets.lstm_2a, adam(0.1, (0.9, 0.99)))),
+    "lengths": (
+        LongLagTrigger(q=3, p=2),
+        Recipe(nets.cells_1997(2, 0.2), adam(0.05), batch_size=2, clip_norm=0.01),
+    ),
+    "classes": (
+        TemporalOrder(20),
+        Recipe(nets.family("GRU", 4), adam(0.01), batch_size=2, clip_norm=1.0),
+    ),
+    "curriculum": (
+        LongLag(4),
+        Recipe(
+            nets.latch(6.0), adam(0.03), alone=3,
+            curriculum=lambda batch, n: ends_first(batch, ALONE + 1 if n in (3, 6) else 0),
+        ),
+    ),
+}  # fmt: skip
+
+
+def replicas(task, recipe, count):
+    model = recipe.network(task, count, 0)
+    added = model.linear_readout.weight.detach().clone()
+    if recipe.alone:
+        model.linear_readout.weight.detach().zero_()
+    return Replicas(task, recipe, 0, list(range(count)), model, added)
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_compiled_trials_are_those_of_replicas_and_of_networks_alone(case):
+    task, recipe = TRAINED[case]
+    compiled, group = Group.begin(task, recipe, 3, seed=0), replicas(task, recipe, 3)
+    assert isinstance(compiled, Compiled)
     alone = [group.single(k) for k in range(3)]
-    for number in (1, 2):
-        batch = task.batch(6, 0, number)
-        for k, model in enumerate(alone):
-            rows = slice(2 * k, 2 * k + 2)
-            optimizer = model.__dict__.setdefault(
-                "_optimizer", recipe.optimizer(model.parameters())
+    optimizers = [recipe.optimizer(model.parameters()) for model in alone]
+    for number in range(1, 9):
+        batch = group.draw(number)
+        for k, (model, optimizer) in enumerate(zip(alone, optimizers, strict=True)):
+            if recipe.alone and number == recipe.alone + 1:
+                model.readout.weight.detach().copy_(group.added_weight[k])
+            rows = slice(k * recipe.batch_size, (k + 1) * recipe.batch_size)
+            x, target, lengths, _ = batch.map(
+                lambda part, rows=rows: torch.from_numpy(part[rows].copy())
             )
             optimizer.zero_grad()
-            output = model(
-                torch.from_numpy(batch.x[rows]), lengths=torch.from_numpy(batch.lengths[rows])
-            )
-            error_of(output[None], torch.from_numpy(batch.target[rows])[None]).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+            error_of(model(x, lengths=lengths)[None], target[None]).backward()
+            if number <= recipe.alone:
+                for weight in (*model.layer.parameters(), model.readout.weight):
+                    weight.grad = None
+            if recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
             optimizer.step()
-        group.update(number)
-    for k, model in enumerate(alone):
-        for name, weight in model.state_dict().items():
-            torch.testing.assert_close(group.model.state_dict()[name][k], weight)
+    group.advance(1, 9)
+    compiled.advance(1, 6)
+    compiled.advance(6, 9)
+    probe = task.test_batch(4, 1, 0)
+    for k, (one, other) in enumerate(
+        zip(group.outputs(probe), compiled.outputs(probe), strict=True)
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+        for name, weight in alone[k].state_dict().items():
+            torch.testing.assert_close(group.weights_of(k)[name], weight, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(compiled.weights_of(k)[name], weight, rtol=1e-4, atol=1e-4)
 
 
-def test_a_smaller_group_goes_on_with_weights_and_optimizer():
-    task = LongLag(4)
-    group = _Group.begin(task, EASY, 3, seed=0)
-    for number in range(1, 6):
-        group.update(number)
-    part = group.only([0, 2])
+@pytest.mark.parametrize("kind", [Group.begin, lambda *given, seed: replicas(*given)])
+def test_a_smaller_group_goes_on_with_weights_and_optimizer(kind):
+    task, recipe = TRAINED["lengths"]
+    groups = [kind(task, recipe, 3, seed=0) for _ in range(2)]
+    for group in groups:
+        group.advance(1, 6)
+    whole, part = groups[0], groups[1].only([0, 2])
     assert part.trials == [0, 2]
-    for old, new in zip(group.model.parameters(), part.model.parameters(), strict=True):
-        old.grad = torch.ones_like(old)
-        new.grad = torch.ones_like(new)
-    group.optimizer.step()
-    part.optimizer.step()
-    for old, new in zip(group.model.parameters(), part.model.parameters(), strict=True):
-        assert torch.equal(old[[0, 2]], new)
+    drawn = task.batch(6, 0, 6)
+    whole.draw = lambda number: drawn
+    part.draw = lambda number: drawn.map(lambda rows: rows[[0, 1, 4, 5]])
+    for group in (whole, part):
+        group.advance(6, 7)
+    for place, trial in enumerate(part.trials):
+        for name, weight in part.weights_of(place).items():
+            torch.testing.assert_close(weight, whole.weights_of(trial)[name])
 
 
-def test_the_layer_is_left_alone_until_it_is_added():
-    recipe = Recipe(nets.one_unit, adam(0.1), alone=3)
-    group = _Group.begin(LongLag(4), recipe, 2, seed=0)
-    before = [p.detach().clone() for p in group.model.layer.parameters()]
-    direct = group.model.readout.weight_direct.detach().clone()
-    for number in (1, 2, 3):
-        group.update(number)
-        assert group.model.readout.weight.abs().max() == 0
-    assert all(map(torch.equal, before, group.model.layer.parameters()))
-    assert not torch.equal(direct, group.model.readout.weight_direct)
-    group.update(4)
-    assert group.model.readout.weight.abs().min() > 0
-    assert not any(map(torch.equal, before, group.model.layer.parameters()))
+@pytest.mark.parametrize("kind", [Group.begin, lambda *given, seed: replicas(*given)])
+def test_the_layer_is_left_alone_until_it_is_added(kind):
+    group = kind(LongLag(4), Recipe(nets.one_unit, adam(0.1), alone=3), 2, seed=0)
+
+    def weights():
+        return {name: part.clone() for name, part in group.weights_of(1).items()}
+
+    before = weights()
+    group.advance(1, 4)
+    after = weights()
+    assert after["readout.weight"].abs().max() == 0
+    assert torch.equal(before["layer.weight_ih"], after["layer.weight_ih"])
+    assert not torch.equal(before["readout.weight_direct"], after["readout.weight_direct"])
+    group.advance(4, 5)
+    assert weights()["readout.weight"].abs().min() > 0
+    assert not torch.equal(before["layer.weight_ih"], weights()["layer.weight_ih"])
+
+
+def test_a_compiled_trial_goes_on_after_a_gradient_that_is_not_finite():
+    """No update is made of it; the other trials never see it."""
+    task, recipe = TRAINED["direct"]
+    groups = [Group.begin(task, recipe, 2, seed=0) for _ in range(2)]
+    drawn = {n: task.batch(2, 0, n) for n in range(1, 6)}
+    spoiled = drawn[3].map(np.copy)
+    spoiled.x[1] = np.inf
+    groups[0].draw = lambda number: drawn[number]
+    groups[1].draw = lambda number: spoiled if number == 3 else drawn[number]
+    for group in groups:
+        group.advance(1, 6)
+    good, other = groups
+    for name, weight in good.weights_of(0).items():
+        assert torch.equal(weight, other.weights_of(0)[name])
+    third = Group.begin(task, recipe, 2, seed=0)
+    third.draw = lambda number: drawn[number if number < 3 else number + 1]
+    third.advance(1, 5)
+    for name, weight in third.weights_of(1).items():
+        torch.testing.assert_close(weight, other.weights_of(1)[name], rtol=1e-4, atol=1e-5)
 
 
 def test_a_gradient_that_is_not_finite_becomes_zero_for_that_trial_only():
@@ -210,8 +276,10 @@ def test_omega_is_part_of_the_gradient():
     task = TemporalOrder(20)
     make = functools.partial(Recipe, nets.elman_2013(20), adam(0.01), 2)
     plain, with_omega = (
-        _Group.begin(task, make(omega=each), 2, 0) for each in (None, ll.Omega(4.0))
+        replicas(task, make(), 2),
+        Group.begin(task, make(omega=ll.Omega(4.0)), 2, 0),
     )
+    assert isinstance(with_omega, Replicas)
     for group in (plain, with_omega):
         group.update(1)
     first, second = plain.model.layer, with_omega.model.layer
@@ -249,5 +317,5 @@ def test_batches_are_torch_tensors_of_the_task():
         return batch
 
     recipe = Recipe(nets.lstm_2a, adam(0.1), batch_size=3, curriculum=watch)
-    _Group.begin(LongLag(3), recipe, 4, seed=7).update(5)
+    Group.begin(LongLag(3), recipe, 4, seed=7).advance(5, 6)
     np.testing.assert_array_equal(seen[0].x, LongLag(3).batch(12, 7, 5).x)

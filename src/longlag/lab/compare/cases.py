@@ -12,8 +12,9 @@ from longlag.lab.compare.problems import Problem
 from longlag.lab.compare.reservoirs import fit_reservoirs
 from longlag.lab.compare.setup import Setup
 from longlag.lab.reproduce.experiment import Outcome, Progress
+from longlag.lab.reproduce.groups import Recipe
 from longlag.lab.reproduce.recipes import adam
-from longlag.lab.reproduce.trials import Recipe, predictor, train
+from longlag.lab.reproduce.trials import predictor, train
 from longlag.layers import SequenceModel
 from longlag.memory import memory_report
 from longlag.tasks import Task

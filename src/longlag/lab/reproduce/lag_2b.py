@@ -2,8 +2,8 @@
 
 from longlag.lab.reproduce import nets
 from longlag.lab.reproduce.experiment import Experiment, Published, Row
+from longlag.lab.reproduce.groups import Network, Recipe
 from longlag.lab.reproduce.recipes import adam, one_unit_run, trained
-from longlag.lab.reproduce.trials import Network, Recipe
 from longlag.tasks import LongLagRandom
 
 TASK = LongLagRandom(100, at_end=True)

@@ -2,8 +2,8 @@
 
 from longlag.lab.reproduce import nets
 from longlag.lab.reproduce.experiment import Experiment, Published, Row
+from longlag.lab.reproduce.groups import Recipe
 from longlag.lab.reproduce.recipes import adam, trained
-from longlag.lab.reproduce.trials import Recipe
 from longlag.tasks import LongLagTrigger
 
 DIFFERS = (

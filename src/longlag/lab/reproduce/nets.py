@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import longlag.layers as ll
-from longlag.lab.reproduce.trials import Network
+from longlag.lab.reproduce.groups import Network
 from longlag.layers import SequenceModel, init
 from longlag.tasks import Task
 

@@ -4,8 +4,8 @@ from longlag import tasks
 from longlag.gradients import Omega
 from longlag.lab.reproduce import nets
 from longlag.lab.reproduce.experiment import Experiment, Row
+from longlag.lab.reproduce.groups import Recipe
 from longlag.lab.reproduce.recipes import adam, trained
-from longlag.lab.reproduce.trials import Recipe
 
 HIDDEN = 32
 # name, task, sequences to an update, budget, quick budget

@@ -2,8 +2,8 @@
 
 from longlag.lab.reproduce import nets
 from longlag.lab.reproduce.experiment import Experiment, Published, Row
+from longlag.lab.reproduce.groups import Recipe
 from longlag.lab.reproduce.recipes import adam, descent, trained
-from longlag.lab.reproduce.trials import Recipe
 from longlag.tasks import EmbeddedReber
 
 CELLS = nets.cells_1997(4, 0.2, output_bias=(-1.0, -2.0, -3.0, -4.0))

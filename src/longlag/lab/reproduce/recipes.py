@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from longlag.lab.reproduce.experiment import Effort, Outcome, Progress, Run
-from longlag.lab.reproduce.trials import Recipe, train
+from longlag.lab.reproduce.groups import Recipe
+from longlag.lab.reproduce.trials import train
 from longlag.layers import SequenceModel
 from longlag.tasks import Task
 

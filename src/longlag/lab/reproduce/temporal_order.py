@@ -9,8 +9,8 @@ import torch
 from longlag.gradients import Omega
 from longlag.lab.reproduce import nets
 from longlag.lab.reproduce.experiment import Effort, Experiment, Outcome, Published, Row
+from longlag.lab.reproduce.groups import Recipe
 from longlag.lab.reproduce.recipes import descent, trained
-from longlag.lab.reproduce.trials import Recipe
 from longlag.layers import SequenceModel
 from longlag.tasks import TemporalOrder
 

@@ -7,7 +7,7 @@ that of one network, and stays in a cache, however many networks there are.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,7 +58,7 @@ class Networks:
 
     Attributes:
         rows: (R, M), parameters and states of the optimizer.
-        updates: (R,), how many each has had.
+        updates: (R, groups), how many the parameter groups of each have had.
 
     Raises:
         Unfit: it cannot be compiled.
@@ -85,7 +85,7 @@ class Networks:
         first = self._workers[0]
         self._rules, self._places = rules, first.places
         self.rows = first.home.new_zeros((count, len(first.home)))
-        self.updates = np.zeros(count, dtype=np.int64)
+        self.updates = np.zeros((count, len(rules)), dtype=np.int64)
         for number, start in enumerate(starts):
             for name, (begin, shape) in self._places.items():
                 place = self.rows[number, begin : begin + shape.numel()]
@@ -99,6 +99,15 @@ class Networks:
             for name, (begin, shape) in self._places.items()
         }
 
+    def freeze(self, names: Collection[str]) -> None:
+        """Leave some parameters, by name, as they are from now on, and no others.
+
+        The state of the optimizer of those that were frozen from the start begins when they are
+        thawed, if they are groups of their own.
+        """
+        for worker in self._workers:
+            worker.freeze(names)
+
     def coefficients_of(
         self, number: int, updates: int, after_each: Callable[[], None] | None = None
     ) -> "np.ndarray[Any, Any]":
@@ -109,12 +118,12 @@ class Networks:
             updates: how many.
             after_each: called when the numbers of an update are fixed, for schedules.
         """
-        before, groups = int(self.updates[number]), self.optimizers[number].param_groups
+        before, groups = self.updates[number].tolist(), self.optimizers[number].param_groups
         # One array: lists that stay would call the collector, which looks through all of PyTorch.
         table = np.zeros((updates, len(groups), COEFFICIENTS))
         for update in range(updates):
             for place, (rule, group) in enumerate(zip(self._rules, groups, strict=True)):
-                table[update, place] = coefficients(rule, group, before + update + 1)
+                table[update, place] = coefficients(rule, group, before[place] + update + 1)
             if after_each is not None:
                 after_each()
         return table.reshape(updates, -1)
@@ -143,7 +152,7 @@ class Networks:
         check_data(self.network, data)
         updates, size = orders[0].shape
         losses, norms = (np.full((len(numbers), updates), np.nan) for _ in range(2))
-        shares = self._shares(numbers)
+        shares, moving = self._shares(numbers), self._workers[0].moving
         with _one_thread():
             for worker in self._workers[: len(shares)]:
                 worker.prepare(data, size)
@@ -163,7 +172,7 @@ class Networks:
                     )  # fmt: skip
                     for place, own_losses, own_norms, done in zip(some, *made, strict=True):
                         losses[place, stretch], norms[place, stretch] = own_losses, own_norms
-                        self.updates[numbers[place]] += done
+                        self.updates[numbers[place], moving] += done
 
         POOL.run(train, len(shares))
         return losses, norms
@@ -261,7 +270,7 @@ class _Worker:
         self.model, self.rules = model, rules
         named = dict(model.named_parameters())
         every = [*named.values()]
-        groups = [[every[n] for n in group if every[n].requires_grad] for group in trained]
+        groups = [[every[n] for n in group] for group in trained]
         shapes: list[torch.Size] = [p.shape for p in every]
         for rule, group in zip(rules, groups, strict=True):
             shapes += [p.shape for p in group for _ in state_names(rule)]
@@ -282,16 +291,27 @@ class _Worker:
             view.copy_(parameter.detach())
             parameter.data = view
         left = iter(views[len(every) :])
-        self.groups = groups
-        self.states: list[list[dict[str, Any]]] = [
-            [{name: next(left) for name in state_names(rule)} for _ in group]
+        self._groups = [
+            [(p, {name: next(left) for name in state_names(rule)}) for p in group]
             for rule, group in zip(rules, groups, strict=True)
         ]
+        self._trained = {p for p in every if p.requires_grad}
         self.network: Network = network_of(model, loss, BPTT())
         self.cells = Cells(None, len(rules))
         self._known: dict[Any, tuple[Calls, Turns]] = {}
         self._outputs: dict[Any, tuple[Outputs, Turns, Tensor]] = {}
         self._now: tuple[Calls, Turns] | None = None
+
+    @property
+    def moving(self) -> list[bool]:
+        """Which groups have parameters that are trained."""
+        return [any(p.requires_grad for p, _ in group) for group in self._groups]
+
+    def freeze(self, names: Collection[str]) -> None:
+        """See `Networks.freeze`."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(parameter in self._trained and name not in names)
+        self._known.clear()
 
     def prepare(self, data: Batch[Tensor], size: int) -> None:
         """Have the calls of an update for batches of a size."""
@@ -300,7 +320,11 @@ class _Worker:
         if known is None:
             with torch.no_grad():
                 calls = Calls(self.model, self.network, data, self.cells, size)
-            program = calls.program_of(self.rules, self.groups, self.states)
+            groups = [[one for one in group if one[0].requires_grad] for group in self._groups]
+            program = calls.program_of(
+                self.rules, [[p for p, _ in group] for group in groups],
+                [[state for _, state in group] for group in groups],
+            )  # fmt: skip
             known = calls, Turns(program, self.cells, self.home, back=True)
             self._known[key] = known
         self._now = known
