@@ -10,7 +10,7 @@ from longlag.layers import Recurrent
 from longlag.scan.cpu.passes import Noted, Passes
 from longlag.scan.inputs import Schedule, Weights
 from longlag.torch_private import version
-from longlag.training.compiled.head import Head, head
+from longlag.training.compiled.head import Head, RowLoss, head
 from longlag.training.compiled.lengths import rank, spread, take_ends, take_mean
 from longlag.training.compiled.memory import add, clear, copy, gather
 from longlag.training.compiled.network import Network
@@ -19,7 +19,6 @@ from longlag.training.compiled.optimizers import (
     STATES,
     Rule,
     compiled_rule,
-    state_names,
 )
 from longlag.training.compiled.program import Program
 from longlag.training.compiled.update import ENTRY, update
@@ -107,7 +106,7 @@ class Outputs:
         call = self._head(None)
         return Program([*self._calls, call], self._cells.clock, self._cells.stop)
 
-    def _head(self, kind: str | None, **more: int | Tensor) -> Noted:
+    def _head(self, kind: str | RowLoss | None, **more: int | Tensor) -> Noted:
         """The head with a kind of loss, and what it needs for errors; or the outputs alone."""
         readout = self._network.readout
         facts = Head(self._double, kind, readout.input_size, readout.output_size)
@@ -280,7 +279,7 @@ class Calls(Outputs):
             for parameter, state in zip(parameters, part, strict=True):
                 gradient, count = self._gradients[id(parameter)].data_ptr(), parameter.numel()
                 function = compiled_rule(rule, parameter.dtype == torch.float64)
-                places = [state[name].data_ptr() for name in state_names(rule)]
+                places = [state[name].data_ptr() for name in rule.states]
                 gradients += (gradient, count)
                 updates += (function, parameter.data_ptr(), gradient, *places)
                 updates += (*[0] * (STATES - len(places)), count, number * COEFFICIENTS)
