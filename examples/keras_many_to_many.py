@@ -1,4 +1,4 @@
-"""The lecture's many-to-many network in Keras, with one import changed: an answer at each step.
+"""The lecture's many-to-many network in Keras, with its imports changed: an answer at each step.
 
     python examples/keras_many_to_many.py
 
@@ -12,9 +12,8 @@ os.environ.setdefault("KERAS_BACKEND", "torch")  # or in the shell: export KERAS
 
 import numpy as np
 from keras.layers import Activation, Dense, Input
-from keras.models import Sequential
 
-from longlag.keras import SimpleRNN  # in place of keras.layers
+from longlag.keras import Sequential, SimpleRNN  # in place of keras.models and keras.layers
 
 InputDim = 15
 MaxSeqLen = 64

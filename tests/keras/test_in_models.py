@@ -120,7 +120,7 @@ def test_states_are_carried_through_fit_and_reset():
 @pytest.mark.parametrize("name", ["many_to_one", "many_to_many"])
 def test_the_examples_are_the_lectures_networks(name, capsys):
     path = EXAMPLES / f"keras_{name}.py"
-    assert "from longlag.keras import SimpleRNN" in path.read_text()
+    assert "from longlag.keras import Sequential, SimpleRNN" in path.read_text()
     spec = importlib.util.spec_from_file_location(name, path)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)

@@ -33,5 +33,6 @@ _check_backend()
 
 from longlag.keras.declared import RNN, EchoState, Leaky  # noqa: E402
 from longlag.keras.layers import GRU, LSTM, SimpleRNN  # noqa: E402
+from longlag.keras.models import Model, Sequential  # noqa: E402
 
-__all__ = ["GRU", "LSTM", "RNN", "EchoState", "Leaky", "SimpleRNN"]
+__all__ = ["GRU", "LSTM", "RNN", "EchoState", "Leaky", "Model", "Sequential", "SimpleRNN"]

@@ -5,7 +5,7 @@ inherit.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from longlag.keras.cells import GRUCell, LSTMCell, SimpleRNNCell, name_of
 from longlag.keras.loop import Compiled, Pass, as_tensor
+from longlag.layers import Recurrent
 from longlag.recurrence import Cell, Recurrence
 from longlag.scan import Weights, register
 
@@ -22,7 +23,25 @@ def _masks(mask: Any) -> list[Tensor] | None:
     return None if mask is None else [*mask] if isinstance(mask, (list, tuple)) else [mask]
 
 
-class _Layer(Compiled):
+class Move(NamedTuple):
+    """Numbers of a variable that are those of a longlag layer, turned: (R, C) to (C, R).
+
+    Attributes:
+        parameter: of the layer.
+        rows, columns: R and C, in the variable.
+        source, target: where they begin in the variable, and in the parameter.
+        adds: whether they are added to what is there.
+    """
+
+    parameter: Tensor
+    rows: int
+    columns: int
+    source: int = 0
+    target: int = 0
+    adds: bool = False
+
+
+class KerasLayer(Compiled):
     """What the three have in common."""
 
     _gate_activations = ("activation",)
@@ -56,6 +75,24 @@ class _Layer(Compiled):
         bias = self.cell.bias
         return None if bias is None else as_tensor(bias), ()
 
+    def shadow(self: Any) -> tuple[Recurrent, list[tuple[Any, list[Move]]]]:
+        """A layer of longlag with the same equations, and where each variable is found in it."""
+        cell = self.cell
+        size = cell.kernel.shape[0]
+        with torch.random.fork_rng(devices=[]):
+            layer = Recurrent(self._declared(False), size, self.units, bias=self.use_bias)
+        layer = layer.to(as_tensor(cell.kernel).dtype)
+        assert layer.weight_hh is not None
+        matrices = (cell.kernel, layer.weight_ih), (cell.recurrent_kernel, layer.weight_hh)
+        moves = [(variable, [Move(tensor, *variable.shape)]) for variable, tensor in matrices]
+        if self.use_bias:
+            moves.append((cell.bias, self._bias_moves(layer)))
+        return layer, moves
+
+    def _bias_moves(self: Any, layer: Recurrent) -> list[Move]:
+        assert layer.bias is not None
+        return [Move(layer.bias, 1, layer.bias.numel())]
+
     def _drawn(self: Any, training: bool, x: Tensor, h: Tensor) -> tuple[Any, Any]:
         """The dropout masks of x and of h."""
         if not training:
@@ -85,7 +122,7 @@ class _Layer(Compiled):
 
 
 @keras.saving.register_keras_serializable("longlag")
-class SimpleRNN(_Layer, keras.layers.SimpleRNN):
+class SimpleRNN(KerasLayer, keras.layers.SimpleRNN):
     r"""``keras.layers.SimpleRNN``, run by longlag's kernels.
 
     .. math:: h_t = \phi(x_t K + h_{t-1} R + b)
@@ -126,7 +163,7 @@ class SimpleRNN(_Layer, keras.layers.SimpleRNN):
         return {**config, "seed": self.cell.seed}
 
 
-class _GatedLayer(_Layer):
+class _GatedLayer(KerasLayer):
     """A layer whose recurrent dropout has a mask for each gate."""
 
     _gate_activations = ("activation", "recurrent_activation")
@@ -218,3 +255,11 @@ class GRU(_GatedLayer, keras.layers.GRU):
         inputs, recurrent = as_tensor(self.cell.bias)
         own = torch.nn.functional.pad(recurrent[: 2 * self.units], (0, self.units))
         return inputs + own, (recurrent[2 * self.units :].unsqueeze(0),)
+
+    def _bias_moves(self, layer: Recurrent) -> list[Move]:
+        moves, size = super()._bias_moves(layer), self.units
+        if self.cell.reset_after:
+            assert layer.bias is not None
+            moves.append(Move(layer.bias, 1, 2 * size, source=3 * size, adds=True))
+            moves.append(Move(layer.recurrent_bias, 1, size, source=5 * size))
+        return moves

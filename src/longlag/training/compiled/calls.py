@@ -10,7 +10,7 @@ from longlag.layers import Recurrent
 from longlag.scan.cpu.passes import Noted, Passes
 from longlag.scan.inputs import Schedule, Weights
 from longlag.torch_private import version
-from longlag.training.compiled.head import Head, head
+from longlag.training.compiled.head import Head, RowLoss, head
 from longlag.training.compiled.lengths import (
     by_step,
     last_input,
@@ -26,7 +26,6 @@ from longlag.training.compiled.optimizers import (
     STATES,
     Rule,
     compiled_rule,
-    state_names,
 )
 from longlag.training.compiled.program import Program
 from longlag.training.compiled.update import ENTRY, update
@@ -131,7 +130,7 @@ class Outputs:
         numbers = self._read.new_zeros(self._count * width + 16)
         return numbers[: self._count * width].view(self._count, width)
 
-    def _facts(self, kind: str | None) -> Head:
+    def _facts(self, kind: str | RowLoss | None) -> Head:
         readout = self._network.readout
         return Head(
             self._double, kind, readout.input_size, readout.output_size, readout.direct_size or 0,
@@ -151,7 +150,7 @@ class Outputs:
         self._calls.append(noted)
         return rows
 
-    def _head(self, kind: str | None, **more: int | Tensor) -> Noted:
+    def _head(self, kind: str | RowLoss | None, **more: int | Tensor) -> Noted:
         """The head with a kind of loss, and what it needs for errors; or the outputs alone."""
         readout, facts = self._network.readout, self._facts(kind)
         packed = self.y.new_zeros(facts.packed * facts.inputs)
@@ -335,7 +334,7 @@ class Calls(Outputs):
             for parameter, state in zip(parameters, part, strict=True):
                 gradient, count = self._gradients[id(parameter)].data_ptr(), parameter.numel()
                 function = compiled_rule(rule, parameter.dtype == torch.float64)
-                places = [state[name].data_ptr() for name in state_names(rule)]
+                places = [state[name].data_ptr() for name in rule.states]
                 gradients += (gradient, count)
                 updates += (function, parameter.data_ptr(), gradient, *places)
                 updates += (*[0] * (STATES - len(places)), count, number * COEFFICIENTS)

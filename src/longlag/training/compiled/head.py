@@ -11,8 +11,10 @@ units, h the input. Errors lie in panels, as there.
 """
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from llvmlite import ir
 
@@ -49,13 +51,27 @@ _NAMES_OF_ERRORS = (
 )
 
 
+class RowLoss(ABC):
+    """A loss of one's own, as instructions for one row of outputs; equal ones are compiled once."""
+
+    @abstractmethod
+    def write(self, code: Any, p: Value, target: Value) -> None:
+        """Row ``p`` of y, whose answer has the number ``target``: dE/dy, but for the division by
+        how many there are, is stored in the panels, and the row counted.
+
+        Args:
+            code: the head under construction, a ``Writing``.
+            p, target: whole numbers.
+        """
+
+
 @dataclass(frozen=True)
 class Head:
     """What a head is compiled for.
 
     Attributes:
         double: float64, else float32.
-        loss: one of :data:`LOSSES` or :data:`SUMS`; None for the outputs alone.
+        loss: one of :data:`LOSSES` or :data:`SUMS`, or one's own; None for the outputs alone.
         inputs: H.
         outputs: K.
         direct: C; 0 where there is no D.
@@ -63,7 +79,7 @@ class Head:
     """
 
     double: bool
-    loss: str | None
+    loss: str | RowLoss | None
     inputs: int
     outputs: int
     direct: int = 0
@@ -117,7 +133,7 @@ def head(facts: Head) -> Compiled:
     targets as there are ``steps``; row t N + n of h is step t of sequence n. ``where`` has the
     places of the rows in ``d_h``, ``zero`` is the list (0,). ``loss`` gets E, a double.
     """
-    code = _Head(facts)
+    code = Writing(facts)
     code.outputs()
     if facts.loss is not None:
         code.errors()
@@ -125,7 +141,14 @@ def head(facts: Head) -> Compiled:
     return code.finish()
 
 
-class _Head(Piece):
+class Writing(Piece):
+    """A head under construction.
+
+    Attributes:
+        y, panels: where the outputs lie, and where dE/dy goes.
+        total, due: doubles that are added up over the rows: of the losses, of how many they are.
+    """
+
     def __init__(self, facts: Head) -> None:
         names = _NAMES + _NAMES_OF_INPUT * bool(facts.direct)
         if facts.loss is not None:
@@ -179,7 +202,11 @@ class _Head(Piece):
         for place in (self.wide_total, self.wide_due):
             b.store(zeros, place)
         order = self.at(self.numbers("order", I64), self.times(self.clock(), arg["N"]))
-        write = self._class_row if self.facts.loss in CLASSES else self._number_row
+        loss = self.facts.loss
+        if isinstance(loss, RowLoss):
+            write = functools.partial(loss.write, self)
+        else:
+            write = self._class_row if loss in CLASSES else self._number_row
         with (
             self.loop(self.i64(0), arg["steps"]) as t,
             self.loop(self.i64(0), arg["N"]) as n,
@@ -189,14 +216,14 @@ class _Head(Piece):
         total = b.fadd(b.load(self.total), self.total_of(self.wide_total))
         due = b.fadd(b.load(self.due), self.total_of(self.wide_due))
         one = ir.Constant(DOUBLE, 1.0)
-        if self.facts.loss in SUMS:
+        if loss in SUMS:
             due = b.sitofp(arg["N"], DOUBLE)
         due = b.select(b.fcmp_ordered("<", due, one), one, due)
-        if self.facts.loss == "half_squares":
+        if loss == "half_squares":
             total = b.fmul(total, ir.Constant(DOUBLE, 0.5))
-        loss = self.widened(self.narrowed(b.fdiv(total, due)))
-        b.store(loss, self.numbers("loss", DOUBLE))
-        factor = ir.Constant(DOUBLE, 2.0 if self.facts.loss == "mse" else 1.0)
+        mean = self.widened(self.narrowed(b.fdiv(total, due)))
+        b.store(mean, self.numbers("loss", DOUBLE))
+        factor = ir.Constant(DOUBLE, 2.0 if loss == "mse" else 1.0)
         scale = self.splat(self.narrowed(b.fdiv(factor, due)))
         lasts = [self.at(self.numbers("sums"), self.times(arg["H"], self.facts.wide))]
         if self.facts.direct:
@@ -207,14 +234,14 @@ class _Head(Piece):
             row_sum = self.variable(self.vector)
             b.store(self.zero(), row_sum)
             with self.loop(self.i64(0), arg["P"]) as p:
-                place = self._panel(v, p)
+                place = self.place(v, p)
                 error = b.fmul(self.load(place), scale)
                 self.store(error, place)
                 b.store(b.fadd(b.load(row_sum), error), row_sum)
             for last in lasts:
                 self.store(b.load(row_sum), self.at(last, self.times(v, self.lanes)))
 
-        self._each_vector(scaled)
+        self.each_vector(scaled)
 
     def total_of(self, place: Value) -> Value:
         """The sum over a vector that is in a variable."""
@@ -248,7 +275,7 @@ class _Head(Piece):
 
     # Rows
 
-    def _each_vector(self, body: Callable[[Value, Value], None]) -> None:
+    def each_vector(self, body: Callable[[Value, Value], None]) -> None:
         """The loop over vectors of outputs: body(number, first output)."""
 
         def one(v: Value) -> None:
@@ -262,10 +289,11 @@ class _Head(Piece):
         with self.loop(self.i64(0), self.i64(self.facts.vectors)) as v:
             one(v)
 
-    def _panel(self, v: Value, p: Value) -> Value:
+    def place(self, v: Value, p: Value) -> Value:
+        """Where in the panels a vector of the outputs of row p lies."""
         return self.at(self.panels, self.times(v, self.panel), self.times(p, self.lanes))
 
-    def _fresh(self, v: Value, start: Value) -> Value:
+    def fresh(self, v: Value, start: Value) -> Value:
         """Which outputs of a vector no vector before it has."""
         passed = self.b.sub(self.times(v, self.lanes), start)
         return self.b.icmp_signed(">=", self.lane_numbers(), self.splat(passed))
@@ -284,24 +312,24 @@ class _Head(Piece):
             b.store(b.select(b.fcmp_ordered(">", value, known), value, known), most)
 
         if self.facts.vectors > 1:
-            self._each_vector(compare)
+            self.each_vector(compare)
         largest = self.largest(b.load(most))
         b.store(self.zero(), sums)
 
         def power(v: Value, start: Value) -> None:
             value = b.fsub(self.load(self.at(row, start)), self.splat(largest))
             value = math.emit(b, "exp", value)
-            self.store(value, self._panel(v, p))
-            counted = b.select(self._fresh(v, start), value, self.zero())
+            self.store(value, self.place(v, p))
+            counted = b.select(self.fresh(v, start), value, self.zero())
             b.store(b.fadd(b.load(sums), counted), sums)
 
-        self._each_vector(power)
+        self.each_vector(power)
         total = self.total_over(b.load(sums))
         inverse = self.splat(b.fdiv(ir.Constant(self.scalar, 1.0), total))
         kept = self.splat(due)
 
         def error(v: Value, start: Value) -> None:
-            place = self._panel(v, p)
+            place = self.place(v, p)
             share = b.fmul(self.load(place), inverse)
             output = b.add(self.lane_numbers(), self.splat(start))
             right = b.icmp_signed("==", output, self.splat(wanted))
@@ -309,7 +337,7 @@ class _Head(Piece):
             value = b.fsub(share, b.select(right, ones, self.zero()))
             self.store(b.select(kept, value, self.zero()), place)
 
-        self._each_vector(error)
+        self.each_vector(error)
         with b.if_then(due):
             above = b.fsub(self.read(row, wanted), largest)
             loss = b.fsub(math.emit(b, "log", total), above)
@@ -335,12 +363,12 @@ class _Head(Piece):
                 ones = ir.Constant(self.vector, [1.0] * self.lanes)
                 one_less = b.fsub(y if self.facts.activation == "sigmoid" else ones, b.fmul(y, y))
                 error = b.select(due, b.fmul(error, one_less), self.zero())
-            self.store(error, self._panel(v, p))
-            counted = b.and_(due, self._fresh(v, start))
+            self.store(error, self.place(v, p))
+            counted = b.and_(due, self.fresh(v, start))
             loss = self.widened(b.select(counted, loss, self.zero()))
             b.store(b.fadd(b.load(self.wide_total), loss), self.wide_total)
             ones = ir.Constant(self.vector, [1.0] * self.lanes)
             one = self.widened(b.select(counted, ones, self.zero()))
             b.store(b.fadd(b.load(self.wide_due), one), self.wide_due)
 
-        self._each_vector(one)
+        self.each_vector(one)

@@ -14,8 +14,8 @@ from longlag.layers.readout import Readout
 from longlag.recurrence.lowered import lower
 from longlag.scan.cpu.backend import Cpu
 from longlag.torch_private import dispatching, has_hooks
-from longlag.training.compiled.head import CLASSES, LOSSES, SUMS
-from longlag.training.compiled.optimizers import Rule, rule_of, state_names, step_of
+from longlag.training.compiled.head import CLASSES, LOSSES, SUMS, RowLoss
+from longlag.training.compiled.optimizers import Rule, rule_of, step_of
 
 
 class Unfit(Exception):
@@ -29,13 +29,13 @@ class Network(NamedTuple):
         layers: the recurrent layers, the one that reads x first.
         readout: of the top one.
         reduce: what is read out: "last", "mean", or None for every step.
-        loss: its name.
+        loss: its name, or one's own.
     """
 
     layers: list[Recurrent]
     readout: Readout
     reduce: str | None
-    loss: str
+    loss: str | RowLoss
 
 
 def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
@@ -63,8 +63,17 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
     hooked += [name for name, p in model.named_parameters() if has_hooks(p)]
     if hooked:
         raise Unfit(f"{hooked[0]} has hooks")
+    return network_with(model, names[0])
+
+
+def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
+    """The parts of a model with a loss.
+
+    Raises:
+        Unfit: they cannot be compiled.
+    """
     readout = _linear(model.readout, model.reduce)
-    if readout.activation != "identity" and names[0] in CLASSES:
+    if readout.activation != "identity" and (isinstance(loss, RowLoss) or loss in CLASSES):
         raise Unfit(
             f"the readout has the activation {readout.activation!r}, and targets are classes"
         )
@@ -73,7 +82,7 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
         why = _why_not(layer)
         if why is not None:
             raise Unfit(why)
-    return Network(layers, readout, model.reduce, names[0])
+    return Network(layers, readout, model.reduce, loss)
 
 
 def _named(name: str) -> Loss | None:
@@ -180,7 +189,7 @@ def states_are_there(optimizer: Optimizer) -> bool:
         rule = rule_of(optimizer, group)
         assert isinstance(rule, Rule)
         states = [optimizer.state.get(p, {}) for p in group["params"] if p.requires_grad]
-        if any(state.get(name) is None for state in states for name in state_names(rule)):
+        if any(state.get(name) is None for state in states for name in rule.states):
             return False
         if len({step_of(state) for state in states}) > 1:
             return False

@@ -32,7 +32,6 @@ from longlag.training.compiled.optimizers import (
     Rule,
     coefficients,
     rule_of,
-    state_names,
 )
 from longlag.training.compiled.turns import Turns
 
@@ -273,7 +272,7 @@ class _Worker:
         groups = [[every[n] for n in group] for group in trained]
         shapes: list[torch.Size] = [p.shape for p in every]
         for rule, group in zip(rules, groups, strict=True):
-            shapes += [p.shape for p in group for _ in state_names(rule)]
+            shapes += [p.shape for p in group for _ in rule.states]
         begins, size = [], 0
         for shape in shapes:
             begins.append(size)
@@ -292,7 +291,7 @@ class _Worker:
             parameter.data = view
         left = iter(views[len(every) :])
         self._groups = [
-            [(p, {name: next(left) for name in state_names(rule)}) for p in group]
+            [(p, {name: next(left) for name in rule.states}) for p in group]
             for rule, group in zip(rules, groups, strict=True)
         ]
         self._trained = {p for p in every if p.requires_grad}

@@ -22,9 +22,17 @@ STATES = 3
 
 
 class Rule(NamedTuple):
-    """What is compiled for a parameter group: a formula of :data:`_FORMULAS`, and its terms."""
+    """What is compiled for a parameter group.
 
-    name: str
+    Attributes:
+        formula: of a parameter's new value, ``(arithmetic, rule, coefficients, parameter, gradient,
+            states)``; it writes the new states into the list.
+        states: the names of a parameter's tensors of state, in the order of the formula.
+        decays, decoupled, momentum, nesterov, centered: which terms it has.
+    """
+
+    formula: "Formula"
+    states: tuple[str, ...]
     decays: bool = False
     decoupled: bool = False
     momentum: bool = False
@@ -42,11 +50,14 @@ def rule_of(optimizer: Optimizer, group: dict[str, Any]) -> Rule | str:
             return f"the optimizer has {option}={group[option]!r}"
     decays, momentum = group["weight_decay"] != 0, bool(group.get("momentum"))
     if kind is SGD:
-        return Rule("sgd", decays, momentum=momentum, nesterov=group["nesterov"])
+        states = ("momentum_buffer",) * momentum
+        return Rule(_sgd, states, decays, momentum=momentum, nesterov=group["nesterov"])
     if kind is RMSprop:
-        return Rule("rmsprop", decays, momentum=momentum, centered=group["centered"])
+        centered = bool(group["centered"])
+        states = ("square_avg", *("grad_avg",) * centered, *("momentum_buffer",) * momentum)
+        return Rule(_rmsprop, states, decays, momentum=momentum, centered=centered)
     decoupled = kind is AdamW or group.get("decoupled_weight_decay", False)
-    return Rule("adam", decays, decoupled=decays and decoupled)
+    return Rule(_adam, ("exp_avg", "exp_avg_sq"), decays, decoupled=decays and decoupled)
 
 
 def coefficients(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
@@ -58,10 +69,10 @@ def coefficients(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
 
 def _numbers(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
     rate, decay = float(group["lr"]), float(group["weight_decay"])
-    if rule.name == "sgd":
+    if rule.formula is _sgd:
         momentum = float(group["momentum"])
         return [-rate, decay, momentum, 1 - float(group["dampening"])]
-    if rule.name == "rmsprop":
+    if rule.formula is _rmsprop:
         alpha = float(group["alpha"])
         return [-rate, decay, alpha, 1 - alpha, float(group["eps"]), float(group["momentum"])]
     first, second = map(float, group["betas"])
@@ -73,16 +84,6 @@ def _numbers(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
 
 COEFFICIENTS = 8
 """Numbers that are kept for each parameter group and update."""
-
-
-def state_names(rule: Rule) -> list[str]:
-    """The names of the tensors of state of a parameter, in the order of the formula."""
-    if rule.name == "adam":
-        return ["exp_avg", "exp_avg_sq"]
-    momentum = ["momentum_buffer"] if rule.momentum else []
-    if rule.name == "sgd":
-        return momentum
-    return ["square_avg", *(["grad_avg"] if rule.centered else []), *momentum]
 
 
 def step_of(state: dict[str, Any]) -> int:
@@ -142,8 +143,6 @@ def _adam(
     return v.add(p, v.div(v.mul(size, mean), below))
 
 
-_FORMULAS: dict[str, Formula] = {"sgd": _sgd, "rmsprop": _rmsprop, "adam": _adam}
-
 _NAME = "longlag_optimizer"
 
 
@@ -159,7 +158,7 @@ def compiled_rule(rule: Rule, double: bool) -> int:
     code = Code(ir.Function(module, kind, _NAME), double, full_lanes(double))
     arg = dict(zip(names, code.function.args, strict=True))
     b = code.b
-    states = len(state_names(rule))
+    states = len(rule.states)
     pointers = [b.inttoptr(arg[name], code.pointer) for name in names[: 2 + states]]
     table = b.inttoptr(arg["coefficients"], DOUBLE.as_pointer())
 
@@ -176,7 +175,7 @@ def compiled_rule(rule: Rule, double: bool) -> int:
         addresses = [code.at(pointer, index) for pointer in pointers]
         p, g, *state = [code.load(a) if wide else b.load(a) for a in addresses]
         v = Arithmetic(b, code.vector if wide else code.scalar)
-        p = _FORMULAS[rule.name](v, rule, numbers, p, v.mul(g, factor), state)
+        p = rule.formula(v, rule, numbers, p, v.mul(g, factor), state)
         for value, address in zip((p, *state), (addresses[0], *addresses[2:]), strict=True):
             if wide:
                 code.store(value, address)
