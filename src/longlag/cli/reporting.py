@@ -69,10 +69,17 @@ def _trained(console: Console, history: History) -> None:
     why = {
         "early stopping": "the validation loss had stopped improving",
         "epochs": "all epochs were made",
+        "not finite": "loss or gradient were no longer finite",
     }.get(history.stopped, history.stopped)
     kept = "" if best is None else f"; kept are the weights of epoch {best.epoch}"
     last = history.records[-1].epoch
     line(console, f"{_count(last, 'epoch')}, {_count(len(history), 'update')}: {why}{kept}")
+    if history.skipped:
+        line(
+            console,
+            f"{_count(history.skipped, 'update')} left out, because loss or gradient were infinite "
+            "or NaN; a smaller --learning_rate or --clip_norm may do better.",
+        )
     if history.step == "eager":
         line(console, f"The updates were not compiled, which takes longer: {history.reason}.")
     if best is not None and history.stopped == "epochs" and best.epoch > 0.9 * last:

@@ -1,5 +1,6 @@
 """Data prepared, a network made for them, and the training of the one on the other."""
 
+import math
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,11 +23,41 @@ from longlag.pipeline.updates import optimizer, schedule
 from longlag.reservoirs import Ridge
 from longlag.training import Checkpoint, EarlyStopping, History, fit
 from longlag.training.ranks import fabric_for
+from longlag.training.record import Record
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
 
 _NEVER = 10**9
+
+
+class TrainingFailed(Exception):
+    """The training ended with an error, its cause, after there had been weights worth keeping.
+
+    Attributes:
+        fitted: the network with the best weights so far, without a score.
+        epoch: after which it had them.
+    """
+
+    def __init__(self, fitted: Fitted, epoch: int) -> None:
+        self.fitted, self.epoch = fitted, epoch
+        super().__init__(f"the training failed; the best weights so far are of epoch {epoch}")
+
+
+class _Best:
+    """The best weights so far, by the validation loss, whatever becomes of the run."""
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.loss, self.epoch = math.inf, 0
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def __call__(self, record: Record, model: torch.nn.Module) -> None:
+        self.history.records.append(record)
+        if record.validation_loss is not None and record.validation_loss < self.loss:
+            self.loss, self.epoch = record.validation_loss, record.epoch
+            self.history.best_step = record.step
+            self.weights = {name: w.detach().clone() for name, w in model.state_dict().items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +133,22 @@ class Pipeline:
 
         Raises:
             NonFiniteLossError, TrainingInterrupted, OSError: see `longlag.training.fit`.
+            TrainingFailed: any error, where there are weights to keep; they are in it.
         """
+        baseline = find_baseline(self.preparation, self.parts.train)
         if self.settings.echo:
             history = self._fit_readout(checkpoint)
         else:
-            history = self._train(checkpoint, progress, logger)
-        baseline = find_baseline(self.preparation, self.parts.train)
+            best = _Best()
+            try:
+                history = self._train(checkpoint, progress, logger, best)
+            except Exception as error:
+                if not best.weights:
+                    raise
+                self.model.load_state_dict(best.weights)
+                card = self._card(None, licence)
+                kept = Fitted(self.model, self.preparation, baseline, best.history, None, card)
+                raise TrainingFailed(kept, best.epoch) from error
         outputs = run_model(self.model, self.held_out, EVALUATED)
         reached = score(self.preparation, baseline, self.held_out, outputs)
         card = self._card(reached, licence)
@@ -135,13 +176,13 @@ class Pipeline:
         return ModelCard("", licence, data, metrics, training, seed)
 
     def _train(
-        self, checkpoint: str | Path | None, progress: bool, logger: "Logger | None"
+        self, checkpoint: str | Path | None, progress: bool, logger: "Logger | None", best: _Best
     ) -> History:
         if logger is None:
-            return self._updates(checkpoint, progress, None)
+            return self._updates(checkpoint, progress, None, best)
         status = "failed"
         try:
-            history = self._updates(checkpoint, progress, logger)
+            history = self._updates(checkpoint, progress, logger, best)
             with suppress(NotImplementedError):  # that for CSV has no place for them
                 logger.log_hyperparams(asdict(self.settings))
             status = "success"
@@ -150,7 +191,7 @@ class Pipeline:
         return history
 
     def _updates(
-        self, checkpoint: str | Path | None, progress: bool, logger: "Logger | None"
+        self, checkpoint: str | Path | None, progress: bool, logger: "Logger | None", best: _Best
     ) -> History:
         settings, count = self.settings, len(self.train.x)
         batch_size, window = settings.batch_for(count), window_of(self.train, settings)
@@ -169,6 +210,8 @@ class Pipeline:
             checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
             seed=settings.seed,
             progress=progress,
+            callbacks=[best],
+            nonfinite="skip",
             fabric=None if logger is None else fabric_for(torch.device("cpu"), logger),
         )
 
