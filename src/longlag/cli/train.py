@@ -198,6 +198,15 @@ class Trained:
         "keeps the readout's weights small, as --alpha does",
     )  # fmt: skip
 
+    metric: Literal["loss", "accuracy", "balanced_accuracy", "macro_f1", "auc"] = option(
+        Settings.metric, group="training",
+        help="what the best weights are chosen by, on the validation part; all but the loss for "
+        "classes only",
+    )  # fmt: skip
+    class_weights: Literal["none", "balanced"] = option(
+        Settings.class_weights, group="training",
+        help="balanced: errors of a class weigh the more the rarer it is; classes only",
+    )  # fmt: skip
     epochs: int = option(
         Settings.epochs, group="training", range=at_least(1), metavar="COUNT",
         help="passes over the training part at most",

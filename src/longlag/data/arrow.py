@@ -47,7 +47,7 @@ def read_frame(
     frame: object,
     task: str,
     columns: Columns,
-    require_target: bool,
+    require_target: bool | None,
     missing: bool = False,
     tags: str = "auto",
 ) -> SequenceData:
@@ -69,7 +69,7 @@ def read_parquet(
     path: Path,
     task: str,
     columns: Columns,
-    require_target: bool,
+    require_target: bool | None,
     missing: bool = False,
     tags: str = "auto",
 ) -> SequenceData:
