@@ -214,6 +214,9 @@ def _numbers(
         missing = _array(column.is_null().cast(pa.uint8())) == 1
         column = column.cast(pa.float64(), safe=False).fill_null(math.nan)
     values = _array(column).astype(np.float64, copy=False)
+    largest = min(limit, np.finfo(np.float64).max)
+    if len(values) and values.min() >= -largest and values.max() <= largest:  # so none is NaN
+        return values
     usable = np.isfinite(values) & (np.abs(values) <= limit)
     if empty and missing is not None:
         usable |= missing
