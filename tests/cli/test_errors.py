@@ -212,9 +212,8 @@ def test_a_class_that_was_not_in_training_is_named_in_other_formats(refused, lon
 def test_other_features_are_refused(refused, longlag, model, folder):
     (folder / "fewer.csv").write_text("series,time,step\na,1,0.5\n")
     message = refused("predict", model, "fewer.csv")
-    for part in ("fewer.csv, row 1", "'noise'", "by their names in training"):
+    for part in ("fewer.csv, row 1", "'noise'", "say what it is called with --columns.series"):
         assert part in message
-    assert "--columns" not in message  # predict has no such option
     np.savez(folder / "more.npz", x=np.zeros((2, 3, 4)))
     message = refused("predict", model, "more.npz")
     for part in ("more.npz", "4 features", "expected 2", "'step', 'noise'"):
@@ -392,3 +391,25 @@ def test_a_loss_that_diverges_ends_with_status_3_and_advice(longlag, csv_with, f
     for part in ("longlag: training stopped at step", "--learning_rate", "No model was written"):
         assert part in last
     assert "Traceback" not in done.err
+
+
+def test_a_run_that_fails_saves_the_best_weights_so_far(longlag, csv_with, folder, monkeypatch):
+    from longlag.pipeline.fitted import Fitted
+    from longlag.training.evaluation import Evaluator
+
+    run, calls = Evaluator.run, []
+
+    def full(self, *arguments):
+        calls.append(0)
+        if len(calls) == 4:
+            raise OSError(28, "No space left on device", "logs/metrics.csv")
+        return run(self, *arguments)
+
+    monkeypatch.setattr(Evaluator, "run", full)
+    csv_with()
+    done = longlag("train", "my.csv", *TASK, "--hidden", "4")
+    assert done.status == 2
+    assert "saved: model.longlag, with the best weights so far, of epoch" in done.out
+    assert "logs/metrics.csv: No space left on device" in done.err
+    fitted = Fitted.load(folder / "model.longlag")
+    assert fitted.predict(fitted.preparation.read(folder / "my.csv")).score is not None

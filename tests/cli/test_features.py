@@ -109,3 +109,85 @@ def test_a_stream_without_series_is_tagged_with_numbers(folder, table, longlag, 
     assert list(rows[0]) == ["series", "step", "prediction"]
     error = [float(r["prediction"]) - float(t["level"]) for r, t in zip(rows, truth, strict=True)]
     assert np.std(error) < 0.5 * np.std([float(t["level"]) for t in truth])
+
+
+def test_predict_takes_other_names_and_leaves_the_target_alone(machines, longlag, rows_of, folder):
+    old = machines("old.csv", count=20)
+    train = (
+        "train",
+        old,
+        "--task",
+        "classification",
+        *SMALL[:2],
+        "--epochs",
+        1,
+        "--missing",
+        "mean",
+    )
+    assert longlag(*train).status == 0
+    done = longlag("predict", "model.longlag", old)
+    assert "16 of the 20 series are among those that the model was trained on" in done.out
+
+    new = machines("new.csv", count=8)
+    assert "trained on" not in longlag("predict", "model.longlag", new, "--overwrite").out
+    expected = rows_of(folder / "predictions.csv")
+    head, *rows = new.read_text().splitlines()
+    other = folder / "other.csv"
+    other.write_text("\n".join(["m,t,k,h,state", *rows]) + "\n")
+    refused = longlag("predict", "model.longlag", other, "--overwrite")
+    assert refused.status == 2
+    assert "say what it is called with --columns.series" in refused.err
+    names = ("--columns.series", "m", "--columns.time", "t", "--columns.features", "k,h")
+    done = longlag("predict", "model.longlag", other, "--overwrite", *names)
+    assert done.status == 0, done.err
+    assert "Score" not in done.out
+    assert rows_of(folder / "predictions.csv") == expected
+    done = longlag(
+        "predict", "model.longlag", other, "--overwrite", *names, "--columns.target", "state"
+    )
+    assert "Score of 8 answers" in done.out
+    refused = longlag("predict", "model.longlag", other, "--columns.features", "k", "--overwrite")
+    assert "columns: 1 features named, expected 2, in the order of the training" in refused.err
+
+    spoilt = folder / "spoilt.csv"
+    spoilt.write_text("\n".join([head, *(row.rsplit(",", 1)[0] + ",?" for row in rows)]) + "\n")
+    assert longlag("predict", "model.longlag", spoilt, "--overwrite").status == 2
+    done = longlag("predict", "model.longlag", spoilt, "--overwrite", "--no_score")
+    assert done.status == 0, done.err
+    assert rows_of(folder / "predictions.csv") == expected
+
+
+def test_weights_by_class_and_the_measure_that_chooses(folder, table, longlag):
+    """A rare class that can hardly be told apart is found by weights, and not without."""
+    rng = np.random.default_rng(0)
+    rows = [
+        [
+            f"s{n}",
+            t,
+            round(rng.normal() + 0.4 * (n % 10 == 0), 3),
+            "rare" if n % 10 == 0 else "often",
+        ]
+        for n in range(200)
+        for t in range(5)
+    ]
+    path = table(folder / "rare.csv", ["series", "time", "f", "target"], rows)
+    train = ("train", path, "--task", "classification", *SMALL, "--overwrite")
+
+    def found(*more: object) -> float:
+        done = longlag(*train, *more)
+        assert done.status == 0, done.err
+        line = next(line for line in done.out.splitlines() if line.startswith("│ rare"))
+        assert "as rare" in done.out
+        assert "calibration error" in done.out
+        return float(line.split("│")[4].strip().rstrip(" %"))
+
+    assert found() == 0
+    weights = ("--class_weights", "balanced", "--metric", "balanced_accuracy")
+    assert found(*weights) >= 50
+    refused = longlag("train", path, "--task", "regression", "--columns.target", "f", *weights[:2])
+    assert "--class_weights: got balanced, but regression has no classes" in refused.err
+    refused = longlag(
+        "train", path, "--task", "tagging", "--columns.features", "time", "--columns.target", "f",
+        "--columns.time", "null", "--metric", "auc", "--overwrite",
+    )  # fmt: skip
+    assert "--metric: got auc, but the target is numbers" in refused.err

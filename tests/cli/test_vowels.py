@@ -8,7 +8,7 @@ import pytest
 
 
 def printed_accuracy(text: str) -> float:
-    found = re.search(r"accuracy │\s+([\d.]+) %", text)
+    found = re.search(r"│ accuracy\s+│\s+([\d.]+) %", text)
     assert found is not None, text
     return float(found[1]) / 100
 

@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 import torch
 from tests.training.helpers import Net, quiet, same_tree, saved, sums, weights
+from torch.optim.lr_scheduler import OneCycleLR
 
-from longlag.training import Checkpoint, EarlyStopping, NonFiniteLossError, NonFiniteWeightsError
+import longlag as ll
+from longlag.batch import Batch
+from longlag.training import (
+    Checkpoint,
+    EarlyStopping,
+    History,
+    NonFiniteLossError,
+    NonFiniteWeightsError,
+    Schedule,
+)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -179,3 +189,86 @@ def test_other_causes_get_no_such_hint():
             quiet(model, data, epochs=1, **options)
         assert caught.value.hint == ""
         assert "target is NaN" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("step", ["eager", "compiled"])
+@pytest.mark.parametrize("schedule", [False, True])
+def test_an_update_that_is_not_finite_is_left_out_where_that_is_asked_for(bad, step, schedule):
+    """As if its batch were not there: each other update is made, with its own learning rate."""
+    x, target = sums(40)
+    x[13] = bad
+    rates = lambda optimizer: OneCycleLR(optimizer, 0.1, total_steps=30)  # noqa: E731
+    options = {"batch_size": 4, "clip_norm": 1.0, "epochs": 3, "step": step}
+    if schedule:
+        options["scheduler"] = Schedule(rates, every="step")
+    model = ll.SequenceModel(ll.GRU(1, 4, seed=0), 1, reduce="last", seed=1)
+    history = quiet(model, (x, target), nonfinite="skip", **options)
+    assert (history.skipped, len(history), history.stopped) == (3, 27, "epochs")
+    assert history.step == step
+    assert np.isfinite(history.losses).all()
+
+    class WithoutIt:
+        """The batches of fit, but for those with the bad sequence."""
+
+        def __init__(self):
+            self.batches = [
+                rows
+                for epoch in range(3)
+                for rows in np.random.default_rng([0, epoch]).permutation(40).reshape(10, 4)
+                if 13 not in rows
+            ]
+
+        def batch(self, index):
+            rows = self.batches[index]
+            return Batch(torch.from_numpy(x[rows]), torch.from_numpy(target[rows]))
+
+    other = ll.SequenceModel(ll.GRU(1, 4, seed=0), 1, reduce="last", seed=1)
+    options |= {"epochs": None, "steps": 27, "step": "eager"}
+    expected = quiet(other, WithoutIt(), **options)
+    np.testing.assert_allclose(history.losses, expected.losses, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", ["eager", "compiled"])
+def test_a_run_that_is_lost_ends_with_its_best_weights(step):
+    x, target = sums(40)
+    model = ll.SequenceModel(ll.GRU(1, 4, seed=0), 1, reduce="last", seed=1)
+    best = ll.SequenceModel(ll.GRU(1, 4, seed=0), 1, reduce="last", seed=1)
+    options = {"batch_size": 10, "step": step, "early_stopping": EarlyStopping(patience=99)}
+
+    def spoil(record, model):
+        if record.epoch == 3:
+            with torch.no_grad():
+                model.linear_readout.weight.fill_(math.nan)
+
+    history = quiet(
+        model, (x, target), validation=(x, target), epochs=9, callbacks=[spoil], nonfinite="skip",
+        **options,
+    )  # fmt: skip
+    assert (history.stopped, history.skipped, len(history)) == ("not finite", 10, 12)
+    quiet(best, (x, target), validation=(x, target), epochs=3, **options)
+    assert history.best_step == 12
+    assert same_tree(weights(model), weights(best))
+    with pytest.raises(NonFiniteLossError):  # where there is nothing to go back to
+        quiet(model, (x * math.nan, target), epochs=30, nonfinite="skip", batch_size=10)
+    with pytest.raises(ValueError, match="nonfinite is 'go on'; expected 'error' or 'skip'"):
+        quiet(model, (x, target), epochs=1, nonfinite="go on")
+
+
+def test_weights_that_an_update_spoilt_give_way_to_the_best():
+    settings = {"loss": steep, "batch_size": 10, "validation": sums(), "nonfinite": "skip"}
+    settings |= {"early_stopping": EarlyStopping(patience=99), "epochs": 3}
+    model = Net()
+    history = quiet(model, sums(), optimizer=too_far(11), **settings)
+    best = min(history.records[:2], key=lambda record: record.validation_loss)
+    assert (history.stopped, history.best_step) == ("not finite", best.step)
+    assert all(weight.isfinite().all() for weight in weights(model).values())
+
+
+def test_a_history_tells_what_was_left_out_after_it_was_saved():
+    history = History()
+    history.skipped = 2
+    assert History.from_dict(history.to_dict()) == history
+    older = history.to_dict()
+    del older["skipped"]
+    assert History.from_dict(older).skipped == 0

@@ -9,7 +9,8 @@ from typing import Any
 from longlag.messages import Fix, GuidedError, Worded, is_out_of_memory, on_one_line
 
 _TRAINED = {
-    "roles": "for the model knows its columns by their names in training",
+    "roles": "or say what it is called with --columns.series, --columns.time, --columns.features "
+    "and --columns.target",
     "no time": "train with --columns.time null",
     "no date": "drop the row",
     "text feature": "drop the row",
@@ -31,7 +32,7 @@ _FIXES = {
         "start anew": "or delete this one to start anew",
     },
     "predict": _TRAINED,
-    "report": _TRAINED,
+    "report": {**_TRAINED, "roles": "for the model knows its columns by their names in training"},
     "turing": {"exact": "give --exact"},
 }
 """What each command says for a fix of the library, by its key; what is not here stays as it is."""

@@ -12,13 +12,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longlag.cli.files import check_outputs
-from longlag.cli.options import THREADS, UsageError, at_least, option
+from longlag.cli.options import THREADS, UsageError, at_least, names_in, option
 from longlag.cli.threads import threads
 
 if TYPE_CHECKING:
-    from longlag.data import Predictions, SequenceData
+    from longlag.data import Columns, Predictions, SequenceData
 
 USAGE = "MODEL DATA [options]"
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """What the columns of the training are called in a .csv or .parquet."""
+
+    series: str | None = option(
+        None, group="columns of a table", metavar="NAME", shown_default="as in training",
+        help="the id of the series a row belongs to",
+    )  # fmt: skip
+    time: str | None = option(
+        None, group="columns of a table", metavar="NAME", shown_default="as in training",
+        help="what orders the rows of a series",
+    )  # fmt: skip
+    target: str | tuple[str, ...] | None = option(
+        None, group="columns of a table", metavar="NAMES", shown_default="as in training",
+        help="the targets, in the order of the training",
+    )  # fmt: skip
+    features: str | tuple[str, ...] | None = option(
+        None, group="columns of a table", metavar="NAMES", shown_default="as in training",
+        help="the inputs, in the order of the training",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,6 +55,11 @@ class Options:
         group="data", positional=True, required=True, metavar="DATA",
         help="the file to predict: .csv, .parquet, .npz or .ts; the target may be absent",
     )  # fmt: skip
+    score: bool = option(
+        True, group="data",
+        help="compare with the target, where DATA has one; else it is not looked at",
+    )  # fmt: skip
+    columns: ColumnNames = ColumnNames()
     output: str = option(
         "predictions.csv", group="files", metavar="FILE",
         help="the table of predictions, a .csv; - is standard output",
@@ -62,10 +89,10 @@ def run(options: Options) -> None:
         raise UsageError(f"MODEL {options.model}: there is no such file")
 
     with threads(options.threads):
-        _predict(Path(options.model), Path(options.data), files.get("output"), options.batch_size)
+        _predict(options, Path(options.model), Path(options.data), files.get("output"))
 
 
-def _predict(model_path: Path, path: Path, output: Path | None, batch_size: int) -> None:
+def _predict(options: Options, model_path: Path, path: Path, output: Path | None) -> None:
     from rich.console import Console
 
     from longlag.cli import reporting
@@ -74,8 +101,9 @@ def _predict(model_path: Path, path: Path, output: Path | None, batch_size: int)
 
     fitted = Fitted.load(model_path)
     preparation = fitted.preparation
-    data = preparation.read(path)
-    predictions, score = fitted.predict(data, path, batch_size)
+    columns = _columns(options, preparation.columns)
+    data = preparation.read(path, columns=columns, scored=options.score)
+    predictions, score = fitted.predict(data, path, options.batch_size)
 
     console = Console(stderr=output is None)  # standard output is for the table then
     if output is None:
@@ -87,7 +115,36 @@ def _predict(model_path: Path, path: Path, output: Path | None, batch_size: int)
         what = "answers"
         if preparation.task == "forecasting":
             what = "forecasts within the file, from every step on,"
-        reporting.show(console, f"Score of {score.places} {what} in {path}", score)
+        title = f"Score of {score.places} {what} in {path}"
+        reporting.show(console, title, score, preparation.classes)
+    known = fitted.trained_on(data)
+    if known:
+        reporting.line(
+            console,
+            f"{known} of the {len(data)} series are among those that the model was trained on: "
+            "on these it does better than on new data.",
+        )
+
+
+def _columns(options: Options, trained: "Columns | None") -> "Columns | None":
+    """What the columns are called in the file; None: as in training.
+
+    Raises:
+        UsageError: the file has no columns.
+    """
+    from longlag.data import Columns
+
+    names, trained = options.columns, trained or Columns()
+    if names == ColumnNames():
+        return None
+    if not str(options.data).lower().endswith((".csv", ".parquet")):
+        raise UsageError(f"--columns: DATA {options.data} has no columns; leave these options out")
+    return Columns(
+        series=names.series or trained.series,
+        time=names.time or trained.time,
+        features=names_in(names.features),
+        target=names_in(names.target),
+    )
 
 
 def _print(data: "SequenceData", predictions: "Predictions") -> None:

@@ -9,6 +9,7 @@ from rich.table import Column, Table
 
 from longlag.data import Preparation, SequenceData
 from longlag.layers import EchoState
+from longlag.pipeline import classes
 from longlag.pipeline.dataset import Parts
 from longlag.pipeline.fitted import Fitted
 from longlag.pipeline.fitting import Pipeline
@@ -61,7 +62,8 @@ def ended(console: Console, fitted: Fitted, parts: Parts) -> None:
     else:
         _trained(console, history)
     if fitted.score is not None:
-        show(console, f"Validation on {_described(parts.held_out)}", fitted.score)
+        title = f"Validation on {_described(parts.held_out)}"
+        show(console, title, fitted.score, fitted.preparation.classes)
 
 
 def _trained(console: Console, history: History) -> None:
@@ -69,18 +71,30 @@ def _trained(console: Console, history: History) -> None:
     why = {
         "early stopping": "the validation loss had stopped improving",
         "epochs": "all epochs were made",
+        "not finite": "loss or gradient were no longer finite",
     }.get(history.stopped, history.stopped)
     kept = "" if best is None else f"; kept are the weights of epoch {best.epoch}"
     last = history.records[-1].epoch
     line(console, f"{_count(last, 'epoch')}, {_count(len(history), 'update')}: {why}{kept}")
+    if history.skipped:
+        line(
+            console,
+            f"{_count(history.skipped, 'update')} left out, because loss or gradient were infinite "
+            "or NaN; a smaller --learning_rate or --clip_norm may do better.",
+        )
     if history.step == "eager":
         line(console, f"The updates were not compiled, which takes longer: {history.reason}.")
     if best is not None and history.stopped == "epochs" and best.epoch > 0.9 * last:
         line(console, "It was still improving: more --epochs may do better.")
 
 
-def show(console: Console, title: str, result: Score) -> None:
-    """Print the score as a table, and say so where the network is no better than the baseline."""
+def show(
+    console: Console, title: str, result: Score, names: tuple[object, ...] | None = None
+) -> None:
+    """Print the score as a table, and say so where the network is no better than the baseline.
+
+    Of classes with these names, that are few, each is shown with what it was taken for.
+    """
     line(console, title)
     table = Table("measure", *(Column(name, justify="right") for name in ("model", "baseline")))
     for measure in result.measures[:_SHOWN]:
@@ -90,12 +104,25 @@ def show(console: Console, title: str, result: Score) -> None:
     if len(result.measures) > _SHOWN:
         line(console, f"... and {len(result.measures) - _SHOWN} more rows")
     line(console, f"baseline: {result.baseline}")
-    if not any(measure.is_better for measure in result.measures):
+    if result.confusion is not None and names is not None and len(names) <= _SHOWN:
+        console.print(_by_class(result.confusion, names))
+    if not result.is_better:
         line(
             console,
             "The model is no better than the baseline: it has learnt nothing of use yet. Try more "
             "--epochs, another --learning_rate, a larger --hidden, or more data.",
         )
+
+
+def _by_class(matrix: np.ndarray, names: tuple[object, ...]) -> Table:
+    """Each class with what it was taken for, and how well it is found."""
+    heads = [*(f"as {name}" for name in names), "recall", "precision", "F1"]
+    table = Table("class", *(Column(name, justify="right") for name in heads))
+    columns = (classes.recall(matrix), classes.precision(matrix), classes.f1(matrix))
+    for k, name in enumerate(names):
+        shares = ("" if np.isnan(column[k]) else _cell(column[k], True) for column in columns)
+        table.add_row(str(name), *map(str, matrix[k].tolist()), *shares)
+    return table
 
 
 def line(console: Console, text: str) -> None:

@@ -198,6 +198,15 @@ class Trained:
         "keeps the readout's weights small, as --alpha does",
     )  # fmt: skip
 
+    metric: Literal["loss", "accuracy", "balanced_accuracy", "macro_f1", "auc"] = option(
+        Settings.metric, group="training",
+        help="what the best weights are chosen by, on the validation part; all but the loss for "
+        "classes only",
+    )  # fmt: skip
+    class_weights: Literal["none", "balanced"] = option(
+        Settings.class_weights, group="training",
+        help="balanced: errors of a class weigh the more the rarer it is; classes only",
+    )  # fmt: skip
     epochs: int = option(
         Settings.epochs, group="training", range=at_least(1), metavar="COUNT",
         help="passes over the training part at most",
@@ -375,7 +384,7 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
     from rich.console import Console
 
     from longlag.cli import report, reporting
-    from longlag.pipeline.fitting import Pipeline
+    from longlag.pipeline.fitting import Pipeline, TrainingFailed
     from longlag.pipeline.memory import measure
     from longlag.pipeline.resuming import agree
     from longlag.pipeline.tracking import make_logger
@@ -399,7 +408,15 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
     reporting.understood(console, pipeline)
     if options.checkpoint is not None and first:
         agree(Path(options.checkpoint), _kept(options))
-    fitted = pipeline.fit(checkpoint=options.checkpoint, logger=logger, licence=options.licence)
+    try:
+        fitted = pipeline.fit(checkpoint=options.checkpoint, logger=logger, licence=options.licence)
+    except TrainingFailed as failed:
+        if first:
+            failed.fitted.save(output)
+            reporting.line(
+                console, f"saved: {output}, with the best weights so far, of epoch {failed.epoch}"
+            )
+        raise failed.__cause__ or failed from None
     if not first:
         return
     saved = f"{output} (network and preparation)"

@@ -47,7 +47,7 @@ def read_frame(
     frame: object,
     task: str,
     columns: Columns,
-    require_target: bool,
+    require_target: bool | None,
     missing: bool = False,
     tags: str = "auto",
 ) -> SequenceData:
@@ -69,7 +69,7 @@ def read_parquet(
     path: Path,
     task: str,
     columns: Columns,
-    require_target: bool,
+    require_target: bool | None,
     missing: bool = False,
     tags: str = "auto",
 ) -> SequenceData:
@@ -214,6 +214,9 @@ def _numbers(
         missing = _array(column.is_null().cast(pa.uint8())) == 1
         column = column.cast(pa.float64(), safe=False).fill_null(math.nan)
     values = _array(column).astype(np.float64, copy=False)
+    largest = min(limit, np.finfo(np.float64).max)
+    if len(values) and values.min() >= -largest and values.max() <= largest:  # so none is NaN
+        return values
     usable = np.isfinite(values) & (np.abs(values) <= limit)
     if empty and missing is not None:
         usable |= missing

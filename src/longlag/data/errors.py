@@ -25,7 +25,12 @@ class DataError(GuidedError):
 
 
 class DataWarning(UserWarning):
-    """Data that are used, though not as they stand, or not as they should be."""
+    """Data that are used, though not as they stand, or not as they should be.
+
+    Example:
+        >>> import warnings
+        >>> warnings.filterwarnings("ignore", category=DataWarning)  # of whoever knows
+    """
 
 
 class Problems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +123,21 @@ class Layout:
     @classmethod
     def of(cls, series: Int64[Array, " R"], times: NDArray[Any]) -> Layout:
         """The layout of rows with these series codes and times."""
-        order = np.lexsort((times, series)).astype(np.int64)
+        order = np.arange(len(series))
+        step = np.diff(series)
+        if not ((step > 0) | ((step == 0) & (times[1:] >= times[:-1]))).all():
+            order = np.lexsort((times, series)).astype(np.int64)
         lengths = np.bincount(series).astype(np.int64)
         starts = np.cumsum(lengths) - lengths
         ranked, when = series[order], times[order]
         repeated = np.zeros(len(order), bool)
         repeated[1:] = (ranked[1:] == ranked[:-1]) & (when[1:] == when[:-1])
         return cls(order, ranked, np.arange(len(order)) - starts[ranked], lengths, repeated)
+
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether the rows come sorted."""
+        return bool((np.diff(self.order) == 1).all())
 
     @property
     def last(self) -> Int64[Array, " N"]:
@@ -138,6 +147,8 @@ class Layout:
     def pad(self, values: NDArray[Any]) -> NDArray[Any]:
         """(R, ...) as (N, T, ...), with zeros or empty text beyond the end."""
         count, longest = len(self.lengths), int(self.lengths.max())
+        if len(values) == count * longest and self.in_order:
+            return values.reshape(count, longest, *values.shape[1:])
         padded = np.zeros((count * longest, *values.shape[1:]), values.dtype)
         if values.dtype == object:
             padded[:] = blank(values.dtype)

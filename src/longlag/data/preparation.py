@@ -225,19 +225,71 @@ class Preparation:
         """ "last" where the target is one per series, None where it is one per step."""
         return "last" if self.task in ("classification", "regression") else None
 
-    def read(self, path: str | Path) -> SequenceData:
+    def read(
+        self, path: str | Path, *, columns: Columns | None = None, scored: bool = True
+    ) -> SequenceData:
         """The sequences of a file as those of the training were read; it may lack the target.
 
+        Args:
+            path: the file.
+            columns: what the columns of the training are called in this file, features and targets
+                in the order of the training; None, as a whole or for features or targets: the same.
+            scored: False: do not look at the target.
+
         Raises:
-            DataError, ImportError: see `longlag.data.read`.
+            DataError, ImportError: see `longlag.data.read`; or the columns are not as many.
         """
-        return read(
+        trained, data_columns = self.columns or Columns(), self.columns
+        if columns is not None:
+            data_columns = self._renamed(trained, columns)
+        data = read(
             path,
             task=self.task,
-            columns=self.columns,
-            require_target=False,
+            columns=data_columns,
+            require_target=False if scored else None,
             missing=self.encoding.missing != "error",
             tags="numbers" if self.classes is None else "classes",
+        )
+        if columns is None or data.feature_names is None:
+            return data
+        own = {name: at for at, name in enumerate(data.feature_names)}
+        names = self.feature_names or data.feature_names
+        return replace(
+            data,
+            feature_names=names,
+            target_names=self.target_names,
+            categories={names[own[name]]: kinds for name, kinds in data.categories.items()},
+            dates=tuple(names[own[name]] for name in data.dates),
+        )
+
+    def _renamed(self, trained: Columns, columns: Columns) -> Columns:
+        """The columns of the training by the names that they have in another file."""
+        new: dict[str, str] = {}
+        for role, old, given in (
+            ("features", self.feature_names or (), columns.features),
+            ("target", self.target_names, columns.target),
+        ):
+            named = (given,) if isinstance(given, str) else given
+            if named is None:
+                continue
+            if len(named) != len(old):
+                raise DataError(
+                    f"columns: {len(named)} {role} named, expected {len(old)}, in the order of the "
+                    f"training: {listing(old)}"
+                )
+            new |= dict(zip(old, named, strict=True))
+
+        def told(names: Sequence[str] | None) -> tuple[str, ...] | None:
+            return None if names is None else tuple(new.get(name, name) for name in names)
+
+        return replace(
+            trained,
+            series=columns.series,
+            time=columns.time,
+            features=told(self.feature_names),
+            target=told(self.target_names),
+            categories=told(trained.categories),
+            dates=told(trained.dates),
         )
 
     def apply(self, data: SequenceData) -> Batch[NDArray[Any]]:

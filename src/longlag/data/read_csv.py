@@ -42,7 +42,7 @@ def read_csv(
     path: Path,
     task: str,
     columns: Columns,
-    require_target: bool,
+    require_target: bool | None,
     quick: bool = True,
     missing: bool = False,
     tags: str = "auto",

@@ -22,7 +22,7 @@ _UNPACKED = "save it with numpy.savez, which packs nothing, or split it"
 
 
 def read_npz(
-    path: Path, task: str, require_target: bool, missing: bool = False, tags: str = "auto"
+    path: Path, task: str, require_target: bool | None, missing: bool = False, tags: str = "auto"
 ) -> SequenceData:
     """The sequences of an archive. See `read`."""
     arrays = _load(path)
@@ -36,7 +36,7 @@ def read_npz(
                 f"{path}: there is an array 'y', but forecasting predicts the next values of x; "
                 "leave y out, or put its columns into x"
             )
-    elif "y" in arrays:
+    elif "y" in arrays and require_target is not None:
         y = arrays["y"]
         if task == "tagging" and tags != "classes" and (y.dtype.kind == "f" or tags == "numbers"):
             target = _numbers_at_steps(path, y, valid)

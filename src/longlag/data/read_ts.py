@@ -23,7 +23,9 @@ from longlag.data.sequences import SequenceData
 from longlag.messages import near_match, on_one_line
 
 
-def read_ts(path: Path, task: str, require_target: bool, missing: bool = False) -> SequenceData:
+def read_ts(
+    path: Path, task: str, require_target: bool | None, missing: bool = False
+) -> SequenceData:
     """The sequences of a .ts file. See `read`.
 
     Raises:
@@ -63,7 +65,7 @@ def read_ts(path: Path, task: str, require_target: bool, missing: bool = False) 
     for row, case, length in zip(x, series, lengths, strict=True):
         row[:length] = case.T  # aeon has (C, T)
     answers = None
-    if task != "forecasting":
+    if task != "forecasting" and require_target is not None:
         answers = _target(path, header, target, ends, task, require_target)
     names = tuple(f"x{c}" for c in range(x.shape[2])) if task == "forecasting" else ("target",)
     return SequenceData(
@@ -135,7 +137,7 @@ def _target(
     target: NDArray[Any],
     ends: list[str],
     task: str,
-    require_target: bool,
+    require_target: bool | None,
 ) -> NDArray[Any] | None:
     tag, there = (
         ("@targetLabel", header.values) if task == "regression" else ("@classLabel", header.labels)

@@ -22,7 +22,7 @@ def read(
     *,
     task: str,
     columns: Columns | None = None,
-    require_target: bool = True,
+    require_target: bool | None = True,
     missing: bool = False,
     tags: Tags = "auto",
 ) -> SequenceData:
@@ -54,7 +54,8 @@ def read(
         path: the file.
         task: "classification", "regression", "tagging" or "forecasting".
         columns: the roles of the columns of a `.csv` or `.parquet`; the others have none.
-        require_target: False for files to predict: the target may be absent or wholly empty.
+        require_target: False for files to predict: the target may be absent or wholly empty. None:
+            it is not looked at.
         missing: whether features may be missing: an empty cell or NaN (for a number also NA, N/A,
             null and None) becomes NaN; else it is an error.
         tags: what the target of tagging is. "classes": a label at each step. "numbers": a number at
@@ -109,7 +110,7 @@ def from_frame(
     *,
     task: str,
     columns: Columns | None = None,
-    require_target: bool = True,
+    require_target: bool | None = True,
     missing: bool = False,
     tags: Tags = "auto",
 ) -> SequenceData:

@@ -26,7 +26,7 @@ class Roles:
     """
 
     task: str
-    require_target: bool
+    require_target: bool | None
     series: str | None
     time: str | None
     features: tuple[str, ...]
@@ -50,7 +50,7 @@ def find_roles(
     names: Sequence[str],
     columns: Columns,
     task: str,
-    require_target: bool,
+    require_target: bool | None,
     missing: bool = False,
     tags: str = "auto",
 ) -> Roles:
@@ -71,14 +71,14 @@ def find_roles(
     columns = _as_one_series(columns, task, there)
     named = [name for name in (columns.series, columns.time) if name is not None]
     answers = () if task == "forecasting" or targets is None else targets
-    present = [name for name in answers if name in there]
-    if require_target or len(present) == len(answers):
+    present = [name for name in answers if name in there] if require_target is not None else []
+    if require_target or (answers and len(present) == len(answers)):
         named += answers
     else:
         answers = ()
     features = columns.features
     if features is None:
-        taken = set(named)
+        taken = {*named, *(() if targets is None or task == "forecasting" else targets)}
         features = tuple(name for name in names if name not in taken)
         if not features:
             raise DataError(

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from longlag.data.predictions import ClassPredictions
 from longlag.onnx.graph import Graph
 from longlag.onnx.sequences import Sequences
-from longlag.pipeline.fitted import LEAST_SHARE, Fitted
+from longlag.pipeline.fitted import Fitted
+from longlag.pipeline.scores import LEAST_SHARE
 
 
 def standardise(graph: Graph, x: str, fitted: Fitted) -> str:

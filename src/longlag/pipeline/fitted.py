@@ -10,14 +10,12 @@ from longlag.data import DataError, Predictions, Preparation, SequenceData
 from longlag.layers import EchoState, ModelCard, SequenceModel, load_with_card, save
 from longlag.pipeline.dataset import prepare
 from longlag.pipeline.network import run_model
-from longlag.pipeline.scores import Score, fits_baseline, score
+from longlag.pipeline.scores import LEAST_SHARE, Score, fits_baseline, score
+from longlag.pipeline.seen import Seen
 from longlag.training import History
 
 EVALUATED = 256
 """Sequences that are run at a time, unless something else is asked for."""
-
-LEAST_SHARE = 1e-6
-"""Of a class, as a reservoir's readout is fitted to put it out; less is taken for it."""
 
 
 class Answers(NamedTuple):
@@ -27,6 +25,9 @@ class Answers(NamedTuple):
     """In the units of the user."""
     score: Score | None
     """How good they are; None where no target is known."""
+
+
+_NONE_SEEN = Seen({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class Fitted:
         history: of the training, where it was just done.
         score: on the part that was held out, where it was just done.
         card: what others should know of it.
+        seen: the series that it was trained on.
 
     Raises:
         ValueError: the sizes of model and preparation differ, or the baseline is of another task.
@@ -51,6 +53,7 @@ class Fitted:
     history: History | None = None
     score: Score | None = None
     card: ModelCard | None = None
+    seen: Seen = _NONE_SEEN
 
     def __post_init__(self) -> None:
         sizes = (self.model.input_size, self.model.output_size)
@@ -83,8 +86,12 @@ class Fitted:
         outputs = run_model(self.model, prepared, batch_size)
         return Answers(
             self.restore(outputs, data.lengths),
-            score(self.preparation, self.baseline, prepared, outputs),
+            score(self.preparation, self.baseline, prepared, outputs, shares=self.puts_out_shares),
         )
+
+    def trained_on(self, data: SequenceData) -> int:
+        """How many of these series the network was trained on, as far as their names tell."""
+        return self.seen.count(data, self.preparation.feature_names)
 
     def restore(self, outputs: np.ndarray, lengths: np.ndarray) -> Predictions:
         """Answers in the units of the user, from the outputs of the network."""
@@ -104,6 +111,8 @@ class Fitted:
             OSError: the file cannot be written.
         """
         metadata = {"preparation": self.preparation.to_dict(), "baseline": self.baseline}
+        if self.seen.series:
+            metadata["seen"] = self.seen.to_dict()
         save(self.model, path, metadata=metadata, card=self.card)
 
     @classmethod
@@ -129,6 +138,7 @@ class Fitted:
         except DataError as error:
             raise error.within(f"{path}: ") from error
         try:
-            return cls(model, preparation, metadata.get("baseline"), card=card)
+            seen = Seen.from_dict(metadata.get("seen"))
+            return cls(model, preparation, metadata.get("baseline"), card=card, seen=seen)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error

@@ -1,5 +1,6 @@
 """Data prepared, a network made for them, and the training of the one on the other."""
 
+import math
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,26 +8,89 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
-from longlag.batch import Batch
+from longlag.batch import IGNORED_CLASS, Batch
 from longlag.data import Columns, Preparation
-from longlag.gradients import BPTT, TruncatedBPTT
+from longlag.data.labels import softmax
+from longlag.gradients import BPTT, Loss, TruncatedBPTT
+from longlag.gradients.losses import due
 from longlag.layers import ModelCard, SequenceModel
 from longlag.messages import Setting
+from longlag.pipeline.classes import METRICS
 from longlag.pipeline.dataset import Parts, fit_preparation, lengths_of, pieces, prepare, stretches
 from longlag.pipeline.fitted import EVALUATED, Fitted
 from longlag.pipeline.network import build_model, run_model
 from longlag.pipeline.scores import Score, find_baseline, score
+from longlag.pipeline.seen import Seen
 from longlag.pipeline.settings import BATCH, CARRIED, LONG, WINDOW, Settings, SettingsError
 from longlag.pipeline.updates import optimizer, schedule
 from longlag.reservoirs import Ridge
 from longlag.training import Checkpoint, EarlyStopping, History, fit
 from longlag.training.ranks import fabric_for
+from longlag.training.record import Record
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
 
 _NEVER = 10**9
+
+
+class TrainingFailed(Exception):
+    """The training ended with an error, its cause, after there had been weights worth keeping.
+
+    Attributes:
+        fitted: the network with the best weights so far, without a score.
+        epoch: after which it had them.
+    """
+
+    def __init__(self, fitted: Fitted, epoch: int) -> None:
+        self.fitted, self.epoch = fitted, epoch
+        super().__init__(f"the training failed; the best weights so far are of epoch {epoch}")
+
+
+class _Weighted:
+    """Cross-entropy in which the errors of each class have a weight.
+
+    sum of w[target] (-log softmax(output)[target]) / sum of w[target], over the places where an
+    error is due.
+    """
+
+    def __init__(self, weights: np.ndarray) -> None:
+        self.weights = torch.from_numpy(weights / weights.mean()).float()
+        self.__name__ = f"cross_entropy weighted by {self.weights.tolist()}"
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        wanted = due(target).reshape(-1)
+        rows = output.reshape(-1, output.shape[-1])
+        # Filled, not only left out: the gradient at a NaN is NaN even times zero.
+        logits, classes = rows.masked_fill(~wanted.unsqueeze(-1), 0.0), target.reshape(-1)
+        weights = self.weights.to(logits)
+        total = torch.where(wanted, weights[classes.clamp(min=0)], 0.0).sum()
+        losses = cross_entropy(
+            logits, classes, weights, ignore_index=IGNORED_CLASS, reduction="sum"
+        )
+        return losses / total.clamp(min=torch.finfo(logits.dtype).tiny)
+
+
+class _Best:
+    """The best weights so far, by what is monitored, whatever becomes of the run."""
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+        self.history = History()
+        self.loss, self.epoch = math.inf, 0
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def __call__(self, record: Record, model: torch.nn.Module) -> None:
+        self.history.records.append(record)
+        loss = record.validation_loss
+        if self.metric != "loss":
+            loss = -record.metrics[self.metric]
+        if loss is not None and loss < self.loss:
+            self.loss, self.epoch = loss, record.epoch
+            self.history.best_step = record.step
+            self.weights = {name: w.detach().clone() for name, w in model.state_dict().items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +134,14 @@ class Pipeline:
             missing=settings.missing,
             time_delta=settings.time_delta,
         )
+        if preparation.classes is None:
+            for name, none in (("metric", "loss"), ("class_weights", "none")):
+                value = getattr(settings, name)
+                if value != none:
+                    raise SettingsError(
+                        Setting(name), f": got {value}, but the target is numbers, not classes; "
+                        "leave it out",
+                    )  # fmt: skip
         held_out = prepare(preparation, parts.held_out, parts.held_out_path)
         train = prepare(preparation, parts.train, parts.train_path)
         if settings.echo:
@@ -102,16 +174,33 @@ class Pipeline:
 
         Raises:
             NonFiniteLossError, TrainingInterrupted, OSError: see `longlag.training.fit`.
+            TrainingFailed: any error, where there are weights to keep; they are in it.
         """
+        baseline = find_baseline(self.preparation, self.parts.train)
         if self.settings.echo:
             history = self._fit_readout(checkpoint)
         else:
-            history = self._train(checkpoint, progress, logger)
-        baseline = find_baseline(self.preparation, self.parts.train)
+            best = _Best(self.settings.metric)
+            try:
+                history = self._train(checkpoint, progress, logger, best)
+            except Exception as error:
+                if not best.weights:
+                    raise
+                self.model.load_state_dict(best.weights)
+                card = self._card(None, licence)
+                kept = Fitted(
+                    self.model, self.preparation, baseline, best.history, None, card, self._seen()
+                )
+                raise TrainingFailed(kept, best.epoch) from error
         outputs = run_model(self.model, self.held_out, EVALUATED)
-        reached = score(self.preparation, baseline, self.held_out, outputs)
+        reached = score(
+            self.preparation, baseline, self.held_out, outputs, shares=self.settings.echo
+        )
         card = self._card(reached, licence)
-        return Fitted(self.model, self.preparation, baseline, history, reached, card)
+        return Fitted(self.model, self.preparation, baseline, history, reached, card, self._seen())
+
+    def _seen(self) -> Seen:
+        return Seen.of(self.parts.train, self.preparation.feature_names)
 
     def _card(self, reached: Score | None, licence: str | None) -> ModelCard:
         preparation, train = self.preparation, self.parts.train
@@ -135,13 +224,13 @@ class Pipeline:
         return ModelCard("", licence, data, metrics, training, seed)
 
     def _train(
-        self, checkpoint: str | Path | None, progress: bool, logger: "Logger | None"
+        self, checkpoint: str | Path | None, progress: bool, logger: "Logger | None", best: _Best
     ) -> History:
         if logger is None:
-            return self._updates(checkpoint, progress, None)
+            return self._updates(checkpoint, progress, None, best)
         status = "failed"
         try:
-            history = self._updates(checkpoint, progress, logger)
+            history = self._updates(checkpoint, progress, logger, best)
             with suppress(NotImplementedError):  # that for CSV has no place for them
                 logger.log_hyperparams(asdict(self.settings))
             status = "success"
@@ -150,7 +239,7 @@ class Pipeline:
         return history
 
     def _updates(
-        self, checkpoint: str | Path | None, progress: bool, logger: "Logger | None"
+        self, checkpoint: str | Path | None, progress: bool, logger: "Logger | None", best: _Best
     ) -> History:
         settings, count = self.settings, len(self.train.x)
         batch_size, window = settings.batch_for(count), window_of(self.train, settings)
@@ -165,12 +254,37 @@ class Pipeline:
             method=BPTT() if window is None else TruncatedBPTT(window),
             epochs=settings.epochs,
             batch_size=batch_size,
-            metrics=None if self.preparation.classes is None else "accuracy",
+            loss=self._loss(),
+            metrics=self._metrics(),
             checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
             seed=settings.seed,
             progress=progress,
+            callbacks=[best],
+            nonfinite="skip",
             fabric=None if logger is None else fabric_for(torch.device("cpu"), logger),
         )
+
+    def _metrics(self) -> dict[str, Any] | None:
+        """What is measured after each epoch: of classes the accuracy, and what is asked for."""
+        if self.preparation.classes is None:
+            return None
+        metrics: dict[str, Any] = {"accuracy": "accuracy"}
+        if self.settings.metric not in ("loss", "accuracy"):
+            function = METRICS[self.settings.metric]
+
+            def measure(output: torch.Tensor, target: torch.Tensor) -> float:
+                return function(softmax(output.numpy()), target.numpy())
+
+            metrics[self.settings.metric] = measure
+        return metrics
+
+    def _loss(self) -> Loss | None:
+        """The loss where it is not that of `longlag.training.fit`."""
+        target = self.train.target
+        if self.settings.class_weights == "none" or self.preparation.classes is None:
+            return None
+        counts = np.bincount(target[target >= 0], minlength=len(self.preparation.classes))
+        return _Weighted(1.0 / np.maximum(counts, 1))
 
     def _fit_readout(self, checkpoint: str | Path | None) -> History:
         settings = self.settings
@@ -198,11 +312,15 @@ def options_of(settings: Settings, each: int) -> dict[str, Any]:
         each: updates an epoch.
     """
     updates = settings.epochs * each
+    patience = settings.patience or _NEVER
+    stopping = EarlyStopping(patience=patience)
+    if settings.metric != "loss":
+        stopping = EarlyStopping(settings.metric, patience=patience, mode="max")
     return {
         "optimizer": optimizer(settings.optimizer, settings.learning_rate),
         "scheduler": schedule(settings.scheduler, settings.learning_rate, updates),
         "clip_norm": settings.clip_norm,
-        "early_stopping": EarlyStopping(patience=settings.patience or _NEVER),
+        "early_stopping": stopping,
     }
 
 

@@ -36,7 +36,16 @@ _NOT_OF_ECHO = {
     "chrono": "has no gate whose bias it could set",
     "window": "reads whole series",
     **dict.fromkeys(
-        ("epochs", "patience", "learning_rate", "optimizer", "scheduler", "clip_norm"),
+        (
+            "metric",
+            "class_weights",
+            "epochs",
+            "patience",
+            "learning_rate",
+            "optimizer",
+            "scheduler",
+            "clip_norm",
+        ),
         "has its readout fitted in one step",
     ),
 }
@@ -81,6 +90,10 @@ class Settings:
             none. Tagging and forecasting only.
         state_noise: noise on what drives its units while the readout is fitted, as of
             `longlag.Ridge`; None: none.
+        metric: what the best weights are chosen by: "loss", of the validation part; of classes also
+            "accuracy", "balanced_accuracy", "macro_f1" or "auc".
+        class_weights: "none", or "balanced": errors of a class weigh as 1 / (how many there are of
+            it in the training part). Classes only.
         epochs: passes over the training part at most, >= 1.
         patience: epochs without a better validation loss, >= 1; None: never stop early.
         batch_size: sequences in an update, >= 1; None: few enough for some updates an epoch.
@@ -122,6 +135,8 @@ class Settings:
     alpha: float | None = None
     washout: int | None = None
     state_noise: float | None = None
+    metric: str = "loss"
+    class_weights: str = "none"
     epochs: int = 100
     patience: int | None = 20
     batch_size: int | None = None
@@ -164,6 +179,13 @@ class Settings:
                 Setting("washout"), f": got {self.washout}, but {self.task} has one answer a "
                 "series, which is read of all its steps; leave it out",
             )  # fmt: skip
+        for name, value, none in (
+            ("metric", self.metric, "loss"), ("class_weights", self.class_weights, "none")
+        ):  # fmt: skip
+            if value != none and self.task not in ("classification", "tagging"):
+                raise SettingsError(
+                    Setting(name), f": got {value}, but {self.task} has no classes; leave it out"
+                )
         if self.echo:
             self._check_echo()
             return

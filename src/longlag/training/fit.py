@@ -75,6 +75,7 @@ def fit(
     fabric: "lightning_fabric.Fabric | None" = None,
     callbacks: Sequence[Callback] = (),
     step: Literal["auto", "compiled", "eager"] = "auto",
+    nonfinite: Literal["error", "skip"] = "error",
 ) -> History:
     """Train a model on data and return what happened.
 
@@ -139,6 +140,10 @@ def fit(
             so. "eager": an update is operations of PyTorch around the compiled
             layers. "auto": compiled where it can be; `History.step` says which it was, and
             `History.reason` why. Both give the same to rounding.
+        nonfinite: what to do where loss or gradient are infinite or NaN. "error": raise. "skip":
+            leave that update out, and count it in `History.skipped`; after ten in a row, or where a
+            weight is no longer finite, end with the best weights of `early_stopping`, if it has
+            any yet, else raise.
 
     In several processes (``torchrun --nproc_per_node 2 script.py``) each has the same arguments,
     takes its rows of every batch, and makes the update of the whole batch: `batch_size` is that of
@@ -153,7 +158,8 @@ def fit(
 
     Raises:
         ValueError, TypeError: an argument does not fit; the message names it and the fix.
-        NonFiniteLossError: the loss or gradient became infinite or NaN; no update was made.
+        NonFiniteLossError: the loss or gradient became infinite or NaN; no update was made. See
+            `nonfinite`.
         NonFiniteWeightsError: an update made a weight infinite or NaN; seen, and not saved, at the
             next save or at the end. A subclass of `NonFiniteLossError`.
         TrainingInterrupted: SIGINT or SIGTERM came; the step was finished and the run saved. A
@@ -197,6 +203,8 @@ def fit(
     check_optional("batch_size", batch_size, 1)
     check_whole("seed", seed, 0, 2**63 - 1)
     _check_choices(model, method, resume, checkpoint, step)
+    if nonfinite not in ("error", "skip"):
+        raise ValueError(f"nonfinite is {nonfinite!r}; expected 'error' or 'skip'")
     _check_callbacks(callbacks)
     parameters = trainable(model)
     fabric = fabric if fabric is not None else fabric_for(parameters[0].device)
@@ -315,6 +323,7 @@ def fit(
             callbacks=callbacks,
             signals=signals,
             compiled=compiled,
+            skips=nonfinite == "skip",
         )
         if loop.file is not None:
             if resume == "always" and not ranks.by_first(loop.file.exists):

@@ -22,8 +22,10 @@ class History:
 
     Attributes:
         records: one `Record` for each epoch, or for each `validate_every` steps.
-        stopped: why the run ended: "epochs", "steps", "early stopping" or "callback"; "" before.
+        stopped: why the run ended: "epochs", "steps", "early stopping", "callback" or, with
+            ``nonfinite="skip"``, "not finite"; "" before.
         best_step: the step of the weights that early stopping kept, or None.
+        skipped: updates that were not made because loss or gradient were not finite.
         step: "compiled" or "eager": how `fit` made the updates.
         reason: why they were not compiled; "" where they were. These two are in no file.
 
@@ -39,6 +41,7 @@ class History:
         self.records: list[Record] = []
         self.stopped: str = ""
         self.best_step: int | None = None
+        self.skipped: int = 0
         self.step: str = "eager"
         self.reason: str = ""
 
@@ -81,6 +84,7 @@ class History:
             ],
             "stopped": self.stopped,
             "best_step": self.best_step,
+            "skipped": self.skipped,
         }
 
     @classmethod
@@ -96,6 +100,7 @@ class History:
         history.records = [Record(**record) for record in state["records"]]
         history.stopped = state["stopped"]
         history.best_step = state["best_step"]
+        history.skipped = state.get("skipped", 0)  # version 0.1 wrote none
         return history
 
     def plot(self) -> "matplotlib.figure.Figure":
@@ -140,4 +145,4 @@ def _comparable(history: History) -> tuple[Any, ...]:
     """Everything but the times, in a form in which NaN equals NaN."""
     records = [repr({**asdict(record), "seconds": 0}) for record in history.records]
     steps = (history._losses.tobytes(), history._gradient_norms.tobytes())
-    return (*steps, records, history.stopped, history.best_step)
+    return (*steps, records, history.stopped, history.best_step, history.skipped)

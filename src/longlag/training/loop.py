@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from longlag.training.compiled.step import CompiledSteps
 
 
+_IN_A_ROW = 10
+"""Updates that are left out one after the other, before the run ends."""
+
+
 @runtime_checkable
 class UpdateCallback(Protocol):
     """A callback that sees each update."""
@@ -86,7 +90,8 @@ class Loop:
 
     `beside` are parameters of the optimizer that are not the model's, such as those of a loss.
     `compiled` makes many updates in one call, where it is there; the first of a run, in which the
-    optimizer makes its state and what does not fit is named, is made without.
+    optimizer makes its state and what does not fit is named, is made without. `skips` says that an
+    update that is not finite is left out.
     """
 
     model: nn.Module
@@ -112,6 +117,7 @@ class Loop:
     callbacks: Sequence[Callback]
     signals: Signals
     compiled: "CompiledSteps | None" = None
+    skips: bool = False
 
     def __post_init__(self) -> None:
         self.position = Position()
@@ -120,6 +126,7 @@ class Loop:
         self.history = History()
         self.file = CheckpointFile(self.checkpoint.path) if self.checkpoint else None
         self._has_saved = False
+        self._skipped = 0  # updates in a row
         self._agreed: int | None = None  # the signal that ends all processes
         self._time_to_save = False  # as the clock of the first process says
         self._on_record = [c for c in self.callbacks if callable(c)]
@@ -302,7 +309,8 @@ class Loop:
         total = accumulated.loss if self.ranks.alone else self._add_up(accumulated.loss, weight)
         loss, norm = _numbers(total, gradient_norm(self._parameters()))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._stop_at(loss, norm, self._hint(batch.target, loss))
+            self._leave_out(loss, norm, self._hint(batch.target, loss))
+            return False
         clip_norm = self.limits.clip_norm
         if clip_norm is not None and norm > clip_norm:
             for parameter in self._parameters():
@@ -318,6 +326,8 @@ class Loop:
     def _note(self, losses: list[float], norms: list[float], count: int) -> None:
         """Note updates, on so many sequences each."""
         position = self.position
+        if losses:
+            self._skipped = 0
         self.history.extend(losses, norms)
         position.step += len(losses)
         position.unrecorded += len(losses)
@@ -362,17 +372,44 @@ class Loop:
     def _run(self, order: "np.ndarray[Any, Any]") -> None:
         """Make a block of compiled updates."""
         assert self.compiled is not None
-        position = self.position
+        position, scheduling = self.position, self.scheduling
+        before = None
+        if self.skips and scheduling is not None:
+            before = copy.deepcopy(scheduling.state()), _without_parameters(self.optimizer)
         made = self.compiled.run(
-            order, (lambda: None) if self.scheduling is None else self.scheduling.after_step
+            order, (lambda: None) if scheduling is None else scheduling.after_step
         )
         losses, norms = made.losses, made.norms
         good = len(losses) if made.finite else len(losses) - 1
         self._note(losses[:good], norms[:good], order.shape[1])
         position.batch += len(losses)
-        if not made.finite:
-            self._stop_at(losses[-1], norms[-1], "")
-        self.reporter.step(position.epoch + 1, position.step, made.losses[-1])
+        if made.finite:
+            self.reporter.step(position.epoch + 1, position.step, made.losses[-1])
+            return
+        self._leave_out(losses[-1], norms[-1], "")
+        if before is not None and scheduling is not None:  # it has gone on to the end of the block
+            scheduling.load_state(before[0])
+            for group, values in zip(self.optimizer.param_groups, before[1], strict=True):
+                group.update(values)
+            for _ in range(good):
+                scheduling.after_step()
+
+    def _leave_out(self, loss: float, norm: float, hint: str) -> None:
+        """Skip an update whose loss or gradient is not finite, or end the run."""
+        if not self.skips:
+            self._stop_at(loss, norm, hint)
+        self.history.skipped += 1
+        self._skipped += 1
+        if self._skipped >= _IN_A_ROW and not self._end_with_the_best():
+            self._stop_at(loss, norm, hint)
+
+    def _end_with_the_best(self) -> bool:
+        """Whether there are best weights, which the model then has; the run ends."""
+        if self.stopper is None or not math.isfinite(self.stopper.best):
+            return False
+        self.stopper.restore(self.model)
+        self.history.stopped = "not finite"
+        return True
 
     def _stop_at(self, loss: float, norm: float, hint: str) -> NoReturn:
         """Stop before an update whose loss or gradient is not finite."""
@@ -442,7 +479,7 @@ class Loop:
             step=position.step,
             seconds=self._seconds(),
             learning_rate=learning_rate(self.optimizer),
-            loss=position.loss_sum / position.sequences,
+            loss=position.loss_sum / position.sequences if position.sequences else math.nan,
             validation_loss=validation_loss,
             metrics=metrics,
         )
@@ -512,6 +549,8 @@ class Loop:
     def _require_finite_weights(self) -> None:
         for name, weight in self._weights():
             if name not in self._infinite and not _is_finite(weight):
+                if self.skips and self._end_with_the_best():
+                    return
                 position = self.position
                 raise NonFiniteWeightsError(
                     name,
@@ -572,6 +611,11 @@ def _numbers(loss: Tensor, norm: Tensor) -> tuple[float, float]:
     both = torch.stack((loss.double(), norm.to(loss.device, torch.float64)))
     first, second = both.tolist()
     return first, second
+
+
+def _without_parameters(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """What a schedule may have changed."""
+    return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
 
 
 def _is_finite(tensor: Tensor) -> bool:

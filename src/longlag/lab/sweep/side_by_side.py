@@ -27,7 +27,8 @@ def key(settings: Settings) -> tuple[Any, ...] | None:
     >>> key(one) == key(other), key(Settings("regression", cell="echo"))
     (True, None)
     """
-    if settings.echo:
+    own_way = settings.class_weights != "none" or settings.metric != "loss"
+    if settings.echo or own_way:
         return None
     return tuple(getattr(settings, own.name) for own in fields(settings) if own.name not in _OWN)
 
