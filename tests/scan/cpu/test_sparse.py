@@ -11,7 +11,7 @@ from tests.scan.cpu.test_plan import HOSTS, MULTIPLY_ADD, PLAIN, assembly_of
 import longlag as ll
 from longlag.scan.connections import Entries
 from longlag.scan.cpu import forward, plan
-from longlag.scan.cpu.sparse import CHAINS, form_of, slots_of
+from longlag.scan.cpu.sparse import CHAINS, TURN, form_of, slots_of
 
 NOTHING, FULL = 0.0, 1.0
 
@@ -23,30 +23,56 @@ def entries_of(wires, hidden, density):
     return Entries.of(there)
 
 
+def windows_of(slots, lanes):
+    """By window its first column and its places; the heads, as numbers of windows; and how many
+    columns a window has."""
+    heads, columns, chosen, _ = slots
+    assert int(heads[-1]) == len(chosen) == CHAINS * len(columns)
+    words = columns[:, CHAINS:].contiguous().view(torch.int16).int().unsqueeze(1)
+    places = words >> 4 * torch.arange(CHAINS).view(1, -1, 1) & 15
+    return columns[:, :CHAINS].flatten(), places.flatten(0, 1), heads, lanes
+
+
+def triples_of(slots, lanes):
+    """The same of triples."""
+    heads, columns, chosen, _ = slots
+    heads, firsts = heads.split([len(heads) - len(columns), len(columns)])
+    assert int(heads[-1]) == len(columns) == len(chosen) // TURN
+    assert columns.dtype == (torch.int32 if lanes == 16 else torch.int64)
+    places = columns.unsqueeze(1) >> 5 * torch.arange(TURN).view(1, -1, 1) & 31
+    both = torch.stack([firsts & (1 << 32) - 1, firsts >> 32], -1)
+    first = both.repeat_interleave(TURN // 2, -1)
+    return first.flatten(), places.flatten(0, 1), heads * TURN, 2 * lanes
+
+
 @pytest.mark.parametrize("back", [False, True])
-def test_windows_hold_every_entry_once_at_its_place(back):
-    sizes = ((1, 8, 0.3), (2, 21, 0.2), (3, 16, FULL), (1, 37, NOTHING), (1, 100, 0.1))
-    for wires, hidden, density in sizes:
-        entries, lanes = entries_of(wires, hidden, density), 8
-        heads, columns, chosen, _ = slots_of(entries, "windows", lanes, back)
+@pytest.mark.parametrize(
+    ("form", "lanes", "least"), [("windows", 8, 8), ("triples", 8, 16), ("triples", 16, 32)]
+)
+def test_windows_hold_every_entry_once_at_its_place(form, lanes, least, back):
+    sizes = ((1, 0, 0.3), (2, 13, 0.2), (3, 8, FULL), (1, 29, NOTHING), (1, 92, 0.1))
+    for wires, more, density in sizes:
+        hidden = least + more
+        entries = entries_of(wires, hidden, density)
+        slots = slots_of(entries, form, lanes, back)
+        first, places, heads, width = (windows_of if form == "windows" else triples_of)(
+            slots, lanes
+        )
         vectors = -(-hidden // lanes)
         values = torch.arange(1.0, len(entries.indices) + 1)
-        numbers = slots_of(entries, "windows", lanes, back).pack(values).view(-1, lanes)
+        numbers = slots.pack(values).view(-1, lanes)
+        assert numbers.data_ptr() % 64 == 0
         matrix = torch.zeros(wires, hidden, hidden)
         assert len(heads) == wires * vectors + 1
-        assert int(heads[-1]) == len(chosen) == CHAINS * len(columns)
         for vector in range(wires * vectors):
             wire, start = divmod(vector, vectors)
             start = min(start * lanes, hidden - lanes)
             matrix[wire, start : start + lanes] = 0  # the last vector does some units again
             for slot in range(heads[vector], heads[vector + 1]):
-                turn, number = divmod(slot, CHAINS)
-                first = int(columns[turn, number])
-                words = columns[turn, CHAINS:].view(torch.int16).int()
-                places = words >> 4 * number & 15
-                assert 0 <= first <= hidden - lanes
-                assert int(places.max()) < lanes
-                matrix[wire, range(start, start + lanes), first + places] += numbers[slot]
+                assert 0 <= int(first[slot]) <= hidden - width
+                assert int(places[slot].max()) < width
+                at = first[slot] + places[slot]
+                matrix[wire, range(start, start + lanes), at] += numbers[slot]
         expected = entries.dense(values).view(wires, hidden, hidden)
         assert torch.equal(matrix, expected.mT if back else expected)
 
@@ -54,7 +80,8 @@ def test_windows_hold_every_entry_once_at_its_place(back):
 def test_windows_are_taken_where_they_save_time_and_one_instruction_permutes():
     dense, thin = entries_of(1, 256, 0.2), entries_of(1, 256, 0.01)
     forms = [form_of(dense, *facts) for facts in ((False, 8), (False, 16), (True, 8))]
-    assert forms == ["windows"] * 3
+    assert forms == ["windows", "triples", "triples"]
+    assert form_of(entries_of(1, 31, 0.2), False, 16) == "windows"  # no room for two vectors
     assert form_of(thin, False, 8) == "slots"
     for facts in ((False, 4), (True, 4), (True, 2), (False, 1)):
         assert form_of(dense, *facts) == "slots"
@@ -137,7 +164,11 @@ def test_the_forms_for_other_processors(name, monkeypatch):
     assert chosen.sparse == "turned"
     assert len(re.findall(MULTIPLY_ADD[name], text)) >= chosen.rows // chosen.lanes
     if name != "NEON":
-        windows = replace(chosen, sparse="windows", rows=1)
-        text = assembly_of(forward.emit(recurrence, windows, store=False), name, monkeypatch)
-        register = {"AVX2": "ymm", "AVX-512": "zmm"}[name]
-        assert re.search(rf"vperm(?:d|ps)\s.*%{register}", text)
+        forms = {"windows": r"vperm(?:d|ps)"}
+        if name == "AVX-512":
+            forms["triples"] = r"vperm[it]2(?:d|ps)"
+        for form, instruction in forms.items():
+            windows = replace(chosen, sparse=form, rows=1)
+            text = assembly_of(forward.emit(recurrence, windows, store=False), name, monkeypatch)
+            register = {"AVX2": "ymm", "AVX-512": "zmm"}[name]
+            assert re.search(rf"{instruction}\s.*%{register}", text)

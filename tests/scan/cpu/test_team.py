@@ -54,13 +54,13 @@ def series(batch, steps, width):
 
 LAYERS = {
     "Elman": lambda: ll.Elman(3, 203, seed=0),
-    "LSTM": lambda: ll.LSTM(3, 70, seed=0),
+    "LSTM": lambda: ll.LSTM(3, 150, seed=0),
     "stages": lambda: ll.GRU(3, 130, reset_after=False, seed=0),
-    "delays": lambda: ll.Skip(3, 66, delays=(1, 3), seed=0),
-    "random": lambda: ll.EchoState(3, 100, leak=0.3, seed=0),
-    "ring": lambda: ll.EchoState(3, 90, topology="ring", seed=0),
-    "slots": lambda: ll.EchoState(3, 100, density=0.02, seed=0),
-    "clusters": lambda: ll.EchoState(3, 96, topology="clusters", seed=0),
+    "delays": lambda: ll.Skip(3, 150, delays=(1, 3), seed=0),
+    "random": lambda: ll.EchoState(3, 200, leak=0.3, seed=0),
+    "ring": lambda: ll.EchoState(3, 190, topology="ring", seed=0),
+    "slots": lambda: ll.EchoState(3, 200, density=0.01, seed=0),
+    "clusters": lambda: ll.EchoState(3, 192, topology="clusters", seed=0),
 }
 
 
@@ -81,7 +81,7 @@ def test_bits_are_those_of_one_thread(name, shared):
 @torch.no_grad()
 def test_fewer_series_than_threads(shared):
     x, lengths = series(3, 60, 3), torch.tensor([60, 0, 31])
-    for layer in (ll.Elman(3, 200, seed=0), ll.EchoState(3, 200, seed=0)):
+    for layer in (ll.Elman(3, 500, seed=0), ll.EchoState(3, 200, seed=0)):
         same_on_threads(lambda layer=layer: outcome(layer(x)), shared, (4,))
         same_on_threads(lambda layer=layer: outcome(layer(x, lengths=lengths)), shared, (4,))
 
@@ -99,7 +99,7 @@ def test_training_has_the_gradients_of_one_thread(shared):
 @pytest.mark.slow
 @torch.no_grad()
 def test_a_model_that_reads_its_own_output(shared):
-    for layer in (ll.EchoState(2, 80, seed=0), ll.GRU(2, 130, seed=0)):
+    for layer in (ll.EchoState(2, 200, seed=0), ll.GRU(2, 130, seed=0)):
         model = ll.SequenceModel(layer, 2, reduce=None, seed=0)
         same_on_threads(
             lambda model=model: [model.generate(70, warmup=series(1, 30, 2))[0]], shared

@@ -15,6 +15,9 @@ PERMUTES = {
 """By bytes of a number and numbers of a vector, LLVM's name of the one instruction that puts them
 in any order. No other processor has vectors of these sizes."""
 
+PERMUTES_OF_TWO = {(4, 16): "avx512.vpermi2var.ps.512", (8, 8): "avx512.vpermi2var.pd.512"}
+"""The same, for an instruction that takes the numbers from two vectors."""
+
 
 class Code:
     """Code for one floating type and vector width, in one function.
@@ -164,6 +167,14 @@ class Code:
         name = f"llvm.x86.{PERMUTES[self.bytes, self.lanes]}"
         function = self.intrinsic(name, self.vector, self.vector, self.places)
         return self.b.call(function, [self._apart(vector), self.b.lshr(places, shifts)])
+
+    def permuted_pair(self, one: Value, other: Value, places: Value, bit: int) -> Value:
+        """As :meth:`permuted`, of the numbers of two vectors, one behind the other; see
+        :data:`PERMUTES_OF_TWO`."""
+        shifts = ir.Constant(self.places, [bit] * self.lanes)
+        name = f"llvm.x86.{PERMUTES_OF_TWO[self.bytes, self.lanes]}"
+        function = self.intrinsic(name, self.vector, self.vector, self.places, self.vector)
+        return self.b.call(function, [one, self.b.lshr(places, shifts), other])
 
     def _apart(self, vector: Value) -> Value:
         """The same, in a register: an instruction that also reads from memory takes longer."""

@@ -29,7 +29,7 @@ from longlag.scan.cpu import math
 from longlag.scan.cpu.builder import I8, I32, I64, Code, Value
 from longlag.scan.cpu.math_values import constant
 from longlag.scan.cpu.plan import Plan
-from longlag.scan.cpu.sparse import add_slots, add_turned, add_windows
+from longlag.scan.cpu.sparse import add_slots, add_triples, add_turned, add_windows
 from longlag.scan.cpu.team import Team
 from longlag.scan.cpu.tile import Tile
 
@@ -662,8 +662,13 @@ class Kernel:
             rows = self.plan.rows
             add_turned(code, tile, slots, line, term.weights, term.numbers[0], rows)
             return
+        number = code.plus(units.number, term.slots)
+        if self.plan.sparse == "triples":
+            vectors = code.times(self.vectors, len(self.recurrence.wires))
+            add_triples(code, tile, slots, number, term.weights, term.numbers, vectors)
+            return
         add = add_windows if self.plan.sparse == "windows" else add_slots
-        add(code, tile, slots, code.plus(units.number, term.slots), term.weights, term.numbers)
+        add(code, tile, slots, number, term.weights, term.numbers)
 
     def finish_tile(
         self,

@@ -23,10 +23,10 @@ FEW = 4
 
 Input = Literal["drive", "folded", "apart"]
 
-Form = Literal["slots", "windows", "turned"]
+Form = Literal["slots", "windows", "triples", "turned"]
 """Of a sparse W; see :mod:`longlag.scan.cpu.sparse`."""
 
-FEW_ROWS: dict[Form, int] = {"slots": 2, "windows": 4}
+FEW_ROWS: dict[Form, int] = {"slots": 2, "windows": 4, "triples": 4}
 """Forms of a sparse W, and the sequences of a thread up to which they are faster than "turned"."""
 
 

@@ -1,4 +1,4 @@
-"""Sparse recurrent matrices: what each vector of units reads, in one of three forms.
+"""Sparse recurrent matrices: what each vector of units reads, in one of four forms.
 
 "slots": a slot has for each unit of a vector one column and one number of W. A vector of units has
 as many slots as the unit that reads most; where others have fewer, the number is zero.
@@ -6,6 +6,9 @@ as many slots as the unit that reads most; where others have fewer, the number i
 "windows": the same, but all columns of a slot lie within as many columns as a vector has numbers,
 so that a slot reads one vector, and one instruction puts its numbers where they are wanted. There
 are more slots, each of a fraction of the time.
+
+"triples": windows on as many columns as two vectors have numbers, three of them on the same, for
+processors with one instruction that takes numbers from two vectors.
 
 "turned": for a tile of many rows. Its rows are side by side for each unit, and every entry of W is
 one number for a vector of rows: nothing is gathered, and no number is a zero that fills up. These
@@ -25,8 +28,8 @@ from llvmlite import ir
 from torch import Tensor
 
 from longlag.scan.connections import Entries
-from longlag.scan.cpu.builder import I64, PERMUTES, Code, Value
-from longlag.scan.cpu.plan import FEW_ROWS, Form
+from longlag.scan.cpu.builder import I64, PERMUTES, PERMUTES_OF_TWO, Code, Value
+from longlag.scan.cpu.plan import Form
 from longlag.scan.cpu.tile import Tile
 
 
@@ -34,10 +37,13 @@ class Slots(NamedTuple):
     """The slots of all wires, of the product with W or with W^T.
 
     Attributes:
-        heads: (W vectors + 1,), by wire and vector of units the number of its first slot.
+        heads: (W vectors + 1,), by wire and vector of units the number of its first slot; of
+            triples that of its first turn, and behind them for each turn the first columns of its
+            two triples, of 32 bits each.
         columns: (slots, lanes) of int32, which number of the other side is multiplied; of windows
             (slots / CHAINS, CHAINS + lanes / 2), their first columns, then by unit the places in
-            them, of four bits each, CHAINS in 16 bits.
+            them, of four bits each, CHAINS in 16 bits; of triples (turns, lanes) of whole numbers
+            as wide as those of W, by unit six places of five bits each.
         entries: (slots, lanes), by which entry of W; E for none.
         places: (E,), of each entry, where in the slots it is; of windows none.
     """
@@ -53,11 +59,18 @@ class Slots(NamedTuple):
         numbers = values.detach().resolve_neg().numpy()
         padded = np.zeros((*numbers.shape[:-1], numbers.shape[-1] + 1), numbers.dtype)
         padded[..., :-1] = numbers
-        return torch.from_numpy(padded.take(self.entries.numpy().ravel(), -1))
+        # In memory of PyTorch, which begins with a cache line: so no vector lies in two of them.
+        shape = (*numbers.shape[:-1], self.entries.numel())
+        packed = torch.empty(shape, dtype=values.dtype, device="cpu")
+        padded.take(self.entries.numpy().ravel(), -1, out=packed.numpy(), mode="clip")
+        return packed
 
 
 CHAINS = 4
 """Windows that are added up side by side; a vector of units has whole turns of so many."""
+
+TURN = 6
+"""Windows of two triples, whose places are in one whole number."""
 
 SHARE = 2.5
 """Windows are taken while there are no more than so many for each slot."""
@@ -78,17 +91,27 @@ def slots_of(entries: Entries, form: Form, lanes: int, back: bool) -> Slots:
     kept = _KEPT.setdefault(entries, {})
     key = (form, lanes, back)
     if key not in kept:
-        make = _windows if form == "windows" else _slots
-        kept[key] = make(entries, 1 if form == "turned" else lanes, back)
+        if form == "triples":
+            kept[key] = _triples(entries, lanes, back)
+        elif form == "windows":
+            kept[key] = _windows(entries, lanes, back)
+        else:
+            kept[key] = _slots(entries, 1 if form == "turned" else lanes, back)
     return kept[key]
 
 
 def form_of(entries: Entries, double: bool, lanes: int) -> Form:
     """The faster form of slots for few rows."""
-    if (8 if double else 4, lanes) not in PERMUTES:
+    numbers = (8 if double else 4, lanes)
+    if numbers not in PERMUTES:
         return "slots"
-    slots, windows = (len(slots_of(entries, form, lanes, False).entries) for form in FEW_ROWS)
-    return "windows" if windows <= SHARE * slots else "slots"
+    windows: Form = "windows"
+    if numbers in PERMUTES_OF_TWO and entries.hidden >= 2 * lanes:
+        windows = "triples"
+    some, slots = (
+        len(slots_of(entries, form, lanes, False).entries) for form in (windows, "slots")
+    )
+    return windows if some <= SHARE * slots else "slots"
 
 
 def _lines(entries: Entries, lanes: int, back: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -126,9 +149,22 @@ def _slots(entries: Entries, lanes: int, back: bool) -> Slots:
     return Slots(heads, columns[place].int().masked_fill(~there, 0), chosen, places)
 
 
-def _windows(entries: Entries, lanes: int, back: bool) -> Slots:
+def _places(
+    entries: Entries, lanes: int, back: bool, width: int, together: int, turn: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Windows from left to right: each begins at the first column that a unit of the vector still
-    wants, and gives every unit the next of its columns that lies in it."""
+    wants, and gives every unit the next of its columns that lies in it.
+
+    Args:
+        entries, lanes, back: as of :func:`slots_of`.
+        width: columns of a window.
+        together: how many begin at the same column.
+        turn: of how many a vector of units has a multiple.
+
+    Returns:
+        By window of all vectors of units its first column, and by unit places in it and entries;
+        and the number of the first of each vector.
+    """
     by_line, vectors, columns, order = _lines(entries, lanes, back)
     count, beyond = len(order), entries.hidden
     columns = torch.cat([columns, columns.new_full((1,), beyond)])
@@ -140,22 +176,43 @@ def _windows(entries: Entries, lanes: int, back: bool) -> Slots:
         wanted = columns[at]
         first = wanted.amin(-1)
         more = first < beyond
-        if not more.any() and rounds and len(rounds) % CHAINS == 0:
+        if not more.any() and rounds and len(rounds) % turn == 0:
             break
-        first = first.clamp(max=beyond - lanes)
-        place = wanted - first.unsqueeze(-1)
-        inside = (place < lanes) & (at < count)
-        rounds.append((more, first, place.where(inside, 0), order[at.where(inside, count)]))
-        next_ = next_ + inside
+        first = first.clamp(max=beyond - width)
+        for _ in range(together):
+            at = torch.where(next_ < stop, next_, count)
+            place = columns[at] - first.unsqueeze(-1)
+            inside = (place < width) & (at < count)
+            rounds.append((more, first, place.where(inside, 0), order[at.where(inside, count)]))
+            next_ = next_ + inside
     more, first, place, chosen = (torch.stack(part, 1) for part in zip(*rounds, strict=True))
-    turns = more.unflatten(-1, (-1, CHAINS)).any(-1)
-    more = turns.repeat_interleave(CHAINS, -1)
+    turns = more.unflatten(-1, (-1, turn)).any(-1)
+    more = turns.repeat_interleave(turn, -1)
     heads = torch.cat([first.new_zeros(1), more.sum(-1).cumsum(0)])
-    shifts = 4 * torch.arange(CHAINS, device="cpu").unsqueeze(-1)
-    words = (place[more].unflatten(0, (-1, CHAINS)) << shifts).sum(1)  # (turns, lanes)
+    return first[more], place[more], chosen[more], heads
+
+
+def _words(place: Tensor, turn: int, bits: int) -> Tensor:
+    """By turn and unit, the places of all its windows in one whole number."""
+    shifts = bits * torch.arange(turn, device="cpu").unsqueeze(-1)
+    return (place.unflatten(0, (-1, turn)) << shifts).sum(1)
+
+
+def _windows(entries: Entries, lanes: int, back: bool) -> Slots:
+    first, place, chosen, heads = _places(entries, lanes, back, lanes, 1, CHAINS)
+    words = _words(place, CHAINS, 4)
     pairs = words.where(words < 1 << 15, words - (1 << 16)).short().view(torch.int32)
-    columns = torch.cat([first[more].int().unflatten(0, (-1, CHAINS)), pairs], -1)
-    return Slots(heads, columns, chosen[more], entries.places[:0])
+    columns = torch.cat([first.int().unflatten(0, (-1, CHAINS)), pairs], -1)
+    return Slots(heads, columns, chosen, entries.places[:0])
+
+
+def _triples(entries: Entries, lanes: int, back: bool) -> Slots:
+    first, place, chosen, heads = _places(entries, lanes, back, 2 * lanes, TURN // 2, TURN)
+    firsts = first.unflatten(0, (-1, 2, TURN // 2))[..., 0]
+    words = _words(place, TURN, 5)
+    columns = words.int() if lanes == 16 else words  # as wide as the numbers of 64 bytes
+    heads = torch.cat([heads // TURN, firsts[:, 0] | firsts[:, 1] << 32])
+    return Slots(heads, columns, chosen, entries.places[:0])
 
 
 def _range(code: Code, heads: Value, vector: Value) -> tuple[Value, Value]:
@@ -218,6 +275,31 @@ def add_windows(
             for r, base in enumerate(bases):
                 read = code.permuted(code.load(code.at(base, first)), places, 4 * n)
                 tile.add_product(r, 0, numbers, read, n % tile.chains)
+
+
+def add_triples(
+    code: Code, tile: Tile, slots: tuple[Value, Value], vector: Value, weights: Value,
+    bases: Sequence[Value], vectors: Value,
+) -> None:  # fmt: skip
+    """As :func:`add_slots`, of triples; ``vectors`` is how many all wires have."""
+    heads, columns = slots
+    words = code.b.bitcast(columns, code.places.as_pointer())
+    firsts = code.at(heads, code.plus(vectors, 1))
+    with code.loop(*_range(code, heads, vector)) as turn:
+        places = code.b.load(code.b.gep(words, [turn]), align=4)
+        both = code.b.load(code.at(firsts, turn))
+        at = code.times(turn, TURN * code.lanes)
+        for triple in range(2):
+            first = code.b.and_(both, code.i64((1 << 32) - 1))
+            if triple:
+                first = code.b.lshr(both, code.i64(32))
+            for r, base in enumerate(bases):
+                here = code.at(base, first)
+                pair = code.load(here), code.load(code.at(here, code.i64(code.lanes)))
+                for n in range(3 * triple, 3 * triple + 3):
+                    numbers = code.load(code.at(weights, code.plus(at, n * code.lanes)))
+                    read = code.permuted_pair(*pair, places, 5 * n)
+                    tile.add_product(r, 0, numbers, read, n % tile.chains)
 
 
 def add_turned(
