@@ -30,6 +30,33 @@ def gather(double: bool) -> Compiled:
 
 
 @functools.cache
+def fetch(double: bool) -> Compiled:
+    """target = source[update], rows of ``count`` numbers."""
+    code = Piece("longlag_fetch", "clock source target count", double, 1)
+    count = code.arg["count"]
+    source = code.at(code.numbers("source"), code.times(code.clock(), count))
+    with code.loop(code.i64(0), count) as k:
+        code.b.store(code.read(source, k), code.at(code.numbers("target"), k))
+    return code.finish()
+
+
+@functools.cache
+def mask(double: bool) -> Compiled:
+    """target[n, t] = source[n, t] * masks[update, n], of C numbers each."""
+    code = Piece("longlag_mask", "clock source target masks N C T", double, 1)
+    arg, b = code.arg, code.b
+    row = code.times(code.clock(), code.times(arg["N"], arg["C"]))
+    masks = code.at(code.numbers("masks"), row)
+    source, target = code.numbers("source"), code.numbers("target")
+    with code.loop(code.i64(0), arg["N"]) as n, code.loop(code.i64(0), arg["T"]) as t:
+        at = code.times(code.plus(code.times(n, arg["T"]), t), arg["C"])
+        with code.loop(code.i64(0), arg["C"]) as c:
+            kept = code.read(masks, code.times(n, arg["C"]), c)
+            b.store(b.fmul(code.read(source, at, c), kept), code.at(target, at, c))
+    return code.finish()
+
+
+@functools.cache
 def copy(double: bool) -> Compiled:
     """target = source, ``count`` numbers."""
     code = Piece("longlag_copy", "source target count", double, 1)

@@ -69,7 +69,9 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
             f"the readout has the activation {readout.activation!r}, and targets are classes"
         )
     layers = _layers(model.layer)
-    for layer in layers:
+    for number, layer in enumerate(layers):
+        if number and layer.input_dropout:
+            raise Unfit("a layer above the first has input_dropout")
         why = _why_not(layer)
         if why is not None:
             raise Unfit(why)
@@ -94,7 +96,7 @@ def _linear(readout: nn.Module, reduce: str | None) -> Readout:
 def _layers(module: nn.Module) -> list[Recurrent]:
     if type(module) is Stack:
         if module.dropout:
-            raise Unfit("the layers have dropout")
+            raise Unfit("a Stack has dropout between its layers")
         return [layer for part in module.layers for layer in _layers(part)]
     if not isinstance(module, Recurrent) or type(module).forward is not Recurrent.forward:
         raise Unfit(f"the recurrent module is a {type(module).__name__}; expected a layer or Stack")
@@ -106,8 +108,6 @@ def _why_not(layer: Recurrent) -> str | None:
     recurrence, name = layer.recurrence, type(layer).__name__
     if layer.replicas is not None:
         return "the model has replicas"
-    if layer.input_dropout or layer.recurrent_dropout:
-        return "the layers have dropout"
     if layer.backend not in ("auto", Cpu.name):
         return f"{name} has backend={layer.backend!r}"
     if layer.input_size == 0 or layer.dilation > 1 or any(lower(recurrence).depths):
