@@ -381,7 +381,7 @@ def _compile(
             model, loss, method, optimizer, first if whole is None else whole, clip_norm,
             None if whole is None else batch_size,
         )  # fmt: skip
-        if compiled.draws and source.drawn_once:
+        if compiled.network.draws and source.drawn_once:
             return None, "a DataLoader and dropout draw from one generator"
         return compiled, ""
     except Unfit as unfit:

@@ -68,6 +68,15 @@ def stacked(dtype):
     return ll.Stack(below, ll.IndRNN(HIDDEN, 4, seed=2, dtype=dtype))
 
 
+def dropping(inputs, hidden, **options):
+    """Dropout between all layers, and of states."""
+    inner = ll.Stack(
+        ll.GRU(hidden, 4, **options), ll.Elman(4, 3, recurrent_dropout=0.2, **options), dropout=0.4
+    )
+    below = ll.LSTM(inputs, hidden, recurrent_dropout=0.2, **options)
+    return ll.Stack(below, inner, dropout=0.3)
+
+
 CASES = {
     "elman": (ll.Elman, lambda p: RMSprop(p, 1e-3), {"clip_norm": 0.2}),
     "lstm": (ll.LSTM, lambda p: Adam(p, 1e-2), {"clip_norm": 0.2}),
@@ -104,6 +113,7 @@ CASES = {
         lambda p: Adam(p, 1e-2),
         {"ragged": True, "direct": True},
     ),
+    "dropout between": (dropping, lambda p: Adam(p, 1e-2), {"each_step": True, "ragged": True}),
     "direct": (ll.GRU, lambda p: Adam(p, 1e-2), {"direct": True}),
     "direct, ragged": (
         ll.LSTM1997,
@@ -385,10 +395,6 @@ REASONS = {
     "Adagrad": (model, {"optimizer": torch.optim.Adagrad}),
     "amsgrad": (model, {"optimizer": lambda p: Adam(p, amsgrad=True)}),
     "has no readout.bias": (model, {"optimizer": lambda p: SGD(p[:-1], 0.1)}),
-    "dropout between": (
-        lambda: model(ll.Stack(ll.Elman(INPUTS, 4), ll.Elman(4, 4), dropout=0.5).double()),
-        {},
-    ),
     "backend": (of(ll.Elman, backend="reference"), {}),
     "not a plain one": (of(ll.Elman, density=0.5), {}),
     "are tied": (tied, {}),

@@ -26,6 +26,7 @@ from longlag.training.compiled.memory import (
     fetch,
     gather,
     keep,
+    leave_out,
     mask,
 )
 from longlag.training.compiled.network import Network
@@ -102,6 +103,7 @@ class Outputs:
         x = data.x
         self._double, self._steps = x.dtype == torch.float64, x.shape[1]
         self._masks: list[tuple[Tensor, float]] = []
+        self._between: dict[int, Tensor] = {}  # by layer, those of what it is given
         self.most = self._room_for_masks()
         self.order = torch.zeros((MOST, size), dtype=torch.int64)
         # How long each row is.
@@ -187,8 +189,9 @@ class Outputs:
         layers, lengths = self._network.layers, self._data.lengths
         below = self._dropped(layers[0].input_dropout).transpose(0, 1)
         schedule = Schedule.of(self._read, None if lengths is None else self._ends, None)
-        for layer in layers:
+        for number, layer in enumerate(layers):
             weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
+            below = self._passed(number, below)
             own = schedule._replace(mask=self._mask(layer))
             passes = Passes(layer.recurrence, below, weights, own, backward=self.backward)
             self._layers.append(passes)
@@ -202,11 +205,13 @@ class Outputs:
         layers = self._network.layers if self.backward else []
         numbers = sum(layer.hidden_size for layer in layers if layer.recurrent_dropout)
         numbers += sum(layer.input_size for layer in layers if layer.input_dropout)
+        pairs = zip(layers, self._network.between, strict=False)
+        numbers += sum(self._steps * layer.input_size for layer, share in pairs if share)
         return max(1, min(MOST, MASKS // max(1, self._size * numbers)))
 
-    def _drawn(self, width: int, probability: float) -> Tensor:
-        """(updates, N, width), room for the masks of a block, drawn in the order of these calls."""
-        masks = self._read.new_zeros((self.most, self._size, width))
+    def _drawn(self, shape: tuple[int, ...], probability: float) -> Tensor:
+        """(updates, *shape), room for the masks of a block, drawn in the order of these calls."""
+        masks = self._read.new_zeros((self.most, *shape))
         self._masks.append((masks, probability))
         return masks
 
@@ -215,7 +220,7 @@ class Outputs:
         if not (self.backward and probability):
             return self._read
         size, steps, width = self._read.shape
-        target, masks = torch.zeros_like(self._read), self._drawn(width, probability)
+        target, masks = torch.zeros_like(self._read), self._drawn((size, width), probability)
         noted = mask(self._double).noted(
             clock=self._cells.clock, source=self._read, target=target, masks=masks, N=size,
             C=width, T=steps,
@@ -223,11 +228,31 @@ class Outputs:
         self._calls.append(noted)
         return target
 
+    def _passed(self, number: int, below: Tensor) -> Tensor:
+        """What a layer is given from the one below, (T, N, C), some numbers left out while the
+        network learns."""
+        probability = self._network.between[number]
+        if not (self.backward and probability):
+            return below
+        masks, target = self._drawn(tuple(below.shape), probability), torch.zeros_like(below)
+        self._between[number] = masks
+        self._calls.append(self._leave_out(below, target, masks))
+        return target
+
+    def _leave_out(self, source: Tensor, target: Tensor, masks: Tensor) -> Noted:
+        assert source.is_contiguous()
+        assert target.is_contiguous()
+        self._held.append(target)
+        return leave_out(self._double).noted(
+            clock=self._cells.clock, source=source, target=target, masks=masks,
+            count=target.numel(),
+        )  # fmt: skip
+
     def _mask(self, layer: Recurrent) -> Tensor | None:
         """The mask of the states that W reads, (N, H); None without."""
         if not (self.backward and layer.recurrent_dropout):
             return None
-        masks = self._drawn(layer.hidden_size, layer.recurrent_dropout)
+        masks = self._drawn((self._size, layer.hidden_size), layer.recurrent_dropout)
         target = torch.zeros_like(masks[0])
         noted = fetch(self._double).noted(
             clock=self._cells.clock, source=masks, target=target, count=target.numel()
@@ -312,8 +337,13 @@ class Calls(Outputs):
         for passes in self._layers:
             self._calls += self._cleared(passes)
         self._send_back(d_rows)
-        for layer, passes in reversed([*zip(network.layers, self._layers, strict=True)]):
+        layers = [*zip(network.layers, self._layers, strict=True)]
+        for number, (layer, passes) in reversed([*enumerate(layers)]):
             self._calls += passes.backward
+            if number in self._between:
+                assert passes.d_x is not None
+                masks = self._between[number]
+                self._calls.append(self._leave_out(passes.d_x, passes.d_x, masks))
             weights = layer.weight_ih, layer.bias, layer.weight_hh
             for parameter, gradient in zip(weights, passes.gradients, strict=True):
                 if parameter is not None:

@@ -57,6 +57,24 @@ def mask(double: bool) -> Compiled:
 
 
 @functools.cache
+def leave_out(double: bool) -> Compiled:
+    """target = source * masks[update], ``count`` numbers; both may be the same."""
+    names = "clock source target masks count"
+    code = Piece("longlag_leave_out", names, double, full_lanes(double))
+    b, count = code.b, code.arg["count"]
+    masks = code.at(code.numbers("masks"), code.times(code.clock(), count))
+    source, target = code.numbers("source"), code.numbers("target")
+    whole = b.and_(count, code.i64(-code.lanes))
+    with code.loop(code.i64(0), whole, code.lanes) as k:
+        value = b.fmul(code.load(code.at(source, k)), code.load(code.at(masks, k)))
+        code.store(value, code.at(target, k))
+    with code.loop(whole, count) as k:
+        value = b.fmul(code.read(source, k), code.read(masks, k))
+        b.store(value, code.at(target, k))
+    return code.finish()
+
+
+@functools.cache
 def copy(double: bool) -> Compiled:
     """target = source, ``count`` numbers."""
     code = Piece("longlag_copy", "source target count", double, 1)

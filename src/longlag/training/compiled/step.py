@@ -119,11 +119,6 @@ class CompiledSteps:
             most = min(most, *(len(self.data.x) // size for size in self._calls if size))
         return max(1, min(most, int(SECONDS / self._per_update)))
 
-    @property
-    def draws(self) -> bool:
-        """Whether an update draws random numbers."""
-        return any(layer.input_dropout or layer.recurrent_dropout for layer in self.network.layers)
-
     def fits(self, batch: Batch[Tensor]) -> bool:
         """Whether a batch is as the first was, but perhaps smaller; `reason` says if not."""
         same = len(batch.x) <= len(self.data.x) and all(
