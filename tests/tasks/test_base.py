@@ -198,6 +198,26 @@ def test_success_sees_the_asked_number_of_test_sequences_in_portions():
         assert x.tobytes() == task.test_batch(len(x), seed=2, index=index).x.tobytes()
 
 
+@pytest.mark.parametrize("wrong", [None, 0, 25, 39])
+@pytest.mark.parametrize("task", [tasks.LongLagRandom(delay=5), tasks.LongLagTrigger(q=4, p=3)])
+def test_a_test_ends_with_the_first_wrong_sequence(task, wrong, monkeypatch):
+    numbers = task.steps * (task.input_size + task.output_size)
+    monkeypatch.setattr("longlag.tasks.base._NUMBERS_AT_ONCE", 10 * numbers)
+    for judged in (task.meets, lambda *given: task.success(*given).success):
+        shown = []
+
+        def predict(x, lengths, shown=shown):
+            output = np.nan_to_num(task.test_batch(len(x), 3, len(shown)).target)
+            if wrong is not None and wrong // 10 == len(shown):
+                output[wrong % 10] += 9.0
+            shown.append(len(x))
+            return output
+
+        assert judged(predict, 3, 40) == (wrong is None)
+        early = judged == task.meets and wrong is not None
+        assert shown == [10] * (wrong // 10 + 1 if early else 4)
+
+
 def test_of_two_sequences_each_is_looked_at_once_and_counts_as_often_as_it_is_drawn():
     task, seen = tasks.LongLag(delay=6), []
 

@@ -47,10 +47,12 @@ def check_equal(models, histories, alone):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("shape", [{}, {"each_step": True, "ragged": True}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"each_step": True, "ragged": True}, {"recurrent_dropout": 0.3}]
+)
 def test_each_is_what_fit_makes_of_it(shape, threads):
-    given = data(**shape)
-    each_step = {"each_step": shape.get("each_step", False)}
+    each_step = {n: value for n, value in shape.items() if n != "ragged"}
+    given = data(**{n: value for n, value in shape.items() if n != "recurrent_dropout"})
     options = {
         "validation": given, "metrics": "accuracy", "epochs": 7, "batch_size": 5,
         "early_stopping": EarlyStopping(patience=2),

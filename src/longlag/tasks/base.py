@@ -154,12 +154,28 @@ class Task(abc.ABC):
         """
         return self._hold_against(self.rule, predict, seed, sequences)
 
+    def meets(self, predict: Predict, seed: int = 0, sequences: int | None = None) -> bool:
+        """Whether a predictor meets the published criterion: as `success`, but where no sequence
+        may be wrong the first that is ends the test."""
+        if self.rule.wrong_below is not None:
+            return self.success(predict, seed, sequences).success
+        parts = list[Errors]()
+        for batch in self._test_batches(self._count(self.rule, sequences), seed):
+            parts.append(self.errors(predict(batch.x, batch.lengths), batch.target))
+            if not parts[-1].within(self.rule.tolerance).all():
+                return False
+        return measure(parts, self.rule).success
+
+    @staticmethod
+    def _count(rule: Rule, sequences: int | None) -> int:
+        count = rule.sequences if sequences is None else sequences
+        return check_integer("sequences", count, 1, "give the number of test sequences")
+
     def _hold_against(
         self, rule: Rule, predict: Predict, seed: int, sequences: int | None
     ) -> Criterion:
-        count = rule.sequences if sequences is None else sequences
-        count = check_integer("sequences", count, 1, "give the number of test sequences")
-        return self._judge(predict, self._test_batches(count, seed), rule)
+        batches = self._test_batches(self._count(rule, sequences), seed)
+        return self._judge(predict, batches, rule)
 
     def _test_batches(self, sequences: int, seed: int) -> Iterator[Batch[NDArray]]:
         for index, size in enumerate(self._test_sizes(sequences)):

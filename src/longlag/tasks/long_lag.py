@@ -105,12 +105,14 @@ class LongLag(_FirstSymbolAgain):
         keys = generator(seed, purpose, index).integers(2, size=batch_size)
         return Batch(x.take(keys, axis=0), target.take(keys, axis=0), None)
 
+    def meets(self, predict: Predict, seed: int = 0, sequences: int | None = None) -> bool:  # noqa: D102
+        return self.success(predict, seed, sequences).success
+
     def _hold_against(
         self, rule: Rule, predict: Predict, seed: int, sequences: int | None
     ) -> Criterion:
         # There are two sequences: what is found of them is found of all that would be drawn.
-        count = rule.sequences if sequences is None else sequences
-        count = check_integer("sequences", count, 1, "give the number of test sequences")
+        count = self._count(rule, sequences)
         x, target = self._both
         found = self.errors(predict(x, None), target).by_sequence()
         sizes = self._test_sizes(count)

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from longlag import randomness
 from longlag.arguments import check_optional, check_whole
+from longlag.batch import Batch
 from longlag.gradients import BPTT, GradientMethod, Loss, WindowedMethod
 from longlag.gradients.losses import resolve_loss
 from longlag.gradients.refusals import refuse_without_autograd
@@ -251,7 +252,10 @@ def fit(
             raise ValueError(
                 "metrics need validation data; pass validation=data to measure on the training set"
             )
-        loss_name, loss_function = resolve_loss(loss, _first_target(source))
+        first = source.peek()
+        if first is None:
+            raise ValueError("data gave no batch in a whole epoch; expected at least one")
+        loss_name, loss_function = resolve_loss(loss, first.target)
         optimizer = make_optimizer(optimizer, parameters)
         beside = parameters_beside(optimizer, model)
         ranks.share(beside)
@@ -271,7 +275,7 @@ def fit(
         compiled, reason = None, "step is 'eager'"
         if step != "eager":
             compiled, reason = _compile(
-                model, source, loss_function, method, optimizer, clip_norm, batch_size,
+                model, source, first, loss_function, method, optimizer, clip_norm, batch_size,
                 precision=precision, alone=ranks.alone, callbacks=callbacks,
             )  # fmt: skip
             if step == "compiled" and compiled is None:
@@ -353,6 +357,7 @@ def fit(
 def _compile(
     model: nn.Module,
     source: Source,
+    first: Batch[Tensor],
     loss: Loss,
     method: GradientMethod,
     optimizer: Optimizer,
@@ -371,16 +376,23 @@ def _compile(
     for callback in callbacks:
         if isinstance(callback, UpdateCallback):
             return None, f"the callback {type(callback).__name__} looks at each update"
-    if source.whole is None or not source.whole.x.is_cpu:
-        return None, "the data are no arrays in memory"
+    if source.continues:
+        return None, "the data are recordings"
+    whole = source.whole
+    if not first.x.is_cpu:
+        return None, f"the data are on {first.x.device}"
     # Here: most of what a process does needs none of it.
     from longlag.training.compiled.network import Unfit
     from longlag.training.compiled.step import CompiledSteps
 
     try:
-        return CompiledSteps(
-            model, loss, method, optimizer, source.whole, clip_norm, batch_size
-        ), ""  # fmt: skip
+        compiled = CompiledSteps(
+            model, loss, method, optimizer, first if whole is None else whole, clip_norm,
+            None if whole is None else batch_size,
+        )  # fmt: skip
+        if compiled.network.draws and source.drawn_once:
+            return None, "a DataLoader and dropout draw from one generator"
+        return compiled, ""
     except Unfit as unfit:
         return None, str(unfit)
 
@@ -451,14 +463,6 @@ def _check_fabric(fabric: "lightning_fabric.Fabric") -> str:
 def _dtype_of(parameters: list[nn.Parameter]) -> torch.dtype:
     floating = [p.dtype for p in parameters if p.dtype.is_floating_point]
     return floating[0] if floating else torch.get_default_dtype()
-
-
-def _first_target(source: Source) -> Tensor:
-    """A target of the data, to see its dtype."""
-    first = source.peek()
-    if first is not None:
-        return first.target
-    raise ValueError("data gave no batch in a whole epoch; expected at least one")
 
 
 def _make_scheduling(

@@ -246,6 +246,22 @@ class Loop:
         }
 
     def _epoch(self) -> None:
+        position, compiled = self.position, self.compiled
+        if compiled is not None and compiled.comes_in_batches:
+            self._epoch_of_batches()
+        else:
+            self._epoch_of_rows()
+        if self._over():
+            return
+        if position.batch == 0:
+            raise ValueError("data gave no batch in a whole epoch; expected at least one")
+        if self.limits.validate_every is None:
+            self._record()
+        position.epoch += 1
+        position.batch = position.window = 0
+
+    def _epoch_of_rows(self) -> None:
+        """Blocks of compiled updates, whose batches are rows of the data; else batch by batch."""
         position, ended = self.position, False
         while not ended:
             if self._compiles():
@@ -259,19 +275,46 @@ class Loop:
                 continue
             ended = True
             for batch in self.ranks.batches(self.source, position.epoch, position.batch):
-                for window in self._windows(batch):
-                    self._after(self._step(window))
-                    if self._over():
-                        return
+                if not self._updated_by(batch):
+                    return
                 if self._compiles():
                     ended = False
                     break
-        if position.batch == 0:
-            raise ValueError("data gave no batch in a whole epoch; expected at least one")
-        if self.limits.validate_every is None:
-            self._record()
-        position.epoch += 1
-        position.batch = position.window = 0
+
+    def _epoch_of_batches(self) -> None:
+        """Blocks of compiled updates on batches that come one by one, as long as they fit."""
+        compiled, staged = self.compiled, list[Batch[Tensor]]()
+        assert compiled is not None
+
+        def flushed() -> bool:
+            """Whether the run goes on after the updates that were waiting."""
+            while staged:  # more than once where an update is left out
+                del staged[: self._run(staged)]
+                self._after(True)
+                if self._over():
+                    return False
+            return True
+
+        for batch in self.source.batches(self.position.epoch, self.position.batch):
+            if not ((staged or self._compiles()) and compiled.fits(batch)):
+                if not (flushed() and self._updated_by(batch)):
+                    return
+                continue
+            if staged and len(batch.x) != len(staged[0].x) and not flushed():
+                return
+            staged.append(batch)
+            most = min(compiled.next_size, self._until_looked_at())
+            if len(staged) >= most and not flushed():
+                return
+        flushed()
+
+    def _updated_by(self, batch: Batch[Tensor]) -> bool:
+        """Make the updates of a batch by PyTorch: whether the run goes on."""
+        for window in self._windows(batch):
+            self._after(self._step(window))
+            if self._over():
+                return False
+        return True
 
     def _after(self, updated: bool) -> None:
         """What comes after an update, or several that nobody needs to look between."""
@@ -369,23 +412,25 @@ class Loop:
             left.append(every - position.step % every)
         return max(1, min(left, default=sys.maxsize))
 
-    def _run(self, order: "np.ndarray[Any, Any]") -> None:
-        """Make a block of compiled updates."""
+    def _run(self, block: "np.ndarray[Any, Any] | list[Batch[Tensor]]") -> int:
+        """Make a block of compiled updates, of rows or of batches, or a part of it: how many."""
         assert self.compiled is not None
         position, scheduling = self.position, self.scheduling
         before = None
         if self.skips and scheduling is not None:
             before = copy.deepcopy(scheduling.state()), _without_parameters(self.optimizer)
-        made = self.compiled.run(
-            order, (lambda: None) if scheduling is None else scheduling.after_step
-        )
+        after_each = (lambda: None) if scheduling is None else scheduling.after_step
+        if isinstance(block, list):
+            made, size = self.compiled.run_batches(block, after_each), len(block[0].x)
+        else:
+            made, size = self.compiled.run(block, after_each), block.shape[1]
         losses, norms = made.losses, made.norms
         good = len(losses) if made.finite else len(losses) - 1
-        self._note(losses[:good], norms[:good], order.shape[1])
+        self._note(losses[:good], norms[:good], size)
         position.batch += len(losses)
         if made.finite:
             self.reporter.step(position.epoch + 1, position.step, made.losses[-1])
-            return
+            return len(losses)
         self._leave_out(losses[-1], norms[-1], "")
         if before is not None and scheduling is not None:  # it has gone on to the end of the block
             scheduling.load_state(before[0])
@@ -393,6 +438,7 @@ class Loop:
                 group.update(values)
             for _ in range(good):
                 scheduling.after_step()
+        return len(losses)
 
     def _leave_out(self, loss: float, norm: float, hint: str) -> None:
         """Skip an update whose loss or gradient is not finite, or end the run."""

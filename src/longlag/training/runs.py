@@ -105,7 +105,9 @@ class Runs:
         loss_name, self.loss = resolve_loss(loss, self.whole.target)
         self.epochs, self.batch_size = epochs, min(batch_size, len(self.whole.x))
         optimizers = [make_optimizer(maker, parameters) for maker in wanted.optimizers]
-        self.networks = Networks(model, loss_name, optimizers, starts, torch.get_num_threads())
+        self.networks = Networks(
+            model, loss_name, optimizers, starts, seeds, torch.get_num_threads()
+        )
         self._began = time.perf_counter()
         self.runs: list[_Run] = []
         validated = held_out is not None

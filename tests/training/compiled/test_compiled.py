@@ -6,10 +6,11 @@ import signal
 import numpy as np
 import pytest
 import torch
-from tests.training.helpers import Held, Net, Stream, same_tree, saved, weights
+from tests.training.helpers import Held, Net, Stream, same_tree, saved, sums, weights
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, RMSprop
 from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader, TensorDataset
 
 import longlag as ll
 from longlag.training import (
@@ -20,6 +21,8 @@ from longlag.training import (
     TrainingInterrupted,
     fit,
 )
+from longlag.training.compiled.head import Head
+from longlag.training.compiled.piece import Piece
 
 COUNT, STEPS, INPUTS, HIDDEN = 23, 6, 3, 5  # batches of 5, and one of 3
 
@@ -65,6 +68,15 @@ def stacked(dtype):
     return ll.Stack(below, ll.IndRNN(HIDDEN, 4, seed=2, dtype=dtype))
 
 
+def dropping(inputs, hidden, **options):
+    """Dropout between all layers, and of states."""
+    inner = ll.Stack(
+        ll.GRU(hidden, 4, **options), ll.Elman(4, 3, recurrent_dropout=0.2, **options), dropout=0.4
+    )
+    below = ll.LSTM(inputs, hidden, recurrent_dropout=0.2, **options)
+    return ll.Stack(below, inner, dropout=0.3)
+
+
 CASES = {
     "elman": (ll.Elman, lambda p: RMSprop(p, 1e-3), {"clip_norm": 0.2}),
     "lstm": (ll.LSTM, lambda p: Adam(p, 1e-2), {"clip_norm": 0.2}),
@@ -94,6 +106,14 @@ CASES = {
     "mean": (ll.GRU, lambda p: Adam(p, 1e-2), {"reduce": "mean"}),
     "ragged": (ll.LSTM, lambda p: Adam(p, 1e-2), {"ragged": True}),
     "ragged mean": (ll.Elman, lambda p: SGD(p, 1e-2), {"ragged": True, "reduce": "mean"}),
+    "dropout": (
+        lambda *sizes, **options: ll.LSTM(
+            *sizes, input_dropout=0.3, recurrent_dropout=0.4, **options
+        ),
+        lambda p: Adam(p, 1e-2),
+        {"ragged": True, "direct": True},
+    ),
+    "dropout between": (dropping, lambda p: Adam(p, 1e-2), {"each_step": True, "ragged": True}),
     "direct": (ll.GRU, lambda p: Adam(p, 1e-2), {"direct": True}),
     "direct, ragged": (
         ll.LSTM1997,
@@ -172,10 +192,21 @@ def test_the_same_run_gives_the_same_bits_whatever_the_blocks_and_beside_others(
     assert same_tree(weights(one), weights(other))
 
 
+def test_a_function_that_is_called_with_other_arguments_is_named():
+    piece = Piece("longlag_test", "drive", False, 1)
+    piece.call("drive", piece.i64(0), piece.i64(1))
+    functions = Head(False, None, 4, 4).functions()
+    with pytest.raises(TypeError, match="drive: is called with 2 arguments, and has 12"):
+        piece.finish().noted(drive=functions["drive"])
+
+
 @pytest.mark.parametrize("steps", [1, 2, 7, 10])
 def test_a_run_that_stops_and_goes_on_has_the_bits_of_one_that_never_did(tmp_path, steps):
     options = {"epochs": None, "optimizer": lambda p: Adam(p, 0.01), "validate_every": 4}
-    whole, parts = model(ll.GRU(INPUTS, HIDDEN, seed=1)), model(ll.GRU(INPUTS, HIDDEN, seed=1))
+    whole, parts = (
+        model(ll.GRU(INPUTS, HIDDEN, input_dropout=0.2, recurrent_dropout=0.2, seed=1))
+        for _ in range(2)
+    )
     given = data(torch.float32)
 
     def schedule():
@@ -364,7 +395,6 @@ REASONS = {
     "Adagrad": (model, {"optimizer": torch.optim.Adagrad}),
     "amsgrad": (model, {"optimizer": lambda p: Adam(p, amsgrad=True)}),
     "has no readout.bias": (model, {"optimizer": lambda p: SGD(p[:-1], 0.1)}),
-    "dropout": (of(ll.Elman, recurrent_dropout=0.5), {}),
     "backend": (of(ll.Elman, backend="reference"), {}),
     "not a plain one": (of(ll.Elman, density=0.5), {}),
     "are tied": (tied, {}),
@@ -385,15 +415,104 @@ def test_what_cannot_be_compiled_is_said(words):
 
 
 def test_other_data_are_said_too():
-    float32 = model(ll.Elman(1, HIDDEN, seed=1), outputs=1, dtype=torch.float32)
-    history = fit(float32, Stream(), steps=3, progress=False)
-    assert history.reason == "the data are no arrays in memory"
     x, target = data()
     resets = torch.zeros(COUNT, STEPS, dtype=torch.bool)
     assert "resets" in run(model(), Held(x, target, resets=resets), "auto").reason
     assert run(model(), data(), "eager").reason == "step is 'eager'"
+    streams = ll.Streams([x[0].numpy()], [x[0].numpy()])
+    layer = ll.Elman(INPUTS, 4, seed=1, dtype=torch.float64)
+    network = ll.SequenceModel(layer, INPUTS, reduce=None)
+    method = ll.TruncatedBPTT(k1=3)
+    assert run(network, streams, "auto", method=method).reason == "the data are recordings"
     with pytest.raises(ValueError, match="step is 'fast'; expected 'auto'"):
         run(model(), data(), "fast")
+
+
+def loader(size, given=None, **options):
+    given = given or data()
+    return DataLoader(TensorDataset(*given), batch_size=size, shuffle=True, **options)
+
+
+BATCHES = {
+    "stream": lambda: Stream(),
+    "loader": lambda: loader(5),
+    "loader with a generator": lambda: loader(5, generator=torch.Generator().manual_seed(4)),
+    "ragged loader": lambda: loader(7, data(ragged=True)),
+}
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+@pytest.mark.parametrize("staged", [1 << 22, 300])
+def test_batches_that_come_one_by_one_are_compiled_too(kind, staged, monkeypatch):
+    monkeypatch.setattr("longlag.training.compiled.step.STAGED", staged)
+    results = []
+    for step in ("eager", "compiled"):
+        stream = kind == "stream"
+        layer = ll.GRU(1 if stream else INPUTS, HIDDEN, seed=1, dtype=torch.float64)
+        network = model(layer, outputs=1 if stream else 3)
+        history = fit(
+            network, BATCHES[kind](), step=step, steps=33, clip_norm=0.5, seed=3, progress=False,
+            validate_every=8, validation=None if stream else data(),
+            callbacks=[lambda record, model: None],
+            scheduler=Schedule(lambda o: OneCycleLR(o, 0.05, total_steps=40), every="step"),
+        )  # fmt: skip
+        assert history.step == step
+        results.append((history, weights(network)))
+    (eager, before), (compiled, after) = results
+    close(eager.losses, compiled.losses, 1e-10)
+    for one, other in zip(eager.records, compiled.records, strict=True):
+        assert (one.epoch, one.step) == (other.epoch, other.step)
+        assert one.loss == pytest.approx(other.loss, rel=1e-10)
+    for name in before:
+        close(before[name], after[name], 1e-10)
+
+
+@pytest.mark.parametrize("first", ["eager", "compiled"])
+def test_a_run_that_was_begun_one_way_goes_on_the_other_to_rounding(tmp_path, first):
+    whole, parts = model(), model()
+    run(whole, data(), epochs=4)
+    for step, epochs in ((first, 2), ("eager" if first == "compiled" else "compiled", 4)):
+        history = run(parts, data(), step, epochs=epochs, checkpoint=tmp_path)
+    assert len(history) == 20
+    for name, value in weights(whole).items():
+        close(value, weights(parts)[name], 1e-12)
+
+
+@pytest.mark.parametrize("kind", ["stream", "loader"])
+@pytest.mark.parametrize("steps", [1, 7, 10])
+def test_such_a_run_goes_on_too(tmp_path, kind, steps):
+    def make():
+        inputs, outputs = (1, 1) if kind == "stream" else (INPUTS, 3)
+        layer = ll.GRU(inputs, HIDDEN, seed=1, dtype=torch.float64)
+        return model(layer, outputs=outputs)
+
+    whole, parts = make(), make()
+    options = {"progress": False, "step": "compiled", "validate_every": 4}
+    fit(whole, BATCHES[kind](), steps=13, **options)
+    for stop in (steps, 13):
+        kept = Checkpoint(tmp_path, every_steps=3)
+        fit(parts, BATCHES[kind](), steps=stop, checkpoint=kept, **options)
+    assert same_tree(weights(whole), weights(parts))
+
+
+def test_batches_of_other_shapes_are_pytorchs():
+    class Growing(Stream):
+        def batch(self, index):
+            return Held(*sums(4, 3 + index % 3))
+
+    results = []
+    for step in ("eager", "auto"):
+        network = model(ll.Elman(1, HIDDEN, seed=1, dtype=torch.float64), outputs=1)
+        history = fit(network, Growing(), step=step, steps=20, progress=False)
+        results.append((history, weights(network)))
+    assert results[1][0].reason == "batches have other shapes than the first"
+    for name, value in results[0][1].items():
+        close(value, results[1][1][name], 1e-12)
+
+
+def test_a_loader_and_dropout_are_pytorchs():
+    network = model(ll.Elman(INPUTS, HIDDEN, recurrent_dropout=0.5, dtype=torch.float64))
+    assert "one generator" in run(network, loader(5), "auto").reason
 
 
 def test_a_target_that_does_not_fit_is_the_error_that_it_was():

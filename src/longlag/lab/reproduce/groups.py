@@ -198,7 +198,10 @@ class Compiled(Group):
         starts = [{name: part[k] for name, part in states.items()} for k in trials]
         loss = "class_sum" if task.kind == "classification" else "half_squares"
         cores = os.cpu_count() or 1
-        self.networks = Networks(self.pattern, loss, [optimizer] * len(trials), starts, cores)
+        seeds = [seed + trial for trial in trials]
+        self.networks = Networks(
+            self.pattern, loss, [optimizer] * len(trials), starts, seeds, cores
+        )
         self._places = list(trials)  # of the networks that are still trained
         self._room: dict[Any, Batch[Tensor]] = {}
         self._seen: tuple[Batch, Batch[Tensor]] | None = None

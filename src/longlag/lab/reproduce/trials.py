@@ -125,6 +125,6 @@ def _meets(task: Task, model: SequenceModel, seed: int, sequences: int | None) -
     """Whether a network meets the criterion; looks at a part first, which most that fail fail."""
     predict = predictor(model)
     count = task.rule.sequences if sequences is None else sequences
-    if count >= 10 * PART and not task.success(predict, seed + 1, PART).success:
+    if count >= 10 * PART and not task.meets(predict, seed + 1, PART):
         return False
-    return task.success(predict, seed, sequences).success
+    return task.meets(predict, seed, sequences)

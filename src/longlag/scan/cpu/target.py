@@ -6,6 +6,7 @@ llvmlite carries LLVM inside its wheel, so no compiler is needed on the user's m
 import ctypes
 import hashlib
 import os
+import re
 import stat
 import tempfile
 import threading
@@ -90,6 +91,12 @@ _ENGINES: dict[str, Any] = {}
 """By key, the engine of each module. Engines must outlive the addresses that they gave out."""
 
 
+ARGUMENTS: dict[int, int] = {}
+"""By address, how many arguments a compiled function has."""
+
+_DEFINED = re.compile(r'^define \w+ @"?([\w.]+)"?\(([^)]*)\)', re.MULTILINE)
+
+
 def compile_functions(text: str, signatures: dict[str, Sequence[Any]]) -> dict[str, Any]:
     """Compile a module and return its functions as ctypes functions without result.
 
@@ -118,7 +125,11 @@ def addresses_of(text: str, names: Sequence[str]) -> dict[str, int]:
         engine = _ENGINES.get(key)
         if engine is None:
             engine = _ENGINES[key] = _load(_cached(key, text))
-        return {name: engine.get_function_address(name) for name in names}
+        found = {name: engine.get_function_address(name) for name in names}
+        for name, arguments in _DEFINED.findall(text):
+            if name in found:
+                ARGUMENTS[found[name]] = arguments.count(",") + bool(arguments)
+        return found
 
 
 def _compile(text: str) -> bytes:

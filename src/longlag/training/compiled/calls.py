@@ -19,7 +19,16 @@ from longlag.training.compiled.lengths import (
     take_ends,
     take_mean,
 )
-from longlag.training.compiled.memory import add, clear, copy, gather, keep
+from longlag.training.compiled.memory import (
+    add,
+    clear,
+    copy,
+    fetch,
+    gather,
+    keep,
+    leave_out,
+    mask,
+)
 from longlag.training.compiled.network import Network
 from longlag.training.compiled.optimizers import (
     COEFFICIENTS,
@@ -32,6 +41,9 @@ from longlag.training.compiled.update import ENTRY, update
 
 MOST = 1024
 """Updates of a block, at most."""
+
+MASKS = 1 << 22
+"""Numbers of dropout masks that are drawn for a block, at most."""
 
 
 class Cells:
@@ -76,6 +88,7 @@ class Outputs:
         order: (updates, N), numbers of sequences, to be written before each block.
         places: where the model's numbers lay.
         y: (P, K), the outputs; row t N + n is step t of sequence n where each step is read out.
+        most: updates that there is room for at once.
     """
 
     backward = False
@@ -88,6 +101,9 @@ class Outputs:
         self._network, self._data, self._cells, self._size = network, data, cells, size
         x = data.x
         self._double, self._steps = x.dtype == torch.float64, x.shape[1]
+        self._masks: list[tuple[Tensor, float]] = []
+        self._between: dict[int, Tensor] = {}  # by layer, those of what it is given
+        self.most = self._room_for_masks()
         self.order = torch.zeros((MOST, size), dtype=torch.int64)
         # How long each row is.
         self._ends = torch.full((size,), self._steps, dtype=torch.int64)
@@ -169,14 +185,96 @@ class Outputs:
 
     def _forward(self) -> None:
         """All layers, the one that reads x first."""
-        below, lengths = self._read.transpose(0, 1), self._data.lengths
+        layers, lengths = self._network.layers, self._data.lengths
+        below = self._dropped(layers[0].input_dropout).transpose(0, 1)
         schedule = Schedule.of(self._read, None if lengths is None else self._ends, None)
-        for layer in self._network.layers:
+        for number, layer in enumerate(layers):
             weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
-            passes = Passes(layer.recurrence, below, weights, schedule, backward=self.backward)
+            below = self._passed(number, below)
+            own = schedule._replace(mask=self._mask(layer))
+            passes = Passes(layer.recurrence, below, weights, own, backward=self.backward)
             self._layers.append(passes)
             self._calls += [*self._ranked(passes), *self._units(layer, passes), *passes.forward]
             below = passes.path[1:]
+
+    # Dropout
+
+    def _room_for_masks(self) -> int:
+        """Updates whose masks there is room for."""
+        layers = self._network.layers if self.backward else []
+        numbers = sum(layer.hidden_size for layer in layers if layer.recurrent_dropout)
+        numbers += sum(layer.input_size for layer in layers if layer.input_dropout)
+        pairs = zip(layers, self._network.between, strict=False)
+        numbers += sum(self._steps * layer.input_size for layer, share in pairs if share)
+        return max(1, min(MOST, MASKS // max(1, self._size * numbers)))
+
+    def _drawn(self, shape: tuple[int, ...], probability: float) -> Tensor:
+        """(updates, *shape), room for the masks of a block, drawn in the order of these calls."""
+        masks = self._read.new_zeros((self.most, *shape))
+        self._masks.append((masks, probability))
+        return masks
+
+    def _dropped(self, probability: float) -> Tensor:
+        """x, with features left out of whole sequences while the network learns."""
+        if not (self.backward and probability):
+            return self._read
+        size, steps, width = self._read.shape
+        target, masks = torch.zeros_like(self._read), self._drawn((size, width), probability)
+        noted = mask(self._double).noted(
+            clock=self._cells.clock, source=self._read, target=target, masks=masks, N=size,
+            C=width, T=steps,
+        )  # fmt: skip
+        self._calls.append(noted)
+        return target
+
+    def _passed(self, number: int, below: Tensor) -> Tensor:
+        """What a layer is given from the one below, (T, N, C), some numbers left out while the
+        network learns."""
+        probability = self._network.between[number]
+        if not (self.backward and probability):
+            return below
+        masks, target = self._drawn(tuple(below.shape), probability), torch.zeros_like(below)
+        self._between[number] = masks
+        self._calls.append(self._leave_out(below, target, masks))
+        return target
+
+    def _leave_out(self, source: Tensor, target: Tensor, masks: Tensor) -> Noted:
+        assert source.is_contiguous()
+        assert target.is_contiguous()
+        self._held.append(target)
+        return leave_out(self._double).noted(
+            clock=self._cells.clock, source=source, target=target, masks=masks,
+            count=target.numel(),
+        )  # fmt: skip
+
+    def _mask(self, layer: Recurrent) -> Tensor | None:
+        """The mask of the states that W reads, (N, H); None without."""
+        if not (self.backward and layer.recurrent_dropout):
+            return None
+        masks = self._drawn((self._size, layer.hidden_size), layer.recurrent_dropout)
+        target = torch.zeros_like(masks[0])
+        noted = fetch(self._double).noted(
+            clock=self._cells.clock, source=masks, target=target, count=target.numel()
+        )
+        self._calls.append(noted)
+        return target
+
+    def draw(self, first: int, updates: int, generator: torch.Generator | None = None) -> None:
+        """Draw the masks of updates in the order in which a layer draws them, as dropout does.
+
+        Args:
+            first: number of the first update within the block.
+            updates: how many.
+            generator: where they come from; None: PyTorch's global one.
+        """
+        if not self._masks:
+            return
+        for number in range(first, first + updates):
+            for masks, probability in self._masks:
+                masks[number].bernoulli_(1 - probability, generator=generator)
+                masks[number].div_(1 - probability)
+
+    # Lengths and unit parameters
 
     def _ranked(self, passes: Passes) -> list[Noted]:
         """The order of the rows by length, where there are lengths."""
@@ -238,8 +336,13 @@ class Calls(Outputs):
         for passes in self._layers:
             self._calls += self._cleared(passes)
         self._send_back(d_rows)
-        for layer, passes in reversed([*zip(network.layers, self._layers, strict=True)]):
+        layers = [*zip(network.layers, self._layers, strict=True)]
+        for number, (layer, passes) in reversed([*enumerate(layers)]):
             self._calls += passes.backward
+            if number in self._between:
+                assert passes.d_x is not None
+                masks = self._between[number]
+                self._calls.append(self._leave_out(passes.d_x, passes.d_x, masks))
             weights = layer.weight_ih, layer.bias, layer.weight_hh
             for parameter, gradient in zip(weights, passes.gradients, strict=True):
                 if parameter is not None:

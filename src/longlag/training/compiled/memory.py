@@ -30,6 +30,51 @@ def gather(double: bool) -> Compiled:
 
 
 @functools.cache
+def fetch(double: bool) -> Compiled:
+    """target = source[update], rows of ``count`` numbers."""
+    code = Piece("longlag_fetch", "clock source target count", double, 1)
+    count = code.arg["count"]
+    source = code.at(code.numbers("source"), code.times(code.clock(), count))
+    with code.loop(code.i64(0), count) as k:
+        code.b.store(code.read(source, k), code.at(code.numbers("target"), k))
+    return code.finish()
+
+
+@functools.cache
+def mask(double: bool) -> Compiled:
+    """target[n, t] = source[n, t] * masks[update, n], of C numbers each."""
+    code = Piece("longlag_mask", "clock source target masks N C T", double, 1)
+    arg, b = code.arg, code.b
+    row = code.times(code.clock(), code.times(arg["N"], arg["C"]))
+    masks = code.at(code.numbers("masks"), row)
+    source, target = code.numbers("source"), code.numbers("target")
+    with code.loop(code.i64(0), arg["N"]) as n, code.loop(code.i64(0), arg["T"]) as t:
+        at = code.times(code.plus(code.times(n, arg["T"]), t), arg["C"])
+        with code.loop(code.i64(0), arg["C"]) as c:
+            kept = code.read(masks, code.times(n, arg["C"]), c)
+            b.store(b.fmul(code.read(source, at, c), kept), code.at(target, at, c))
+    return code.finish()
+
+
+@functools.cache
+def leave_out(double: bool) -> Compiled:
+    """target = source * masks[update], ``count`` numbers; both may be the same."""
+    names = "clock source target masks count"
+    code = Piece("longlag_leave_out", names, double, full_lanes(double))
+    b, count = code.b, code.arg["count"]
+    masks = code.at(code.numbers("masks"), code.times(code.clock(), count))
+    source, target = code.numbers("source"), code.numbers("target")
+    whole = b.and_(count, code.i64(-code.lanes))
+    with code.loop(code.i64(0), whole, code.lanes) as k:
+        value = b.fmul(code.load(code.at(source, k)), code.load(code.at(masks, k)))
+        code.store(value, code.at(target, k))
+    with code.loop(whole, count) as k:
+        value = b.fmul(code.read(source, k), code.read(masks, k))
+        b.store(value, code.at(target, k))
+    return code.finish()
+
+
+@functools.cache
 def copy(double: bool) -> Compiled:
     """target = source, ``count`` numbers."""
     code = Piece("longlag_copy", "source target count", double, 1)

@@ -27,15 +27,23 @@ class Network(NamedTuple):
 
     Attributes:
         layers: the recurrent layers, the one that reads x first.
+        between: the dropout of what each is given from the one below.
         readout: of the top one.
         reduce: what is read out: "last", "mean", or None for every step.
         loss: its name, or one's own.
     """
 
     layers: list[Recurrent]
+    between: list[float]
     readout: Readout
     reduce: str | None
     loss: str | RowLoss
+
+    @property
+    def draws(self) -> bool:
+        """Whether an update draws random numbers."""
+        own = [p for layer in self.layers for p in (layer.input_dropout, layer.recurrent_dropout)]
+        return any((*own, *self.between))
 
 
 def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
@@ -77,12 +85,14 @@ def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
         raise Unfit(
             f"the readout has the activation {readout.activation!r}, and targets are classes"
         )
-    layers = _layers(model.layer)
-    for layer in layers:
+    layers, between = _layers(model.layer)
+    for number, layer in enumerate(layers):
+        if number and layer.input_dropout:
+            raise Unfit("a layer above the first has input_dropout")
         why = _why_not(layer)
         if why is not None:
             raise Unfit(why)
-    return Network(layers, readout, model.reduce, loss)
+    return Network(layers, between, readout, model.reduce, loss)
 
 
 def _named(name: str) -> Loss | None:
@@ -100,14 +110,18 @@ def _linear(readout: nn.Module, reduce: str | None) -> Readout:
     return readout
 
 
-def _layers(module: nn.Module) -> list[Recurrent]:
+def _layers(module: nn.Module) -> tuple[list[Recurrent], list[float]]:
+    """The layers, and the dropout of what each is given from the one below."""
     if type(module) is Stack:
-        if module.dropout:
-            raise Unfit("the layers have dropout")
-        return [layer for part in module.layers for layer in _layers(part)]
+        layers, dropout = list[Recurrent](), list[float]()
+        for number, part in enumerate(module.layers):
+            inner, between = _layers(part)
+            layers += inner
+            dropout += [module.dropout if number else 0.0, *between[1:]]
+        return layers, dropout
     if not isinstance(module, Recurrent) or type(module).forward is not Recurrent.forward:
         raise Unfit(f"the recurrent module is a {type(module).__name__}; expected a layer or Stack")
-    return [module]
+    return [module], [0.0]
 
 
 def _why_not(layer: Recurrent) -> str | None:
@@ -115,8 +129,6 @@ def _why_not(layer: Recurrent) -> str | None:
     recurrence, name = layer.recurrence, type(layer).__name__
     if layer.replicas is not None:
         return "the model has replicas"
-    if layer.input_dropout or layer.recurrent_dropout:
-        return "the layers have dropout"
     if layer.backend not in ("auto", Cpu.name):
         return f"{name} has backend={layer.backend!r}"
     if layer.input_size == 0 or layer.dilation > 1 or any(lower(recurrence).depths):

@@ -53,6 +53,7 @@ class Networks:
         optimizers: for each network one of torch over the parameters of ``model``, of which the
             settings are taken, anew for every update.
         starts: the parameters of each by name.
+        seeds: of what each draws, which are dropout masks.
         threads: how many networks are trained at the same time, at most.
 
     Attributes:
@@ -69,6 +70,7 @@ class Networks:
         loss: str,
         optimizers: Sequence[Optimizer],
         starts: Sequence[Mapping[str, Tensor]],
+        seeds: Sequence[int],
         threads: int,
     ) -> None:
         network = network_of(model, loss, BPTT())
@@ -81,6 +83,7 @@ class Networks:
             _Worker(copy.deepcopy(model), loss, rules, trained)
             for _ in range(max(1, min(threads, count)))
         ]
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         first = self._workers[0]
         self._rules, self._places = rules, first.places
         self.rows = first.home.new_zeros((count, len(first.home)))
@@ -158,13 +161,20 @@ class Networks:
 
         def train(part: int, parts: int) -> None:
             worker, places = self._workers[part], shares[part]
-            for first in range(0, updates, MOST):
-                stretch = slice(first, first + MOST)
-                block = max(1, MOST // min(updates, MOST))
+            most = worker.most
+            block = max(1, most // min(updates, most))
+            for first in range(0, updates, most):
+                stretch = slice(first, first + most)
                 for begin in range(0, len(places), block):
-                    some = places[begin : begin + block]
+                    some = [
+                        place for place in places[begin : begin + block]
+                        if not first or np.isfinite(losses[place, first - 1])
+                    ]  # fmt: skip
+                    if not some:
+                        continue
+                    own = [numbers[place] for place in some]
                     made = worker.run(
-                        self.rows, np.array([numbers[place] for place in some]),
+                        self.rows, np.array(own), [self._generators[number] for number in own],
                         np.stack([orders[place][stretch] for place in some]),
                         np.stack([table[place][stretch] for place in some]),
                         np.array([clip_norms[place] for place in some], dtype=np.float64),
@@ -312,6 +322,12 @@ class _Worker:
             parameter.requires_grad_(parameter in self._trained and name not in names)
         self._known.clear()
 
+    @property
+    def most(self) -> int:
+        """Updates that there is room for at once."""
+        assert self._now is not None
+        return self._now[0].most
+
     def prepare(self, data: Batch[Tensor], size: int) -> None:
         """Have the calls of an update for batches of a size."""
         key = (*_places(data), size)
@@ -332,6 +348,7 @@ class _Worker:
         self,
         rows: Tensor,
         numbers: "np.ndarray[Any, Any]",
+        generators: Sequence[torch.Generator],
         orders: "np.ndarray[Any, Any]",
         table: "np.ndarray[Any, Any]",
         clips: "np.ndarray[Any, Any]",
@@ -343,6 +360,8 @@ class _Worker:
         whole, cells = count * updates, self.cells
         calls.order.numpy()[:whole] = orders.reshape(whole, size)
         cells.coefficients.numpy()[:whole] = table.reshape(whole, -1)
+        for place, generator in enumerate(generators):
+            calls.draw(place * updates, updates, generator)
         made = turns.run(rows, numbers, updates, clips)
         seen = np.arange(updates) <= made[:, None]
         losses, norms = (

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from longlag.scan.cpu.builder import I64, Code, Value
 from longlag.scan.cpu.passes import Noted
-from longlag.scan.cpu.target import addresses_of, host
+from longlag.scan.cpu.target import ARGUMENTS, addresses_of, host
 
 DOUBLE = ir.DoubleType()
 
@@ -25,13 +25,24 @@ class Compiled(NamedTuple):
     Attributes:
         address: of the function.
         names: of its parameters, in order.
+        called: of the functions among them that it calls, with how many arguments.
     """
 
     address: int
     names: tuple[str, ...]
+    called: tuple[tuple[str, int], ...] = ()
 
     def noted(self, **values: int | Tensor) -> Noted:
-        """The piece with its parameters: numbers, or tensors, which the caller keeps."""
+        """The piece with its parameters: numbers, or tensors, which the caller keeps.
+
+        Raises:
+            TypeError: a function has more or fewer arguments than it is called with.
+        """
+        for name, count in self.called:
+            address = values[name]
+            known = ARGUMENTS[address] if isinstance(address, int) else None
+            if known != count:
+                raise TypeError(f"{name}: is called with {count} arguments, and has {known}")
         numbers = [values[name] for name in self.names]
         words = [n.data_ptr() if isinstance(n, Tensor) else n for n in numbers]
         return Noted(self.address, bytes((ctypes.c_int64 * len(words))(*words)))
@@ -49,6 +60,7 @@ class Piece(Code):
 
     def __init__(self, name: str, names: str, double: bool, lanes: int) -> None:
         self.name, self.names = name, tuple(names.split())
+        self.called: dict[tuple[str, int], None] = {}
         kind = ir.FunctionType(ir.VoidType(), [I64.as_pointer(), I64, I64])
         function = ir.Function(ir.Module(name), kind, name)
         super().__init__(function, double, lanes)
@@ -72,6 +84,7 @@ class Piece(Code):
     def call(self, function: str, *arguments: Value) -> None:
         """Call a function of whole numbers, whose address is a parameter."""
         kind = ir.FunctionType(ir.VoidType(), [I64] * len(arguments))
+        self.called[function, len(arguments)] = None
         words = [
             self.b.ptrtoint(value, I64) if isinstance(value.type, ir.PointerType) else value
             for value in arguments
@@ -112,7 +125,8 @@ class Piece(Code):
         """Close the function and compile it."""
         self.b.ret_void()
         text = str(self.function.module)
-        return Compiled(addresses_of(text, (self.name,))[self.name], self.names)
+        address = addresses_of(text, (self.name,))[self.name]
+        return Compiled(address, self.names, tuple(self.called))
 
 
 def full_lanes(double: bool) -> int:

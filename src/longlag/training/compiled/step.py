@@ -1,7 +1,7 @@
 """The compiled step of a network, an optimizer and data, prepared once for batches of one size."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,9 @@ from longlag.training.compiled.optimizers import (
 SECONDS = 0.05
 """How long a block of updates should take: signals wait for its end."""
 
+STAGED = 1 << 22
+"""Numbers of batches that come one by one, which are together in memory for a block."""
+
 
 class Made(NamedTuple):
     """What a block of updates gave.
@@ -54,9 +57,9 @@ class CompiledSteps:
         model: what is trained.
         loss, method: how.
         optimizer: of torch; its state is changed in place.
-        data: x (N, T, C) and target.
+        data: x (N, T, C) and target; or the first of many batches.
         clip_norm: the largest norm of a gradient, or None.
-        batch_size: sequences in a batch.
+        batch_size: sequences in a batch; None: data are a batch, and all come one by one.
 
     Raises:
         Unfit: something of it cannot be compiled.
@@ -70,17 +73,24 @@ class CompiledSteps:
         optimizer: Optimizer,
         data: Batch[Tensor],
         clip_norm: float | None,
-        batch_size: int,
+        batch_size: int | None,
     ) -> None:
         self.model, self.optimizer, self._how = model, optimizer, (loss, method)
         self.network, self.reason = network_of(model, loss, method), ""
         check_data(self.network, data)
-        self.data = data.map(Tensor.contiguous)
+        size = len(data.x) if batch_size is None else min(batch_size, len(data.x))
+        self.comes_in_batches = batch_size is None
+        if batch_size is None:  # they are copied to where there is room for some
+            numbers = max(1, data.x.numel() + data.target.numel())
+            rows = size * max(1, min(MOST, STAGED // numbers))
+            self.data = data.map(lambda part: part.new_zeros((rows, *part.shape[1:])))
+        else:
+            self.data = data.map(Tensor.contiguous)
         self.cells = Cells(clip_norm, len(optimizer.param_groups))
         self._calls: dict[int, Calls] = {}
         self._per_update = SECONDS
         check_parameters(model, optimizer)
-        self._batch(min(batch_size, len(data.x)))
+        self._batch(size)
 
     def is_ready(self, *, changed: bool = False) -> bool:
         """Whether the next update can be compiled: the optimizer makes its state in the first.
@@ -104,13 +114,40 @@ class CompiledSteps:
     @property
     def next_size(self) -> int:
         """Updates of the next block, so that it does not last long."""
-        return max(1, min(MOST, int(SECONDS / self._per_update)))
+        most = min(calls.most for calls in self._calls.values())
+        if self.comes_in_batches:
+            most = min(most, *(len(self.data.x) // size for size in self._calls if size))
+        return max(1, min(most, int(SECONDS / self._per_update)))
+
+    def fits(self, batch: Batch[Tensor]) -> bool:
+        """Whether a batch is as the first was, but perhaps smaller; `reason` says if not."""
+        same = len(batch.x) <= len(self.data.x) and all(
+            _form(part) == _form(room) for part, room in zip(batch, self.data, strict=True)
+        )
+        try:
+            if not same or not batch.x.is_cpu:
+                raise Unfit("batches have other shapes than the first")
+            check_data(self.network, batch)
+        except Unfit as unfit:
+            self.reason = str(unfit)
+            return False
+        return True
+
+    def run_batches(self, batches: Sequence[Batch[Tensor]], after_each: Callable[[], None]) -> Made:
+        """As `run`, of batches of one size that fit."""
+        size = len(batches[0].x)
+        for number, batch in enumerate(batches):
+            for part, room in zip(batch, self.data, strict=True):
+                if part is not None and room is not None:
+                    room[number * size : (number + 1) * size] = part
+        order = np.arange(len(batches) * size).reshape(len(batches), size)
+        return self.run(order, after_each)
 
     def run(self, order: "np.ndarray[Any, Any]", after_each: Callable[[], None]) -> Made:
         """Make a block of updates.
 
         Args:
-            order: (updates, N), numbers of the sequences of each batch; no more than :data:`MOST`.
+            order: (updates, N), numbers of the sequences of each batch; no more than `next_size`.
             after_each: called when the numbers of an update are fixed, for schedules.
         """
         began = time.perf_counter()
@@ -120,6 +157,7 @@ class CompiledSteps:
         states = [[self.optimizer.state.get(p, {}) for p in part] for part in trained]
         rules = [_rule(self.optimizer, group) for group in groups]
         batch.order[:updates] = torch.from_numpy(order)
+        batch.draw(0, updates)
         program = batch.program_of(rules, trained, states)
         before = [step_of(part[0]) if part else 0 for part in states]
         rows = []
@@ -161,6 +199,11 @@ class CompiledSteps:
                 batch = Calls(self.model, self.network, self.data, self.cells, size)
             self._calls[size] = batch
         return batch
+
+
+def _form(part: Tensor | None) -> object:
+    """Of the sequences of a batch their shape and dtype."""
+    return None if part is None else (part.shape[1:], part.dtype)
 
 
 def _rule(optimizer: Optimizer, group: dict[str, Any]) -> Rule:
