@@ -55,6 +55,7 @@ suite: $(STAMP)
 test-long: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
 	$(PYTEST) -m long
+	$(BIN)/python tools/extras.py
 
 quick: $(STAMP)
 	$(PYTEST) -m "not slow and not long" --hurried

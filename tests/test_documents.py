@@ -21,6 +21,7 @@ PAGES = [  # chunker.md is in tests/chunker/test_document.py
     "gradients.md",
     "keras.md",
     "kernels.md",
+    "many.md",
     "memory.md",
     "onnx.md",
     "pytorch.md",
@@ -28,7 +29,7 @@ PAGES = [  # chunker.md is in tests/chunker/test_document.py
     "turing.md",
     "vanishing.md",
 ]
-LONG = ("choosing.md", "coming_from.md", "gradients.md", "memory.md", "vanishing.md")
+LONG = ("choosing.md", "coming_from.md", "gradients.md", "many.md", "memory.md", "vanishing.md")
 """Pages that train for longer; `make test-long` runs them."""
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -84,7 +84,7 @@ def test_a_signal_outside_training_ends_alike(
     before = signal.getsignal(signal.SIGTERM)
     done = longlag("train", walks_csv, *small)
     assert done.status == status
-    assert "interrupted. Nothing was written." in done.err
+    assert "interrupted. No model was written." in done.err
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -103,14 +103,17 @@ def _interrupted(error: BaseException, argv: Sequence[str]) -> tuple[int, str]:
         if training.checkpoint is not None:
             return training.code, f"longlag: {again}"
         return training.code, (
-            "longlag: nothing was written. With --checkpoint FOLDER the same command could go on "
+            "longlag: no model was written. With --checkpoint FOLDER the same command could go on "
             "from where it stopped."
         )
     if isinstance(error, SystemExit) and isinstance(error.code, int):  # a second SIGTERM
         status = error.code
     else:
         status = getattr(error, "status", 130)
-    kept = f"What the checkpoint holds stays. {again}" if saving else "Nothing was written."
+    # Of a training a logger may have written.
+    kept = "No model was written." if argv[:1] == ["train"] else "Nothing was written."
+    if saving:
+        kept = f"What the checkpoint holds stays. {again}"
     if argv[:1] == ["reproduce"] and any(word.split("=")[0] == "--folder" for word in argv):
         kept = "The rows that are done are in the folder; with --resume the others follow."
     if argv[:1] == ["sweep"]:
