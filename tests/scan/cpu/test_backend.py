@@ -23,6 +23,7 @@ from longlag.scan import Schedule, Weights, derived, node, scan
 from longlag.scan.cpu import backend as cpu
 from longlag.scan.cpu import call, scratch, shape
 from longlag.scan.cpu import threads as thread_pool
+from longlag.scan.cpu.target import host
 from longlag.scan.inputs import ScanInputs
 from longlag.scan.reference import Reference
 from longlag.scan.step import TorchStep
@@ -37,8 +38,8 @@ EVERY = pytest.mark.parametrize("cell", [cases.CELLS[name] for name in NAMES], i
 SIZED = cases.CELLS | {"Clipped": Clipped()}
 # (R, N, H): below, at and above the width of a vector and of a tile.
 SIZES = [
-    (None, 0, 3), (None, 1, 1), (None, 1, 8), (None, 1, 33), (None, 3, 16), (None, 5, 7),
-    (None, 8, 17), (None, 11, 32), (None, 20, 70), (2, 3, 5), (3, 1, 24), (1, 4, 64),
+    (None, 0, 3), (None, 1, 1), (None, 1, 8), (None, 1, 33), (None, 3, 16), (None, 8, 16),
+    (None, 5, 7), (None, 8, 17), (None, 11, 32), (None, 20, 70), (2, 3, 5), (3, 1, 24), (1, 4, 64),
 ]  # fmt: skip
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
@@ -136,6 +137,24 @@ def test_it_is_reference_at_any_size(cell, size, steps, inputs, dtype, scheduled
     assert all(result.dtype == dtype for result in ours.values())
     ours = {name: result.double() for name, result in ours.items()}
     cases.assert_same(ours, theirs, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("cell", ["Elman", "LSTM with peepholes", "GRU", "Mixed"])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_small_networks_in_whole_tiles(cell, dtype):
+    """Of units that are known when the kernel is compiled, with all tiles full; and so many rows
+    that their products take some at a time."""
+    shapes = []
+    for hidden in (16, 32):
+        layer = layer_of(cases.CELLS[cell], 9, hidden).to(dtype)
+        x = cases.random(16, 12, 9, seed=3).to(dtype)
+        ours, theirs = (cases.run(layer, x, None, name) for name in ("cpu", "reference"))
+        cases.assert_same(ours, theirs, TOLERANCE[dtype])
+        weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
+        found = call.find_shape(layer.recurrence, x.transpose(0, 1), weights, None, Schedule())
+        shapes.append(found.plan)
+    assert {plan.even for plan in shapes} == {True}
+    assert any(plan.hidden for plan in shapes) or host().vector_bytes < 32
 
 
 @pytest.mark.slow

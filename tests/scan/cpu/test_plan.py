@@ -61,6 +61,33 @@ def test_a_large_tile_fills_the_registers_and_a_small_one_has_chains(name):
         assert tile * chosen.chains >= min(8, 4 * tile), (batch, hidden, chosen)
 
 
+@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.parametrize(("drives", "together"), [(4, 4), (4, 3), (2, 2)])
+def test_the_sums_of_all_drives_stay_in_the_registers(name, drives, together):
+    host = HOSTS[name][1]
+    for batch, hidden in itertools.product((4, 13, 32, 64), (5, 16, 64, 256)):
+        given = {"double": False, "drives": drives, "together": together}
+        chosen = plan.choose(host, batch, hidden, 1, **given)
+        size = (batch, hidden, chosen)
+        assert chosen.fused, size
+        tile = chosen.rows * chosen.vectors
+        # Beside the sums, what is added to some at the same time, and a number of a row.
+        weights = chosen.vectors * together if chosen.rows > 1 else 0
+        assert tile * drives * chosen.chains + weights + 1 <= host.registers, size
+        assert tile * drives * chosen.chains >= 8, size
+        assert chosen.even == (batch % chosen.rows == 0), size
+    assert not plan.choose(host, 3, 64, 1, **given).fused
+    assert not plan.choose(host, 7, 64, 2, **given).fused
+
+
+def test_units_are_known_where_they_fill_one_vector_or_two():
+    host = HOSTS["AVX2"][1]
+    known = [plan.choose(host, 32, hidden, 1, double=False).hidden for hidden in (4, 8, 12, 16, 24)]
+    assert known == [0, 8, 0, 16, 0]
+    assert plan.choose(host, 32, 8, 1, double=True).hidden == 8
+    assert plan.choose(HOSTS["AVX-512"][1], 32, 8, 1, double=False).hidden == 0
+
+
 def test_rows_are_enough_for_all_threads():
     for name, threads in itertools.product(HOSTS, (2, 4, 8)):
         chosen = plan.choose(HOSTS[name][1], 8, 512, threads, double=False)
@@ -137,7 +164,12 @@ def test_kernels_for_other_processors(name, cell, double, schedule, kind, monkey
     recurrence = cases.CELLS[cell].recurrence
     dense = len(recurrence.dense_gates)
     schedule = {**schedule, "mask": schedule["mask"] and dense > 0}
-    chosen = plan.choose(HOSTS[name][1], 5, 21, 1, double=double, products=dense, **schedule)
+    drives = max(len(stage.drives) for stage in lower(recurrence).stages)
+    chosen = plan.choose(
+        HOSTS[name][1], 5, 21, 1, double=double, products=dense, drives=drives, together=drives,
+        **schedule,
+    )  # fmt: skip
+    assert chosen.fused == (drives > 1)
     for source in INPUTS:
         if source == "apart" and chosen.ordered:
             continue

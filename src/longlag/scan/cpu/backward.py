@@ -26,12 +26,14 @@ from longlag.scan.cpu.kernel import (
     BY_ROW,
     Arguments,
     Kernel,
+    Part,
     Row,
     Units,
     cost_of,
     lowered_of,
     schedule_arguments,
 )
+from longlag.scan.cpu.matrix import ROWS
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.sparse import add_products
 
@@ -338,23 +340,26 @@ class _Backward(Kernel):
             code.b.store(one, code.at(target, arg["C"]))
 
     def _copy(self, source: Value, target: Value, count: Value) -> None:
-        """Some numbers: as vectors, then what is left by halves."""
-        code, width = self.code, self.plan.lanes
-        done = code.b.and_(count, code.i64(-width))
-        with code.loop(code.i64(0), done, width) as k:
-            code.store(code.load(code.at(source, k)), code.at(target, k))
-        place = code.variable(I64)
-        code.b.store(done, place)
-        while width > 1:
-            width //= 2
-            some = code.b.icmp_signed("!=", code.b.and_(count, code.i64(width)), code.i64(0))
-            with code.b.if_then(some):
-                k = code.b.load(place)
-                pair = ir.VectorType(code.scalar, width).as_pointer()
-                value = code.b.load(code.b.bitcast(code.at(source, k), pair), align=code.bytes)
-                to = code.b.bitcast(code.at(target, k), pair)
-                code.b.store(value, to, align=code.bytes)
-                code.b.store(code.plus(k, width), place)
+        """Some numbers, as vectors as wide as there are numbers for; the last one overlaps."""
+        self._copy_by(self.plan.lanes, source, target, count)
+
+    def _copy_by(self, width: int, source: Value, target: Value, count: Value) -> None:
+        code, b = self.code, self.code.b
+        kind = ir.VectorType(code.scalar, width).as_pointer()
+
+        def move(k: Value) -> None:
+            there, here = (b.bitcast(code.at(place, k), kind) for place in (source, target))
+            b.store(b.load(there, align=code.bytes), here, align=code.bytes)
+
+        with b.if_else(b.icmp_signed(">=", count, code.i64(width))) as (enough, fewer):
+            with enough:
+                last = code.plus(count, -width)
+                with code.loop(code.i64(0), last, width) as k:
+                    move(k)
+                move(last)
+            with fewer:
+                if width > 1:
+                    self._copy_by(width // 2, source, target, count)
 
     def make_room(self) -> None:
         """Before a step: the products, where it has no room."""
@@ -398,9 +403,36 @@ class _Backward(Kernel):
             )  # fmt: skip
 
     def _products(self, rows: Value) -> None:
+        """To the sums what the rows that were collected bring; and dx.
+
+        Where the sums stay in a near cache, so do some rows, for all of them; else each in turn
+        takes all rows.
+        """
+        code, b = self.code, self.code.b
+        if self.plan.hidden:
+            with code.loop(code.i64(0), rows, ROWS) as first:
+                self._some_products(first, code.smaller(b.sub(rows, first), code.i64(ROWS)))
+        else:
+            self._some_products(code.i64(0), rows)
+        if self.has_input:
+            self._send(rows)
+        if self.plan.sparse:
+            with b.if_then(self.is_set("want_recurrent")):
+                for product in self.products:
+                    self._sparse_products(product, rows)
+
+    def _some_products(self, first: Value, rows: Value) -> None:
+        """To the sums what some rows bring."""
         code, arg, b = self.code, self.arg, self.code.b
         lanes = code.i64(self.plan.lanes)
-        words = [self.work("at_marks"), arg["ticks_vectors"]] if self.rests else []
+        before = code.times(first, self.plan.lanes)  # within a panel
+        words = []
+        if self.rests:
+            marks = b.bitcast(self.work("at_marks"), I64.as_pointer())
+            words = [b.gep(marks, [first]), arg["ticks_vectors"]]
+
+        def errors(drive: int) -> Value:
+            return self.work("at_errors", code.times(self.drive_panels, drive), before)
 
         if self.has_input:
             inputs = code.plus(arg["C"], 1)
@@ -410,31 +442,23 @@ class _Backward(Kernel):
                     at = code.times(code.times(self.vectors, self.plan.lanes), gate)
                     self.call(
                         "outer_input", self.work("at_input_sums", at), width,
-                        self.work("at_inputs"), inputs, inputs,
-                        self.work("at_errors", code.times(self.drive_panels, slot)), self.panel,
-                        rows, arg["H"], *words,
+                        self.work("at_inputs", code.times(first, inputs)), inputs, inputs,
+                        errors(slot), self.panel, rows, arg["H"], *words,
                     )  # fmt: skip
-            self._send(rows)
-        if not self.products:
+        if not self.products or self.plan.sparse:
             return
         with b.if_then(self.is_set("want_recurrent")):
             for product in self.products:
-                if self.plan.sparse:
-                    self._sparse_products(product, rows)
-                    continue
                 name = ""
                 if product.pattern is not None:
                     name = f"_{self.patterns.index(product.pattern)}"
                 source = self.reading.index((product.source, product.new))
+                read = self.work("at_read", code.times(self.drive_panels, source), before)
                 for gate, wire in zip(product.gates, product.wires, strict=True):
                     self.call(
                         "outer", self.work("at_sums", code.times(self._wire_sums(), wire)),
-                        self.work(
-                            "at_errors", code.times(self.drive_panels, self.apart + gate)
-                        ),
-                        self.work("at_read", code.times(self.drive_panels, source)),
-                        self.panel, lanes, rows, arg["H"], arg[f"panels{name}"],
-                        arg[f"entries{name}"], *words,
+                        errors(self.apart + gate), read, self.panel, lanes, rows, arg["H"],
+                        arg[f"panels{name}"], arg[f"entries{name}"], *words,
                     )  # fmt: skip
 
     def _sparse_products(self, product: Product, rows: Value) -> None:
@@ -503,7 +527,10 @@ class _Backward(Kernel):
             for product in self.lowered.propagating:
                 if (product.new, product.source) != (new, source):
                     continue
+                merged = self._lie_in_a_row(product)
                 for gate, wire in zip(product.gates, product.wires, strict=True):
+                    if merged and gate > product.gates[0]:
+                        break
                     errors = [
                         code.at(
                             arg["errors"], self.errors_at[delay],
@@ -512,12 +539,24 @@ class _Backward(Kernel):
                         for row in rows
                     ]  # fmt: skip
                     term = self.recurrent_term(product, wire, self.wires, block, errors)
+                    if merged:
+                        term = term._replace(count=code.times(arg["H"], len(product.gates)))
                     if self.rests:
                         word = self.word(kind, rows[0], self.words_at[delay])
                         term = term._replace(word=word)
                     terms.append(term)
             totals.append(self.sums(lambda r, v: code.zero(), terms, block, len(rows)))
         return totals
+
+    def _lie_in_a_row(self, product: Product) -> bool:
+        """Whether the errors and matrices of its gates follow on each other, so that they are one
+        product of many numbers."""
+        places = [self.wires.index(wire) for wire in product.wires]
+        plain = product.pattern is None and not self.rests and not self.plan.sparse
+        return plain and all(
+            list(numbers) == list(range(numbers[0], numbers[0] + len(numbers)))
+            for numbers in (product.gates, places)
+        )
 
     def _output_error(self, row: Row, units: Units) -> Value:
         code = self.code
@@ -627,21 +666,27 @@ class _Backward(Kernel):
         rows = [row(code.i64(r)) for r in range(self.plan.rows)]
         values, cost = self._sent(block, rows, sources, BY_ANY), cost_of(stage.backward)
 
-        def body(here: Row, units: Units, totals: list[Value], every: Value | None = None) -> None:
-            sent = dict(zip(sources, totals, strict=True))
-            errors = self._arrived(here, units, sent, stage.states)
-            self._add_within(here, units, sent, errors)
-            self._adjoint(stage, here, units, errors, every)
+        def arrived(parts: Sequence[Part], totals: list[list[Value]]) -> list[dict[int, Value]]:
+            found = []
+            for n, (here, units) in enumerate(parts):
+                sent = {pair: total[n] for pair, total in zip(sources, totals, strict=True)}
+                errors = self._arrived(here, units, sent, stage.states)
+                self._add_within(here, units, sent, errors)
+                found.append(errors)
+            return found
+
+        def body(
+            parts: Sequence[Part], totals: list[list[Value]], every: Value | None = None
+        ) -> None:
+            self._adjoint(stage, parts, arrived(parts, totals), every)
 
         if not self.rests:
             self.finish_tile(row, vectors, values, cost, body)
             return
 
-        def rest(here: Row, units: Units, totals: list[Value]) -> None:
-            sent = dict(zip(sources, totals, strict=True))
-            errors = self._arrived(here, units, sent, stage.states)
-            self._add_within(here, units, sent, errors)
-            self._rest(stage, here, units, errors)
+        def rest(parts: Sequence[Part], totals: list[list[Value]]) -> None:
+            for (here, units), errors in zip(parts, arrived(parts, totals), strict=True):
+                self._rest(stage, here, units, errors)
 
         bits = self.of_block(block)
         some, every = (self.word(kind, rows[0], self.words_at[0]) for kind in (BY_ANY, BY_ALL))
@@ -698,7 +743,7 @@ class _Backward(Kernel):
                     errors[self.output] = code.b.fadd(errors[self.output], error)
                 sent = {pair: value[0][v] for pair, value in zip(sources, values, strict=True)}
                 self._add_within(here, units, sent, errors)
-                self._adjoint(stage, here, units, errors)
+                self._adjoint(stage, [(here, units)], [errors])
 
     def _keep(self, stage: Stage, row: Row, units: Units, errors: dict[int, Value]) -> None:
         """Keep what earlier stages read of the errors, and add what later ones have kept."""
@@ -757,40 +802,63 @@ class _Backward(Kernel):
     def _adjoint(
         self,
         stage: Stage,
-        row: Row,
-        units: Units,
-        errors: dict[int, Value],
+        parts: Sequence[Part],
+        errors: Sequence[dict[int, Value]],
         every: Value | None = None,
     ) -> None:
-        """The pointwise adjoint of a stage, of one row and vector of units.
+        """The pointwise adjoint of a stage, of some parts of a tile, from their errors.
 
-        ``every`` is whether all of them take the step, where that is known.
+        ``every`` is whether all units take the step, where that is known.
         """
-        code, recurrence, program = self.code, self.recurrence, stage.backward
-        at = code.times(self.t, self.arg["residuals_t"])
-        place = code.times(row.place, len(self.residuals.values))
-        values = [
-            self.load("residuals", units, at, place, code.times(self.arg["H"], number))
-            for number in range(len(self.residuals.values))
-        ]
-        before, after = self._states(stage, row, units)
-        unreset = self.unreset(self.t, row)
-        held = [self.select(unreset, state) for state in before]
-        parameters, clock = self.unit_parameters(units), self.clock(self.t, row)
-        self._keep(stage, row, units, errors)
-        delta = [errors.get(k) for k in self.states]
-        by_number = program.values(
-            self.arithmetic, [*values, *held, *parameters, *clock, *after, *delta]
-        )
-        results = dict(zip(stage.errors, (by_number[n] for n in program.outputs), strict=True))
-        drives, states = len(self.drives), len(self.states)
-        taking = self.taking(row, parameters, every)
-        results = {
-            n: value if drives <= n < drives + states else self.select(taking, value)
-            for n, value in results.items()
-        }
-        self._store_errors(row, units, {n: v for n, v in results.items() if n < drives})
-        self._collect_states(stage, row, units, held, after)
+        code = self.code
+        known: list[tuple[list[Value], list[Value], list[Value]]] = []
+        inputs = []
+        for (row, units), arrived in zip(parts, errors, strict=True):
+            at = code.times(self.t, self.arg["residuals_t"])
+            place = code.times(row.place, len(self.residuals.values))
+            values = [
+                self.load("residuals", units, at, place, code.times(self.arg["H"], number))
+                for number in range(len(self.residuals.values))
+            ]
+            before, after = self._states(stage, row, units)
+            unreset = self.unreset(self.t, row)
+            held = [self.select(unreset, state) for state in before]
+            parameters, clock = self.unit_parameters(units), self.clock(self.t, row)
+            self._keep(stage, row, units, arrived)
+            delta = [arrived.get(k) for k in self.states]
+            inputs.append([*values, *held, *parameters, *clock, *after, *delta])
+            known.append((held, after, parameters))
+        found = self.values(stage.backward, inputs)
+        for part, by_number, arrived, (held, after, parameters) in zip(
+            parts, found, errors, known, strict=True
+        ):
+            outputs = (by_number[n] for n in stage.backward.outputs)
+            results = dict(zip(stage.errors, outputs, strict=True))
+            taking = self.taking(part[0], parameters, every)
+            drives, states = len(self.drives), len(self.states)
+            results = {
+                n: value if drives <= n < drives + states else self.select(taking, value)
+                for n, value in results.items()
+            }
+            self._store_errors(*part, {n: v for n, v in results.items() if n < drives})
+            self._collect_states(stage, *part, held, after)
+            self._store_deltas(stage, *part, results, arrived, taking)
+            by_unit = {n - drives - states: v for n, v in results.items() if n >= drives + states}
+            if self.recurrence.units and by_unit:
+                with code.b.if_then(self.is_set("want_units")):
+                    self._add_units(*part, by_unit)
+
+    def _store_deltas(
+        self,
+        stage: Stage,
+        row: Row,
+        units: Units,
+        results: Mapping[int, Value],
+        errors: Mapping[int, Value],
+        taking: Value | None,
+    ) -> None:
+        """Store the errors of the states before the step that come pointwise."""
+        unreset, drives = self.unreset(self.t, row), len(self.drives)
         for k in self.states:
             value, at = results.get(drives + k), (units, self.leaving, row.place)
             if value is not None:
@@ -802,10 +870,6 @@ class _Backward(Kernel):
                 value = self.select(taking, value, rests)
             if value is not None and self.carried[k]:
                 self.store(value, f"delta_{k}", *at)
-        by_unit = {n - drives - states: v for n, v in results.items() if n >= drives + states}
-        if recurrence.units and by_unit:
-            with code.b.if_then(self.is_set("want_units")):
-                self._add_units(row, units, by_unit)
 
     def _read_by_products(self, state: int, row: Row, units: Units, held: list[Value]) -> Value:
         """A state as W read it, before dropout."""

@@ -1,16 +1,17 @@
 """The forward kernel: U x + W h in a register tile, then the update before it leaves them."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 from longlag.recurrence import Recurrence
-from longlag.recurrence.lowered import Drive, Product, Stage, lower
+from longlag.recurrence.lowered import Product, Stage, lower
 from longlag.scan.cpu.builder import Value
 from longlag.scan.cpu.kernel import (
     BY_ALL,
     BY_ANY,
     Arguments,
     Kernel,
+    Part,
     Row,
     Term,
     Units,
@@ -259,22 +260,30 @@ class _Forward(Kernel):
         at = code.times(code.b.add(step, row.number), width)
         return code.load(self.work("at_drive", at, offset, units.start))
 
-    def _terms(self, drive: Drive, block: Value, rows: list[Row]) -> list[Term]:
-        """What is summed up for a drive in a tile."""
+    def _terms(self, stage: Stage, block: Value, rows: list[Row]) -> dict[int, list[Term]]:
+        """By drive of a stage what is summed up in a tile, where anything is."""
         code, arg, plan = self.code, self.arg, self.plan
-        terms = []
-        if drive.gate is not None and plan.input == "folded":
-            place = code.plus(code.times(block, self.number_of_gates), drive.gate)
-            weights = self.work("at_input", code.times(code.times(place, arg["C"]), plan.units))
+        terms: dict[int, list[Term]] = {number: [] for number in stage.drives}
+        drives = {number: self.drives[number] for number in stage.drives}
+        if plan.input == "folded":
             step = code.times(self.t, arg["x_t"])
             inputs = [code.at(arg["x"], step, code.times(row.number, arg["x_n"])) for row in rows]
-            terms.append(Term(None, weights, inputs, arg["C"]))
-        for product in self.products if drive.dense is not None else ():
+            for number, gate in ((n, drive.gate) for n, drive in drives.items()):
+                if gate is None:
+                    continue
+                place = code.plus(code.times(block, self.number_of_gates), gate)
+                weights = self.work("at_input", code.times(code.times(place, arg["C"]), plan.units))
+                terms[number].append(Term(None, weights, inputs, arg["C"]))
+        numbers = {drive.dense: number for number, drive in drives.items()}
+        numbers.pop(None, None)
+        for product in self.products:
+            read = None
             for dense, wire in zip(product.gates, product.wires, strict=True):
-                if dense == drive.dense:
-                    read = self._read(product, rows)
-                    terms.append(self.recurrent_term(product, wire, self.wires, block, read))
-        return terms
+                if dense in numbers:
+                    read = read or self._read(product, rows)
+                    term = self.recurrent_term(product, wire, self.wires, block, read)
+                    terms[numbers[dense]].append(term)
+        return {number: some for number, some in terms.items() if some}
 
     def _read(self, product: Product, rows: list[Row]) -> list[Value]:
         """By row, the address of the state as W reads it."""
@@ -327,58 +336,72 @@ class _Forward(Kernel):
         """The gates' products, then the update; ``all_take`` is whether no unit rests."""
         code, arg, plan = self.code, self.arg, self.plan
         rows = [row(code.i64(r)) for r in range(plan.rows)]
-        values, summed = [], []
-        for number in stage.drives:
+        terms = self._terms(stage, block, rows)
+
+        def start(number: int, r: int, v: int) -> Value:
             drive = self.drives[number]
-            terms = self._terms(drive, block, rows)
-            if not terms:
-                continue
+            if drive.gate is None or plan.input != "folded":
+                return code.zero()
+            return self.load("bias", vectors[v], code.times(arg["H"], drive.gate))
 
-            def start(r: int, v: int, drive: Drive = drive) -> Value:
-                if drive.gate is None or plan.input != "folded":
-                    return code.zero()
-                return self.load("bias", vectors[v], code.times(arg["H"], drive.gate))
-
-            values.append(self.sums(start, terms, block))
-            summed.append(number)
+        starts = [functools.partial(start, number) for number in terms]
+        if plan.fused:
+            given = starts, list(terms.values()), block, plan.rows, range(plan.vectors)
+            values = self.sums_at_once(*given)
+        else:
+            values = [self.sums(*pair, block) for pair in zip(starts, terms.values(), strict=True)]
+        summed = list(terms)
         parameters = {id(units): self.unit_parameters(units) for units in vectors}
 
-        def body(here: Row, units: Units, totals: list[Value]) -> None:
-            sums = dict(zip(summed, totals, strict=True))
-            drives: list[Any] = [None] * len(self.drives)
-            for number in stage.drives:
-                drive, value = self.drives[number], sums.get(number)
-                if drive.gate is not None and plan.input != "folded":
-                    # After the sum, which need not wait for it to come from far.
-                    drive_part = self._given(here, units, drive.gate)
-                    value = drive_part if value is None else code.b.fadd(drive_part, value)
-                drives[number] = value
-            self._update(stage, here, units, drives, parameters[id(units)], all_take)
+        def body(parts: Sequence[Part], totals: list[list[Value]]) -> None:
+            drives = []
+            for n, (here, units) in enumerate(parts):
+                sums = {number: total[n] for number, total in zip(summed, totals, strict=True)}
+                drives.append([self._drive(number, here, units, sums) for number in stage.drives])
+            given = [parameters[id(units)] for _, units in parts]
+            self._update(stage, parts, drives, given, all_take)
 
         self.finish_tile(row, vectors, values, cost_of(stage.forward), body)
+
+    def _drive(self, number: int, row: Row, units: Units, sums: Mapping[int, Value]) -> Value:
+        """A drive from its sum of products."""
+        drive, value = self.drives[number], sums.get(number)
+        if drive.gate is None or self.plan.input == "folded":
+            return value
+        # After the sum, which need not wait for it to come from far.
+        given = self._given(row, units, drive.gate)
+        return given if value is None else self.code.b.fadd(given, value)
 
     def _update(
         self,
         stage: Stage,
-        row: Row,
-        units: Units,
-        drives: list[Any],
-        parameters: list[Value],
+        parts: Sequence[Part],
+        drives: Sequence[Sequence[Value]],
+        parameters: Sequence[list[Value]],
         all_take: Value | None,
     ) -> None:
-        """The new states of one stage, of one row and vector of units."""
-        code, program = self.code, stage.forward
-        before = [self.held(k, row, units) for k in self.states]
-        unreset = self.unreset(self.t, row)
-        held = [self.select(unreset, state) for state in before]
-        clock = self.clock(self.t, row)
-        earlier = [self.load(f"state_{k}", units, self.new, row.place) for k in stage.earlier]
-        values = program.values(self.arithmetic, [*drives, *held, *parameters, *clock, *earlier])
-        taking = self.taking(row, parameters, all_take)
-        new = {
-            k: self.select(taking, values[output], held[k])
-            for k, output in zip(stage.states, program.outputs, strict=True)
-        }
+        """The new states of one stage, of some parts of a tile; the rest is by part."""
+        held, inputs = [], []
+        for (row, units), mine, given in zip(parts, drives, parameters, strict=True):
+            unreset = self.unreset(self.t, row)
+            held.append([self.select(unreset, self.held(k, row, units)) for k in self.states])
+            clock = self.clock(self.t, row)
+            earlier = [self.load(f"state_{k}", units, self.new, row.place) for k in stage.earlier]
+            filled = dict(zip(stage.drives, mine, strict=True))
+            all_drives = [filled.get(number) for number in range(len(self.drives))]
+            inputs.append([*all_drives, *held[-1], *given, *clock, *earlier])
+        found = self.values(stage.forward, inputs)
+        for part, values, before, given in zip(parts, found, held, parameters, strict=True):
+            taking = self.taking(part[0], given, all_take)
+            outputs = zip(stage.states, stage.forward.outputs, strict=True)
+            new = {k: self.select(taking, values[output], before[k]) for k, output in outputs}
+            self._store_new(stage, *part, new, values)
+
+    def _store_new(
+        self, stage: Stage, row: Row, units: Units, new: Mapping[int, Value], values: list[Value]
+    ) -> None:
+        """Store the new states of a stage, by place, and what is kept of the values."""
+        code = self.code
         if not self.recompute:
             for k, value in new.items():
                 self.store(value, f"state_{k}", units, self.new, row.place)

@@ -19,13 +19,14 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from llvmlite import ir
 
 from longlag.recurrence import ARITY, Pattern, Program, Recurrence
 from longlag.recurrence.lowered import Lowered, Product, lower
 from longlag.scan.cpu import math
+from longlag.scan.cpu.abreast import Abreast, part_of, together
 from longlag.scan.cpu.builder import I8, I32, I64, Code, Value
 from longlag.scan.cpu.math_values import constant
 from longlag.scan.cpu.plan import Plan
@@ -41,7 +42,8 @@ _COSTS = {"tanh": 19, "sigmoid": 20, "exp": 19, "log": 25, "sin": 25, "cos": 25,
 
 def vector_arithmetic(code: Code) -> dict[str, Callable[..., Value]]:
     """What the operations of a program are on vectors of a kernel, as instructions put there."""
-    operations = {name: functools.partial(math.emit, code.b, name) for name in ARITY}
+    builder = Abreast(code.b)
+    operations = {name: functools.partial(math.emit, builder, name) for name in ARITY}
     return {**operations, "constant": functools.partial(constant, code.vector)}
 
 
@@ -111,6 +113,10 @@ class Row(NamedTuple):
     place: Value
     number: Value
     again: Value | None
+
+
+Part: TypeAlias = tuple[Row, Units]
+"""What a pointwise program is run for: a vector of units of one sequence."""
 
 
 class Term(NamedTuple):
@@ -197,6 +203,8 @@ class Kernel:
         self.code = Code(inner, plan.double, plan.lanes)
         names = (*addresses, *numbers)
         self.arg: dict[str, Value] = dict(zip(names, inner.args, strict=True))
+        if plan.hidden:
+            self.arg["H"] = self.code.i64(plan.hidden)
         self.arithmetic = vector_arithmetic(self.code)
         self.lowered = lowered = lowered_of(recurrence, plan.rests)
         self.rests = plan.rests
@@ -327,7 +335,7 @@ class Kernel:
 
             def row(offset: Value) -> Row:
                 wanted = code.plus(code.times(tile, plan.rows), offset)
-                if plan.rows == 1:
+                if plan.rows == 1 or plan.even:
                     return self.row(wanted, b.add(before, wanted))
                 number = code.smaller(wanted, last)
                 if first is not None:
@@ -574,40 +582,64 @@ class Kernel:
         """
         plan, rows = self.plan, rows or self.plan.rows
         if not plan.sparse:
-            return self._sums(start, terms, block, rows, range(plan.vectors))
+            (sums,) = self.sums_at_once([start], [terms], block, rows, range(plan.vectors))
+            return sums
         # Each vector reads something else.
         by_vector = [
-            self._sums(start, terms, block, rows, range(v, v + 1)) for v in range(plan.vectors)
+            self.sums_at_once([start], [terms], block, rows, range(v, v + 1))[0]
+            for v in range(plan.vectors)
         ]
         return [[sums[r][0] for sums in by_vector] for r in range(rows)]
 
-    def _sums(
+    def sums_at_once(
         self,
-        start: Callable[[int, int], Value],
-        terms: Sequence[Term],
+        starts: Sequence[Callable[[int, int], Value]],
+        terms: Sequence[Sequence[Term]],
         block: Value,
         rows: int,
         some: range,
-    ) -> list[list[Value]]:
-        """The sums of some vectors of a tile."""
-        code, plan = self.code, self.plan
-        tile = Tile(code, rows, len(some), plan.chains)
-        tile.begin(lambda r, v: start(r, some[v]))
+    ) -> list[list[list[Value]]]:
+        """Several sums of some vectors of a tile, for which what they share is read once.
 
-        def stretch(term: Term, first: Value, stop: Value) -> None:
+        Terms are shared that have the same numbers.
+
+        Args:
+            starts: of each sum, (row, vector) to what is added to.
+            terms: of each sum, what is added.
+            block: number of the block of units.
+            rows: how many.
+            some: the vectors.
+        """
+        code, plan, width = self.code, self.plan, len(some)
+        tile = Tile(code, rows, width * len(starts), plan.chains)
+        tile.begin(lambda r, v: starts[v // width](r, some[v % width]))
+        groups: dict[int, list[tuple[int, Term]]] = {}
+        for number, mine in enumerate(terms):
+            for term in mine:
+                groups.setdefault(id(term.numbers), []).append((number, term))
+
+        def stretch(group: Sequence[tuple[int, Term]], first: Value, stop: Value) -> None:
+            places = [number * width + v for number, _ in group for v in range(width)]
+
             def step(k: Value, chain: int) -> None:
                 at = code.times(k, plan.units)
-                vectors = [code.at(term.weights, code.plus(at, v * plan.lanes)) for v in some]
-                tile.add(vectors, [code.at(base, k) for base in term.numbers], chain)
+                vectors = [
+                    code.at(term.weights, code.plus(at, v * plan.lanes))
+                    for _, term in group
+                    for v in some
+                ]
+                numbers = [code.at(base, k) for base in group[0][1].numbers]
+                tile.add(vectors, numbers, chain, places)
 
             tile.stretch(first, stop, step)
 
-        for term in terms:
+        for group in groups.values():
+            term = group[0][1]
             if term.slots is not None:
                 self._add_slots(tile, term, code.plus(code.times(block, plan.vectors), some[0]))
                 continue
             if term.pattern is None and term.word is None:
-                stretch(term, code.i64(0), term.count)
+                stretch(group, code.i64(0), term.count)
                 continue
             ranges = self.arg[f"ranges_{(*self.patterns, None).index(term.pattern)}"]
 
@@ -621,8 +653,12 @@ class Kernel:
                     bits = entry(code.plus(number, 2))
                     wanted = code.b.if_then(self.has(term.word, bits))
                 with wanted:
-                    stretch(term, entry(number), entry(code.plus(number, 1)))
-        return tile.totals()
+                    stretch(group, entry(number), entry(code.plus(number, 1)))
+        totals = tile.totals()
+        return [
+            [by_vector[n * width : (n + 1) * width] for by_vector in totals]
+            for n in range(len(starts))
+        ]
 
     def recurrent_term(
         self,
@@ -676,23 +712,33 @@ class Kernel:
         vectors: Sequence[Units],
         values: Sequence[Sequence[Sequence[Value]]],
         instructions: int,
-        body: Callable[[Row, Units, list[Value]], None],
+        body: Callable[[Sequence[Part], list[list[Value]]], None],
     ) -> None:
-        """Run the pointwise part for each row and vector of a tile.
+        """Run the pointwise part for all rows and vectors of a tile, some abreast.
 
         Args:
             row: number within the tile to the row.
             vectors: the units.
             values: what the products gave: several numbers, each by row and vector.
             instructions: of the pointwise part.
-            body: it, from row, units and those numbers.
+            body: it, from some parts of the tile and those numbers, each by part.
         """
         code, plan = self.code, self.plan
-        if plan.rows == 1 or plan.rows * plan.vectors * instructions <= UNROLLED:
-            for r in range(plan.rows):
-                here = row(code.i64(r))
-                for v, units in enumerate(vectors):
-                    body(here, units, [value[r][v] for value in values])
+        wide = min(plan.vectors, plan.abreast)
+        high = next(n for n in range(max(1, plan.abreast // wide), 0, -1) if plan.rows % n == 0)
+        some = [range(v, min(v + wide, plan.vectors)) for v in range(0, plan.vectors, wide)]
+
+        def each(first: Value, given: Callable[[int, int, int], Value]) -> None:
+            """Body for rows of a tile from the first on; ``given`` is by number, row and vector."""
+            rows = [row(code.plus(first, r)) for r in range(high)]
+            for few in some:
+                places = [(r, v) for r in range(high) for v in few]
+                totals = [[given(n, r, v) for r, v in places] for n in range(len(values))]
+                body([(rows[r], vectors[v]) for r, v in places], totals)
+
+        if plan.rows == high or plan.rows * plan.vectors * instructions <= UNROLLED:
+            for first in range(0, plan.rows, high):
+                each(code.i64(first), lambda n, r, v, first=first: values[n][first + r][v])
             return
         # In a loop over the rows, for which what the products gave goes through memory.
         size = plan.rows * plan.vectors * len(values)
@@ -707,11 +753,23 @@ class Kernel:
             for n, value in enumerate(values):
                 for v in range(plan.vectors):
                     code.b.store(value[r][v], slot(n * plan.vectors + v, code.i64(r)))
-        with code.loop(code.i64(0), code.i64(plan.rows)) as r:
-            here = row(r)
-            for v, units in enumerate(vectors):
-                loaded = [code.b.load(slot(n * plan.vectors + v, r)) for n in range(len(values))]
-                body(here, units, loaded)
+        with code.loop(code.i64(0), code.i64(plan.rows), high) as first:
+            each(
+                first,
+                lambda n, r, v: code.b.load(slot(n * plan.vectors + v, code.plus(first, r))),
+            )
+
+    def values(self, program: Program, inputs: Sequence[Sequence[Value]]) -> list[list[Value]]:
+        """All values of a program, by part: those of several parts are found abreast.
+
+        Args:
+            program: the program.
+            inputs: by part, one value for each of its inputs.
+        """
+        count = len(inputs)
+        joined = [together(values) for values in zip(*inputs, strict=True)]
+        by_number = program.values(self.arithmetic, joined)
+        return [[part_of(value, n) for value in by_number] for n in range(count)]
 
     def finish(self) -> str:
         """Close the function and give the module's text."""

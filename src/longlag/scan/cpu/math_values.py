@@ -82,7 +82,7 @@ class Arithmetic:
 
     def value(self, number: Number) -> Value:
         """The number as a value of this type."""
-        return number if isinstance(number, ir.Value) else constant(self.type, number)
+        return constant(self.type, number) if isinstance(number, (int, float)) else number
 
     def integer(self, number: int) -> Value:
         """The constant integer of the same width, in every lane."""

@@ -301,7 +301,7 @@ def _outer_tile(
         ]
         tile.add(rights, numbers, chain)
 
-    tile.stretch(code.i64(0), count, step)
+    tile.stretch(code.i64(0), count, step, 2 * rows * vectors)
     for r, values in enumerate(tile.totals()):
         for v, value in enumerate(values):
             code.store(value, places[r][v])

@@ -19,7 +19,12 @@ SPARSE_VECTORS = 4
 """Vectors in such a tile of one sequence: their updates go on at the same time."""
 
 FEW = 4
-"""Sequences of a thread below which U x + b is a product over steps, before the scan."""
+"""Sequences of a thread below which U x + b is a product over steps, before the scan; and the sums
+of each drive are a tile of their own."""
+
+KNOWN = 2
+"""Vectors of units up to which a kernel is compiled for exactly H, where they are full: addresses
+are then constants, of which a short step has as many as multiply-adds."""
 
 Input = Literal["drive", "folded", "apart"]
 
@@ -32,7 +37,8 @@ FEW_ROWS: dict[Form, int] = {"slots": 2, "windows": 4, "triples": 4}
 
 @dataclass(frozen=True)
 class Plan:
-    """A kernel's compile-time facts. H, N and T are not among them: they come with each call.
+    """A kernel's compile-time facts. N and T are not among them, nor is H but where it is small:
+    they come with each call.
 
     Attributes:
         double: float64, else float32.
@@ -57,6 +63,11 @@ class Plan:
             units that rest, which wait for memory, then alternate with those of others.
         team: whether threads share the units of all rows, and meet after every stage; else each
             has rows of its own.
+        abreast: of how many vectors the pointwise programs go on at the same time.
+        even: whether all tiles of rows are full in every step.
+        fused: whether the sums of all drives of a stage are in registers at once, so that what is
+            read of a row serves all; else those of one drive are, in a larger tile.
+        hidden: H, where it is known when the kernel is compiled; else 0.
     """
 
     double: bool
@@ -75,6 +86,10 @@ class Plan:
     rests: bool = False
     rows_first: bool = False
     team: bool = False
+    abreast: int = 1
+    even: bool = False
+    fused: bool = False
+    hidden: int = 0
 
     @property
     def units(self) -> int:
@@ -105,6 +120,8 @@ def choose(
     *,
     double: bool,
     products: int = 1,
+    drives: int = 1,
+    together: int = 1,
     has_input: bool = False,
     ordered: bool = False,
     keep: bool = False,
@@ -128,6 +145,8 @@ def choose(
         threads: how many threads share the rows.
         double: float64.
         products: how many matrices (H, H) a step reads.
+        drives: how many sums of products a stage has.
+        together: to how many of them a number is added at the same time.
         has_input: whether there is an input matrix U.
         ordered, keep, mask, dilated: see :class:`Plan`.
         ragged: whether the last step has fewer rows than the others.
@@ -140,20 +159,22 @@ def choose(
     lanes = lanes_of(host, hidden, double)
     needed = -(-hidden // lanes)
     size = hidden * hidden * item * max(1, products)
+    fused = drives > 1 and not sparse and batch >= FEW * threads
+    sums, at_once = (drives, together) if fused else (1, 1)
     far = 0.0 if size <= L1 else 0.7 if size <= L2 else 2.0
 
     def fits(accumulators: int, rows: int, vectors: int) -> bool:
         # Beside the accumulators, a vector of weights each and a number; weights that are used
         # once are read from memory by the multiply-add itself.
-        operands = 1 + (vectors if rows > 1 else 0)
-        return accumulators + operands <= host.registers
+        operands = 1 + (vectors * at_once if rows > 1 else 0)
+        return accumulators * sums + operands <= host.registers
 
     def within(vectors: int) -> bool:
         return vectors == 1 or not periods or hidden // len(periods) % (vectors * lanes) == 0
 
     def chains_of(rows: int, vectors: int) -> int:
         chains = 1
-        while chains < 4 and rows * vectors * chains < 8:
+        while chains < 4 and rows * vectors * sums * chains < 8:
             if not fits(rows * vectors * chains * 2, rows, vectors):
                 break
             chains *= 2
@@ -162,9 +183,9 @@ def choose(
     def cost(rows: int, vectors: int) -> float:
         row_tiles = math.ceil(math.ceil(batch / rows) / threads)
         unit_tiles = -(-needed // vectors)
-        accumulators = rows * vectors
-        near = 0.0 if hidden * vectors * lanes * item <= L1 else 0.3
-        loads = vectors * (0.5 + near + far / max(1, row_tiles)) + 0.5 * rows
+        accumulators = rows * vectors * sums
+        near = 0.0 if hidden * vectors * sums * lanes * item <= L1 else 0.3
+        loads = vectors * sums * (0.5 + near + far / max(1, row_tiles)) + 0.5 * rows
         cycles = max(0.5 * accumulators, loads, 4.0 / chains_of(rows, vectors))
         overhead = 30.0 + 8.0 * accumulators  # beginning a tile, and the update
         return row_tiles * unit_tiles * (hidden * (cycles + 0.2) + overhead)
@@ -172,7 +193,7 @@ def choose(
     tiles = [
         (rows, vectors)
         for rows in range(1, min(SPARSE_ROWS if sparse else MOST_ROWS, max(1, batch)) + 1)
-        for vectors in range(1, min(1 if sparse else MOST_VECTORS, needed) + 1)
+        for vectors in range(1, min(1 if sparse or fused else MOST_VECTORS, needed) + 1)
         if fits(rows * vectors, rows, vectors) and within(vectors)
     ]
     # Of equals the squarest.
@@ -191,5 +212,12 @@ def choose(
         rows, chains, sparse = lanes if 2 * one <= 3 * two else 2 * lanes, 1, "turned"
         vectors = 1
     facts = (ordered, keep, mask, sparse, dilated, host.arm)
-    plan = Plan(double, lanes, rows, vectors, chains, source, *facts)
+    small = lanes == host.lanes(item) and hidden % lanes == 0 and needed <= KNOWN
+    plan = Plan(
+        double, lanes, rows, vectors, chains, source, *facts,
+        abreast=4 if host.registers >= 32 else 2,
+        even=not (ordered or ragged) and batch % rows == 0,
+        fused=fused,
+        hidden=hidden if small else 0,
+    )  # fmt: skip
     return replace(plan, rests=True, rows_first=moving * size <= L2) if periods else plan

@@ -305,7 +305,10 @@ class Shape:
             periods=self.periods,
         )
         turns, by_rows = not lowered.inner, max(1, threads // self.replicas)
-        plan, self.plan_back = (plans(by_rows, turns=some) for some in (turns, False))
+        drives = max(len(stage.drives) for stage in lowered.stages)
+        together = max([self.gates, *(len(product.gates) for product in lowered.products)])
+        plan = plans(by_rows, turns=turns, drives=drives, together=min(drives, together))
+        self.plan_back = replace(plans(by_rows, turns=False), abreast=1)
         tiles = -(-batch // plan.rows)
         self.parts = min(threads, tiles if self.replicas == 1 else self.replicas)
         self.team, alone = 1, plans(1, turns=turns)

@@ -30,19 +30,27 @@ class Tile:
                 for c, chain in enumerate(chains):
                     self.code.b.store(start(r, v) if c == 0 else self.code.zero(), chain)
 
-    def add(self, vectors: Sequence[Value], numbers: Sequence[Value], chain: int = 0) -> None:
+    def add(
+        self,
+        vectors: Sequence[Value],
+        numbers: Sequence[Value],
+        chain: int = 0,
+        places: Sequence[int] | None = None,
+    ) -> None:
         """Add every number times every vector.
 
         Args:
             vectors: their addresses.
             numbers: their addresses, by row.
             chain: the one that is added to.
+            places: to which of a row's sums each vector belongs; None for all in order.
         """
         code = self.code
         loaded = [code.load(address) for address in vectors]
         for by_vector, address in zip(self.places, numbers, strict=True):
             number = code.splat(code.b.load(address))
-            for chains, vector in zip(by_vector, loaded, strict=True):
+            wanted = by_vector if places is None else [by_vector[place] for place in places]
+            for chains, vector in zip(wanted, loaded, strict=True):
                 place = chains[chain]
                 code.b.store(code.fma(vector, number, code.b.load(place)), place)
 
@@ -56,14 +64,16 @@ class Tile:
         place = self.places[row][v][0]
         self.code.b.store(self.code.b.fadd(value, self.code.b.load(place)), place)
 
-    def stretch(self, first: Value, stop: Value, step: Callable[[Value, int], None]) -> None:
+    def stretch(
+        self, first: Value, stop: Value, step: Callable[[Value, int], None], long: int = LONG
+    ) -> None:
         """The loop over k from first to stop: step(k, chain) adds the terms of k.
 
-        It is unrolled where a step is short. Of a long one the counting is hidden, and each copy
-        would have to be compiled.
+        It is unrolled where a step has fewer than ``long`` multiply-adds. Of a long one the
+        counting is hidden, and each copy would have to be compiled.
         """
         code, unroll = self.code, self.chains
-        if unroll == 1 and len(self.places) * len(self.places[0]) < LONG:
+        if unroll == 1 and len(self.places) * len(self.places[0]) < long:
             unroll = 2
         whole = stop
         if unroll > 1:
