@@ -37,7 +37,7 @@ CASES = {
     "series-1000": ("series", 1000, 1, 5000, 3, 8),
     "series-2000": ("series", 2000, 1, 5000, 3, 5),
     "jax-500": ("jax", 500, 1, 5000, 3, 5),
-    "batch-500": ("batch", 500, 64, 5000, 1, 15),
+    "batch-500": ("batch", 500, 64, 5000, 3, 15),
     "closed-1000": ("closed", 1000, 1, 10_000, 3, 10),
 }
 DENSE = {  # name: units, sequences, steps, the ratio that is asked for
