@@ -37,7 +37,7 @@ def main():
     parser.add_argument("--hidden", default="8,16,32", help="H, with commas")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(options.workers)
+    torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 30, 1)).astype(np.float32)
     target = np.where(x[:, :, 0].sum(1) > 0, "up", "down")
@@ -60,9 +60,9 @@ def measure(options, parts, rates, hidden):
         )
         for rate in rates
     ]
-    list(runners.side_by_side(parts, trials[:2], 1, None))
+    list(runners.side_by_side(parts, trials[:2], options.workers, None))
     began = time.perf_counter()
-    results = list(runners.side_by_side(parts, trials, 1, None))
+    results = list(runners.side_by_side(parts, trials, options.workers, None))
     replica = (time.perf_counter() - began) / len(trials)
     same = [result.value for _, result in results]
     began = time.perf_counter()

@@ -42,7 +42,7 @@ class Options(Trained):
     )  # fmt: skip
     workers: int = option(
         2, group="sweep", range=at_least(1, 1024), metavar="COUNT",
-        help="processes, or processors of Ray on this machine",
+        help="threads, processes, or processors of Ray on this machine",
     )  # fmt: skip
     address: str | None = option(
         group="sweep", metavar="ADDRESS", help="of a Ray cluster; auto finds one",

@@ -69,6 +69,8 @@ class Runs:
         starts: the parameters of each by name.
         data, seeds, validation, loss, metrics, epochs, batch_size, shuffle: see there.
         wanted: what each has for itself.
+        threads: how many networks are trained at the same time; None: as many as PyTorch has
+            threads.
 
     Raises:
         Unfit: it cannot be compiled.
@@ -89,6 +91,7 @@ class Runs:
         epochs: int,
         batch_size: int,
         shuffle: bool,
+        threads: int | None = None,
     ) -> None:
         parameters = trainable(model)
         device = torch.device("cpu")
@@ -106,7 +109,7 @@ class Runs:
         self.epochs, self.batch_size = epochs, min(batch_size, len(self.whole.x))
         optimizers = [make_optimizer(maker, parameters) for maker in wanted.optimizers]
         self.networks = Networks(
-            model, loss_name, optimizers, starts, seeds, torch.get_num_threads()
+            model, loss_name, optimizers, starts, seeds, threads or torch.get_num_threads()
         )
         self._began = time.perf_counter()
         self.runs: list[_Run] = []

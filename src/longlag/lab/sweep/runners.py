@@ -25,8 +25,8 @@ _ENDED = (
 def side_by_side(
     parts: Parts, trials: Sequence[Settings], workers: int, address: str | None
 ) -> Iterator[tuple[int, Result]]:
-    """Those whose shapes agree as replicas of one network; the others one after the other."""
-    del workers, address
+    """Those whose shapes agree in one run, on so many threads; the others one after the other."""
+    del address
     groups: dict[Any, list[int]] = defaultdict(list)
     for number, settings in enumerate(trials):
         shapes = key(settings)
@@ -35,7 +35,7 @@ def side_by_side(
         if shapes[0] == "alone":
             yield numbers[0], alone(parts, trials[numbers[0]])
         else:
-            results = together(parts, [trials[number] for number in numbers])
+            results = together(parts, [trials[number] for number in numbers], workers)
             yield from zip(numbers, results, strict=True)
 
 

@@ -33,13 +33,14 @@ def key(settings: Settings) -> tuple[Any, ...] | None:
     return tuple(getattr(settings, own.name) for own in fields(settings) if own.name not in _OWN)
 
 
-def together(parts: Parts, trials: Sequence[Settings]) -> list[Result]:
+def together(parts: Parts, trials: Sequence[Settings], threads: int = 1) -> list[Result]:
     """Train networks of one `key`: on as many threads as PyTorch has, where their updates can be
     compiled; else, and where long series need windows, one after the other.
 
     Args:
         parts: the data.
         trials: the settings of each.
+        threads: how many networks are trained at the same time; no bit depends on it.
     """
     began = time.perf_counter()
     pipeline = Pipeline.of(parts, trials[0])
@@ -62,6 +63,7 @@ def together(parts: Parts, trials: Sequence[Settings]) -> list[Result]:
             pipeline.model, [starts[seed] for seed in seeds], pipeline.train, seeds, wanted,
             validation=pipeline.held_out, loss=None, metrics=None, epochs=settings.epochs,
             batch_size=settings.batch_for(count), shuffle=True,
+            threads=threads,
         )  # fmt: skip
     except Unfit:
         return [alone(parts, trial) for trial in trials]

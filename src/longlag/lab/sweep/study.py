@@ -40,7 +40,7 @@ class Sweep:
         trials: how many in all, >= 1.
         runner: a key of `RUNNERS`.
         at_once: how many are proposed before the first of them is known, >= 1.
-        workers: processes, or processors of Ray on this machine.
+        workers: threads, processes, or processors of Ray on this machine.
         address: of a Ray cluster; None: one on this machine.
     """
 
