@@ -177,6 +177,21 @@ def test_two_threads():
         torch.set_num_threads(before)
 
 
+def test_batches_one_by_one_and_answers_of_other_types():
+    y = np.eye(K)[CLASSES] == 1
+    for loss, answers in (("binary_crossentropy", y), ("sparse_categorical_crossentropy",
+                                                       CLASSES.astype("uint16"))):  # fmt: skip
+        results = []
+        for kind in (ours.Sequential, keras.Sequential):
+            model = network(kind, activation=LOSSES[loss][0])
+            model.compile("adam", loss)
+            for first in (0, 8):
+                model.train_on_batch(X[first : first + 8], answers[first : first + 8])
+            results.append((model, {}))
+        assert (results[0][0].step_used, results[0][0].step_reason) == ("compiled", "")
+        assert_same(*results)
+
+
 class Watching(keras.callbacks.Callback):
     """What a callback sees after each batch; and it changes the rate."""
 

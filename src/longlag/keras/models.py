@@ -1,5 +1,6 @@
 """Keras' models, whose ``fit`` trains by compiled steps where it can."""
 
+import functools
 from typing import Any
 
 import keras
@@ -12,14 +13,20 @@ class _Compiled:
     step_used: str | None = None
     step_reason = ""
 
+    @functools.wraps(keras.Model.fit)
+    def fit(self: Any, *args: Any, **options: Any) -> Any:
+        if self.train_function is not None:
+            self.train_function.look()
+        own: Any = super()
+        return own.fit(*args, **options)
+
     def make_train_function(self: Any, force: bool = False) -> Any:
-        """Keras', which calls it when a training begins, behind a compiled step."""
+        """Keras' step behind a compiled one; Keras calls it before a training."""
         if force or self.train_function is None:
             own: Any = super()
             own.make_train_function(force)
             step: Any = self.train_function
             self.train_function = TrainFunction(self, step)
-        self.train_function.look()
         return self.train_function
 
     def _symbolic_build(self: Any, iterator: Any = None, data_batch: Any = None) -> None:

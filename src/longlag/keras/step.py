@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
@@ -12,6 +13,7 @@ from torch.autograd.graph import increment_version
 from longlag.batch import Batch
 from longlag.keras.chain import Chain, chain_of
 from longlag.keras.layers import KerasLayer, Move
+from longlag.keras.loop import as_tensor
 from longlag.keras.losses import KerasLoss
 from longlag.keras.metrics import Metrics
 from longlag.keras.optimizers import CompiledOptimizer
@@ -173,6 +175,7 @@ class Plan:
             wanted = front
         else:
             wanted = (*front, outputs)
+        y = y.to(torch.int64 if loss.classes else self._dtype)
         if y.shape != wanted:
             raise Unfit(f"y has the shape {tuple(y.shape)}, expected {wanted}")
         if loss.classes or loss.unit:
@@ -243,6 +246,7 @@ class TrainFunction:
             self._plan = None
             self._plan = Plan(model)
             self._metrics = Metrics(model, self._plan.loss.classes)
+        x, y = (as_tensor(part) if isinstance(part, np.ndarray) else part for part in (x, y))
         if weights is not None or not isinstance(x, Tensor) or not isinstance(y, Tensor):
             raise Unfit("the batch has weights, or is not one x and one y")
         done = self._plan.update(x, y)
