@@ -79,20 +79,31 @@ def test_the_graph_answers_in_the_units_of_the_data(tmp_path, task, options):
         assert tuple(known["classes"]) == fitted.preparation.classes
 
 
-@pytest.mark.parametrize(
-    ("change", "what"),
-    [
-        ({"categories": {"heat": ("low", "high")}, "x": 1.0}, "categories"),
-        ({"x": np.nan}, "missing values"),
-    ],
-)
-def test_what_the_graph_cannot_do_is_refused(tmp_path, change, what):
-    data = sequences("classification")
+@pytest.mark.parametrize("missing", ["mean", "indicator"])
+def test_categories_and_missing_values_are_in_the_graph(tmp_path, missing):
+    data, path = sequences("classification"), tmp_path / "model.onnx"
     x = data.x.copy()
-    x[0, 0, 0] = change.pop("x")
-    if what == "categories":
-        x[:, :, 0] = np.arange(12) % 2
-    data = replace(data, x=x, **change)
-    fitted = untrained(data, "classification", missing="mean")
-    with pytest.raises(TypeError, match=f"its preparation takes {what}, for which the graph"):
+    x[:, :, 0] = np.arange(12) % 3
+    x[::3, 2] = np.nan
+    gaps = np.ones(x.shape[:2], np.float32)
+    kinds = {"heat": ("low", "high", "mid")}
+    data = replace(data, x=x, gaps=gaps, categories=kinds)
+    fitted = untrained(data, "classification", missing=missing, time_delta=True)
+    export_onnx(fitted, path)
+    known = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
+    assert known["features"] == ["heat", "flow", "time_delta"]
+    trained = known["categories"]["heat"]
+    assert trained == ["high", "low", "mid"]
+    codes = np.array([trained.index(name) for name in kinds["heat"]], np.float32)
+    raw = np.concatenate([x, gaps[:, :, None]], axis=2)
+    there = ~np.isnan(raw[:, :, 0])
+    raw[:, :, 0][there] = codes[x[:, :, 0][there].astype(int)]
+    ours = run(path, x=raw, lengths=data.lengths)
+    answers = fitted.predict(data).predictions
+    assert_close(ours["probabilities"], answers.probabilities.astype(np.float32))
+
+
+def test_what_the_graph_cannot_do_is_refused(tmp_path):
+    fitted = untrained(sequences("classification"), "classification", missing="previous")
+    with pytest.raises(TypeError, match="fills missing values in with the previous ones"):
         export_onnx(fitted, tmp_path / "model.onnx")

@@ -100,12 +100,11 @@ class Columns:
         return targets
 
     def to_dict(self) -> dict[str, Any]:
-        r"""The columns as JSON-able values.
+        """The columns as JSON-able values.
 
         Example:
-            >>> Columns(target="y").to_dict()
-            {'series': 'series', 'time': 'time', 'features': None, 'target': 'y', \
-'categories': None, 'dates': None}
+            >>> Columns(target="y").to_dict()["time"]
+            'time'
         """
         return plain(self)
 

@@ -167,7 +167,10 @@ class Encoding:
         return np.where(np.isnan(raw), np.array(self.fill), raw), absent
 
     def expand(
-        self, values: Float32[Array, "N T C"], absent: Bool[Array, "N T C"], data: SequenceData
+        self,
+        values: Float32[Array, "N T C"],
+        absent: Bool[Array, "N T C"],
+        valid: Bool[Array, "N T"],
     ) -> Float32[Array, "N T I"]:
         """The inputs of the network, from the standardised features."""
         if not self.categories and not self.indicated:
@@ -189,7 +192,7 @@ class Encoding:
                 x[:, :, first] = values[:, :, c]
                 continue
             for code in range(len(kinds[c])):
-                x[:, :, first + code] = (values[:, :, c] == code) & data.valid
+                x[:, :, first + code] = (values[:, :, c] == code) & valid
         for number, c in enumerate(self.indicated, start=inputs - len(self.indicated)):
             x[:, :, number] = absent[:, :, c]
         return x

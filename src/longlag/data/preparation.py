@@ -324,7 +324,7 @@ class Preparation:
         )
         raw, absent = self.encoding.take(data, order, self.feature_names)
         values = self._standardise(data, raw)
-        x = self.encoding.expand(values, absent, data)
+        x = self.encoding.expand(values, absent, data.valid)
         return Batch(x, self._target(data, values, absent), data.lengths)
 
     def _standardise(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import longlag
 from longlag.layers import RecurrentModule, SequenceModel
 from longlag.layers.evaluation import evaluation_mode
-from longlag.onnx.fitted import answer, expected_answer, metadata, standardise
+from longlag.onnx.fitted import answer, drawn, encode, encoded, expected_answer, metadata
 from longlag.onnx.graph import Graph
 from longlag.onnx.modules import add_model, check_module
 from longlag.onnx.scan import array
@@ -111,11 +111,11 @@ def _add_all(graph: Graph, network: Any, fitted: Fitted | None, resets: bool) ->
     """The inputs, all nodes and the outputs of a graph."""
     layer = network.layer if isinstance(network, SequenceModel) else network
     front = () if layer.replicas is None else (layer.replicas,)
-    x = graph.input(
-        "x", graph.dtype if fitted is None else np.float32, (*front, "N", "T", layer.input_size)
-    )
+    width = layer.input_size if fitted is None else len(fitted.preparation.inputs.mean)
+    dtype = graph.dtype if fitted is None else np.float32
+    x = graph.input("x", dtype, (*front, "N", "T", width))
     if fitted is not None:
-        x = standardise(graph, x, fitted)
+        x = encode(graph, x, fitted)
     states = States()
     sequences = Sequences.of(graph, x, layer.replicas, resets)
     output, reduced = add_model(network, sequences, states)
@@ -156,7 +156,10 @@ class _Check:
     def _compare(self, rows: int, steps: int, state: Any, ragged: bool) -> Any:
         front = () if self.layer.replicas is None else (self.layer.replicas,)
         shape = (*front, rows, steps)
-        x = self.random.normal(size=(*shape, self.layer.input_size))
+        width = self.layer.input_size
+        if self.fitted is not None:
+            width = len(self.fitted.preparation.inputs.mean)
+        x = self.random.normal(size=(*shape, width))
         options = {}
         if ragged:
             least = 0 if self.fitted is None else 1
@@ -171,8 +174,7 @@ class _Check:
         if self.fitted is None:
             x = x.astype(_DTYPES[self.layer.like.dtype])
         else:
-            scaling = self.fitted.preparation.inputs
-            x = scaling.restore(x).astype(np.float32)
+            x = drawn(self.fitted, x, self.random)
         feed = {"x": x, **options}
         if state is not None:
             feed |= dict(self._states("initial", state))
@@ -192,7 +194,7 @@ class _Check:
 
     def _expected(self, x: NDArray[Any], state: Any, options: Any) -> tuple[dict[str, Any], Any]:
         if self.fitted is not None:
-            x = self.fitted.preparation.inputs.apply(x)
+            x = encoded(self.fitted, x)
         like = self.layer.like
         more = {name: torch.from_numpy(value).to(like.device) for name, value in options.items()}
         tensor = torch.from_numpy(x).to(like)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from longlag.data import Preparation
+from longlag.data.encoding import TIME_DELTA
 from longlag.data.predictions import ClassPredictions
 from longlag.onnx.graph import Graph
 from longlag.onnx.sequences import Sequences
@@ -14,21 +16,63 @@ from longlag.pipeline.fitted import Fitted
 from longlag.pipeline.scores import LEAST_SHARE
 
 
-def standardise(graph: Graph, x: str, fitted: Fitted) -> str:
-    """The features without units, in float64 up to the last step as the preparation does."""
+def encode(graph: Graph, x: str, fitted: Fitted) -> str:
+    """The inputs of the network from the features, as the preparation makes them.
+
+    A category is its position among those of the metadata, anything else where it is none of them;
+    a missing value is NaN.
+
+    Raises:
+        TypeError: missing values become the previous ones, for which there is no operator.
+    """
     encoding, scaling = fitted.preparation.encoding, fitted.preparation.inputs
-    for what, there in (
-        ("categories", encoding.categories), ("missing values", encoding.missing != "error")
-    ):  # fmt: skip
-        if there:
-            raise TypeError(
-                f"model: its preparation takes {what}, for which the graph has no operators; "
-                "export the network alone, Fitted.model, or train on numbers without gaps"
-            )
-    wide = graph.cast(x, np.float64)
+    if encoding.missing == "previous":
+        raise TypeError(
+            "model: its preparation fills missing values in with the previous ones, for which the "
+            "graph has no operator; train with missing='mean' or 'indicator', or export the "
+            "network alone, Fitted.model"
+        )
+    absent, wide = graph.add("IsNaN", x), graph.cast(x, np.float64)
+    if encoding.missing != "error":
+        wide = graph.add("Where", absent, graph.constant(encoding.fill, np.float64), wide)
     wide = graph.add("Sub", wide, graph.constant(scaling.mean, np.float64))
     wide = graph.add("Div", wide, graph.constant(scaling.scale, np.float64))
-    return graph.cast(wide, graph.dtype)
+    values = graph.cast(wide, graph.dtype)
+    if not encoding.categories and not encoding.indicated:
+        return values
+    kinds, parts = dict(encoding.categories), []
+    for c in range(len(scaling.mean)):
+        column = graph.add("Gather", values, graph.whole_numbers(c), axis=2)
+        if c in kinds:
+            column = graph.add("Equal", column, graph.constant(range(len(kinds[c]))))
+            column = graph.cast(column, graph.dtype)
+        parts.append(column)
+    if encoding.indicated:
+        told = graph.add("Gather", absent, graph.whole_numbers(*encoding.indicated), axis=2)
+        parts.append(graph.cast(told, graph.dtype))
+    return graph.add("Concat", *parts, axis=2)
+
+
+def drawn(fitted: Fitted, x: NDArray[Any], random: np.random.Generator) -> NDArray[np.float32]:
+    """Features in the units of the data, from normal numbers: with categories, and some missing."""
+    encoding = fitted.preparation.encoding
+    x = fitted.preparation.inputs.restore(x)
+    for at, names in encoding.categories:
+        x[..., at] = random.integers(-1, len(names), x.shape[:-1])
+    if encoding.missing != "error":
+        x[random.random(x.shape) < 0.1] = np.nan
+    return x.astype(np.float32)
+
+
+def encoded(fitted: Fitted, x: NDArray[Any]) -> NDArray[Any]:
+    """What the preparation makes of such features."""
+    encoding, absent = fitted.preparation.encoding, np.isnan(x)
+    if encoding.missing != "error":
+        x = np.where(absent, np.array(encoding.fill), x)
+    values = fitted.preparation.inputs.apply(x)
+    if not encoding.categories and not encoding.indicated:
+        return values
+    return encoding.expand(values.astype(np.float32), absent, np.ones(x.shape[:2], bool))
 
 
 def answer(graph: Graph, output: str, fitted: Fitted, sequences: Sequences) -> None:
@@ -77,9 +121,20 @@ def metadata(fitted: Fitted) -> Mapping[str, str]:
     preparation = fitted.preparation
     known = {
         "task": preparation.task,
-        "features": None if preparation.feature_names is None else preparation.input_names,
+        "features": _features(preparation),
+        "categories": _categories(preparation),
         "targets": preparation.target_names,
         "classes": preparation.classes,
         "horizon": preparation.horizon,
     }
     return {name: json.dumps(value) for name, value in known.items() if value is not None}
+
+
+def _features(preparation: Preparation) -> tuple[str, ...] | None:
+    names = preparation.feature_names
+    return None if names is None else (*names, *[TIME_DELTA] * preparation.encoding.time_delta)
+
+
+def _categories(preparation: Preparation) -> dict[str, tuple[str, ...]] | None:
+    names = preparation.feature_names or ()
+    return {names[at]: kinds for at, kinds in preparation.encoding.categories} or None
