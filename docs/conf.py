@@ -18,12 +18,28 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
+    "sphinx-mathjax-offline",  # its files beside the pages, which load nothing from a network
+    "sphinx_gallery.gen_gallery",
 ]
-source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_build", "lecture/*.ipynb"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 html_theme = "furo"
 html_title = "longlag"
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
+sphinx_gallery_conf = {
+    "examples_dirs": ["../examples/lecture"],
+    "gallery_dirs": ["lecture"],
+    "filename_pattern": r"/\d\d_",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "min_reported_time": 3600,
+    "show_signature": False,
+    "write_computation_times": False,
+}
+"""Pages made of programs: what they print and draw is made when the pages are built."""
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 
