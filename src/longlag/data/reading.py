@@ -32,7 +32,7 @@ def read(
       The rows of a series may lie apart and are sorted by time; a repeated time is an error. A
       target of a series stands in each of its rows or in its last only. UTF-8, commas; blanks
       around a cell do not count. In tagging and forecasting a table without the columns "series" or
-      "time" is one series, or in order. The extra `longlag[tables]` makes it more than twice as fast.
+      "time" is one series, or in order. The extra `longlag[tables]` makes it twice as fast.
     - `.parquet`: a table as in `.csv`, with the types of `from_frame`:
       `pip install "longlag[tables]"`.
     - `.npz`: x (N, T, C) or (N, T); y (N,) labels, (N,) or (N, D) numbers, (N, T) labels, or
