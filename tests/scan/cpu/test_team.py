@@ -11,6 +11,10 @@ from tests.scan.cpu.test_plan import HOSTS, MULTIPLY_ADD, PLAIN, assembly_of
 
 import longlag as ll
 from longlag.scan.cpu import call, forward, plan, shape, team, threads
+from longlag.scan.cpu.target import host
+
+WIDER = plan.lanes_of(host(), 4096, double=False) // 8 or 1
+"""Wider vectors make fewer blocks of the same units: so many times as many units are taken."""
 
 
 @pytest.fixture
@@ -53,14 +57,14 @@ def series(batch, steps, width):
 
 
 LAYERS = {
-    "Elman": lambda: ll.Elman(3, 203, seed=0),
-    "LSTM": lambda: ll.LSTM(3, 150, seed=0),
-    "stages": lambda: ll.GRU(3, 130, reset_after=False, seed=0),
-    "delays": lambda: ll.Skip(3, 150, delays=(1, 3), seed=0),
-    "random": lambda: ll.EchoState(3, 200, leak=0.3, seed=0),
-    "ring": lambda: ll.EchoState(3, 190, topology="ring", seed=0),
-    "slots": lambda: ll.EchoState(3, 200, density=0.01, seed=0),
-    "clusters": lambda: ll.EchoState(3, 192, topology="clusters", seed=0),
+    "Elman": lambda: ll.Elman(3, 203 * WIDER, seed=0),
+    "LSTM": lambda: ll.LSTM(3, 150 * WIDER, seed=0),
+    "stages": lambda: ll.GRU(3, 130 * WIDER, reset_after=False, seed=0),
+    "delays": lambda: ll.Skip(3, 150 * WIDER, delays=(1, 3), seed=0),
+    "random": lambda: ll.EchoState(3, 200 * WIDER, leak=0.3, seed=0),
+    "ring": lambda: ll.EchoState(3, 190 * WIDER, topology="ring", seed=0),
+    "slots": lambda: ll.EchoState(3, 200 * WIDER, density=0.01, seed=0),
+    "clusters": lambda: ll.EchoState(3, 192 * WIDER, topology="clusters", seed=0),
 }
 
 
@@ -81,14 +85,14 @@ def test_bits_are_those_of_one_thread(name, shared):
 @torch.no_grad()
 def test_fewer_series_than_threads(shared):
     x, lengths = series(3, 60, 3), torch.tensor([60, 0, 31])
-    for layer in (ll.Elman(3, 500, seed=0), ll.EchoState(3, 200, seed=0)):
+    for layer in (ll.Elman(3, 500 * WIDER, seed=0), ll.EchoState(3, 200 * WIDER, seed=0)):
         same_on_threads(lambda layer=layer: outcome(layer(x)), shared, (4,))
         same_on_threads(lambda layer=layer: outcome(layer(x, lengths=lengths)), shared, (4,))
 
 
 @pytest.mark.slow
 def test_training_has_the_gradients_of_one_thread(shared):
-    layer, x = ll.LSTM(3, 200, seed=0), series(1, 50, 3)
+    layer, x = ll.LSTM(3, 200 * WIDER, seed=0), series(1, 50, 3)
 
     def gradients():
         return torch.autograd.grad(layer(x)[0].square().sum(), list(layer.parameters()))
@@ -99,7 +103,7 @@ def test_training_has_the_gradients_of_one_thread(shared):
 @pytest.mark.slow
 @torch.no_grad()
 def test_a_model_that_reads_its_own_output(shared):
-    for layer in (ll.EchoState(2, 200, seed=0), ll.GRU(2, 130, seed=0)):
+    for layer in (ll.EchoState(2, 200 * WIDER, seed=0), ll.GRU(2, 130 * WIDER, seed=0)):
         model = ll.SequenceModel(layer, 2, reduce=None, seed=0)
         same_on_threads(
             lambda model=model: [model.generate(70, warmup=series(1, 30, 2))[0]], shared
@@ -126,16 +130,16 @@ def constants(monkeypatch):
 @torch.no_grad()
 def test_new_shares_and_a_team_that_is_left_change_nothing(values, shared, constants):
     constants(**values)
-    layer, x = ll.EchoState(3, 200, seed=0), series(1, 300, 3)
+    layer, x = ll.EchoState(3, 200 * WIDER, seed=0), series(1, 300, 3)
     same_on_threads(lambda: outcome(layer(x)), shared, (2, 3, 4))
-    model = ll.SequenceModel(ll.EchoState(2, 200, seed=0), 2, reduce=None, seed=0)
+    model = ll.SequenceModel(ll.EchoState(2, 200 * WIDER, seed=0), 2, reduce=None, seed=0)
     same_on_threads(lambda: [model.generate(200)[0]], shared, (3,))
 
 
 @pytest.mark.slow
 @torch.no_grad()
 def test_several_python_threads_at_once(shared):
-    layer, x, outputs = ll.EchoState(3, 100, seed=0), series(1, 400, 3), []
+    layer, x, outputs = ll.EchoState(3, 100 * WIDER, seed=0), series(1, 400, 3), []
     torch.set_num_threads(1)
     expected = layer(x)[0]
     torch.set_num_threads(3)
