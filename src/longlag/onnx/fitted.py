@@ -15,7 +15,10 @@ from longlag.pipeline.scores import LEAST_SHARE
 
 
 def standardise(graph: Graph, x: str, fitted: Fitted) -> str:
-    """The features without units, in float64 up to the last step as the preparation does."""
+    """The features without units, in float64 up to the last step as the preparation does.
+
+    Beside them their changes, where the network reads these.
+    """
     encoding, scaling = fitted.preparation.encoding, fitted.preparation.inputs
     for what, there in (
         ("categories", encoding.categories), ("missing values", encoding.missing != "error")
@@ -28,7 +31,15 @@ def standardise(graph: Graph, x: str, fitted: Fitted) -> str:
     wide = graph.cast(x, np.float64)
     wide = graph.add("Sub", wide, graph.constant(scaling.mean, np.float64))
     wide = graph.add("Div", wide, graph.constant(scaling.scale, np.float64))
-    return graph.cast(wide, graph.dtype)
+    x = graph.cast(wide, graph.dtype)
+    if fitted.changes is None:
+        return x
+    axis = graph.whole_numbers(1)
+    first = graph.add("Slice", x, graph.whole_numbers(0), graph.whole_numbers(1), axis)
+    earlier = graph.add("Slice", x, graph.whole_numbers(0), graph.whole_numbers(-1), axis)
+    changes = graph.add("Sub", x, graph.add("Concat", first, earlier, axis=1))
+    changes = graph.add("Div", changes, graph.constant(fitted.changes.scale))
+    return graph.add("Concat", x, changes, axis=2)
 
 
 def answer(graph: Graph, output: str, fitted: Fitted, sequences: Sequences) -> None:
