@@ -120,7 +120,11 @@ def test_forecasting_beats_the_last_value_on_new_series(longlag, folder, table, 
     truth = np.array([wave[36:] for wave in new])
     last = np.array([wave[35] for wave in new])[:, None]
     assert rms(found - truth) < 0.4 * rms(last - truth)
-    assert "baseline: the last value of the series" in predicted.out
+    found = "12 steps, found in" if count == 1 else "none, found in"  # 24 steps are too few
+    assert f"season      {found} the training part" in trained.out
+    assert ("seasonal naive, 12 steps" in predicted.out) == (count == 1)
+    assert "MASE of level" in predicted.out
+    assert {"level_low", "level_high"} < set(rows[0])
 
 
 @pytest.mark.slow
@@ -258,3 +262,26 @@ def test_a_model_that_learnt_nothing_is_called_so(longlag, folder, walks_csv):
     mine, baseline = (float(cell.strip(" %")) for cell in score.split("│")[2:4])
     assert ("no better than the baseline" in done.out) == (mine <= baseline)
     assert mine <= baseline  # with these weights
+
+
+@pytest.mark.slow
+def test_a_classification_with_no_option_is_tried_out_and_fitted_anew(longlag, folder, walks_csv):
+    trained = longlag("train", "walks.csv", "--task", "classification")
+    assert trained.status == 0, trained.err
+    assert "Told right on folds of the training part:" in trained.out
+    assert trained.out.count("<- taken") == 1
+    assert "echo, 1,000 units" in trained.out
+    shown = longlag("show", "model.longlag")
+    assert "series 40" in shown.out  # all of them, those held out too
+    for option, value in (("--epochs", 2), ("--cell", "elman"), ("--hidden", 3)):
+        asked = longlag(
+            "train", "walks.csv", "--task", "classification", option, value, "--epochs", 2,
+            "--output", f"{value}.longlag", "--overwrite",
+        )  # fmt: skip
+        assert asked.status == 0, asked.err
+        assert "Told right" not in asked.out
+    refused = longlag(
+        "train", "walks.csv", "--task", "classification", "--cell", "auto", "--hidden", 3
+    )
+    assert refused.status == 2
+    assert "--hidden: got 3, but 'auto' chooses network and training" in refused.err

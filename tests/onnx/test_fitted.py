@@ -52,8 +52,9 @@ CASES = [
     ("tagging", {"cell": "gru"}),
     ("numbers at each step", {"cell": "gru"}),
     ("regression", {"cell": "leaky", "layers": 2, "dilated": True}),
-    ("forecasting", {"cell": "elman", "standardise": False}),
-    ("forecasting", {"cell": "gru"}),
+    ("forecasting", {"cell": "elman", "standardise": False, "relative": False}),
+    ("forecasting", {"cell": "gru", "relative": False}),
+    ("classification", {"cell": "echo", "alpha": 0.1}),
 ]
 
 

@@ -47,6 +47,7 @@ def fitted(task, **options):
     [
         ("classification", {"alpha": 1.0, "leak": 0.3}),
         ("classification", {"reduce": "mean", "alpha": 1.0, "input_scaling": 0.2}),
+        ("classification", {"reduce": "last", "alpha": 1.0, "leak": 0.3}),
         ("regression", {"alpha": 1e-3, "leak": 0.3, "input_scaling": 0.1}),
         ("tagging", {"washout": 2, "spectral_radius": 0.5}),
         ("forecasting", {"horizon": 3, "washout": 3, "alpha": 1e-3}),
@@ -59,7 +60,8 @@ def test_it_answers_better_than_a_guess_and_is_saved(tmp_path, task, options):
     done = pipeline.fit(progress=False)
     assert isinstance(done.model.layer, ll.EchoState)
     assert all((part == before[name]).all() for name, part in done.model.layer.state_dict().items())
-    assert done.model.reduce == (None if "washout" in options else options.get("reduce", "last"))
+    usual = {"classification": "share", "regression": "last"}.get(task)
+    assert done.model.reduce == options.get("reduce", usual)
     assert any(measure.is_better for measure in done.score.measures)
     assert done.history.records[-1].step == 1
     done.save(tmp_path / "model.longlag")
@@ -127,7 +129,13 @@ def test_noise_is_that_of_ridge():
         ({"alpha": 1.0}, "alpha: got 1.0, but gru has none"),
         ({"cell": "echo", "washout": 3}, "washout: got 3, but classification has one answer"),
         ({"reduce": "mean", "task": "tagging"}, "reduce: got 'mean', but tagging has an answer at"),
-        ({"reduce": "first"}, "reduce: got 'first', expected one of last, mean"),
+        ({"reduce": "first"}, "reduce: got 'first', expected one of last, mean, share"),
+        (
+            {"reduce": "share"},
+            "reduce: got 'share', from which gru cannot learn; use reduce='mean'",
+        ),
+        ({"cell": "auto", "task": "regression"}, "cell: got 'auto', which is for classification"),
+        ({"cell": "auto", "layers": 2}, "layers: got 2, but 'auto' chooses network and training"),
         ({"cell": "echoes"}, "antisymmetric, echo"),
     ],
 )

@@ -9,12 +9,12 @@ from longlag.batch import Batch
 from longlag.pipeline.network import build_model, run_model
 from longlag.pipeline.settings import Settings
 
-SIZES = {"input_size": 2, "output_size": 2, "reduce": "last"}
+SIZES = {"input_size": 2, "output_size": 2}
 
 
 def test_an_untrained_forecaster_says_that_nothing_changes():
     settings = Settings("forecasting", cell="gru", hidden=5)
-    model = build_model(settings, input_size=3, output_size=4, reduce=None, repeat=[2, 0, 2, 0])
+    model = build_model(settings, input_size=3, output_size=4, repeat=[2, 0, 2, 0])
     x = torch.randn(2, 6, 3)
     with torch.no_grad():
         assert torch.equal(model(x), x[..., [2, 0, 2, 0]])

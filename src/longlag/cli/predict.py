@@ -115,6 +115,8 @@ def _predict(options: Options, model_path: Path, path: Path, output: Path | None
         what = "answers"
         if preparation.task == "forecasting":
             what = "forecasts within the file, from every step on,"
+            if fitted.relative is not None and fitted.relative.season > 1:
+                what = "forecasts within the file, from every step after the first season on,"
         title = f"Score of {score.places} {what} in {path}"
         reporting.show(console, title, score, preparation.classes)
     known = fitted.trained_on(data)

@@ -92,7 +92,6 @@ def _report(options: Options, paths: list[Path], output: Path, numbers: Path | N
 
     from longlag.memory.measures.directions import reads_back_inside
     from longlag.memory.report import html
-    from longlag.pipeline.dataset import prepare
     from longlag.pipeline.fitted import Fitted
     from longlag.pipeline.memory import measure
     from longlag.storage import atomic_write_text
@@ -109,7 +108,7 @@ def _report(options: Options, paths: list[Path], output: Path, numbers: Path | N
                 "layer above the first has a past to measure; train with --layers 1"
             )
         series = preparation.read(data)
-        prepared = prepare(preparation, series, data)
+        prepared = fitted.prepare(series, data)
         reports[name] = measure(
             model, preparation, prepared, lag=options.lag, sequences=options.sequences,
             steps=options.steps, seed=options.seed, name=name,

@@ -1,19 +1,23 @@
 """What is said of data and network before the training, and of its end; scores as a table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Column, Table
 
 from longlag.data import Preparation, SequenceData
 from longlag.layers import EchoState
 from longlag.pipeline import classes
+from longlag.pipeline.choosing import Tried
 from longlag.pipeline.dataset import Parts
 from longlag.pipeline.fitted import Fitted
 from longlag.pipeline.fitting import Pipeline
+from longlag.pipeline.intervals import LEVEL
 from longlag.pipeline.scores import Score
+from longlag.pipeline.settings import Settings
 from longlag.storage import atomic_write
 from longlag.training import History
 
@@ -37,6 +41,11 @@ def understood(console: Console, pipeline: Pipeline) -> None:
     elif preparation.task == "forecasting":
         steps = _count(preparation.horizon or 1, "step")
         line(console, f"  to forecast {_listed(preparation.target_names)}, {steps} ahead")
+        if pipeline.relative is not None:
+            season, asked = pipeline.relative.season, pipeline.settings.season is not None
+            found = "" if asked else ", found in the training part"
+            said = f"{season} steps" if season > 1 else "none"
+            line(console, f"  season      {said}{found}")
     else:
         where = ", numbers at each step" if preparation.reduce is None else ""
         line(console, f"  targets     {_listed(preparation.target_names)}{where}")
@@ -46,9 +55,21 @@ def understood(console: Console, pipeline: Pipeline) -> None:
     where = f" of {parts.held_out_path}" if own_file else ", held out"
     if not own_file and set(parts.train.names) == set(parts.held_out.names):
         where = ", the last ones in time, held out"
-    line(console, f"  validation  {_described(parts.held_out)}{where}")
+    line(console, f"  validation  {_described(parts.held_out, parts.judged)}{where}")
     line(console, "")
     line(console, str(pipeline.model.summary()))
+    line(console, "")
+
+
+def chosen(console: Console, tried: Sequence[Tried], settings: Settings) -> None:
+    """Print what was tried before this network was taken."""
+    if not tried:
+        return
+    line(console, "Told right on folds of the training part:")
+    for one in tried:
+        found = one.why_not if one.accuracy is None else f"{100 * one.accuracy:.1f} %"
+        taken = "  <- taken" if one.settings == settings else ""
+        line(console, f"  {one.name}: {found}, {one.seconds:.0f} s{taken}")
     line(console, "")
 
 
@@ -62,7 +83,7 @@ def ended(console: Console, fitted: Fitted, parts: Parts) -> None:
     else:
         _trained(console, history)
     if fitted.score is not None:
-        title = f"Validation on {_described(parts.held_out)}"
+        title = f"Validation on {_described(parts.held_out, parts.judged)}"
         show(console, title, fitted.score, fitted.preparation.classes)
 
 
@@ -96,14 +117,18 @@ def show(
     Of classes with these names, that are few, each is shown with what it was taken for.
     """
     line(console, title)
-    table = Table("measure", *(Column(name, justify="right") for name in ("model", "baseline")))
+    heads = ("model", "baseline", *result.others)
+    table = Table("measure", *(Column(name, justify="right") for name in heads))
     for measure in result.measures[:_SHOWN]:
-        numbers = (measure.model, measure.baseline)
+        numbers = (measure.model, measure.baseline, *measure.others)
         table.add_row(measure.name, *(_cell(number, measure.share) for number in numbers))
     console.print(table)
     if len(result.measures) > _SHOWN:
         line(console, f"... and {len(result.measures) - _SHOWN} more rows")
     line(console, f"baseline: {result.baseline}")
+    if result.coverage is not None:
+        held = f"{100 * result.coverage:.0f} %"
+        line(console, f"intervals made to hold {100 * LEVEL:.0f} % of the values held {held}")
     if result.confusion is not None and names is not None and len(names) <= _SHOWN:
         console.print(_by_class(result.confusion, names))
     if not result.is_better:
@@ -140,8 +165,9 @@ def draw(history: History, path: Path) -> None:
     atomic_write(path, lambda file: figure.savefig(file, format=suffix, dpi=150))
 
 
-def _described(data: SequenceData) -> str:
-    short, long = int(data.lengths.min()), int(data.lengths.max())
+def _described(data: SequenceData, lengths: NDArray[np.int64] | None = None) -> str:
+    lengths = data.lengths if lengths is None else lengths
+    short, long = int(lengths.min()), int(lengths.max())
     steps = _count(long, "step") if short == long else f"{short} to {long} steps"
     return f"{_count(len(data), 'series')} of {steps}"
 

@@ -12,7 +12,7 @@ from longlag.cli.files import check_folder
 from longlag.cli.options import UsageError, at_least, option
 from longlag.cli.threads import threads
 from longlag.cli.train import ColumnNames, Trained, columns_of, read_parts, settings_of
-from longlag.pipeline.settings import Settings
+from longlag.pipeline.settings import AUTO, Settings
 
 USAGE = "DATA --task TASK [options]"
 _SPACE = "learning_rate=0.0003..0.03 hidden=8,16,32"
@@ -64,6 +64,8 @@ def run(options: Options) -> None:
     if options.address is not None and options.runner != "ray":
         raise UsageError("--address: it is for --runner ray; leave it out")
     settings = settings_of(options)
+    if settings.cell == AUTO:
+        raise UsageError("--cell: got auto, which searches by itself; give a cell such as gru")
     with threads(options.threads):
         _sweep(options, settings, folder)
 
@@ -97,7 +99,9 @@ def _sweep(options: Options, settings: Settings, folder: Path) -> None:
     if not best:
         line(console, "Every trial diverged: give smaller learning rates in --space.")
         return
-    config = _changed({own.name: getattr(options, own.name) for own in fields(Trained)} | best)
+    config = {"cell": settings.cell} | _changed(
+        {own.name: getattr(options, own.name) for own in fields(Trained)} | best
+    )
     del config["data"]
     atomic_write_text(folder / "best.yaml", yaml.safe_dump(config, sort_keys=False))
     line(console, f"saved: {folder}/table.csv, figure.png, best.yaml")

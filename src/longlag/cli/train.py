@@ -24,7 +24,20 @@ from longlag.cli.options import (
     option,
 )
 from longlag.cli.threads import threads
-from longlag.pipeline.settings import BATCH, CARRIED, ECHO, LONG, UPDATES, WINDOW, Settings
+from longlag.pipeline.settings import (
+    AUTO,
+    BATCH,
+    CARRIED,
+    ECHO,
+    ENOUGH,
+    EPOCHS,
+    HIDDEN,
+    LONG,
+    RESERVOIR,
+    UPDATES,
+    WINDOW,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from longlag.data import Columns
@@ -95,6 +108,15 @@ class Trained:
         help="the network is trained on stretches of this many steps; in tagging its state goes on "
         "from one to the next; these tasks only",
     )  # fmt: skip
+    season: int | None = option(
+        group="data", range=at_least(1), metavar="STEPS", shown_default="found in the data",
+        help="after how many steps the series repeat themselves, 1 for never; forecasting only",
+    )  # fmt: skip
+    relative: bool = option(
+        Settings.relative, group="data",
+        help="forecast what goes beyond the season before, each series in units of its own; false: "
+        "the values themselves; forecasting only",
+    )  # fmt: skip
     validation: float = option(
         0.2, group="data", range=between(0, 1), metavar="SHARE",
         help="share held out to judge by: of each class, of the series, or in forecasting, and of "
@@ -119,14 +141,18 @@ class Trained:
     )  # fmt: skip
     columns: ColumnNames = ColumnNames()
 
-    cell: str = option(
-        Settings.cell, group="network", words=(*CELLS, ECHO),
+    cell: str | None = option(
+        group="network", words=(*CELLS, ECHO, AUTO),
         help="the recurrent cell; echo: a reservoir, of which only the readout is fitted, in one "
-        "step",
+        "step; auto: echo or gru, whichever tells more series right on folds of the training part, "
+        "for classification",
+        shown_default="auto for classification where nothing is said of network and training, "
+        "else gru",
     )  # fmt: skip
-    hidden: int = option(
-        Settings.hidden, group="network", range=at_least(1, 2**31 - 1), metavar="UNITS",
+    hidden: int | None = option(
+        group="network", range=at_least(1, 2**31 - 1), metavar="UNITS",
         help="units of each layer and direction",
+        shown_default=f"{HIDDEN}; {RESERVOIR} of echo for classification",
     )  # fmt: skip
     layers: int = option(
         Settings.layers, group="network", range=at_least(1), metavar="COUNT",
@@ -160,10 +186,11 @@ class Trained:
         help="biases that let the memory last up to this many steps; gru and lstm only",
     )  # fmt: skip
 
-    reduce: Literal["last", "mean"] = option(
-        Settings.reduce, group="network",
-        help="what is read of a series with one answer: the state after its last step, or the mean "
-        "over its steps; classification and regression only",
+    reduce: Literal["last", "mean", "share"] | None = option(
+        group="network",
+        help="what is read of a series with one answer: the state after its last step, the mean "
+        "over its steps, or the share of them at which a unit is above 0, of echo; classification "
+        "and regression only", shown_default="last; share of echo for classification",
     )  # fmt: skip
 
     spectral_radius: float | None = option(
@@ -171,16 +198,22 @@ class Trained:
         help="of the recurrent weights; below 1 old inputs fade, near 1 it remembers longest",
     )  # fmt: skip
     leak: float | None = option(
-        group="echo state network", range=SHARE, metavar="LEAK", shown_default="1",
+        group="echo state network", range=SHARE, metavar="LEAK",
+        shown_default="1; where shares are read, spread from 1 to 4 / T",
         help="share by which a unit moves at each step; about 1/leak steps are remembered",
     )  # fmt: skip
     density: float | None = option(
-        group="echo state network", range=SHARE, metavar="SHARE", shown_default="0.1",
+        group="echo state network", range=SHARE, metavar="SHARE",
+        shown_default="0.1; ten units where shares are read",
         help="share of the units that each unit reads",
     )  # fmt: skip
     input_scaling: float | None = option(
         group="echo state network", range=at_least(0.0), metavar="NUMBER", shown_default="1",
         help="size of the input weights",
+    )  # fmt: skip
+    bias_scaling: float | None = option(
+        group="echo state network", range=at_least(0.0), metavar="NUMBER",
+        shown_default="0; 0.5 where shares are read", help="size of the biases",
     )  # fmt: skip
     alpha: float | None = option(
         group="echo state network", range=at_least(0.0), metavar="NUMBER",
@@ -207,13 +240,15 @@ class Trained:
         Settings.class_weights, group="training",
         help="balanced: errors of a class weigh the more the rarer it is; classes only",
     )  # fmt: skip
-    epochs: int = option(
-        Settings.epochs, group="training", range=at_least(1), metavar="COUNT",
+    epochs: int | None = option(
+        group="training", range=at_least(1), metavar="COUNT",
         help="passes over the training part at most",
+        shown_default=f"{EPOCHS}, and at least {ENOUGH} updates",
     )  # fmt: skip
     patience: int | None = option(
         Settings.patience, group="training", range=at_least(1), metavar="EPOCHS",
-        help="stop after so many epochs without a better validation loss; null: never",
+        help="stop after so many epochs without a better validation loss, and where --epochs is "
+        f"not given after {ENOUGH} updates; null: never",
     )  # fmt: skip
     batch_size: int | None = option(
         group="training", range=at_least(1), metavar="COUNT",
@@ -249,6 +284,12 @@ class Trained:
 @dataclass(frozen=True)
 class Options(Trained):
     """Everything that `longlag train` can be told."""
+
+    refit: bool | None = option(
+        group="training",
+        help="after the score, train anew on all data, the part held out included, for as many "
+        "updates; the saved network is that one", shown_default="true for --cell auto",
+    )  # fmt: skip
 
     output: str = option(
         "model.longlag", group="files", metavar="FILE",
@@ -303,16 +344,36 @@ def run(options: Options) -> None:
         _train(options, settings, files)
 
 
-def settings_of(options: Trained) -> Settings:
-    """The settings among the options."""
-    return Settings(**{own.name: getattr(options, own.name) for own in fields(Settings)})
+def settings_of(options: Trained, otherwise: str = Settings.cell) -> Settings:
+    """The settings among the options; `otherwise` is the cell where none is given."""
+    values: dict[str, Any] = {own.name: getattr(options, own.name) for own in fields(Settings)}
+    values["cell"] = options.cell or otherwise
+    return Settings(**values)
+
+
+def _is_left_to_us(options: Options) -> bool:
+    """Whether a classification is asked for, and nothing is said of network and training.
+
+    Curves and checkpoints are of a training by updates.
+    """
+    by_updates = options.checkpoint is not None or options.history is not None
+    return (
+        options.task == "classification"
+        and not by_updates
+        and all(
+            getattr(options, own.key) == own.default
+            for own in declared(Trained)
+            if own.group in ("network", "echo state network", "training")
+            and own.key not in ("seed", "threads")
+        )
+    )
 
 
 def _settings(options: Options) -> Settings:
     """What can be known of the options before anything is read."""
-    settings = settings_of(options)
+    settings = settings_of(options, AUTO if _is_left_to_us(options) else Settings.cell)
     for flag, value in (("--checkpoint", options.checkpoint), ("--history", options.history)):
-        if settings.echo and value is not None:
+        if settings.cell in (ECHO, AUTO) and value is not None:
             raise UsageError(
                 f"{flag}: got {value}, but an echo state network has its readout fitted in one "
                 "step, of which there is nothing to keep or draw; leave it out"
@@ -384,6 +445,7 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
     from rich.console import Console
 
     from longlag.cli import report, reporting
+    from longlag.pipeline.choosing import choose
     from longlag.pipeline.fitting import Pipeline, TrainingFailed
     from longlag.pipeline.memory import measure
     from longlag.pipeline.resuming import agree
@@ -391,10 +453,10 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
     from longlag.training.ranks import launched, rank
 
     assert options.data is not None
-    if settings.echo and launched() > 1:
+    if settings.cell in (ECHO, AUTO) and launched() > 1:
         raise UsageError(
-            f"--cell echo: its readout is fitted in one step, and torchrun started {launched()} "
-            "processes; give the command without torchrun"
+            f"--cell {settings.cell}: its readout is fitted in one step, and torchrun started "
+            f"{launched()} processes; give the command without torchrun"
         )
     first = rank() == 0  # of several processes it alone speaks and writes
     console = Console(quiet=not first)
@@ -404,12 +466,17 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
         logger = make_logger(options.logger, Path(options.logs), output.stem)
     columns = columns_of(options)
     parts = read_parts(options, settings, columns)
+    refit = settings.cell == AUTO if options.refit is None else options.refit
+    settings, tried = choose(parts, settings)
     pipeline = Pipeline.of(parts, settings, columns)
     reporting.understood(console, pipeline)
+    reporting.chosen(console, tried, settings)
     if options.checkpoint is not None and first:
         agree(Path(options.checkpoint), _kept(options))
     try:
-        fitted = pipeline.fit(checkpoint=options.checkpoint, logger=logger, licence=options.licence)
+        fitted = pipeline.fit(
+            checkpoint=options.checkpoint, logger=logger, licence=options.licence, refit=refit
+        )
     except TrainingFailed as failed:
         if first:
             failed.fitted.save(output)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
@@ -47,6 +48,7 @@ class ValuePredictions:
             (N, T, D) at each step, 0 beyond the end.
         target_names: the names of the D columns.
         at_steps: whether they are numbers at each step.
+        low, high: the ends of an interval around each value, or None.
 
     Example:
         >>> import numpy as np
@@ -57,6 +59,8 @@ class ValuePredictions:
     values: Float64[Array, "*N D"]
     target_names: tuple[str, ...]
     at_steps: bool = False
+    low: Float64[Array, "*N D"] | None = None
+    high: Float64[Array, "*N D"] | None = None
 
 
 Predictions = ClassPredictions | ValuePredictions
@@ -72,7 +76,8 @@ def write_predictions(path: str | Path, data: SequenceData, predictions: Predict
       several;
     - tagging, a row per step: series, time (or step, from 0), prediction, and of a label its
       probability;
-    - forecasting, a row per series and step ahead: series, step_ahead (from 1), each target.
+    - forecasting, a row per series and step ahead: series, step_ahead (from 1), each target, and
+      where there are intervals ``<target>_low`` and ``<target>_high`` of each.
 
     Numbers are written so that reading them returns the same float64.
 
@@ -164,7 +169,11 @@ def _tagging(data: SequenceData, predictions: ClassPredictions) -> Iterator[list
 
 
 def _forecasting(data: SequenceData, predictions: ValuePredictions) -> Iterator[list[object]]:
-    yield ["series", "step_ahead", *predictions.target_names]
-    for name, steps in zip(data.names, predictions.values.tolist(), strict=True):
+    ends = {"low": predictions.low, "high": predictions.high}
+    there = {end: values for end, values in ends.items() if values is not None}
+    names = [f"{name}_{end}" for end in there for name in predictions.target_names]
+    yield ["series", "step_ahead", *predictions.target_names, *names]
+    table = np.concatenate([predictions.values, *there.values()], axis=-1)
+    for name, steps in zip(data.names, table.tolist(), strict=True):
         for ahead, values in enumerate(steps, start=1):
             yield [name, ahead, *values]

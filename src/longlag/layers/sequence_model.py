@@ -15,7 +15,7 @@ from longlag.layers.stack import Stack
 from longlag.layers.state_noise import StateNoise
 from longlag.layers.summary import Row, Summary
 
-REDUCTIONS = (None, "last", "mean")
+REDUCTIONS = (None, "last", "mean", "share")
 """What ``reduce`` can be."""
 
 
@@ -34,7 +34,10 @@ class SequenceModel(nn.Module):
             sizes.
         reduce: ``"last"`` reads out after each sequence's own last step (of a bidirectional
             module: after the last forward and after the first backward), ``"mean"`` reads the
-            mean of h over the steps, None reads out at every step.
+            mean of h over the steps, ``"share"`` the share of the steps at which each unit is
+            above 0, None reads out at every step. A share tells no unit which way to go: it is
+            for layers that stay as they are, such as :class:`~longlag.EchoState`, and a readout
+            fitted by :class:`~longlag.Ridge`.
         direct: whether the readout also sees the input x, by the weights D.
         squares: whether it also sees the squares of h, by the weights S.
         bias: whether the readout has a bias.
@@ -172,7 +175,7 @@ class SequenceModel(nn.Module):
         if self.reduce is None:
             return h, read, final
         read = None if read is None else self._reduce(read, lengths, take_last)
-        return self._reduce(h, lengths, self.layer.last), read, final
+        return self._reduce(above(h, self.reduce), lengths, self.layer.last), read, final
 
     def generate(
         self,
@@ -235,10 +238,10 @@ class SequenceModel(nn.Module):
             >>> bool((ahead - series[:, 1000:]).abs().max() < 0.05)
             True
         """
-        if self.reduce == "mean":
+        if self.reduce in ("mean", "share"):
             raise ValueError(
-                "model: reduce='mean' puts out one mean over all steps, which no next step can "
-                "read; expected None or 'last'"
+                f"model: reduce={self.reduce!r} puts out one number for all steps, which no next "
+                "step can read; expected None or 'last'"
             )
         noise = StateNoise(self.layer, state_noise, seed)
         loop = ClosedLoop(self.layer, self.readout)
@@ -277,6 +280,15 @@ class SequenceModel(nn.Module):
             "readout": self.readout.config(),
             "reduce": self.reduce,
         }
+
+
+def above(h: Tensor, reduce: str | None) -> Tensor:
+    """What is averaged over the steps: of a share 1 where h is above 0, else h itself.
+
+    >>> above(torch.tensor([-0.5, 0.0, 2.0]), "share").tolist()
+    [0.0, 0.0, 1.0]
+    """
+    return (h > 0).to(h.dtype) if reduce == "share" else h
 
 
 def _check_readout(readout: Any, layer: RecurrentModule) -> None:

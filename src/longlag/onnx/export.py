@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 import longlag
+from longlag.batch import Batch
 from longlag.layers import RecurrentModule, SequenceModel
 from longlag.layers.evaluation import evaluation_mode
 from longlag.onnx.fitted import answer, drawn, encode, encoded, expected_answer, metadata
@@ -69,7 +70,8 @@ def export_onnx(
 
     Raises:
         TypeError: a part of the model is a class of your own, or its dtype has no operators.
-        ValueError: the weights are more than a file can hold; resets of a NextGeneration layer.
+        ValueError: the weights are more than a file can hold; resets of a NextGeneration layer; a
+            forecaster that was trained with relative=True.
         ExportError: with ``check``, the graph runs otherwise than the model.
         OSError: the file cannot be written.
 
@@ -88,6 +90,11 @@ def export_onnx(
             f"model: got {type(network).__name__}, expected a longlag model, or what longlag train "
             "made; ll.from_torch(...) converts a recurrent module of torch.nn, and torch.onnx "
             "exports any other"
+        )
+    if fitted is not None and fitted.relative is not None:
+        raise ValueError(
+            "model: it forecasts relative to the season before, which a graph does not hold; train "
+            "it with relative=False (--relative false)"
         )
     check_module(network)
     layer = network.layer if isinstance(network, SequenceModel) else network
@@ -111,9 +118,8 @@ def _add_all(graph: Graph, network: Any, fitted: Fitted | None, resets: bool) ->
     """The inputs, all nodes and the outputs of a graph."""
     layer = network.layer if isinstance(network, SequenceModel) else network
     front = () if layer.replicas is None else (layer.replicas,)
-    width = layer.input_size if fitted is None else len(fitted.preparation.inputs.mean)
     dtype = graph.dtype if fitted is None else np.float32
-    x = graph.input("x", dtype, (*front, "N", "T", width))
+    x = graph.input("x", dtype, (*front, "N", "T", _width(layer, fitted)))
     if fitted is not None:
         x = encode(graph, x, fitted)
     states = States()
@@ -126,6 +132,11 @@ def _add_all(graph: Graph, network: Any, fitted: Fitted | None, resets: bool) ->
         answer(graph, output, fitted, sequences)
     states.put_out(graph)
     return states
+
+
+def _width(layer: RecurrentModule, fitted: Fitted | None) -> int:
+    """Features of the input of a graph."""
+    return layer.input_size if fitted is None else len(fitted.preparation.inputs.mean)
 
 
 class _Check:
@@ -156,10 +167,7 @@ class _Check:
     def _compare(self, rows: int, steps: int, state: Any, ragged: bool) -> Any:
         front = () if self.layer.replicas is None else (self.layer.replicas,)
         shape = (*front, rows, steps)
-        width = self.layer.input_size
-        if self.fitted is not None:
-            width = len(self.fitted.preparation.inputs.mean)
-        x = self.random.normal(size=(*shape, width))
+        x = self.random.normal(size=(*shape, _width(self.layer, self.fitted)))
         options = {}
         if ragged:
             least = 0 if self.fitted is None else 1
@@ -195,6 +203,9 @@ class _Check:
     def _expected(self, x: NDArray[Any], state: Any, options: Any) -> tuple[dict[str, Any], Any]:
         if self.fitted is not None:
             x = encoded(self.fitted, x)
+            if self.fitted.changes is not None:
+                batch = Batch(x.astype(np.float32), None, options.get("lengths"))
+                x = self.fitted.changes.apply(batch).x
         like = self.layer.like
         more = {name: torch.from_numpy(value).to(like.device) for name, value in options.items()}
         tensor = torch.from_numpy(x).to(like)

@@ -39,7 +39,7 @@ def encode(graph: Graph, x: str, fitted: Fitted) -> str:
     wide = graph.add("Div", wide, graph.constant(scaling.scale, np.float64))
     values = graph.cast(wide, graph.dtype)
     if not encoding.categories and not encoding.indicated:
-        return values
+        return _with_changes(graph, values, fitted)
     kinds, parts = dict(encoding.categories), []
     for c in range(len(scaling.mean)):
         column = graph.add("Gather", values, graph.whole_numbers(c), axis=2)
@@ -50,7 +50,19 @@ def encode(graph: Graph, x: str, fitted: Fitted) -> str:
     if encoding.indicated:
         told = graph.add("Gather", absent, graph.whole_numbers(*encoding.indicated), axis=2)
         parts.append(graph.cast(told, graph.dtype))
-    return graph.add("Concat", *parts, axis=2)
+    return _with_changes(graph, graph.add("Concat", *parts, axis=2), fitted)
+
+
+def _with_changes(graph: Graph, x: str, fitted: Fitted) -> str:
+    """The inputs, and beside them their changes, where the network reads these."""
+    if fitted.changes is None:
+        return x
+    axis = graph.whole_numbers(1)
+    first = graph.add("Slice", x, graph.whole_numbers(0), graph.whole_numbers(1), axis)
+    earlier = graph.add("Slice", x, graph.whole_numbers(0), graph.whole_numbers(-1), axis)
+    changes = graph.add("Sub", x, graph.add("Concat", first, earlier, axis=1))
+    changes = graph.add("Div", changes, graph.constant(fitted.changes.scale))
+    return graph.add("Concat", x, changes, axis=2)
 
 
 def drawn(fitted: Fitted, x: NDArray[Any], random: np.random.Generator) -> NDArray[np.float32]:

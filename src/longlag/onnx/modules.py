@@ -167,7 +167,11 @@ def add_model(model: Any, sequences: Sequences, states: States) -> tuple[str, bo
         if model.reduce == "last":
             x = sequences.last(x, readout.direct_size)
     h = emitted.last if model.reduce == "last" else emitted.sequence
-    if model.reduce == "mean":
+    if model.reduce == "share":
+        graph = sequences.graph
+        zero = graph.constant(np.zeros((), array(readout.weight).dtype))
+        h = graph.add("CastLike", graph.add("Greater", h, zero), h)
+    if model.reduce in ("mean", "share"):
         h = sequences.mean(h)
         x = None if x is None else sequences.mean(x)
     y = _read_out(readout, sequences.graph, h, x)

@@ -21,12 +21,33 @@ from longlag.messages import Setting
 
 @dataclass(frozen=True)
 class Parts:
-    """The training and the validation part, with the files that they come from, if any."""
+    """The training and the validation part, with the files that they come from, if any.
+
+    Attributes:
+        whole: what both were made of, in its order; None where each is a file of its own.
+        known: of a forecaster, the steps of each series held out that come before the part to be
+            judged (N,): the network reads them, and what it forecasts from there on counts; None
+            where a series is judged from its beginning.
+    """
 
     train: SequenceData
     held_out: SequenceData
     train_path: Path | None = None
     held_out_path: Path | None = None
+    whole: SequenceData | None = None
+    known: NDArray[np.int64] | None = None
+
+    @property
+    def judged(self) -> NDArray[np.int64]:
+        """The steps of each series held out that are judged, (N,)."""
+        return self.held_out.lengths - (0 if self.known is None else self.known)
+
+    def together(self) -> "Parts":
+        """All that there is as the training part; the part held out is in it.
+
+        A validation file of its own stays what it is.
+        """
+        return self if self.whole is None else replace(self, train=self.whole)
 
 
 def read_parts(
@@ -94,12 +115,16 @@ def hold_out(
     Raises:
         DataError: the data cannot be split, or hold too few steps to forecast.
     """
+    known = None
     with _naming(path):
-        if task == "forecasting" or (task == "tagging" and len(data) == 1):
+        if task == "forecasting":
+            train, held_out = data.split_time(share)[0], data
+            known = train.lengths
+        elif task == "tagging" and len(data) == 1:
             train, held_out = data.split_time(share)
         else:
             train, held_out = data.split(share, seed, stratify=task == "classification")
-    parts = Parts(train, held_out, path, path)
+    parts = Parts(train, held_out, path, path, data, known)
     _check_horizon(parts, horizon)
     return parts
 
@@ -118,16 +143,17 @@ def _naming(path: Path | None) -> Iterator[None]:
 def _check_horizon(parts: Parts, horizon: int | None) -> None:
     if horizon is None:
         return
-    for name, part, path in (
-        ("training", parts.train, parts.train_path),
-        ("validation", parts.held_out, parts.held_out_path),
+    before = 0 if parts.known is None else 1  # the last step of the training part forecasts too
+    for name, lengths, least, path in (
+        ("training", parts.train.lengths, horizon + 1, parts.train_path),
+        ("validation", parts.judged, horizon + 1 - before, parts.held_out_path),
     ):
-        longest = int(part.lengths.max())
-        if longest <= horizon:
+        longest = int(lengths.max())
+        if longest < least:
             with _naming(path):
                 raise DataError(
                     f"the {name} part of the longest series has {longest} steps, too few to "
-                    f"forecast {horizon} ahead; expected at least {horizon + 1}. Use a smaller ",
+                    f"forecast {horizon} ahead; expected at least {least}. Use a smaller ",
                     Setting("horizon"), ", another ", Setting("validation"), ", or longer series",
                 )  # fmt: skip
 
@@ -248,6 +274,19 @@ def _place(path: Path, data: SequenceData, label: Any) -> str:
     with open(path, encoding="utf-8", errors="replace") as file:
         head = next(at for at, text in enumerate(file, 1) if text.lower().startswith("@data"))
     return f"row {head + 1 + index[0]}, column 'target'"
+
+
+def judged(prepared: Batch[NDArray[Any]], known: NDArray[np.int64] | None) -> Batch[NDArray[Any]]:
+    """The same data, of which only forecasts from the last known step on count.
+
+    >>> ahead = np.arange(1, 5, dtype=np.float32).reshape(1, 4, 1)
+    >>> judged(Batch(ahead - 1, ahead), np.array([3])).target.ravel().tolist()
+    [nan, nan, 3.0, 4.0]
+    """
+    if known is None:
+        return prepared
+    before = np.arange(prepared.x.shape[1]) < known[:, None] - 1
+    return prepared._replace(target=np.where(before[:, :, None], np.nan, prepared.target))
 
 
 def lengths_of(batch: Batch[NDArray[Any]]) -> NDArray[np.int64]:

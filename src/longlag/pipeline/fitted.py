@@ -1,15 +1,21 @@
 """A trained network with all that prediction needs, and its file."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from longlag.batch import Batch
 from longlag.data import DataError, Predictions, Preparation, SequenceData
+from longlag.data.records import numbers
 from longlag.layers import EchoState, ModelCard, SequenceModel, load_with_card, save
-from longlag.pipeline.dataset import prepare
+from longlag.pipeline.changes import Changes
+from longlag.pipeline.dataset import judged, prepare
+from longlag.pipeline.intervals import Intervals
 from longlag.pipeline.network import run_model
+from longlag.pipeline.relative import Relative
 from longlag.pipeline.scores import LEAST_SHARE, Score, fits_baseline, score
 from longlag.pipeline.seen import Seen
 from longlag.training import History
@@ -42,6 +48,9 @@ class Fitted:
         score: on the part that was held out, where it was just done.
         card: what others should know of it.
         seen: the series that it was trained on.
+        changes: further features of the network, where it has them.
+        relative: what a forecaster reads and puts out in place of the values, if that is so.
+        intervals: around its forecasts, in the units that it puts out.
 
     Raises:
         ValueError: the sizes of model and preparation differ, or the baseline is of another task.
@@ -54,10 +63,18 @@ class Fitted:
     score: Score | None = None
     card: ModelCard | None = None
     seen: Seen = _NONE_SEEN
+    changes: Changes | None = None
+    relative: Relative | None = None
+    intervals: Intervals | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.model.input_size, self.model.output_size)
-        prepared = (self.preparation.input_size, self.preparation.output_size)
+        features = self.preparation.input_size
+        if self.changes is not None:
+            features += len(self.changes.scale)
+        if self.relative is not None:
+            features = self.relative.features
+        prepared = (features, self.preparation.output_size)
         if sizes != prepared:
             raise ValueError(
                 f"the network takes {sizes[0]} features and gives {sizes[1]} numbers, its "
@@ -82,19 +99,50 @@ class Fitted:
         Raises:
             DataError: the data do not fit those of the training.
         """
-        prepared = prepare(self.preparation, data, path)
-        outputs = run_model(self.model, prepared, batch_size)
-        return Answers(
-            self.restore(outputs, data.lengths),
-            score(self.preparation, self.baseline, prepared, outputs, shares=self.puts_out_shares),
-        )
+        values = prepare(self.preparation, data, path)
+        if self.relative is not None:  # from where it has seen a season on
+            values = judged(values, np.minimum(self.relative.season + 1, data.lengths))
+        outputs = run_model(self.model, self._read(values), batch_size)
+        if self.relative is None:
+            reached = score(
+                self.preparation, self.baseline, values, outputs, shares=self.puts_out_shares
+            )
+            return Answers(self.restore(outputs, data.lengths), reached)
+        forecasts = self.relative.restore(outputs, values)
+        reached = score(self.preparation, self.baseline, values, forecasts, self.relative)
+        predictions = self.restore(forecasts, data.lengths)
+        if self.intervals is not None:
+            ends = {}
+            for end in ("low", "high"):
+                moved = outputs + np.array(getattr(self.intervals, end))
+                moved = self.relative.restore(moved, values)
+                ends[end] = self.preparation.restore(moved, data.lengths).values  # pyright: ignore
+            predictions = replace(predictions, **ends)
+            if reached is not None:
+                errors = self.relative.apply(values).target - outputs
+                reached = replace(reached, coverage=self.intervals.hold(errors))
+        return Answers(predictions, reached)
+
+    def prepare(self, data: SequenceData, path: Path | None = None) -> Batch[np.ndarray]:
+        """The data as the network takes them.
+
+        Raises:
+            DataError: see `longlag.pipeline.dataset.prepare`.
+        """
+        return self._read(prepare(self.preparation, data, path))
+
+    def _read(self, values: Batch[np.ndarray]) -> Batch[np.ndarray]:
+        """What the network reads of prepared data."""
+        if self.relative is not None:
+            return self.relative.apply(values)
+        return values if self.changes is None else self.changes.apply(values)
 
     def trained_on(self, data: SequenceData) -> int:
         """How many of these series the network was trained on, as far as their names tell."""
         return self.seen.count(data, self.preparation.feature_names)
 
     def restore(self, outputs: np.ndarray, lengths: np.ndarray) -> Predictions:
-        """Answers in the units of the user, from the outputs of the network."""
+        """Answers in the units of the user, from outputs in those of the preparation."""
         if self.puts_out_shares:
             outputs = np.log(np.maximum(outputs, LEAST_SHARE))
         return self.preparation.restore(outputs, lengths)
@@ -110,7 +158,15 @@ class Fitted:
         Raises:
             OSError: the file cannot be written.
         """
-        metadata = {"preparation": self.preparation.to_dict(), "baseline": self.baseline}
+        metadata: dict[str, Any] = {
+            "preparation": self.preparation.to_dict(), "baseline": self.baseline,
+        }  # fmt: skip
+        if self.changes is not None:
+            metadata["changes"] = list(self.changes.scale)
+        if self.relative is not None:
+            metadata["relative"] = self.relative.to_dict()
+        if self.intervals is not None:
+            metadata["intervals"] = self.intervals.to_dict()
         if self.seen.series:
             metadata["seen"] = self.seen.to_dict()
         save(self.model, path, metadata=metadata, card=self.card)
@@ -138,7 +194,29 @@ class Fitted:
         except DataError as error:
             raise error.within(f"{path}: ") from error
         try:
-            seen = Seen.from_dict(metadata.get("seen"))
-            return cls(model, preparation, metadata.get("baseline"), card=card, seen=seen)
+            return cls(
+                model, preparation, metadata.get("baseline"), card=card,
+                **_around(metadata, preparation),
+            )  # fmt: skip
+        except DataError as error:
+            raise error.within(f"{path}: ") from error
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def _around(metadata: Mapping[str, Any], preparation: Preparation) -> dict[str, Any]:
+    """What is between preparation and network, of the metadata of a file.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    changes, relative, intervals = (
+        metadata.get(name) for name in ("changes", "relative", "intervals")
+    )
+    size = preparation.output_size
+    return {
+        "seen": Seen.from_dict(metadata.get("seen")),
+        "changes": None if changes is None else Changes(numbers(changes, "changes")),
+        "relative": None if relative is None else Relative.from_dict(relative, preparation),
+        "intervals": None if intervals is None else Intervals.from_dict(intervals, size),
+    }

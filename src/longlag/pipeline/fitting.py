@@ -1,8 +1,9 @@
 """Data prepared, a network made for them, and the training of the one on the other."""
 
 import math
+import warnings
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,21 @@ from longlag.gradients import BPTT, Loss, TruncatedBPTT
 from longlag.gradients.losses import due
 from longlag.layers import ModelCard, SequenceModel
 from longlag.messages import Setting
+from longlag.pipeline.changes import Changes
 from longlag.pipeline.classes import METRICS
-from longlag.pipeline.dataset import Parts, fit_preparation, lengths_of, pieces, prepare, stretches
+from longlag.pipeline.dataset import (
+    Parts,
+    fit_preparation,
+    judged,
+    lengths_of,
+    pieces,
+    prepare,
+    stretches,
+)
 from longlag.pipeline.fitted import EVALUATED, Fitted
+from longlag.pipeline.intervals import Intervals, coverage
 from longlag.pipeline.network import build_model, run_model
+from longlag.pipeline.relative import Relative
 from longlag.pipeline.scores import Score, find_baseline, score
 from longlag.pipeline.seen import Seen
 from longlag.pipeline.settings import BATCH, CARRIED, LONG, WINDOW, Settings, SettingsError
@@ -104,6 +116,9 @@ class Pipeline:
         train, held_out: the parts as the network takes them; a forecaster's training part is cut
             into stretches.
         model: the network; `fit` trains it.
+        changes: further features, fitted on the training part; None where there are none.
+        relative: of a forecaster that reads and puts out relative values; else None.
+        values: the part held out in the units of the preparation.
     """
 
     settings: Settings
@@ -112,6 +127,9 @@ class Pipeline:
     train: Batch[np.ndarray]
     held_out: Batch[np.ndarray]
     model: SequenceModel
+    values: Batch[np.ndarray]
+    changes: Changes | None = None
+    relative: Relative | None = None
 
     @classmethod
     def of(cls, parts: Parts, settings: Settings, columns: Columns | None = None) -> "Pipeline":
@@ -125,11 +143,12 @@ class Pipeline:
         Raises:
             DataError: the data cannot be prepared, or the parts do not fit each other.
         """
+        relative = None
         preparation = fit_preparation(
             parts,
             settings.task,
             horizon=settings.steps_ahead,
-            standardise=settings.standardise,
+            standardise=settings.standardise and not (settings.forecasting and settings.relative),
             columns=columns,
             missing=settings.missing,
             time_delta=settings.time_delta,
@@ -142,16 +161,27 @@ class Pipeline:
                         Setting(name), f": got {value}, but the target is numbers, not classes; "
                         "leave it out",
                     )  # fmt: skip
-        held_out = prepare(preparation, parts.held_out, parts.held_out_path)
+        values = prepare(preparation, parts.held_out, parts.held_out_path)
+        held_out = values = judged(values, parts.known)
         train = prepare(preparation, parts.train, parts.train_path)
+        if settings.forecasting and settings.relative:
+            horizon = settings.steps_ahead or 1
+            places = preparation.repeated_inputs()[: len(preparation.target_names)]
+            relative = Relative.fit(
+                train, places, horizon, settings.season, standardise=settings.standardise
+            )
+            train, held_out = relative.apply(train), relative.apply(values, parts.known)
+        changes = changes_for(settings, train)
+        if changes is not None:
+            train, held_out = changes.apply(train), changes.apply(held_out)
+        model = untrained(settings, preparation, train)
         if settings.echo:
             train = _to_be_fitted(train, settings)
         elif settings.forecasting:
             train = stretches(train, settings.window or WINDOW)
         elif (window := window_of(train, settings)) is not None:
             train = pieces(train, 8 * window)
-        model = untrained(settings, preparation)
-        return cls(settings, parts, preparation, train, held_out, model)
+        return cls(settings, parts, preparation, train, held_out, model, values, changes, relative)
 
     def fit(
         self,
@@ -160,6 +190,7 @@ class Pipeline:
         progress: bool = True,
         logger: "Logger | None" = None,
         licence: str | None = None,
+        refit: bool = False,
     ) -> Fitted:
         """Train, keep the weights with the best validation loss, and score them.
 
@@ -171,6 +202,9 @@ class Pipeline:
             progress: whether `longlag.training.fit` shows how far it is.
             logger: of Fabric; each record goes there, and the settings in the end.
             licence: of the weights, for the card.
+            refit: whether, after the score, the network is made and trained anew on all data: as
+                many updates as an epoch after another takes to the best one. The score is that
+                of the first.
 
         Raises:
             NonFiniteLossError, TrainingInterrupted, OSError: see `longlag.training.fit`.
@@ -189,18 +223,66 @@ class Pipeline:
                 self.model.load_state_dict(best.weights)
                 card = self._card(None, licence)
                 kept = Fitted(
-                    self.model, self.preparation, baseline, best.history, None, card, self._seen()
-                )
+                    self.model, self.preparation, baseline, best.history, None, card, self._seen(),
+                    self.changes, self.relative,
+                )  # fmt: skip
                 raise TrainingFailed(kept, best.epoch) from error
         outputs = run_model(self.model, self.held_out, EVALUATED)
-        reached = score(
-            self.preparation, baseline, self.held_out, outputs, shares=self.settings.echo
-        )
-        card = self._card(reached, licence)
-        return Fitted(self.model, self.preparation, baseline, history, reached, card, self._seen())
+        reached, intervals = self._judge(baseline, outputs)
+        done = self
+        if refit and self.parts.whole is not None:
+            settings = self.settings
+            if self.relative is not None:  # the intervals are around what goes beyond that season
+                settings = replace(settings, season=self.relative.season)
+            done = Pipeline.of(self.parts.together(), settings, self.preparation.columns)
+            baseline = find_baseline(done.preparation, done.parts.train)
+            done._fit_again(history)
+        card = done._card(reached, licence)
+        return Fitted(
+            done.model, done.preparation, baseline, history, reached, card, done._seen(),
+            done.changes, done.relative, intervals,
+        )  # fmt: skip
 
     def _seen(self) -> Seen:
         return Seen.of(self.parts.train, self.preparation.feature_names)
+
+    def _judge(self, baseline: Any, outputs: np.ndarray) -> tuple[Score | None, Intervals | None]:
+        """How good the outputs for the part held out are, and intervals around such outputs."""
+        known, relative = self.parts.known, self.relative
+        if relative is None:
+            shares = self.settings.echo
+            reached = score(self.preparation, baseline, self.values, outputs, shares=shares)
+            return reached, None
+        forecasts = relative.restore(outputs, self.values, known)
+        reached = score(self.preparation, baseline, self.values, forecasts, relative, known)
+        errors = np.asarray(self.held_out.target) - outputs
+        if reached is not None:
+            held = coverage(errors, known, lengths_of(self.held_out))
+            reached = replace(reached, coverage=held)
+        return reached, Intervals.fit(errors)
+
+    def _fit_again(self, before: History) -> None:
+        """Fit without a part held out, for as long as was best with one."""
+        if self.settings.echo:
+            self._fit_readout(None)
+            return
+        settings, count = self.settings, len(self.train.x)
+        updates, window = before.best_step or len(before), window_of(self.train, settings)
+        fit(
+            self.model,
+            self.train,
+            method=BPTT() if window is None else TruncatedBPTT(window),
+            optimizer=optimizer(settings.optimizer, settings.learning_rate),
+            scheduler=schedule(settings.scheduler, settings.learning_rate, updates),
+            loss=self._loss(),
+            steps=updates,
+            batch_size=settings.batch_for(count)
+            if window is None
+            else settings.batch_size or BATCH,
+            clip_norm=settings.clip_norm,
+            seed=settings.seed,
+            progress=False,
+        )
 
     def _card(self, reached: Score | None, licence: str | None) -> ModelCard:
         preparation, train = self.preparation, self.parts.train
@@ -220,6 +302,7 @@ class Pipeline:
             metrics[f"{measure.name} of the baseline"] = measure.baseline
         training = {n: v for n, v in asdict(self.settings).items() if v is not None}
         del training["task"], training["seed"]
+        training |= {"hidden": self.settings.units}
         seed = self.settings.seed
         return ModelCard("", licence, data, metrics, training, seed)
 
@@ -246,13 +329,14 @@ class Pipeline:
         if window is not None:
             batch_size = settings.batch_size or BATCH
         windows = 1 if window is None else -(-self.train.x.shape[1] // window)
+        each = windows * -(-count // batch_size)
         return fit(
             self.model,
             self.train,
-            **options_of(settings, windows * -(-count // batch_size)),
+            **options_of(settings, each),
             validation=self.held_out,
             method=BPTT() if window is None else TruncatedBPTT(window),
-            epochs=settings.epochs,
+            epochs=settings.epochs_for(each),
             batch_size=batch_size,
             loss=self._loss(),
             metrics=self._metrics(),
@@ -278,15 +362,23 @@ class Pipeline:
             metrics[self.settings.metric] = measure
         return metrics
 
-    def _loss(self) -> Loss | None:
+    def _loss(self) -> str | Loss | None:
         """The loss where it is not that of `longlag.training.fit`."""
         target = self.train.target
         if self.settings.class_weights == "none" or self.preparation.classes is None:
-            return None
+            return self.settings.loss
         counts = np.bincount(target[target >= 0], minlength=len(self.preparation.classes))
         return _Weighted(1.0 / np.maximum(counts, 1))
 
     def _fit_readout(self, checkpoint: str | Path | None) -> History:
+        settings = self.settings
+        with warnings.catch_warnings():
+            if settings.read == "share" and settings.alpha is None:
+                # Of few series nearly any penalty may do; there is nothing for the user to mend.
+                warnings.filterwarnings("ignore", "alpha: the best", RuntimeWarning)
+            return self._solve(checkpoint)
+
+    def _solve(self, checkpoint: str | Path | None) -> History:
         settings = self.settings
         return fit(
             self.model,
@@ -311,8 +403,8 @@ def options_of(settings: Settings, each: int) -> dict[str, Any]:
         settings: of network and training.
         each: updates an epoch.
     """
-    updates = settings.epochs * each
-    patience = settings.patience or _NEVER
+    updates = settings.epochs_for(each) * each
+    patience = settings.patience_for(each) or _NEVER
     stopping = EarlyStopping(patience=patience)
     if settings.metric != "loss":
         stopping = EarlyStopping(settings.metric, patience=patience, mode="max")
@@ -334,15 +426,35 @@ def window_of(train: Batch[np.ndarray], settings: Settings) -> int | None:
     return settings.window or CARRIED
 
 
-def untrained(settings: Settings, preparation: Preparation) -> SequenceModel:
-    """The network of some settings for data that are prepared so."""
+def changes_for(settings: Settings, train: Batch[np.ndarray]) -> Changes | None:
+    """The further features of a network, fitted on the prepared training part, if it has some."""
+    return Changes.fit(train) if settings.read == "share" else None
+
+
+def untrained(
+    settings: Settings, preparation: Preparation, train: Batch[np.ndarray]
+) -> SequenceModel:
+    """The network of some settings for data that are prepared so, before it is trained.
+
+    Args:
+        settings: of the network.
+        preparation: of its data.
+        train: the training part as the network takes it.
+    """
     return build_model(
         settings,
-        input_size=preparation.input_size,
+        input_size=train.x.shape[2],
         output_size=preparation.output_size,
-        reduce=None if preparation.reduce is None else settings.reduce,
-        repeat=preparation.repeated_inputs() if settings.forecasting else None,
+        steps=train.x.shape[1],
+        repeat=_repeated(settings, preparation),
     )
+
+
+def _repeated(settings: Settings, preparation: Preparation) -> list[int] | None:
+    """The inputs that a forecast starts from; none: an untrained network puts out zeros."""
+    if not settings.forecasting:
+        return None
+    return [] if settings.relative else preparation.repeated_inputs()
 
 
 def _to_be_fitted(train: Batch[np.ndarray], settings: Settings) -> Batch[np.ndarray]:

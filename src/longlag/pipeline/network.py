@@ -26,8 +26,8 @@ def build_model(
     *,
     input_size: int,
     output_size: int,
-    reduce: str | None,
     repeat: list[int] | None = None,
+    steps: int = 1,
 ) -> SequenceModel:
     """The untrained model of some settings.
 
@@ -35,9 +35,9 @@ def build_model(
         settings: cell, sizes, dropout and seed.
         input_size: C.
         output_size: K.
-        reduce: "last" for an output a sequence, None for one a step.
         repeat: for each output the input that it starts from: the readout sees the inputs, and
-            the untrained network forecasts that nothing changes.
+            the untrained network forecasts that nothing changes; an empty list: it puts out zeros.
+        steps: of the longest series, over which the leaks of a reservoir spread.
     """
     generator = torch.Generator().manual_seed(settings.seed)
 
@@ -45,7 +45,7 @@ def build_model(
         def one_way() -> Recurrent:
             return LAYERS[CELLS[settings.cell]](
                 width if number else input_size,
-                settings.hidden,
+                settings.units,
                 input_dropout=settings.input_dropout * (not number),
                 recurrent_dropout=settings.recurrent_dropout,
                 dilation=2**number if settings.dilated else 1,
@@ -55,14 +55,14 @@ def build_model(
 
         return Bidirectional(one_way(), one_way()) if settings.bidirectional else one_way()
 
-    width = settings.hidden * (2 if settings.bidirectional else 1)
+    width = settings.units * (2 if settings.bidirectional else 1)
     if settings.echo:
-        parts = [_reservoir(settings, input_size, generator)]
+        parts = [_reservoir(settings, input_size, steps, generator)]
     else:
         parts = [layer(number) for number in range(settings.layers)]
     whole = parts[0] if len(parts) == 1 else Stack(*parts, dropout=settings.dropout)
     model = SequenceModel(
-        whole, output_size, reduce=reduce, direct=repeat is not None, seed=generator
+        whole, output_size, reduce=settings.read, direct=repeat is not None, seed=generator
     )
     if repeat is not None:
         readout = model.linear_readout
@@ -73,15 +73,22 @@ def build_model(
             assert readout.bias is not None
             nn.init.zeros_(readout.bias)
             direct.zero_()
-            direct[..., torch.arange(output_size), torch.tensor(repeat)] = 1.0
+            if repeat:
+                direct[..., torch.arange(output_size), torch.tensor(repeat)] = 1.0
     return model
 
 
-def _reservoir(settings: Settings, input_size: int, generator: torch.Generator) -> EchoState:
-    names = ("spectral_radius", "leak", "density", "input_scaling")
+def _reservoir(
+    settings: Settings, input_size: int, steps: int, generator: torch.Generator
+) -> EchoState:
+    names = ("spectral_radius", "leak", "density", "input_scaling", "bias_scaling")
     values = {name: getattr(settings, name) for name in names}
     chosen = {name: value for name, value in values.items() if value is not None}
-    return EchoState(input_size, settings.hidden, seed=generator, **chosen)
+    if settings.read == "share":
+        units = settings.units
+        spread = np.geomspace(1.0, 4.0 / max(steps, 16), units).tolist()
+        chosen = {"leak": spread, "density": min(1.0, 10 / units), "bias_scaling": 0.5} | chosen
+    return EchoState(input_size, settings.units, seed=generator, **chosen)
 
 
 def run_model(

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from longlag.batch import Batch
 from longlag.data import Preparation, SequenceData
 from longlag.data.labels import softmax
 from longlag.pipeline import classes
+from longlag.pipeline.relative import Relative
 
 LEAST_SHARE = 1e-6
 """Of a class, as a reservoir's readout is fitted to put it out; less is taken for it."""
@@ -23,6 +25,7 @@ class Measure:
         share: whether it is a share, to be shown in per cent.
         more_is_better: whether more is better.
         decides: whether to be better than the baseline by it says that something was learnt.
+        others: of further guesses.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Measure:
     share: bool = False
     more_is_better: bool = False
     decides: bool = True
+    others: tuple[float, ...] = ()
 
     @property
     def is_better(self) -> bool:
@@ -40,12 +44,22 @@ class Measure:
 
 @dataclass(frozen=True)
 class Score:
-    """The measures of some data, and what the baseline is."""
+    """The measures of some data, and what the baseline is.
+
+    Attributes:
+        measures: one or several of each target.
+        baseline: in words.
+        places: how many answers were compared.
+        others: what the further guesses are, in a word or two each.
+        coverage: the share of the values that intervals around forecasts held, which were made
+            from other data; None where there are none.
+    """
 
     measures: tuple[Measure, ...]
     baseline: str
     places: int
-    """How many answers were compared."""
+    others: tuple[str, ...] = ()
+    coverage: float | None = None
     confusion: np.ndarray | None = None
     """How often each class (rows) was taken for each (columns), (K, K)."""
 
@@ -90,31 +104,43 @@ def score(
     baseline: Any,
     prepared: Batch[np.ndarray],
     outputs: np.ndarray,
+    relative: Relative | None = None,
+    known: NDArray[np.int64] | None = None,
     *,
     shares: bool = False,
 ) -> Score | None:
     """Compare outputs with targets, in the units of the user; None if no target is known.
 
     The baseline of the logarithmic loss is that of the shares of the classes that there are.
+    Of a relative forecaster the errors are also given in units of the seasonal naive forecast: MASE
+    is the mean of |error| / mean |y_t - y_{t-m}|, RMSSE the root of the mean of error² / mean
+    (y_t - y_{t-m})², each with the means over the known part of the same series.
 
     Args:
         preparation: of the model.
         baseline: what `find_baseline` gave.
         prepared: the data, with their target.
-        outputs: of the network, for all of them.
+        outputs: in the units of the preparation, for all of them.
+        relative: of a relative forecaster.
+        known: steps of each series that the means are taken over; None: all.
         shares: whether they are no logits of classes but, as a fitted readout's, shares.
+
+    Source: R. Hyndman and A. Koehler, Another look at measures of forecast accuracy, 2006; S.
+    Makridakis et al., The M5 accuracy competition, 2022 (RMSSE).
     """
     target = prepared.target
     if target is None:
         return None
     if preparation.classes is not None:
-        known = target >= 0
-        if not known.any():
+        labelled = target >= 0
+        if not labelled.any():
             return None
         outputs = np.log(np.maximum(outputs, LEAST_SHARE)) if shares else outputs
         guess = preparation.classes.index(baseline)
-        return _of_classes(softmax(outputs[known]), target[known], guess, baseline)
+        return _of_classes(softmax(outputs[labelled]), target[labelled], guess, baseline)
     assert preparation.targets is not None
+    if relative is not None:
+        return _of_forecasts(preparation, prepared, outputs, relative, known)
     names, horizon = preparation.target_names, preparation.horizon or 1
     shape = (-1, horizon, len(names))
     if preparation.task == "forecasting":
@@ -130,12 +156,7 @@ def score(
         return None
     measures = []
     for d, target_name in enumerate(names):
-        known = np.isfinite(errors[..., d])
-        mine, other = errors[..., d][known], others[..., d][known]
-        measures += [
-            Measure(f"root mean square error of {target_name}", _rms(mine), _rms(other)),
-            Measure(f"mean absolute error of {target_name}", _mean(mine), _mean(other)),
-        ]
+        measures += _errors(target_name, errors[..., d], others[..., d])
     return Score(tuple(measures), name, int(np.isfinite(errors).sum()))
 
 
@@ -161,7 +182,61 @@ def _of_classes(
         Measure("calibration error", *both(classes.calibration_error), decides=False),
     )
     matrix = classes.confusion(truth, probabilities.argmax(axis=1), count)
-    return Score(measures, f"always the most frequent class, {baseline!r}", len(truth), matrix)
+    name = f"always the most frequent class, {baseline!r}"
+    return Score(measures, name, len(truth), confusion=matrix)
+
+
+def _of_forecasts(
+    preparation: Preparation,
+    prepared: Batch[np.ndarray],
+    outputs: np.ndarray,
+    relative: Relative,
+    known: NDArray[np.int64] | None,
+) -> Score | None:
+    """The score of a relative forecaster, beside three ways to go on without a network."""
+    naive = relative.naive(prepared)
+    target = np.asarray(prepared.target, np.float64).reshape(naive.shape)  # (N, T, horizon, D)
+    drift, season = ("drift", relative.drift(prepared)), relative.season
+    name, others = "the last value of the series", [drift]
+    if season > 1:
+        name = f"the value of the season before (seasonal naive, {season} steps)"
+        others = [("last value", relative.naive(prepared, season=1)), drift]
+    if not np.isfinite(target).any():
+        return None
+    forecasts = (outputs.reshape(naive.shape), naive, *(guess for _, guess in others))
+    errors = [forecast - target for forecast in forecasts]
+    size, square = (relative.size(prepared, known, power)[:, None, None] for power in (1, 2))
+    measures = []
+    for d, target_name in enumerate(preparation.target_names):
+        own = [error[..., d] for error in errors]
+        mase = [_mean(_known(e / size[..., d])) for e in own]
+        rmsse = [_rms(_known(e / np.sqrt(square[..., d]))) for e in own]
+        measures += [
+            _measure(f"MASE of {target_name}", mase),
+            _measure(f"RMSSE of {target_name}", rmsse),
+            *_errors(target_name, *own),
+        ]
+    places = int(np.isfinite(errors[0]).sum())
+    return Score(tuple(measures), name, places, tuple(name for name, _ in others))
+
+
+def _errors(name: str, *errors: np.ndarray) -> list[Measure]:
+    """Two measures of errors: of the network, of the baseline, of further guesses."""
+    known = [_known(one) for one in errors]
+    rms, mean = ([of(one) for one in known] for of in (_rms, _mean))
+    return [
+        _measure(f"root mean square error of {name}", rms),
+        _measure(f"mean absolute error of {name}", mean),
+    ]
+
+
+def _measure(name: str, values: list[float]) -> Measure:
+    model, baseline, *others = values
+    return Measure(name, model, baseline, others=tuple(others))
+
+
+def _known(errors: np.ndarray) -> np.ndarray:
+    return errors[np.isfinite(errors)]
 
 
 def _rms(errors: np.ndarray) -> float:

@@ -15,6 +15,11 @@ LONG, CARRIED = 1000, 200
 BATCH, UPDATES = 16, 8
 """Without a batch size: so many sequences an update, or fewer for so many updates an epoch."""
 
+EPOCHS, ENOUGH = 100, 1500
+"""Without a number of epochs: so many, or more for so many updates; before those nothing stops it.
+
+On small data a few series held out say too early that nothing improves any more."""
+
 LOOKED_AT = (32, 1000)
 """The series, and the last steps of each, that a memory report looks at by default."""
 
@@ -23,8 +28,15 @@ ECHO = "echo"
 """The cell of an echo state network: a reservoir that stays as it was drawn; `Ridge` fits the
 readout."""
 
+AUTO = "auto"
+"""In place of a cell: a few networks are tried; see `longlag.pipeline.choosing`."""
+
+HIDDEN, RESERVOIR = 64, 1000
+"""Units of a layer; of a reservoir whose shares tell classes apart."""
+
 _OF_ECHO = (
-    "spectral_radius", "leak", "density", "input_scaling", "alpha", "washout", "state_noise",
+    "spectral_radius", "leak", "density", "input_scaling", "bias_scaling", "alpha", "washout",
+    "state_noise",
 )  # fmt: skip
 _NOT_OF_ECHO = {
     "layers": "is one layer",
@@ -66,13 +78,20 @@ class Settings:
             tagging the state goes on from one to the next, the gradient does not; None: `CARRIED`
             for series of more than `LONG` steps, else they are read whole. Forecasting and tagging
             only, the latter not `bidirectional`.
+        season: of forecasting, the steps after which the series repeat themselves, >= 1; 1: they do
+            not; None: found in the training part.
+        relative: whether a forecaster learns what goes beyond a seasonal naive forecast, each
+            series in units of its own, as `longlag.pipeline.relative.Relative` says; else it reads
+            and puts out the values themselves. Forecasting only.
         standardise: whether features and numeric targets are brought to mean 0 and deviation 1 of
             the training part.
         missing: what is done where a feature is missing: "error", "previous", "mean" or
             "indicator"; see `longlag.data.Encoding`.
         time_delta: whether the time since the step before is a feature.
-        cell: the recurrent cell, a key of `longlag.cells.CELLS`; or "echo".
-        hidden: H, units of each layer and direction, >= 1; a multiple of the cell's groups.
+        cell: the recurrent cell, a key of `longlag.cells.CELLS`; or "echo"; or "auto", which
+            `longlag.pipeline.choosing.choose` replaces, for classification.
+        hidden: H, units of each layer and direction, >= 1; a multiple of the cell's groups. None:
+            `HIDDEN`, or `RESERVOIR` where shares are read.
         layers: recurrent layers on one another, >= 1.
         dilated: whether each layer reads its past twice as many steps back as the one below: 1, 2,
             4, ...; of two layers or more.
@@ -81,10 +100,14 @@ class Settings:
         input_dropout: share in [0, 1) of the features dropped for a whole series.
         recurrent_dropout: share in [0, 1) of the state dropped for a whole series.
         chrono: the longest lag, > 2, for biases that let the memory last; gru and lstm only.
-        reduce: "last" or "mean": what is read of a series that has one answer, the state after its
-            last step or the mean over its steps. Classification and regression only.
-        spectral_radius, leak, density, input_scaling: as of `longlag.EchoState`; None: its
-            defaults. These and the next three with the cell "echo" only.
+        reduce: "last", "mean" or "share": what is read of a series that has one answer, the state
+            after its last step, the mean over its steps, or the share of the steps at which each
+            unit is above 0, with the cell "echo" only. None: "last"; with the cell "echo" "share"
+            for classes. Classification and regression only.
+        spectral_radius, leak, density, input_scaling, bias_scaling: as of `longlag.EchoState`;
+            None: its defaults; where shares are read, leaks spread evenly in their logarithm from
+            1 to 4 / T, ten units read by each, and biases of 0.5. These and the next three with
+            the cell "echo" only.
         alpha: the penalty of `longlag.Ridge`; None: by generalised cross-validation.
         washout: steps at the beginning of each series that the readout is not fitted on; None:
             none. Tagging and forecasting only.
@@ -94,8 +117,10 @@ class Settings:
             "accuracy", "balanced_accuracy", "macro_f1" or "auc".
         class_weights: "none", or "balanced": errors of a class weigh as 1 / (how many there are of
             it in the training part). Classes only.
-        epochs: passes over the training part at most, >= 1.
-        patience: epochs without a better validation loss, >= 1; None: never stop early.
+        epochs: passes over the training part at most, >= 1; None: `EPOCHS`, and at least `ENOUGH`
+            updates.
+        patience: epochs without a better validation loss, >= 1, after `ENOUGH` updates where the
+            epochs are not given; None: never stop early.
         batch_size: sequences in an update, >= 1; None: few enough for some updates an epoch.
         learning_rate: size of the updates, > 0.
         optimizer: a key of `longlag.pipeline.updates.OPTIMIZERS`.
@@ -115,11 +140,13 @@ class Settings:
     task: str
     horizon: int | None = None
     window: int | None = None
+    season: int | None = None
+    relative: bool = True
     standardise: bool = True
     missing: str = "error"
     time_delta: bool = False
     cell: str = "gru"
-    hidden: int = 64
+    hidden: int | None = None
     layers: int = 1
     dilated: bool = False
     bidirectional: bool = False
@@ -127,17 +154,18 @@ class Settings:
     input_dropout: float = 0.0
     recurrent_dropout: float = 0.0
     chrono: float | None = None
-    reduce: str = "last"
+    reduce: str | None = None
     spectral_radius: float | None = None
     leak: float | None = None
     density: float | None = None
     input_scaling: float | None = None
+    bias_scaling: float | None = None
     alpha: float | None = None
     washout: int | None = None
     state_noise: float | None = None
     metric: str = "loss"
     class_weights: str = "none"
-    epochs: int = 100
+    epochs: int | None = None
     patience: int | None = 20
     batch_size: int | None = None
     learning_rate: float = 0.003
@@ -148,7 +176,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, value, there in (
-            ("horizon", self.horizon, self.forecasting), ("window", self.window, self.at_each_step)
+            ("horizon", self.horizon, self.forecasting), ("window", self.window, self.at_each_step),
+            ("season", self.season, self.forecasting),
         ):  # fmt: skip
             if value is not None and not there:
                 raise SettingsError(
@@ -160,16 +189,25 @@ class Settings:
                 "cannot go on from one stretch to the next; leave it out, or leave out ",
                 Setting("bidirectional"),
             )  # fmt: skip
+        if not self.relative and not self.forecasting:
+            raise SettingsError(
+                Setting("relative"), f": got false, but {self.task} has none; leave it out"
+            )
         if self.bidirectional and self.forecasting:
             raise SettingsError(
                 Setting("bidirectional"), ": forecasting cannot have it, for a network that reads "
                 "backward would see the future that it is to forecast; leave it out",
             )  # fmt: skip
-        if self.reduce not in ("last", "mean"):
+        if self.reduce not in (None, "last", "mean", "share"):
             raise SettingsError(
-                Setting("reduce"), f": got {self.reduce!r}, expected one of last, mean"
+                Setting("reduce"), f": got {self.reduce!r}, expected one of last, mean, share"
             )
-        if self.reduce != "last" and self.at_each_step:
+        if self.reduce == "share" and self.cell not in (ECHO, AUTO):
+            raise SettingsError(
+                Setting("reduce"), f": got 'share', from which {self.cell} cannot learn; use ",
+                Setting("reduce", "mean"), ", or ", Setting("cell", ECHO),
+            )  # fmt: skip
+        if self.reduce not in (None, "last") and self.at_each_step:
             raise SettingsError(
                 Setting("reduce"), f": got {self.reduce!r}, but {self.task} has an answer at each "
                 "step; leave it out",
@@ -186,6 +224,9 @@ class Settings:
                 raise SettingsError(
                     Setting(name), f": got {value}, but {self.task} has no classes; leave it out"
                 )
+        if self.cell == AUTO:
+            self._check_auto()
+            return
         if self.echo:
             self._check_echo()
             return
@@ -209,6 +250,20 @@ class Settings:
             )  # fmt: skip
         self._check_cell()
 
+    def _check_auto(self) -> None:
+        if self.task != "classification":
+            raise SettingsError(
+                Setting("cell"), f": got 'auto', which is for classification; for {self.task} use ",
+                Setting("cell", "gru"),
+            )  # fmt: skip
+        for own in fields(self):
+            value = getattr(self, own.name)
+            if own.name not in ("task", "standardise", "cell", "seed") and value != own.default:
+                raise SettingsError(
+                    Setting(own.name), f": got {value}, but 'auto' chooses network and training; "
+                    "leave it out, or use ", Setting("cell", "gru"), " or another",
+                )  # fmt: skip
+
     def _check_echo(self) -> None:
         defaults = {own.name: own.default for own in fields(self)}
         for name, reason in _NOT_OF_ECHO.items():
@@ -223,7 +278,7 @@ class Settings:
         from longlag.recurrence.dilation import LONGEST, depths_of  # loads SymPy
 
         if self.cell not in cells.CELLS:
-            known = ", ".join((*cells.CELLS, ECHO))
+            known = ", ".join((*cells.CELLS, ECHO, AUTO))
             raise SettingsError(Setting("cell"), f": got {self.cell!r}, expected one of {known}")
         cell = getattr(cells, cells.CELLS[self.cell])()
         if self.chrono is not None and not cell.keeping_gates:
@@ -244,12 +299,24 @@ class Settings:
                 Setting("layers", most.bit_length()),
             )  # fmt: skip
         multiple = math.lcm(*cell.recurrence.groupings)
-        if self.hidden % multiple:
+        if self.units % multiple:
             raise SettingsError(
-                Setting("hidden"), f": got {self.hidden}, expected a multiple of {multiple}, the "
+                Setting("hidden"), f": got {self.units}, expected a multiple of {multiple}, the "
                 f"equal groups of units of {self.cell}; give ",
-                Setting("hidden", -(-self.hidden // multiple) * multiple),
+                Setting("hidden", -(-self.units // multiple) * multiple),
             )  # fmt: skip
+
+    @property
+    def units(self) -> int:
+        """H, units of each layer and direction."""
+        return self.hidden or (RESERVOIR if self.read == "share" else HIDDEN)
+
+    @property
+    def read(self) -> str | None:
+        """What is read of a series that has one answer; None where each step has one."""
+        if self.at_each_step:
+            return None
+        return self.reduce or ("share" if self.echo and self.task == "classification" else "last")
 
     @property
     def echo(self) -> bool:
@@ -271,6 +338,24 @@ class Settings:
         """Steps to forecast; None where nothing is forecast."""
         return (self.horizon or 1) if self.forecasting else None
 
+    @property
+    def loss(self) -> str | None:
+        """A key of `longlag.training.LOSSES`; None for the usual one of the targets.
+
+        Absolute errors in units of each series are what forecasts are compared by.
+        """
+        return "mae" if self.forecasting and self.relative else None
+
     def batch_for(self, count: int) -> int:
         """Sequences in an update, of so many in all."""
         return self.batch_size or min(BATCH, -(-count // UPDATES))
+
+    def epochs_for(self, each: int) -> int:
+        """Passes over the training part, at most, each of so many updates."""
+        return self.epochs or max(EPOCHS, -(-ENOUGH // each))
+
+    def patience_for(self, each: int) -> int | None:
+        """Epochs, each of so many updates, without a better validation loss; None: any number."""
+        if self.patience is None or self.epochs is not None:
+            return self.patience
+        return max(self.patience, -(-ENOUGH // each))

@@ -103,9 +103,14 @@ class Rows:
         self.readout = readout
         self.state_noise, self.seed = state_noise, seed
         self._noise(state_noise)
+        self._whole: list[Piece] | None = None
 
     def __iter__(self) -> Iterator[Piece]:
-        return self._pieces(None, self._noise(0.0))
+        if self.model.reduce is None:
+            return self._pieces(None, self._noise(0.0))
+        if self._whole is None:  # one row a sequence: they fit where the sequences do
+            self._whole = list(self._pieces(None, self._noise(0.0)))
+        return iter(self._whole)
 
     def _noise(self, size: float) -> StateNoise:
         return StateNoise(self.model, size, self.seed)
@@ -122,7 +127,8 @@ class Rows:
             ValueError: there is no row, or a feature is not finite.
         """
         any_row = False
-        for piece in self._pieces(output, self._noise(self.state_noise)):
+        again = output is None and not self.state_noise  # the rows as they are
+        for piece in self if again else self._pieces(output, self._noise(self.state_noise)):
             any_row = any_row or len(piece.h) > 0
             features = self.readout.features(piece.h, piece.x).double()
             if not bool(features.isfinite().all()):

@@ -13,6 +13,7 @@ from longlag.layers.base import RecurrentModule
 from longlag.layers.checks import check_input
 from longlag.layers.composition import Composition, composition_of
 from longlag.layers.inputs import Inputs
+from longlag.layers.sequence_model import above
 
 
 class PiecewiseRun(NamedTuple):
@@ -86,7 +87,7 @@ class PiecewiseReadout:
             self._outputs[..., first:stop, :] = outputs
             return
         counts = self.counts(first, stop)
-        self._h = self._sum(self._h, h.masked_fill(~counts, 0.0))
+        self._h = self._sum(self._h, above(h, model.reduce).masked_fill(~counts, 0.0))
         if model.direct:  # padding may hold anything, even NaN
             x = self.sequences.inputs.x[..., first:stop, :].to(h.dtype)
             self._seen = self._sum(self._seen, x.masked_fill(~counts, 0.0))
@@ -178,7 +179,7 @@ class OutputError:
 
     def touches(self, first: int, stop: int) -> bool:
         """Whether error arises in the steps first .. stop - 1."""
-        if self._by_leaf is None:
+        if self._by_leaf is None or self.readout.sequences.model.reduce == "share":
             return False
         if self.readout.sequences.model.reduce != "last":
             return True

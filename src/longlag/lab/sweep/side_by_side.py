@@ -49,11 +49,12 @@ def together(parts: Parts, trials: Sequence[Settings], threads: int = 1) -> list
     settings, seeds = trials[0], [trial.seed for trial in trials]
     by_seed = dict(zip(seeds, trials, strict=True))
     starts = {
-        seed: dict(untrained(trial, pipeline.preparation).named_parameters())
+        seed: dict(untrained(trial, pipeline.preparation, pipeline.train).named_parameters())
         for seed, trial in by_seed.items()
     }
     count = len(pipeline.train.x)
-    own = [options_of(trial, -(-count // trial.batch_for(count))) for trial in trials]
+    each = -(-count // settings.batch_for(count))
+    own = [options_of(trial, each) for trial in trials]
     wanted = Wanted(*(
         [options[name] for options in own]
         for name in ("optimizer", "scheduler", "clip_norm", "early_stopping")
@@ -61,8 +62,8 @@ def together(parts: Parts, trials: Sequence[Settings], threads: int = 1) -> list
     try:
         runs = Runs(
             pipeline.model, [starts[seed] for seed in seeds], pipeline.train, seeds, wanted,
-            validation=pipeline.held_out, loss=None, metrics=None, epochs=settings.epochs,
-            batch_size=settings.batch_for(count), shuffle=True,
+            validation=pipeline.held_out, loss=settings.loss, metrics=None,
+            epochs=settings.epochs_for(each), batch_size=settings.batch_for(count), shuffle=True,
             threads=threads,
         )  # fmt: skip
     except Unfit:

@@ -224,6 +224,6 @@ def _describe(model: nn.Module) -> str:
     within = "" if isinstance(layer, Recurrent) else f"{type(layer).__name__} of "
     parts = [within + ", ".join(inner)]
     if isinstance(model, SequenceModel):
-        at = {None: "every step", "last": "the last step", "mean": "the mean"}[model.reduce]
+        at = {None: "every step", "last": "the last step"}.get(model.reduce, f"the {model.reduce}")
         parts.append(f"{model.output_size} outputs at {at}")
     return f"{', '.join(parts)}; {count:,} weights"

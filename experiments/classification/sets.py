@@ -1,0 +1,134 @@
+"""The sets: some that come with aeon, others drawn as their papers define them.
+
+A set is a training and a test part, each x (N, T, C), lengths (N,) and labels (N,).
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longlag.data import SequenceData
+
+CHOSEN_ON = ("ItalyPowerDemand", "JapaneseVowels", "BasicMotions", "GunPoint", "ArrowHead", "ACSF1")
+"""Those whose training parts the defaults were chosen on; no test part was looked at for it."""
+
+
+class Set(NamedTuple):
+    """Series to train on and series to test on."""
+
+    train: SequenceData
+    test: SequenceData
+
+
+def _data(series: list[NDArray[np.float64]], labels: NDArray[np.str_]) -> SequenceData:
+    lengths = np.array([len(one) for one in series], np.int64)
+    x = np.zeros((len(series), lengths.max(), series[0].shape[1]), np.float32)
+    for row, one in zip(x, series, strict=True):
+        row[: len(one)] = one
+    return SequenceData(x, lengths, labels, tuple(str(number) for number in range(len(series))))
+
+
+def _of_aeon(load: str) -> Set:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from aeon import datasets
+
+        parts = []
+        for split in ("train", "test"):
+            x, y = getattr(datasets, load)(split=split)
+            parts.append(_data([np.asarray(one).T for one in x], np.asarray(y).astype(str)))
+    return Set(*parts)
+
+
+def _drawn(
+    one: Callable[[np.random.Generator, int], NDArray[np.float64]],
+    classes: int,
+    sizes: tuple[int, int],
+) -> Set:
+    """As many series of each class; the draw is always the same."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for size in sizes:
+        labels = np.arange(size) % classes
+        series = [one(rng, label)[:, None] for label in labels.tolist()]
+        parts.append(_data(series, np.array([f"class {label}" for label in labels])))
+    return Set(*parts)
+
+
+def cylinder_bell_funnel(rng: np.random.Generator, label: int) -> NDArray[np.float64]:
+    """N. Saito, Local feature extraction and its applications, PhD thesis, Yale, 1994."""
+    a, length = rng.integers(16, 33), rng.integers(32, 97)
+    t, b = np.arange(1, 129), a + length
+    shape = [np.ones(128), (t - a) / length, (b - t) / length][label]
+    return (6 + rng.normal()) * shape * ((t >= a) & (t <= b)) + rng.normal(size=128)
+
+
+def two_patterns(rng: np.random.Generator, label: int) -> NDArray[np.float64]:
+    """P. Geurts, Contributions to decision tree induction, PhD thesis, Liege, 2002.
+
+    Two steps, each up or down, at random places with lengths of their own, in noise.
+    """
+    x = rng.normal(size=128)
+    first, second = rng.integers(10, 21, 2)
+    start = rng.integers(0, 128 - 2 * first - 2 * second)
+    then = rng.integers(start + 2 * first, 128 - 2 * second + 1)
+    for at, half, down in ((start, first, label // 2), (then, second, label % 2)):
+        sign = -1.0 if down else 1.0
+        x[at : at + half], x[at + half : at + 2 * half] = -5 * sign, 5 * sign
+    return x
+
+
+def control_chart(rng: np.random.Generator, label: int) -> NDArray[np.float64]:
+    """R. Alcock and Y. Manolopoulos, Time-series similarity queries, 1999: normal, cyclic, trends
+    up and down, shifts up and down."""
+    t = np.arange(60)
+    x = 30 + 2 * rng.uniform(-3, 3, 60)
+    if label == 1:
+        return x + rng.uniform(10, 15) * np.sin(2 * np.pi * t / rng.uniform(10, 15))
+    if label in (2, 3):
+        return x + (1 if label == 2 else -1) * rng.uniform(0.2, 0.5) * t
+    if label in (4, 5):
+        shift = rng.uniform(7.5, 20) * (t >= rng.integers(20, 41))
+        return x + (shift if label == 4 else -shift)
+    return x
+
+
+def waveform(rng: np.random.Generator, label: int) -> NDArray[np.float64]:
+    """L. Breiman et al., Classification and Regression Trees, 1984: mixtures of two of three
+    triangles, in noise."""
+    i = np.arange(1, 22)
+    bases = [np.maximum(6 - np.abs(i - centre), 0) for centre in (11, 15, 7)]
+    one, other = [(0, 1), (0, 2), (1, 2)][label]
+    u = rng.uniform()
+    return u * bases[one] + (1 - u) * bases[other] + rng.normal(size=21)
+
+
+def order_of_events(rng: np.random.Generator, label: int) -> NDArray[np.float64]:
+    """Which of a bump and a dip comes first, far apart in noise; as the temporal order problem of
+    S. Hochreiter and J. Schmidhuber, Long short-term memory, 1997."""
+    x = 0.3 * rng.normal(size=120)
+    places = rng.integers(5, 45), rng.integers(65, 105)
+    bump = 3 * np.hanning(12)
+    for at, sign in zip(places, (1, -1) if label else (-1, 1), strict=True):
+        x[at : at + 12] += sign * bump
+    return x
+
+
+SETS: dict[str, Callable[[], Set]] = {
+    "ItalyPowerDemand": lambda: _of_aeon("load_italy_power_demand"),
+    "JapaneseVowels": lambda: _of_aeon("load_japanese_vowels"),
+    "BasicMotions": lambda: _of_aeon("load_basic_motions"),
+    "GunPoint": lambda: _of_aeon("load_gunpoint"),
+    "ArrowHead": lambda: _of_aeon("load_arrow_head"),
+    "ACSF1": lambda: _of_aeon("load_acsf1"),
+    "CBF": lambda: _drawn(cylinder_bell_funnel, 3, (30, 900)),
+    "ControlChart": lambda: _drawn(control_chart, 6, (120, 300)),
+    "Waveform": lambda: _drawn(waveform, 3, (120, 600)),
+    "OrderOfEvents": lambda: _drawn(order_of_events, 2, (60, 300)),
+    "PickupGesture": lambda: _of_aeon("load_pickup_gesture_wiimoteZ"),
+    "TwoPatterns": lambda: _drawn(two_patterns, 4, (200, 1000)),
+    "OSULeaf": lambda: _of_aeon("load_osuleaf"),
+}

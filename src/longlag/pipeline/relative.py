@@ -1,0 +1,235 @@
+"""Forecasts as what goes beyond a seasonal naive one, each series in units of its own."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longlag.arguments import is_whole
+from longlag.batch import Batch
+from longlag.data import DataError, Preparation
+from longlag.data.records import closed
+from longlag.data.scaling import Scaling
+from longlag.pipeline.dataset import lengths_of
+
+LEAST, ALIKE = 0.3, 0.9
+"""The autocorrelation of a season, at least; how near the best one a shorter season must be."""
+
+LONGEST = 1000
+"""The longest season that is looked for."""
+
+
+def find_season(
+    values: NDArray[np.floating], lengths: NDArray[np.int64], longest: int = LONGEST
+) -> int:
+    """The number of steps after which the series repeat themselves; 1 where they do not.
+
+    It is the lag of the highest peak of the autocorrelation of their changes, averaged over series
+    and targets, of at least 0.3 and at most a third of the longest series; of peaks that are nearly
+    as high the first.
+
+    Args:
+        values: (N, T, D).
+        lengths: (N,).
+        longest: the longest season.
+
+    Example:
+        >>> steps = np.arange(60.0)
+        >>> values = (np.sin(2 * np.pi * steps / 12) + 0.1 * steps).reshape(1, 60, 1)
+        >>> find_season(values, np.array([60]))
+        12
+    """
+    most = min(int(lengths.max()) // 3, longest)
+    total, weight = np.zeros(most + 2), np.zeros(most + 2)
+    for series, length in zip(values, lengths.tolist(), strict=True):
+        for column in np.diff(series[:length].astype(np.float64), axis=0).T:
+            column = column - column.mean() if len(column) else column
+            power = float(column @ column)
+            if not power > 0:
+                continue
+            spectrum = np.fft.rfft(column, 2 * len(column))
+            products = np.fft.irfft(spectrum * spectrum.conj())[: len(column)] / power
+            lags = np.arange(min(len(column) // 2, most + 1) + 1)
+            # Each lag has fewer pairs than the one before.
+            total[lags] += products[lags] * len(column)
+            weight[lags] += len(column) - lags
+    known = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
+    inner = known[1:-1]
+    peaks = 1 + np.flatnonzero((inner >= known[:-2]) & (inner >= known[2:]))
+    peaks = peaks[(peaks >= 2) & (known[peaks] >= LEAST)]
+    if not len(peaks):
+        return 1
+    return int(peaks[known[peaks] >= ALIKE * known[peaks].max()][0])
+
+
+@dataclass(frozen=True)
+class Relative:
+    r"""What the network of a forecaster reads and puts out.
+
+    With :math:`y_t` the targets, m the season,
+    :math:`b_{t,k} = y_{t + k - m \lceil k/m \rceil}` the seasonal naive forecast (:math:`y_t`
+    where that was not seen), and s the mean of :math:`|y_t - y_{t-m}|` over the known part of the
+    series, the network reads at step t
+
+    .. math:: (y_t - y_{t-1}) / s, \quad (y_t - y_{t-m}) / s, \quad (b_{t,k} - y_t) / s
+
+    with k = 1 ... horizon, and the other features standardised; it is to put out
+    :math:`(y_{t+k} - b_{t,k}) / s`. Neither level nor size of a series matters, so that series of
+    any size train one network, and a trend leads to no values that it has never seen.
+
+    Args:
+        season: m, >= 1; 1 for none: then the second is left out.
+        horizon: steps ahead.
+        targets: where the D targets are among the C features.
+        others: where the other features are.
+        scaling: of the other features.
+
+    Cost: one float64 copy of the targets for each step ahead.
+    """
+
+    season: int
+    horizon: int
+    targets: tuple[int, ...]
+    others: tuple[int, ...]
+    scaling: Scaling
+
+    @classmethod
+    def fit(
+        cls,
+        train: Batch[np.ndarray],
+        targets: list[int],
+        horizon: int,
+        season: int | None = None,
+        *,
+        standardise: bool = True,
+    ) -> "Relative":
+        """That of prepared sequences in the units of the data.
+
+        Args:
+            train: the training part.
+            targets: where the targets are among the features.
+            horizon: steps ahead.
+            season: None: as `find_season` says.
+            standardise: whether the other features are brought to mean 0 and deviation 1.
+        """
+        lengths = lengths_of(train)
+        others = [c for c in range(train.x.shape[2]) if c not in targets]
+        inside = np.arange(train.x.shape[1]) < lengths[:, None]
+        scaling = Scaling.identity(len(others))
+        if others and standardise:
+            scaling = Scaling.fit(train.x[inside][:, others])
+        season = season or find_season(train.x[:, :, targets], lengths)
+        return cls(season, horizon, tuple(targets), tuple(others), scaling)
+
+    @property
+    def features(self) -> int:
+        """How many the network reads."""
+        return len(self.targets) * (1 + (self.season > 1) + self.horizon) + len(self.others)
+
+    def apply(
+        self, prepared: Batch[np.ndarray], known: NDArray[np.int64] | None = None
+    ) -> Batch[np.ndarray]:
+        """What the network reads, and is to put out.
+
+        Args:
+            prepared: (N, T, C) in the units of the data, and what lies ahead.
+            known: steps of each series that its size is taken from; None: all.
+        """
+        y = prepared.x[:, :, self.targets].astype(np.float64)
+        scale, naive = self._scale(prepared, known), self.naive(prepared)
+        parts = [np.diff(y, axis=1, prepend=y[:, :1]) / scale]
+        if self.season > 1:
+            parts.append(_since(y, self.season) / scale)
+        ahead = (naive - y[:, :, None]) / scale[:, :, None]
+        n, t = y.shape[:2]
+        parts += [ahead.reshape(n, t, -1), self.scaling.apply(prepared.x[:, :, self.others])]
+        x = np.concatenate(parts, axis=2).astype(np.float32)
+        x[np.arange(t) >= lengths_of(prepared)[:, None]] = 0.0
+        target = prepared.target
+        if target is not None:
+            beyond = target.reshape(naive.shape) - naive
+            target = (beyond / scale[:, :, None]).reshape(target.shape).astype(np.float32)
+        return prepared._replace(x=x, target=target)
+
+    def restore(
+        self,
+        outputs: NDArray[np.floating],
+        prepared: Batch[np.ndarray],
+        known: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float64]:
+        """Forecasts in the units of the data, (N, T, horizon * D), of outputs of the network."""
+        naive, scale = self.naive(prepared), self._scale(prepared, known)
+        return (outputs.reshape(naive.shape) * scale[:, :, None] + naive).reshape(outputs.shape)
+
+    def naive(self, prepared: Batch[np.ndarray], season: int | None = None) -> NDArray[np.float64]:
+        """The seasonal naive forecasts b, (N, T, horizon, D); of season 1 the last values."""
+        y = prepared.x[:, :, self.targets].astype(np.float64)
+        season = season or self.season
+        steps, ahead = np.arange(y.shape[1])[:, None], np.arange(1, self.horizon + 1)
+        at = steps + ahead - season * -(-ahead // season)
+        return y[:, np.where(at < 0, steps, at)]
+
+    def drift(self, prepared: Batch[np.ndarray]) -> NDArray[np.float64]:
+        """The last value, and from there on the mean slope so far: (N, T, horizon, D)."""
+        y = prepared.x[:, :, self.targets].astype(np.float64)
+        steps = np.arange(y.shape[1])[:, None]
+        slope = (y - y[:, :1]) / np.maximum(steps, 1)
+        ahead = np.arange(1, self.horizon + 1)[:, None]
+        return y[:, :, None] + ahead * slope[:, :, None]
+
+    def size(
+        self, prepared: Batch[np.ndarray], known: NDArray[np.int64] | None, power: int = 1
+    ) -> NDArray[np.float64]:
+        """The mean of |y_t - y_{t-m}|^power over the known part of each series, (N, D).
+
+        A series with no more than m known steps has the last value in place of the seasonal one; 1
+        stands for one that never changes.
+        """
+        y = prepared.x[:, :, self.targets].astype(np.float64)
+        known = lengths_of(prepared) if known is None else known
+        sizes = np.ones((len(y), y.shape[2]))
+        for row, series, length in zip(sizes, y, known.tolist(), strict=True):
+            lag = self.season if length > self.season else 1
+            changes = np.abs(series[lag:length] - series[: max(length - lag, 0)]) ** power
+            if len(changes):
+                mean = changes.mean(axis=0)
+                row[:] = np.where(mean > 0, mean, 1.0)
+        return sizes
+
+    def to_dict(self) -> dict[str, Any]:
+        """What cannot be had from the preparation, as JSON data."""
+        return {"season": self.season, "scaling": self.scaling.to_dict()}
+
+    @classmethod
+    def from_dict(cls, record: object, preparation: Preparation) -> "Relative":
+        """That of `to_dict`, for data that are prepared so.
+
+        Raises:
+            DataError: it is none, or does not fit them.
+        """
+        record = closed(record, ("season", "scaling"), "relative")
+        season = record["season"]
+        if not is_whole(season, 1):
+            raise DataError(f"relative: season: expected a whole number, 1 or more, got {season!r}")
+        targets = preparation.repeated_inputs()[: len(preparation.target_names)]
+        others = tuple(c for c in range(preparation.input_size) if c not in targets)
+        scaling = Scaling.from_dict(record["scaling"], "relative: scaling")
+        if len(scaling.mean) != len(others):
+            raise DataError(
+                f"relative: {len(scaling.mean)} scales, expected {len(others)}, of the features "
+                "that are not forecast"
+            )
+        return cls(season, preparation.horizon or 1, tuple(targets), others, scaling)
+
+    def _scale(
+        self, prepared: Batch[np.ndarray], known: NDArray[np.int64] | None
+    ) -> NDArray[np.float64]:
+        return self.size(prepared, known)[:, None]
+
+
+def _since(y: NDArray[np.float64], lag: int) -> NDArray[np.float64]:
+    """The change over some steps; 0 where what was before is not known."""
+    changes = np.zeros_like(y)
+    changes[:, lag:] = y[:, lag:] - y[:, :-lag]
+    return changes

@@ -1,0 +1,150 @@
+"""Which network is taken for a classification, the changes of features, and fitting anew."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import longlag as ll
+from longlag.batch import Batch
+from longlag.data import SequenceData
+from longlag.pipeline import choosing
+from longlag.pipeline.changes import Changes
+from longlag.pipeline.dataset import Parts, hold_out
+from longlag.pipeline.fitted import Fitted
+from longlag.pipeline.fitting import Pipeline
+from longlag.pipeline.settings import Settings
+
+AUTO = Settings("classification", cell="auto")
+SMALL = {"hidden": 60, "alpha": 0.1}
+
+
+def waves(count=40, seed=0):
+    """Fast and slow waves of several lengths, with noise."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(30, 41, count)
+    fast = np.arange(count) % 2 == 1
+    steps = np.arange(40) * np.where(fast, 0.9, 0.5)[:, None] + rng.uniform(0, 6, (count, 1))
+    x = np.sin(steps) + 0.1 * rng.normal(size=(count, 40))
+    x = (x * (np.arange(40) < lengths[:, None]))[..., None].astype(np.float32)
+    return SequenceData(x, lengths, np.where(fast, "fast", "slow"), tuple(map(str, range(count))))
+
+
+def test_changes_are_in_units_of_their_spread_and_zero_beyond_the_end():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(3, 9, 2)) * (1.0, 50.0)).astype(np.float32)
+    lengths = np.array([9, 4, 1])
+    x[np.arange(9) >= lengths[:, None]] = 0.0
+    changes = Changes.fit(Batch(x, None, lengths))
+    inside = np.concatenate([np.diff(s[:n], axis=0) for s, n in zip(x, lengths, strict=True)])
+    np.testing.assert_allclose(changes.scale, inside.std(0), rtol=1e-5)
+    both = changes.apply(Batch(x, None, lengths)).x
+    np.testing.assert_array_equal(both[..., :2], x)
+    np.testing.assert_allclose(both[1, 1:4, 2:], np.diff(x[1, :4], axis=0) / inside.std(0), 1e-4)
+    assert not both[:, 0, 2:].any()
+    assert not both[1, 4:].any()
+    assert not both[2, 1:].any()
+
+
+def test_a_feature_that_never_changes_is_left_alone():
+    assert Changes.fit(Batch(np.ones((2, 5, 1), np.float32))).scale == (1.0,)
+    assert Changes.fit(Batch(np.ones((2, 1, 1), np.float32))).scale == (1.0,)
+    with pytest.raises(ValueError, match="expected positive finite scales"):
+        Changes((0.0,))
+
+
+@pytest.mark.slow
+def test_a_reservoir_whose_shares_are_read_tells_classes_apart(tmp_path):
+    settings = Settings("classification", cell="echo", **SMALL)
+    fitted = Pipeline.of(hold_out(waves(), "classification", share=0.3, seed=0), settings).fit()
+    layer = fitted.model.layer
+    assert isinstance(layer, ll.EchoState)
+    leaks = layer.unit("leak")
+    assert float(leaks.max()) == 1.0
+    assert float(leaks.min()) == pytest.approx(4 / 40)
+    assert fitted.model.reduce == "share"
+    new = waves(seed=1)
+    answers, reached = fitted.predict(new)
+    assert reached.measures[0].model > 0.9
+    fitted.save(tmp_path / "waves.longlag")
+    again = Fitted.load(tmp_path / "waves.longlag")
+    assert again.changes == fitted.changes
+    np.testing.assert_array_equal(again.predict(new)[0].probabilities, answers.probabilities)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["echo", "gru"])
+def test_fitted_anew_it_has_seen_all_data(cell):
+    own = SMALL if cell == "echo" else {"hidden": 4, "epochs": 3}
+    data = waves()
+    parts = hold_out(data, "classification", share=0.3, seed=0)
+    pipeline = Pipeline.of(parts, Settings("classification", cell=cell, **own))
+    done = pipeline.fit(progress=False, refit=True)
+    assert done.preparation == Pipeline.of(Parts(data, data), pipeline.settings).preparation
+    assert done.preparation != pipeline.preparation
+    assert done.model is not pipeline.model
+    assert done.score is not None
+    assert done.score.places == len(parts.held_out)  # by the network that has not seen them
+    once = Pipeline.of(parts, pipeline.settings).fit(progress=False)
+    assert once.score.measures == done.score.measures
+    assert done.card.data["series"] == len(data)
+
+
+def candidates(settings):
+    """Those of the module, small and quick; the second has one update and learns nothing."""
+    yield "echo", replace(settings, cell="echo", **SMALL)
+    yield "gru", replace(settings, cell="gru", hidden=4, epochs=1, batch_size=40)
+
+
+@pytest.mark.slow
+def test_what_tells_most_right_on_folds_is_taken(monkeypatch):
+    monkeypatch.setattr(choosing, "candidates", candidates)
+    monkeypatch.setattr(choosing, "SURE", 1.1)
+    told = []
+    parts = hold_out(waves(), "classification", share=0.2, seed=0)
+    settings, tried = choosing.choose(parts, AUTO, told.append)
+    assert told == tried
+    assert [one.name for one in tried] == ["echo", "gru"]
+    assert tried[0].accuracy > max(0.8, tried[1].accuracy)
+    assert settings == tried[0].settings
+    monkeypatch.setattr(choosing, "candidates", lambda s: reversed([*candidates(s)]))
+    assert choosing.choose(parts, AUTO)[0].cell == "echo"
+    assert choosing.choose(parts, AUTO)[1][1].accuracy == tried[0].accuracy
+
+
+def test_each_series_is_held_out_once_and_no_class_is_lost():
+    label = np.array(["a"] * 12 + ["b"] * 2 + ["c"])
+    data = waves(15)
+    folds = choosing._folds(replace(data, target=label), seed=3)
+    assert folds[-1] == -1  # there is no other of its class
+    assert set(folds[:12]) == set(range(5))
+    assert len(set(folds[12:14])) == 2
+    for fold in range(5):
+        assert set(label[folds != fold]) == {"a", "b", "c"}
+
+
+def test_what_would_take_long_or_brings_nothing_is_not_tried(monkeypatch):
+    monkeypatch.setattr(choosing, "candidates", candidates)
+    parts = Parts(waves(), waves())
+    sure = choosing.Tried("echo", AUTO, 1.0)
+    gru = [*candidates(AUTO)][1][1]
+    folds = choosing._folds(parts.train, 0)
+    assert "nearly all" in choosing._try(parts.train, folds, "gru", gru, [sure]).why_not
+    monkeypatch.setattr(choosing, "MOST", 1.0)
+    unsure = replace(sure, accuracy=0.5)
+    assert "minutes" in choosing._try(parts.train, folds, "gru", gru, [unsure]).why_not
+    alone = choosing._try(parts.train, np.full(40, -1), "gru", gru, [])
+    assert alone.accuracy is None
+    assert choosing.choose(parts, gru) == (gru, [])
+
+
+def test_small_data_have_enough_updates_before_anything_stops_them():
+    settings = Settings("classification")
+    assert settings.batch_for(40) == 5
+    assert settings.epochs_for(8) * 8 >= 1500
+    assert settings.patience_for(8) == settings.epochs_for(8)
+    assert settings.epochs_for(625) == 100
+    assert settings.patience_for(625) == 20
+    given = replace(settings, epochs=7)
+    assert (given.epochs_for(8), given.patience_for(8)) == (7, 20)
+    assert replace(settings, patience=None).patience_for(8) is None

@@ -1,0 +1,237 @@
+"""Forecasts relative to the season before: what is read, restored, judged, and how sure it is."""
+
+import numpy as np
+import pytest
+
+from longlag.batch import Batch
+from longlag.data import DataError, SequenceData, ValuePredictions, write_predictions
+from longlag.onnx import export_onnx
+from longlag.pipeline.dataset import hold_out, judged, prepare
+from longlag.pipeline.fitted import Fitted
+from longlag.pipeline.fitting import Pipeline
+from longlag.pipeline.intervals import Intervals, coverage
+from longlag.pipeline.relative import Relative, find_season
+from longlag.pipeline.scores import score
+from longlag.pipeline.settings import Settings, SettingsError
+
+
+def series(count=6, steps=90, season=7, seed=0):
+    """Seasons that grow along a trend, each series of a size of its own, with another feature."""
+    rng = np.random.default_rng(seed)
+    at = np.arange(steps)
+    x = np.zeros((count, steps, 2), np.float32)
+    lengths = rng.integers(steps - 20, steps + 1, count)
+    lengths[0] = steps
+    shape = rng.normal(size=season)
+    for n, length in enumerate(lengths):
+        trend = 1 + 0.02 * at + 0.2 * shape[at % season] * (1 + 0.02 * at)
+        x[n, :length, 0] = (10.0 ** (n - 2) * (trend + 0.02 * rng.normal(size=steps)))[:length]
+        x[n, :length, 1] = rng.normal(size=length) + 5
+    names = tuple(f"s{n}" for n in range(count))
+    return SequenceData(x, lengths, None, names, ("sales", "heat"), ("sales",))
+
+
+def raw(horizon=3):
+    data = series()
+    parts = hold_out(data, "forecasting", share=0.3, seed=0, horizon=horizon)
+    pipeline = Pipeline.of(parts, Settings("forecasting", horizon=horizon, hidden=4))
+    return data, parts, pipeline
+
+
+@pytest.mark.parametrize("season", [5, 7, 12, 24])
+def test_a_season_is_found_and_not_its_double(season):
+    data = series(steps=130, season=season)
+    assert find_season(data.x[:, :, :1], data.lengths) == season
+
+
+def test_what_has_no_season_has_none():
+    rng = np.random.default_rng(0)
+    walks = rng.normal(size=(5, 80, 1)).cumsum(1)
+    assert find_season(walks, np.full(5, 80)) == 1
+    assert find_season(np.ones((2, 50, 1)), np.full(2, 50)) == 1
+    assert find_season(walks[:, :2], np.full(5, 2)) == 1
+
+
+def test_it_reads_and_puts_out_what_the_equations_say():
+    data, parts, pipeline = raw()
+    relative, m = pipeline.relative, 7
+    assert relative.season == m
+    values = prepare(pipeline.preparation, data)
+    read = relative.apply(values, parts.known)
+    for n, t in ((0, 40), (3, 69), (5, 9)):
+        y, known = data.x[n, :, 0].astype(np.float64), parts.known[n]
+        s = np.abs(y[m:known] - y[: known - m]).mean()
+        naive = np.array([y[t + k - m] for k in (1, 2, 3)])
+        expected = [(y[t] - y[t - 1]) / s, (y[t] - y[t - m]) / s, *((naive - y[t]) / s)]
+        np.testing.assert_allclose(read.x[n, t, :5], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(read.target[n, t], (y[t + 1 : t + 4] - naive) / s, rtol=1e-4)
+    heat = parts.train.x[parts.train.valid][:, 1]
+    expected = (data.x[0, :, 1] - heat.mean()) / heat.std()
+    np.testing.assert_allclose(read.x[0, :, 5], expected, rtol=1e-3, atol=1e-4)
+    back = relative.restore(read.target, values, parts.known)
+    np.testing.assert_allclose(back, values.target, rtol=1e-4)
+    for n, length in enumerate(data.lengths):
+        assert not read.x[n, length:].any()
+
+
+def test_beyond_a_season_the_last_one_goes_on_and_before_the_first_the_last_value():
+    y = np.arange(1.0, 6.0, dtype=np.float32).reshape(1, 5, 1)
+    data = SequenceData(y, np.array([5]), None, ("a",))
+    preparation = Pipeline.of(
+        hold_out(data, "forecasting", share=0.2, seed=0), Settings("forecasting", season=2)
+    ).preparation
+    relative = Relative.fit(prepare(preparation, data), [0], 5, season=2)
+    naive = relative.naive(Batch(y))[0, :, :, 0]
+    assert naive[3].tolist() == [3.0, 4.0, 3.0, 4.0, 3.0]
+    assert naive[0].tolist() == [1.0, 1.0, 1.0, 1.0, 1.0]
+    assert relative.drift(Batch(y))[0, 4, :, 0].tolist() == [6.0, 7.0, 8.0, 9.0, 10.0]
+
+
+def test_size_and_level_of_a_series_do_not_matter():
+    data, parts, pipeline = raw()
+    values = prepare(pipeline.preparation, data)
+    other = values.x.copy()
+    other[..., 0] = 1000 * other[..., 0] - 3
+    one, two = (
+        pipeline.relative.apply(values._replace(x=x), parts.known).x for x in (values.x, other)
+    )
+    np.testing.assert_allclose(two[0], one[0], atol=2e-3)
+
+
+def test_validation_starts_warm_and_only_held_out_steps_count():
+    data, parts, pipeline = raw()
+    assert parts.held_out is data
+    assert (parts.judged == data.lengths - parts.train.lengths).all()
+    due = np.isfinite(pipeline.held_out.target).any(-1)
+    for n, (known, length) in enumerate(zip(parts.known, data.lengths, strict=True)):
+        assert np.flatnonzero(due[n]).tolist() == list(range(known - 1, length - 1))
+    assert pipeline.held_out.x[:, : parts.known.min()].any()
+    one = Batch(np.zeros((1, 3, 1)), np.ones((1, 3, 1)))
+    assert judged(one, None) is one
+
+
+def test_an_untrained_network_forecasts_the_season_before():
+    data, _, pipeline = raw()
+    untrained = Fitted(pipeline.model, pipeline.preparation, None, relative=pipeline.relative)
+    values = untrained.predict(data).predictions.values
+    for n, length in enumerate(data.lengths):
+        expected = data.x[n, length - 7 : length - 4, :1]
+        np.testing.assert_allclose(values[n], expected, rtol=1e-5)
+
+
+def test_the_measures_are_those_of_the_papers():
+    data, parts, pipeline = raw(horizon=2)
+    values = judged(prepare(pipeline.preparation, data), parts.known)
+    outputs = np.zeros((*values.x.shape[:2], 2)) + 3.0
+    found = score(pipeline.preparation, None, values, outputs, pipeline.relative, parts.known)
+    ratios, squares, last = [], [], []
+    for n, length in enumerate(data.lengths):
+        y, known = data.x[n, :length, 0].astype(np.float64), parts.known[n]
+        seasonal = y[7:known] - y[: known - 7]
+        for t in range(known - 1, length):
+            for k in (1, 2):
+                if t + k < length:
+                    ratios.append(abs(3.0 - y[t + k]) / np.abs(seasonal).mean())
+                    squares.append((3.0 - y[t + k]) ** 2 / np.square(seasonal).mean())
+                    last.append(abs(y[t] - y[t + k]) / np.abs(seasonal).mean())
+    mase, rmsse, rmse, mae = found.measures
+    assert [one.name.split(" of ")[0] for one in found.measures][:2] == ["MASE", "RMSSE"]
+    assert mase.model == pytest.approx(np.mean(ratios), rel=1e-4)
+    assert rmsse.model == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-4)
+    assert found.others == ("last value", "drift")
+    assert mase.others[0] == pytest.approx(np.mean(last), rel=1e-4)
+    assert "seasonal naive, 7 steps" in found.baseline
+    assert found.places == len(ratios)
+    assert rmse.model >= mae.model
+
+
+@pytest.mark.slow
+def test_it_beats_seasonal_naive_and_is_saved_with_its_intervals(tmp_path):
+    data = series(count=6, steps=120)
+    past = data.split_time(0.2)[0]
+    settings = Settings("forecasting", horizon=3, hidden=16, epochs=40, learning_rate=0.01)
+    parts = hold_out(past, "forecasting", share=0.25, seed=0, horizon=3)
+    fitted = Pipeline.of(parts, settings).fit(progress=False, refit=True)
+    mase = fitted.score.measures[0]
+    assert mase.model < 0.8 * mase.baseline
+    assert 0.5 < fitted.score.coverage <= 1.0
+    fitted.save(tmp_path / "sales.longlag")
+    again = Fitted.load(tmp_path / "sales.longlag")
+    assert (again.relative, again.intervals) == (fitted.relative, fitted.intervals)
+    predictions, reached = again.predict(past)
+    assert (predictions.low < predictions.high).all()
+    assert 0.6 < reached.coverage <= 1.0
+    truth = np.stack([data.x[n, at : at + 3, :1] for n, at in enumerate(past.lengths)])
+    inside = (predictions.low <= truth) & (truth <= predictions.high)
+    assert inside.mean() >= 0.5
+    write_predictions(tmp_path / "sales.csv", past, predictions)
+    head, first, *_ = (tmp_path / "sales.csv").read_text().splitlines()
+    assert head == "series,step_ahead,sales,sales_low,sales_high"
+    low, value, high = (float(first.split(",")[at]) for at in (3, 2, 4))
+    assert low <= value <= high
+    with pytest.raises(ValueError, match="train it with relative=False"):
+        export_onnx(again, tmp_path / "sales.onnx")
+
+
+@pytest.mark.slow
+def test_a_reservoir_forecasts_so_too():
+    settings = Settings("forecasting", cell="echo", hidden=30, horizon=2, washout=8, alpha=1.0)
+    parts = hold_out(series(), "forecasting", share=0.3, seed=0, horizon=2)
+    reached = Pipeline.of(parts, settings).fit(progress=False).score
+    assert reached.measures[0].model < reached.measures[0].baseline
+
+
+def test_intervals_hold_what_they_are_to_hold():
+    rng = np.random.default_rng(0)
+    errors = rng.exponential(size=(400, 5, 2))
+    errors[:100] = np.nan
+    intervals = Intervals.fit(errors)
+    assert intervals.hold(rng.exponential(size=(4000, 2))) == pytest.approx(0.8, abs=0.02)
+    ordered = np.sort(errors[100:, :, 0].ravel())
+    assert intervals.high[0] == ordered[int(np.ceil(1501 * 0.9)) - 1]
+    assert intervals.low[0] == ordered[1500 - int(np.ceil(1501 * 0.9))]
+    assert Intervals.from_dict(intervals.to_dict(), 2) == intervals
+    assert Intervals.fit(np.array([[1.0, np.nan]])) is None
+    few = Intervals.fit(np.array([[1.0], [5.0]]))
+    assert (few.low, few.high) == ((1.0,), (5.0,))
+    lengths, known = np.full(50, 30), np.full(50, 10)
+    held = coverage(rng.normal(size=(50, 30, 2)), known, lengths)
+    assert held == pytest.approx(0.8, abs=0.04)
+    assert coverage(np.full((1, 4, 1), np.nan), None, np.array([4])) is None
+
+
+@pytest.mark.parametrize("record", [
+    {"level": 1.5, "low": [0.0], "high": [1.0]}, {"level": 0.8, "low": [2.0], "high": [1.0]},
+    {"level": 0.8, "low": [0.0, 0.0], "high": [1.0, 1.0]}, {"level": 0.8, "low": [0.0]},
+])  # fmt: skip
+def test_damaged_intervals_are_refused(record):
+    with pytest.raises(DataError, match="intervals"):
+        Intervals.from_dict(record, 1)
+
+
+def test_a_damaged_relation_is_refused():
+    preparation = raw()[2].preparation
+    scaling = {"mean": [0.0], "scale": [1.0]}
+    assert Relative.from_dict({"season": 7, "scaling": scaling}, preparation).season == 7
+    for season in (0, 2.5, None):
+        with pytest.raises(DataError, match="season: expected a whole number"):
+            Relative.from_dict({"season": season, "scaling": scaling}, preparation)
+    wrong = {"mean": [0.0, 0.0], "scale": [1.0, 1.0]}
+    with pytest.raises(DataError, match="2 scales, expected 1"):
+        Relative.from_dict({"season": 7, "scaling": wrong}, preparation)
+
+
+def test_what_is_for_forecasts_is_refused_elsewhere():
+    for options in ({"season": 3}, {"relative": False}):
+        with pytest.raises(SettingsError, match="tagging has none"):
+            Settings("tagging", **options)
+
+
+def test_intervals_are_columns_of_their_own(tmp_path):
+    data = SequenceData(np.ones((1, 1, 1), np.float32), np.array([1]), None, ("a",))
+    values = np.array([[[1.0, 2.0]]])
+    made = ValuePredictions(values, ("u", "v"), low=values - 0.5, high=values + 0.5)
+    write_predictions(tmp_path / "p.csv", data, made)
+    head, row = (tmp_path / "p.csv").read_text().split()
+    assert head == "series,step_ahead,u,v,u_low,v_low,u_high,v_high"
+    assert row == "a,1,1.0,2.0,0.5,1.5,1.5,2.5"
