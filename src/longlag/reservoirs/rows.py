@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from longlag.batch import Batch
 from longlag.gradients.losses import due
 from longlag.gradients.runs.piecewise_run import PiecewiseReadout, PiecewiseRun
+from longlag.layers.composition import reduction_of
 from longlag.layers.inputs import Inputs
 from longlag.layers.readout import Readout
 from longlag.layers.state_noise import StateNoise
@@ -106,7 +107,7 @@ class Rows:
         self._whole: list[Piece] | None = None
 
     def __iter__(self) -> Iterator[Piece]:
-        if self.model.reduce is None:
+        if reduction_of(self.model) is None:
             return self._pieces(None, self._noise(0.0))
         if self._whole is None:  # one row a sequence: they fit where the sequences do
             self._whole = list(self._pieces(None, self._noise(0.0)))
