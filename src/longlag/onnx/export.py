@@ -204,7 +204,8 @@ class _Check:
         if self.fitted is not None:
             x = encoded(self.fitted, x)
             if self.fitted.changes is not None:
-                x = self.fitted.changes.apply(Batch(x, None, options.get("lengths"))).x
+                batch = Batch(x.astype(np.float32), None, options.get("lengths"))
+                x = self.fitted.changes.apply(batch).x
         like = self.layer.like
         more = {name: torch.from_numpy(value).to(like.device) for name, value in options.items()}
         tensor = torch.from_numpy(x).to(like)

@@ -17,8 +17,7 @@ from longlag.pipeline.scores import LEAST_SHARE
 
 
 def encode(graph: Graph, x: str, fitted: Fitted) -> str:
-    """The inputs of the network from the features, as the preparation makes them, and their changes
-    where the network reads these.
+    """The inputs of the network from the features, as the preparation makes them.
 
     A category is its position among those of the metadata, anything else where it is none of them;
     a missing value is NaN.
@@ -55,7 +54,7 @@ def encode(graph: Graph, x: str, fitted: Fitted) -> str:
 
 
 def _with_changes(graph: Graph, x: str, fitted: Fitted) -> str:
-    """The inputs, and beside them their changes where the network reads these."""
+    """The inputs, and beside them their changes, where the network reads these."""
     if fitted.changes is None:
         return x
     axis = graph.whole_numbers(1)
