@@ -68,6 +68,8 @@ for c in (float("inf"), 1.0):
 # ``ll.Omega`` is a gradient method like BPTT. The error of the last step, by how far back it has
 # come, of two networks after the same 150 updates:
 
+task = ll.tasks.LongLagRandom(delay=20, at_end=True)  # a shorter lag
+C, D = task.input_size, task.output_size
 batch = task.test_batch(32, seed=0, index=0)
 x, target = torch.from_numpy(batch.x), torch.from_numpy(batch.target)
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
@@ -82,8 +84,8 @@ for name, method in (("BPTT", ll.BPTT()), ("BPTT + Omega", ll.Omega(weight=1.0))
     flow = memory.error_flow(model, x, target, ll.training.mse).layers[0]
     omega = float(ll.Omega(1.0).value(model, x, target, ll.training.mse))
     right.semilogy(flow.by_lag / flow.by_lag[0], label=name)
-    arrived = flow.by_lag[49] / flow.by_lag[0]
-    print(f"{name:13} Omega = {omega:.3g}; error left after 49 steps: {arrived:.2g}")
+    arrived = flow.by_lag[19] / flow.by_lag[0]
+    print(f"{name:13} Omega = {omega:.3g}; error left after 19 steps: {arrived:.2g}")
 right.axhline(1, color="k", linewidth=0.5)
 right.set(xlabel="steps back", ylabel=r"$\Vert \partial E / \partial h \Vert$, of that at lag 0")
 right.legend()
