@@ -15,7 +15,7 @@ from longlag.gradients import Loss
 from longlag.gradients.losses import due, resolve_loss
 from longlag.layers import SequenceModel
 from longlag.training.compiled.network import Unfit
-from longlag.training.compiled.networks import Networks
+from longlag.training.compiled.networks import Networks, one_thread
 from longlag.training.history import History
 from longlag.training.metrics import Meter, Metrics, make_meters
 from longlag.training.optimizers import Scheduling, learning_rate, make_optimizer, trainable
@@ -139,10 +139,12 @@ class Runs:
     def train(self) -> list[History]:
         """Train all, and give their histories."""
         going = list(range(len(self.runs)))
-        for epoch in range(1, self.epochs + 1):
-            going = self._epoch(epoch, going)
-            if not going:
-                break
+        # Losses are small tensors: threads of PyTorch would only wait for those of the networks.
+        with one_thread():
+            for epoch in range(1, self.epochs + 1):
+                going = self._epoch(epoch, going)
+                if not going:
+                    break
         for number in going:
             self.runs[number].history.stopped = "epochs"
         for run in self.runs:

@@ -155,7 +155,7 @@ class Networks:
         updates, size = orders[0].shape
         losses, norms = (np.full((len(numbers), updates), np.nan) for _ in range(2))
         shares, moving = self._shares(numbers), self._workers[0].moving
-        with _one_thread():
+        with one_thread():
             for worker in self._workers[: len(shares)]:
                 worker.prepare(data, size)
 
@@ -192,7 +192,7 @@ class Networks:
         """The outputs of networks for data, one network after the other: its number, and (N, K) or
         (N, T, K)."""
         shares = self._shares(numbers)
-        with _one_thread():
+        with one_thread():
             for worker in self._workers[: len(shares)]:
                 worker.prepare_outputs(data, batch_size)
         found: dict[int, Tensor] = {}
@@ -253,8 +253,8 @@ def _common_rules(optimizers: Sequence[Optimizer]) -> list[Rule]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Kernels are prepared for a single thread."""
+def one_thread() -> Iterator[None]:
+    """PyTorch has one thread, and kernels are prepared for one."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
