@@ -66,7 +66,9 @@ def test_an_interrupted_run_without_a_checkpoint_writes_nothing(
     script, folder, walks_csv, number, status
 ):
     before = {path.name for path in folder.iterdir()}
-    found, errors = interrupt([script, *command()], folder, number)
+    found, errors = interrupt(
+        [script, *command("--epochs", "5000", "--logger", "none")], folder, number
+    )
     assert found == status, errors
     assert {path.name for path in folder.iterdir()} == before
     assert "--checkpoint FOLDER" in errors
