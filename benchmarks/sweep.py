@@ -5,10 +5,10 @@
 
 200 sequences of 30 steps, 2 classes, a GRU of H units, 5 epochs; each network has its own learning
 rate. Replicas take two threads, two processes one core each. Both compile their kernels before the
-clock counts: a first group of replicas, and the first network of each process, are left out. First
-it is checked that both reach the same losses. `start` is what two processes take until their first
-networks are done: Python, PyTorch, the data, one network; with a process for each network, each
-takes that.
+clock counts: a first group of replicas, and the first network of each process, are left out. It is
+checked that both reach the same losses, to 1e-5 in the median. `start` is what two processes take
+until their first networks are done: Python, PyTorch, the data, one network; with a process for each
+network, each takes that.
 """
 
 import argparse
@@ -66,17 +66,19 @@ def measure(options, parts, rates, hidden):
     replica = (time.perf_counter() - began) / len(trials)
     same = [result.value for _, result in results]
     began = time.perf_counter()
-    ends = []
-    seconds = []
+    ends, seconds, apart = [], [], []
     for number, result in runners.processes(parts, trials[: options.alone], options.workers, None):
         ends.append(time.perf_counter() - began)
         seconds.append(result.seconds)
-        np.testing.assert_allclose(result.value, same[number], rtol=1e-3)
+        apart.append(abs(result.value / same[number] - 1))
+    if median(apart) > 1e-5:  # at the highest rates rounding grows to a hundredth in 50 updates
+        raise AssertionError(f"losses are apart by {sorted(apart)}")
     start = ends[options.workers - 1]
     network = median(sorted(seconds)[: -options.workers])
     whole = replica * len(trials)
     row = {
         "hidden": hidden,
+        "losses apart, median": median(apart),
         "replicas": len(trials),
         "seconds a replica": replica,
         "seconds a network in a process": network,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from longlag.data import SequenceData
 
 CHOSEN_ON = ("ItalyPowerDemand", "JapaneseVowels", "BasicMotions", "GunPoint", "ArrowHead", "ACSF1")
-"""Those whose training parts the defaults were chosen on; no test part was looked at for it."""
+"""Those whose training parts the defaults were chosen on."""
 
 
 class Set(NamedTuple):
