@@ -43,7 +43,7 @@ class Toy(Backend):
         return None
 
     def forward(self, inputs, backward):
-        recurrence, x, weights, initial, schedule = inputs
+        recurrence, x, weights, initial, schedule, _ = inputs
         steps = _Steps(recurrence, x, weights, schedule)
         if initial is None:
             states = [np.zeros(steps.state) for _ in recurrence.states]
@@ -60,7 +60,7 @@ class Toy(Backend):
         return Run(paths_of(lower(recurrence), visited), [s.clone() for s in visited[-1]])
 
     def backward(self, inputs, run, gradients, wanted):
-        recurrence, x, weights, _, schedule = inputs
+        recurrence, x, weights, _, schedule, _ = inputs
         steps, lowered = _Steps(recurrence, x, weights, schedule), lower(recurrence)
         adjoint, states = derive_adjoint(recurrence), len(recurrence.states)
         output = recurrence.states.index(recurrence.output)
