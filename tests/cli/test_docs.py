@@ -22,7 +22,9 @@ def run_page(page, longlag, folder):
         elif kind == "console":
             for shown in block.removeprefix("$ longlag ").split("\n$ longlag "):
                 words, *lines = shown.strip().split("\n")
-                done = longlag(*shlex.split(words))
+                quiet = ["--logger", "none"] if words.startswith("train ") else []
+                quiet = [] if "--logger" in words else quiet  # else TensorBoard, where it is
+                done = longlag(*shlex.split(words), *quiet)
                 expected = 2 if lines[0].startswith("longlag:") else 0
                 assert done.status == expected, words + "\n" + done.err
                 said = (done.out + done.err).splitlines()

@@ -261,7 +261,7 @@ def test_a_file_that_fits_one_of_two_writes_nothing(refused, here):
 def test_training_ends_with_the_report(longlag, here):
     done = longlag(
         "train", "classification.csv", "--task", "classification", *QUICK,
-        "--output", "new.longlag", "--report", "memory.html",
+        "--output", "new.longlag", "--report", "memory.html", "--logger", "none",
     )  # fmt: skip
     assert done.status == 0, done.err
     assert "Memory horizon" in done.out

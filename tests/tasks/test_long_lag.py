@@ -107,7 +107,10 @@ def test_no_success_of_a_net_that_guesses_one_key_or_errs_once(task):
 
     result = task.success(errs_once)
     assert not result.success
-    assert result.wrong == 1
+    if isinstance(task, LongLagRandom):
+        assert result.wrong == 1
+    else:  # of its two sequences each is asked for once, and counts as often as it is drawn
+        assert abs(result.wrong - 5000) < 5 * 50
 
 
 @pytest.mark.parametrize("task", [LongLag, LongLagRandom])

@@ -101,7 +101,9 @@ def test_fit_does_not_see_it():
         layer = ll.Stack(ll.GRU(C, 4, seed=0), ll.Elman(4, 3, seed=1), dropout=0.3)
         model = ll.SequenceModel(layer, 1, seed=2)
         made = [each(model) for each in callbacks]
-        history = ll.fit(model, data(), epochs=2, batch_size=2, callbacks=made, progress=False)
+        history = ll.fit(
+            model, data(), epochs=2, batch_size=2, callbacks=made, progress=False, step="eager"
+        )
         return history, [*model.parameters()], made
 
     plain, told = run([]), run([lambda model: ll.MemoryRecorder(model, *data(), every=2)])
