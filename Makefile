@@ -75,6 +75,7 @@ experiments: $(STAMP)
 	$(BIN)/python experiments/advice/run.py
 	$(BIN)/python experiments/chunker/run.py
 	$(BIN)/python experiments/compare/run.py
+	$(BIN)/python experiments/latch/run.py
 	$(BIN)/python experiments/long_lags/run.py
 	$(BIN)/python experiments/memory_horizon/run.py
 	for name in long-lag-table long-lag-2b long-lag-2c adding temporal-order reber solved-now; do \

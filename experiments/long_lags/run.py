@@ -7,7 +7,7 @@ before: the lag is known to them; the cross-entropy on fresh sequences has to fa
 what it is without memory. Adam, gradients clipped to a norm of 1, 16 sequences to an update, each
 seen once. What is done is kept; started again, it goes on.
 
-    python experiments/long_lags/run.py                 all: an hour on a core
+    python experiments/long_lags/run.py                 all: an hour and a half on a core
     python experiments/long_lags/run.py adding-10000    some
 """
 
