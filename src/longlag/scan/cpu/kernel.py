@@ -19,7 +19,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from llvmlite import ir
 
@@ -42,7 +42,7 @@ _COSTS = {"tanh": 19, "sigmoid": 20, "exp": 19, "log": 25, "sin": 25, "cos": 25,
 
 def vector_arithmetic(code: Code) -> dict[str, Callable[..., Value]]:
     """What the operations of a program are on vectors of a kernel, as instructions put there."""
-    builder = Abreast(code.b)
+    builder: Any = Abreast(code.b)  # with the methods of an IRBuilder
     operations = {name: functools.partial(math.emit, builder, name) for name in ARITY}
     return {**operations, "constant": functools.partial(constant, code.vector)}
 
