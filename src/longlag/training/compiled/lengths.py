@@ -95,6 +95,13 @@ def take_mean(double: bool) -> Compiled:
     return code.finish()
 
 
+def _copy_if(code: Piece, there: Value, source: Value, target: Value) -> None:
+    """C numbers from source to target, or as many zeros."""
+    with code.loop(code.i64(0), code.arg["C"]) as c:
+        value = code.b.select(there, code.read(source, c), ir.Constant(code.scalar, 0.0))
+        code.b.store(value, code.at(target, c))
+
+
 @functools.cache
 def by_step(double: bool) -> Compiled:
     """target[t, n] = source[n, t], of C numbers each; zero for t >= ends[n]."""
@@ -106,10 +113,7 @@ def by_step(double: bool) -> Compiled:
             there = code.times(code.plus(code.times(n, arg["T"]), t), arg["C"])
             here = code.times(code.plus(code.times(t, arg["N"]), n), arg["C"])
             counts = code.b.icmp_signed("<", t, end)
-            with code.loop(code.i64(0), arg["C"]) as c:
-                value = code.read(source, there, c)
-                value = code.b.select(counts, value, ir.Constant(code.scalar, 0.0))
-                code.b.store(value, code.at(target, here, c))
+            _copy_if(code, counts, code.at(source, there), code.at(target, here))
     return code.finish()
 
 
@@ -123,10 +127,8 @@ def last_input(double: bool) -> Compiled:
         some = code.b.icmp_signed(">", end, code.i64(0))
         step = code.b.select(some, code.plus(end, -1), code.i64(0))
         there = code.times(code.plus(code.times(n, arg["T"]), step), arg["C"])
-        with code.loop(code.i64(0), arg["C"]) as c:
-            value = code.read(source, there, c)
-            value = code.b.select(some, value, ir.Constant(code.scalar, 0.0))
-            code.b.store(value, code.at(target, code.times(n, arg["C"]), c))
+        place = code.at(target, code.times(n, arg["C"]))
+        _copy_if(code, some, code.at(source, there), place)
     return code.finish()
 
 
