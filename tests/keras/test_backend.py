@@ -48,13 +48,22 @@ def test_without_keras_the_extra_is_named():
 @pytest.mark.long
 def test_a_compiled_call_gives_the_same():
     code = """
-import torch
+import keras, torch
 import longlag.keras as lk
-layer = lk.GRU(5, return_sequences=True)
 x, mask = torch.randn(4, 7, 3), torch.rand(4, 7) < 0.5
-wanted = layer(x, mask=mask)
-compiled = torch.compile(lambda x, mask: layer(x, mask=mask), backend="eager", fullgraph=True)
-torch.testing.assert_close(compiled(x, mask), wanted)
+def compiled(layer):
+    layer(x)
+    return torch.compile(lambda *given: layer(*given), backend="eager", fullgraph=True)
+try:
+    compiled(keras.layers.GRU(5))(x)
+except torch._dynamo.exc.TorchDynamoException:  # Keras 3.12 with newer versions of PyTorch
+    raise SystemExit(print("no layer of this Keras can be compiled"))
+layer = lk.GRU(5, return_sequences=True)
+found = compiled(lambda *given: layer(x, mask=mask))(x, mask)
+torch.testing.assert_close(found, layer(x, mask=mask))
 print("same")
 """
-    assert run(code) == "same"
+    said = run(code)
+    if said.startswith("no layer"):
+        pytest.skip(said)
+    assert said == "same"

@@ -142,10 +142,11 @@ def show(
 def _by_class(matrix: np.ndarray, names: tuple[object, ...]) -> Table:
     """Each class with what it was taken for, and how well it is found."""
     heads = [*(f"as {name}" for name in names), "recall", "precision", "F1"]
-    table = Table("class", *(Column(name, justify="right") for name in heads))
+    right = [Column(name, justify="right") for name in heads]
+    table = Table("class", *right, collapse_padding=True, pad_edge=False)
     columns = (classes.recall(matrix), classes.precision(matrix), classes.f1(matrix))
     for k, name in enumerate(names):
-        shares = ("" if np.isnan(column[k]) else _cell(column[k], True) for column in columns)
+        shares = ("" if np.isnan(column[k]) else f"{column[k]:.3f}" for column in columns)
         table.add_row(str(name), *map(str, matrix[k].tolist()), *shares)
     return table
 
