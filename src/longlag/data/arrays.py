@@ -14,6 +14,9 @@ from longlag.data.errors import DataError, and_others
 from longlag.data.labels import label_fault
 from longlag.data.sequences import Array, SequenceData
 from longlag.data.task import Tags, check_tags, check_task
+from longlag.messages import Fix
+
+_CUT = Fix("cut short", "cut the series short with lengths")
 
 
 def from_arrays(
@@ -187,7 +190,8 @@ def _check_finite(key: str, array: NDArray[Any], usable: NDArray[np.bool_]) -> N
         may_be = (", or ", FOR_MISSING) if key == "x" and np.isnan(came) else ()
         raise DataError(
             f"{key}{wrong[0].tolist()} is {came}, expected a finite number of float32 at "
-            f"each {axes}; fill it in, or cut the series short with lengths",
+            f"each {axes}; fill it in, or ",
+            _CUT,
             *may_be,
             and_others(len(wrong)),
         )

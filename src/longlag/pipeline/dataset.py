@@ -2,7 +2,7 @@
 
 import csv
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from longlag.batch import IGNORED_CLASS, Batch
 from longlag.data import Columns, DataError, DataWarning, Preparation, SequenceData, read
 from longlag.data.encoding import Missing, uneven
 from longlag.data.errors import listing
+from longlag.data.labels import Label
 from longlag.data.task import Tags
 from longlag.messages import Setting
 
@@ -167,6 +168,7 @@ def fit_preparation(
     columns: Columns | None,
     missing: str = "error",
     time_delta: bool = False,
+    classes: Sequence[Label] | None = None,
 ) -> Preparation:
     """The preparation of the training part; the arguments are those of `Preparation.fit`.
 
@@ -179,7 +181,7 @@ def fit_preparation(
     with _naming(parts.train_path):
         preparation = Preparation.fit(
             parts.train, task=task, horizon=horizon, standardise=standardise, columns=columns,
-            missing=cast("Missing", missing), time_delta=time_delta,
+            missing=cast("Missing", missing), time_delta=time_delta, classes=classes,
         )  # fmt: skip
     gaps = "" if time_delta else uneven(parts.train)
     if gaps:

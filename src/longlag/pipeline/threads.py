@@ -1,4 +1,4 @@
-"""How many processor threads a command uses."""
+"""How many processor threads a training or a prediction uses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
