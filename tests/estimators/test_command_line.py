@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import longlag as ll
-from longlag.cli import main
+from longlag.cli import main, train
 from longlag.data import Columns
 from longlag.estimators import RecurrentClassifier, RecurrentForecaster, RecurrentRegressor
 from longlag.estimators.base import OURS
@@ -70,6 +70,13 @@ def table(steps=12, count=10, season=4):
     return pd.DataFrame(rows, columns=["series", "time", "heat", "load", "kind", "life"])
 
 
+def test_where_nothing_is_said_a_network_is_chosen():
+    for given in ({}, {"missing": "mean"}, {"hidden": 8}, {"cell": "lstm"}, {"metric": "auc"}):
+        options = train.Options(task="classification", seed=3, **given)
+        assert RecurrentClassifier(**given)._settings(3) == train._settings(options)
+
+
+@pytest.mark.long  # a dozen reservoirs of 1000 units
 def test_a_network_is_chosen_as_on_the_command_line(tmp_path, trained):
     y = np.arange(24) % 2
     X = np.sin((1 + 2 * y[:, None]) * np.linspace(0, 6, 12) + np.linspace(0, 1, 24)[:, None])

@@ -198,13 +198,13 @@ def test_it_goes_on_with_more_series():
     first, second = slice(None, 10), slice(10, None)
     up = LABELS[first] == "up"
     model.partial_fit(X[first][up], LABELS[first][up], classes=["down", "up"])
-    for _ in range(30):
+    for _ in range(15):
         model.partial_fit(X[first], LABELS[first]).partial_fit(X[second], LABELS[second])
     assert model.score(X, LABELS) > 0.9
     with pytest.raises(DataError, match="the label 'sideways' is none of the classes"):
         model.partial_fit(X[:2], ["up", "sideways"])
-    numbers = RecurrentRegressor(cell="gru", hidden=8, learning_rate=0.01, random_state=0)
-    for _ in range(30):
+    numbers = RecurrentRegressor(cell="gru", hidden=8, learning_rate=0.02, random_state=0)
+    for _ in range(12):
         numbers.partial_fit(X, X[:, :, 0].mean(axis=1))
     assert numbers.score(X, X[:, :, 0].mean(axis=1)) > 0.5
 
