@@ -277,7 +277,7 @@ class Recurrent(BaseEstimator):
                 settings = self._settings(self._seed(), by_updates=True)
                 self._check_goes_on(settings)
                 columns = self.columns or Columns()
-                pipeline = Pipeline.of(Parts(data, data), settings, columns, classes)
+                pipeline = Pipeline.of(Parts(data, data, classes=classes), settings, columns)
                 self._keep(pipeline.as_it_is())
                 self.settings_, self.tried_ = settings, []
             settings = getattr(self, "settings_", None)

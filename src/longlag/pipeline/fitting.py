@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch.optim import Optimizer
 
 from longlag.batch import IGNORED_CLASS, Batch
 from longlag.data import Columns, Preparation, SequenceData
-from longlag.data.labels import Label, softmax
+from longlag.data.labels import softmax
 from longlag.gradients import BPTT, Loss, TruncatedBPTT
 from longlag.gradients.losses import due
 from longlag.layers import ModelCard, SequenceModel
@@ -135,20 +134,13 @@ class Pipeline:
     relative: Relative | None = None
 
     @classmethod
-    def of(
-        cls,
-        parts: Parts,
-        settings: Settings,
-        columns: Columns | None = None,
-        classes: Sequence[Label] | None = None,
-    ) -> "Pipeline":
+    def of(cls, parts: Parts, settings: Settings, columns: Columns | None = None) -> "Pipeline":
         """Fit the preparation, prepare both parts, and make the network.
 
         Args:
             parts: the data.
             settings: of network and training.
             columns: those that the data were read with; they travel with the model.
-            classes: labels that there are beside those of the training part.
 
         Raises:
             DataError: the data cannot be prepared, or the parts do not fit each other.
@@ -162,7 +154,6 @@ class Pipeline:
             columns=columns,
             missing=settings.missing,
             time_delta=settings.time_delta,
-            classes=classes,
         )
         if preparation.classes is None:
             for name, none in (("metric", "loss"), ("class_weights", "none")):

@@ -35,20 +35,6 @@ AUTO = "auto"
 HIDDEN, RESERVOIR = 64, 1000
 """Units of a layer; of a reservoir whose shares tell classes apart."""
 
-_OF_DATA = ("task", "standardise", "missing", "time_delta", "cell", "seed")
-"""What may be said where network and training are left to `AUTO`."""
-
-_LEAST = {
-    "horizon": 1, "window": 2, "season": 1, "hidden": 1, "layers": 1, "washout": 0, "epochs": 1,
-    "patience": 1, "batch_size": 1, "seed": 0,
-}  # fmt: skip
-_WORDS = {
-    "metric": ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auc"),
-    "class_weights": ("none", "balanced"),
-    "optimizer": ("adam", "adamw", "sgd", "rmsprop"),
-    "scheduler": ("none", "one_cycle", "cosine", "plateau"),
-}
-
 _OF_ECHO = (
     "spectral_radius", "leak", "density", "input_scaling", "bias_scaling", "alpha", "washout",
     "state_noise",
@@ -75,6 +61,20 @@ _NOT_OF_ECHO = {
         ),
         "has its readout fitted in one step",
     ),
+}
+
+_OF_DATA = ("task", "standardise", "missing", "time_delta", "cell", "seed")
+"""What may be said where network and training are left to `AUTO`."""
+
+_LEAST = {
+    "horizon": 1, "window": 2, "season": 1, "hidden": 1, "layers": 1, "washout": 0, "epochs": 1,
+    "patience": 1, "batch_size": 1, "seed": 0,
+}  # fmt: skip
+_WORDS = {
+    "metric": ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auc"),
+    "class_weights": ("none", "balanced"),
+    "optimizer": ("adam", "adamw", "sgd", "rmsprop"),
+    "scheduler": ("none", "one_cycle", "cosine", "plateau"),
 }
 
 
