@@ -84,6 +84,7 @@ def test_an_error_says_what_came_and_the_fix(series, labels, message):
         ({"random_state": -1}, "random_state: got -1"),
         ({"validation_fraction": 1.5}, r"expected a share in \(0, 1\), got 1.5"),
         ({"validation_fraction": 0.95}, "validation_fraction: it would .* smaller validation_frac"),
+        ({"learning_rate": -1.0}, "learning_rate: got -1.0, expected a number above 0"),
         ({"threads": 0}, "threads: got 0, expected at least 1"),
         ({"missing": "drop"}, "missing"),
     ],
@@ -256,7 +257,7 @@ def test_forecasts_have_the_axes_of_y(y, shape, features):
     low, high = model.predict_interval(y, features)
     values = model.predict()
     assert values.shape == low.shape == high.shape == shape
-    assert (low < high).all()
+    assert (low <= high).all()
     np.testing.assert_array_equal(model.predict(y, features), values)
     axis = list(shape).index(3)
     np.testing.assert_array_equal(model.predict(horizon=2), np.take(values, [0, 1], axis=axis))

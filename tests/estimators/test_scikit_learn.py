@@ -113,6 +113,15 @@ def test_ragged_series_are_cross_validated():
     np.testing.assert_allclose(shares.sum(axis=1), 1.0)
 
 
+def test_forecasters_are_compared_on_series_that_they_have_not_seen():
+    noise = np.random.default_rng(0).normal(size=(6, 40))
+    y = [(n + 1) * np.sin(np.arange(40 - n)) + noise[n, n:] for n in range(6)]
+    search = GridSearchCV(RecurrentForecaster(**QUICK), {"horizon": [1, 2]}, cv=2)
+    search.fit(y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.predict(y).shape == (6, search.best_params_["horizon"])
+
+
 def test_a_random_state_gives_the_same_network_and_none_another():
     X, y = walks(0)
     model = RecurrentRegressor(**QUICK)

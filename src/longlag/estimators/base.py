@@ -75,7 +75,7 @@ class Recurrent(BaseEstimator):
             None: where the cell was chosen.
         columns: which column of a frame is what; None: series, time and target by these names, all
             others are features.
-        layout: "NTC", or "NCT" for arrays and lists as aeon has them.
+        layout: "NTC", or "NCT" for arrays and lists as aeon has them; answers have the steps first.
         threads: processor threads, >= 1; more help large networks only, and change the last bits.
         verbose: whether `fit` shows how far it is.
         random_state: of the split, the first weights and the order: a whole number, which is the
@@ -241,6 +241,8 @@ class Recurrent(BaseEstimator):
         missing = self.missing != "error"
         if isinstance(X, Frame):
             columns = self.columns
+            if columns is not None and not isinstance(columns, Columns):
+                raise TypeError(f"columns: got {columns!r:.80}, expected longlag.data.Columns(...)")
             if not new:
                 columns = self.fitted_.preparation.columns or columns
             return from_frame(

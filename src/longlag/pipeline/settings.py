@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields
 
 from longlag import cells
-from longlag.arguments import check_whole
+from longlag.arguments import check_number, check_whole
 from longlag.messages import GuidedError, Setting, near_match
 
 WINDOW = 100
@@ -267,11 +267,12 @@ class Settings:
         self._check_cell()
 
     def _check_values(self) -> None:
-        """Whole numbers and words; what is a fraction is checked where it is used."""
+        """Whole numbers and words; most fractions are checked where they are used."""
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None:
                 check_whole(name, value, least)
+        check_number("learning_rate", self.learning_rate, above=0.0)
         for name, known in _WORDS.items():
             value = getattr(self, name)
             if value not in known:
