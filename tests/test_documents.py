@@ -18,6 +18,7 @@ PAGES = [  # chunker.md is in tests/chunker/test_document.py
     "choosing.md",
     "coming_from.md",
     "data.md",
+    "estimators.md",
     "gradients.md",
     "keras.md",
     "kernels.md",
@@ -29,7 +30,10 @@ PAGES = [  # chunker.md is in tests/chunker/test_document.py
     "turing.md",
     "vanishing.md",
 ]
-LONG = ("choosing.md", "coming_from.md", "gradients.md", "many.md", "memory.md", "vanishing.md")
+LONG = (
+    "choosing.md", "coming_from.md", "estimators.md", "gradients.md", "many.md", "memory.md",
+    "vanishing.md",
+)  # fmt: skip
 """Pages that train for longer; `make test-long` runs them."""
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -25,6 +25,7 @@ _MODULES = (
     "turing",
 )
 _PARTS = {
+    "estimators": "RecurrentClassifier RecurrentForecaster RecurrentRegressor",
     "gradients": "BPTT RTRL CheckpointedBPTT Omega SnAp1 TruncatedBPTT "
     "gradient_by_lag state_errors",
     "layers": "Bidirectional Dilated EchoState Ensemble ModelCard NextGeneration Recurrent "

@@ -8,6 +8,9 @@ from longlag import reservoirs as reservoirs
 from longlag import tasks as tasks
 from longlag import training as training
 from longlag import turing as turing
+from longlag.estimators import RecurrentClassifier as RecurrentClassifier
+from longlag.estimators import RecurrentForecaster as RecurrentForecaster
+from longlag.estimators import RecurrentRegressor as RecurrentRegressor
 from longlag.gradients import BPTT as BPTT
 from longlag.gradients import RTRL as RTRL
 from longlag.gradients import CheckpointedBPTT as CheckpointedBPTT

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from longlag.cli.files import check_outputs
 from longlag.cli.options import THREADS, UsageError, at_least, names_in, option
-from longlag.cli.threads import threads
+from longlag.pipeline.threads import threads
 
 if TYPE_CHECKING:
     from longlag.data import Columns, Predictions, SequenceData

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from longlag.cli.files import PAGES, check_outputs
 from longlag.cli.options import THREADS, UsageError, at_least, option
-from longlag.cli.threads import threads
 from longlag.pipeline.settings import LOOKED_AT
+from longlag.pipeline.threads import threads
 
 if TYPE_CHECKING:
     from rich.console import Console

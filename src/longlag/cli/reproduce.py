@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from longlag.cli.files import check_folder, make_folder
 from longlag.cli.options import THREADS, UsageError, at_least, option, typed
-from longlag.cli.threads import threads
 from longlag.cli.trial_bar import with_bar
 from longlag.messages import near_match
+from longlag.pipeline.threads import threads
 
 if TYPE_CHECKING:
     from longlag.lab.reproduce import Effort, Experiment, Outcome, Row

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from longlag.cli.files import check_folder
 from longlag.cli.options import UsageError, at_least, option
-from longlag.cli.threads import threads
 from longlag.cli.train import ColumnNames, Trained, columns_of, read_parts, settings_of
 from longlag.pipeline.settings import AUTO, Settings
+from longlag.pipeline.threads import threads
 
 USAGE = "DATA --task TASK [options]"
 _SPACE = "learning_rate=0.0003..0.03 hidden=8,16,32"

@@ -5,7 +5,7 @@ with arrays x, y and lengths, or a .ts file. A part is held out; the weights tha
 saved.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +23,6 @@ from longlag.cli.options import (
     names_in,
     option,
 )
-from longlag.cli.threads import threads
 from longlag.pipeline.settings import (
     AUTO,
     BATCH,
@@ -38,6 +37,7 @@ from longlag.pipeline.settings import (
     WINDOW,
     Settings,
 )
+from longlag.pipeline.threads import threads
 
 if TYPE_CHECKING:
     from longlag.data import Columns
@@ -344,34 +344,20 @@ def run(options: Options) -> None:
         _train(options, settings, files)
 
 
-def settings_of(options: Trained, otherwise: str = Settings.cell) -> Settings:
-    """The settings among the options; `otherwise` is the cell where none is given."""
+def settings_of(options: Trained) -> Settings:
+    """The settings among the options."""
     values: dict[str, Any] = {own.name: getattr(options, own.name) for own in fields(Settings)}
-    values["cell"] = options.cell or otherwise
+    values["cell"] = options.cell or Settings.cell
     return Settings(**values)
-
-
-def _is_left_to_us(options: Options) -> bool:
-    """Whether a classification is asked for, and nothing is said of network and training.
-
-    Curves and checkpoints are of a training by updates.
-    """
-    by_updates = options.checkpoint is not None or options.history is not None
-    return (
-        options.task == "classification"
-        and not by_updates
-        and all(
-            getattr(options, own.key) == own.default
-            for own in declared(Trained)
-            if own.group in ("network", "echo state network", "training")
-            and own.key not in ("seed", "threads")
-        )
-    )
 
 
 def _settings(options: Options) -> Settings:
     """What can be known of the options before anything is read."""
-    settings = settings_of(options, AUTO if _is_left_to_us(options) else Settings.cell)
+    settings = settings_of(options)
+    # Curves and checkpoints are of a training by updates.
+    by_updates = options.checkpoint is not None or options.history is not None
+    if options.cell is None and settings.is_open and not by_updates:
+        settings = replace(settings, cell=AUTO)
     for flag, value in (("--checkpoint", options.checkpoint), ("--history", options.history)):
         if settings.cell in (ECHO, AUTO) and value is not None:
             raise UsageError(
@@ -466,7 +452,7 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
         logger = make_logger(options.logger, Path(options.logs), output.stem)
     columns = columns_of(options)
     parts = read_parts(options, settings, columns)
-    refit = settings.cell == AUTO if options.refit is None else options.refit
+    refit = settings.fits_anew if options.refit is None else options.refit
     settings, tried = choose(parts, settings)
     pipeline = Pipeline.of(parts, settings, columns)
     reporting.understood(console, pipeline)

@@ -11,6 +11,7 @@ NumPy alone; frames and `.parquet` files need the extra `longlag[tables]`, `.ts`
 `longlag[ts]`.
 """
 
+from longlag.data.arrays import from_arrays
 from longlag.data.columns import Columns
 from longlag.data.encoding import Encoding
 from longlag.data.errors import DataError, DataWarning
@@ -39,6 +40,7 @@ __all__ = [
     "SequenceData",
     "Task",
     "ValuePredictions",
+    "from_arrays",
     "from_frame",
     "read",
     "write_predictions",

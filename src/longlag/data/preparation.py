@@ -125,6 +125,7 @@ class Preparation:
         columns: Columns | None = None,
         missing: Missing = "error",
         time_delta: bool = False,
+        classes: Sequence[Label] | None = None,
     ) -> Preparation:
         """The preparation of training data: give it the training part and nothing else.
 
@@ -139,6 +140,7 @@ class Preparation:
                 "indicator"; see `Encoding`.
             time_delta: take the time since the step before as a feature, for series whose steps
                 are not evenly spaced.
+            classes: labels that there are beside those of the data, where those lack some.
 
         Raises:
             DataError: no data, no target or a target of another task, a single class, a horizon
@@ -161,7 +163,7 @@ class Preparation:
         steps = data.x[data.valid]  # (sum of lengths, C)
         inputs = _scaling(data, steps, encoding, standardise)
         feature_names, target_names = data.feature_names, data.target_names or ("target",)
-        targets = classes = None
+        targets = known = None
         if task == "forecasting":
             features = feature_names or tuple(f"x{c}" for c in range(steps.shape[1]))
             target_names = data.target_names or features
@@ -182,11 +184,14 @@ class Preparation:
                 if len(target_names) != values.shape[1]:
                     target_names = tuple(f"target{d}" for d in range(values.shape[1]))
             else:
-                classes = find_classes(target[data.valid] if task == "tagging" else target)
-                if len(classes) < 2:
+                labels = target[data.valid] if task == "tagging" else target
+                if classes is not None:
+                    labels = np.concatenate([labels, np.array(classes)])
+                known = find_classes(labels)
+                if len(known) < 2:
                     raise DataError(
                         f"fit: the target of the training data has the single class "
-                        f"{listing(classes)}; expected at least two"
+                        f"{listing(known)}; expected at least two"
                     )
         if standardise:
             check_resolution(steps, inputs, feature_names)
@@ -194,7 +199,7 @@ class Preparation:
             columns = replace(columns, features=feature_names, target=target_names)
             columns = replace(columns, categories=tuple(data.categories), dates=data.dates)
         return cls(
-            task, inputs, target_names, feature_names, targets, classes, horizon, columns, encoding
+            task, inputs, target_names, feature_names, targets, known, horizon, columns, encoding
         )
 
     @property

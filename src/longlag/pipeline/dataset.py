@@ -2,7 +2,7 @@
 
 import csv
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from longlag.batch import IGNORED_CLASS, Batch
 from longlag.data import Columns, DataError, DataWarning, Preparation, SequenceData, read
 from longlag.data.encoding import Missing, uneven
 from longlag.data.errors import listing
+from longlag.data.labels import Label
 from longlag.data.task import Tags
 from longlag.messages import Setting
 
@@ -24,6 +25,7 @@ class Parts:
     """The training and the validation part, with the files that they come from, if any.
 
     Attributes:
+        classes: labels that there are beside those of the training part.
         whole: what both were made of, in its order; None where each is a file of its own.
         known: of a forecaster, the steps of each series held out that come before the part to be
             judged (N,): the network reads them, and what it forecasts from there on counts; None
@@ -36,6 +38,7 @@ class Parts:
     held_out_path: Path | None = None
     whole: SequenceData | None = None
     known: NDArray[np.int64] | None = None
+    classes: Sequence[Label] | None = None
 
     @property
     def judged(self) -> NDArray[np.int64]:
@@ -179,7 +182,7 @@ def fit_preparation(
     with _naming(parts.train_path):
         preparation = Preparation.fit(
             parts.train, task=task, horizon=horizon, standardise=standardise, columns=columns,
-            missing=cast("Missing", missing), time_delta=time_delta,
+            missing=cast("Missing", missing), time_delta=time_delta, classes=parts.classes,
         )  # fmt: skip
     gaps = "" if time_delta else uneven(parts.train)
     if gaps:

@@ -51,6 +51,7 @@ class Fitted:
         changes: further features of the network, where it has them.
         relative: what a forecaster reads and puts out in place of the values, if that is so.
         intervals: around its forecasts, in the units that it puts out.
+        estimator: what an estimator of scikit-learn keeps with it, as JSON data.
 
     Raises:
         ValueError: the sizes of model and preparation differ, or the baseline is of another task.
@@ -66,6 +67,7 @@ class Fitted:
     changes: Changes | None = None
     relative: Relative | None = None
     intervals: Intervals | None = None
+    estimator: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.model.input_size, self.model.output_size)
@@ -167,6 +169,8 @@ class Fitted:
             metadata["relative"] = self.relative.to_dict()
         if self.intervals is not None:
             metadata["intervals"] = self.intervals.to_dict()
+        if self.estimator is not None:
+            metadata["estimator"] = dict(self.estimator)
         if self.seen.series:
             metadata["seen"] = self.seen.to_dict()
         save(self.model, path, metadata=metadata, card=self.card)
@@ -196,7 +200,7 @@ class Fitted:
         try:
             return cls(
                 model, preparation, metadata.get("baseline"), card=card,
-                **_around(metadata, preparation),
+                estimator=metadata.get("estimator"), **_around(metadata, preparation),
             )  # fmt: skip
         except DataError as error:
             raise error.within(f"{path}: ") from error

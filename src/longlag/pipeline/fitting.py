@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
 
 from longlag.batch import IGNORED_CLASS, Batch
-from longlag.data import Columns, Preparation
+from longlag.data import Columns, Preparation, SequenceData
 from longlag.data.labels import softmax
 from longlag.gradients import BPTT, Loss, TruncatedBPTT
 from longlag.gradients.losses import due
@@ -39,6 +40,7 @@ from longlag.pipeline.settings import BATCH, CARRIED, LONG, WINDOW, Settings, Se
 from longlag.pipeline.updates import optimizer, schedule
 from longlag.reservoirs import Ridge
 from longlag.training import Checkpoint, EarlyStopping, History, fit
+from longlag.training.optimizers import OptimizerLike
 from longlag.training.ranks import fabric_for
 from longlag.training.record import Record
 
@@ -221,11 +223,7 @@ class Pipeline:
                 if not best.weights:
                     raise
                 self.model.load_state_dict(best.weights)
-                card = self._card(None, licence)
-                kept = Fitted(
-                    self.model, self.preparation, baseline, best.history, None, card, self._seen(),
-                    self.changes, self.relative,
-                )  # fmt: skip
+                kept = replace(self.as_it_is(licence), history=best.history)
                 raise TrainingFailed(kept, best.epoch) from error
         outputs = run_model(self.model, self.held_out, EVALUATED)
         reached, intervals = self._judge(baseline, outputs)
@@ -266,23 +264,26 @@ class Pipeline:
         if self.settings.echo:
             self._fit_readout(None)
             return
-        settings, count = self.settings, len(self.train.x)
-        updates, window = before.best_step or len(before), window_of(self.train, settings)
-        fit(
+        settings = self.settings
+        updates = before.best_step or len(before)
+        _update(
             self.model,
             self.train,
-            method=BPTT() if window is None else TruncatedBPTT(window),
-            optimizer=optimizer(settings.optimizer, settings.learning_rate),
-            scheduler=schedule(settings.scheduler, settings.learning_rate, updates),
+            settings,
+            optimizer(settings.optimizer, settings.learning_rate),
             loss=self._loss(),
+            scheduler=schedule(settings.scheduler, settings.learning_rate, updates),
             steps=updates,
-            batch_size=settings.batch_for(count)
-            if window is None
-            else settings.batch_size or BATCH,
-            clip_norm=settings.clip_norm,
             seed=settings.seed,
-            progress=False,
         )
+
+    def as_it_is(self, licence: str | None = None) -> Fitted:
+        """The network with the weights that it has, without a score."""
+        return Fitted(
+            self.model, self.preparation, find_baseline(self.preparation, self.parts.train),
+            card=self._card(None, licence), seen=self._seen(), changes=self.changes,
+            relative=self.relative,
+        )  # fmt: skip
 
     def _card(self, reached: Score | None, licence: str | None) -> ModelCard:
         preparation, train = self.preparation, self.parts.train
@@ -364,11 +365,7 @@ class Pipeline:
 
     def _loss(self) -> str | Loss | None:
         """The loss where it is not that of `longlag.training.fit`."""
-        target = self.train.target
-        if self.settings.class_weights == "none" or self.preparation.classes is None:
-            return self.settings.loss
-        counts = np.bincount(target[target >= 0], minlength=len(self.preparation.classes))
-        return _Weighted(1.0 / np.maximum(counts, 1))
+        return _loss_of(self.settings, self.preparation, self.train)
 
     def _fit_readout(self, checkpoint: str | Path | None) -> History:
         settings = self.settings
@@ -394,6 +391,62 @@ class Pipeline:
             checkpoint=checkpoint,
             seed=settings.seed,
         )
+
+
+def go_on(
+    fitted: Fitted, settings: Settings, data: SequenceData, optimizer: Optimizer, seed: int
+) -> None:
+    """Train a network further: one pass over data that are prepared as the first ones were.
+
+    Args:
+        fitted: a network trained by updates, which is changed; it reads the values themselves.
+        settings: those that it was made with.
+        data: with the same features, and no other classes.
+        optimizer: over the parameters of the network; its state goes on from call to call.
+        seed: of the order.
+
+    Raises:
+        DataError: the data do not fit the first ones.
+        NonFiniteLossError: see `longlag.training.fit`.
+    """
+    train = fitted.prepare(data)
+    loss, window = _loss_of(settings, fitted.preparation, train), window_of(train, settings)
+    if window is not None:
+        train = pieces(train, 8 * window)
+    _update(fitted.model, train, settings, optimizer, loss=loss, epochs=1, seed=seed)
+
+
+def _update(
+    model: SequenceModel,
+    train: Batch[np.ndarray],
+    settings: Settings,
+    optimizer: OptimizerLike,
+    **how: Any,
+) -> None:
+    """Updates without a part held out."""
+    window = window_of(train, settings)
+    fit(
+        model,
+        train,
+        method=BPTT() if window is None else TruncatedBPTT(window),
+        optimizer=optimizer,
+        batch_size=settings.batch_for(len(train.x))
+        if window is None
+        else settings.batch_size or BATCH,
+        clip_norm=settings.clip_norm,
+        progress=False,
+        **how,
+    )
+
+
+def _loss_of(
+    settings: Settings, preparation: Preparation, train: Batch[np.ndarray]
+) -> str | Loss | None:
+    target = train.target
+    if settings.class_weights == "none" or preparation.classes is None:
+        return settings.loss
+    counts = np.bincount(target[target >= 0], minlength=len(preparation.classes))
+    return _Weighted(1.0 / np.maximum(counts, 1))
 
 
 def options_of(settings: Settings, each: int) -> dict[str, Any]:

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass, fields
 
 from longlag import cells
-from longlag.messages import GuidedError, Setting
+from longlag.arguments import check_number, check_whole
+from longlag.messages import GuidedError, Setting, near_match
 
 WINDOW = 100
 """Steps of the stretches that a forecaster is trained on, unless the settings say otherwise."""
@@ -60,6 +61,20 @@ _NOT_OF_ECHO = {
         ),
         "has its readout fitted in one step",
     ),
+}
+
+_OF_DATA = ("task", "standardise", "missing", "time_delta", "cell", "seed")
+"""What may be said where network and training are left to `AUTO`."""
+
+_LEAST = {
+    "horizon": 1, "window": 2, "season": 1, "hidden": 1, "layers": 1, "washout": 0, "epochs": 1,
+    "patience": 1, "batch_size": 1, "seed": 0,
+}  # fmt: skip
+_WORDS = {
+    "metric": ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auc"),
+    "class_weights": ("none", "balanced"),
+    "optimizer": ("adam", "adamw", "sgd", "rmsprop"),
+    "scheduler": ("none", "one_cycle", "cosine", "plateau"),
 }
 
 
@@ -175,6 +190,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._check_values()
         for name, value, there in (
             ("horizon", self.horizon, self.forecasting), ("window", self.window, self.at_each_step),
             ("season", self.season, self.forecasting),
@@ -250,6 +266,21 @@ class Settings:
             )  # fmt: skip
         self._check_cell()
 
+    def _check_values(self) -> None:
+        """Whole numbers and words; most fractions are checked where they are used."""
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None:
+                check_whole(name, value, least)
+        check_number("learning_rate", self.learning_rate, above=0.0)
+        for name, known in _WORDS.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise SettingsError(
+                    Setting(name), f": got {value!r}, expected one of {', '.join(known)}"
+                    f"{near_match(value, known)}",
+                )  # fmt: skip
+
     def _check_auto(self) -> None:
         if self.task != "classification":
             raise SettingsError(
@@ -258,7 +289,7 @@ class Settings:
             )  # fmt: skip
         for own in fields(self):
             value = getattr(self, own.name)
-            if own.name not in ("task", "standardise", "cell", "seed") and value != own.default:
+            if own.name not in _OF_DATA and value != own.default:
                 raise SettingsError(
                     Setting(own.name), f": got {value}, but 'auto' chooses network and training; "
                     "leave it out, or use ", Setting("cell", "gru"), " or another",
@@ -305,6 +336,18 @@ class Settings:
                 f"equal groups of units of {self.cell}; give ",
                 Setting("hidden", -(-self.units // multiple) * multiple),
             )  # fmt: skip
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is a classification of which nothing is said of network and training; without
+        a cell either it is for `AUTO`."""
+        said = (own.name for own in fields(self) if getattr(self, own.name) != own.default)
+        return self.task == "classification" and set(said) <= {*_OF_DATA}
+
+    @property
+    def fits_anew(self) -> bool:
+        """Whether the network is fitted anew on all data after its score, where nothing is said."""
+        return self.cell == AUTO
 
     @property
     def units(self) -> int:
