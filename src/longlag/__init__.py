@@ -29,7 +29,7 @@ _PARTS = {
     "gradients": "BPTT RTRL CheckpointedBPTT Omega SnAp1 TruncatedBPTT "
     "gradient_by_lag state_errors",
     "layers": "Bidirectional Dilated EchoState Ensemble ModelCard NextGeneration Recurrent "
-    "SequenceModel Stack from_torch init load save show topology",
+    "SequenceModel Stack Stream from_torch init load save show topology",
     "memory": "MemoryRecorder MemoryReport memory_report state_jacobians watch",
     "nn": "accelerate",
     "onnx": "export_onnx from_onnx",

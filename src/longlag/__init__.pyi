@@ -28,6 +28,7 @@ from longlag.layers import NextGeneration as NextGeneration
 from longlag.layers import Recurrent as Recurrent
 from longlag.layers import SequenceModel as SequenceModel
 from longlag.layers import Stack as Stack
+from longlag.layers import Stream as Stream
 from longlag.layers import from_torch as from_torch
 from longlag.layers import init as init
 from longlag.layers import load as load

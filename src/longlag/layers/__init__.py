@@ -16,10 +16,12 @@ from longlag.layers.recurrent import Options, Recurrent
 from longlag.layers.saving import load, load_with_card, load_with_metadata, save
 from longlag.layers.sequence_model import SequenceModel
 from longlag.layers.stack import Stack
+from longlag.layers.stream import AverageState, Stream
 from longlag.layers.summary import Summary
 from longlag.layers.to_torch_nn import to_torch
 
 __all__ = [
+    "AverageState",
     "Backward",
     "Bidirectional",
     "Dilated",
@@ -36,6 +38,7 @@ __all__ = [
     "SequenceModel",
     "Shown",
     "Stack",
+    "Stream",
     "Summary",
     "from_torch",
     "load",

@@ -247,7 +247,7 @@ class ClosedLoop:
         result = scan_fed(
             layer.recurrence,
             x,
-            Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias, layer.entries),
+            layer.scan_weights(),
             (weight, bias),
             initial,
             backend=layer.backend,

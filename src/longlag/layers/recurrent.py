@@ -561,9 +561,9 @@ class Recurrent(RecurrentModule):
         Raises:
             ValueError, TypeError: for a wrong shape, dtype or device, naming the argument.
         """
-        weight_ih, weight_hh = self._weight("weight_ih"), self._weight("weight_hh")
-        assert weight_ih is not None
-        x = check_input(x, self.input_size, self.replicas, weight_ih)
+        weights = self.scan_weights()
+        assert weights.input is not None
+        x = check_input(x, self.input_size, self.replicas, weights.input)
         if lengths is not None:
             lengths = check_lengths(lengths, x)
         if resets is not None:
@@ -574,11 +574,9 @@ class Recurrent(RecurrentModule):
         mask = None
         if self.training:
             x = _drop(x, self.input_dropout, (*x.shape[:-2], 1, x.shape[-1]))
-            if self.recurrent_dropout and weight_hh is not None:
+            if self.recurrent_dropout and weights.recurrent is not None:
                 ones = x.new_ones((*x.shape[:-2], self.hidden_size))
                 mask = nn.functional.dropout(ones, self.recurrent_dropout)
-        units, bias = self.unit_rows(), self._weight("bias")
-        weights = Weights(weight_hh, units, weight_ih, bias, self.entries)
         if self.drive_noise is not None:
             x, weights = with_noise(x, weights, self.drive_noise)
         result = scan_dilated(
@@ -593,6 +591,11 @@ class Recurrent(RecurrentModule):
         )
         object.__setattr__(self, "backend_used", result.backend)  # Module's is ten times slower
         return result.output, self.state_of(result.state)
+
+    def scan_weights(self) -> Weights:
+        """All weights as a scan takes them, whatever computes them."""
+        matrix, recurrent = self._weight("weight_ih"), self._weight("weight_hh")
+        return Weights(recurrent, self.unit_rows(), matrix, self._weight("bias"), self.entries)
 
     def state_of(self, parts: Sequence[Tensor]) -> Any:
         """The state as :meth:`forward` returns it, of its parts in order."""

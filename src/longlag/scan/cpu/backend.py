@@ -139,10 +139,13 @@ def run_forward(
     stop: int,
     kind: str,
     initial: Sequence[Tensor] | None = None,
+    *,
+    packed: bool = False,
 ) -> None:
     """Run a forward kernel on the steps first .. stop - 1; ``residuals`` begins with the first.
 
-    Of a dilated recurrence ``initial`` are the states before all steps; None for zeros.
+    Of a dilated recurrence ``initial`` are the states before all steps; None for zeros. Where the
+    weights are ``packed``, they lie in the work space as a call before has left them.
     """
     x, bias, shape = call.x, call.weights.bias, call.shape
     if bias is None and shape.has_input:
@@ -162,7 +165,7 @@ def run_forward(
     arguments += call.readout
     meetings = Meetings(shape.team) if shape.plan.team else None
     arguments += [] if meetings is None else [meetings.address, 0]
-    arguments += (stop - first, *call.strides(x))
+    arguments += (stop - first, *call.strides(x), packed)
     arguments += [] if before is None else [before.step, before.all_rows]
     call.run(kind, shape.forward.parameters(arguments), meetings)
 

@@ -40,7 +40,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     pointers += ["heads", "columns"] if plan.sparse else []
     pointers += ["readout", "readout_bias"] if plan.fed else []
     pointers += ["meetings"] if plan.team else []
-    numbers = ("T", "x_t", "x_n", *(["before_t", "all_rows"] if plan.dilated else []))
+    numbers = ("T", "x_t", "x_n", "packed", *(["before_t", "all_rows"] if plan.dilated else []))
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
         "at_drive", "at_read", "turned_tiles", "stretch", "pack", "drive", *further,
@@ -61,7 +61,8 @@ def emit(recurrence: Recurrence, plan: Plan, *, store: bool, recompute: bool = F
     """
     kernel = _Forward(recurrence, plan, store, recompute)
     code, arg = kernel.code, kernel.arg
-    kernel.pack()
+    with code.b.if_then(code.b.not_(kernel.is_set("packed"))):
+        kernel.pack()
     if kernel.team is not None:
         kernel.team.meet()
     zero = code.i64(0)

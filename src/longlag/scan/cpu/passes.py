@@ -33,10 +33,11 @@ class Noted(NamedTuple):
     parts: int = 1
 
 
-class _Noting(Call):
+class Noting(Call):
     """A call that notes its kernels in place of running them."""
 
     def run(self, kind: str, parameters: bytes, meetings: Meetings | None = None) -> None:
+        """Note a kernel."""
         assert meetings is None  # no team was asked for
         kernel: Any = self.shape.kernel(kind)
         function = ctypes.cast(kernel, ctypes.c_void_p).value
@@ -45,6 +46,7 @@ class _Noting(Call):
 
     @property
     def noted(self) -> list[Noted]:
+        """All so far, in order."""
         return vars(self).setdefault("_noted", [])
 
 
@@ -92,7 +94,7 @@ class Passes:
     ) -> None:
         shape = find_shape(recurrence, x, weights, None, schedule, team=False)
         self.output = shape.lowered.output
-        self._call = _Noting(recurrence, x, weights, schedule, shape)
+        self._call = Noting(recurrence, x, weights, schedule, shape)
         self.units = self._call.joined_units
         self._states = [begun(x, shape, place, None) for place in range(len(shape.paths))]
         self._residuals = None
