@@ -27,7 +27,7 @@ class Evaluator:
         source: the validation set; it must have an end.
         loss: a mean over the places where an error is due.
         meters: the metrics by name.
-        compiled: gives the outputs of all batches, where it can; else None.
+        compiled: gives the outputs of this process's part of all batches, where it can; else None.
         ranks: the processes that share the work.
     """
 
@@ -74,7 +74,8 @@ class Evaluator:
         """The batches, each with the output of the model."""
         outputs = self.compiled()
         if outputs is not None:
-            yield from zip(source.batches(0, 0), outputs, strict=True)
+            for batch, output in zip(source.batches(0, 0), outputs, strict=True):
+                yield batch, self.ranks.whole(output, len(batch.x))
             return
         state = None
         for batch in self.ranks.batches(source, 0, 0):

@@ -19,6 +19,7 @@ from longlag.training.compiled.lengths import (
     take_ends,
     take_mean,
 )
+from longlag.training.compiled.meeting import Meeting
 from longlag.training.compiled.memory import (
     add,
     clear,
@@ -429,8 +430,15 @@ class Calls(Outputs):
         rules: list[Rule],
         trained: list[list[nn.Parameter]],
         states: list[list[dict[str, Any]]],
+        meeting: Meeting | None = None,
     ) -> Program:
-        """All calls of an update of these parameters, by group."""
+        """All calls of an update of these parameters, by group.
+
+        Args:
+            rules: of each group.
+            trained, states: its parameters, and what the optimizer keeps for each.
+            meeting: of several processes.
+        """
         gradients: list[int] = []
         updates: list[int] = []
         for number, (rule, parameters, part) in enumerate(zip(rules, trained, states, strict=True)):
@@ -443,15 +451,17 @@ class Calls(Outputs):
                 updates += (*[0] * (STATES - len(places)), count, number * COEFFICIENTS)
         if self._known is None or self._known[0] != (gradients, updates):
             tables = [torch.tensor(table, dtype=torch.int64) for table in (gradients, updates)]
-            self._known = (gradients, updates), tables, self._program(*tables)
+            self._known = (gradients, updates), tables, self._program(tables[0], tables[1], meeting)
         return self._known[2]
 
-    def _program(self, gradients: Tensor, updates: Tensor) -> Program:
-        cells = self._cells
+    def _program(self, gradients: Tensor, updates: Tensor, meeting: Meeting | None) -> Program:
+        cells, calls = self._cells, self._calls
+        if meeting is not None:
+            calls = [*calls, meeting.noted(cells.clock, cells.loss, gradients)]
         last = update(self._double).noted(
             clock=cells.clock, stop=cells.stop, loss=cells.loss, losses=cells.losses,
             norms=cells.norms, gradients=gradients, gradient_count=len(gradients) // 2,
             updates=updates, update_count=len(updates) // ENTRY,
             coefficients=cells.coefficients, row=cells.row, clip=cells.clip,
         )  # fmt: skip
-        return Program([*self._calls, last], cells.clock, cells.stop)
+        return Program([*calls, last], cells.clock, cells.stop)
