@@ -27,7 +27,8 @@ def arrays(folder, **options):
     data = (X, (X.sum((1, 2)) > 0).long(), LENGTHS)
     return model(ll.LSTM, 2, "last"), data, {
         "validation": data, "metrics": "accuracy", "epochs": 4, "batch_size": 8, "clip_norm": 0.1,
-        "early_stopping": ll.EarlyStopping(patience=2), **options,
+        "early_stopping": ll.EarlyStopping(patience=2),
+        "loss": ll.training.WeightedCrossEntropy((1, 3)), **options,
     }  # fmt: skip
 
 

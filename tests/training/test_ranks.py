@@ -35,12 +35,18 @@ def test_every_row_is_one_process_part_and_its_weights_add_up_to_one():
     for count in (1, 2, 5, 9):
         x = torch.arange(float(count)).reshape(count, 1, 1)
         target = x.masked_fill(x == 1, float("nan"))
-        parts = [Ranks(number, 3).part(Batch(x, target)) for number in range(3)]
+        parts = [Ranks(number, 3).part(Batch(x, target), ll.training.mse) for number in range(3)]
         assert sum(weight for _, weight in parts) == pytest.approx(1)
         if count >= 3:
             assert torch.cat([part.x for part, _ in parts]).equal(x)
         else:
             assert all(part.x.equal(x) for part, _ in parts)
+
+
+def test_a_part_weighs_as_its_classes_do():
+    batch = Batch(torch.zeros(4, 5, 1), torch.tensor([0, 1, 1, -100]))
+    loss = ll.training.WeightedCrossEntropy((1, 2))
+    assert [Ranks(n, 2).part(batch, loss)[1] for n in range(2)] == pytest.approx([0.6, 0.4])
 
 
 @pytest.mark.slow

@@ -98,7 +98,8 @@ def fit(
             is NaN and a class target -100; steps beyond `lengths` of a target (N, T) of classes or
             (N, T, K) of floats are marked so.
         validation: the same, but with an end; its loss and metrics are in each record.
-        loss: "cross_entropy", "mse", "mae" or a callable(output, target) -> scalar; by default
+        loss: "cross_entropy", "logistic", "mse", "mae", `training.WeightedCrossEntropy`,
+            `training.Quantile` or a callable(output, target) -> scalar; by default
             "mse" for float targets and "cross_entropy" for integers.
         optimizer: any torch optimizer but LBFGS, which asks for several losses a step, or a
             callable parameters -> optimizer; by default Adam with a learning rate of 0.001. It may

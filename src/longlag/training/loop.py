@@ -344,7 +344,7 @@ class Loop:
         position, batch = self.position, window.batch
         self.clear_gradients()
         whole = window.first and window.last and not self.source.continues
-        part, weight = self.ranks.part(batch)
+        part, weight = self.ranks.part(batch, self.loss)
         accumulated = self._accumulate(window._replace(batch=part), whole)
         self._advance(window)
         if not whole and not due(batch.target).any():

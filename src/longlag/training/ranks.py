@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from longlag.batch import Batch
-from longlag.gradients.losses import due
+from longlag.gradients import Loss
+from longlag.gradients.losses import weights_due
 from longlag.training.sources import Source
 
 if TYPE_CHECKING:
@@ -131,11 +132,11 @@ class Ranks:
         ends = [count * number // self.count for number in range(self.count + 1)]
         return [slice(first, end) for first, end in itertools.pairwise(ends)]
 
-    def part(self, batch: Batch[Tensor]) -> tuple[Batch[Tensor], float]:
-        """The rows of this process, and the weight of their mean in that of all rows.
+    def part(self, batch: Batch[Tensor], loss: Loss) -> tuple[Batch[Tensor], float]:
+        """The rows of this process, and the weight of their mean loss in that of all rows.
 
         >>> x = torch.zeros(3, 5, 1)
-        >>> part, weight = Ranks(1, 2).part(Batch(x, x))
+        >>> part, weight = Ranks(1, 2).part(Batch(x, x), torch.nn.functional.mse_loss)
         >>> len(part.x), round(weight, 3)
         (2, 0.667)
         """
@@ -145,8 +146,8 @@ class Ranks:
             return batch, 1 / self.count
         rows = self.rows(len(batch.x))
         part = batch.map(lambda whole: whole[rows])
-        total = int(due(batch.target).sum())
-        return part, int(due(part.target).sum()) / total if total else 1 / self.count
+        own, total = (float(weights_due(loss, b.target).sum()) for b in (part, batch))
+        return part, own / total if total else 1 / self.count
 
     def whole(self, output: Tensor, count: int) -> Tensor:
         """The outputs of all rows, of which each process has those of its part."""

@@ -148,10 +148,11 @@ class Outputs:
         return numbers[: self._count * width].view(self._count, width)
 
     def _facts(self, kind: str | RowLoss | None) -> Head:
-        readout = self._network.readout
+        network, readout = self._network, self._network.readout
         return Head(
             self._double, kind, readout.input_size, readout.output_size, readout.direct_size or 0,
-            readout.activation,
+            readout.activation, weighted=network.weights is not None and kind is not None,
+            level=network.level,
         )  # fmt: skip
 
     def _read_directly(self) -> Tensor | None:
@@ -402,18 +403,20 @@ class Calls(Outputs):
         facts = self._facts(network.loss)
         d_weight, d_bias = torch.zeros_like(readout.weight), torch.zeros_like(self._bias)
         self._gradients |= {id(readout.weight): d_weight, id(readout.bias): d_bias}
-        direct: dict[str, Tensor] = {}
+        further: dict[str, Tensor] = {}
+        if network.weights is not None:
+            further["weights"] = y.new_tensor(network.weights)
         if readout.weight_direct is not None:
-            direct["d_direct"] = torch.zeros_like(readout.weight_direct)
-            direct["sums_direct"] = y.new_zeros((facts.direct + 1, facts.wide))
-            self._gradients[id(readout.weight_direct)] = direct["d_direct"]
+            further["d_direct"] = torch.zeros_like(readout.weight_direct)
+            further["sums_direct"] = y.new_zeros((facts.direct + 1, facts.wide))
+            self._gradients[id(readout.weight_direct)] = further["d_direct"]
         # The error of the state after the last step, which the kernels expect where they begin.
         d_h = top.deltas[top.output][0] if d_rows is None else d_rows
         call = self._head(
             network.loss, clock=cells.clock, N=self._size, steps=count // self._size,
             panels=y.new_zeros((count, facts.wide)), sums=y.new_zeros((inputs + 1, facts.wide)),
             d_weight=d_weight, d_bias=d_bias, target=data.target, order=self.order, d_h=d_h,
-            where=torch.arange(0, count * inputs, inputs), loss=cells.loss, **direct,
+            where=torch.arange(0, count * inputs, inputs), loss=cells.loss, **further,
         )  # fmt: skip
         self._calls.append(call)
         if network.reduce == "mean":

@@ -1,6 +1,6 @@
 """What a compiled step can do, and why it cannot do the rest."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +8,21 @@ from torch.optim import Optimizer
 
 from longlag.batch import IGNORED_CLASS, Batch
 from longlag.gradients import BPTT, Loss
-from longlag.gradients.losses import name_of, resolve_loss
+from longlag.gradients.losses import (
+    Quantile,
+    WeightedCrossEntropy,
+    cross_entropy,
+    logistic,
+    mae,
+    mse,
+    name_of,
+)
 from longlag.layers import Recurrent, SequenceModel, Stack
 from longlag.layers.readout import Readout
 from longlag.recurrence.lowered import lower
 from longlag.scan.cpu.backend import Cpu
 from longlag.torch_private import dispatching, has_hooks
-from longlag.training.compiled.head import CLASSES, LOSSES, SUMS, RowLoss
+from longlag.training.compiled.head import CLASSES, LOGITS, LOSSES, SUMS, RowLoss
 from longlag.training.compiled.optimizers import Rule, rule_of, step_of
 
 
@@ -31,6 +39,8 @@ class Network(NamedTuple):
         readout: of the top one.
         reduce: what is read out: "last", "mean", or None for every step.
         loss: its name, or one's own.
+        weights: of classes, or None.
+        level: of a quantile.
     """
 
     layers: list[Recurrent]
@@ -38,6 +48,8 @@ class Network(NamedTuple):
     readout: Readout
     reduce: str | None
     loss: str | RowLoss
+    weights: tuple[float, ...] | None = None
+    level: float = 0.0
 
     @property
     def draws(self) -> bool:
@@ -61,17 +73,14 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
         raise Unfit(f"the method is {method!r}; expected BPTT()")
     if type(model) is not SequenceModel:
         raise Unfit(f"the model is a {type(model).__name__}; expected a longlag.SequenceModel")
-    names = [name for name in (*LOSSES, *SUMS) if loss == name or _named(name) is loss]
-    if not names:
-        assert not isinstance(loss, str)
-        raise Unfit(f"the loss is {name_of(loss)}; expected one of {', '.join(LOSSES)}")
+    name, settings = _compiled_loss(loss)
     if torch.is_autocast_enabled("cpu") or dispatching():
         raise Unfit("autocast, or a mode that follows operations, is on")
     hooked = [name or "the model" for name, part in model.named_modules() if has_hooks(part)]
     hooked += [name for name, p in model.named_parameters() if has_hooks(p)]
     if hooked:
         raise Unfit(f"{hooked[0]} has hooks")
-    return network_with(model, names[0])
+    return network_with(model, name)._replace(**settings)
 
 
 def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
@@ -83,9 +92,9 @@ def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
     if model.reduce == "share":
         raise Unfit("the model reads a share of the steps; expected reduce='last', 'mean' or None")
     readout = _linear(model.readout, model.reduce)
-    if readout.activation != "identity" and (isinstance(loss, RowLoss) or loss in CLASSES):
+    if readout.activation != "identity" and (isinstance(loss, RowLoss) or loss in LOGITS):
         raise Unfit(
-            f"the readout has the activation {readout.activation!r}, and targets are classes"
+            f"the readout has the activation {readout.activation!r}, and the loss is of logits"
         )
     layers, between = _layers(model.layer)
     for number, layer in enumerate(layers):
@@ -97,11 +106,20 @@ def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
     return Network(layers, between, readout, model.reduce, loss)
 
 
-def _named(name: str) -> Loss | None:
-    if name in SUMS:
-        return None
-    target = torch.zeros(1, dtype=torch.int64 if name == "cross_entropy" else torch.float32)
-    return resolve_loss(name, target)[1]
+_FUNCTIONS = {"cross_entropy": cross_entropy, "logistic": logistic, "mse": mse, "mae": mae}
+
+
+def _compiled_loss(loss: Loss | str) -> tuple[str, dict[str, Any]]:
+    """The name of a loss, and what is set of it."""
+    if isinstance(loss, WeightedCrossEntropy):
+        return "cross_entropy", {"weights": loss.weights}
+    if isinstance(loss, Quantile):
+        return "quantile", {"level": loss.level}
+    for name in (*LOSSES, *SUMS):
+        if loss == name or _FUNCTIONS.get(name) is loss:
+            return name, {}
+    assert not isinstance(loss, str)
+    raise Unfit(f"the loss is {name_of(loss)}; expected one of {', '.join(LOSSES)}")
 
 
 def _linear(readout: nn.Module, reduce: str | None) -> Readout:
@@ -186,6 +204,8 @@ def check_data(network: Network, data: Batch[Tensor]) -> None:
         steps == 0 or not x.is_cpu
     ):  # fmt: skip
         raise Unfit(f"x of data has shape {tuple(x.shape)} and dtype {x.dtype}")
+    if network.weights is not None and len(network.weights) != outputs:
+        raise Unfit(f"there are {len(network.weights)} weights of classes, and {outputs} outputs")
     if target.shape != wanted or target.dtype != (torch.int64 if classes else weight.dtype):
         raise Unfit(
             f"target of data has shape {tuple(target.shape)} and dtype {target.dtype}; expected "

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from longlag.batch import Batch
 from longlag.gradients import Loss
-from longlag.gradients.losses import due
+from longlag.gradients.losses import weights_due
 from longlag.training.compiled.calls import MOST, Calls, Cells, places_of
 from longlag.training.compiled.evaluation import CompiledOutputs
 from longlag.training.compiled.meeting import Meeting
@@ -239,8 +239,14 @@ class CompiledSteps:
         return own
 
     def _places_due(self) -> "np.ndarray[Any, Any]":
-        """Of each sequence, at how many places an error is due."""
-        return due(self.data.target).view(len(self.data.x), -1).sum(1, dtype=torch.float64).numpy()
+        """Of each sequence, what the places where an error is due count for."""
+        loss, _ = self._how
+        return (
+            weights_due(loss, self.data.target)
+            .view(len(self.data.x), -1)
+            .sum(1, dtype=torch.float64)
+            .numpy()
+        )
 
     def _batch(self, size: int) -> Calls:
         batch = self._calls.get(size)
