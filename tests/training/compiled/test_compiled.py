@@ -84,6 +84,20 @@ def dropping(inputs, hidden, **options):
     return ll.Stack(below, inner, dropout=0.3)
 
 
+def both(inputs, hidden, **options):
+    """Both directions, with dropout of states and of inputs."""
+    options |= {"input_dropout": 0.2, "recurrent_dropout": 0.3}
+    return ll.Bidirectional(ll.LSTM(inputs, hidden, **options), seed=3)
+
+
+def both_stacked(inputs, hidden, **options):
+    """Both directions on both directions on one, of different layers."""
+    below = ll.Bidirectional(ll.GRU(inputs, hidden, **options), ll.Elman(inputs, 17, **options))
+    above = ll.Bidirectional(ll.GRU(4, 2, **options), ll.Elman(4, 3, **options))
+    middle = ll.Elman(hidden + 17, 4, **options)
+    return ll.Stack(below, ll.Stack(middle, above, dropout=0.2), dropout=0.3)
+
+
 CASES = {
     "elman": (ll.Elman, lambda p: RMSprop(p, 1e-3), {"clip_norm": 0.2}),
     "lstm": (ll.LSTM, lambda p: Adam(p, 1e-2), {"clip_norm": 0.2}),
@@ -129,6 +143,17 @@ CASES = {
         {"ragged": True, "direct": True},
     ),
     "dropout between": (dropping, lambda p: Adam(p, 1e-2), {"each_step": True, "ragged": True}),
+    **{
+        f"both directions, {name}": (both, lambda p: Adam(p, 1e-2), options)
+        for name, options in {
+            "last": {},
+            "mean": {"reduce": "mean"},
+            "each": {"each_step": True, "ragged": True},
+            "ragged last": {"ragged": True, "direct": True},
+            "ragged mean": {"ragged": True, "reduce": "mean"},
+        }.items()
+    },
+    "both stacked, last": (both_stacked, lambda p: SGD(p, 1e-2), {"ragged": True}),
     "direct": (ll.GRU, lambda p: Adam(p, 1e-2), {"direct": True}),
     "direct, ragged": (
         ll.LSTM1997,

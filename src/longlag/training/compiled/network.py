@@ -17,7 +17,7 @@ from longlag.gradients.losses import (
     mse,
     name_of,
 )
-from longlag.layers import Recurrent, SequenceModel, Stack
+from longlag.layers import Bidirectional, Recurrent, SequenceModel, Stack
 from longlag.layers.readout import Readout
 from longlag.recurrence.lowered import lower
 from longlag.scan.cpu.backend import Cpu
@@ -34,8 +34,9 @@ class Network(NamedTuple):
     """A model as a compiled step sees it.
 
     Attributes:
-        layers: the recurrent layers, the one that reads x first.
-        between: the dropout of what each is given from the one below.
+        levels: the recurrent layers, those that read x first; of two in a level, the second reads
+            each sequence from its last step to its first, and their outputs stand side by side.
+        between: the dropout of what each level is given from the one below.
         readout: of the top one.
         reduce: what is read out: "last", "mean", or None for every step.
         loss: its name, or one's own.
@@ -43,13 +44,18 @@ class Network(NamedTuple):
         level: of a quantile.
     """
 
-    layers: list[Recurrent]
+    levels: list[list[Recurrent]]
     between: list[float]
     readout: Readout
     reduce: str | None
     loss: str | RowLoss
     weights: tuple[float, ...] | None = None
     level: float = 0.0
+
+    @property
+    def layers(self) -> list[Recurrent]:
+        """All layers."""
+        return [layer for level in self.levels for layer in level]
 
     @property
     def draws(self) -> bool:
@@ -96,14 +102,15 @@ def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
         raise Unfit(
             f"the readout has the activation {readout.activation!r}, and the loss is of logits"
         )
-    layers, between = _layers(model.layer)
-    for number, layer in enumerate(layers):
-        if number and layer.input_dropout:
-            raise Unfit("a layer above the first has input_dropout")
-        why = _why_not(layer)
-        if why is not None:
-            raise Unfit(why)
-    return Network(layers, between, readout, model.reduce, loss)
+    levels, between = _levels(model.layer)
+    for number, level in enumerate(levels):
+        for layer in level:
+            if number and layer.input_dropout:
+                raise Unfit("a layer above the first has input_dropout")
+            why = _why_not(layer)
+            if why is not None:
+                raise Unfit(why)
+    return Network(levels, between, readout, model.reduce, loss)
 
 
 _FUNCTIONS = {"cross_entropy": cross_entropy, "logistic": logistic, "mse": mse, "mae": mae}
@@ -130,18 +137,27 @@ def _linear(readout: nn.Module, reduce: str | None) -> Readout:
     return readout
 
 
-def _layers(module: nn.Module) -> tuple[list[Recurrent], list[float]]:
-    """The layers, and the dropout of what each is given from the one below."""
+def _levels(module: nn.Module) -> tuple[list[list[Recurrent]], list[float]]:
+    """The layers by level, and the dropout of what each level is given from the one below."""
     if type(module) is Stack:
-        layers, dropout = list[Recurrent](), list[float]()
+        levels, dropout = list[list[Recurrent]](), list[float]()
         for number, part in enumerate(module.layers):
-            inner, between = _layers(part)
-            layers += inner
+            inner, between = _levels(part)
+            levels += inner
             dropout += [module.dropout if number else 0.0, *between[1:]]
-        return layers, dropout
+        return levels, dropout
+    if type(module) is Bidirectional:
+        return [[_layer(part) for part in module.directions.values()]], [0.0]
+    return [[_layer(module)]], [0.0]
+
+
+def _layer(module: nn.Module) -> Recurrent:
     if not isinstance(module, Recurrent) or type(module).forward is not Recurrent.forward:
-        raise Unfit(f"the recurrent module is a {type(module).__name__}; expected a layer or Stack")
-    return [module], [0.0]
+        raise Unfit(
+            f"a recurrent module is a {type(module).__name__}; expected a layer, both directions "
+            "of one, or a Stack of these"
+        )
+    return module
 
 
 def _why_not(layer: Recurrent) -> str | None:
