@@ -6,9 +6,20 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from longlag.batch import IGNORED_CLASS
-from longlag.gradients.losses import cross_entropy, due, mae, mse, resolve_loss
+from longlag.gradients.losses import (
+    Quantile,
+    WeightedCrossEntropy,
+    cross_entropy,
+    due,
+    logistic,
+    mae,
+    mse,
+    resolve_loss,
+)
 
 NAN = float("nan")
+WEIGHTED = WeightedCrossEntropy((1, 2.5, 0, 4))
+OF_CLASSES = (cross_entropy, WEIGHTED)
 masks = st.lists(st.booleans(), min_size=1, max_size=12)
 
 
@@ -37,13 +48,58 @@ def test_mse_and_mae_are_means_over_places_that_are_due(loss, power, mask, seed)
     assert found == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("loss", "of"),
+    [
+        (
+            logistic,
+            lambda y, t: -t * np.log(1 / (1 + np.exp(-y))) - (1 - t) * np.log(1 / (1 + np.exp(y))),
+        ),
+        (Quantile(0.8), lambda y, t: np.where(t > y, 0.8 * (t - y), 0.2 * (y - t))),
+    ],
+)
+@given(mask=masks, seed=st.integers(0, 2**31))
+def test_logistic_and_quantile_are_means_over_places_that_are_due(loss, of, mask, seed):
+    generator = np.random.default_rng(seed)
+    output, target = generator.normal(size=len(mask)), generator.random(len(mask))
+    losses = of(output, target)[mask]
+    expected = losses.mean() if len(losses) else 0.0
+    target[~np.array(mask)] = np.nan
+    found = loss(torch.from_numpy(output), torch.from_numpy(target)).item()
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+@given(masks, st.integers(0, 2**31))
+def test_weights_of_classes_are_those_of_a_weighted_mean(mask, seed):
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 3, (len(mask), 4))
+    target = np.where(mask, generator.integers(0, 4, len(mask)), IGNORED_CLASS)
+    rows, classes = logits[mask], target[mask]
+    losses = np.log(np.exp(rows).sum(1)) - rows[np.arange(len(rows)), classes]
+    weights = np.array(WEIGHTED.weights)[classes]
+    expected = (weights * losses).sum() / weights.sum() if weights.sum() else 0.0
+    found = WEIGHTED(torch.from_numpy(logits), torch.from_numpy(target)).item()
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+def test_settings_of_losses_that_are_out_of_range_are_refused():
+    for weights in ((1, -1), (0, 0), (1, NAN), (1, float("inf")), ()):
+        with pytest.raises(ValueError, match=r"weights are .* expected a finite number >= 0"):
+            WeightedCrossEntropy(weights)
+    with pytest.raises(ValueError, match=r"has 4 weights, .* output has shape \(2, 3\)"):
+        WEIGHTED(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))
+    for level in (0, 1, NAN):
+        with pytest.raises(ValueError, match=r"level is .* between 0 and 1"):
+            Quantile(level)
+
+
 @pytest.mark.parametrize("rubbish", [NAN, float("inf"), -float("inf"), 1e30])
-@pytest.mark.parametrize("loss", [cross_entropy, mse, mae])
+@pytest.mark.parametrize("loss", [*OF_CLASSES, logistic, mse, mae, Quantile(0.3)])
 def test_rubbish_where_no_error_is_due_changes_no_gradient(loss, rubbish):
-    shape = (2, 3, 4) if loss is cross_entropy else (2, 3)
+    shape = (2, 3, 4) if loss in OF_CLASSES else (2, 3)
     generator = torch.Generator().manual_seed(0)
     clean = torch.randn(shape, generator=generator)
-    if loss is cross_entropy:
+    if loss in OF_CLASSES:
         target = torch.tensor([[1, IGNORED_CLASS, 3], [0, 2, IGNORED_CLASS]])
     else:
         target = torch.tensor([[1.0, NAN, 3.0], [0.0, 2.0, NAN]])
@@ -62,10 +118,10 @@ def test_rubbish_where_no_error_is_due_changes_no_gradient(loss, rubbish):
     assert found[1][1][0, 0].count_nonzero() > 0
 
 
-@pytest.mark.parametrize("loss", [cross_entropy, mse, mae])
+@pytest.mark.parametrize("loss", [*OF_CLASSES, logistic, mse, mae, Quantile(0.3)])
 def test_no_error_due_anywhere_is_zero_with_zero_gradients(loss):
-    output = torch.ones((2, 3) if loss is cross_entropy else (2,), requires_grad=True)
-    target = torch.full((2,), IGNORED_CLASS) if loss is cross_entropy else torch.full((2,), NAN)
+    output = torch.ones((2, 4) if loss in OF_CLASSES else (2,), requires_grad=True)
+    target = torch.full((2,), IGNORED_CLASS) if loss in OF_CLASSES else torch.full((2,), NAN)
     value = loss(output, target)
     value.backward()
     assert value.item() == 0
@@ -93,7 +149,7 @@ def test_the_dtype_of_the_output_is_kept(dtype):
     ],
 )
 def test_shapes_that_would_broadcast_are_refused(loss, output, target, fix):
-    values = torch.zeros(target, dtype=torch.int64 if loss is cross_entropy else torch.float32)
+    values = torch.zeros(target, dtype=torch.int64 if loss in OF_CLASSES else torch.float32)
     sizes = (str(output).replace("(", r"\(").replace(")", r"\)") for output in (output, target))
     message = "model's output has shape {} and target {}; expected .*".format(*sizes) + fix
     with pytest.raises(ValueError, match=message):

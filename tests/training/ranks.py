@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 
 import longlag as ll
-from longlag.training.ranks import launched, rank
+from longlag.training.ranks import Ranks, RanksError, launched, rank
 
 G = torch.Generator().manual_seed(0)
 X = torch.randn(21, 12, 3, generator=G, dtype=torch.float64)
@@ -25,7 +27,19 @@ def arrays(folder, **options):
     data = (X, (X.sum((1, 2)) > 0).long(), LENGTHS)
     return model(ll.LSTM, 2, "last"), data, {
         "validation": data, "metrics": "accuracy", "epochs": 4, "batch_size": 8, "clip_norm": 0.1,
-        "early_stopping": ll.EarlyStopping(patience=2), **options,
+        "early_stopping": ll.EarlyStopping(patience=2),
+        "loss": ll.training.WeightedCrossEntropy((1, 3)), **options,
+    }  # fmt: skip
+
+
+def stacked(folder):
+    """A schedule counts every update."""
+    layer = ll.Stack(ll.GRU(3, 5, seed=1), ll.Elman(5, 4, seed=2))
+    schedule = ll.Schedule(lambda o: OneCycleLR(o, 0.05, total_steps=40), every="step")
+    data = (X.float(), EACH.float(), LENGTHS)
+    return ll.SequenceModel(layer, 1, reduce=None, seed=3), data, {
+        "epochs": 4, "batch_size": 7, "scheduler": schedule, "validation": data,
+        "validate_every": 5, "optimizer": torch.optim.AdamW,
     }  # fmt: skip
 
 
@@ -77,7 +91,9 @@ def within(folder):
     return streams(folder, epochs=None, steps=5, checkpoint=folder / f"streams of {launched()}")
 
 
-CASES = {c.__name__: c for c in (arrays, few, windows, streams, rtrl, loader, begun, within)}
+CASES = {
+    c.__name__: c for c in (arrays, stacked, few, windows, streams, rtrl, loader, begun, within)
+}
 
 
 def run(case, folder):
@@ -86,7 +102,17 @@ def run(case, folder):
     history = ll.fit(network, data, progress=False, **options)
     records = [[r.loss, r.validation_loss, *r.metrics.values()] for r in history.records]
     weights = {name: value.tolist() for name, value in network.state_dict().items()}
-    return {"weights": weights, "losses": history.losses.tolist(), "records": records}
+    return {
+        "weights": weights, "losses": history.losses.tolist(), "records": records,
+        "step": history.step, "reason": history.reason,
+    }  # fmt: skip
+
+
+def apart(folder):
+    """As processes of several machines, which share no memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ranks, "shared_memory", lambda *_: None)
+        return run(stacked, folder)
 
 
 def dies(folder):
@@ -102,12 +128,30 @@ def dies(folder):
     ll.fit(model(ll.GRU), (X, EACH), loss=after, epochs=9, progress=False)
 
 
+def stops_within_compiled_updates(folder):
+    """The second process leaves where the first waits for it in compiled code."""
+
+    def rate(step):
+        if rank() == 1 and step == 40:
+            raise ValueError("this rate is not to be had")
+        return 1.0
+
+    schedule = ll.Schedule(lambda o: LambdaLR(o, rate), every="step")
+    options = {"epochs": 90, "progress": False, "step": "compiled", "scheduler": schedule}
+    try:
+        ll.fit(model(ll.GRU), (X, EACH), batch_size=4, **options)
+    except (RanksError, ValueError) as error:
+        (folder / f"told by {rank()}").write_text(str(error))
+
+
 if __name__ == "__main__":
     import json
 
     torch.set_num_threads(1)
     place = Path(sys.argv[1])
     if "dies" in sys.argv:
+        stops_within_compiled_updates(place)
         dies(place)
     results = {name: run(case, place) for name, case in {**CASES, "over": taken_over}.items()}
+    results["apart"] = apart(place)
     (place / f"rank {rank()}.json").write_text(json.dumps(results))

@@ -35,12 +35,18 @@ def test_every_row_is_one_process_part_and_its_weights_add_up_to_one():
     for count in (1, 2, 5, 9):
         x = torch.arange(float(count)).reshape(count, 1, 1)
         target = x.masked_fill(x == 1, float("nan"))
-        parts = [Ranks(number, 3).part(Batch(x, target)) for number in range(3)]
+        parts = [Ranks(number, 3).part(Batch(x, target), ll.training.mse) for number in range(3)]
         assert sum(weight for _, weight in parts) == pytest.approx(1)
         if count >= 3:
             assert torch.cat([part.x for part, _ in parts]).equal(x)
         else:
             assert all(part.x.equal(x) for part, _ in parts)
+
+
+def test_a_part_weighs_as_its_classes_do():
+    batch = Batch(torch.zeros(4, 5, 1), torch.tensor([0, 1, 1, -100]))
+    loss = ll.training.WeightedCrossEntropy((1, 2))
+    assert [Ranks(n, 2).part(batch, loss)[1] for n in range(2)] == pytest.approx([0.6, 0.4])
 
 
 @pytest.mark.slow
@@ -51,6 +57,7 @@ def test_two_processes_train_as_one_does(tmp_path):
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / f"rank {n}.json").read_text()) for n in range(2))
     assert first == second  # every bit: they agree on records, early stopping and weights
+    alone["apart"] = alone["stacked"]
     alone["over"] = ranks.run(lambda _: ranks.arrays(_, early_stopping=None), tmp_path)
     for name, whole in alone.items():
         for part, value in whole["weights"].items():
@@ -60,6 +67,11 @@ def test_two_processes_train_as_one_does(tmp_path):
             torch.tensor(first[name]["losses"]), torch.tensor(whole["losses"]), rtol=0, atol=1e-6
         )
         assert len(first[name]["records"]) == len(whole["records"]), name
+        assert (first[name]["step"], first[name]["reason"]) == (whole["step"], whole["reason"])
+    steps = {name: result["step"] for name, result in first.items()}
+    assert [n for n, step in steps.items() if step == "eager"] == [
+        "windows", "streams", "rtrl", "within"
+    ]  # fmt: skip
 
     # What two processes began, one goes on with; not within the sequences of a stream.
     network, data, options = ranks.arrays(tmp_path, early_stopping=None)
@@ -79,6 +91,9 @@ def test_a_process_that_dies_ends_the_job_with_its_reason(tmp_path):
     assert done.returncode != 0
     assert "the disk of the second machine is full" in done.stderr
     assert not list(tmp_path.glob("rank*"))
+    told = [(tmp_path / f"told by {n}").read_text() for n in range(2)]
+    assert "process 1 of this job has ended" in told[0]
+    assert told[1] == "this rate is not to be had"
 
 
 @pytest.mark.long

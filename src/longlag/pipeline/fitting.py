@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from longlag.batch import IGNORED_CLASS, Batch
+from longlag.batch import Batch
 from longlag.data import Columns, Preparation, SequenceData
 from longlag.data.labels import softmax
 from longlag.gradients import BPTT, Loss, TruncatedBPTT
-from longlag.gradients.losses import due
+from longlag.gradients.losses import WeightedCrossEntropy
 from longlag.layers import ModelCard, SequenceModel
 from longlag.messages import Setting
 from longlag.pipeline.changes import Changes
@@ -61,30 +60,6 @@ class TrainingFailed(Exception):
     def __init__(self, fitted: Fitted, epoch: int) -> None:
         self.fitted, self.epoch = fitted, epoch
         super().__init__(f"the training failed; the best weights so far are of epoch {epoch}")
-
-
-class _Weighted:
-    """Cross-entropy in which the errors of each class have a weight.
-
-    sum of w[target] (-log softmax(output)[target]) / sum of w[target], over the places where an
-    error is due.
-    """
-
-    def __init__(self, weights: np.ndarray) -> None:
-        self.weights = torch.from_numpy(weights / weights.mean()).float()
-        self.__name__ = f"cross_entropy weighted by {self.weights.tolist()}"
-
-    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        wanted = due(target).reshape(-1)
-        rows = output.reshape(-1, output.shape[-1])
-        # Filled, not only left out: the gradient at a NaN is NaN even times zero.
-        logits, classes = rows.masked_fill(~wanted.unsqueeze(-1), 0.0), target.reshape(-1)
-        weights = self.weights.to(logits)
-        total = torch.where(wanted, weights[classes.clamp(min=0)], 0.0).sum()
-        losses = cross_entropy(
-            logits, classes, weights, ignore_index=IGNORED_CLASS, reduction="sum"
-        )
-        return losses / total.clamp(min=torch.finfo(logits.dtype).tiny)
 
 
 class _Best:
@@ -446,7 +421,8 @@ def _loss_of(
     if settings.class_weights == "none" or preparation.classes is None:
         return settings.loss
     counts = np.bincount(target[target >= 0], minlength=len(preparation.classes))
-    return _Weighted(1.0 / np.maximum(counts, 1))
+    weights = 1.0 / np.maximum(counts, 1)
+    return WeightedCrossEntropy(tuple((weights / weights.mean()).tolist()))
 
 
 def options_of(settings: Settings, each: int) -> dict[str, Any]:

@@ -1,7 +1,14 @@
 """Training: `fit`, its options, its history and the ways it can end."""
 
 from longlag.batch import IGNORED_CLASS, Batch
-from longlag.gradients.losses import cross_entropy, mae, mse
+from longlag.gradients.losses import (
+    Quantile,
+    WeightedCrossEntropy,
+    cross_entropy,
+    logistic,
+    mae,
+    mse,
+)
 from longlag.training.batch import Sequences
 from longlag.training.errors import (
     CheckpointMismatchError,
@@ -31,6 +38,7 @@ __all__ = [
     "History",
     "NonFiniteLossError",
     "NonFiniteWeightsError",
+    "Quantile",
     "RanksError",
     "Record",
     "Schedule",
@@ -39,9 +47,11 @@ __all__ = [
     "Streams",
     "Trained",
     "TrainingInterrupted",
+    "WeightedCrossEntropy",
     "cross_entropy",
     "fit",
     "fit_replicas",
+    "logistic",
     "mae",
     "mse",
 ]

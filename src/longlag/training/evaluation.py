@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from longlag import randomness
 from longlag.batch import Batch
 from longlag.gradients import Loss, forward
-from longlag.gradients.losses import due
+from longlag.gradients.losses import weights_due
 from longlag.gradients.runs.piecewise_run import PiecewiseRun
 from longlag.layers.inputs import Inputs
 from longlag.training.metrics import Meter
@@ -25,9 +25,9 @@ class Evaluator:
     Args:
         network: what is run: the model, or what Fabric wrapped around it.
         source: the validation set; it must have an end.
-        loss: a mean over the places where an error is due.
+        loss: a mean over the places where an error is due, each with its weight.
         meters: the metrics by name.
-        compiled: gives the outputs of all batches, where it can; else None.
+        compiled: gives the outputs of this process's part of all batches, where it can; else None.
         ranks: the processes that share the work.
     """
 
@@ -51,7 +51,7 @@ class Evaluator:
             return None, {}
         for meter in self.meters.values():
             meter.reset()
-        total, places = 0.0, 0
+        total, places = 0.0, 0.0
         was_training = self.network.training
         self.network.eval()
         try:
@@ -59,7 +59,7 @@ class Evaluator:
                 for batch, output in self._outputs(self.source):
                     if interrupted():
                         return None
-                    count = int(due(batch.target).sum())
+                    count = float(weights_due(self.loss, batch.target).sum())
                     if count:
                         total += float(self.loss(output, batch.target)) * count
                         places += count
@@ -74,11 +74,12 @@ class Evaluator:
         """The batches, each with the output of the model."""
         outputs = self.compiled()
         if outputs is not None:
-            yield from zip(source.batches(0, 0), outputs, strict=True)
+            for batch, output in zip(source.batches(0, 0), outputs, strict=True):
+                yield batch, self.ranks.whole(output, len(batch.x))
             return
         state = None
         for batch in self.ranks.batches(source, 0, 0):
-            part, _ = self.ranks.part(batch)
+            part, _ = self.ranks.part(batch, self.loss)
             if source.continues:
                 inputs = Inputs(part.x, part.lengths, part.resets)
                 run = PiecewiseRun.of(self.network, inputs, "validation")

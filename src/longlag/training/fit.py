@@ -98,7 +98,8 @@ def fit(
             is NaN and a class target -100; steps beyond `lengths` of a target (N, T) of classes or
             (N, T, K) of floats are marked so.
         validation: the same, but with an end; its loss and metrics are in each record.
-        loss: "cross_entropy", "mse", "mae" or a callable(output, target) -> scalar; by default
+        loss: "cross_entropy", "logistic", "mse", "mae", `training.WeightedCrossEntropy`,
+            `training.Quantile` or a callable(output, target) -> scalar; by default
             "mse" for float targets and "cross_entropy" for integers.
         optimizer: any torch optimizer but LBFGS, which asks for several losses a step, or a
             callable parameters -> optimizer; by default Adam with a learning rate of 0.001. It may
@@ -276,8 +277,13 @@ def fit(
         if step != "eager":
             compiled, reason = _compile(
                 model, source, first, loss_function, method, optimizer, clip_norm, batch_size,
-                precision=precision, alone=ranks.alone, callbacks=callbacks,
+                precision=precision, ranks=ranks, callbacks=callbacks,
             )  # fmt: skip
+            reason = next(filter(None, ranks.gather(reason)), "")
+            if reason:
+                compiled = None
+            elif compiled is not None:
+                compiled.meet()
             if step == "compiled" and compiled is None:
                 raise ValueError(f"step is 'compiled', and {reason}; or use step='auto'")
         evaluator = Evaluator(network, held_out, loss_function, meters, ranks)
@@ -350,6 +356,8 @@ def fit(
             return history
         finally:
             reporter.stop()
+            if compiled is not None:
+                compiled.close()
             model.train(was_training)
             loop.clear_gradients()
 
@@ -365,12 +373,10 @@ def _compile(
     batch_size: int,
     *,
     precision: str,
-    alone: bool,
+    ranks: Ranks,
     callbacks: Sequence[Callback],
 ) -> "tuple[CompiledSteps | None, str]":
     """The compiled step, or why there is none."""
-    if not alone:
-        return None, "several processes share each update"
     if precision not in ("32-true", "64-true"):
         return None, f"the precision of fabric is {precision!r}"
     for callback in callbacks:
@@ -388,7 +394,7 @@ def _compile(
     try:
         compiled = CompiledSteps(
             model, loss, method, optimizer, first if whole is None else whole, clip_norm,
-            None if whole is None else batch_size,
+            None if whole is None else batch_size, ranks,
         )  # fmt: skip
         if compiled.network.draws and source.drawn_once:
             return None, "a DataLoader and dropout draw from one generator"

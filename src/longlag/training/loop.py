@@ -129,6 +129,7 @@ class Loop:
         self._skipped = 0  # updates in a row
         self._agreed: int | None = None  # the signal that ends all processes
         self._time_to_save = False  # as the clock of the first process says
+        self._most = 1  # updates of the next block, on which all processes agree
         self._on_record = [c for c in self.callbacks if callable(c)]
         self._on_update = [c.after_update for c in self.callbacks if isinstance(c, UpdateCallback)]
         # Constants such as a mask of -inf are as they should be.
@@ -295,7 +296,7 @@ class Loop:
                     return False
             return True
 
-        for batch in self.source.batches(self.position.epoch, self.position.batch):
+        for batch in self.ranks.batches(self.source, self.position.epoch, self.position.batch):
             if not ((staged or self._compiles()) and compiled.fits(batch)):
                 if not (flushed() and self._updated_by(batch)):
                     return
@@ -303,7 +304,7 @@ class Loop:
             if staged and len(batch.x) != len(staged[0].x) and not flushed():
                 return
             staged.append(batch)
-            most = min(compiled.next_size, self._until_looked_at())
+            most = min(self._most, self._until_looked_at())
             if len(staged) >= most and not flushed():
                 return
         flushed()
@@ -343,7 +344,7 @@ class Loop:
         position, batch = self.position, window.batch
         self.clear_gradients()
         whole = window.first and window.last and not self.source.continues
-        part, weight = self.ranks.part(batch)
+        part, weight = self.ranks.part(batch, self.loss)
         accumulated = self._accumulate(window._replace(batch=part), whole)
         self._advance(window)
         if not whole and not due(batch.target).any():
@@ -379,16 +380,22 @@ class Loop:
         position.sequences += count * len(losses)
 
     def _compiles(self) -> bool:
-        """Whether the next update is compiled."""
+        """Whether the next updates are compiled; of several processes, whether all of them do."""
         compiled = self.compiled
         if compiled is None or self.position.step == 0:
             return False
-        return compiled.is_ready(changed=bool(self.callbacks))
+        ready = compiled.is_ready(changed=bool(self.callbacks))
+        if self.ranks.alone:
+            self._most = compiled.next_size
+            return ready
+        said = compiled.agree([ready, compiled.next_size, *self._notes()])
+        self._take_notes([bool(note.any()) for note in said.T[2:]])
+        self._most = int(said[:, 1].min())
+        return bool(said[:, 0].all())
 
     def _next_rows(self) -> "np.ndarray[Any, Any] | None":
         """The numbers of the sequences, (updates, N), of the next updates between which nobody
         needs to look; None at the end of the epoch."""
-        assert self.compiled is not None
         position, size = self.position, self.source.reading.batch_size
         if self._order is None or self._order[0] != position.epoch:
             self._order = position.epoch, self.source.order(position.epoch)
@@ -396,7 +403,7 @@ class Loop:
         if not len(order):
             return None
         # The last batch of an epoch may be a smaller one.
-        updates = min(self.compiled.next_size, len(order) // size, self._until_looked_at())
+        updates = min(self._most, len(order) // size, self._until_looked_at())
         return order[: max(1, updates) * size].reshape(max(1, updates), -1)
 
     def _until_looked_at(self) -> int:
@@ -471,14 +478,21 @@ class Loop:
 
     def _add_up(self, loss: Tensor, weight: float) -> Tensor:
         """Gradients and loss of the whole batch; with them goes what the processes agree on."""
+        total, said = self.ranks.add_up(self._parameters(), loss, weight, self._notes())
+        self._take_notes(said)
+        return total
+
+    def _notes(self) -> tuple[bool, ...]:
+        """What any process may have to say to all."""
         received = self.signals.received
         late = self.ranks.first and self.checkpoint is not None and self._is_late(self.checkpoint)
-        notes = (received == signal.SIGINT, received == signal.SIGTERM, late)
-        total, said = self.ranks.add_up(self._parameters(), loss, weight, notes)
+        return received == signal.SIGINT, received == signal.SIGTERM, late
+
+    def _take_notes(self, said: Sequence[bool]) -> None:
+        """What some process had to say."""
         interrupted, terminated, self._time_to_save = said
         if interrupted or terminated:
             self._agreed = int(signal.SIGINT if interrupted else signal.SIGTERM)
-        return total
 
     def _accumulate(self, window: Window, whole: bool) -> Accumulated:
         batch, method = window.batch, self.method

@@ -7,8 +7,10 @@ depends on a clock, a signal or a disk is decided by one for all.
 
 import itertools
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -16,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from longlag.batch import Batch
-from longlag.gradients.losses import due
+from longlag.gradients import Loss
+from longlag.gradients.losses import weights_due
 from longlag.training.sources import Source
 
 if TYPE_CHECKING:
@@ -114,6 +117,14 @@ class Ranks:
                 return
             yield item[0].map(lambda part: part.to(source.reading.device))
 
+    def rows(self, count: int) -> slice:
+        """The rows of this process, of so many.
+
+        >>> Ranks(1, 2).rows(5)
+        slice(2, 5, None)
+        """
+        return self._rows(count)[self.rank]
+
     def _rows(self, count: int) -> list[slice]:
         """The rows of each process; of fewer rows than processes, each has all."""
         if count < self.count:
@@ -121,11 +132,11 @@ class Ranks:
         ends = [count * number // self.count for number in range(self.count + 1)]
         return [slice(first, end) for first, end in itertools.pairwise(ends)]
 
-    def part(self, batch: Batch[Tensor]) -> tuple[Batch[Tensor], float]:
-        """The rows of this process, and the weight of their mean in that of all rows.
+    def part(self, batch: Batch[Tensor], loss: Loss) -> tuple[Batch[Tensor], float]:
+        """The rows of this process, and the weight of their mean loss in that of all rows.
 
         >>> x = torch.zeros(3, 5, 1)
-        >>> part, weight = Ranks(1, 2).part(Batch(x, x))
+        >>> part, weight = Ranks(1, 2).part(Batch(x, x), torch.nn.functional.mse_loss)
         >>> len(part.x), round(weight, 3)
         (2, 0.667)
         """
@@ -133,10 +144,10 @@ class Ranks:
             return batch, 1.0
         if len(batch.x) < self.count:
             return batch, 1 / self.count
-        rows = self._rows(len(batch.x))[self.rank]
+        rows = self.rows(len(batch.x))
         part = batch.map(lambda whole: whole[rows])
-        total = int(due(batch.target).sum())
-        return part, int(due(part.target).sum()) / total if total else 1 / self.count
+        own, total = (float(weights_due(loss, b.target).sum()) for b in (part, batch))
+        return part, own / total if total else 1 / self.count
 
     def whole(self, output: Tensor, count: int) -> Tensor:
         """The outputs of all rows, of which each process has those of its part."""
@@ -181,8 +192,7 @@ class Ranks:
             for part, own in zip(gradients, has, strict=True)
         ]
         buffer = torch.cat([*parts, loss.detach().to(dtype).reshape(1) * weight, said])
-        with self._meeting():
-            torch.distributed.all_reduce(buffer)
+        self.add(buffer)
         at = 0
         flags = buffer[-len(said) :].tolist()
         for parameter, flag in zip(trained, flags, strict=False):
@@ -194,6 +204,38 @@ class Ranks:
                 gradient.copy_(buffer[at : at + size].view_as(gradient))
             at += size
         return buffer[at], [flag > 0 for flag in flags[len(trained) :]]
+
+    def add(self, tensor: Tensor) -> None:
+        """Make a tensor the sum of those of all processes."""
+        with self._meeting():
+            torch.distributed.all_reduce(tensor)
+
+    def shared_memory(self, words: int) -> Tensor | None:
+        """Zeros, int64, that all processes read and write; None where they are not on one machine.
+
+        The memory is that of a file without a name, and ends with the processes.
+        """
+        if os.name != "posix" or os.environ.get("LOCAL_WORLD_SIZE") != str(self.count):
+            return None
+        folder = Path("/dev/shm")
+
+        def made() -> str:
+            with suppress(OSError):  # no room
+                number, path = tempfile.mkstemp(
+                    prefix="longlag-", dir=folder if folder.is_dir() else None
+                )
+                with open(number, "wb") as file:
+                    file.write(bytes(8 * words))
+                return path
+            return ""
+
+        path, memory = self.by_first(made), None
+        with suppress(OSError, RuntimeError):
+            memory = torch.from_file(path, shared=True, size=words, dtype=torch.int64)
+        everywhere = all(self.gather(memory is not None))
+        if self.first and path:
+            Path(path).unlink()
+        return memory if everywhere else None
 
     def share(self, tensors: Iterable[Tensor]) -> None:
         """Give tensors the values that they have in the first process."""

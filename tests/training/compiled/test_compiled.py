@@ -17,14 +17,19 @@ from longlag.training import (
     Checkpoint,
     EarlyStopping,
     NonFiniteLossError,
+    Quantile,
     Schedule,
     TrainingInterrupted,
+    WeightedCrossEntropy,
     fit,
 )
 from longlag.training.compiled.head import Head
 from longlag.training.compiled.piece import Piece
 
 COUNT, STEPS, INPUTS, HIDDEN = 23, 6, 3, 5  # batches of 5, and one of 3
+
+
+WEIGHTED = WeightedCrossEntropy((0.2, 3, 0))
 
 
 def data(dtype=torch.float64, *, outputs=3, loss="cross_entropy", each_step=False, ragged=False):
@@ -40,8 +45,10 @@ def whole(dtype, outputs, loss, each_step):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(COUNT, STEPS, INPUTS, generator=generator, dtype=dtype)
     front = (COUNT, STEPS) if each_step else (COUNT,)
-    if loss != "cross_entropy":
+    if loss not in ("cross_entropy", WEIGHTED):
         target = torch.randn(*front, outputs, generator=generator, dtype=dtype)
+        if loss == "logistic":
+            target = (target > 0).to(dtype)
         target[0] = float("nan")
         target[1, ..., 0] = float("nan")
         return x, target
@@ -77,6 +84,20 @@ def dropping(inputs, hidden, **options):
     return ll.Stack(below, inner, dropout=0.3)
 
 
+def both(inputs, hidden, **options):
+    """Both directions, with dropout of states and of inputs."""
+    options |= {"input_dropout": 0.2, "recurrent_dropout": 0.3}
+    return ll.Bidirectional(ll.LSTM(inputs, hidden, **options), seed=3)
+
+
+def both_stacked(inputs, hidden, **options):
+    """Both directions on both directions on one, of different layers."""
+    below = ll.Bidirectional(ll.GRU(inputs, hidden, **options), ll.Elman(inputs, 17, **options))
+    above = ll.Bidirectional(ll.GRU(4, 2, **options), ll.Elman(4, 3, **options))
+    middle = ll.Elman(hidden + 17, 4, **options)
+    return ll.Stack(below, ll.Stack(middle, above, dropout=0.2), dropout=0.3)
+
+
 CASES = {
     "elman": (ll.Elman, lambda p: RMSprop(p, 1e-3), {"clip_norm": 0.2}),
     "lstm": (ll.LSTM, lambda p: Adam(p, 1e-2), {"clip_norm": 0.2}),
@@ -91,6 +112,14 @@ CASES = {
         lambda p: SGD(p, 1e-2, momentum=0.9, nesterov=True, weight_decay=0.01),
         {"loss": "mse", "each_step": True},
     ),
+    "logistic": (ll.GRU, lambda p: SGD(p, 0.3), {"loss": "logistic", "ragged": True}),
+    "logistic of many": (
+        ll.Elman,
+        lambda p: Adam(p, 1e-2),
+        {"loss": "logistic", "outputs": 19, "each_step": True},
+    ),
+    "quantile": (ll.LSTM, lambda p: Adam(p, 1e-2), {"loss": Quantile(0.8), "each_step": True}),
+    "weights": (ll.GRU, lambda p: Adam(p, 1e-2), {"loss": WEIGHTED, "each_step": True}),
     "indrnn": (ll.IndRNN, lambda p: SGD(p, 1e-2), {"loss": "mae", "outputs": 1}),
     "1997": (
         ll.LSTM1997,
@@ -114,6 +143,17 @@ CASES = {
         {"ragged": True, "direct": True},
     ),
     "dropout between": (dropping, lambda p: Adam(p, 1e-2), {"each_step": True, "ragged": True}),
+    **{
+        f"both directions, {name}": (both, lambda p: Adam(p, 1e-2), options)
+        for name, options in {
+            "last": {},
+            "mean": {"reduce": "mean"},
+            "each": {"each_step": True, "ragged": True},
+            "ragged last": {"ragged": True, "direct": True},
+            "ragged mean": {"ragged": True, "reduce": "mean"},
+        }.items()
+    },
+    "both stacked, last": (both_stacked, lambda p: SGD(p, 1e-2), {"ragged": True}),
     "direct": (ll.GRU, lambda p: Adam(p, 1e-2), {"direct": True}),
     "direct, ragged": (
         ll.LSTM1997,

@@ -1,5 +1,6 @@
 """All calls of an update, for batches of one size, and the memory that they read and write."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from longlag.layers import Recurrent
 from longlag.scan.cpu.passes import Noted, Passes
 from longlag.scan.inputs import Schedule, Weights
 from longlag.torch_private import version
+from longlag.training.compiled.directions import moved
 from longlag.training.compiled.head import Head, RowLoss, head
 from longlag.training.compiled.lengths import (
     by_step,
@@ -19,6 +21,7 @@ from longlag.training.compiled.lengths import (
     take_ends,
     take_mean,
 )
+from longlag.training.compiled.meeting import Meeting
 from longlag.training.compiled.memory import (
     add,
     clear,
@@ -101,7 +104,7 @@ class Outputs:
         self._network, self._data, self._cells, self._size = network, data, cells, size
         x = data.x
         self._double, self._steps = x.dtype == torch.float64, x.shape[1]
-        self._masks: list[tuple[Tensor, float]] = []
+        self._masks: list[tuple[Tensor, float, bool]] = []
         self._between: dict[int, Tensor] = {}  # by layer, those of what it is given
         self.most = self._room_for_masks()
         self.order = torch.zeros((MOST, size), dtype=torch.int64)
@@ -115,7 +118,7 @@ class Outputs:
                 width=x.shape[1] * x.shape[2],
             )
         ]  # fmt: skip
-        self._layers: list[Passes] = []
+        self._levels: list[list[Passes]] = []
         self._forward()
         self._rows = self._read_out()
         readout = network.readout
@@ -147,10 +150,11 @@ class Outputs:
         return numbers[: self._count * width].view(self._count, width)
 
     def _facts(self, kind: str | RowLoss | None) -> Head:
-        readout = self._network.readout
+        network, readout = self._network, self._network.readout
         return Head(
             self._double, kind, readout.input_size, readout.output_size, readout.direct_size or 0,
-            readout.activation,
+            readout.activation, weighted=network.weights is not None and kind is not None,
+            level=network.level,
         )  # fmt: skip
 
     def _read_directly(self) -> Tensor | None:
@@ -184,18 +188,45 @@ class Outputs:
         )  # fmt: skip
 
     def _forward(self) -> None:
-        """All layers, the one that reads x first."""
-        layers, lengths = self._network.layers, self._data.lengths
-        below = self._dropped(layers[0].input_dropout).transpose(0, 1)
+        """All layers, those that read x first."""
+        below, levels = self._read, self._network.levels
+        for number, level in enumerate(levels):
+            if number:
+                below = self._passed(number, below)
+            self._levels.append([])
+            for layer, backward in zip(level, (False, True), strict=False):
+                x = below if number else self._dropped(layer.input_dropout).transpose(0, 1)
+                self._run(layer, self._flipped(x) if backward else x)
+            if self._network.reduce is None or number + 1 < len(levels):
+                below = self._output = self._side_by_side(self._levels[number])
+
+    def _run(self, layer: Recurrent, x: Tensor) -> None:
+        """The forward pass of a layer."""
+        lengths = self._data.lengths
         schedule = Schedule.of(self._read, None if lengths is None else self._ends, None)
-        for number, layer in enumerate(layers):
-            weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
-            below = self._passed(number, below)
-            own = schedule._replace(mask=self._mask(layer))
-            passes = Passes(layer.recurrence, below, weights, own, backward=self.backward)
-            self._layers.append(passes)
-            self._calls += [*self._ranked(passes), *self._units(layer, passes), *passes.forward]
-            below = passes.path[1:]
+        weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
+        own = schedule._replace(mask=self._mask(layer))
+        passes = Passes(layer.recurrence, x, weights, own, backward=self.backward)
+        self._levels[-1].append(passes)
+        self._calls += [*self._ranked(passes), *self._units(layer, passes), *passes.forward]
+
+    def _flipped(self, x: Tensor) -> Tensor:
+        """Sequences (T, N, C) from their own last steps to their first."""
+        target = x.new_zeros(x.shape)
+        self._held += [x, target]
+        self._calls.append(moved(x, target, self._ends, flips=True))
+        return target
+
+    def _side_by_side(self, level: list[Passes]) -> Tensor:
+        """The output of a level, (T, N, H), each step where it is in x."""
+        paths = [passes.path[1:] for passes in level]
+        if len(paths) == 1:
+            return paths[0]
+        target = torch.cat(paths, -1)
+        self._held.append(target)
+        for path, part, flips in zip(paths, _parts(target, level), (False, True), strict=True):
+            self._calls.append(moved(path, part, self._ends, flips=flips))
+        return target
 
     # Dropout
 
@@ -204,14 +235,15 @@ class Outputs:
         layers = self._network.layers if self.backward else []
         numbers = sum(layer.hidden_size for layer in layers if layer.recurrent_dropout)
         numbers += sum(layer.input_size for layer in layers if layer.input_dropout)
-        pairs = zip(layers, self._network.between, strict=False)
-        numbers += sum(self._steps * layer.input_size for layer, share in pairs if share)
+        pairs = zip(self._network.levels if layers else [], self._network.between, strict=False)
+        numbers += sum(self._steps * level[0].input_size for level, share in pairs if share)
         return max(1, min(MOST, MASKS // max(1, self._size * numbers)))
 
-    def _drawn(self, shape: tuple[int, ...], probability: float) -> Tensor:
-        """(updates, *shape), room for the masks of a block, drawn in the order of these calls."""
+    def _drawn(self, shape: tuple[int, ...], probability: float, *, by_row: bool = False) -> Tensor:
+        """(updates, *shape), room for the masks of a block, drawn in the order of these calls;
+        those of (T, N, C) perhaps for one sequence after the other."""
         masks = self._read.new_zeros((self.most, *shape))
-        self._masks.append((masks, probability))
+        self._masks.append((masks, probability, by_row))
         return masks
 
     def _dropped(self, probability: float) -> Tensor:
@@ -233,7 +265,10 @@ class Outputs:
         probability = self._network.between[number]
         if not (self.backward and probability):
             return below
-        masks, target = self._drawn(tuple(below.shape), probability), torch.zeros_like(below)
+        # PyTorch draws as numbers lie: outputs that it has put side by side, by sequence.
+        several = len(self._levels[number - 1]) > 1
+        masks = self._drawn(tuple(below.shape), probability, by_row=several)
+        target = torch.zeros_like(below)
         self._between[number] = masks
         self._calls.append(self._leave_out(below, target, masks))
         return target
@@ -270,9 +305,13 @@ class Outputs:
         if not self._masks:
             return
         for number in range(first, first + updates):
-            for masks, probability in self._masks:
-                masks[number].bernoulli_(1 - probability, generator=generator)
-                masks[number].div_(1 - probability)
+            for masks, probability, by_row in self._masks:
+                mask = masks[number]
+                drawn = mask.transpose(0, 1).contiguous() if by_row else mask
+                drawn.bernoulli_(1 - probability, generator=generator)
+                drawn.div_(1 - probability)
+                if by_row:
+                    mask.copy_(drawn.transpose(0, 1))
 
     # Lengths and unit parameters
 
@@ -304,20 +343,36 @@ class Outputs:
 
     def _read_out(self) -> Tensor:
         """What is read out: every step, or one row a sequence."""
-        top, reduce = self._layers[-1], self._network.reduce
+        level, reduce = self._levels[-1], self._network.reduce
         if reduce is None:
-            return top.path[1:]
-        if reduce == "last" and top.order is None:
-            return top.path[-1]
-        rows = torch.zeros_like(top.path[0])
+            return self._output
+        rows = [self._row_of_each(passes, reduce) for passes in level]
+        if len(rows) == 1:
+            return rows[0]
+        target = torch.cat(rows, -1)
+        for row, part in zip(rows, _parts(target, level), strict=True):
+            self._calls.append(moved(row.unsqueeze(0), part.unsqueeze(0), self._ends))
+        self._held.append(rows)
+        return target
+
+    def _row_of_each(self, passes: Passes, reduce: str) -> Tensor:
+        """(N, H), the state after the last step that a layer reads, or the mean over steps."""
+        if reduce == "last" and passes.order is None:
+            return passes.path[-1]
+        rows = torch.zeros_like(passes.path[0])
         take = take_ends if reduce == "last" else take_mean
         self._calls.append(
             take(self._double).noted(
-                path=top.path, target=rows, ends=self._ends, N=self._size, H=rows.shape[1],
+                path=passes.path, target=rows, ends=self._ends, N=self._size, H=rows.shape[1],
                 T=self._steps,
             )
         )  # fmt: skip
         return rows
+
+
+def _parts(tensor: Tensor, level: list[Passes]) -> "tuple[Tensor, ...]":
+    """What of each row of a tensor is a layer's."""
+    return tensor.split([passes.path.shape[-1] for passes in level], -1)
 
 
 class Calls(Outputs):
@@ -331,32 +386,60 @@ class Calls(Outputs):
         super().__init__(model, network, data, cells, size)
         self._gradients: dict[int, Tensor] = {}
         self._known: Any = None
-        d_rows, d_output = self._errors()
-        self._note_backward(d_output)
-        for passes in self._layers:
-            self._calls += self._cleared(passes)
-        self._send_back(d_rows)
-        layers = [*zip(network.layers, self._layers, strict=True)]
-        for number, (layer, passes) in reversed([*enumerate(layers)]):
-            self._calls += passes.backward
-            if number in self._between:
-                assert passes.d_x is not None
-                masks = self._between[number]
-                self._calls.append(self._leave_out(passes.d_x, passes.d_x, masks))
-            weights = layer.weight_ih, layer.bias, layer.weight_hh
-            for parameter, gradient in zip(weights, passes.gradients, strict=True):
-                if parameter is not None:
-                    assert gradient is not None
-                    self._sum(parameter, gradient)
-            self._sum_units(layer, passes)
+        d_rows, errors = self._top_errors()
+        later = self._note_backward(errors)
+        for level in self._levels:
+            for passes in level:
+                self._calls += self._cleared(passes)
+        self._send_back(d_rows, errors)
+        self._calls += later
 
-    def _note_backward(self, error: Tensor | None) -> None:
-        """The backward passes, from the error of the top layer's output."""
-        layers = [*zip(self._network.layers, self._layers, strict=True)]
-        for number, (layer, passes) in reversed([*enumerate(layers)]):
-            trained = [tensor for tensor, _ in layer.unit_places() if tensor.requires_grad]
-            passes.send_back(error, want_x=number > 0, want_units=bool(trained))
-            error = passes.d_x
+    def _note_backward(self, errors: Sequence[Tensor | None]) -> list[Noted]:
+        """The backward passes of all levels, and what is between them.
+
+        Args:
+            errors: of the output of each layer of the top level.
+        """
+        calls = list[Noted]()
+        levels = [*zip(self._network.levels, self._levels, strict=True)]
+        for number, (layers, level) in reversed([*enumerate(levels)]):
+            for layer, passes, error in zip(layers, level, errors, strict=True):
+                trained = any(tensor.requires_grad for tensor, _ in layer.unit_places())
+                passes.send_back(error, want_x=number > 0, want_units=trained)
+                calls += passes.backward
+                weights = layer.weight_ih, layer.bias, layer.weight_hh
+                for parameter, gradient in zip(weights, passes.gradients, strict=True):
+                    if parameter is not None:
+                        assert gradient is not None
+                        calls += self._sum(parameter, gradient)
+                calls += self._sum_units(layer, passes)
+            if number:
+                error = self._error_below(level, calls)
+                if number in self._between:
+                    calls.append(self._leave_out(error, error, self._between[number]))
+                errors = self._shared_out(error, levels[number - 1][1], calls)
+        return calls
+
+    def _error_below(self, level: list[Passes], calls: list[Noted]) -> Tensor:
+        """The error of what a level reads, (T, N, C)."""
+        ahead, *back = [passes.d_x for passes in level]
+        assert ahead is not None
+        for error in back:
+            assert error is not None
+            calls.append(moved(error, ahead, self._ends, flips=True, adds=True))
+        return ahead
+
+    def _shared_out(
+        self, error: Tensor, level: list[Passes], calls: list[Noted]
+    ) -> Sequence[Tensor]:
+        """The error of the output of each layer of a level, from that of the level's."""
+        if len(level) == 1:
+            return [error]
+        errors = [torch.zeros_like(passes.path[1:]) for passes in level]
+        self._held += errors
+        for part, own, flips in zip(_parts(error, level), errors, (False, True), strict=True):
+            calls.append(moved(part, own, self._ends, flips=flips))
+        return errors
 
     def _cleared(self, passes: Passes) -> list[Noted]:
         """What is zero before a backward pass: errors of the last states, and sums."""
@@ -365,72 +448,102 @@ class Calls(Outputs):
         tensors += [] if passes.d_units is None else [passes.d_units]
         return [clear(self._double).noted(target=t, count=t.numel()) for t in tensors]
 
-    def _sum(self, parameter: Tensor, gradients: Tensor) -> None:
+    def _sum(self, parameter: Tensor, gradients: Tensor) -> list[Noted]:
         """The gradient of a parameter, of which each thread has a part: in the first of them."""
         first, *others = gradients
-        for other in others:
-            noted = add(self._double).noted(source=other, target=first, count=first.numel())
-            self._calls.append(noted)
         self._gradients[id(parameter)] = first
+        kind = add(self._double)
+        return [kind.noted(source=o, target=first, count=first.numel()) for o in others]
 
-    def _sum_units(self, layer: Recurrent, passes: Passes) -> None:
+    def _sum_units(self, layer: Recurrent, passes: Passes) -> list[Noted]:
         """Those of trained unit parameters: rows of what the backward pass adds to."""
+        calls = list[Noted]()
         for number, (tensor, first) in enumerate(layer.unit_places()):
             if tensor.requires_grad and first == 0:
                 assert passes.d_units is not None
                 rows = tensor.numel() // layer.hidden_size
-                self._sum(tensor, passes.d_units[:, number : number + rows])
+                calls += self._sum(tensor, passes.d_units[:, number : number + rows])
+        return calls
 
-    def _errors(self) -> tuple[Tensor | None, Tensor | None]:
-        """Where the error of what is read out goes, and the error of the top layer's output,
-        (T, N, H); None where the last state has it, whose place the backward pass makes."""
-        top, reduce = self._layers[-1], self._network.reduce
-        if reduce is None:
-            d_output = torch.zeros_like(top.path[1:])
-            return d_output, d_output
+    def _top_errors(self) -> tuple[Tensor | None, list[Tensor | None]]:
+        """Where the head writes the error of what is read out, and of the output of each layer of
+        the top level, (T, N, H); None where the last state has it, whose place the backward pass
+        makes."""
+        level, reduce = self._levels[-1], self._network.reduce
         if reduce == "last":
-            return None, None
-        d_rows = torch.zeros_like(top.path[0])
-        return d_rows, d_rows.expand_as(top.path[1:])
+            rows = torch.zeros_like(self._rows) if len(level) > 1 else None
+            return rows, [None] * len(level)
+        if len(level) == 1:
+            rows = torch.zeros_like(self._rows)
+            return rows, [rows.expand_as(level[0].path[1:])]
+        paths = [passes.path[1:] for passes in level]
+        own = [torch.zeros_like(path if reduce is None else path[0]) for path in paths]
+        return torch.zeros_like(self._rows), [
+            error.expand_as(path) for error, path in zip(own, paths, strict=True)
+        ]
 
-    def _send_back(self, d_rows: Tensor | None) -> None:
+    def _send_back(self, d_rows: Tensor | None, errors: Sequence[Tensor | None]) -> None:
         """The head with its errors, and where they go."""
-        network, data, cells, top = self._network, self._data, self._cells, self._layers[-1]
+        network, data, cells, level = self._network, self._data, self._cells, self._levels[-1]
         readout, y, count = network.readout, self.y, self._count
         inputs = readout.input_size
         facts = self._facts(network.loss)
         d_weight, d_bias = torch.zeros_like(readout.weight), torch.zeros_like(self._bias)
         self._gradients |= {id(readout.weight): d_weight, id(readout.bias): d_bias}
-        direct: dict[str, Tensor] = {}
+        further: dict[str, Tensor] = {}
+        if network.weights is not None:
+            further["weights"] = y.new_tensor(network.weights)
         if readout.weight_direct is not None:
-            direct["d_direct"] = torch.zeros_like(readout.weight_direct)
-            direct["sums_direct"] = y.new_zeros((facts.direct + 1, facts.wide))
-            self._gradients[id(readout.weight_direct)] = direct["d_direct"]
+            further["d_direct"] = torch.zeros_like(readout.weight_direct)
+            further["sums_direct"] = y.new_zeros((facts.direct + 1, facts.wide))
+            self._gradients[id(readout.weight_direct)] = further["d_direct"]
         # The error of the state after the last step, which the kernels expect where they begin.
-        d_h = top.deltas[top.output][0] if d_rows is None else d_rows
+        finals = [passes.deltas[passes.output] for passes in level]
+        d_h = finals[0][0] if d_rows is None else d_rows
         call = self._head(
             network.loss, clock=cells.clock, N=self._size, steps=count // self._size,
             panels=y.new_zeros((count, facts.wide)), sums=y.new_zeros((inputs + 1, facts.wide)),
             d_weight=d_weight, d_bias=d_bias, target=data.target, order=self.order, d_h=d_h,
-            where=torch.arange(0, count * inputs, inputs), loss=cells.loss, **direct,
+            where=torch.arange(0, count * inputs, inputs), loss=cells.loss, **further,
         )  # fmt: skip
         self._calls.append(call)
         if network.reduce == "mean":
             self._calls.append(
                 spread(self._double).noted(rows=d_h, ends=self._ends, N=self._size, H=inputs)
             )
-        elif network.reduce == "last" and top.order is not None:
-            half = top.deltas[top.output][1]
-            noted = copy(self._double).noted(source=d_h, target=half, count=half.numel())
-            self._calls.append(noted)
+        if network.reduce == "last":
+            self._to_the_last(d_h, finals)
+        elif len(level) > 1:
+            each_step = network.reduce is None
+            for number, (part, error) in enumerate(zip(_parts(d_h, level), errors, strict=True)):
+                assert error is not None
+                whole = part if each_step else part.unsqueeze(0)
+                own = error if each_step else error[:1]
+                flips = bool(number) and each_step
+                self._calls.append(moved(whole, own, self._ends, flips=flips))
+
+    def _to_the_last(self, d_h: Tensor, finals: Sequence[Tensor]) -> None:
+        """The error of last states, to where each layer's backward pass begins."""
+        level = self._levels[-1]
+        for part, final, passes in zip(_parts(d_h, level), finals, level, strict=True):
+            halves = final if passes.order is not None else final[:1]
+            for half in halves[len(level) == 1 :]:
+                self._calls.append(moved(part.unsqueeze(0), half.unsqueeze(0), self._ends))
 
     def program_of(
         self,
         rules: list[Rule],
         trained: list[list[nn.Parameter]],
         states: list[list[dict[str, Any]]],
+        meeting: Meeting | None = None,
     ) -> Program:
-        """All calls of an update of these parameters, by group."""
+        """All calls of an update of these parameters, by group.
+
+        Args:
+            rules: of each group.
+            trained, states: its parameters, and what the optimizer keeps for each.
+            meeting: of several processes.
+        """
         gradients: list[int] = []
         updates: list[int] = []
         for number, (rule, parameters, part) in enumerate(zip(rules, trained, states, strict=True)):
@@ -443,15 +556,17 @@ class Calls(Outputs):
                 updates += (*[0] * (STATES - len(places)), count, number * COEFFICIENTS)
         if self._known is None or self._known[0] != (gradients, updates):
             tables = [torch.tensor(table, dtype=torch.int64) for table in (gradients, updates)]
-            self._known = (gradients, updates), tables, self._program(*tables)
+            self._known = (gradients, updates), tables, self._program(tables[0], tables[1], meeting)
         return self._known[2]
 
-    def _program(self, gradients: Tensor, updates: Tensor) -> Program:
-        cells = self._cells
+    def _program(self, gradients: Tensor, updates: Tensor, meeting: Meeting | None) -> Program:
+        cells, calls = self._cells, self._calls
+        if meeting is not None:
+            calls = [*calls, meeting.noted(cells.clock, cells.loss, gradients)]
         last = update(self._double).noted(
             clock=cells.clock, stop=cells.stop, loss=cells.loss, losses=cells.losses,
             norms=cells.norms, gradients=gradients, gradient_count=len(gradients) // 2,
             updates=updates, update_count=len(updates) // ENTRY,
             coefficients=cells.coefficients, row=cells.row, clip=cells.clip,
         )  # fmt: skip
-        return Program([*self._calls, last], cells.clock, cells.stop)
+        return Program([*calls, last], cells.clock, cells.stop)

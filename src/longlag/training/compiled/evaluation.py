@@ -9,6 +9,7 @@ from longlag.batch import Batch
 from longlag.training.compiled.calls import Cells, Outputs, places_of
 from longlag.training.compiled.network import Network
 from longlag.training.compiled.program import Program
+from longlag.training.ranks import Ranks
 
 
 class CompiledOutputs:
@@ -18,10 +19,13 @@ class CompiledOutputs:
         model: what is run.
         data: all sequences; x is as the model reads it.
         batch_size: sequences in a batch; the last may be smaller.
+        ranks: the processes that share each batch.
     """
 
-    def __init__(self, model: nn.Module, data: Batch[Tensor], batch_size: int) -> None:
-        self.model, self.batch_size = model, batch_size
+    def __init__(
+        self, model: nn.Module, data: Batch[Tensor], batch_size: int, ranks: Ranks
+    ) -> None:
+        self.model, self.batch_size, self._ranks = model, batch_size, ranks
         self.data = data._replace(
             x=data.x.contiguous(),
             lengths=None if data.lengths is None else data.lengths.contiguous(),
@@ -30,12 +34,15 @@ class CompiledOutputs:
         self._known: dict[int, tuple[Outputs, Program]] = {}
 
     def of(self, network: Network) -> Iterator[Tensor]:
-        """The outputs of each batch: (N, K), or (N, T, K) where each step is read out."""
+        """The outputs of this process's rows of each batch: (N, K), or (N, T, K) where each step is
+        read out."""
         count = len(self.data.x)
         for first in range(0, count, self.batch_size):
-            size = min(self.batch_size, count - first)
+            rows = range(first, min(first + self.batch_size, count))
+            rows = rows[self._ranks.rows(len(rows))]
+            size = len(rows)
             outputs, program = self._prepared(network, size)
-            torch.arange(first, first + size, out=outputs.order[0])
+            torch.arange(rows.start, rows.stop, out=outputs.order[0])
             program.run(0, 1)
             y = outputs.y
             if network.reduce is None:

@@ -16,17 +16,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 
 from longlag.batch import IGNORED_CLASS
 from longlag.scan.cpu import math
 from longlag.scan.cpu.builder import I64, Value
+from longlag.scan.cpu.math_values import Arithmetic
 from longlag.scan.cpu.matrix import Matrix, matrix, send
 from longlag.scan.cpu.plan import lanes_of
 from longlag.scan.cpu.target import host
 from longlag.training.compiled.piece import DOUBLE, Compiled, Piece, full_lanes
 
-LOSSES = ("cross_entropy", "mse", "mae")
+LOSSES = ("cross_entropy", "logistic", "mse", "mae", "quantile")
 """The losses of `fit` that there are here."""
 
 SUMS = ("half_squares", "class_sum")
@@ -35,6 +37,9 @@ errors, and of cross-entropies."""
 
 CLASSES = ("cross_entropy", "class_sum")
 """Those whose targets are classes."""
+
+LOGITS = (*CLASSES, "logistic")
+"""Those of which phi must be the identity."""
 
 ACTIVATIONS = ("identity", "sigmoid", "tanh")
 """What phi may be; of classes the identity alone."""
@@ -76,6 +81,8 @@ class Head:
         outputs: K.
         direct: C; 0 where there is no D.
         activation: phi.
+        weighted: whether classes have weights.
+        level: alpha, of "quantile".
     """
 
     double: bool
@@ -84,6 +91,8 @@ class Head:
     outputs: int
     direct: int = 0
     activation: str = "identity"
+    weighted: bool = False
+    level: float = 0.0
 
     @property
     def lanes(self) -> int:
@@ -131,7 +140,8 @@ def head(facts: Head) -> Compiled:
 
     ``order`` has N numbers of sequences for each update, ``target`` for each sequence as many
     targets as there are ``steps``; row t N + n of h is step t of sequence n. ``where`` has the
-    places of the rows in ``d_h``, ``zero`` is the list (0,). ``loss`` gets E, a double.
+    places of the rows in ``d_h``, ``zero`` is the list (0,). ``loss`` gets E, a double. ``weights``
+    has a number for each class.
     """
     code = Writing(facts)
     code.outputs()
@@ -153,6 +163,7 @@ class Writing(Piece):
         names = _NAMES + _NAMES_OF_INPUT * bool(facts.direct)
         if facts.loss is not None:
             names += _NAMES_OF_ERRORS + _NAMES_OF_INPUT_ERRORS * bool(facts.direct)
+            names += " weights" * facts.weighted
         super().__init__("longlag_head", names, facts.double, facts.lanes)
         self.facts = facts
         if facts.loss is None:
@@ -215,10 +226,12 @@ class Writing(Piece):
             write(self.plus(self.times(t, arg["N"]), n), target)
         total = b.fadd(b.load(self.total), self.total_of(self.wide_total))
         due = b.fadd(b.load(self.due), self.total_of(self.wide_due))
-        one = ir.Constant(DOUBLE, 1.0)
+        least = ir.Constant(DOUBLE, 1.0)
         if loss in SUMS:
             due = b.sitofp(arg["N"], DOUBLE)
-        due = b.select(b.fcmp_ordered("<", due, one), one, due)
+        elif self.facts.weighted:
+            least = ir.Constant(DOUBLE, float(np.finfo("f8" if self.facts.double else "f4").tiny))
+        due = b.select(b.fcmp_ordered("<", due, least), least, due)
         if loss == "half_squares":
             total = b.fmul(total, ir.Constant(DOUBLE, 0.5))
         mean = self.widened(self.narrowed(b.fdiv(total, due)))
@@ -327,6 +340,10 @@ class Writing(Piece):
         total = self.total_over(b.load(sums))
         inverse = self.splat(b.fdiv(ir.Constant(self.scalar, 1.0), total))
         kept = self.splat(due)
+        weight = None
+        if self.facts.weighted:
+            known = b.select(due, wanted, self.i64(0))
+            weight = self.read(self.numbers("weights"), known)
 
         def error(v: Value, start: Value) -> None:
             place = self.place(v, p)
@@ -335,17 +352,23 @@ class Writing(Piece):
             right = b.icmp_signed("==", output, self.splat(wanted))
             ones = ir.Constant(self.vector, [1.0] * self.lanes)
             value = b.fsub(share, b.select(right, ones, self.zero()))
+            if weight is not None:
+                value = b.fmul(value, self.splat(weight))
             self.store(b.select(kept, value, self.zero()), place)
 
         self.each_vector(error)
         with b.if_then(due):
             above = b.fsub(self.read(row, wanted), largest)
             loss = b.fsub(math.emit(b, "log", total), above)
+            counted = ir.Constant(DOUBLE, 1.0)
+            if weight is not None:
+                loss, counted = b.fmul(loss, weight), self.widened(weight)
             b.store(b.fadd(b.load(self.total), self.widened(loss)), self.total)
-            b.store(b.fadd(b.load(self.due), ir.Constant(DOUBLE, 1.0)), self.due)
+            b.store(b.fadd(b.load(self.due), counted), self.due)
 
     def _number_row(self, p: Value, target: Value) -> None:
-        """(y - target)^2 or |y - target|: the difference, or its sign, is left in the panels."""
+        """A loss of each output: its gradient, or half of that of a square, is left in the
+        panels."""
         b, outputs = self.b, self.arg["K"]
         row = self.at(self.y, self.times(p, outputs))
         wanted = self.at(self.numbers("target"), self.times(target, outputs))
@@ -355,10 +378,7 @@ class Writing(Piece):
             due = b.fcmp_ordered("==", value, value)
             y = self.load(self.at(row, start))
             difference = b.select(due, b.fsub(y, value), self.zero())
-            if self.facts.loss == "mae":
-                error, loss = (math.emit(b, n, difference) for n in ("sign", "abs"))
-            else:
-                error, loss = difference, b.fmul(difference, difference)
+            error, loss = self._of_output(difference, y, value, due)
             if self.facts.activation != "identity":  # phi' by its value
                 ones = ir.Constant(self.vector, [1.0] * self.lanes)
                 one_less = b.fsub(y if self.facts.activation == "sigmoid" else ones, b.fmul(y, y))
@@ -372,3 +392,21 @@ class Writing(Piece):
             b.store(b.fadd(b.load(self.wide_due), one), self.wide_due)
 
         self.each_vector(one)
+
+    def _of_output(self, difference: Value, y: Value, t: Value, due: Value) -> tuple[Value, Value]:
+        """The error and the loss of outputs y, of which t is wanted."""
+        b, v, zero = self.b, Arithmetic(self.b, self.vector), self.zero()
+        if self.facts.loss == "mae":
+            return math.emit(b, "sign", difference), math.emit(b, "abs", difference)
+        if self.facts.loss == "quantile":  # where both sides meet, torch takes their middle
+            level = self.facts.level
+            below, middle, above = (v.value(n - level) for n in (0.0, 0.5, 1.0))
+            side = b.select(b.fcmp_ordered(">", difference, zero), above, below)
+            error = b.select(b.fcmp_ordered("==", difference, zero), middle, side)
+            return b.select(due, error, zero), v.mul(difference, side)
+        if self.facts.loss == "logistic":
+            small = math.emit(b, "exp", v.neg(math.emit(b, "abs", y)))
+            loss = v.sub(math.emit(b, "relu", y), v.mul(y, t))
+            loss = v.add(loss, math.emit(b, "log", v.add(v.value(1.0), small)))
+            return b.select(due, v.sub(math.emit(b, "sigmoid", y), t), zero), loss
+        return difference, v.mul(difference, difference)

@@ -1,6 +1,6 @@
 """What a compiled step can do, and why it cannot do the rest."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +8,21 @@ from torch.optim import Optimizer
 
 from longlag.batch import IGNORED_CLASS, Batch
 from longlag.gradients import BPTT, Loss
-from longlag.gradients.losses import name_of, resolve_loss
-from longlag.layers import Recurrent, SequenceModel, Stack
+from longlag.gradients.losses import (
+    Quantile,
+    WeightedCrossEntropy,
+    cross_entropy,
+    logistic,
+    mae,
+    mse,
+    name_of,
+)
+from longlag.layers import Bidirectional, Recurrent, SequenceModel, Stack
 from longlag.layers.readout import Readout
 from longlag.recurrence.lowered import lower
 from longlag.scan.cpu.backend import Cpu
 from longlag.torch_private import dispatching, has_hooks
-from longlag.training.compiled.head import CLASSES, LOSSES, SUMS, RowLoss
+from longlag.training.compiled.head import CLASSES, LOGITS, LOSSES, SUMS, RowLoss
 from longlag.training.compiled.optimizers import Rule, rule_of, step_of
 
 
@@ -26,18 +34,28 @@ class Network(NamedTuple):
     """A model as a compiled step sees it.
 
     Attributes:
-        layers: the recurrent layers, the one that reads x first.
-        between: the dropout of what each is given from the one below.
+        levels: the recurrent layers, those that read x first; of two in a level, the second reads
+            each sequence from its last step to its first, and their outputs stand side by side.
+        between: the dropout of what each level is given from the one below.
         readout: of the top one.
         reduce: what is read out: "last", "mean", or None for every step.
         loss: its name, or one's own.
+        weights: of classes, or None.
+        level: of a quantile.
     """
 
-    layers: list[Recurrent]
+    levels: list[list[Recurrent]]
     between: list[float]
     readout: Readout
     reduce: str | None
     loss: str | RowLoss
+    weights: tuple[float, ...] | None = None
+    level: float = 0.0
+
+    @property
+    def layers(self) -> list[Recurrent]:
+        """All layers."""
+        return [layer for level in self.levels for layer in level]
 
     @property
     def draws(self) -> bool:
@@ -61,17 +79,14 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
         raise Unfit(f"the method is {method!r}; expected BPTT()")
     if type(model) is not SequenceModel:
         raise Unfit(f"the model is a {type(model).__name__}; expected a longlag.SequenceModel")
-    names = [name for name in (*LOSSES, *SUMS) if loss == name or _named(name) is loss]
-    if not names:
-        assert not isinstance(loss, str)
-        raise Unfit(f"the loss is {name_of(loss)}; expected one of {', '.join(LOSSES)}")
+    name, settings = _compiled_loss(loss)
     if torch.is_autocast_enabled("cpu") or dispatching():
         raise Unfit("autocast, or a mode that follows operations, is on")
     hooked = [name or "the model" for name, part in model.named_modules() if has_hooks(part)]
     hooked += [name for name, p in model.named_parameters() if has_hooks(p)]
     if hooked:
         raise Unfit(f"{hooked[0]} has hooks")
-    return network_with(model, names[0])
+    return network_with(model, name)._replace(**settings)
 
 
 def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
@@ -83,25 +98,35 @@ def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
     if model.reduce == "share":
         raise Unfit("the model reads a share of the steps; expected reduce='last', 'mean' or None")
     readout = _linear(model.readout, model.reduce)
-    if readout.activation != "identity" and (isinstance(loss, RowLoss) or loss in CLASSES):
+    if readout.activation != "identity" and (isinstance(loss, RowLoss) or loss in LOGITS):
         raise Unfit(
-            f"the readout has the activation {readout.activation!r}, and targets are classes"
+            f"the readout has the activation {readout.activation!r}, and the loss is of logits"
         )
-    layers, between = _layers(model.layer)
-    for number, layer in enumerate(layers):
-        if number and layer.input_dropout:
-            raise Unfit("a layer above the first has input_dropout")
-        why = _why_not(layer)
-        if why is not None:
-            raise Unfit(why)
-    return Network(layers, between, readout, model.reduce, loss)
+    levels, between = _levels(model.layer)
+    for number, level in enumerate(levels):
+        for layer in level:
+            if number and layer.input_dropout:
+                raise Unfit("a layer above the first has input_dropout")
+            why = _why_not(layer)
+            if why is not None:
+                raise Unfit(why)
+    return Network(levels, between, readout, model.reduce, loss)
 
 
-def _named(name: str) -> Loss | None:
-    if name in SUMS:
-        return None
-    target = torch.zeros(1, dtype=torch.int64 if name == "cross_entropy" else torch.float32)
-    return resolve_loss(name, target)[1]
+_FUNCTIONS = {"cross_entropy": cross_entropy, "logistic": logistic, "mse": mse, "mae": mae}
+
+
+def _compiled_loss(loss: Loss | str) -> tuple[str, dict[str, Any]]:
+    """The name of a loss, and what is set of it."""
+    if isinstance(loss, WeightedCrossEntropy):
+        return "cross_entropy", {"weights": loss.weights}
+    if isinstance(loss, Quantile):
+        return "quantile", {"level": loss.level}
+    for name in (*LOSSES, *SUMS):
+        if loss == name or _FUNCTIONS.get(name) is loss:
+            return name, {}
+    assert not isinstance(loss, str)
+    raise Unfit(f"the loss is {name_of(loss)}; expected one of {', '.join(LOSSES)}")
 
 
 def _linear(readout: nn.Module, reduce: str | None) -> Readout:
@@ -112,18 +137,27 @@ def _linear(readout: nn.Module, reduce: str | None) -> Readout:
     return readout
 
 
-def _layers(module: nn.Module) -> tuple[list[Recurrent], list[float]]:
-    """The layers, and the dropout of what each is given from the one below."""
+def _levels(module: nn.Module) -> tuple[list[list[Recurrent]], list[float]]:
+    """The layers by level, and the dropout of what each level is given from the one below."""
     if type(module) is Stack:
-        layers, dropout = list[Recurrent](), list[float]()
+        levels, dropout = list[list[Recurrent]](), list[float]()
         for number, part in enumerate(module.layers):
-            inner, between = _layers(part)
-            layers += inner
+            inner, between = _levels(part)
+            levels += inner
             dropout += [module.dropout if number else 0.0, *between[1:]]
-        return layers, dropout
+        return levels, dropout
+    if type(module) is Bidirectional:
+        return [[_layer(part) for part in module.directions.values()]], [0.0]
+    return [[_layer(module)]], [0.0]
+
+
+def _layer(module: nn.Module) -> Recurrent:
     if not isinstance(module, Recurrent) or type(module).forward is not Recurrent.forward:
-        raise Unfit(f"the recurrent module is a {type(module).__name__}; expected a layer or Stack")
-    return [module], [0.0]
+        raise Unfit(
+            f"a recurrent module is a {type(module).__name__}; expected a layer, both directions "
+            "of one, or a Stack of these"
+        )
+    return module
 
 
 def _why_not(layer: Recurrent) -> str | None:
@@ -186,6 +220,8 @@ def check_data(network: Network, data: Batch[Tensor]) -> None:
         steps == 0 or not x.is_cpu
     ):  # fmt: skip
         raise Unfit(f"x of data has shape {tuple(x.shape)} and dtype {x.dtype}")
+    if network.weights is not None and len(network.weights) != outputs:
+        raise Unfit(f"there are {len(network.weights)} weights of classes, and {outputs} outputs")
     if target.shape != wanted or target.dtype != (torch.int64 if classes else weight.dtype):
         raise Unfit(
             f"target of data has shape {tuple(target.shape)} and dtype {target.dtype}; expected "

@@ -53,7 +53,7 @@ class Program:
         self._waiting = torch.zeros(32, dtype=torch.int64)
         self._held = clock, stop
         tensors = (clock, stop, self._table, self._waiting)
-        words = (*(tensor.data_ptr() for tensor in tensors), len(calls), _yield())
+        words = (*(tensor.data_ptr() for tensor in tensors), len(calls), yield_address())
         self._words = (ctypes.c_int64 * len(words))(*words)
 
     def run(self, first: int, stop: int) -> None:
@@ -76,7 +76,7 @@ def driver_address() -> int:
     return ctypes.cast(driver, ctypes.c_void_p).value or 0
 
 
-def _yield() -> int:
+def yield_address() -> int:
     """The address of what gives the processor to another thread; 0 where there is none."""
     if os.name != "posix":
         return 0

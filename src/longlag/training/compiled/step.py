@@ -12,8 +12,10 @@ from torch.optim import Optimizer
 
 from longlag.batch import Batch
 from longlag.gradients import Loss
+from longlag.gradients.losses import weights_due
 from longlag.training.compiled.calls import MOST, Calls, Cells, places_of
 from longlag.training.compiled.evaluation import CompiledOutputs
+from longlag.training.compiled.meeting import Meeting
 from longlag.training.compiled.network import (
     Unfit,
     check_data,
@@ -28,6 +30,7 @@ from longlag.training.compiled.optimizers import (
     rule_of,
     step_of,
 )
+from longlag.training.ranks import Ranks
 
 SECONDS = 0.05
 """How long a block of updates should take: signals wait for its end."""
@@ -60,6 +63,7 @@ class CompiledSteps:
         data: x (N, T, C) and target; or the first of many batches.
         clip_norm: the largest norm of a gradient, or None.
         batch_size: sequences in a batch; None: data are a batch, and all come one by one.
+        ranks: the processes that share each batch; each makes one of these, all at the same time.
 
     Raises:
         Unfit: something of it cannot be compiled.
@@ -74,6 +78,7 @@ class CompiledSteps:
         data: Batch[Tensor],
         clip_norm: float | None,
         batch_size: int | None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model, self.optimizer, self._how = model, optimizer, (loss, method)
         self.network, self.reason = network_of(model, loss, method), ""
@@ -90,7 +95,31 @@ class CompiledSteps:
         self._calls: dict[int, Calls] = {}
         self._per_update = SECONDS
         check_parameters(model, optimizer)
-        self._batch(size)
+        self._ranks, self._meeting = ranks or Ranks(), None
+        self._due = self._places_due()
+        self._batch(len(range(size)[self._ranks.rows(size)]))
+
+    def meet(self) -> None:
+        """Prepare what several processes share; all call it, and none where one of them is unfit.
+
+        Raises:
+            RanksError: another process has ended.
+        """
+        if not self._ranks.alone:
+            count = sum(parameter.numel() for parameter in self.model.parameters())
+            double = self.data.x.dtype == torch.float64
+            self._meeting = Meeting(self._ranks, count, double=double, most=MOST)
+
+    def close(self) -> None:
+        """Make no further update."""
+        if self._meeting is not None:
+            self._meeting.close()
+
+    def agree(self, numbers: Sequence[float]) -> "np.ndarray[Any, Any]":
+        """What each process says between blocks, (processes, numbers)."""
+        if self._meeting is None:
+            return np.array([numbers], dtype=np.float64)
+        return self._meeting.agree(numbers)
 
     def is_ready(self, *, changed: bool = False) -> bool:
         """Whether the next update can be compiled: the optimizer makes its state in the first.
@@ -140,6 +169,8 @@ class CompiledSteps:
             for part, room in zip(batch, self.data, strict=True):
                 if part is not None and room is not None:
                     room[number * size : (number + 1) * size] = part
+        if self._meeting is not None:
+            self._due = self._places_due()
         order = np.arange(len(batches) * size).reshape(len(batches), size)
         return self.run(order, after_each)
 
@@ -151,6 +182,8 @@ class CompiledSteps:
             after_each: called when the numbers of an update are fixed, for schedules.
         """
         began = time.perf_counter()
+        if self._meeting is not None:
+            order = self._part(order, self._meeting)
         updates, size = order.shape
         batch, cells, groups = self._batch(size), self.cells, self.optimizer.param_groups
         trained = [[p for p in group["params"] if p.requires_grad] for group in groups]
@@ -158,7 +191,7 @@ class CompiledSteps:
         rules = [_rule(self.optimizer, group) for group in groups]
         batch.order[:updates] = torch.from_numpy(order)
         batch.draw(0, updates)
-        program = batch.program_of(rules, trained, states)
+        program = batch.program_of(rules, trained, states, self._meeting)
         before = [step_of(part[0]) if part else 0 for part in states]
         rows = []
         for number in range(1, updates + 1):
@@ -170,6 +203,8 @@ class CompiledSteps:
         cells.coefficients.numpy()[:updates] = rows
         cells.stop.zero_()
         program.run(0, updates)
+        if self._meeting is not None:
+            self._meeting.check()
         finite = not int(cells.stop)
         made = updates if finite else int(cells.clock)
         for parameters, part in zip(trained, states, strict=True):
@@ -189,8 +224,29 @@ class CompiledSteps:
             not x.is_cpu or x.ndim != 3 or x.shape[1] == 0
         ):  # fmt: skip
             return lambda: None
-        outputs = CompiledOutputs(self.model, data, batch_size)
+        outputs = CompiledOutputs(self.model, data, batch_size, self._ranks)
         return lambda: outputs.of(self.network) if self.is_fit() else None
+
+    def _part(self, order: "np.ndarray[Any, Any]", meeting: Meeting) -> "np.ndarray[Any, Any]":
+        """The sequences of this process, whose weight is by places where an error is due."""
+        updates, size = order.shape
+        own = order[:, self._ranks.rows(size)]
+        weights = np.full(updates, 1 / self._ranks.count)
+        if size >= self._ranks.count:  # else each has all
+            mine, whole = (self._due[numbers].sum(1) for numbers in (own, order))
+            np.divide(mine, whole, out=weights, where=whole > 0)
+        meeting.weights.numpy()[:updates] = weights
+        return own
+
+    def _places_due(self) -> "np.ndarray[Any, Any]":
+        """Of each sequence, what the places where an error is due count for."""
+        loss, _ = self._how
+        return (
+            weights_due(loss, self.data.target)
+            .view(len(self.data.x), -1)
+            .sum(1, dtype=torch.float64)
+            .numpy()
+        )
 
     def _batch(self, size: int) -> Calls:
         batch = self._calls.get(size)
