@@ -468,7 +468,8 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
     reporting.understood(console, pipeline)
     reporting.chosen(console, tried, settings)
     if options.checkpoint is not None and first:
-        agree(Path(options.checkpoint), _kept(options))
+        automatic = [option.key for option in declared(Options) if option.default is None]
+        agree(Path(options.checkpoint), _kept(options), automatic)
     try:
         fitted = pipeline.fit(
             checkpoint=options.checkpoint, logger=logger, licence=options.licence, refit=refit
