@@ -93,9 +93,16 @@ def test_a_signal_outside_training_ends_alike(
 def test_a_checkpoint_of_other_settings_is_refused(longlag, folder, walks_csv, small):
     options = ["train", walks_csv, *small, "--checkpoint", "runs/a"]
     assert longlag(*options).status == 0
-    refused = longlag(*options, "--overwrite", "--seed", "5", "--cell", "lstm")
+    refused = longlag(
+        *options, "--overwrite", "--seed", "5", "--cell", "lstm", "--clip_norm", "null"
+    )
     assert refused.status == 2
-    for part in ("runs/a", 'cell was null and is "lstm"', "seed was 0 and is 5"):
+    for part in (
+        "runs/a",
+        'cell was not given and is "lstm"',
+        "seed was 0 and is 5",
+        "clip_norm was 1.0 and is null",
+    ):
         assert part in refused.err
     # Paths, and how long to train, may change.
     more = longlag(*options, "--output", "other.longlag", "--epochs", "4")

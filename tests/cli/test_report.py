@@ -12,6 +12,7 @@ import longlag as ll
 from longlag.data import Preparation, read
 from longlag.layers import load_with_metadata
 from longlag.memory import memory_report
+from longlag.pipeline.fitted import Fitted
 from longlag.pipeline.memory import measure
 
 QUICK = ("--hidden", 4, "--epochs", 1)
@@ -128,7 +129,8 @@ def test_its_numbers_are_those_of_the_library(longlag, here):
     )  # fmt: skip
     expected = json.loads(json.dumps(report.to_dict()))
     assert data["error"] == expected["error"]
-    assert data["verdict"] == expected["verdict"]
+    for part in ("kind", "headline", "evidence"):  # advice is in the words of the command line
+        assert data["verdict"][part] == expected["verdict"][part]
 
 
 @pytest.mark.slow
@@ -211,7 +213,6 @@ M D --beside ./M                            => it is MODEL itself; give another 
 damaged.longlag D                           => damaged.longlag
 M D --beside damaged.longlag                => damaged.longlag
 bare.longlag D                              => bare.longlag: it holds a SequenceModel without
-deep.longlag D                              => deep.longlag | read in both directions | --layers 1
 M other.csv                                 => other.csv, row 1 | 'step'
 M empty.csv                                 => empty.csv
 M D --output page.pdf                       => --output page.pdf | '.pdf' | .html, .htm
@@ -284,7 +285,6 @@ def test_training_ends_with_the_report(longlag, here):
         (("--report", "no/memory.html"), ["--report no/memory.html", "mkdir -p no"]),
         (("--report", "there.html"), ["there.html: it is there already", "--overwrite"]),
         (("--report", "a.html", "--output", "a.html"), ["--report a.html", "uses this file"]),
-        (("--report", "a.html", "--layers", 2, "--bidirectional"), ["--report", "--layers 1"]),
     ],
 )
 def test_training_is_refused_before_it_begins(refused, here, options, said):
@@ -292,6 +292,83 @@ def test_training_is_refused_before_it_begins(refused, here, options, said):
     message = refused("train", "classification.csv", "--task", "classification", *options)
     for part in said:
         assert part in message
+
+
+@pytest.mark.slow
+def test_advice_is_in_options_that_train_takes(longlag, here):
+    words = ("report", "classification.longlag", "classification.csv", "--json", "found.json")
+    done = longlag(*words, "--lag", 28)
+    assert done.status == 0, done.err
+    page = (here / "report.html").read_text(encoding="utf-8")
+    (data,) = json.loads((here / "found.json").read_text()).values()
+    assert [one["name"] for one in data["verdict"]["advice"]] == [
+        "lstm-chrono",
+        "gru-chrono",
+        "leaky",
+    ]
+    for one in data["verdict"]["advice"]:
+        assert one["code"].startswith("longlag train ... --cell ")
+        assert one["code"].endswith("--chrono 28")
+        assert one["code"] in done.out
+        assert one["code"] in page
+    for text in (done.out, page):
+        assert "ll." not in text
+    options = data["verdict"]["advice"][2]["code"].split(" ... ")[1].split()
+    again = longlag(
+        "train", "classification.csv", "--task", "classification", *QUICK, *options,
+        "--output", "again.longlag", "--logger", "none",
+    )  # fmt: skip
+    assert again.status == 0, again.err
+    assert 1 / ll.load("again.longlag").layer.unit("leak").min() == pytest.approx(28)
+
+
+@pytest.mark.slow
+def test_layers_that_read_both_ways_have_one_report(longlag, here):
+    done = longlag("report", "deep.longlag", "classification.csv", "--json", "found.json")
+    assert done.status == 0, done.err
+    assert done.out.count("Memory horizon") == 1
+    (data,) = json.loads((here / "found.json").read_text()).values()
+    assert len(data["error"]) == 4
+
+
+@pytest.mark.slow
+def test_one_long_series_is_looked_at_in_stretches(longlag, here, table):
+    rows = rows_of_task("tagging", 20)
+    table(here / "one.csv", ["noise", "step", "target"], [[r[3], r[2], r[4]] for r in rows])
+    options = ("--columns.series", "null", "--columns.time", "null", "--output", "one.longlag")
+    done = longlag("train", "one.csv", "--task", "tagging", *QUICK, *options)
+    assert done.status == 0, done.err
+    words = ("report", "one.longlag", "one.csv", "--steps", 25, "--json", "found.json")
+    assert longlag(*words).status == 0
+    (data,) = json.loads((here / "found.json").read_text()).values()
+    assert (data["sequences"], data["steps"]) == (len(rows) // 25, 25)
+    assert data["horizon_interval"] is not None
+
+
+@pytest.mark.slow
+def test_four_draws_of_speakers_say_the_same(longlag, here, vowels_ts):
+    """A real classifier: horizon and lag of each draw are in the intervals of the others."""
+    train, test = vowels_ts(here / "train.ts", "train"), vowels_ts(here / "test.ts", "test")
+    done = longlag(
+        "train", train, "--task", "classification", "--cell", "gru", "--hidden", 16, "--epochs", 25,
+        "--output", "speakers.longlag", "--logger", "none",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    fitted = Fitted.load(here / "speakers.longlag")
+    whole = fitted.prepare(fitted.preparation.read(test), test)
+    rows = np.random.default_rng(0).permutation(len(whole.x))
+    horizons, lags = [], []
+    for draw in range(4):
+        part = whole.map(lambda values, n=draw: values[rows[n::4][:40]])
+        found = measure(fitted.model, fitted.preparation, part, lag=None, sequences=40, name="x")
+        low, high = found.horizon_interval
+        horizons.append((found.steps if low is None else low, np.inf if high is None else high))
+        lags.append(found.task_lag.interval)
+        assert found.verdict.kind == "remembers"
+        assert found.verdict.advice == ()
+        assert 5 <= found.known_lag <= 20
+    for intervals in (horizons, lags):
+        assert max(low for low, _ in intervals) <= min(high for _, high in intervals)
 
 
 def test_help_names_the_command(longlag):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from longlag.batch import Batch
 from longlag.data import SequenceData
 from longlag.pipeline.dataset import hold_out, pieces
 from longlag.pipeline.fitting import Pipeline
+from longlag.pipeline.network import run_model
+from longlag.pipeline.scores import score
 from longlag.pipeline.settings import Settings, SettingsError
+from longlag.training import cross_entropy, mse
 
 
 def stream(steps: int, seed: int = 0, numbers: bool = False) -> SequenceData:
@@ -26,8 +30,9 @@ def stream(steps: int, seed: int = 0, numbers: bool = False) -> SequenceData:
 def test_a_single_stream_is_split_in_time_and_trained_on_in_windows(numbers):
     parts = hold_out(stream(6_000, numbers=numbers), "tagging", share=0.25, seed=0)
     assert parts.train.lengths.tolist() == [4_500]
-    assert parts.held_out.lengths.tolist() == [1_500]
-    np.testing.assert_array_equal(parts.held_out.x[0], stream(6_000).x[0, 4_500:])
+    assert parts.held_out.lengths.tolist() == [3_000]
+    assert parts.known.tolist() == parts.judged.tolist() == [1_500]
+    np.testing.assert_array_equal(parts.held_out.x[0], stream(6_000).x[0, 3_000:])
     pipeline = Pipeline.of(parts, Settings("tagging", hidden=8, epochs=8, learning_rate=0.02))
     assert pipeline.train.x.shape == (3, 1_600, 1)
     assert pipeline.train.lengths.tolist() == [1_600, 1_600, 1_300]
@@ -35,6 +40,7 @@ def test_a_single_stream_is_split_in_time_and_trained_on_in_windows(numbers):
     assert fitted.history is not None
     assert len(fitted.history) == 8 * 8  # an update a window, not a series
     assert fitted.score is not None
+    assert fitted.score.places == 1_500
     first = fitted.score.measures[0]
     assert first.model > 0.9 if not numbers else first.model < 0.4 * first.baseline
     answers, score = fitted.predict(stream(2_000, seed=1, numbers=numbers))
@@ -49,6 +55,29 @@ def test_schedules_know_of_windows(scheduler):
     parts = hold_out(stream(2_500), "tagging", share=0.2, seed=0)
     settings = Settings("tagging", hidden=4, epochs=2, scheduler=scheduler, window=100)
     assert len(Pipeline.of(parts, settings).fit(progress=False).history or ()) == 2 * 8
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_what_is_held_out_of_a_stream_starts_with_the_state_before(numbers):
+    """The score is that of the network on all of the stream, of its last steps alone."""
+    data = stream(700, numbers=numbers)
+    parts = hold_out(data, "tagging", share=0.2, seed=0)
+    assert (parts.held_out.lengths.tolist(), parts.known.tolist()) == ([700], [560])
+    pipeline = Pipeline.of(parts, Settings("tagging", hidden=4, epochs=1))
+    fitted = pipeline.fit(progress=False)
+    values = fitted.prepare(data)
+    outputs = run_model(fitted.model, values, 1)[:, 560:]
+    late = values._replace(x=values.x[:, 560:], target=values.target[:, 560:], lengths=None)
+    warm = score(fitted.preparation, fitted.baseline, late, outputs)
+    cold = score(fitted.preparation, fitted.baseline, late, run_model(fitted.model, late, 1))
+    assert fitted.score.measures == warm.measures
+    assert fitted.score.measures != cold.measures
+    assert fitted.history.records[-1].validation_loss == pytest.approx(_loss(late, outputs))
+
+
+def _loss(values, outputs):
+    loss = mse if values.target.dtype.kind == "f" else cross_entropy
+    return loss(torch.from_numpy(outputs), torch.from_numpy(values.target)).item()
 
 
 def test_short_series_and_both_directions_are_read_whole():

@@ -29,6 +29,15 @@ def test_chrono_sets_the_biases_before_training():
     assert torch.equal(slow.layer.bias[:3], -slow.layer.bias[3:6])
 
 
+def test_chrono_sets_leaks_and_weights_too():
+    leaky = build_model(Settings("classification", cell="leaky", hidden=3, chrono=50.0), **SIZES)
+    torch.testing.assert_close(1 / leaky.layer.unit("leak"), torch.tensor([2.0, 10.0, 50.0]))
+    own = build_model(Settings("classification", cell="indrnn", hidden=99, chrono=50.0), **SIZES)
+    left = own.layer.unit("diagonal.candidate").detach() ** 50
+    assert 0.5 <= float(left.min()) < 0.55
+    assert float(left.max()) < 1
+
+
 def test_dropout_is_for_training_only():
     settings = Settings(
         "classification", hidden=8, layers=2, dropout=0.5, input_dropout=0.5, recurrent_dropout=0.5

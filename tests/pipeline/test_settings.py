@@ -16,7 +16,7 @@ from longlag.pipeline.settings import Settings, SettingsError
         ({"window": 9}, "window: got 9, but classification has none; leave it out"),
         ({"task": "forecasting", "bidirectional": True}, "would see the future"),
         ({"dropout": 0.1}, "give layers=2, or use input_dropout or recurrent_dropout"),
-        ({"chrono": 9.0, "cell": "leaky"}, "chrono: leaky has no gate .* use cell='gru' or lstm"),
+        ({"chrono": 9.0, "cell": "elman"}, "chrono: elman has no gate.* use cell='gru' or lstm"),
         ({"cell": "gur"}, "cell: got 'gur', expected one of gru, lstm, elman"),
         ({"dilated": True}, "dilated: the first layer .* give layers=4"),
         ({"dilated": True, "layers": 15}, "layers: got 15.* can 10000; give layers=14"),

@@ -17,6 +17,8 @@ from longlag.pipeline.settings import LOOKED_AT
 from longlag.pipeline.threads import threads
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from longlag.memory import MemoryReport
@@ -40,12 +42,13 @@ class Options:
         group="data", metavar="MODEL", help="another trained network, to stand beside the first",
     )  # fmt: skip
     lag: int | None = option(
-        group="what", range=at_least(1), metavar="STEPS", shown_default="the whole sequence",
+        group="what", range=at_least(1), metavar="STEPS",
+        shown_default="found, where the network has learnt it, else the whole sequence",
         help="how far back the task needs to see; the verdict compares with it",
     )  # fmt: skip
     sequences: int = option(
         LOOKED_AT[0], group="what", range=at_least(1), metavar="COUNT",
-        help="at the most so many series, evenly spread over the file",
+        help="at the most so many series, evenly spread over the file, or so many stretches of one",
     )  # fmt: skip
     steps: int = option(
         LOOKED_AT[1], group="what", range=at_least(2), metavar="COUNT",
@@ -90,7 +93,6 @@ def _report(options: Options, paths: list[Path], output: Path, numbers: Path | N
 
     from rich.console import Console
 
-    from longlag.memory.measures.directions import reads_back_inside
     from longlag.memory.report import html
     from longlag.pipeline.fitted import Fitted
     from longlag.pipeline.memory import measure
@@ -102,16 +104,13 @@ def _report(options: Options, paths: list[Path], output: Path, numbers: Path | N
     for path, name in zip(paths, _names(paths), strict=True):
         fitted = Fitted.load(path)
         model, preparation = fitted.model, fitted.preparation
-        if reads_back_inside(model.layer):
-            raise UsageError(
-                f"MODEL {path}: its layers on one another read in both directions, so that no "
-                "layer above the first has a past to measure; train with --layers 1"
-            )
         series = preparation.read(data)
         prepared = fitted.prepare(series, data)
-        reports[name] = measure(
-            model, preparation, prepared, lag=options.lag, sequences=options.sequences,
-            steps=options.steps, seed=options.seed, name=name,
+        reports[name] = in_options(
+            measure(
+                model, preparation, prepared, lag=options.lag, sequences=options.sequences,
+                steps=options.steps, seed=options.seed, name=name,
+            )
         )  # fmt: skip
     html.write(reports, output)
     if numbers is not None:
@@ -128,6 +127,30 @@ def _names(paths: list[Path]) -> list[str]:
     """What the page calls the networks: their files, with the folders where these are alike."""
     names = [path.stem for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def in_options(report: "MemoryReport") -> "MemoryReport":
+    """The report with advice that `longlag train` can follow, in its options."""
+    from dataclasses import replace
+
+    advice = tuple(
+        replace(one, code="longlag train ... " + options_of(one.settings))
+        for one in report.verdict.advice
+        if one.settings is not None
+    )
+    return replace(report, verdict=replace(report.verdict, advice=advice))
+
+
+def options_of(settings: "Mapping[str, object]") -> str:
+    """Settings as they are typed.
+
+    >>> options_of({"cell": "lstm", "chrono": 100, "clip_norm": 1.0})
+    '--cell lstm --chrono 100 --clip_norm 1'
+    """
+    return " ".join(
+        f"--{name} {value:g}" if isinstance(value, float) else f"--{name} {value}"
+        for name, value in settings.items()
+    )
 
 
 def show(console: "Console", report: "MemoryReport") -> None:

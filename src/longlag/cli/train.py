@@ -183,7 +183,8 @@ class Trained:
     )  # fmt: skip
     chrono: float | None = option(
         group="network", range=above(2), metavar="LAG",
-        help="biases that let the memory last up to this many steps; gru and lstm only",
+        help="a memory that lasts up to this many steps before training: by the biases of gru, "
+        "lstm and mingru, the leaks of leaky, the weights of indrnn",
     )  # fmt: skip
 
     reduce: Literal["last", "mean", "share"] | None = option(
@@ -364,11 +365,6 @@ def _settings(options: Options) -> Settings:
                 f"{flag}: got {value}, but an echo state network has its readout fitted in one "
                 "step, of which there is nothing to keep or draw; leave it out"
             )
-    if options.report is not None and options.bidirectional and options.layers > 1:
-        raise UsageError(
-            "--report: of several layers that read in both directions no layer above the first has "
-            "a past to measure; give --layers 1, or leave --report out"
-        )
     return settings
 
 
@@ -458,7 +454,8 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
     reporting.understood(console, pipeline)
     reporting.chosen(console, tried, settings)
     if options.checkpoint is not None and first:
-        agree(Path(options.checkpoint), _kept(options))
+        automatic = [option.key for option in declared(Options) if option.default is None]
+        agree(Path(options.checkpoint), _kept(options), automatic)
     try:
         fitted = pipeline.fit(
             checkpoint=options.checkpoint, logger=logger, licence=options.licence, refit=refit
@@ -482,8 +479,8 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
         saved += f", {files['history']} (curves)"
     reporting.ended(console, fitted, parts)
     if "report" in files:
-        memory = measure(
-            fitted.model, fitted.preparation, pipeline.held_out, lag=None, name=output.stem
+        memory = report.in_options(
+            measure(fitted.model, fitted.preparation, pipeline.held_out, lag=None, name=output.stem)
         )
         memory.to_html(files["report"])
         report.show(console, memory)

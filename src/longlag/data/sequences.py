@@ -209,6 +209,18 @@ class SequenceData:
         kept = self.lengths - held
         return self._window(np.zeros_like(kept), kept), self._window(kept, held)
 
+    def last(self, steps: int) -> SequenceData:
+        """The last steps of each series, so many or all that it has.
+
+        Example:
+            >>> import numpy as np
+            >>> x = np.arange(4, dtype=np.float32).reshape(1, 4, 1)
+            >>> SequenceData(x, np.array([4]), None, ("a",)).last(3).x.ravel().tolist()
+            [1.0, 2.0, 3.0]
+        """
+        lengths = np.minimum(self.lengths, steps)
+        return self._window(self.lengths - lengths, lengths)
+
     def _window(self, start: Int64[Array, " N"], lengths: Int64[Array, " N"]) -> SequenceData:
         steps = np.arange(lengths.max(initial=0))
         inside = steps < lengths[:, None]  # (N, T')

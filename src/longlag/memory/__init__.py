@@ -3,12 +3,13 @@
 from longlag.memory.measures.directions import Directions
 from longlag.memory.measures.exchange import PastEffects, past_effects
 from longlag.memory.measures.flow import ErrorFlow, LayerFlow, error_flow
-from longlag.memory.measures.horizon import horizon, horizons
+from longlag.memory.measures.horizon import HorizonOverSequences, horizon, horizons
 from longlag.memory.measures.jacobians import state_jacobians
 from longlag.memory.measures.lyapunov import LyapunovSpectrum, lyapunov_exponents, lyapunov_of
 from longlag.memory.measures.norms import JacobianNorms, LogStatistics, jacobian_norms
 from longlag.memory.measures.spectra import MatrixFacts, SpectralFacts, spectral_facts
 from longlag.memory.measures.state_norms import StateNorms, state_norms
+from longlag.memory.measures.task_lag import TaskLag, task_lag
 from longlag.memory.report.advice import Advice
 from longlag.memory.report.report import MemoryReport, memory_report
 from longlag.memory.report.verdict import Verdict
@@ -20,6 +21,7 @@ __all__ = [
     "Advice",
     "Directions",
     "ErrorFlow",
+    "HorizonOverSequences",
     "JacobianNorms",
     "LayerFlow",
     "LogStatistics",
@@ -31,6 +33,7 @@ __all__ = [
     "PastEffects",
     "SpectralFacts",
     "StateNorms",
+    "TaskLag",
     "Verdict",
     "Watch",
     "Watched",
@@ -45,5 +48,6 @@ __all__ = [
     "spectral_facts",
     "state_jacobians",
     "state_norms",
+    "task_lag",
     "watch",
 ]

@@ -19,6 +19,10 @@ from longlag.data.labels import Label
 from longlag.data.task import Tags
 from longlag.messages import Setting
 
+WARM = 1000
+"""Steps before the part held out of a single series that a network reads first, or as many as are
+held out where these are more: its state is what it would be there."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -27,8 +31,8 @@ class Parts:
     Attributes:
         classes: labels that there are beside those of the training part.
         whole: what both were made of, in its order; None where each is a file of its own.
-        known: of a forecaster, the steps of each series held out that come before the part to be
-            judged (N,): the network reads them, and what it forecasts from there on counts; None
+        known: of what is split in time, the steps of each series held out that come before the part
+            to be judged (N,): the network reads them, and what it says from there on counts; None
             where a series is judged from its beginning.
     """
 
@@ -125,6 +129,8 @@ def hold_out(
             known = train.lengths
         elif task == "tagging" and len(data) == 1:
             train, held_out = data.split_time(share)
+            warm = np.minimum(train.lengths, np.maximum(WARM, held_out.lengths))
+            known, held_out = warm, data.last(int(warm[0] + held_out.lengths[0]))
         else:
             train, held_out = data.split(share, seed, stratify=task == "classification")
     parts = Parts(train, held_out, path, path, data, known)
@@ -279,8 +285,15 @@ def _place(path: Path, data: SequenceData, label: Any) -> str:
     return f"row {head + 1 + index[0]}, column 'target'"
 
 
-def judged(prepared: Batch[NDArray[Any]], known: NDArray[np.int64] | None) -> Batch[NDArray[Any]]:
-    """The same data, of which only forecasts from the last known step on count.
+def judged(
+    prepared: Batch[NDArray[Any]], known: NDArray[np.int64] | None, *, ahead: bool = True
+) -> Batch[NDArray[Any]]:
+    """The same data, of which only what comes after the known steps counts.
+
+    Args:
+        prepared: the data.
+        known: (N,), how many there are; None: all data count.
+        ahead: whether a target lies ahead of its step, so that that of the last known step counts.
 
     >>> ahead = np.arange(1, 5, dtype=np.float32).reshape(1, 4, 1)
     >>> judged(Batch(ahead - 1, ahead), np.array([3])).target.ravel().tolist()
@@ -288,8 +301,11 @@ def judged(prepared: Batch[NDArray[Any]], known: NDArray[np.int64] | None) -> Ba
     """
     if known is None:
         return prepared
-    before = np.arange(prepared.x.shape[1]) < known[:, None] - 1
-    return prepared._replace(target=np.where(before[:, :, None], np.nan, prepared.target))
+    target = prepared.target
+    before = np.arange(prepared.x.shape[1]) < known[:, None] - ahead
+    nothing = np.nan if target.dtype.kind == "f" else IGNORED_CLASS
+    before = before.reshape(*before.shape, *[1] * (target.ndim - 2))
+    return prepared._replace(target=np.where(before, nothing, target).astype(target.dtype))
 
 
 def lengths_of(batch: Batch[NDArray[Any]]) -> NDArray[np.int64]:

@@ -139,7 +139,7 @@ class Pipeline:
                         "leave it out",
                     )  # fmt: skip
         values = prepare(preparation, parts.held_out, parts.held_out_path)
-        held_out = values = judged(values, parts.known)
+        held_out = values = judged(values, parts.known, ahead=settings.forecasting)
         train = prepare(preparation, parts.train, parts.train_path)
         if settings.forecasting and settings.relative:
             horizon = settings.steps_ahead or 1

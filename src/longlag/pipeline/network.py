@@ -1,5 +1,7 @@
 """From settings to a model, and from a model to outputs, batch by batch."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -49,8 +51,8 @@ def build_model(
                 input_dropout=settings.input_dropout * (not number),
                 recurrent_dropout=settings.recurrent_dropout,
                 dilation=2**number if settings.dilated else 1,
-                bias_init=None if settings.chrono is None else Chrono(settings.chrono),
                 seed=generator,
+                **_lasting(settings),
             )
 
         return Bidirectional(one_way(), one_way()) if settings.bidirectional else one_way()
@@ -76,6 +78,18 @@ def build_model(
             if repeat:
                 direct[..., torch.arange(output_size), torch.tensor(repeat)] = 1.0
     return model
+
+
+def _lasting(settings: Settings) -> dict[str, Any]:
+    """The options of a layer whose memory lasts from the beginning."""
+    lag = settings.chrono
+    if lag is None:
+        return {}
+    if settings.cell == "leaky":
+        return {"time_scales": (2.0, lag)}
+    if settings.cell == "indrnn":
+        return {"initial_low": 0.5 ** (1 / lag)}
+    return {"bias_init": Chrono(lag)}
 
 
 def _reservoir(

@@ -1,6 +1,7 @@
 """What a run that is taken up again must agree in."""
 
 import json
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ from longlag.training.checkpoints import CheckpointFile
 _FILE = "settings.json"
 
 
-def agree(folder: Path, settings: dict[str, Any]) -> None:
+def agree(folder: Path, settings: dict[str, Any], automatic: Container[str] = ()) -> None:
     """Note the settings of a run in its folder; if it holds a run, compare them with its own.
+
+    Args:
+        folder: of the run.
+        settings: by their names.
+        automatic: those that are chosen by the program where they are None.
 
     Raises:
         SettingsError: the folder holds a run with other settings; the message names them.
@@ -35,7 +41,8 @@ def agree(folder: Path, settings: dict[str, Any]) -> None:
         ) from error
     if noted is not None:
         changed = [
-            f"{name} was {json.dumps(noted.get(name))} and is {json.dumps(settings.get(name))}"
+            f"{name} was {_said(noted.get(name), name in automatic)} and is "
+            f"{_said(settings.get(name), name in automatic)}"
             for name in sorted({*noted, *settings})
             if noted.get(name) != settings.get(name)
         ]
@@ -48,3 +55,12 @@ def agree(folder: Path, settings: dict[str, Any]) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, json.dumps(settings, indent=2) + "\n")
+
+
+def _said(value: object, automatic: bool) -> str:
+    """A setting in words.
+
+    >>> _said(None, True), _said(None, False), _said([1, "a"], True)
+    ('not given', 'null', '[1, "a"]')
+    """
+    return "not given" if value is None and automatic else json.dumps(value)

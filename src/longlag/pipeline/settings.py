@@ -35,6 +35,9 @@ AUTO = "auto"
 HIDDEN, RESERVOIR = 64, 1000
 """Units of a layer; of a reservoir whose shares tell classes apart."""
 
+LASTING = ("leaky", "indrnn")
+"""Cells without gates, whose memory lasts by a number of each unit."""
+
 _OF_ECHO = (
     "spectral_radius", "leak", "density", "input_scaling", "bias_scaling", "alpha", "washout",
     "state_noise",
@@ -114,7 +117,9 @@ class Settings:
         dropout: share in [0, 1) of the numbers between layers dropped in training.
         input_dropout: share in [0, 1) of the features dropped for a whole series.
         recurrent_dropout: share in [0, 1) of the state dropped for a whole series.
-        chrono: the longest lag, > 2, for biases that let the memory last; gru and lstm only.
+        chrono: the longest lag, > 2, up to which the memory lasts before training: by biases of the
+            gates that keep the state, leaks from 1/2 to 1 / lag, or weights of `indrnn` by which
+            half is left.
         reduce: "last", "mean" or "share": what is read of a series that has one answer, the state
             after its last step, the mean over its steps, or the share of the steps at which each
             unit is above 0, with the cell "echo" only. None: "last"; with the cell "echo" "share"
@@ -312,10 +317,10 @@ class Settings:
             known = ", ".join((*cells.CELLS, ECHO, AUTO))
             raise SettingsError(Setting("cell"), f": got {self.cell!r}, expected one of {known}")
         cell = getattr(cells, cells.CELLS[self.cell])()
-        if self.chrono is not None and not cell.keeping_gates:
+        if self.chrono is not None and not (cell.keeping_gates or self.cell in LASTING):
             raise SettingsError(
-                Setting("chrono"), f": {self.cell} has no gate whose bias it could set; use ",
-                Setting("cell", "gru"), " or lstm",
+                Setting("chrono"), f": {self.cell} has no gate, leak or weight that it could set; "
+                "use ", Setting("cell", "gru"), " or lstm",
             )  # fmt: skip
         if self.recurrent_dropout and not cell.recurrence.dense_gates:
             raise SettingsError(

@@ -13,6 +13,7 @@ from torch import nn
 
 import longlag as ll
 from longlag.memory import error_flow, horizon, jacobian_norms, memory_report
+from longlag.memory.measures.horizon import horizon_over_sequences
 from longlag.memory.report import html, plots
 from longlag.training import cross_entropy, mse
 
@@ -40,7 +41,7 @@ def shown(report):
 
 
 def by_autograd(model, x, target, loss):
-    """Norms of dE/dh_{T-k}, k = 0 .. T, of an Elman model that is read at the end."""
+    """Norms of dE/dh_{T-k} by k = 0 .. T and sequence, of an Elman model read at the end."""
     layer, h = model.layer, torch.zeros(len(x), model.layer.hidden_size, **DOUBLE)
     states = [h.requires_grad_()]
     for t in range(x.shape[1]):
@@ -48,7 +49,12 @@ def by_autograd(model, x, target, loss):
         states.append(pre.tanh())
     output = states[-1] @ model.readout.weight.T + model.readout.bias
     errors = torch.autograd.grad(loss(output, target), states)
-    return torch.stack([each.norm() for each in errors]).flip(0)
+    return torch.stack([each.norm(dim=-1) for each in errors]).flip(0)
+
+
+def middle(curves, fraction):
+    """The median of the horizons of three sequences, by (L, 3)."""
+    return sorted(horizon(curve, fraction) for curve in curves.T)[1]
 
 
 @pytest.mark.slow
@@ -56,12 +62,15 @@ def test_the_horizon_is_that_of_automatic_differentiation():
     model, x = elman("last")
     target = random(3, 2, seed=5)
     report = memory_report(model, x, target, lag=25)
-    curve = by_autograd(model, x, target, nn.functional.mse_loss)
+    curves = by_autograd(model, x, target, nn.functional.mse_loss)
+    curve = curves.norm(dim=-1)
     (found,) = report.flow.layers
+    torch.testing.assert_close(found.by_sequence, curves.T, rtol=1e-9, atol=0)
     torch.testing.assert_close(found.by_lag, curve, rtol=1e-9, atol=0)
     for fraction in (0.5, 0.01, 1e-3):
         again = memory_report(model, x, target, fraction=fraction, exponents=0)
-        assert again.horizon == horizon(curve, fraction)
+        assert again.horizon == middle(curves, fraction)
+        assert again.horizon_interval is None  # over three
     assert 3 < report.horizon < 25
     assert report.of_loss
     assert report.flow.loss.item() == pytest.approx(mse(model(x), target).item())
@@ -103,7 +112,8 @@ def test_the_last_step_with_an_error_due_is_followed(kind):
     expected = error_flow(model, x, target, loss, step=-5, lengths=lengths).layers[0]
     torch.testing.assert_close(report.flow.layers[0].by_lag, expected.by_lag)
     assert report.flow.step == -5
-    assert report.horizon == expected.horizon()
+    assert report.horizon == expected.over_sequences().median
+    assert expected.seen.tolist() == [27, 18, 6]
     assert report.of_loss
 
 
@@ -152,7 +162,7 @@ def test_every_cell_has_its_report(kind):
     x, target = random(3, 24, 3), random(3, 2, seed=1)
     report = memory_report(model, x, target, lag=8)
     flow = error_flow(model, x, target, mse)
-    assert report.horizon == flow.layers[0].horizon()
+    assert report.horizon == flow.layers[0].over_sequences().median
     assert len(report.facts) == len(flow.layers)
     data = shown(report) if kind in ("own", "stack") else report.to_dict()
     assert [each["layer"] for each in data["error"]] == [each.layer for each in flow.layers]
@@ -180,12 +190,49 @@ def test_both_directions_have_their_own():
     model = ll.SequenceModel(layer, 2, reduce=None, seed=0)
     x, lengths = random(3, 24, 2), torch.tensor([24, 20, 0])
     report = memory_report(model, x, random(3, 24, 2, seed=1), lengths=lengths)
-    found = [each.horizon() for each in report.flow.layers]
+    found = [each.over_sequences().median for each in report.flow.layers]
     assert report.horizon == max(found)
     assert list(report.facts) == ["forward_layer", "backward_layer.layers.0"]
     data = shown(report)
     assert list(data["lyapunov"]) == list(data["jacobian_norms"]) == ["forward", "backward"]
     assert any(line.startswith("horizon by layer:") for line in report.verdict.evidence)
+
+
+def deep_in_both():
+    layers = (
+        ll.Bidirectional(made("GRU"), made("GRU")),
+        ll.Bidirectional(ll.GRU(6, 3, seed=3, **DOUBLE), ll.GRU(6, 3, seed=4, **DOUBLE)),
+    )
+    return ll.Stack(*layers)
+
+
+@pytest.mark.parametrize("reduce", ["last", None])
+def test_of_layers_that_read_both_ways_the_first_is_judged_and_all_are_shown(reduce):
+    model = ll.SequenceModel(deep_in_both(), 2, reduce=reduce, seed=0)
+    x, target = random(3, 20, 2), random(3, *(() if reduce else (20,)), 2, seed=1)
+    report = memory_report(model, x, target, exponents=1)
+    names = [f"layer.layers.{n}.{way}_layer" for n in (0, 1) for way in ("forward", "backward")]
+    assert [layer.layer for layer in report.flow.layers] == names
+    assert [name.removeprefix("layer.") for name in names] == list(report.facts)
+    first = [layer.over_sequences().median for layer in report.flow.layers[:2]]
+    assert report.horizon == max(first, key=lambda lag: math.inf if lag is None else lag)
+    # The norms of the layer that reads x, and its error as automatic differentiation finds it.
+    norms = jacobian_norms(model.layer.layers[0], x)
+    torch.testing.assert_close(
+        report.jacobian_norms.forward.largest.mean, norms.forward.largest.mean
+    )
+    between = model.layer.layers[0](x)[0].detach().requires_grad_()
+    output = model.layer.layers[1](between)[0]
+    if reduce:
+        last = model.layer.layers[1].last(output, torch.full((3,), 20))
+        output = model.readout(last)
+    else:
+        output = model.readout(output)
+    (error,) = torch.autograd.grad(nn.functional.mse_loss(output, target), between)
+    ahead = report.flow.layers[0].by_sequence[:, 0]
+    torch.testing.assert_close(ahead, error[:, -1, :3].norm(dim=-1))
+    shown(report)
+    assert report.plot().axes
 
 
 @pytest.mark.slow
@@ -329,9 +376,6 @@ def refusals():
     model, x = elman()
     target = random(3, 30, 2)
     holder = nn.Sequential(nn.LSTM(2, 3))
-    deep = ll.Stack(
-        ll.Bidirectional(ll.GRU(2, 3), ll.GRU(2, 3)), ll.Bidirectional(ll.GRU(6, 3), ll.GRU(6, 3))
-    )
     many = ll.SequenceModel(ll.GRU(2, 3, replicas=2), 1)
     good = {"model": model, "x": x}
     return [
@@ -339,7 +383,6 @@ def refusals():
         ({"model": nn.Linear(2, 3)}, TypeError, "model: got Linear, expected a recurrent module"),
         ({"model": "LSTM"}, TypeError, "model: got str, expected a recurrent module"),
         ({"model": many}, ValueError, "model: has 2 replicas, .* replicas=None"),
-        ({"model": deep.double()}, ValueError, "model: a module inside its stack reads in both"),
         ({"x": x.numpy()}, TypeError, "x: got ndarray, expected a torch.Tensor"),
         ({"x": x[0]}, ValueError, r"x: got shape \(30, 2\), expected \(N, T, C\)"),
         ({"x": x[:0]}, ValueError, r"x: got shape \(0, 30, 2\), .* N, T >= 1"),
@@ -406,6 +449,119 @@ def test_a_given_state_that_is_not_finite_is_told(value, place):
     report = memory_report(model, x, state=state, exponents=0)
     assert report.verdict.kind == "not finite"
     assert "reaches back" not in str(report.verdict)
+
+
+def learnt(lag, count=80, steps=40, seed=0):
+    """A linear network that puts out what it read some steps before its end, and such data."""
+    layer = ll.Elman(1, lag + 1, activation="identity", bias=False, seed=0, **DOUBLE)
+    with torch.no_grad():
+        layer.weight_ih.copy_(torch.eye(lag + 1, 1))
+        layer.weight_hh.copy_(torch.eye(lag + 1).roll(1, 0).tril())
+    model = ll.SequenceModel(layer, 1, seed=0)
+    with torch.no_grad():
+        model.readout.weight.copy_(torch.eye(lag + 1)[-1:])
+        model.readout.bias.zero_()
+    x = random(count, steps, 1, seed=seed)
+    return model, x, x[:, -1 - lag] + 0.1 * random(count, 1, seed=seed + 1)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_the_lag_of_the_task_is_found(ragged):
+    model, x, target = learnt(13)
+    lengths = None
+    if ragged:
+        lengths = torch.arange(80) % 20 + 21
+        target = x[torch.arange(80), lengths - 14]
+    report = memory_report(model, x, target, lengths=lengths, exponents=0)
+    found = report.task_lag
+    assert (found.lag, found.interval, report.lag, report.known_lag) == (13, (13, 13), None, 13)
+    assert 1.5 < found.exchanged < 3.5  # the difference of two draws has a variance of 2
+    assert found.losses[found.lags.index(12)].item() == pytest.approx(found.exchanged)
+    assert found.losses[-1].item() == pytest.approx(found.own)
+    assert report.verdict.kind == "remembers"
+    assert "the task's lag, found from the data, is 13. The error reaches back far enough" in str(
+        report
+    )
+    assert shown(report)["task_lag"]["interval"] == [13, 13]
+    given = memory_report(model, x, target, lengths=lengths, lag=9, exponents=0)
+    assert given.task_lag is None
+
+
+def test_at_the_last_step_that_has_a_target_the_lag_is_found_too():
+    model, x, _ = learnt(6)
+    tagger = ll.SequenceModel(model.layer, reduce=None, readout=model.readout)
+    target = torch.full((80, 40, 1), NAN, **DOUBLE)
+    target[:, 35, 0] = x[:, 29, 0]
+    found = memory_report(tagger, x, target, exponents=0).task_lag
+    assert (found.lag, found.interval) == (6, (6, 6))
+
+
+def test_both_ways_the_lag_is_that_of_what_lies_before():
+    layer = ll.Bidirectional(linear(0.5, 1), linear(0.5, 1))
+    with torch.no_grad():
+        layer.forward_layer.weight_ih.fill_(1.0)
+        layer.backward_layer.weight_ih.zero_()
+    x = random(60, 20, 2)
+    found = memory_report(layer, x, layer(x)[0], mse, exponents=0).task_lag
+    assert found.lag == 2  # 4^-3 < 5 % < 4^-2
+
+
+def test_without_learning_no_lag_is_found_and_the_reason_told():
+    model, x, target = learnt(13)
+    noise = random(*target.shape, seed=9)
+    report = memory_report(model, x, noise, exponents=0)
+    assert report.task_lag.lag is None
+    assert "nor found (the loss is no smaller with a sequence's own inputs" in str(report.verdict)
+    assert report.verdict.kind == "vanishes"  # compared with all 40 steps
+    weak = memory_report(model, x, target, lambda y, t: mse(y, t) + 50, exponents=0)
+    assert "little has been learnt yet" in weak.task_lag.reason
+    few = memory_report(model, x[:4], target[:4], exponents=0)
+    assert few.task_lag.reason == "fewer than 5 sequences have a target"
+    whole = memory_report(
+        model, x, target, lambda y, t: (y - t).square().mul(torch.ones(80, 1)).mean(), exponents=0
+    )
+    assert whole.task_lag.lag == 13  # it broadcasts
+    assert memory_report(model, x, exponents=0).task_lag is None
+
+
+def test_an_answer_of_all_steps_needs_no_long_memory():
+    layer = ll.Elman(2, 5, seed=0, weight_hh_init=ll.init.SpectralRadius(0.5), **DOUBLE)
+    model = ll.SequenceModel(layer, 1, reduce="mean", seed=0)
+    report = memory_report(model, random(8, 40, 2), random(8, 1, seed=1), exponents=0)
+    assert (report.verdict.kind, report.task_lag) == ("remembers", None)
+    assert "the mean over all steps, and the error comes to each directly" in str(report)
+    assert memory_report(model, random(8, 40, 2), random(8, 1), lag=30).verdict.kind == "vanishes"
+
+
+@pytest.mark.slow
+def test_reports_of_other_draws_agree_within_their_intervals():
+    """A network whose error decays at another rate for each sequence."""
+    model = ll.SequenceModel(ll.GRU(2, 8, seed=0, **DOUBLE), 2, seed=1)
+    x, target = random(640, 60, 2), random(640, 2, seed=1)
+    x = (
+        x
+        * torch.linspace(0.1, 4.0, 640).double()[
+            torch.randperm(640, generator=torch.manual_seed(0)), None, None
+        ]
+    )
+    (flow,) = error_flow(model, x, target, mse).layers
+    true = flow.over_sequences().median
+    pooled, medians, inside, pairs = [], [], 0, []
+    for draw in range(20):
+        rows = slice(32 * draw, 32 * draw + 32)
+        part = horizon_over_sequences(flow.by_sequence[rows], flow.seen[rows])
+        medians.append(part.median)
+        pooled.append(horizon(flow.by_sequence[rows].norm(dim=0)))
+        low, high = part.interval
+        inside += low <= true <= high
+        pairs.append((low, high))
+        assert low <= part.median <= high
+        assert low < high
+    assert inside >= 18
+    disjoint = sum(a[1] < b[0] or b[1] < a[0] for a in pairs for b in pairs)
+    assert disjoint <= 4  # of 380
+    report = memory_report(model, x[:32], target[:32], exponents=0, sample=1)
+    assert (report.horizon, report.horizon_interval) == (medians[0], pairs[0])
 
 
 def test_a_lag_beyond_the_steps_seen_cannot_be_remembered():

@@ -15,8 +15,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_s
 import longlag as ll
 from longlag.layers.inputs import Inputs
 from longlag.memory import jacobian_norms, spectral_facts
+from longlag.memory.measures import parts
 from longlag.memory.measures.flow import product
-from longlag.memory.watch import parts, torch_layout
+from longlag.memory.watch import torch_layout
 
 KINDS = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
 DOUBLE = {"dtype": torch.float64}
@@ -335,6 +336,19 @@ def test_the_report_is_of_the_error_that_was_seen():
     assert fresh[""].report(exponents=1).steps == T
     with pytest.raises(ValueError, match="GRU: gradient=True, and none has been seen"):
         fresh[""].report(gradient=True)
+
+
+def test_the_report_of_layers_both_ways_is_one():
+    module, x = net("GRU", num_layers=2, bidirectional=True), sequences()
+    watched = ll.watch(module)
+    module(x)[0][:, -1].square().sum().backward()
+    report = watched[""].report(exponents=0)
+    assert isinstance(report, ll.MemoryReport)
+    flow = watched[""].flow()
+    assert [layer.layer for layer in report.flow.layers] == [each.layer for each in flow.layers]
+    for mine, theirs in zip(report.flow.layers, flow.layers, strict=True):
+        torch.testing.assert_close(mine.by_lag, theirs.by_lag)
+    assert str(report).count("Memory horizon") == 1
 
 
 class Net(nn.Module):

@@ -25,7 +25,12 @@ from longlag.memory.measures.directions import (
     in_order_of_x,
     recurrent_of,
 )
-from longlag.memory.measures.horizon import horizon, horizons
+from longlag.memory.measures.horizon import (
+    HorizonOverSequences,
+    horizon,
+    horizon_over_sequences,
+    horizons,
+)
 from longlag.memory.measures.term_norms import term_norms
 from longlag.scan.inputs import to_batch_first
 
@@ -46,6 +51,9 @@ class LayerFlow:
             backward reading s counts in its own order.
         by_lag: the norm over all sequences by lag, (T + 1,); None with ``step="all"``.
         by_unit: the same by lag and unit, (T + 1, H): of the unit's states.
+        by_sequence: the same by sequence and lag, (N, T + 1); zero before its beginning.
+        seen: (N,), the lags that each sequence has, that of the state before its first step
+            included; 0 where it has no such step. Both None with ``step="all"``.
         weights: by parameter, the norm of the term of each lag in its gradient, (T,); empty where
             it was not asked for.
         precision: eps of the numbers.
@@ -57,6 +65,8 @@ class LayerFlow:
     by_unit: Tensor | None
     weights: dict[str, Tensor]
     precision: float
+    by_sequence: Tensor | None = None
+    seen: Tensor | None = None
 
     def shares(self) -> dict[str, Tensor]:
         """By parameter, each lag's part in the sum of the norms of its terms, (T,).
@@ -84,6 +94,13 @@ class LayerFlow:
     def noise(self) -> int | None:
         """The lag from which on the error is below eps times that at lag 0, for good."""
         return horizon(self._by_lag(), self.precision)
+
+    def over_sequences(self, fraction: float = 0.01) -> HorizonOverSequences:
+        """The median of the horizons of the sequences, with an interval; without replicas."""
+        self._by_lag()
+        assert self.by_sequence is not None
+        assert self.seen is not None
+        return horizon_over_sequences(self.by_sequence, self.seen, fraction)
 
     def unit_horizons(self, fraction: float = 0.01) -> Tensor:
         """The horizon of each unit, (H,) in float64; inf where it has none within the lags seen.
@@ -150,16 +167,28 @@ def renamed(flow: LayerFlow, path: str) -> LayerFlow:
     return dataclasses.replace(flow, layer=f"{path}.{flow.layer}".rstrip("."), weights=weights)
 
 
+_OTHER = {"forward_layer": "backward_layer", "backward_layer": "forward_layer"}
+
+
+def _direction(flow: LayerFlow) -> tuple[str, str]:
+    """The bidirectional module that a layer is in, by its path, and in which direction."""
+    for name in _OTHER:
+        module, found, _ = flow.layer.partition(name)
+        if found:
+            return module, name
+    return "", ""
+
+
 def entrances(flow: ErrorFlow) -> list[LayerFlow]:
     """Of each direction the layer that reads x: all that is remembered of x goes through it.
 
     A direction that the error does not reach is left out: it has no horizon.
     """
-    first: dict[str, LayerFlow] = {}
-    for layer in flow.layers:
-        names = (name for name in ("forward_layer", "backward_layer") if name in layer.layer)
-        first.setdefault(next(names, ""), layer)
-    reading_x = list(first.values())
+    first, *others = flow.layers
+    module, name = _direction(first)
+    reading_x = [first]
+    if name:
+        reading_x += [layer for layer in others if _direction(layer) == (module, _OTHER[name])][:1]
     reached = [e for e in reading_x if e.by_lag is None or bool((e.by_lag[..., 0] != 0).any())]
     return reached or reading_x
 
@@ -226,7 +255,7 @@ def error_flow(
     both = directions_of(recurrent, inputs)
     if both is None:
         return _of_one(model, inputs, target, loss, step, weights)
-    value, error = _at_output(model, recurrent, inputs, target, loss)
+    value, error = error_at_output(model, recurrent, inputs, target, loss)
     width = getattr(both.forward.layer, "output_size")  # noqa: B009 (of an nn.Module)
     errors = (error[..., :width], error[..., width:])
     prefix = "" if recurrent is model else "layer."
@@ -238,7 +267,7 @@ def error_flow(
     return ErrorFlow(value, step, tuple(layers))
 
 
-def _at_output(
+def error_at_output(
     model: nn.Module, recurrent: nn.Module, inputs: Inputs, target: Tensor, loss: Loss
 ) -> tuple[Tensor, Tensor]:
     """The loss, and its error at what a module in the model puts out, (N, T, H)."""
@@ -308,16 +337,18 @@ def _layer_flow(run: LayerRun, at: Tensor | None, weights: dict[str, Tensor]) ->
     # The norm of two numbers, and not the root of their squares, which could underflow.
     units = functools.reduce(torch.hypot, paths[1:], paths[0].abs())
     norms = torch.linalg.vector_norm(units, dim=-1)  # (T + 1, N)
-    by_lag = by_unit = None
+    by_lag = by_unit = by_sequence = seen = None
     if at is not None:
         aligned = _by_lag(units, at + 1)
+        by_sequence = torch.linalg.vector_norm(aligned, dim=-1).movedim(0, -1)
+        seen = torch.where((at >= 0) & (at + 1 < len(units)), at + 2, 0)
         by_unit = torch.linalg.vector_norm(aligned, dim=-2)
         by_lag = torch.linalg.vector_norm(by_unit, dim=-1)
         if by_lag.dim() == 2:
             by_lag, by_unit = by_lag.movedim(0, -1), by_unit.movedim(0, -2)
     precision = torch.finfo(norms.dtype).eps
     by_step = to_batch_first(norms.unsqueeze(-1)).squeeze(-1)
-    return LayerFlow(run.name, by_step, by_lag, by_unit, weights, precision)
+    return LayerFlow(run.name, by_step, by_lag, by_unit, weights, precision, by_sequence, seen)
 
 
 def _by_lag(path: Tensor, at: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What to try, by the numbers of a report; each suggestion can be followed by a call."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,8 @@ class Advice:
         why: the numbers it follows from.
         code: the same as a line of Python.
         clip_norm: to what norm gradients should be cut in training; None: as before.
+        settings: the same as settings of `longlag.pipeline`, where it has such; None: it has not.
+            The command line says them in options of its own.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Advice:
     why: str
     code: str
     clip_norm: float | None = None
+    settings: Mapping[str, object] | None = None
     _layer: type[Recurrent] | None = field(default=None, repr=False, compare=False)
     _options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -65,7 +69,8 @@ def advise(kind: Kind, numbers: Numbers) -> tuple[Advice, ...]:
         return ()
     if kind == "not finite":
         text = "start again with a learning rate ten times smaller, and clip the gradients"
-        return (_clip("an update has made weights infinite or NaN", "restart", text),)
+        why = "an update has made weights infinite or NaN"
+        return (_clip(why, "restart", text, {"learning_rate": 0.0003}),)
     layer = numbers.layer
     if not isinstance(layer, Recurrent):
         return _of_many(kind, numbers)
@@ -76,7 +81,7 @@ def advise(kind: Kind, numbers: Numbers) -> tuple[Advice, ...]:
 
 def _reach(n: Numbers) -> int:
     """How far back the network should see."""
-    return max(3, n.steps if n.lag is None else n.lag)
+    return max(3, n.steps if n.known_lag is None else n.known_lag)
 
 
 def grown(n: Numbers) -> str:
@@ -95,13 +100,13 @@ def _has(n: Numbers, kind: Kind = "vanishes") -> str:
 
 def _replacement(
     name: str, text: str, why: str, layer: Recurrent, kind: type[Recurrent], code: str,
-    **options: Any,
+    settings: Mapping[str, object] | None = None, **options: Any,
 ) -> Advice:  # fmt: skip
     """Advice to put a layer of a kind in place of one; `code` is the options as Python."""
     sizes = {"input_size": layer.input_size, "hidden_size": layer.hidden_size}
     like = {"device": layer.weight_ih.device, "dtype": layer.weight_ih.dtype}
     line = f"ll.{kind.__name__}({layer.input_size}, {layer.hidden_size}, {code})"
-    return Advice(name, text, why, line, 1.0, kind, sizes | like | options)
+    return Advice(name, text, why, line, 1.0, settings, kind, sizes | like | options)
 
 
 def _chrono(
@@ -115,7 +120,7 @@ def _chrono(
         why = f"{_has(n)}; a gate that starts at 1 - 1/k keeps what it holds for k steps"
     return _replacement(
         f"{name.lower()}-chrono", text, why, layer, kind, f"bias_init=ll.init.Chrono({reach})",
-        bias_init=init.Chrono(reach),
+        {"cell": name.lower(), "chrono": reach}, bias_init=init.Chrono(reach),
     )  # fmt: skip
 
 
@@ -130,7 +135,7 @@ def _leaks(layer: Recurrent, n: Numbers) -> Advice:
         "leaky", f"take leaky units with leaks from 1/2 to 1/{reach}",
         f"{_has(n)}; a unit with a leak of 1/k forgets in about k steps, whatever W does",
         layer, Leaky,
-        f"time_scales=(2, {reach})", time_scales=(2, reach),
+        f"time_scales=(2, {reach})", {"cell": "leaky", "chrono": reach}, time_scales=(2, reach),
     )  # fmt: skip
 
 
@@ -139,6 +144,7 @@ def _orthogonal(layer: Recurrent, why: str) -> Advice:
         "orthogonal",
         "take tanh units, start from an orthogonal W, and clip gradients to a norm of 1",
         why, layer, Elman, "weight_hh_init=ll.init.Orthogonal()",
+        None if isinstance(layer, Elman) else {"cell": "elman", "clip_norm": 1.0},
         weight_hh_init=init.Orthogonal(),
     )  # fmt: skip
 
@@ -149,12 +155,16 @@ def _indrnn(layer: Recurrent, n: Numbers) -> Advice:
         "indrnn", f"start its recurrent weights between 2^(-1/{reach}) and 1",
         f"{_has(n)}; then no unit keeps less than half over {reach} steps",
         layer, IndRNN, f"initial_low=0.5 ** (1 / {reach}), initial_high=1.0",
-        initial_low=0.5 ** (1 / reach), initial_high=1.0,
+        {"cell": "indrnn", "chrono": reach}, initial_low=0.5 ** (1 / reach), initial_high=1.0,
     )  # fmt: skip
 
 
-def _clip(why: str, name: str = "clip", text: str = "clip gradients to a norm of 1") -> Advice:
-    return Advice(name, text, why, "ll.fit(model, data, clip_norm=1.0, ...)", 1.0)
+def _clip(
+    why: str, name: str = "clip", text: str = "clip gradients to a norm of 1",
+    settings: Mapping[str, object] | None = None,
+) -> Advice:  # fmt: skip
+    code = "ll.fit(model, data, clip_norm=1.0, ...)"
+    return Advice(name, text, why, code, 1.0, {"clip_norm": 1.0, **(settings or {})})
 
 
 def _longer(layer: Recurrent, n: Numbers) -> tuple[Advice, ...]:
@@ -205,5 +215,6 @@ def _of_many(kind: Kind, n: Numbers) -> tuple[Advice, ...]:
             f"{_has(n)}; the memory of an LSTM is passed on by a gate",
             f"ll.LSTM(..., bias_init=ll.init.Chrono({reach}))",
             1.0,
+            {"cell": "lstm", "chrono": reach},
         ),
     )

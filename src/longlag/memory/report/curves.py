@@ -1,6 +1,7 @@
 """The curves of a report, each a function of a report and axes."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from longlag.memory.measures.lyapunov import LyapunovSpectrum
 from longlag.memory.measures.norms import JacobianNorms
 from longlag.memory.report import style
 from longlag.memory.report.data import ReportData
+from longlag.memory.report.numbers import furthest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 def entrance(report: ReportData) -> LayerFlow:
     """The layer that reads x, of both directions the one that sees further."""
-    return max(entrances(report.flow), key=lambda layer: layer.horizon(report.fraction) or math.inf)
+    return furthest(entrances(report.flow), report.fraction)
 
 
 def draw_norms(report: ReportData, axes: "Axes") -> None:
@@ -32,23 +34,33 @@ def draw_norms(report: ReportData, axes: "Axes") -> None:
         shown.append(
             _singular_values(axes, norms, f"{name}: " if name else "", style.colour(2 * number))
         )
-    facts = list(report.facts.values())
-    if len(facts) == 1 and facts[0].step_bound is not None:
-        (norms,) = by_name.values()
-        lags = norms.lags.double()
-        bound = facts[0].log_bound(lags)
-        if bound is not None and bool(bound.isfinite().all()):
-            label = r"bound $(\gamma\,\Vert W\Vert)^k$" if len(facts[0].matrices) == 1 else "bound"
-            decades = bound.numpy() / math.log(10)
-            axes.plot(lags, decades, "--", color=style.SERIES[1], linewidth=1.2, label=label)
-            # Of the bound only what lies near the measured curve.
-            top = max(np.nanmax(shown[0]), 0.0)
-            shown.append(np.clip(decades, -style.DECADES, top + 6))
+    bound = _bound(report)
+    if bound is not None:
+        (facts,), (norms,) = report.facts.values(), by_name.values()
+        label = r"bound $(\gamma\,\Vert W\Vert)^k$" if len(facts.matrices) == 1 else "bound"
+        decades = bound / math.log(10)
+        axes.plot(norms.lags, decades, "--", color=style.SERIES[1], linewidth=1.2, label=label)
+        # Of the bound only what lies near the measured curve.
+        top = max(np.nanmax(shown[0]), 0.0)
+        shown.append(np.clip(decades, -style.DECADES, top + 6))
     style.mark_level(axes, report.fraction, logarithmic=True)
-    style.mark_lag(axes, report.lag)
+    style.mark_lag(axes, report.known_lag, found=report.lag is None)
     axes.set(xlabel="lag k, steps", ylabel=r"$\log_{10} \Vert\partial s_t/\partial s_{t-k}\Vert$")
     style.limit(axes, np.concatenate(shown), logarithmic=True)
     style.finish(axes)
+
+
+def has_bound(report: ReportData) -> bool:
+    """Whether a bound of the weights is drawn beside the singular values."""
+    return _bound(report) is not None
+
+
+def _bound(report: ReportData) -> np.ndarray | None:
+    facts, norms = list(report.facts.values()), list(by_direction(report.jacobian_norms).values())
+    if len(facts) != 1 or facts[0].step_bound is None:
+        return None
+    bound = facts[0].log_bound(norms[0].lags.double())
+    return None if bound is None or not bool(bound.isfinite().all()) else bound.numpy()
 
 
 def _singular_values(axes: "Axes", norms: JacobianNorms, of: str, ink: str) -> np.ndarray:
@@ -71,7 +83,8 @@ def _decades(logs: np.ndarray) -> np.ndarray:
 
 def draw_flow(report: ReportData, axes: "Axes") -> None:
     """The error of each layer by lag, and what exchanging the past changes."""
-    layers = [(layer.layer or "layer", layer) for layer in report.flow.layers]
+    many = len(report.flow.layers) > 1
+    layers = [(f"error{f' in {one.layer}' * many}", one) for one in report.flow.layers]
     axes.axhline(layers[0][1].precision, color=style.FAINT, linewidth=1, linestyle=":")
     draw_decays(report, axes, layers, report.exchange)
 
@@ -87,11 +100,13 @@ def draw_decays(
     axes.set_ylim(1e-3, 1.0)
     shown = []
     for number, (name, layer) in enumerate(layers):
-        curve = relative_error(layer)
-        curve = np.where((curve > 0) & np.isfinite(curve), curve, np.nan)
-        axes.semilogy(
-            np.arange(len(curve)), curve, color=style.colour(number), linewidth=1.6, label=name
+        low, curve, high = (
+            np.where((one > 0) & np.isfinite(one), one, np.nan) for one in relative_error(layer)
         )
+        lags, ink = np.arange(len(curve)), style.colour(number)
+        axes.semilogy(lags, curve, color=ink, linewidth=1.6, label=name)
+        if number == 0:
+            axes.fill_between(lags, low, high, color=ink, alpha=0.15, linewidth=0)
         shown.append(curve)
     if exchange is not None:
         effects = np.where(exchange.effects > 0, exchange.effects, np.nan)
@@ -101,18 +116,27 @@ def draw_decays(
         )  # fmt: skip
         shown.append(effects)
     style.mark_level(axes, report.fraction)
-    style.mark_lag(axes, report.lag)
+    style.mark_lag(axes, report.known_lag, found=report.lag is None)
     axes.set(xlabel="lag, steps", ylabel="error, of that at lag 0")
     style.limit(axes, np.concatenate(shown))
     style.finish(axes)
 
 
 def relative_error(layer: LayerFlow) -> np.ndarray:
-    """The error by lag, over that at lag 0."""
-    assert layer.by_lag is not None
-    curve = layer.by_lag.double().numpy()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return curve / curve[0]
+    """(3, L), the error by lag over that at lag 0: of the sequences that are so long, the 10 %
+    quantile, the median and the 90 % quantile."""
+    assert layer.by_sequence is not None
+    assert layer.seen is not None
+    curves, seen = layer.by_sequence.double().numpy(), layer.seen.numpy()
+    counts = (seen > 0) & ~(curves[:, 0] == 0)
+    lags = np.arange(curves.shape[1])
+    if not counts.any():
+        return np.full((3, len(lags)), np.nan)
+    curves = curves[counts] / curves[counts, :1]
+    curves = np.where(lags < seen[counts, None], curves, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # lags that no sequence has
+        return np.nanquantile(curves, (0.1, 0.5, 0.9), axis=0)
 
 
 def shares_of(report: ReportData) -> list[tuple[str, Tensor]]:
@@ -134,7 +158,7 @@ def draw_shares(report: ReportData, axes: "Axes") -> None:
         xlabel="up to lag, steps", ylabel="share of the gradient", xlim=(0, None), ylim=(0, 1.1)
     )
     axes.set_yticks(np.arange(0, 1.1, 0.2))
-    style.mark_lag(axes, report.lag)
+    style.mark_lag(axes, report.known_lag, found=report.lag is None)
     style.finish(axes)
 
 
@@ -150,10 +174,16 @@ def draw_units(report: ReportData, axes: "Axes") -> None:
         beyond = int(np.isinf(horizons).sum())
         if beyond:
             axes.plot(report.steps, beyond / len(seen), ">", color=ink)
-    style.mark_lag(axes, report.lag)
+    style.mark_lag(axes, report.known_lag, found=report.lag is None)
     axes.set(xlabel="horizon, steps", ylabel="share of units that reach it", ylim=(0, 1.05))
     axes.set_xlim(left=0)
     style.finish(axes, legend=len(layers) > 1)
+
+
+def any_unit_beyond(report: ReportData) -> bool:
+    """Whether some unit's horizon is beyond the steps seen."""
+    layers = report.flow.layers
+    return any(bool(one.unit_horizons(report.fraction).isinf().any()) for one in layers)
 
 
 def spectra_of(report: ReportData) -> dict[str, LyapunovSpectrum]:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from longlag.memory.measures.directions import Directions
 from longlag.memory.measures.exchange import PastEffects
 from longlag.memory.measures.flow import ErrorFlow, entrances
+from longlag.memory.measures.horizon import HorizonOverSequences
 from longlag.memory.measures.lyapunov import LyapunovSpectrum
 from longlag.memory.measures.norms import JacobianNorms
 from longlag.memory.measures.spectra import SpectralFacts
 from longlag.memory.measures.state_norms import StateNorms
-from longlag.memory.report.numbers import longest
+from longlag.memory.measures.task_lag import TaskLag
+from longlag.memory.report.numbers import furthest
 from longlag.memory.report.verdict import Verdict
 
 
@@ -30,13 +32,36 @@ class ReportData:
     lyapunov: LyapunovSpectrum | Directions[LyapunovSpectrum] | None
     exchange: PastEffects | None
     states: StateNorms
+    task_lag: TaskLag | None
     verdict: Verdict
 
     @property
-    def horizon(self) -> int | None:
-        """The lag from which on the error is below ``fraction`` of that at lag 0, for good.
+    def known_lag(self) -> int | None:
+        """The lag that was given, or else the one that was found; None for neither."""
+        if self.lag is None and self.task_lag is not None:
+            return self.task_lag.lag
+        return self.lag
 
-        That of the layer that reads x, through which all that is remembered of x has to go; of
-        both directions the longer one. None where it is not within the steps seen.
+    @property
+    def horizon(self) -> int | None:
+        """The lag at which half of the sequences have an error that stays below ``fraction``.
+
+        Each of that of its own at lag 0. That of the layer that reads x, through which all that is
+        remembered of x has to go; of both directions the longer one. None where it is not within
+        the steps seen.
         """
-        return longest([layer.horizon(self.fraction) for layer in entrances(self.flow)])
+        return self.horizon_over_sequences.median
+
+    @property
+    def horizon_interval(self) -> tuple[int | None, int | None] | None:
+        """In which the horizon over other such sequences is to be expected, with 95 %.
+
+        An end of None is beyond the steps seen; None for the whole, where there are fewer than 5
+        sequences.
+        """
+        return self.horizon_over_sequences.interval
+
+    @property
+    def horizon_over_sequences(self) -> HorizonOverSequences:
+        """The horizon, its interval, and over how many sequences."""
+        return furthest(entrances(self.flow), self.fraction).over_sequences(self.fraction)

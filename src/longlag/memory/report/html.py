@@ -68,7 +68,7 @@ def _shown(name: str, report: ReportData) -> dict[str, Any]:
         {
             "name": panel_name,
             "title": panel.title,
-            "caption": panel.caption,
+            "caption": panel.caption(report),
             "wide": panel_name == "unrolled",
             "svg": _svg(plots.draw(report, panel_name), f"{name}-{panel_name}"),
         }

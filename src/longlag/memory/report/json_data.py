@@ -19,12 +19,17 @@ VERSION = 1
 def json_data(report: ReportData) -> dict[str, Any]:
     """All numbers of a report; see :meth:`MemoryReport.to_dict`."""
     verdict, exchange, linear = report.verdict, report.exchange, report.states.linear
+    found = report.task_lag
     advice = [_fields(one, "name", "text", "why", "code", "clip_norm") for one in verdict.advice]
     return plain({
         "version": VERSION,
         "name": report.name,
         "network": report.description,
         **_fields(report, "sequences", "steps", "lag", "fraction", "horizon"),
+        "horizon_interval": report.horizon_interval,
+        "task_lag": None if found is None else _fields(
+            found, "lag", "interval", "reason", "lags", "losses", "own", "exchanged"
+        ),
         "verdict": {**_fields(verdict, "kind", "headline", "evidence"), "advice": advice},
         "loss": report.flow.loss,
         "error_of_loss": report.of_loss,
@@ -64,7 +69,8 @@ def _by_direction(result: Any, form: Any) -> Any:
 def _flow(layer: LayerFlow, fraction: float) -> dict[str, Any]:
     return {
         "layer": layer.layer or "layer",
-        "horizon": layer.horizon(fraction),
+        "horizon": layer.over_sequences(fraction).median,
+        "horizon_of_all": layer.horizon(fraction),
         "noise": layer.noise(),
         "by_lag": layer.by_lag,
         "unit_horizons": layer.unit_horizons(fraction),

@@ -10,9 +10,9 @@ from torch import nn
 from longlag.memory.measures.directions import Directions, by_direction
 from longlag.memory.measures.exchange import PastEffects
 from longlag.memory.measures.flow import ErrorFlow, LayerFlow, entrances
-from longlag.memory.measures.horizon import horizon
 from longlag.memory.measures.lyapunov import LyapunovSpectrum
 from longlag.memory.measures.spectra import SpectralFacts
+from longlag.memory.measures.task_lag import TaskLag
 
 Kind = Literal["remembers", "holds", "vanishes", "explodes", "too short", "not finite"]
 """What a verdict can be."""
@@ -27,10 +27,10 @@ class Numbers(NamedTuple):
     Attributes:
         layer: the recurrent module.
         steps: T, the longest sequence.
-        lag: of the task, in steps; None where it is not known.
+        lag: of the task, in steps, as it was given; None where it was not.
         fraction: of the value at lag 0 that the horizon asks for.
-        horizon, noise: lags at which the error is below the fraction, and below the rounding; None
-            for not within the steps seen.
+        horizon, noise: lags at which the error is below the fraction, and below the rounding, in
+            the median over the sequences; None for not within the steps seen.
         by_layer: the horizon of each layer or direction by its name.
         rate: the mean logarithm of the error's factor a step, up to the horizon; NaN without one.
         growth: the logarithm of the error's largest value over that at lag 0.
@@ -44,6 +44,12 @@ class Numbers(NamedTuple):
         exponent: the largest Lyapunov exponent and its standard error; None where not found.
         finite: whether weights and states are finite.
         of_loss: whether the error is that of a loss, not a random one.
+        interval: in which the horizon of other such sequences is to be expected; None for one over
+            too few.
+        sequences: over how many the horizon is the median.
+        found: what was found of the task's lag where none was given; None where it was not
+            looked for.
+        reads: "last", "mean", "share": what the readout reads of a sequence; None: each step.
     """
 
     layer: nn.Module
@@ -63,33 +69,76 @@ class Numbers(NamedTuple):
     exponent: tuple[float, float] | None
     finite: bool
     of_loss: bool
+    interval: tuple[int | None, int | None] | None = None
+    sequences: int = 1
+    found: TaskLag | None = None
+    reads: str | None = "last"
+
+    @property
+    def known_lag(self) -> int | None:
+        """The lag that was given, or else the one that was found; None for neither."""
+        if self.lag is None and self.found is not None:
+            return self.found.lag
+        return self.lag
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether one answer is made of all steps, so that the error comes to each directly."""
+        return self.reads in ("mean", "share")
 
 
 def numbers_of(
     recurrent: nn.Module, *, steps: int, lag: int | None, fraction: float, flow: ErrorFlow,
     of_loss: bool, facts: dict[str, SpectralFacts], exchange: PastEffects | None, finite: bool,
-    lyapunov: LyapunovSpectrum | Directions[LyapunovSpectrum] | None,
+    lyapunov: LyapunovSpectrum | Directions[LyapunovSpectrum] | None, found: TaskLag | None,
+    reads: str | None,
 ) -> Numbers:  # fmt: skip
     """The numbers of a recurrent module; the arguments are those of `MemoryReport`."""
     layers = entrances(flow)
-    curves = [layer.by_lag.double() for layer in layers if layer.by_lag is not None]
-    horizons = [horizon(curve, fraction) for curve in curves]
-    far = longest(horizons)
-    curve = curves[horizons.index(far)] if far in horizons else curves[0]
-    logs = (curve / curve[0]).log()
-    rate = math.nan
-    if far:
-        rate = (float(logs[far]) if bool(logs[far].isfinite()) else math.log(fraction)) / far
-    units, carriers = _carriers(layers, steps if lag is None else lag)
-    return Numbers(
+    entrance = furthest(layers, fraction)
+    over = entrance.over_sequences(fraction)
+    far, eps = over.median, entrance.precision
+    numbers = Numbers(
         layer=recurrent, steps=steps, lag=lag, fraction=fraction, horizon=far,
-        noise=longest(layer.noise() for layer in layers),
-        by_layer={layer.layer or "layer": layer.horizon(fraction) for layer in flow.layers},
-        rate=rate, growth=max((g for g in logs.tolist() if not math.isnan(g)), default=0.0),
-        facts=facts, half=_half(layers), units=units, carriers=carriers,
+        noise=longest(layer.over_sequences(eps).median for layer in layers),
+        by_layer={
+            layer.layer or "layer": layer.over_sequences(fraction).median for layer in flow.layers
+        },
+        rate=_rate(entrance, far, fraction), growth=max(map(_growth, layers)), facts=facts,
+        half=_half(layers), units=0, carriers=0,
         held=None if exchange is None else exchange.reach(HELD), exponent=_exponent(lyapunov),
-        finite=finite, of_loss=of_loss,
+        finite=finite, of_loss=of_loss, interval=over.interval, sequences=over.sequences,
+        found=found, reads=reads,
     )  # fmt: skip
+    known = numbers.known_lag
+    units, carriers = _carriers(layers, steps if known is None else known)
+    return numbers._replace(units=units, carriers=carriers)
+
+
+def furthest(layers: Iterable[LayerFlow], fraction: float) -> LayerFlow:
+    """The layer whose horizon is the longest."""
+    return max(layers, key=lambda layer: _beyond_all(layer.over_sequences(fraction).median))
+
+
+def _beyond_all(lag: int | None) -> float:
+    return math.inf if lag is None else lag
+
+
+def _rate(layer: LayerFlow, far: int | None, fraction: float) -> float:
+    """The mean logarithm of the error's factor a step up to the horizon; NaN without one."""
+    if not far:
+        return math.nan
+    assert layer.by_sequence is not None
+    curves = layer.by_sequence.double()
+    left = float((curves[:, far] / curves[:, 0]).log().nanmedian())
+    return (left if math.isfinite(left) else math.log(fraction)) / far
+
+
+def _growth(layer: LayerFlow) -> float:
+    """The logarithm of the error's largest value over that at lag 0, of all sequences together."""
+    assert layer.by_lag is not None
+    logs = (layer.by_lag.double() / layer.by_lag[0]).log()
+    return max((g for g in logs.tolist() if not math.isnan(g)), default=0.0)
 
 
 def longest(horizons: Iterable[int | None]) -> int | None:

@@ -9,19 +9,25 @@ from torch import Tensor, nn
 from longlag.arguments import check_optional
 from longlag.gradients.method import Loss
 from longlag.layers import Recurrent, RecurrentModule, SequenceModel
-from longlag.layers.composition import TorchRecurrent
+from longlag.layers.composition import TorchRecurrent, reduction_of
 from longlag.layers.evaluation import evaluation_mode
 from longlag.layers.inputs import Inputs
 from longlag.memory.measures.directions import reads_back_inside, recurrent_of
 from longlag.memory.measures.modules import reader_of
 from longlag.memory.measures.norms import jacobian_norms
+from longlag.memory.measures.parts import parts_of
 from longlag.memory.measures.spectra import facts_by_layer
 from longlag.memory.measures.state_norms import state_norms, states_are_finite
 from longlag.memory.report import html, plots
 from longlag.memory.report.data import ReportData
 from longlag.memory.report.json_data import json_data
 from longlag.memory.report.numbers import numbers_of
-from longlag.memory.report.sections import followed_error, largest_exponents, pasts_exchanged
+from longlag.memory.report.sections import (
+    followed_error,
+    found_lag,
+    largest_exponents,
+    pasts_exchanged,
+)
 from longlag.memory.report.verdict import judge
 from longlag.storage.atomic import atomic_write_text
 
@@ -47,6 +53,7 @@ class MemoryReport(ReportData):
         exchange: how far the output depends on the past, by exchanging it between sequences; None
             for both directions, with resets, and where there are no two sequences.
         states: norms of the output by step, as it is and without the nonlinearity.
+        task_lag: the lag of the task as it was found; None where it was given, or not looked for.
         verdict: all that in words, with advice.
     """
 
@@ -111,13 +118,14 @@ def memory_report(
     Args:
         model: a recurrent layer, a stack, a bidirectional module, a `SequenceModel` around one, or
             a torch.nn.RNN, LSTM or GRU. For such modules inside a model of yours see `ll.watch`.
-        x: (N, T, C), a few typical sequences; 32 are plenty.
+        x: (N, T, C), typical sequences; the interval of the horizon says whether they are enough.
         target, loss: whose error is followed, as for `ll.fit`. Without a target, and where its
             error is exactly zero, it is a random error at the output.
         lengths: (N,), steps that count; `resets` (N, T), True where the state is set to zero before
             the step; `state`, what the model starts from.
         lag: how far back the task needs to see, in steps; the verdict compares the horizon with it.
-            By default with the whole sequence.
+            By default it is found by :func:`~longlag.memory.task_lag`, where the network has learnt
+            enough to tell it; else the verdict compares with the whole sequence.
             It should not be longer: beyond the steps seen nothing can be told.
         step: whose step's error is followed, as for `error_flow`; by default the last one at which
             the target has an error due.
@@ -132,8 +140,11 @@ def memory_report(
 
     Raises:
         TypeError: the model is none of these; an argument is of another type or dtype.
-        ValueError: an argument is out of range or does not fit; the model has replicas; a module
-            inside a stack reads in both directions; one of torch.nn has ``batch_first=False``.
+        ValueError: an argument is out of range or does not fit; the model has replicas; a module of
+            torch.nn has ``batch_first=False``.
+
+    Of layers that read in both directions on one another, the Jacobians, exponents and the horizon
+    are of the first, which reads x, and the error is that of the last step at which it has one.
 
     Cost: for N = 32, T = 1000 and an LSTM with H = 128 seconds; see the functions named above.
 
@@ -156,34 +167,43 @@ def memory_report(
             f"model: has {recurrent.replicas} replicas, and a report is of one network; "
             "build the same model with replicas=None and copy one replica's weights into it"
         )
-    if reads_back_inside(recurrent):
-        raise ValueError(
-            "model: a module inside its stack reads in both directions, so that no layer above it "
-            "has a past; expected one ll.Bidirectional around two stacks"
-        )
     inputs = Inputs(x, lengths, resets, state).checked()
     _check_there(inputs)
     with evaluation_mode(model):
-        norms = jacobian_norms(model, x, sample=sample, seed=seed, **inputs.options)
+        # Of layers that read both ways on one another only the first has a past of its own.
+        reading, own = _reading_x(model, inputs)
+        norms = jacobian_norms(reading, x, sample=sample, seed=seed, **own.options)
         flow, of_loss = followed_error(model, inputs, target, loss, step, seed)
         facts = facts_by_layer(recurrent)
         states = state_norms(model, x, **inputs.options)
         exchange = pasts_exchanged(model, recurrent, inputs, lag)
-        finite = states_are_finite(model, inputs) and all(
+        finite = states_are_finite(reading, own) and all(
             bool(parameter.isfinite().all()) for parameter in model.parameters()
         )
-        lyapunov = largest_exponents(recurrent, inputs, exponents)
+        lyapunov = largest_exponents(recurrent_of(reading), own, exponents)
+        found = found_lag(model, inputs, target, loss, step, lag)
     batch, steps = x.shape[:2]
     numbers = numbers_of(
         recurrent, steps=steps, lag=lag, fraction=fraction, flow=flow, of_loss=of_loss,
         facts=facts, lyapunov=lyapunov, exchange=exchange, finite=finite,
+        found=found, reads=reduction_of(model),
     )  # fmt: skip
     return MemoryReport(
         name=type(recurrent).__name__ if name is None else name, description=_describe(model),
         sequences=batch, steps=steps, lag=lag, fraction=fraction, jacobian_norms=norms, flow=flow,
         of_loss=of_loss, facts=facts, lyapunov=lyapunov, exchange=exchange, states=states,
-        verdict=judge(numbers),
+        task_lag=found, verdict=judge(numbers),
     )  # fmt: skip
+
+
+def _reading_x(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, Inputs]:
+    """What is measured as a whole: the model, or the part of it that reads x."""
+    recurrent = recurrent_of(model)
+    if not reads_back_inside(recurrent):
+        return model, inputs
+    assert isinstance(recurrent, RecurrentModule)
+    first = parts_of(recurrent, inputs, None)[0]
+    return first.layer, first.inputs
 
 
 def _check_there(inputs: Inputs) -> None:

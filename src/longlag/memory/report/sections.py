@@ -8,11 +8,26 @@ from longlag.gradients.method import Loss
 from longlag.layers import Recurrent, RecurrentModule
 from longlag.layers.composition import reduction_of
 from longlag.layers.inputs import Inputs
-from longlag.memory.measures.directions import Direction, Directions, each_direction
+from longlag.memory.measures.directions import (
+    Direction,
+    Directions,
+    each_direction,
+    reads_back_inside,
+    recurrent_of,
+)
 from longlag.memory.measures.exchange import PastEffects, past_effects
-from longlag.memory.measures.flow import ErrorFlow, error_flow, last_step, product
+from longlag.memory.measures.flow import (
+    ErrorFlow,
+    error_at_output,
+    error_flow,
+    last_step,
+    product,
+    renamed,
+)
 from longlag.memory.measures.horizon import spread
 from longlag.memory.measures.lyapunov import LyapunovSpectrum, lyapunov_exponents
+from longlag.memory.measures.parts import flow_of, parts_of
+from longlag.memory.measures.task_lag import TaskLag, task_lag
 
 EXPONENTS = 8
 """Lyapunov exponents that are found by default."""
@@ -41,20 +56,57 @@ def followed_error(
     """
     if target is None and loss is not None:
         raise ValueError("target: got None, and a loss; expected both, or neither")
-    x, options = inputs.x, inputs.options
     if target is not None:
-        target = torch.as_tensor(target, device=x.device)
+        target = torch.as_tensor(target, device=inputs.x.device)
         _, function = resolve_loss(loss, target)
         last = _last_due(model, target, inputs) if step is None else step
         if last is not None:
-            flow = error_flow(model, x, target, function, step=last, **options)
+            flow = _flow(model, inputs, target, function, last, step)
             if any(
                 layer.by_lag is not None and bool(layer.by_lag[0] != 0) for layer in flow.layers
             ):
                 return flow, True
     output, generator = inputs.output_of(model), torch.Generator().manual_seed(seed)
     error = torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output)
-    return error_flow(model, x, error, product, step=-1 if step is None else step, **options), False
+    return _flow(model, inputs, error, product, -1 if step is None else step, step), False
+
+
+def _flow(
+    model: nn.Module, inputs: Inputs, target: Tensor, loss: Loss, last: int, step: int | None
+) -> ErrorFlow:
+    """The error's way back; through layers that read both ways on one another, one by one.
+
+    There the step is the last at which each layer has an error, where none is given.
+    """
+    recurrent = recurrent_of(model)
+    if not reads_back_inside(recurrent):
+        return error_flow(model, inputs.x, target, loss, step=last, **inputs.options)
+    assert isinstance(recurrent, RecurrentModule)
+    value, error = error_at_output(model, recurrent, inputs, target, loss)
+    prefix = "" if recurrent is model else "layer"
+    flows = [flow_of(part, step) for part in parts_of(recurrent, inputs, error)]
+    layers = tuple(renamed(layer, prefix) for flow in flows for layer in flow.layers)
+    return ErrorFlow(value, last, layers)
+
+
+def found_lag(
+    model: nn.Module, inputs: Inputs, target: Tensor | None, loss: str | Loss | None,
+    step: int | None, lag: int | None,
+) -> TaskLag | None:  # fmt: skip
+    """The lag of the task where none was given; None where it is not to be looked for."""
+    reduce = reduction_of(model)
+    if target is None or lag is not None or loss is product or reduce not in (None, "last"):
+        return None
+    if inputs.resets is not None:
+        return None
+    target = torch.as_tensor(target, device=inputs.x.device)
+    _, function = resolve_loss(loss, target)
+    last = _last_due(model, target, inputs) if step is None or reduce else step
+    if last is None or last >= 0:
+        return None
+    return task_lag(
+        model, inputs.x, target, function, lengths=inputs.lengths, state=inputs.state, step=last
+    )
 
 
 def _last_due(model: nn.Module, target: Tensor, inputs: Inputs) -> int | None:

@@ -44,13 +44,14 @@ def mark_level(axes: "Axes", fraction: float, *, logarithmic: bool = False) -> N
     )  # fmt: skip
 
 
-def mark_lag(axes: "Axes", lag: int | None) -> None:
-    """A line at the lag of the task, where it is known."""
+def mark_lag(axes: "Axes", lag: int | None, *, found: bool = False) -> None:
+    """A line at the lag of the task, where it is known: given, or found."""
     if lag is None:
         return
     axes.axvline(lag, color=INK, linewidth=0.9, linestyle="--")
     axes.annotate(
-        " lag of the task", (lag, 1.0), xycoords=axes.get_xaxis_transform(), fontsize=7, color=INK,
+        " lag of the task" + ", as found" * found, (lag, 1.0),
+        xycoords=axes.get_xaxis_transform(), fontsize=7, color=INK,
         ha="right" if lag > 0.6 * axes.get_xlim()[1] else "left", va="top",
     )  # fmt: skip
 

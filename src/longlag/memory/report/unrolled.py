@@ -21,13 +21,13 @@ def draw_unrolled(report: ReportData, axes: "Axes") -> None:
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Circle
 
-    curve = relative_error(entrance(report))
+    _, curve, _ = relative_error(entrance(report))
     with np.errstate(divide="ignore", invalid="ignore"):
         decades = np.log10(curve)
     decades = np.where(np.isfinite(decades), decades, FLOOR).clip(FLOOR, 0.0)
     strength = 1 - decades / FLOOR
     colours = LinearSegmentedColormap.from_list("", [style.FAINT, style.SERIES[0], style.SERIES[1]])
-    lags = _shown_lags(len(curve) - 1, report.lag)
+    lags = _shown_lags(len(curve) - 1, report.known_lag)
     at = {lag: -float(number) for number, lag in enumerate(lags)}
 
     def arrow(begin: tuple[float, float], end: tuple[float, float], power: float) -> None:

@@ -18,9 +18,9 @@ from longlag.memory.measures.directions import Directions, recurrent_of
 from longlag.memory.measures.horizon import spread
 from longlag.memory.measures.modules import reader_of, recurrent_modules
 from longlag.memory.measures.norms import JacobianNorms, jacobian_norms
+from longlag.memory.measures.parts import Part, flow_of, parts_of
 from longlag.memory.measures.spectra import facts_by_layer
 from longlag.memory.watch.calls import Call
-from longlag.memory.watch.parts import Part, flow_of, parts_of
 from longlag.randomness import isolated
 from longlag.torch_private import without_hooks
 

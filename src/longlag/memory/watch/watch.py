@@ -16,14 +16,15 @@ from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
 from longlag.layers.base import RecurrentModule
+from longlag.memory.measures.directions import reads_back_inside
 from longlag.memory.measures.flow import ErrorFlow, product
 from longlag.memory.measures.jacobians import state_jacobians
 from longlag.memory.measures.modules import reader_of, recurrent_modules
 from longlag.memory.measures.norms import jacobian_norms
+from longlag.memory.measures.parts import Part, flow_of, last_step_with_error, parts_of
 from longlag.memory.measures.spectra import SpectralFacts, facts_by_layer
-from longlag.memory.report.report import memory_report
+from longlag.memory.report.report import MemoryReport, memory_report
 from longlag.memory.watch.calls import Call, stands_in
-from longlag.memory.watch.parts import Part, flow_of, last_step_with_error, parts_of
 from longlag.torch_private import backward_pass
 
 T = TypeVar("T")
@@ -164,7 +165,7 @@ class Watched:
         """:func:`~longlag.memory.spectral_facts` by layer; "" for a module of one layer."""
         return facts_by_layer(self._both()[1])
 
-    def report(self, *, gradient: bool | None = None, **options: Any) -> Any:
+    def report(self, *, gradient: bool | None = None, **options: Any) -> MemoryReport:
         """:func:`longlag.memory.memory_report` of the module; as :meth:`norms`.
 
         Args:
@@ -185,16 +186,18 @@ class Watched:
             )
         call = self._latest() if graded is None else graded
         error = None if graded is None else self._error(graded)
-
-        def of(part: Part) -> Any:
-            arguments, error = part.arguments(options), {}
-            if part.error is not None:
-                step = last_step_with_error(part, arguments["lengths"])
-                error = {"target": part.error, "loss": product, "step": step}
-            path = f"{self.name}.{part.name}".strip(".") or None
-            return memory_report(part.layer, **{"name": path, **error, **arguments})
-
-        return _by_part(self._parts(call, error), of)
+        call.check_unchanged(self._called)
+        module, reader = self._both()
+        inputs = call.inputs(module, reader)
+        arguments = {**inputs._asdict(), **options, "x": inputs.x}
+        if error is not None:
+            inputs = inputs._replace(lengths=arguments["lengths"])
+            step = last_step_with_error(Part("", reader, inputs, error), inputs.lengths)
+            alone = not reads_back_inside(reader)
+            arguments = {"target": error, "loss": product, "step": step if alone else None} | (
+                arguments
+            )
+        return memory_report(reader, **{"name": self.name or None, **arguments})
 
     @property
     def x(self) -> Tensor:
