@@ -78,6 +78,15 @@ def build_model(
     return model
 
 
+def scale_readout(model: SequenceModel, share: float) -> None:
+    """Make the model put out that share of what it did."""
+    readout = model.linear_readout
+    with torch.no_grad():
+        for weight in (readout.weight, readout.bias, readout.weight_direct):
+            if weight is not None:
+                weight.mul_(share)
+
+
 def _reservoir(
     settings: Settings, input_size: int, steps: int, generator: torch.Generator
 ) -> EchoState:
