@@ -84,13 +84,15 @@ def main() -> None:
                 found.append(forecast(data, settings))
                 atomic_write_text(RESULTS, json.dumps(results, indent=1) + "\n")
                 print(seed, name, found[-1], flush=True)
-    write_tables(PAGE, table(results["sets"]))
+    write_tables(PAGE, table(results))
 
 
-def table(sets: dict[str, list[dict[str, Any]]]) -> str:
+def table(results: dict[str, Any]) -> str:
     """The table of the page."""
-    heads = ("MASE", "seasonal naive", "last value", "drift")
-    rows = ["", "| set | horizon | season | " + " | ".join(heads) + " | 80 % held |"]
+    sets: dict[str, list[dict[str, Any]]] = results["sets"]
+    heads = ("MASE", "seasonal naive", "last value", "drift", "simple")
+    made = f"Made on {results['date']} with longlag {results['longlag']}, torch {results['torch']}."
+    rows = ["", made, "", "| set | horizon | season | " + " | ".join(heads) + " | 80 % held |"]
     rows.append("|---|" + "---:|" * (len(heads) + 3))
     for name, runs in sets.items():
         cells = [

@@ -5,14 +5,17 @@ import pytest
 
 from longlag.batch import Batch
 from longlag.data import DataError, SequenceData, ValuePredictions, write_predictions
+from longlag.data.scaling import Scaling
 from longlag.onnx import export_onnx
-from longlag.pipeline.dataset import hold_out, judged, prepare
+from longlag.pipeline import simple
+from longlag.pipeline.dataset import earlier, hold_out, judged, prepare
 from longlag.pipeline.fitted import Fitted
 from longlag.pipeline.fitting import Pipeline
-from longlag.pipeline.intervals import Intervals, coverage
+from longlag.pipeline.intervals import Intervals, blend, coverage
 from longlag.pipeline.relative import Relative, find_season
 from longlag.pipeline.scores import score
 from longlag.pipeline.settings import Settings, SettingsError
+from longlag.pipeline.simple import simple_forecasts
 
 
 def series(count=6, steps=90, season=7, seed=0):
@@ -52,19 +55,67 @@ def test_what_has_no_season_has_none():
     assert find_season(walks[:, :2], np.full(5, 2)) == 1
 
 
+def test_the_simple_forecasts_are_those_of_the_equations():
+    m, horizon, t = 4, 6, 17
+    rng = np.random.default_rng(0)
+    y = rng.uniform(1, 2, 20)
+    found = [one[0, t, :, 0] for one in simple_forecasts(y.reshape(1, 20, 1), m, horizon)]
+    assert len(found) == simple.count(m)
+    level = np.array([y[max(0, at - m + 1) : at + 1].mean() for at in range(20)])
+    before = [t + k - m * -(-k // m) for k in range(1, horizon + 1)]
+    cycles = np.array([m * -(-k // m) for k in range(1, horizon + 1)])
+
+    def smoothed(values, alpha):
+        made = list(values)
+        for at in range(m, 20):
+            made[at] = alpha * values[at] + (1 - alpha) * made[at - m]
+        return np.array(made)[before]
+
+    expected = [y[before]]
+    expected += [y[before] + cycles * (y[t] - y[t - w]) / w for w in (m, 4 * m, t)]
+    expected += [smoothed(y, alpha) for alpha in (0.5, 0.2)]
+    expected += [level[t] * smoothed(y / level, alpha) for alpha in (0.5, 0.2)]
+    np.testing.assert_allclose(found, expected)
+    y[3] = -0.5  # from there on the shape is added to the level
+    level = np.array([y[max(0, at - m + 1) : at + 1].mean() for at in range(20)])
+    *_, last = (one[0, t, :, 0] for one in simple_forecasts(y.reshape(1, 20, 1), m, horizon))
+    np.testing.assert_allclose(last, level[t] + smoothed(y - level, 0.2))
+    assert simple.count(1) == len(list(simple_forecasts(y.reshape(1, 20, 1), 1, 2)))
+
+
+def test_few_data_leave_the_season_before_half_the_weight_and_many_find_what_is_best():
+    rng = np.random.default_rng(0)
+    steps = np.arange(400)
+    y = (np.sin(steps * np.pi / 3) + 0.4 * rng.normal(size=(10, 400)))[:, :, None]
+    target = np.moveaxis(np.stack([np.roll(y, -k, axis=1) for k in (1, 2)]), 0, 2)
+    target[:, -2:] = np.nan
+    ones = np.ones((10, 1))
+    (many,) = simple.weights(y, target, ones, np.full(10, 400), 6)
+    (few,) = simple.weights(y[:1, :13], target[:1, :13], ones[:1], np.array([13]), 6)
+    assert many[5] == max(many) > 0.5  # noise is best smoothed away
+    assert many[0] < 0.1
+    assert few[0] == max(few) > 0.3
+    assert sum(many) == pytest.approx(1)
+    nothing = np.full_like(target, np.nan)
+    assert simple.weights(y, nothing, ones, np.full(10, 400), 6)[0][0] == simple.PRIOR
+
+
 def test_it_reads_and_puts_out_what_the_equations_say():
     data, parts, pipeline = raw()
     relative, m = pipeline.relative, 7
     assert relative.season == m
     values = prepare(pipeline.preparation, data)
     read = relative.apply(values, parts.known)
+    assert relative.levelled == (True,)
+    base = relative.base(values)[..., 0]
     for n, t in ((0, 40), (3, 69), (5, 9)):
         y, known = data.x[n, :, 0].astype(np.float64), parts.known[n]
-        s = np.abs(y[m:known] - y[: known - m]).mean()
-        naive = np.array([y[t + k - m] for k in (1, 2, 3)])
-        expected = [(y[t] - y[t - 1]) / s, (y[t] - y[t - m]) / s, *((naive - y[t]) / s)]
+        levels = [y[max(0, at - 2 * m + 1) : at + 1].mean() for at in range(max(known, t + 1))]
+        s = np.abs(y[m:known] - y[: known - m]).mean() * levels[t] / np.mean(levels[:known])
+        b = base[n, t]
+        expected = [(y[t] - y[t - 1]) / s, (y[t] - y[t - m]) / s, *((b - y[t]) / s)]
         np.testing.assert_allclose(read.x[n, t, :5], expected, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(read.target[n, t], (y[t + 1 : t + 4] - naive) / s, rtol=1e-4)
+        np.testing.assert_allclose(read.target[n, t], (y[t + 1 : t + 4] - b) / s, rtol=1e-4)
     heat = parts.train.x[parts.train.valid][:, 1]
     expected = (data.x[0, :, 1] - heat.mean()) / heat.std()
     np.testing.assert_allclose(read.x[0, :, 5], expected, rtol=1e-3, atol=1e-4)
@@ -76,22 +127,18 @@ def test_it_reads_and_puts_out_what_the_equations_say():
 
 def test_beyond_a_season_the_last_one_goes_on_and_before_the_first_the_last_value():
     y = np.arange(1.0, 6.0, dtype=np.float32).reshape(1, 5, 1)
-    data = SequenceData(y, np.array([5]), None, ("a",))
-    preparation = Pipeline.of(
-        hold_out(data, "forecasting", share=0.2, seed=0), Settings("forecasting", season=2)
-    ).preparation
-    relative = Relative.fit(prepare(preparation, data), [0], 5, season=2)
+    relative = Relative(2, 5, (0,), (), Scaling.identity(0))
     naive = relative.naive(Batch(y))[0, :, :, 0]
     assert naive[3].tolist() == [3.0, 4.0, 3.0, 4.0, 3.0]
     assert naive[0].tolist() == [1.0, 1.0, 1.0, 1.0, 1.0]
     assert relative.drift(Batch(y))[0, 4, :, 0].tolist() == [6.0, 7.0, 8.0, 9.0, 10.0]
 
 
-def test_size_and_level_of_a_series_do_not_matter():
+def test_the_size_of_a_series_does_not_matter():
     data, parts, pipeline = raw()
     values = prepare(pipeline.preparation, data)
     other = values.x.copy()
-    other[..., 0] = 1000 * other[..., 0] - 3
+    other[..., 0] *= 1000
     one, two = (
         pipeline.relative.apply(values._replace(x=x), parts.known).x for x in (values.x, other)
     )
@@ -110,13 +157,13 @@ def test_validation_starts_warm_and_only_held_out_steps_count():
     assert judged(one, None) is one
 
 
-def test_an_untrained_network_forecasts_the_season_before():
+def test_an_untrained_network_makes_the_simple_forecasts():
     data, _, pipeline = raw()
     untrained = Fitted(pipeline.model, pipeline.preparation, None, relative=pipeline.relative)
     values = untrained.predict(data).predictions.values
+    base = pipeline.relative.base(prepare(pipeline.preparation, data))
     for n, length in enumerate(data.lengths):
-        expected = data.x[n, length - 7 : length - 4, :1]
-        np.testing.assert_allclose(values[n], expected, rtol=1e-5)
+        np.testing.assert_allclose(values[n], base[n, length - 1], rtol=1e-5)
 
 
 def test_the_measures_are_those_of_the_papers():
@@ -138,7 +185,7 @@ def test_the_measures_are_those_of_the_papers():
     assert [one.name.split(" of ")[0] for one in found.measures][:2] == ["MASE", "RMSSE"]
     assert mase.model == pytest.approx(np.mean(ratios), rel=1e-4)
     assert rmsse.model == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-4)
-    assert found.others == ("last value", "drift")
+    assert found.others == ("last value", "drift", "simple")
     assert mase.others[0] == pytest.approx(np.mean(last), rel=1e-4)
     assert "seasonal naive, 7 steps" in found.baseline
     assert found.places == len(ratios)
@@ -185,19 +232,49 @@ def test_intervals_hold_what_they_are_to_hold():
     rng = np.random.default_rng(0)
     errors = rng.exponential(size=(400, 5, 2))
     errors[:100] = np.nan
-    intervals = Intervals.fit(errors)
+    intervals = Intervals.fit([errors])
     assert intervals.hold(rng.exponential(size=(4000, 2))) == pytest.approx(0.8, abs=0.02)
     ordered = np.sort(errors[100:, :, 0].ravel())
     assert intervals.high[0] == ordered[int(np.ceil(1501 * 0.9)) - 1]
     assert intervals.low[0] == ordered[1500 - int(np.ceil(1501 * 0.9))]
     assert Intervals.from_dict(intervals.to_dict(), 2) == intervals
-    assert Intervals.fit(np.array([[1.0, np.nan]])) is None
-    few = Intervals.fit(np.array([[1.0], [5.0]]))
+    assert Intervals.fit([np.array([[1.0, np.nan]])]) is None
+    few = Intervals.fit([np.array([[1.0], [5.0]])])
     assert (few.low, few.high) == ((1.0,), (5.0,))
     lengths, known = np.full(50, 30), np.full(50, 10)
     held = coverage(rng.normal(size=(50, 30, 2)), known, lengths)
     assert held == pytest.approx(0.8, abs=0.04)
     assert coverage(np.full((1, 4, 1), np.nan), None, np.array([4])) is None
+
+
+def test_errors_of_earlier_origins_weigh_less():
+    wide, narrow = np.linspace(-10, 10, 201)[:, None], np.linspace(-1, 1, 201)[:, None]
+    ends = [Intervals.fit(origins).high[0] for origins in ([narrow, wide], [wide, narrow])]
+    assert ends[0] > ends[1]
+    # 2/3 of the narrow ones and 1/3 of the wide ones: P(e <= h) = 2/3 + 1/3 (h + 10) / 20 = 0.9
+    assert ends[1] == pytest.approx(4.0, abs=0.3)
+    assert Intervals.fit([wide, np.full_like(wide, np.nan)]) == Intervals.fit([wide])
+
+
+def test_a_network_is_followed_as_far_as_it_helps():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(200, 2))
+    truth[0, 0] = np.nan
+    assert blend([(truth, truth)]) == 1.0
+    assert blend([(truth, -truth)]) == 0.0
+    assert blend([(truth, 2 * truth)]) == 0.5
+
+
+def test_earlier_origins_judge_as_many_steps_each_one_season_before_the_next():
+    data = series(steps=60)
+    held = np.full(6, 10)
+    first, second = earlier(data, held, 7, 2, 16)
+    assert (second.known == data.lengths - 17).all()
+    assert (first.known == data.lengths - 24).all()
+    assert (first.judged == 10).all()
+    np.testing.assert_array_equal(first.train.x[0, :36], data.x[0, :36])
+    assert (first.held_out.lengths == data.lengths - 14).all()
+    assert [part.known.min() for part in earlier(data, held, 7, 2, 17)] == [second.known.min()]
 
 
 @pytest.mark.parametrize("record", [
@@ -216,6 +293,14 @@ def test_a_damaged_relation_is_refused():
     for season in (0, 2.5, None):
         with pytest.raises(DataError, match="season: expected a whole number"):
             Relative.from_dict({"season": season, "scaling": scaling}, preparation)
+    for damage, message in (
+        ({"weights": [[0.5, 0.5]]}, "1 rows of 8"),
+        ({"weights": [[2.0, -1.0, *[0.0] * 6]]}, "shares of sum 1"),
+        ({"levelled": [True, True]}, "expected 1, one a target"),
+        ({"levelled": [1]}, "true or false"),
+    ):
+        with pytest.raises(DataError, match=message):
+            Relative.from_dict({"season": 7, "scaling": scaling} | damage, preparation)
     wrong = {"mean": [0.0, 0.0], "scale": [1.0, 1.0]}
     with pytest.raises(DataError, match="2 scales, expected 1"):
         Relative.from_dict({"season": 7, "scaling": wrong}, preparation)

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from longlag.data import Preparation, SequenceData
 from longlag.layers import EchoState
 from longlag.pipeline import classes
+from longlag.pipeline.backtest import Backtest, by_step
 from longlag.pipeline.choosing import Tried
 from longlag.pipeline.dataset import Parts
 from longlag.pipeline.fitted import Fitted
@@ -137,6 +138,19 @@ def show(
             "The model is no better than the baseline: it has learnt nothing of use yet. Try more "
             "--epochs, another --learning_rate, a larger --hidden, or more data.",
         )
+
+
+def backtested(console: Console, found: Backtest) -> None:
+    """Print how good forecasts from several origins were, by step ahead."""
+    console.print()
+    line(console, f"Backtest: forecasts from {_count(found.origins, 'origin')}, a horizon apart")
+    heads = [f"MASE {name}" for name in found.names]
+    heads += [f"RMSSE {name}" for name in found.names[:2]]
+    heads.append(f"{100 * found.level:.0f} % held")
+    table = Table("step", *(Column(name, justify="right") for name in heads))
+    for step, (*errors, held) in by_step(found):
+        table.add_row(step, *(f"{error:.3f}" for error in errors), f"{100 * held:.0f} %")
+    console.print(table)
 
 
 def _by_class(matrix: np.ndarray, names: tuple[object, ...]) -> Table:

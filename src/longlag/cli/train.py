@@ -292,6 +292,16 @@ class Options(Trained):
         "updates; the saved network is that one", shown_default="true for --cell auto",
     )  # fmt: skip
 
+    backtest: int | None = option(
+        group="training", range=at_least(1), metavar="ORIGINS", shown_default="none",
+        help="also train up to so many times in the past, a horizon apart, the last one a horizon "
+        "before the end, and print how good the forecasts from each were; forecasting only",
+    )  # fmt: skip
+    backtest_refit: bool = option(
+        True, group="training",
+        help="train anew for each origin of --backtest; false: once, up to the first",
+    )  # fmt: skip
+
     output: str = option(
         "model.longlag", group="files", metavar="FILE",
         help="the file for network and preparation",
@@ -365,6 +375,17 @@ def _settings(options: Options) -> Settings:
                 f"{flag}: got {value}, but an echo state network has its readout fitted in one "
                 "step, of which there is nothing to keep or draw; leave it out"
             )
+    if options.backtest is not None:
+        if not settings.forecasting or not settings.relative:
+            raise UsageError(
+                "--backtest: it is for forecasts relative to simple ones; give --task forecasting, "
+                "without --relative false, or leave it out"
+            )
+        if options.validation_data is not None:
+            raise UsageError(
+                f"--backtest: its origins lie in DATA, and {options.validation_data} goes on from "
+                "there; put all steps into DATA, and leave --validation_data out"
+            )
     return settings
 
 
@@ -427,6 +448,7 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
     from rich.console import Console
 
     from longlag.cli import report, reporting
+    from longlag.pipeline.backtest import backtest
     from longlag.pipeline.choosing import choose
     from longlag.pipeline.fitting import Pipeline, TrainingFailed
     from longlag.pipeline.memory import measure
@@ -478,6 +500,12 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
         reporting.draw(fitted.history, files["history"])
         saved += f", {files['history']} (curves)"
     reporting.ended(console, fitted, parts)
+    if options.backtest is not None and parts.whole is not None:
+        found = backtest(
+            parts.whole, settings, options.backtest, share=options.validation,
+            every=options.backtest_refit, columns=columns, path=parts.train_path,
+        )  # fmt: skip
+        reporting.backtested(console, found)
     if "report" in files:
         memory = report.in_options(
             measure(fitted.model, fitted.preparation, pipeline.held_out, lag=None, name=output.stem)

@@ -221,6 +221,17 @@ class SequenceData:
         lengths = np.minimum(self.lengths, steps)
         return self._window(self.lengths - lengths, lengths)
 
+    def first(self, lengths: Int64[Array, " N"]) -> SequenceData:
+        """Only so many steps of each sequence, from its first on.
+
+        Example:
+            >>> import numpy as np
+            >>> x = np.arange(4, dtype=np.float32).reshape(1, 4, 1)
+            >>> SequenceData(x, np.array([4]), None, ("a",)).first(np.array([2])).x.ravel().tolist()
+            [0.0, 1.0]
+        """
+        return self._window(np.zeros_like(lengths), lengths)
+
     def _window(self, start: Int64[Array, " N"], lengths: Int64[Array, " N"]) -> SequenceData:
         steps = np.arange(lengths.max(initial=0))
         inside = steps < lengths[:, None]  # (N, T')

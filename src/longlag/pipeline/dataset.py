@@ -138,6 +138,35 @@ def hold_out(
     return parts
 
 
+def earlier(
+    whole: SequenceData,
+    held: NDArray[np.int64],
+    step: NDArray[np.int64] | int,
+    count: int,
+    least: int,
+    path: Path | None = None,
+) -> list[Parts]:
+    """Parts as of `hold_out` in forecasting, of origins before the last one; the first comes first.
+
+    Args:
+        whole: the series.
+        held: steps at the end of each that are judged from the last origin, (N,); from each other
+            one as many are.
+        step: from one origin to the next.
+        count: origins at most.
+        least: the fewest steps to train on; origins that leave fewer of any series are left out.
+        path: the file that the series come from, for messages.
+    """
+    parts = []
+    for number in range(count, 0, -1):
+        ends = whole.lengths - number * step
+        known = ends - held
+        if known.min() >= least:
+            train, judged_part = whole.first(known), whole.first(ends)
+            parts.append(Parts(train, judged_part, path, path, None, known))
+    return parts
+
+
 @contextmanager
 def _naming(path: Path | None) -> Iterator[None]:
     """Errors of the data name their file, where there is one."""

@@ -22,6 +22,7 @@ from longlag.pipeline.changes import Changes
 from longlag.pipeline.classes import METRICS
 from longlag.pipeline.dataset import (
     Parts,
+    earlier,
     fit_preparation,
     judged,
     lengths_of,
@@ -30,8 +31,8 @@ from longlag.pipeline.dataset import (
     stretches,
 )
 from longlag.pipeline.fitted import EVALUATED, Fitted
-from longlag.pipeline.intervals import Intervals, coverage
-from longlag.pipeline.network import build_model, run_model
+from longlag.pipeline.intervals import Intervals, blend, coverage
+from longlag.pipeline.network import build_model, run_model, scale_readout
 from longlag.pipeline.relative import Relative
 from longlag.pipeline.scores import Score, find_baseline, score
 from longlag.pipeline.seen import Seen
@@ -45,6 +46,9 @@ from longlag.training.record import Record
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
+
+FEW_STRETCHES, ORIGINS = 10, 2
+"""A part held out of fewer seasons, over all series, is short; so many earlier origins help it."""
 
 _NEVER = 10**9
 
@@ -109,13 +113,20 @@ class Pipeline:
     relative: Relative | None = None
 
     @classmethod
-    def of(cls, parts: Parts, settings: Settings, columns: Columns | None = None) -> "Pipeline":
+    def of(
+        cls,
+        parts: Parts,
+        settings: Settings,
+        columns: Columns | None = None,
+        like: Relative | None = None,
+    ) -> "Pipeline":
         """Fit the preparation, prepare both parts, and make the network.
 
         Args:
             parts: the data.
             settings: of network and training.
             columns: those that the data were read with; they travel with the model.
+            like: of a forecaster, one with the same season and units.
 
         Raises:
             DataError: the data cannot be prepared, or the parts do not fit each other.
@@ -145,7 +156,7 @@ class Pipeline:
             horizon = settings.steps_ahead or 1
             places = preparation.repeated_inputs()[: len(preparation.target_names)]
             relative = Relative.fit(
-                train, places, horizon, settings.season, standardise=settings.standardise
+                train, places, horizon, settings.season, standardise=settings.standardise, like=like
             )
             train, held_out = relative.apply(train), relative.apply(values, parts.known)
         changes = changes_for(settings, train)
@@ -190,10 +201,12 @@ class Pipeline:
         baseline = find_baseline(self.preparation, self.parts.train)
         if self.settings.echo:
             history = self._fit_readout(checkpoint)
+            before = self._earlier()
         else:
             best = _Best(self.settings.metric)
             try:
                 history = self._train(checkpoint, progress, logger, best)
+                before = self._earlier()
             except Exception as error:
                 if not best.weights:
                     raise
@@ -201,15 +214,20 @@ class Pipeline:
                 kept = replace(self.as_it_is(licence), history=best.history)
                 raise TrainingFailed(kept, best.epoch) from error
         outputs = run_model(self.model, self.held_out, EVALUATED)
-        reached, intervals = self._judge(baseline, outputs)
+        share, intervals = 1.0, None
+        if self.relative is not None:
+            pairs = [*before, (np.asarray(self.held_out.target), outputs)]
+            share = blend(pairs)
+            outputs = share * outputs
+            scale_readout(self.model, share)
+            intervals = Intervals.fit([target - share * output for target, output in pairs])
+        reached = self._judge(baseline, outputs)
         done = self
         if refit and self.parts.whole is not None:
-            settings = self.settings
-            if self.relative is not None:  # the intervals are around what goes beyond that season
-                settings = replace(settings, season=self.relative.season)
-            done = Pipeline.of(self.parts.together(), settings, self.preparation.columns)
+            done = self._anew(self.parts.together())
             baseline = find_baseline(done.preparation, done.parts.train)
             done._fit_again(history)
+            scale_readout(done.model, share)
         card = done._card(reached, licence)
         return Fitted(
             done.model, done.preparation, baseline, history, reached, card, done._seen(),
@@ -219,20 +237,48 @@ class Pipeline:
     def _seen(self) -> Seen:
         return Seen.of(self.parts.train, self.preparation.feature_names)
 
-    def _judge(self, baseline: Any, outputs: np.ndarray) -> tuple[Score | None, Intervals | None]:
-        """How good the outputs for the part held out are, and intervals around such outputs."""
+    def _judge(self, baseline: Any, outputs: np.ndarray) -> Score | None:
+        """How good the outputs for the part held out are."""
         known, relative = self.parts.known, self.relative
         if relative is None:
             shares = self.settings.echo
-            reached = score(self.preparation, baseline, self.values, outputs, shares=shares)
-            return reached, None
+            return score(self.preparation, baseline, self.values, outputs, shares=shares)
         forecasts = relative.restore(outputs, self.values, known)
         reached = score(self.preparation, baseline, self.values, forecasts, relative, known)
+        if reached is None:
+            return None
         errors = np.asarray(self.held_out.target) - outputs
-        if reached is not None:
-            held = coverage(errors, known, lengths_of(self.held_out))
-            reached = replace(reached, coverage=held)
-        return reached, Intervals.fit(errors)
+        held = coverage(errors, known, lengths_of(self.held_out))
+        return replace(reached, coverage=held)
+
+    def _anew(self, parts: Parts) -> "Pipeline":
+        """That of other parts, whose outputs are in the units of this one."""
+        return Pipeline.of(parts, self.settings, self.preparation.columns, self.relative)
+
+    def _earlier(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Targets and outputs from two earlier origins, where the part held out is short.
+
+        From few seasons neither how far the network is to be followed nor how sure it is can be
+        told; the network is trained up to each of them, and forecasts the stretch after it.
+        """
+        parts, relative = self.parts, self.relative
+        if relative is None or parts.whole is None or parts.known is None:
+            return []
+        stretch = max(relative.season, relative.horizon)
+        if (parts.judged / stretch).sum() >= FEW_STRETCHES:
+            return []
+        settings, step = self.settings, np.minimum(parts.judged, stretch)
+        least = 2 * relative.season + relative.horizon
+        pairs = []
+        for part in earlier(parts.whole, parts.judged, step, ORIGINS, least, parts.train_path):
+            pipeline = self._anew(part)
+            if settings.echo:
+                pipeline._fit_readout(None)
+            else:
+                pipeline._updates(None, False, None, _Best(settings.metric))
+            outputs = run_model(pipeline.model, pipeline.held_out, EVALUATED)
+            pairs.append((np.asarray(pipeline.held_out.target), outputs))
+        return pairs
 
     def _fit_again(self, before: History) -> None:
         """Fit without a part held out, for as long as was best with one."""

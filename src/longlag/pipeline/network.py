@@ -92,6 +92,15 @@ def _lasting(settings: Settings) -> dict[str, Any]:
     return {"bias_init": Chrono(lag)}
 
 
+def scale_readout(model: SequenceModel, share: float) -> None:
+    """Make the model put out that share of what it did."""
+    readout = model.linear_readout
+    with torch.no_grad():
+        for weight in (readout.weight, readout.bias, readout.weight_direct):
+            if weight is not None:
+                weight.mul_(share)
+
+
 def _reservoir(
     settings: Settings, input_size: int, steps: int, generator: torch.Generator
 ) -> EchoState:

@@ -1,6 +1,6 @@
-"""Forecasts as what goes beyond a seasonal naive one, each series in units of its own."""
+"""Forecasts as what goes beyond simple ones, each series in units of its own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +9,16 @@ from numpy.typing import NDArray
 from longlag.arguments import is_whole
 from longlag.batch import Batch
 from longlag.data import DataError, Preparation
-from longlag.data.records import closed
+from longlag.data.records import closed, numbers
 from longlag.data.scaling import Scaling
+from longlag.pipeline import simple
 from longlag.pipeline.dataset import lengths_of
 
 LEAST, ALIKE = 0.3, 0.9
 """The autocorrelation of a season, at least; how near the best one a shorter season must be."""
+
+LEAST_GROWTH = 0.25
+"""The least share of its mean that a level is taken for."""
 
 LONGEST = 1000
 """The longest season that is looked for."""
@@ -67,16 +71,20 @@ def find_season(
 class Relative:
     r"""What the network of a forecaster reads and puts out.
 
-    With :math:`y_t` the targets, m the season,
-    :math:`b_{t,k} = y_{t + k - m \lceil k/m \rceil}` the seasonal naive forecast (:math:`y_t`
-    where that was not seen), and s the mean of :math:`|y_t - y_{t-m}|` over the known part of the
-    series, the network reads at step t
+    With :math:`y_t` the targets, m the season, :math:`b_{t,k}` a weighted mean of simple forecasts,
+    see `longlag.pipeline.simple`, and s the unit of the series, the network reads at step t
 
     .. math:: (y_t - y_{t-1}) / s, \quad (y_t - y_{t-m}) / s, \quad (b_{t,k} - y_t) / s
 
     with k = 1 ... horizon, and the other features standardised; it is to put out
-    :math:`(y_{t+k} - b_{t,k}) / s`. Neither level nor size of a series matters, so that series of
-    any size train one network, and a trend leads to no values that it has never seen.
+    :math:`(y_{t+k} - b_{t,k}) / s`. The size of a series does not matter, so that series of any
+    size train one network, and a trend leads to no values that it has never seen.
+
+    The unit s is the mean of :math:`|y_t - y_{t-m}|` over the known part of the series. That of a
+    target which is never negative in the training part, such as a price or a number sold, grows
+    with the level: it is that times :math:`\ell_t / \bar \ell`, with :math:`\ell_t` the mean of the
+    last two seasons (or as many steps as are forecast, if these are more) and :math:`\bar \ell` the
+    mean of that over the known part, and :math:`\ell_t / \bar \ell` at least 0.25.
 
     Args:
         season: m, >= 1; 1 for none: then the second is left out.
@@ -84,8 +92,14 @@ class Relative:
         targets: where the D targets are among the C features.
         others: where the other features are.
         scaling: of the other features.
+        weights: for each target, of the simple forecasts in their mean; empty: the seasonal naive
+            one alone.
+        levelled: for each target, whether its unit grows with the level; empty: none does.
 
-    Cost: one float64 copy of the targets for each step ahead.
+    Raises:
+        DataError: the weights are not as many, or negative, or their sum is not 1.
+
+    Cost: some float64 copies of the targets for each step ahead.
     """
 
     season: int
@@ -93,6 +107,18 @@ class Relative:
     targets: tuple[int, ...]
     others: tuple[int, ...]
     scaling: Scaling
+    weights: tuple[tuple[float, ...], ...] = ()
+    levelled: tuple[bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.levelled and len(self.levelled) != len(self.targets):
+            raise DataError(f"relative: levelled: expected {len(self.targets)}, one a target")
+        shape = (len(self.targets), simple.count(self.season))
+        if self.weights and [len(row) for row in self.weights] != [shape[1]] * shape[0]:
+            raise DataError(f"relative: weights: expected {shape[0]} rows of {shape[1]} numbers")
+        for row in self.weights:
+            if min(row) < 0 or abs(sum(row) - 1) > 1e-6:
+                raise DataError(f"relative: weights: expected shares of sum 1, got {row}")
 
     @classmethod
     def fit(
@@ -103,6 +129,7 @@ class Relative:
         season: int | None = None,
         *,
         standardise: bool = True,
+        like: "Relative | None" = None,
     ) -> "Relative":
         """That of prepared sequences in the units of the data.
 
@@ -112,6 +139,7 @@ class Relative:
             horizon: steps ahead.
             season: None: as `find_season` says.
             standardise: whether the other features are brought to mean 0 and deviation 1.
+            like: one whose season and units are taken over.
         """
         lengths = lengths_of(train)
         others = [c for c in range(train.x.shape[2]) if c not in targets]
@@ -119,8 +147,17 @@ class Relative:
         scaling = Scaling.identity(len(others))
         if others and standardise:
             scaling = Scaling.fit(train.x[inside][:, others])
-        season = season or find_season(train.x[:, :, targets], lengths)
-        return cls(season, horizon, tuple(targets), tuple(others), scaling)
+        season = like.season if like else season or find_season(train.x[:, :, targets], lengths)
+        plain = cls(season, horizon, tuple(targets), tuple(others), scaling)
+        if train.target is None:
+            return plain
+        y = train.x[:, :, targets].astype(np.float64)
+        target = train.target.reshape(*y.shape[:2], horizon, -1)
+        weights = simple.weights(y, target, plain.size(train, None), lengths, season)
+        inside = (np.arange(y.shape[1]) < lengths[:, None])[:, :, None]
+        positive = np.where(inside, y, 0.0).min(axis=(0, 1)) >= 0
+        levelled = like.levelled if like else tuple(positive.tolist())
+        return replace(plain, weights=weights, levelled=levelled)
 
     @property
     def features(self) -> int:
@@ -137,18 +174,18 @@ class Relative:
             known: steps of each series that its size is taken from; None: all.
         """
         y = prepared.x[:, :, self.targets].astype(np.float64)
-        scale, naive = self._scale(prepared, known), self.naive(prepared)
+        scale, base = self.units(prepared, known), self.base(prepared)
         parts = [np.diff(y, axis=1, prepend=y[:, :1]) / scale]
         if self.season > 1:
             parts.append(_since(y, self.season) / scale)
-        ahead = (naive - y[:, :, None]) / scale[:, :, None]
+        ahead = (base - y[:, :, None]) / scale[:, :, None]
         n, t = y.shape[:2]
         parts += [ahead.reshape(n, t, -1), self.scaling.apply(prepared.x[:, :, self.others])]
         x = np.concatenate(parts, axis=2).astype(np.float32)
         x[np.arange(t) >= lengths_of(prepared)[:, None]] = 0.0
         target = prepared.target
         if target is not None:
-            beyond = target.reshape(naive.shape) - naive
+            beyond = target.reshape(base.shape) - base
             target = (beyond / scale[:, :, None]).reshape(target.shape).astype(np.float32)
         return prepared._replace(x=x, target=target)
 
@@ -159,16 +196,25 @@ class Relative:
         known: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float64]:
         """Forecasts in the units of the data, (N, T, horizon * D), of outputs of the network."""
-        naive, scale = self.naive(prepared), self._scale(prepared, known)
-        return (outputs.reshape(naive.shape) * scale[:, :, None] + naive).reshape(outputs.shape)
+        base, scale = self.base(prepared), self.units(prepared, known)
+        return (outputs.reshape(base.shape) * scale[:, :, None] + base).reshape(outputs.shape)
+
+    def base(self, prepared: Batch[np.ndarray]) -> NDArray[np.float64]:
+        """The mean b of simple forecasts, (N, T, horizon, D)."""
+        if not self.weights:
+            return self.naive(prepared)
+        y = prepared.x[:, :, self.targets].astype(np.float64)
+        simples = simple.simple_forecasts(y, self.season, self.horizon)
+        first, *others = zip(simples, np.array(self.weights).T, strict=True)
+        total = first[1] * first[0]
+        for forecast, share in others:
+            total += share * forecast
+        return total
 
     def naive(self, prepared: Batch[np.ndarray], season: int | None = None) -> NDArray[np.float64]:
-        """The seasonal naive forecasts b, (N, T, horizon, D); of season 1 the last values."""
+        """The seasonal naive forecasts, (N, T, horizon, D); of season 1 the last values."""
         y = prepared.x[:, :, self.targets].astype(np.float64)
-        season = season or self.season
-        steps, ahead = np.arange(y.shape[1])[:, None], np.arange(1, self.horizon + 1)
-        at = steps + ahead - season * -(-ahead // season)
-        return y[:, np.where(at < 0, steps, at)]
+        return simple.continued(y, season or self.season, self.horizon)
 
     def drift(self, prepared: Batch[np.ndarray]) -> NDArray[np.float64]:
         """The last value, and from there on the mean slope so far: (N, T, horizon, D)."""
@@ -199,7 +245,12 @@ class Relative:
 
     def to_dict(self) -> dict[str, Any]:
         """What cannot be had from the preparation, as JSON data."""
-        return {"season": self.season, "scaling": self.scaling.to_dict()}
+        return {
+            "season": self.season,
+            "scaling": self.scaling.to_dict(),
+            "weights": [list(row) for row in self.weights],
+            "levelled": list(self.levelled),
+        }
 
     @classmethod
     def from_dict(cls, record: object, preparation: Preparation) -> "Relative":
@@ -208,7 +259,7 @@ class Relative:
         Raises:
             DataError: it is none, or does not fit them.
         """
-        record = closed(record, ("season", "scaling"), "relative")
+        record = closed(record, ("season", "scaling"), "relative", ("weights", "levelled"))
         season = record["season"]
         if not is_whole(season, 1):
             raise DataError(f"relative: season: expected a whole number, 1 or more, got {season!r}")
@@ -220,12 +271,36 @@ class Relative:
                 f"relative: {len(scaling.mean)} scales, expected {len(others)}, of the features "
                 "that are not forecast"
             )
-        return cls(season, preparation.horizon or 1, tuple(targets), others, scaling)
+        rows = record.get("weights") or []
+        weights = tuple(numbers(row, "relative: weights") for row in rows)
+        levelled = record.get("levelled") or []
+        if not isinstance(levelled, list) or not all(isinstance(one, bool) for one in levelled):
+            raise DataError(f"relative: levelled: expected true or false, got {levelled!r}")
+        return cls(
+            season, preparation.horizon or 1, tuple(targets), others, scaling, weights,
+            tuple(levelled),
+        )  # fmt: skip
 
-    def _scale(
+    def units(
         self, prepared: Batch[np.ndarray], known: NDArray[np.int64] | None
     ) -> NDArray[np.float64]:
-        return self.size(prepared, known)[:, None]
+        """The unit s of each series, (N, T, D), or (N, 1, D) where it stays."""
+        units = self.size(prepared, known)[:, None]
+        if not any(self.levelled):
+            return units
+        return units * np.where(self.levelled, self._growth(prepared, known), 1.0)
+
+    def _growth(
+        self, prepared: Batch[np.ndarray], known: NDArray[np.int64] | None
+    ) -> NDArray[np.float64]:
+        """The level of now over its mean in the known part, at least 0.25, (N, T, D)."""
+        y = np.abs(prepared.x[:, :, self.targets].astype(np.float64))
+        known = lengths_of(prepared) if known is None else known
+        level = simple.trailing(y, max(2 * self.season, self.horizon))
+        inside = (np.arange(y.shape[1]) < known[:, None])[:, :, None]
+        mean = np.where(inside, level, 0.0).sum(axis=1) / np.maximum(known, 1)[:, None]
+        mean = np.where(mean > 0, mean, 1.0)[:, None]
+        return np.maximum(level / mean, LEAST_GROWTH)
 
 
 def _since(y: NDArray[np.float64], lag: int) -> NDArray[np.float64]:

@@ -193,17 +193,16 @@ def _of_forecasts(
     relative: Relative,
     known: NDArray[np.int64] | None,
 ) -> Score | None:
-    """The score of a relative forecaster, beside three ways to go on without a network."""
-    naive = relative.naive(prepared)
+    """The score of a relative forecaster, beside ways to go on without a network."""
+    ways = guesses(relative, prepared)
+    (first, naive), *others = ways.items()
     target = np.asarray(prepared.target, np.float64).reshape(naive.shape)  # (N, T, horizon, D)
-    drift, season = ("drift", relative.drift(prepared)), relative.season
-    name, others = "the last value of the series", [drift]
-    if season > 1:
-        name = f"the value of the season before (seasonal naive, {season} steps)"
-        others = [("last value", relative.naive(prepared, season=1)), drift]
     if not np.isfinite(target).any():
         return None
-    forecasts = (outputs.reshape(naive.shape), naive, *(guess for _, guess in others))
+    name = "the last value of the series"
+    if relative.season > 1:
+        name = f"the value of the season before ({first}, {relative.season} steps)"
+    forecasts = (outputs.reshape(naive.shape), *ways.values())
     errors = [forecast - target for forecast in forecasts]
     size, square = (relative.size(prepared, known, power)[:, None, None] for power in (1, 2))
     measures = []
@@ -218,6 +217,16 @@ def _of_forecasts(
         ]
     places = int(np.isfinite(errors[0]).sum())
     return Score(tuple(measures), name, places, tuple(name for name, _ in others))
+
+
+def guesses(relative: Relative, prepared: Batch[np.ndarray]) -> dict[str, np.ndarray]:
+    """Ways to go on without a network, by name, each (N, T, horizon, D); the baseline first.
+
+    "simple" is the mean of simple forecasts that the network starts from.
+    """
+    ways = {} if relative.season == 1 else {"seasonal naive": relative.naive(prepared)}
+    ways["last value"] = relative.naive(prepared, season=1)
+    return ways | {"drift": relative.drift(prepared), "simple": relative.base(prepared)}
 
 
 def _errors(name: str, *errors: np.ndarray) -> list[Measure]:
