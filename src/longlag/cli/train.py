@@ -193,6 +193,10 @@ class Trained:
         "and regression only", shown_default="last; share of echo for classification",
     )  # fmt: skip
 
+    places: bool = option(
+        Settings.places, group="echo state network",
+        help="read where in the series each step is, beside its values; where shares are read only",
+    )  # fmt: skip
     spectral_radius: float | None = option(
         group="echo state network", range=at_least(0.0), metavar="RADIUS", shown_default="0.9",
         help="of the recurrent weights; below 1 old inputs fade, near 1 it remembers longest",
