@@ -1,8 +1,8 @@
 """How the reservoir of `--cell auto` was chosen: cross-validation on training parts alone.
 
 Each variation is fitted on four fifths of the training part of each set and judged on the rest,
-five times. choose.json keeps the shares told right; started again, it goes on. Places were tried on
-more sets than the others.
+five times. choose.json keeps the shares told right, and the Brier scores; started again, it goes
+on. Places were tried on more sets than the others.
 
     python experiments/classification/choose.py      about 10 minutes on a core
 """
@@ -52,10 +52,14 @@ def main() -> None:
                 continue
             without = name == "without changes"
             fitting.changes_for = (lambda *_: None) if without else changes_for
-            found[of] = cross_validate(load().train, replace(ECHO, **options))[0]
+            right, error = cross_validate(load().train, replace(ECHO, **options))
+            found[of] = {"right": right, "Brier score": error}
             atomic_write_text(RESULTS, json.dumps(results, indent=1) + "\n")
-        row = " | ".join(f"{100 * found[of]:.1f}" for of in sets)
-        print(f"| {name} | {row} | {100 * mean(found[of] for of in sets):.1f} |", flush=True)
+        right = [100 * found[of]["right"] for of in sets]
+        row = " | ".join(f"{share:.1f}" for share in right)
+        print(f"| {name} | {row} | {mean(right):.1f} |", flush=True)
+        if further:
+            print("  Brier scores", *(f"{found[of]['Brier score']:.3f}" for of in sets), flush=True)
 
 
 if __name__ == "__main__":

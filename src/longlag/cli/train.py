@@ -144,8 +144,8 @@ class Trained:
     cell: str | None = option(
         group="network", words=(*CELLS, ECHO, AUTO),
         help="the recurrent cell; echo: a reservoir, of which only the readout is fitted, in one "
-        "step; auto: echo or gru, whichever tells more series right on folds of the training part, "
-        "for classification",
+        "step; auto: echo or gru, whichever has the better Brier score on folds of the training "
+        "part, for classification",
         shown_default="auto for classification where nothing is said of network and training, "
         "else gru",
     )  # fmt: skip
