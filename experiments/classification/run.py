@@ -87,7 +87,7 @@ def nearest(data: Set, seed: int) -> float | None:
     None where it would take minutes.
     """
     steps = float(data.train.lengths.mean())
-    if len(data.train) * len(data.test) * steps**2 > 1e10:
+    if len(data.train) * len(data.test) * steps**2 > 3e10:
         return None
     from aeon.classification.distance_based import KNeighborsTimeSeriesClassifier
 

@@ -117,6 +117,76 @@ def order_of_events(rng: np.random.Generator, label: int) -> NDArray[np.float64]
     return x
 
 
+def daily_load(rng: np.random.Generator, label: int) -> NDArray[np.float64]:
+    """24 hours with a peak in the morning and one in the evening, of which those of one class are
+    earlier and higher; in noise."""
+    t = np.arange(24)
+    morning, evening = 8 - 0.5 * label + 0.5 * rng.normal(), 19 + 0.5 * rng.normal()
+    x = (1 + 0.15 * rng.normal()) * np.exp(-0.5 * ((t - morning) / 2) ** 2)
+    x += (0.9 + 0.3 * label + 0.15 * rng.normal()) * np.exp(-0.5 * ((t - evening) / 2.5) ** 2)
+    x += 0.12 * rng.normal(size=24) - 0.8 * np.exp(-0.5 * ((t - 3) / 3) ** 2)
+    return (x - x.mean()) / x.std()
+
+
+def two_norm(rng: np.random.Generator, label: int) -> NDArray[np.float64]:
+    """L. Breiman, Bias, variance, and arcing classifiers, 1996: noise about a mean of 20 numbers or
+    its opposite."""
+    return rng.normal(size=20) + (1 if label else -1) * 2 / np.sqrt(20)
+
+
+def place_of_bump(rng: np.random.Generator, label: int) -> NDArray[np.float64]:
+    """A bump about step 10, 13 or 16, in noise on a random walk."""
+    centre = 10 + 3 * label + rng.normal()
+    bump = (1 + 0.3 * rng.normal()) * np.exp(-0.5 * ((np.arange(30) - centre) / 3) ** 2)
+    return bump + 0.3 * rng.normal(size=30) + np.cumsum(0.1 * rng.normal(size=30))
+
+
+def shape_anywhere(rng: np.random.Generator, label: int) -> NDArray[np.float64]:
+    """Which of three shapes of 16 steps is somewhere in 100 steps of noise."""
+    x, bump = 0.4 * rng.normal(size=100), 3 * np.hanning(16)
+    at = rng.integers(0, 84)
+    x[at : at + 16] += [bump, np.tile(bump[:8], 2), np.tile(bump[8:], 2)][label]
+    return x
+
+
+def first_and_last(rng: np.random.Generator, label: int) -> NDArray[np.float64]:
+    """Three pulses in noise, the signs of the first and of the last of which tell the class."""
+    x = 0.5 * rng.normal(size=90)
+    signs = (1 if label // 2 else -1, rng.choice([-1, 1]), 1 if label % 2 else -1)
+    for sign, (low, high) in zip(signs, ((0, 20), (30, 50), (60, 80)), strict=True):
+        at = rng.integers(low, high)
+        x[at : at + 8] += 3 * sign
+    return x
+
+
+def frequency(rng: np.random.Generator, label: int) -> NDArray[np.float64]:
+    """A wave of one of three near frequencies and any phase, in noise."""
+    wave = np.sin(np.arange(80) * (0.5 + 0.06 * label) + rng.uniform(0, 2 * np.pi))
+    return wave + 0.5 * rng.normal(size=80)
+
+
+def _digits() -> Set:
+    """Small images of ten digits, read row by row: 8 steps of 8 features."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    series, labels = images.reshape(-1, 8, 8), labels.astype(str)
+    return Set(_data([*series[:150]], labels[:150]), _data([*series[150:]], labels[150:]))
+
+
+ONLY_CHOSEN_ON: dict[str, Callable[[], Set]] = {
+    "UnitTest": lambda: _of_aeon("load_unit_test"),
+    "Digits": _digits,
+    "DailyLoad": lambda: _drawn(daily_load, 2, (60, 60)),
+    "TwoNorm": lambda: _drawn(two_norm, 2, (60, 60)),
+    "PlaceOfBump": lambda: _drawn(place_of_bump, 3, (60, 60)),
+    "ShapeAnywhere": lambda: _drawn(shape_anywhere, 3, (60, 60)),
+    "FirstAndLast": lambda: _drawn(first_and_last, 4, (80, 80)),
+    "Frequency": lambda: _drawn(frequency, 3, (60, 60)),
+}
+"""More sets, small ones, whose training parts alone are for choosing: in half of them the place of
+a value tells the class, in the others it does not."""
+
 SETS: dict[str, Callable[[], Set]] = {
     "ItalyPowerDemand": lambda: _of_aeon("load_italy_power_demand"),
     "JapaneseVowels": lambda: _of_aeon("load_japanese_vowels"),

@@ -268,7 +268,7 @@ def test_a_model_that_learnt_nothing_is_called_so(longlag, folder, walks_csv):
 def test_a_classification_with_no_option_is_tried_out_and_fitted_anew(longlag, folder, walks_csv):
     trained = longlag("train", "walks.csv", "--task", "classification")
     assert trained.status == 0, trained.err
-    assert "Told right on folds of the training part:" in trained.out
+    assert "Told right on folds of the training part, and the Brier score" in trained.out
     assert trained.out.count("<- taken") == 1
     assert "echo, 1,000 units" in trained.out
     shown = longlag("show", "model.longlag")

@@ -55,6 +55,7 @@ CASES = [
     ("forecasting", {"cell": "elman", "standardise": False, "relative": False}),
     ("forecasting", {"cell": "gru", "relative": False}),
     ("classification", {"cell": "echo", "alpha": 0.1}),
+    ("classification", {"cell": "echo", "alpha": 0.1, "places": True}),
 ]
 
 

@@ -46,11 +46,31 @@ def test_changes_are_in_units_of_their_spread_and_zero_beyond_the_end():
     assert not both[2, 1:].any()
 
 
+def test_places_are_cosines_of_the_longest_series():
+    """Of 1 to 8 halves of a period over 9 steps; a shorter series has those of its steps."""
+    x = np.random.default_rng(0).normal(size=(2, 9, 2)).astype(np.float32)
+    lengths = np.array([9, 4])
+    batch = Batch(x * (np.arange(9) < lengths[:, None])[..., None], None, lengths)
+    with_places = Changes.fit(batch, places=True)
+    told, plain = with_places.apply(batch).x, Changes.fit(batch).apply(batch).x
+    assert told.shape[2] == 2 + with_places.size == 12
+    np.testing.assert_array_equal(told[..., :4], plain)
+    expected = np.array([[np.cos(np.pi * k * t / 8) for k in range(1, 9)] for t in range(9)])
+    np.testing.assert_allclose(told[0, :, 4:], expected, atol=1e-6)
+    np.testing.assert_allclose(told[1, :4, 4:], expected[:4], atol=1e-6)
+    assert not told[1, 4:].any()
+    longer = with_places.apply(Batch(np.zeros((1, 12, 2), np.float32))).x
+    np.testing.assert_allclose(longer[0, :9, 4:], expected, atol=1e-6)
+    assert np.isfinite(Changes((1.0,), 1).apply(Batch(np.zeros((1, 3, 1)))).x).all()
+
+
 def test_a_feature_that_never_changes_is_left_alone():
     assert Changes.fit(Batch(np.ones((2, 5, 1), np.float32))).scale == (1.0,)
     assert Changes.fit(Batch(np.ones((2, 1, 1), np.float32))).scale == (1.0,)
     with pytest.raises(ValueError, match="expected positive finite scales"):
         Changes((0.0,))
+    with pytest.raises(ValueError, match="places: got 0"):
+        Changes((1.0,), 0)
 
 
 @pytest.mark.slow
@@ -70,6 +90,51 @@ def test_a_reservoir_whose_shares_are_read_tells_classes_apart(tmp_path):
     again = Fitted.load(tmp_path / "waves.longlag")
     assert again.changes == fitted.changes
     np.testing.assert_array_equal(again.predict(new)[0].probabilities, answers.probabilities)
+
+
+def early_or_late(count=40, seed=0):
+    """One bump, in the first or in the second half; shares alone cannot tell which."""
+    rng = np.random.default_rng(seed)
+    late = np.arange(count) % 2 == 1
+    x = 0.2 * rng.normal(size=(count, 20))
+    for row, at in zip(x, rng.integers(1, 6, count) + 10 * late, strict=True):
+        row[at : at + 3] += 2.0
+    lengths, names = np.full(count, 20), tuple(map(str, range(count)))
+    label = np.where(late, "late", "early")
+    return SequenceData(x[..., None].astype(np.float32), lengths, label, names)
+
+
+@pytest.mark.slow
+def test_where_something_was_is_told_by_places(tmp_path):
+    data = early_or_late()
+    settings = Settings("classification", cell="echo", hidden=100, spectral_radius=0.1, leak=1.0)
+    accuracies = []
+    for places in (False, True):
+        parts = hold_out(data, "classification", share=0.3, seed=0)
+        fitted = Pipeline.of(parts, replace(settings, places=places)).fit()
+        answers, reached = fitted.predict(early_or_late(seed=1))
+        accuracies.append(reached.measures[0].model)
+    assert accuracies[0] < 0.75
+    assert accuracies[1] == 1.0
+    fitted.save(tmp_path / "late.longlag")
+    again = Fitted.load(tmp_path / "late.longlag")
+    assert again.changes == fitted.changes
+    told = again.predict(early_or_late(seed=1))[0].probabilities
+    np.testing.assert_array_equal(told, answers.probabilities)
+
+
+@pytest.mark.slow
+def test_no_fold_says_when_a_training_ends():
+    """What is judged on a fold is not fitted to it: its labels change nothing."""
+    data = waves()
+    parts = hold_out(data, "classification", share=0.3, seed=0)
+    swapped = np.where(parts.held_out.target == "fast", "slow", "fast")
+    other = replace(parts, held_out=replace(parts.held_out, target=swapped))
+    settings = Settings("classification", hidden=4, epochs=3, patience=1)
+    first, second = (Pipeline.of(p, settings).fit_blind() for p in (parts, other))
+    assert first.score is None
+    mine, theirs = (one.predict(parts.held_out)[0].probabilities for one in (first, second))
+    np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.mark.slow
@@ -106,6 +171,7 @@ def test_what_tells_most_right_on_folds_is_taken(monkeypatch):
     assert told == tried
     assert [one.name for one in tried] == ["echo", "gru"]
     assert tried[0].accuracy > max(0.8, tried[1].accuracy)
+    assert tried[0].error < tried[1].error < 2.0
     assert settings == tried[0].settings
     monkeypatch.setattr(choosing, "candidates", lambda s: reversed([*candidates(s)]))
     assert choosing.choose(parts, AUTO)[0].cell == "echo"

@@ -134,6 +134,11 @@ def test_noise_is_that_of_ridge():
             {"reduce": "share"},
             "reduce: got 'share', from which gru cannot learn; use reduce='mean'",
         ),
+        (
+            {"places": True},
+            "places: got true, but they are told where shares are read; leave it out",
+        ),
+        ({"cell": "echo", "reduce": "mean", "places": True}, "places: got true, but they"),
         ({"cell": "auto", "task": "regression"}, "cell: got 'auto', which is for classification"),
         ({"cell": "auto", "layers": 2}, "layers: got 2, but 'auto' chooses network and training"),
         ({"cell": "echoes"}, "antisymmetric, echo"),

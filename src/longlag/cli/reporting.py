@@ -66,9 +66,11 @@ def chosen(console: Console, tried: Sequence[Tried], settings: Settings) -> None
     """Print what was tried before this network was taken."""
     if not tried:
         return
-    line(console, "Told right on folds of the training part:")
+    line(console, "Told right on folds of the training part, and the Brier score of the answers:")
     for one in tried:
-        found = one.why_not if one.accuracy is None else f"{100 * one.accuracy:.1f} %"
+        found = one.why_not
+        if one.accuracy is not None:
+            found = f"{100 * one.accuracy:.1f} %, {one.error:.3f}"
         taken = "  <- taken" if one.settings == settings else ""
         line(console, f"  {one.name}: {found}, {one.seconds:.0f} s{taken}")
     line(console, "")

@@ -144,8 +144,8 @@ class Trained:
     cell: str | None = option(
         group="network", words=(*CELLS, ECHO, AUTO),
         help="the recurrent cell; echo: a reservoir, of which only the readout is fitted, in one "
-        "step; auto: echo or gru, whichever tells more series right on folds of the training part, "
-        "for classification",
+        "step; auto: echo or gru, whichever has the better Brier score on folds of the training "
+        "part, for classification",
         shown_default="auto for classification where nothing is said of network and training, "
         "else gru",
     )  # fmt: skip
@@ -194,6 +194,10 @@ class Trained:
         "and regression only", shown_default="last; share of echo for classification",
     )  # fmt: skip
 
+    places: bool = option(
+        Settings.places, group="echo state network",
+        help="read where in the series each step is, beside its values; where shares are read only",
+    )  # fmt: skip
     spectral_radius: float | None = option(
         group="echo state network", range=at_least(0.0), metavar="RADIUS", shown_default="0.9",
         help="of the recurrent weights; below 1 old inputs fade, near 1 it remembers longest",

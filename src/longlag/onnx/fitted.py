@@ -54,7 +54,7 @@ def encode(graph: Graph, x: str, fitted: Fitted) -> str:
 
 
 def _with_changes(graph: Graph, x: str, fitted: Fitted) -> str:
-    """The inputs, and beside them their changes, where the network reads these."""
+    """The inputs, and beside them their changes and places, where the network reads these."""
     if fitted.changes is None:
         return x
     axis = graph.whole_numbers(1)
@@ -62,7 +62,21 @@ def _with_changes(graph: Graph, x: str, fitted: Fitted) -> str:
     earlier = graph.add("Slice", x, graph.whole_numbers(0), graph.whole_numbers(-1), axis)
     changes = graph.add("Sub", x, graph.add("Concat", first, earlier, axis=1))
     changes = graph.add("Div", changes, graph.constant(fitted.changes.scale))
-    return graph.add("Concat", x, changes, axis=2)
+    places = [] if fitted.changes.steps is None else [_places(graph, x, fitted.changes.waves)]
+    return graph.add("Concat", x, changes, *places, axis=2)
+
+
+def _places(graph: Graph, x: str, waves: NDArray[np.float64]) -> str:
+    """Where in the series each step of x is, by cosines."""
+    shape = graph.add("Shape", x)
+    rows, steps = (graph.add("Gather", shape, graph.whole_numbers(axis)) for axis in (0, 1))
+    zero, one = (graph.constant(number, np.int64) for number in (0, 1))
+    numbers = graph.cast(graph.add("Range", zero, graph.add("Squeeze", steps), one), np.float32)
+    numbers = graph.add("Unsqueeze", numbers, graph.whole_numbers(-1))
+    places = graph.add("Cos", graph.add("Mul", numbers, graph.constant(waves, np.float32)))
+    width = graph.whole_numbers(len(waves))
+    places = graph.add("Expand", places, graph.add("Concat", rows, steps, width, axis=0))
+    return graph.cast(places, graph.dtype)
 
 
 def drawn(fitted: Fitted, x: NDArray[Any], random: np.random.Generator) -> NDArray[np.float32]:

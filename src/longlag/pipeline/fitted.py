@@ -73,7 +73,7 @@ class Fitted:
         sizes = (self.model.input_size, self.model.output_size)
         features = self.preparation.input_size
         if self.changes is not None:
-            features += len(self.changes.scale)
+            features += self.changes.size
         if self.relative is not None:
             features = self.relative.features
         prepared = (features, self.preparation.output_size)
@@ -165,6 +165,7 @@ class Fitted:
         }  # fmt: skip
         if self.changes is not None:
             metadata["changes"] = list(self.changes.scale)
+            metadata["places"] = self.changes.steps
         if self.relative is not None:
             metadata["relative"] = self.relative.to_dict()
         if self.intervals is not None:
@@ -214,13 +215,13 @@ def _around(metadata: Mapping[str, Any], preparation: Preparation) -> dict[str, 
     Raises:
         DataError: it is damaged.
     """
-    changes, relative, intervals = (
-        metadata.get(name) for name in ("changes", "relative", "intervals")
+    changes, places, relative, intervals = (
+        metadata.get(name) for name in ("changes", "places", "relative", "intervals")
     )
     size = preparation.output_size
     return {
         "seen": Seen.from_dict(metadata.get("seen")),
-        "changes": None if changes is None else Changes(numbers(changes, "changes")),
+        "changes": None if changes is None else Changes(numbers(changes, "changes"), places),
         "relative": None if relative is None else Relative.from_dict(relative, preparation),
         "intervals": None if intervals is None else Intervals.from_dict(intervals, size),
     }

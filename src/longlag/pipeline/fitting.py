@@ -234,6 +234,22 @@ class Pipeline:
             done.changes, done.relative, intervals,
         )  # fmt: skip
 
+    def fit_blind(self) -> Fitted:
+        """Train as `fit` does, but for the part held out: it neither ends the training, which makes
+        all its updates, nor picks the weights. So it is there to judge them by, and is not scored.
+
+        Raises:
+            NonFiniteLossError: see `longlag.training.fit`.
+        """
+        each = -(-len(self.train.x) // self.settings.batch_for(len(self.train.x)))
+        whole = History()
+        whole.best_step = each * self.settings.epochs_for(each)
+        self._fit_again(whole)
+        baseline = find_baseline(self.preparation, self.parts.train)
+        return Fitted(
+            self.model, self.preparation, baseline, changes=self.changes, relative=self.relative
+        )
+
     def _seen(self) -> Seen:
         return Seen.of(self.parts.train, self.preparation.feature_names)
 
@@ -503,7 +519,7 @@ def window_of(train: Batch[np.ndarray], settings: Settings) -> int | None:
 
 def changes_for(settings: Settings, train: Batch[np.ndarray]) -> Changes | None:
     """The further features of a network, fitted on the prepared training part, if it has some."""
-    return Changes.fit(train) if settings.read == "share" else None
+    return Changes.fit(train, places=settings.places) if settings.read == "share" else None
 
 
 def untrained(

@@ -124,6 +124,8 @@ class Settings:
             after its last step, the mean over its steps, or the share of the steps at which each
             unit is above 0, with the cell "echo" only. None: "last"; with the cell "echo" "share"
             for classes. Classification and regression only.
+        places: whether the network also reads where in the series each step is; where shares are
+            read only.
         spectral_radius, leak, density, input_scaling, bias_scaling: as of `longlag.EchoState`;
             None: its defaults; where shares are read, leaks spread evenly in their logarithm from
             1 to 4 / T, ten units read by each, and biases of 0.5. These and the next three with
@@ -175,6 +177,7 @@ class Settings:
     recurrent_dropout: float = 0.0
     chrono: float | None = None
     reduce: str | None = None
+    places: bool = False
     spectral_radius: float | None = None
     leak: float | None = None
     density: float | None = None
@@ -232,6 +235,11 @@ class Settings:
             raise SettingsError(
                 Setting("reduce"), f": got {self.reduce!r}, but {self.task} has an answer at each "
                 "step; leave it out",
+            )  # fmt: skip
+        if self.places and self.read != "share":
+            raise SettingsError(
+                Setting("places"), ": got true, but they are told where shares are read; leave it "
+                "out, or use ", Setting("cell", ECHO), " and ", Setting("reduce", "share"),
             )  # fmt: skip
         if self.washout and not self.at_each_step:
             raise SettingsError(
