@@ -55,8 +55,18 @@ class BuiltIn(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(classes))
 
 
+_PROGRAM = re.compile(r"\]\(\.\./((?:\.\./)*)examples/lecture/(\w+)\.(?:py|rst)\)")
+
+
 def link_outside(app: Sphinx, page: str, source: list[str]) -> None:
-    """Links to Markdown outside these pages (benchmarks/README.md) lead to a copy of the file."""
+    """Links to Markdown outside these pages (benchmarks/README.md) lead to a copy of the file, those
+    to the programs of the course to the pages that are made of them."""
+
+    def program(found: re.Match[str]) -> str:
+        name = "index" if found[2] == "GALLERY_HEADER" else found[2]
+        return f"]({found[1]}lecture/{name}.rst)"
+
+    source[0] = _PROGRAM.sub(program, source[0])
     folder = (Path(app.srcdir) / page).parent
 
     def link(found: re.Match[str]) -> str:
