@@ -256,8 +256,6 @@ def test_documents_name_files_that_are_there():
     assert ROOT / "README.es.md" in documents()
     for document in documents():
         for link in LINK.findall(document.read_text()):
-            if "/lecture/" in f"/{link}":  # a page that sphinx-gallery makes of a program
-                link = f"{ROOT}/examples/lecture/{Path(link).stem.replace('index', '01_elman')}.py"
             if "://" not in link:
                 assert (document.parent / link).exists(), f"{document.name} names {link}"
 
