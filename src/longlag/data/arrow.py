@@ -11,6 +11,8 @@ import codecs
 import math
 import mmap
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,9 @@ from longlag.data.room import check_room
 from longlag.data.sequences import Array, SequenceData
 from longlag.data.timestamps import Times, parse_times
 from longlag.messages import on_one_line
+
+PIECE = 1 << 18
+"""Bytes of a text that are looked through at a time."""
 
 _UNNAMED = "__index_level_"  # what pandas calls a part of an index that has no name
 
@@ -113,24 +118,29 @@ def read_csv_quickly(
         roles: of the columns.
         numeric: the columns that are numbers; None: features, and targets of regression.
     """
-    quoted = _quoted(path)
-    if quoted is None:
-        return None
     if numeric is None:
         numeric = {*roles.features, *(roles.answers if roles.task == "regression" else ())}
-    try:
-        table = csv.read_csv(
+    types = {name: pa.float64() if name in numeric else pa.string() for name in names}
+
+    def parsed(newlines: bool) -> pa.Table:
+        return csv.read_csv(
             path,
             csv.ReadOptions(column_names=list(names), skip_rows=header_lines),
-            csv.ParseOptions(newlines_in_values=quoted),
-            csv.ConvertOptions(
-                column_types={
-                    name: pa.float64() if name in numeric else pa.string() for name in names
-                },
-                null_values=[""],
-                strings_can_be_null=False,
-            ),
+            csv.ParseOptions(newlines_in_values=newlines),
+            csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False),
         )
+
+    table = None
+    try:
+        with ThreadPoolExecutor(1) as beside:
+            quotes = beside.submit(_quoted, path)
+            with suppress(pa.ArrowException):
+                table = parsed(newlines=False)  # as in most; meanwhile it becomes known
+            quoted = quotes.result()
+        if quoted is None:
+            return None
+        if quoted or table is None:
+            table = parsed(newlines=quoted)
         return _sequences(table, path, path.stem, roles, path.stat().st_size)
     except (DataError, pa.ArrowException):
         return None
@@ -142,9 +152,12 @@ def _quoted(path: Path) -> bool | None:
     Arrow passes over such quotes, and over NUL, which Python refuses.
     """
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        if text.find(b"\0") >= 0:
-            return None
-        if text.find(b'"') < 0:
+        some = False
+        for start in range(0, len(text), PIECE):  # which the second look finds in a cache
+            if text.find(b"\0", start, start + PIECE) >= 0:
+                return None
+            some = some or text.find(b'"', start, start + PIECE) >= 0
+        if not some:
             return False
         at = np.flatnonzero(np.frombuffer(text, np.uint8) == ord('"'))
         opening, closing = at[::2], at[1::2]
@@ -169,31 +182,34 @@ def _sequences(
         raise DataError(f"{source}: no rows; expected one row per step")
     problems = Problems(source)
     lines = np.arange(table.num_rows)
-    features = [_feature(table[name], lines, name, roles, problems) for name in roles.features]
+    ids = [name for name in (roles.series, roles.time) if name is not None]
+    with ThreadPoolExecutor() as threads:
+        texts = dict(zip(ids, threads.map(lambda name: _factorise(table[name]), ids), strict=True))
+        found = threads.map(lambda name: _feature_numbers(table[name], name, roles), roles.features)
+    features = [
+        feature_of(*_factorise(_without_booleans(table[name])), lines, name, roles, problems)
+        if values is None
+        else Feature(values)
+        for name, values in zip(roles.features, found, strict=True)
+    ]
     series, times = (np.zeros(len(lines), np.int64), [alone]), None
     if roles.series is not None:
-        series = _factorise(table[roles.series])
+        series = texts[roles.series]
         check_ids(*series, lines, roles.series, problems)
     if roles.time is not None:
-        times = _times(table[roles.time], lines, roles.time, problems)
+        times = _times(table[roles.time], *texts[roles.time], lines, roles.time, problems)
     answers = [_answers(table[name], roles, lines, name, problems) for name in roles.answers]
     rows = Rows(*joined(features, roles), lines, *series, times, answers, size)
     return assemble(rows, roles, problems)
 
 
-def _feature(
-    column: pa.ChunkedArray,
-    lines: Int64[Array, " R"],
-    name: str,
-    roles: Roles,
-    problems: Problems,
-) -> Feature:
+def _feature_numbers(
+    column: pa.ChunkedArray, name: str, roles: Roles
+) -> Float64[Array, " R"] | None:
+    if is_text(name, roles):
+        return None
     column = _without_booleans(column)
-    if not is_text(name, roles):
-        values = _numbers(column, FLOAT32_MAX, empty=roles.missing, nan=roles.missing)
-        if values is not None:
-            return Feature(values)
-    return feature_of(*_factorise(column), lines, name, roles, problems)
+    return _numbers(column, FLOAT32_MAX, empty=roles.missing, nan=roles.missing)
 
 
 def _without_booleans(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -282,10 +298,10 @@ def _factorise_categories(column: pa.ChunkedArray) -> tuple[Int64[Array, " R"], 
 
 
 def _times(
-    column: pa.ChunkedArray, lines: Int64[Array, " R"], name: str, problems: Problems
-) -> tuple[Times, NDArray[np.object_]]:
+    column: pa.ChunkedArray, codes: Int64[Array, " R"], texts: list[str],
+    lines: Int64[Array, " R"], name: str, problems: Problems,
+) -> tuple[Times, NDArray[np.object_]]:  # fmt: skip
     """Values that sort, and their text; a time that many series share is parsed once."""
-    codes, texts = _factorise(column)
     cells = np.array(texts, object)[codes]
     if pa.types.is_timestamp(column.type) and not column.null_count:
         instants = _instants(column)

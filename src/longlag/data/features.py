@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,8 +49,12 @@ def joined(
     """The values of all columns side by side, the names of categories, and which are dates."""
     named = dict(zip(roles.features, features, strict=True))
     values = np.empty((len(features[0].values), len(features)), np.float32)
-    for c, feature in enumerate(features):
-        values[:, c] = feature.values
+
+    def fill(c: int) -> None:
+        values[:, c] = features[c].values
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(fill, range(len(features))))
     return (
         values,
         {name: f.categories for name, f in named.items() if f.categories is not None},

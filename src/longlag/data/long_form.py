@@ -123,13 +123,13 @@ class Layout:
     @classmethod
     def of(cls, series: Int64[Array, " R"], times: NDArray[Any]) -> Layout:
         """The layout of rows with these series codes and times."""
-        order = np.arange(len(series))
+        order, ranked, when = np.arange(len(series)), series, times
         step = np.diff(series)
         if not ((step > 0) | ((step == 0) & (times[1:] >= times[:-1]))).all():
             order = np.lexsort((times, series)).astype(np.int64)
+            ranked, when = series[order], times[order]
         lengths = np.bincount(series).astype(np.int64)
         starts = np.cumsum(lengths) - lengths
-        ranked, when = series[order], times[order]
         repeated = np.zeros(len(order), bool)
         repeated[1:] = (ranked[1:] == ranked[:-1]) & (when[1:] == when[:-1])
         return cls(order, ranked, np.arange(len(order)) - starts[ranked], lengths, repeated)
@@ -157,7 +157,7 @@ class Layout:
 
     def gaps(self, amounts: NDArray[Any]) -> Float32[Array, "N T"]:
         """The time since the step before, in seconds where times are dates; 0 at the first."""
-        ranked = amounts[self.order]
+        ranked = amounts if self.in_order else amounts[self.order]
         since = np.zeros(len(ranked))
         if ranked.dtype.kind == "M":
             since[1:] = (ranked[1:] - ranked[:-1]) / np.timedelta64(1, "s")
