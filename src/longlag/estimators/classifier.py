@@ -28,9 +28,8 @@ class RecurrentClassifier(ClassifierMixin, OfSeries):
     """Tells the class of series by a recurrent network, or that of each of their steps.
 
     It does what `longlag train --task classification` does (with ``per_step`` tagging), by the same
-    code: the same data and seed give the same network. With no parameter said, two networks are
-    tried on folds of the data, and the better one is fitted anew on all of them
-    (``cell="auto"``).
+    code: the same data and seed give the same network. With no parameter said, a few networks are
+    tried on folds of the data, and the best one is fitted anew on all of them (``cell="auto"``).
 
     X is an array (N, T, C) of N series, T steps, C features; (N, T) where there is one feature; a
     list of series (T, C) or (T,) of any length; or a frame in long form, a row a step, with a
@@ -54,7 +53,7 @@ class RecurrentClassifier(ClassifierMixin, OfSeries):
 
     Attributes:
         classes_: the K labels, sorted.
-        n_features_in_: C. It is not T: series at prediction may be longer or shorter.
+        n_features_in_: features at each step, C, not T: other series may be longer or shorter.
         feature_names_in_: of a frame.
         fitted_: the network, with ``score`` on the part held out, ``history``, ``card``.
         settings_: with which it was trained, those of the chosen network where one was chosen.
