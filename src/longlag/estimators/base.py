@@ -98,6 +98,7 @@ class Recurrent(BaseEstimator):
     alpha: float | None = Settings.alpha
     washout: int | None = Settings.washout
     state_noise: float | None = Settings.state_noise
+    places: bool = Settings.places
     window: int | None = Settings.window
     epochs: int | None = Settings.epochs
     patience: int | None = Settings.patience
