@@ -6,10 +6,11 @@ import polars as pl
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from longlag.data import Columns, DataError
+from longlag.data import Columns, DataError, from_arrays
 from longlag.estimators import RecurrentClassifier, RecurrentForecaster, RecurrentRegressor
 from longlag.estimators.inputs import arrays, is_ragged
-from longlag.pipeline.settings import SettingsError
+from longlag.pipeline.backtest import backtest
+from longlag.pipeline.settings import Settings, SettingsError
 
 QUICK = {"cell": "elman", "hidden": 4, "epochs": 2, "random_state": 0}
 X = np.random.default_rng(0).normal(size=(20, 6, 2))
@@ -286,6 +287,18 @@ def test_a_forecaster_says_what_is_wrong(call, message):
     model = RecurrentForecaster(**QUICK, horizon=3).fit(WAVE)
     with pytest.raises(ValueError, match=message):
         call(model)
+
+
+def test_forecasts_from_the_past_are_compared_with_simple_ones():
+    model = RecurrentForecaster(**QUICK, horizon=3)
+    found = model.backtest(WAVE, origins=2)
+    data = from_arrays(WAVE[None], task="forecasting")
+    settings = Settings("forecasting", horizon=3, cell="elman", hidden=4, epochs=2, seed=0)
+    assert found.mase() == backtest(data, settings, 2).mase()
+    assert "seasonal naive" in found.mase()
+    assert not hasattr(model, "fitted_")
+    with pytest.raises(ValueError, match=r"at least 8\. Use a smaller origins or horizon"):
+        model.backtest(WAVE[:12], origins=9)
 
 
 def test_forecasts_of_values_themselves_have_no_intervals():

@@ -33,8 +33,9 @@ OURS = {
     "seed": "random_state",
     "class_weights": "class_weight",
     "validation": "validation_fraction",
+    "backtest": "origins",
 }
-"""What scikit-learn calls some settings."""
+"""What some settings are called here."""
 
 _FIXES = {
     "missing": "for NaN set missing='previous', 'mean' or 'indicator'",

@@ -12,10 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 from typing_extensions import Self
 
 from longlag.arguments import check_whole
-from longlag.data import DataError, SequenceData, ValuePredictions, from_arrays
+from longlag.data import Columns, DataError, SequenceData, ValuePredictions, from_arrays
 from longlag.estimators.base import Recurrent, worded
 from longlag.estimators.inputs import Frame, arrays, is_ragged
+from longlag.pipeline.backtest import Backtest, backtest
 from longlag.pipeline.settings import Settings, SettingsError
+from longlag.pipeline.threads import threads
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,36 @@ class RecurrentForecaster(Recurrent):
             errors = [one for one in reached.measures if one.name.startswith("mean absolute")]
         tiny = np.finfo(float).tiny
         return float(np.mean([1 - one.model / max(one.baseline, tiny) for one in errors]))
+
+    @worded()
+    def backtest(self, y: Any, X: Any = None, *, origins: int = 3, every: bool = True) -> Backtest:
+        """How good its forecasts would have been from several times in the past.
+
+        Networks are trained with its parameters up to each of them; it is neither used nor
+        changed.
+
+        Args:
+            y, X: as of `fit`.
+            origins: times to forecast from, >= 1, a horizon apart, the last one a horizon before
+                the end.
+            every: whether a network is trained for each; False: one, up to the first.
+
+        Returns:
+            the errors of the network and of simple forecasts: ``mase()``, ``rmsse()``,
+            ``coverage()`` of the intervals.
+
+        Raises:
+            ValueError: a series is too short, or ``relative=False``.
+
+        Cost: that of `fit` for each origin.
+        """
+        check_whole("origins", origins, 1)
+        data, _ = self._past_of(y, X, new=True)
+        with threads(self.threads):
+            return backtest(
+                data, self._settings(self._seed()), origins, share=self.validation_fraction,
+                every=every, columns=self.columns or Columns(),
+            )  # fmt: skip
 
     def _ask(self, y: Any, X: Any) -> tuple[ValuePredictions, _Form]:
         check_is_fitted(self, "fitted_")
