@@ -429,6 +429,8 @@ def of(layer, **options):
 
 REASONS = {
     "RTRL": (model, {"method": ll.RTRL()}),
+    "k1=2, k2=3": (model, {"method": ll.TruncatedBPTT(2, 3)}),
+    "windows want an output": (model, {"method": ll.TruncatedBPTT(2)}),
     "is a Net": (lambda: Net(INPUTS, outputs=3).double(), {}),
     "the loss is": (model, {"loss": lambda y, t: nn.functional.cross_entropy(y, t)}),
     "looks at each update": (model, {"callbacks": [Watching()]}),
@@ -479,6 +481,73 @@ BATCHES = {
     "loader with a generator": lambda: loader(5, generator=torch.Generator().manual_seed(4)),
     "ragged loader": lambda: loader(7, data(ragged=True)),
 }
+
+
+def of_windows(kind):
+    """Data with a target at each step, and the network: 20 steps in windows of 6, or of 5."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(11, 20, INPUTS, generator=generator, dtype=torch.float64)
+    target = x.cumsum(1).tanh()[..., :2]
+    given = x, target
+    if kind == "ragged":
+        given = x, target, torch.arange(11) * 2
+    if kind == "little is due":
+        target[:, 3:17] = float("nan")
+        target[:4] = float("nan")
+    if kind == "classes":
+        given = x, (x[..., 0] > 0).long()
+    if kind == "short":
+        given = x[:, :5], target[:, :5].fill_(float("nan"))
+    layers = ll.LSTM(INPUTS, HIDDEN, seed=1, dtype=torch.float64)
+    if kind != "short":
+        above = ll.LSTM1997(HIDDEN, 4, seed=2, dtype=torch.float64)
+        layers = ll.Stack(layers, ll.Stack(above, dropout=0.1), dropout=0.2)
+    return model(layers, outputs=2, each_step=True), given
+
+
+WINDOWED = ["plain", "ragged", "little is due", "classes", "short"]
+
+
+@pytest.mark.parametrize("kind", WINDOWED)
+@pytest.mark.parametrize("steps", [5, 6])
+def test_windows_go_on_from_the_state_before_as_eager_ones_do(kind, steps):
+    results = []
+    for step in ("eager", "compiled"):
+        network, given = of_windows(kind)
+        history = run(
+            network, given, step, batch_size=4, epochs=5, method=ll.TruncatedBPTT(steps),
+            optimizer=lambda p: Adam(p, 1e-2), validation=given, clip_norm=0.3,
+            scheduler=Schedule(lambda o: OneCycleLR(o, 0.05, total_steps=99), every="step"),
+        )  # fmt: skip
+        assert history.step == step
+        results.append((history, weights(network)))
+    (eager, before), (compiled, after) = results
+    close(eager.losses, compiled.losses, 1e-12)
+    close(eager.gradient_norms, compiled.gradient_norms, 1e-12)
+    for one, other in zip(eager.records, compiled.records, strict=True):
+        assert (one.step, one.validation_loss) == pytest.approx(
+            (other.step, other.validation_loss), nan_ok=True
+        )
+    for name in before:
+        close(before[name], after[name], 1e-12)
+
+
+@pytest.mark.parametrize("first", ["eager", "compiled"])
+@pytest.mark.parametrize("stop", [2, 7])
+def test_a_run_goes_on_within_a_batch_of_windows(tmp_path, first, stop):
+    options = {"epochs": None, "batch_size": 4, "method": ll.TruncatedBPTT(3)}
+    whole, given = of_windows("ragged")
+    history = run(whole, given, steps=13, checkpoint=tmp_path / "whole", **options)
+    for second in ("eager", "compiled"):
+        parts, _ = of_windows("ragged")
+        folder = tmp_path / second
+        run(parts, given, first, steps=stop, checkpoint=folder, **options)
+        again = run(parts, given, second, steps=13, checkpoint=folder, **options)
+        close(history.losses, again.losses, 1e-12)
+        for name, value in weights(whole).items():
+            close(value, weights(parts)[name], 1e-12)
+        if first == second == "compiled":
+            assert same_tree(saved(tmp_path / "whole"), saved(folder))
 
 
 @pytest.mark.parametrize("kind", BATCHES)

@@ -1,8 +1,10 @@
 """All calls of an update, for batches of one size, and the memory that they read and write."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,7 @@ from longlag.training.compiled.lengths import (
 from longlag.training.compiled.meeting import Meeting
 from longlag.training.compiled.memory import (
     add,
+    begin,
     clear,
     copy,
     fetch,
@@ -92,6 +95,8 @@ class Outputs:
         places: where the model's numbers lay.
         y: (P, K), the outputs; row t N + n is step t of sequence n where each step is read out.
         most: updates that there is room for at once.
+        begins: (updates,), of windows: whether sequences begin there.
+        carried: of windows: the states after the one before, in the order of layers and states.
     """
 
     backward = False
@@ -119,6 +124,8 @@ class Outputs:
             )
         ]  # fmt: skip
         self._levels: list[list[Passes]] = []
+        self.begins = torch.zeros(MOST, dtype=torch.int64)
+        self.carried: list[Tensor] = []
         self._forward()
         self._rows = self._read_out()
         readout = network.readout
@@ -208,7 +215,26 @@ class Outputs:
         own = schedule._replace(mask=self._mask(layer))
         passes = Passes(layer.recurrence, x, weights, own, backward=self.backward)
         self._levels[-1].append(passes)
-        self._calls += [*self._ranked(passes), *self._units(layer, passes), *passes.forward]
+        self._calls += self._ranked(passes)
+        after = self._carried_on(passes) if self.backward and self._network.window else []
+        self._calls += [*self._units(layer, passes), *passes.forward, *after]
+
+    def _carried_on(self, passes: Passes) -> list[Noted]:
+        """Begin with the states after the window before; what keeps those after this one."""
+        after = list[Noted]()
+        for path in passes.paths:
+            kept = torch.zeros_like(path[0])
+            self.carried.append(kept)
+            noted = begin(self._double).noted(
+                clock=self._cells.clock, begins=self.begins, source=kept, target=path[0],
+                count=kept.numel(),
+            )  # fmt: skip
+            self._calls.append(noted)
+            take = take_ends(self._double)
+            after.append(
+                take.noted(path=path, target=kept, ends=self._ends, N=len(kept), H=kept.shape[1])
+            )
+        return after
 
     def _flipped(self, x: Tensor) -> Tensor:
         """Sequences (T, N, C) from their own last steps to their first."""
@@ -294,19 +320,28 @@ class Outputs:
         self._calls.append(noted)
         return target
 
-    def draw(self, first: int, updates: int, generator: torch.Generator | None = None) -> None:
+    def draw(
+        self,
+        first: int,
+        updates: int,
+        generator: torch.Generator | None = None,
+        steps: "np.ndarray[Any, Any] | None" = None,
+    ) -> None:
         """Draw the masks of updates in the order in which a layer draws them, as dropout does.
 
         Args:
             first: number of the first update within the block.
             updates: how many.
             generator: where they come from; None: PyTorch's global one.
+            steps: how many steps of each update have masks of their own; None: all.
         """
         if not self._masks:
             return
         for number in range(first, first + updates):
             for masks, probability, by_row in self._masks:
                 mask = masks[number]
+                if steps is not None and mask.ndim == 3:
+                    mask = mask[: steps[number - first]]
                 drawn = mask.transpose(0, 1).contiguous() if by_row else mask
                 drawn.bernoulli_(1 - probability, generator=generator)
                 drawn.div_(1 - probability)
@@ -558,6 +593,11 @@ class Calls(Outputs):
             tables = [torch.tensor(table, dtype=torch.int64) for table in (gradients, updates)]
             self._known = (gradients, updates), tables, self._program(tables[0], tables[1], meeting)
         return self._known[2]
+
+    @functools.cached_property
+    def without_update(self) -> Program:
+        """All calls but the update: of windows, states go on."""
+        return Program(self._calls, self._cells.clock, self._cells.stop)
 
     def _program(self, gradients: Tensor, updates: Tensor, meeting: Meeting | None) -> Program:
         cells, calls = self._cells, self._calls
