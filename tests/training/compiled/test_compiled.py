@@ -16,6 +16,7 @@ import longlag as ll
 from longlag.training import (
     Checkpoint,
     EarlyStopping,
+    Lion,
     NonFiniteLossError,
     Quantile,
     Schedule,
@@ -118,7 +119,8 @@ CASES = {
         lambda p: Adam(p, 1e-2),
         {"loss": "logistic", "outputs": 19, "each_step": True},
     ),
-    "quantile": (ll.LSTM, lambda p: Adam(p, 1e-2), {"loss": Quantile(0.8), "each_step": True}),
+    "lion": (ll.GRU, lambda p: Lion(p, 1e-3, weight_decay=0.1), {"outputs": 5}),
+    "quantile": (ll.LSTM, lambda p: Lion(p, 1e-3), {"loss": Quantile(0.8), "each_step": True}),
     "weights": (ll.GRU, lambda p: Adam(p, 1e-2), {"loss": WEIGHTED, "each_step": True}),
     "indrnn": (ll.IndRNN, lambda p: SGD(p, 1e-2), {"loss": "mae", "outputs": 1}),
     "1997": (
