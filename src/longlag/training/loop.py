@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
@@ -267,6 +267,8 @@ class Loop:
         """Blocks of compiled updates, whose batches are rows of the data; else batch by batch."""
         position, ended = self.position, False
         while not ended:
+            if self.compiled is not None and not self._rows_are_left():
+                return
             if self._compiles():
                 order = self._next_rows() if self._windowed is None else self._next_windows()
                 ended = order is None
@@ -407,6 +409,10 @@ class Loop:
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, self.source.order(epoch)
         return self._order[1]
+
+    def _rows_are_left(self) -> bool:
+        """Whether the epoch has a further batch."""
+        return self.position.batch * self.source.reading.batch_size < len(self._epoch_order())
 
     def _next_rows(self) -> "np.ndarray[Any, Any] | None":
         """The numbers of the sequences, (updates, N), of the next updates between which nobody
@@ -584,7 +590,7 @@ class Loop:
             validation_loss=validation_loss,
             metrics=metrics,
         )
-        record = self.ranks.by_first(lambda: record)
+        record = self._as_the_first_says(record)
         self.history.records.append(record)
         position.unrecorded, position.loss_sum, position.sequences = 0, 0.0, 0
         if self.stopper is not None:
@@ -596,6 +602,12 @@ class Loop:
         self.reporter.record(record)
         self.log(record)
         self._tell(self._on_record, record)
+
+    def _as_the_first_says(self, record: Record) -> Record:
+        """The same record in all processes: clocks differ, and metrics of the user's might."""
+        if self.compiled is None or record.metrics:
+            return self.ranks.by_first(lambda: record)
+        return replace(record, seconds=float(self.compiled.agree([record.seconds])[0, 0]))
 
     def _tell(self, callbacks: Sequence[Callable[..., None]], news: Record | int) -> None:
         """Call each with a record or the number of updates made, and the model."""

@@ -461,7 +461,8 @@ def test_what_cannot_be_compiled_is_said(words):
 def test_other_data_are_said_too():
     x, target = data()
     resets = torch.zeros(COUNT, STEPS, dtype=torch.bool)
-    assert "resets" in run(model(), Held(x, target, resets=resets), "auto").reason
+    network = model(ll.Bidirectional(ll.Elman(INPUTS, HIDDEN, dtype=torch.float64)))
+    assert "resets" in run(network, Held(x, target, resets=resets), "auto").reason
     assert run(model(), data(), "eager").reason == "step is 'eager'"
     streams = ll.Streams([x[0].numpy()], [x[0].numpy()])
     layer = ll.Elman(INPUTS, 4, seed=1, dtype=torch.float64)
@@ -505,6 +506,33 @@ def of_windows(kind):
         above = ll.LSTM1997(HIDDEN, 4, seed=2, dtype=torch.float64)
         layers = ll.Stack(layers, ll.Stack(above, dropout=0.1), dropout=0.2)
     return model(layers, outputs=2, each_step=True), given
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize(
+    ("each_step", "method"),
+    [(False, ll.BPTT()), (True, ll.BPTT()), (True, ll.TruncatedBPTT(4))],
+)
+def test_resets_begin_anew_as_in_eager_updates(each_step, ragged, method):
+    x, target, *lengths = data(each_step=each_step, ragged=ragged)
+    resets = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(5)) < 0.3
+    given = Held(x, target, lengths=lengths[0] if ragged else None, resets=resets)
+    results = []
+    for step in ("eager", "compiled"):
+        network = model(stacked(torch.float64), each_step=each_step)
+        history = run(network, given, step, validation=given, epochs=4, method=method)
+        assert history.step == step
+        results.append((history, weights(network)))
+    (eager, before), (compiled, after) = results
+    close(eager.losses, compiled.losses, 1e-12)
+    for one, other in zip(eager.records, compiled.records, strict=True):
+        assert one.validation_loss == pytest.approx(other.validation_loss, rel=1e-12)
+    for name, value in before.items():
+        close(value, after[name], 1e-12)
+    other = model(stacked(torch.float64), each_step=each_step)
+    assert run(other, (x, target, *lengths), epochs=4, method=method).losses[-1] != (
+        pytest.approx(eager.losses[-1], rel=1e-6)
+    )
 
 
 WINDOWED = ["plain", "ragged", "little is due", "classes", "short"]

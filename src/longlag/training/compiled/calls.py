@@ -22,6 +22,7 @@ from longlag.training.compiled.lengths import (
     spread,
     take_ends,
     take_mean,
+    unreset,
 )
 from longlag.training.compiled.meeting import Meeting
 from longlag.training.compiled.memory import (
@@ -124,6 +125,7 @@ class Outputs:
             )
         ]  # fmt: skip
         self._levels: list[list[Passes]] = []
+        self._keep = self._unreset()
         self.begins = torch.zeros(MOST, dtype=torch.int64)
         self.carried: list[Tensor] = []
         self._forward()
@@ -212,7 +214,7 @@ class Outputs:
         lengths = self._data.lengths
         schedule = Schedule.of(self._read, None if lengths is None else self._ends, None)
         weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
-        own = schedule._replace(mask=self._mask(layer))
+        own = schedule._replace(mask=self._mask(layer), keep=self._keep)
         passes = Passes(layer.recurrence, x, weights, own, backward=self.backward)
         self._levels[-1].append(passes)
         self._calls += self._ranked(passes)
@@ -348,7 +350,20 @@ class Outputs:
                 if by_row:
                     mask.copy_(drawn.transpose(0, 1))
 
-    # Lengths and unit parameters
+    # Lengths, resets and unit parameters
+
+    def _unreset(self) -> Tensor | None:
+        """Where states go on, (T, N, 1); None where there are no resets."""
+        resets, size, steps = self._data.resets, self._size, self._steps
+        if resets is None:
+            return None
+        keep = torch.ones((steps, size, 1), dtype=torch.bool)
+        noted = unreset().noted(
+            clock=self._cells.clock, source=resets, target=keep, order=self.order, N=size, T=steps
+        )
+        self._calls.append(noted)
+        self._held.append(keep)
+        return keep
 
     def _ranked(self, passes: Passes) -> list[Noted]:
         """The order of the rows by length, where there are lengths."""

@@ -218,8 +218,10 @@ def check_data(network: Network, data: Batch[Tensor]) -> None:
         Unfit: not so.
     """
     x, target, _, resets = data
-    if resets is not None:
-        raise Unfit("the data have resets")
+    if resets is not None and any(len(level) > 1 for level in network.levels):
+        raise Unfit("the data have resets, and the model reads in both directions")
+    if resets is not None and resets.dtype != torch.bool:
+        raise Unfit(f"resets of data have dtype {resets.dtype}")
     count, steps = x.shape[:2]
     outputs, classes = network.readout.output_size, network.loss in CLASSES
     front = (count, steps) if network.reduce is None else (count,)

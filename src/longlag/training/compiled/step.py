@@ -231,7 +231,8 @@ class CompiledSteps:
         if self._windows is not None and self._windows.ragged:
             lengths = torch.zeros(own, dtype=torch.int64)
         return {
-            "x": x.new_zeros((own, 0, x.shape[2])), "lengths": lengths, "resets": None,
+            "x": x.new_zeros((own, 0, x.shape[2])), "lengths": lengths,
+            "resets": None if self.data.resets is None else self.data.resets[:own, :0].clone(),
             "state": _by_layer(self.model.layer, states),
         }  # fmt: skip
 
@@ -296,9 +297,9 @@ class CompiledSteps:
     ) -> "Callable[[], Iterator[Tensor] | None]":
         """What gives the outputs for other data batch by batch; None where it cannot."""
         x, fit = data.x, self.data.x
-        if data.resets is not None or x.shape[2:] != fit.shape[2:] or x.dtype != fit.dtype or (
-            not x.is_cpu or x.ndim != 3 or x.shape[1] == 0
-        ):  # fmt: skip
+        both = any(len(level) > 1 for level in self.network.levels)
+        same = x.ndim == 3 and x.shape[2:] == fit.shape[2:] and x.dtype == fit.dtype and x.is_cpu
+        if not same or x.shape[1] == 0 or (both and data.resets is not None):
             return lambda: None
         outputs = CompiledOutputs(self.model, data, batch_size, self._ranks)
         return lambda: outputs.of(self.network) if self.is_fit() else None

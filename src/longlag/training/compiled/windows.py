@@ -13,7 +13,7 @@ class Windows:
     """Sequences of T steps as W windows of k steps each, which lie one after the other.
 
     Args:
-        data: x (N, T, C), a target at each step, and perhaps lengths.
+        data: x (N, T, C), a target at each step, and perhaps lengths and resets.
         steps: k.
 
     Attributes:
@@ -43,7 +43,8 @@ class Windows:
         if self.ragged or missing:
             begins = torch.arange(self.count) * steps
             lengths = (ends.unsqueeze(1) - begins).clamp(0, steps).reshape(-1)
-        self.rows = Batch(cut(data.x, 0.0), cut(data.target, nothing), lengths)
+        resets = None if data.resets is None else cut(data.resets, False)
+        self.rows = Batch(cut(data.x, 0.0), cut(data.target, nothing), lengths, resets)
 
     def of(self, sequences: "np.ndarray[Any, Any]") -> int:
         """How many windows a batch of sequences has: none beyond the longest."""
