@@ -70,7 +70,7 @@ def test_two_processes_train_as_one_does(tmp_path):
         assert (first[name]["step"], first[name]["reason"]) == (whole["step"], whole["reason"])
     steps = {name: result["step"] for name, result in first.items()}
     assert [n for n, step in steps.items() if step == "eager"] == [
-        "windows", "streams", "rtrl", "within"
+        "streams", "rtrl", "within"
     ]  # fmt: skip
 
     # What two processes began, one goes on with; not within the sequences of a stream.

@@ -10,7 +10,14 @@ from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 import longlag as ll
-from longlag.training import EarlyStopping, NonFiniteLossError, Schedule, fit, fit_replicas
+from longlag.training import (
+    EarlyStopping,
+    NonFiniteLossError,
+    Schedule,
+    StopTraining,
+    fit,
+    fit_replicas,
+)
 from longlag.training.compiled import networks
 
 COUNT, STEPS, INPUTS = 23, 6, 3
@@ -156,6 +163,41 @@ def test_many_updates_and_outputs_go_through_small_tables(monkeypatch):
             assert a.validation_loss == pytest.approx(b.validation_loss, rel=1e-12)
     for one, two in zip(models, others, strict=True):
         assert all(map(torch.equal, one.parameters(), two.parameters()))
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5, 7, 15])
+@pytest.mark.parametrize("loss", [None, ll.training.WeightedCrossEntropy((1, 3))])
+def test_a_limit_of_updates_ends_it_as_it_ends_fit(steps, loss):
+    given, alone = data(), []
+    options = {"validation": given, "steps": steps, "batch_size": 5, "loss": loss}
+    for seed in range(2):
+        model = network(seed)
+        alone.append((model, fit(model, given, seed=seed, progress=False, **options)))
+    models, histories = fit_replicas(network, given, seeds=range(2), progress=False, **options)
+    assert [(history.step, history.stopped) for history in histories] == [("compiled", "steps")] * 2
+    check_equal(models, histories, alone)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_callbacks_see_each_networks_records_and_may_stop_it(backend, capsys):
+    seen, given = [], data()
+
+    def look(number, record, model):
+        seen.append((number, record, model.readout.weight.detach().clone()))
+        if number == 1 and record.epoch == 2:
+            raise StopTraining
+
+    def make(seed):
+        return network(seed, layer=ll.Elman, backend=backend)
+
+    models, histories = fit_replicas(make, given, seeds=[0, 1], epochs=3, callbacks=[look])
+    assert [history.stopped for history in histories] == ["epochs", "callback"]
+    for number, (model, history) in enumerate(zip(models, histories, strict=True)):
+        own = [(record, weight) for n, record, weight in seen if n == number]
+        assert [record for record, _ in own] == history.records
+        assert torch.equal(own[-1][1], model.readout.weight)
+        assert not torch.equal(own[0][1], own[1][1])
+    assert "epoch 1/3" in capsys.readouterr().err
 
 
 def test_what_cannot_be_compiled_is_trained_by_fit():

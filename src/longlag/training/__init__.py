@@ -20,6 +20,7 @@ from longlag.training.errors import (
 )
 from longlag.training.fit import fit
 from longlag.training.history import History
+from longlag.training.lion import Lion
 from longlag.training.options import Checkpoint, EarlyStopping, Schedule
 from longlag.training.ranks import RanksError
 from longlag.training.record import Record
@@ -36,6 +37,7 @@ __all__ = [
     "EarlyStopping",
     "Endless",
     "History",
+    "Lion",
     "NonFiniteLossError",
     "NonFiniteWeightsError",
     "Quantile",

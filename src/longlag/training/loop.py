@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
@@ -44,6 +44,7 @@ from longlag.training.windows import Window, windows_of
 
 if TYPE_CHECKING:
     from longlag.training.compiled.step import CompiledSteps
+    from longlag.training.compiled.windows import Windows
 
 
 _IN_A_ROW = 10
@@ -129,6 +130,7 @@ class Loop:
         self._skipped = 0  # updates in a row
         self._agreed: int | None = None  # the signal that ends all processes
         self._time_to_save = False  # as the clock of the first process says
+        self._places = list[tuple[int, int]]()  # batch and window after each of a block
         self._most = 1  # updates of the next block, on which all processes agree
         self._on_record = [c for c in self.callbacks if callable(c)]
         self._on_update = [c.after_update for c in self.callbacks if isinstance(c, UpdateCallback)]
@@ -265,12 +267,13 @@ class Loop:
         """Blocks of compiled updates, whose batches are rows of the data; else batch by batch."""
         position, ended = self.position, False
         while not ended:
+            if self.compiled is not None and not self._rows_are_left():
+                return
             if self._compiles():
-                order = self._next_rows()
+                order = self._next_rows() if self._windowed is None else self._next_windows()
                 ended = order is None
                 if order is not None:
-                    self._run(order)
-                    self._after(True)
+                    self._after(self._run(order) > 0)
                     if self._over():
                         return
                 continue
@@ -278,7 +281,7 @@ class Loop:
             for batch in self.ranks.batches(self.source, position.epoch, position.batch):
                 if not self._updated_by(batch):
                     return
-                if self._compiles():
+                if self.position.window or self._compiles():
                     ended = False
                     break
 
@@ -315,7 +318,14 @@ class Loop:
             self._after(self._step(window))
             if self._over():
                 return False
+            if self._windowed is not None and not window.last and self._compiles():
+                break  # the others may be compiled
         return True
+
+    @property
+    def _windowed(self) -> "Windows | None":
+        """How compiled updates cut sequences into windows; None where they do not."""
+        return None if self.compiled is None else self.compiled.windows
 
     def _after(self, updated: bool) -> None:
         """What comes after an update, or several that nobody needs to look between."""
@@ -393,18 +403,46 @@ class Loop:
         self._most = int(said[:, 1].min())
         return bool(said[:, 0].all())
 
+    def _epoch_order(self) -> "np.ndarray[Any, Any]":
+        """The numbers of all sequences, in the order of this epoch."""
+        epoch = self.position.epoch
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, self.source.order(epoch)
+        return self._order[1]
+
+    def _rows_are_left(self) -> bool:
+        """Whether the epoch has a further batch."""
+        return self.position.batch * self.source.reading.batch_size < len(self._epoch_order())
+
     def _next_rows(self) -> "np.ndarray[Any, Any] | None":
         """The numbers of the sequences, (updates, N), of the next updates between which nobody
         needs to look; None at the end of the epoch."""
         position, size = self.position, self.source.reading.batch_size
-        if self._order is None or self._order[0] != position.epoch:
-            self._order = position.epoch, self.source.order(position.epoch)
-        order = self._order[1][position.batch * size :]
+        order = self._epoch_order()[position.batch * size :]
         if not len(order):
             return None
         # The last batch of an epoch may be a smaller one.
         updates = min(self._most, len(order) // size, self._until_looked_at())
         return order[: max(1, updates) * size].reshape(max(1, updates), -1)
+
+    def _next_windows(self) -> "np.ndarray[Any, Any] | None":
+        """As `_next_rows`, of windows of batches of one size."""
+        position, size, windows = self.position, self.source.reading.batch_size, self._windowed
+        assert windows is not None
+        order = self._epoch_order()
+        rows, batch, window = list[Any](), position.batch, position.window
+        self._places = []
+        most = min(self._most, self._until_looked_at())
+        while len(rows) < most:
+            own = order[batch * size : (batch + 1) * size]
+            if not len(own) or (rows and len(own) != len(rows[0])):
+                break
+            rows.append(own * windows.count + window)
+            window += 1
+            if window >= windows.of(own):
+                batch, window = batch + 1, 0
+            self._places.append((batch, window))
+        return np.stack(rows) if rows else None
 
     def _until_looked_at(self) -> int:
         """Updates until a record, a save or the end."""
@@ -429,12 +467,21 @@ class Loop:
         after_each = (lambda: None) if scheduling is None else scheduling.after_step
         if isinstance(block, list):
             made, size = self.compiled.run_batches(block, after_each), len(block[0].x)
+        elif self._windowed is not None:
+            carry = self.carry if position.window else None
+            made, size = self.compiled.run_windows(block, after_each, carry), block.shape[1]
         else:
             made, size = self.compiled.run(block, after_each), block.shape[1]
         losses, norms = made.losses, made.norms
         good = len(losses) if made.finite else len(losses) - 1
         self._note(losses[:good], norms[:good], size)
-        position.batch += len(losses)
+        if isinstance(block, list) or self._windowed is None:
+            position.batch += len(losses)
+        else:
+            position.batch, position.window = self._places[len(losses) + made.passed - 1]
+            self.carry = self.compiled.carry(block) if position.window else None
+        if made.finite and not losses:  # no error was due
+            return 0
         if made.finite:
             self.reporter.step(position.epoch + 1, position.step, made.losses[-1])
             return len(losses)
@@ -543,7 +590,7 @@ class Loop:
             validation_loss=validation_loss,
             metrics=metrics,
         )
-        record = self.ranks.by_first(lambda: record)
+        record = self._as_the_first_says(record)
         self.history.records.append(record)
         position.unrecorded, position.loss_sum, position.sequences = 0, 0.0, 0
         if self.stopper is not None:
@@ -555,6 +602,12 @@ class Loop:
         self.reporter.record(record)
         self.log(record)
         self._tell(self._on_record, record)
+
+    def _as_the_first_says(self, record: Record) -> Record:
+        """The same record in all processes: clocks differ, and metrics of the user's might."""
+        if self.compiled is None or record.metrics:
+            return self.ranks.by_first(lambda: record)
+        return replace(record, seconds=float(self.compiled.agree([record.seconds])[0, 0]))
 
     def _tell(self, callbacks: Sequence[Callable[..., None]], news: Record | int) -> None:
         """Call each with a record or the number of updates made, and the model."""

@@ -1,7 +1,9 @@
 """`fit_replicas`: many networks of one form in one run, each with a history of its own."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,8 +18,12 @@ from longlag.training.fit import fit
 from longlag.training.history import History
 from longlag.training.metrics import Metrics
 from longlag.training.optimizers import OptimizerLike, make_optimizer
-from longlag.training.options import EarlyStopping, Schedule
+from longlag.training.options import EarlyStopping, Limits, Schedule
+from longlag.training.progress import make_reporter
+from longlag.training.record import Record
 from longlag.training.sources import Data
+
+Callback = Callable[[int, Record, nn.Module], None]
 
 Scheduler = Schedule | Callable[[Optimizer], LRScheduler]
 
@@ -45,12 +51,15 @@ def fit_replicas(
     loss: str | Loss | None = None,
     optimizer: "OptimizerLike | Sequence[OptimizerLike] | None" = None,
     scheduler: "Scheduler | Sequence[Scheduler | None] | None" = None,
-    epochs: int,
+    epochs: int | None = None,
+    steps: int | None = None,
     batch_size: int = 32,
     shuffle: bool = True,
     clip_norm: "float | Sequence[float | None] | None" = None,
     early_stopping: "EarlyStopping | Sequence[EarlyStopping | None] | None" = None,
     metrics: Metrics | None = None,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> Trained:
     """Train R networks of one form on the same data, side by side.
 
@@ -73,8 +82,14 @@ def fit_replicas(
             0.001. This, and each of ``scheduler``, ``clip_norm`` and ``early_stopping``, is one
             for all or a list with one for each.
         scheduler: a callable optimizer -> scheduler, or a `Schedule` of one.
-        epochs: passes over the data, >= 1.
+        epochs: passes over the data, >= 1; or
+        steps: updates of each network, >= 1. The last record is then of a part of an epoch.
         batch_size, shuffle, clip_norm, early_stopping, metrics: as for `fit`.
+        progress: shows after each epoch the record of the network with the least loss, of the
+            validation data if there are any.
+        callbacks: callables (number, record, model), called after each record with the number of
+            the network, from 0, and its weights of then, which it may read and not change. Where
+            one raises `StopTraining`, this network is trained no further.
 
     Returns:
         The trained networks, those of early stopping with their best weights, and their histories.
@@ -92,7 +107,7 @@ def fit_replicas(
     >>> network = ll.SequenceModel(ll.GRU(1, 8), 1, reduce=None)
     >>> models, histories = fit_replicas(
     ...     network, (x, x.cumsum(1).tanh()), seeds=range(3), learning_rates=[0.001, 0.01, 0.1],
-    ...     epochs=2,
+    ...     epochs=2, progress=False,
     ... )
     >>> len(models), [len(history) for history in histories], histories[0].step
     (3, [4, 4, 4], 'compiled')
@@ -101,12 +116,12 @@ def fit_replicas(
     if not seeds:
         raise ValueError("seeds is empty; expected one for each network")
     count = len(seeds)
-    check_whole("epochs", epochs, 1)
+    Limits(epochs, steps, None, None)  # checks them
     check_whole("batch_size", batch_size, 1)
     models = _networks(model, seeds)
     options: dict[str, Any] = {
         "validation": validation, "loss": loss, "metrics": metrics, "epochs": epochs,
-        "batch_size": batch_size, "shuffle": shuffle,
+        "steps": steps, "batch_size": batch_size, "shuffle": shuffle,
     }  # fmt: skip
     # Here: most of what a process does needs none of it.
     from longlag.training.compiled.network import Unfit
@@ -126,15 +141,37 @@ def fit_replicas(
     except Unfit as unfit:
         histories = []
         for number, network in enumerate(models):
-            own = wanted.of(number)
-            history = fit(network, data, seed=seeds[number], progress=False, **own, **options)
+            own = {**wanted.of(number), "progress": progress}
+            told = [partial(callback, number) for callback in callbacks]
+            history = fit(network, data, seed=seeds[number], callbacks=told, **own, **options)
             history.reason = history.reason or str(unfit)
             histories.append(history)
         return Trained(models, histories)
-    histories = runs.train()
+    reporter, least = make_reporter(progress, epochs), list[Record]()
+
+    def after_record(number: int, record: Record) -> None:
+        if not least or least[0].step < record.step or _loss(record) < _loss(least[0]):
+            least[:] = [record]
+            reporter.record(record)
+        if callbacks:
+            runs.restore(number, models[number])
+        for callback in callbacks:
+            callback(number, record, models[number])
+
+    reporter.start(steps, 0)
+    try:
+        histories = runs.train(after_record)
+    finally:
+        reporter.stop()
     for number, network in enumerate(models):
         runs.restore(number, network)
     return Trained(models, histories)
+
+
+def _loss(record: Record) -> float:
+    """What networks are compared by while they are trained."""
+    loss = record.loss if record.validation_loss is None else record.validation_loss
+    return math.inf if math.isnan(loss) else loss
 
 
 def _networks(

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from longlag.gradients.losses import due, resolve_loss
 from longlag.layers import SequenceModel
 from longlag.training.compiled.network import Unfit
 from longlag.training.compiled.networks import Networks, one_thread
+from longlag.training.errors import StopTraining
 from longlag.training.history import History
 from longlag.training.metrics import Meter, Metrics, make_meters
 from longlag.training.optimizers import Scheduling, learning_rate, make_optimizer, trainable
@@ -67,7 +68,7 @@ class Runs:
     Args:
         model: of their form.
         starts: the parameters of each by name.
-        data, seeds, validation, loss, metrics, epochs, batch_size, shuffle: see there.
+        data, seeds, validation, loss, metrics, epochs, steps, batch_size, shuffle: see there.
         wanted: what each has for itself.
         threads: how many networks are trained at the same time; None: as many as PyTorch has
             threads.
@@ -88,7 +89,8 @@ class Runs:
         validation: Data | None,
         loss: str | Loss | None,
         metrics: Metrics | None,
-        epochs: int,
+        epochs: int | None,
+        steps: int | None = None,
         batch_size: int,
         shuffle: bool,
         threads: int | None = None,
@@ -105,11 +107,12 @@ class Runs:
             held_out = make_source(validation, "validation", in_order)
         self.whole = _arrays(self.source)
         self.held_out = None if held_out is None else _arrays(held_out)
-        loss_name, self.loss = resolve_loss(loss, self.whole.target)
-        self.epochs, self.batch_size = epochs, min(batch_size, len(self.whole.x))
+        _, self.loss = resolve_loss(loss, self.whole.target)
+        self.epochs, self.steps = epochs, steps
+        self.batch_size = min(batch_size, len(self.whole.x))
         optimizers = [make_optimizer(maker, parameters) for maker in wanted.optimizers]
         self.networks = Networks(
-            model, loss_name, optimizers, starts, seeds, threads or torch.get_num_threads()
+            model, self.loss, optimizers, starts, seeds, threads or torch.get_num_threads()
         )
         self._began = time.perf_counter()
         self.runs: list[_Run] = []
@@ -125,7 +128,7 @@ class Runs:
                 scheduling = Scheduling(schedule, own, name)
                 own.step()  # without gradients: schedulers want to have seen one
             clip_norm = wanted.clip_norms[number]
-            Limits(epochs, None, None, clip_norm)  # checks it
+            Limits(epochs, steps, None, clip_norm)  # checks it
             self.runs.append(
                 _Run(
                     own, scheduling,
@@ -136,15 +139,21 @@ class Runs:
                 )
             )  # fmt: skip
 
-    def train(self) -> list[History]:
-        """Train all, and give their histories."""
-        going = list(range(len(self.runs)))
+    def train(
+        self, after_record: Callable[[int, Record], None] = lambda number, record: None
+    ) -> list[History]:
+        """Train all, and give their histories.
+
+        Args:
+            after_record: called with the number of a network and each of its records; it may raise
+                `StopTraining`, which ends the training of this one.
+        """
+        going, epoch = list(range(len(self.runs))), 0
         # Losses are small tensors: threads of PyTorch would only wait for those of the networks.
         with one_thread():
-            for epoch in range(1, self.epochs + 1):
-                going = self._epoch(epoch, going)
-                if not going:
-                    break
+            while going and epoch != self.epochs:
+                epoch += 1
+                going = self._epoch(epoch, going, after_record)
         for number in going:
             self.runs[number].history.stopped = "epochs"
         for run in self.runs:
@@ -157,16 +166,22 @@ class Runs:
         """Give a model the parameters of a network."""
         model.load_state_dict(self.networks.parameters_of(number), strict=False)
 
-    def _epoch(self, epoch: int, going: list[int]) -> list[int]:
-        """One epoch of the networks that are still trained: those that go on."""
+    def _epoch(
+        self, epoch: int, going: list[int], after_record: Callable[[int, Record], None]
+    ) -> list[int]:
+        """One epoch of the networks that are still trained, or what the limit of updates leaves of
+        it: those that go on."""
         size, count = self.batch_size, len(self.whole.x)
         orders = []
         for number in going:
             order = self.runs[number].reading.order(epoch - 1, count)
             orders.append(np.arange(count) if order is None else order)
         full, sums = count // size * size, dict.fromkeys(going, 0.0)
+        left = math.inf if self.steps is None else self.steps - len(self.runs[going[0]].history)
+        if left <= count / size:
+            full = count = min(count, int(left) * size)
         for batches, rows in ((full // size, slice(full)), (1, slice(full, count))):
-            if rows.start == rows.stop:
+            if batches == 0 or rows.start == rows.stop:
                 continue
             parts = [order[rows].reshape(batches, -1) for order in orders]
             going, orders = self._updates(going, orders, parts, sums)
@@ -182,14 +197,19 @@ class Runs:
                 learning_rate(run.optimizer), sums[number] / count, value, measured,
             )  # fmt: skip
             run.history.records.append(record)
-            stops = run.stopper is not None and run.stopper.update(record, run.row)
+            if len(run.history) == self.steps:
+                run.history.stopped = "steps"
             if run.stopper is not None:
+                if run.stopper.update(record, run.row):
+                    run.history.stopped = "early stopping"
                 run.history.best_step = run.stopper.best_step
             if run.scheduling is not None:
                 run.scheduling.after_record(record)
-            if stops:
-                run.history.stopped = "early stopping"
-            else:
+            try:
+                after_record(number, record)
+            except StopTraining:
+                run.history.stopped = "callback"
+            if not run.history.stopped:
                 after.append(number)
         return after
 

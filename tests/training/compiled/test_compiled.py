@@ -16,6 +16,7 @@ import longlag as ll
 from longlag.training import (
     Checkpoint,
     EarlyStopping,
+    Lion,
     NonFiniteLossError,
     Quantile,
     Schedule,
@@ -118,7 +119,8 @@ CASES = {
         lambda p: Adam(p, 1e-2),
         {"loss": "logistic", "outputs": 19, "each_step": True},
     ),
-    "quantile": (ll.LSTM, lambda p: Adam(p, 1e-2), {"loss": Quantile(0.8), "each_step": True}),
+    "lion": (ll.GRU, lambda p: Lion(p, 1e-3, weight_decay=0.1), {"outputs": 5}),
+    "quantile": (ll.LSTM, lambda p: Lion(p, 1e-3), {"loss": Quantile(0.8), "each_step": True}),
     "weights": (ll.GRU, lambda p: Adam(p, 1e-2), {"loss": WEIGHTED, "each_step": True}),
     "indrnn": (ll.IndRNN, lambda p: SGD(p, 1e-2), {"loss": "mae", "outputs": 1}),
     "1997": (
@@ -429,6 +431,8 @@ def of(layer, **options):
 
 REASONS = {
     "RTRL": (model, {"method": ll.RTRL()}),
+    "k1=2, k2=3": (model, {"method": ll.TruncatedBPTT(2, 3)}),
+    "windows want an output": (model, {"method": ll.TruncatedBPTT(2)}),
     "is a Net": (lambda: Net(INPUTS, outputs=3).double(), {}),
     "the loss is": (model, {"loss": lambda y, t: nn.functional.cross_entropy(y, t)}),
     "looks at each update": (model, {"callbacks": [Watching()]}),
@@ -457,7 +461,8 @@ def test_what_cannot_be_compiled_is_said(words):
 def test_other_data_are_said_too():
     x, target = data()
     resets = torch.zeros(COUNT, STEPS, dtype=torch.bool)
-    assert "resets" in run(model(), Held(x, target, resets=resets), "auto").reason
+    network = model(ll.Bidirectional(ll.Elman(INPUTS, HIDDEN, dtype=torch.float64)))
+    assert "resets" in run(network, Held(x, target, resets=resets), "auto").reason
     assert run(model(), data(), "eager").reason == "step is 'eager'"
     streams = ll.Streams([x[0].numpy()], [x[0].numpy()])
     layer = ll.Elman(INPUTS, 4, seed=1, dtype=torch.float64)
@@ -479,6 +484,100 @@ BATCHES = {
     "loader with a generator": lambda: loader(5, generator=torch.Generator().manual_seed(4)),
     "ragged loader": lambda: loader(7, data(ragged=True)),
 }
+
+
+def of_windows(kind):
+    """Data with a target at each step, and the network: 20 steps in windows of 6, or of 5."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(11, 20, INPUTS, generator=generator, dtype=torch.float64)
+    target = x.cumsum(1).tanh()[..., :2]
+    given = x, target
+    if kind == "ragged":
+        given = x, target, torch.arange(11) * 2
+    if kind == "little is due":
+        target[:, 3:17] = float("nan")
+        target[:4] = float("nan")
+    if kind == "classes":
+        given = x, (x[..., 0] > 0).long()
+    if kind == "short":
+        given = x[:, :5], target[:, :5].fill_(float("nan"))
+    layers = ll.LSTM(INPUTS, HIDDEN, seed=1, dtype=torch.float64)
+    if kind != "short":
+        above = ll.LSTM1997(HIDDEN, 4, seed=2, dtype=torch.float64)
+        layers = ll.Stack(layers, ll.Stack(above, dropout=0.1), dropout=0.2)
+    return model(layers, outputs=2, each_step=True), given
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize(
+    ("each_step", "method"),
+    [(False, ll.BPTT()), (True, ll.BPTT()), (True, ll.TruncatedBPTT(4))],
+)
+def test_resets_begin_anew_as_in_eager_updates(each_step, ragged, method):
+    x, target, *lengths = data(each_step=each_step, ragged=ragged)
+    resets = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(5)) < 0.3
+    given = Held(x, target, lengths=lengths[0] if ragged else None, resets=resets)
+    results = []
+    for step in ("eager", "compiled"):
+        network = model(stacked(torch.float64), each_step=each_step)
+        history = run(network, given, step, validation=given, epochs=4, method=method)
+        assert history.step == step
+        results.append((history, weights(network)))
+    (eager, before), (compiled, after) = results
+    close(eager.losses, compiled.losses, 1e-12)
+    for one, other in zip(eager.records, compiled.records, strict=True):
+        assert one.validation_loss == pytest.approx(other.validation_loss, rel=1e-12)
+    for name, value in before.items():
+        close(value, after[name], 1e-12)
+    other = model(stacked(torch.float64), each_step=each_step)
+    assert run(other, (x, target, *lengths), epochs=4, method=method).losses[-1] != (
+        pytest.approx(eager.losses[-1], rel=1e-6)
+    )
+
+
+WINDOWED = ["plain", "ragged", "little is due", "classes", "short"]
+
+
+@pytest.mark.parametrize("kind", WINDOWED)
+@pytest.mark.parametrize("steps", [5, 6])
+def test_windows_go_on_from_the_state_before_as_eager_ones_do(kind, steps):
+    results = []
+    for step in ("eager", "compiled"):
+        network, given = of_windows(kind)
+        history = run(
+            network, given, step, batch_size=4, epochs=5, method=ll.TruncatedBPTT(steps),
+            optimizer=lambda p: Adam(p, 1e-2), validation=given, clip_norm=0.3,
+            scheduler=Schedule(lambda o: OneCycleLR(o, 0.05, total_steps=99), every="step"),
+        )  # fmt: skip
+        assert history.step == step
+        results.append((history, weights(network)))
+    (eager, before), (compiled, after) = results
+    close(eager.losses, compiled.losses, 1e-12)
+    close(eager.gradient_norms, compiled.gradient_norms, 1e-12)
+    for one, other in zip(eager.records, compiled.records, strict=True):
+        assert (one.step, one.validation_loss) == pytest.approx(
+            (other.step, other.validation_loss), nan_ok=True
+        )
+    for name in before:
+        close(before[name], after[name], 1e-12)
+
+
+@pytest.mark.parametrize("first", ["eager", "compiled"])
+@pytest.mark.parametrize("stop", [2, 7])
+def test_a_run_goes_on_within_a_batch_of_windows(tmp_path, first, stop):
+    options = {"epochs": None, "batch_size": 4, "method": ll.TruncatedBPTT(3)}
+    whole, given = of_windows("ragged")
+    history = run(whole, given, steps=13, checkpoint=tmp_path / "whole", **options)
+    for second in ("eager", "compiled"):
+        parts, _ = of_windows("ragged")
+        folder = tmp_path / second
+        run(parts, given, first, steps=stop, checkpoint=folder, **options)
+        again = run(parts, given, second, steps=13, checkpoint=folder, **options)
+        close(history.losses, again.losses, 1e-12)
+        for name, value in weights(whole).items():
+            close(value, weights(parts)[name], 1e-12)
+        if first == second == "compiled":
+            assert same_tree(saved(tmp_path / "whole"), saved(folder))
 
 
 @pytest.mark.parametrize("kind", BATCHES)

@@ -51,7 +51,7 @@ class Noting(Call):
 
 
 class Passes:
-    """Forward and backward pass of one layer, from states that are zero.
+    """Forward and backward pass of one layer, from states that are zero or that the caller writes.
 
     Args:
         recurrence: the traced cell.
@@ -61,7 +61,9 @@ class Passes:
         backward: whether a backward pass follows.
 
     Attributes:
-        path: (T + 1, N, H), the states that are put out, s_0 first.
+        paths: of each stored state (T + 1, N, H), s_0 first: zeros, unless the caller writes others
+            there before each forward pass.
+        path: that of the state that is put out.
         forward, backward: kernels to call, in order.
         gradients: of U, b and W, where the backward pass writes them: (parts, ...), one of each
             thread, of which the sum is to be taken.
@@ -96,15 +98,15 @@ class Passes:
         self.output = shape.lowered.output
         self._call = Noting(recurrence, x, weights, schedule, shape)
         self.units = self._call.joined_units
-        self._states = [begun(x, shape, place, None) for place in range(len(shape.paths))]
+        self.paths = [begun(x, shape, place, None) for place in range(len(shape.paths))]
         self._residuals = None
         if backward and stores_residuals(shape):
             self._residuals = fresh(x, (shape.steps, *shape.stored_state))
         kind = "forward" if self._residuals is None else "store"
         with scratch.apart() as self._memory:
-            run_forward(self._call, self._states, self._residuals, 0, shape.steps, kind)
+            run_forward(self._call, self.paths, self._residuals, 0, shape.steps, kind)
         self.forward = self._taken()
-        self.path = self._states[self.output]
+        self.path = self.paths[self.output]
 
     def send_back(self, d_output: Tensor | None, *, want_x: bool, want_units: bool) -> None:
         """Note the backward pass.
@@ -118,7 +120,7 @@ class Passes:
         final = [None] * len(self._call.recurrence.states)
         with scratch.apart() as memory:
             passing = BackwardPass(
-                self._call, self._states, self._residuals, [d_output, *final], wanted
+                self._call, self.paths, self._residuals, [d_output, *final], wanted
             )
             totals = passing.sums()
         self.backward, self.deltas = self._taken(), passing.deltas

@@ -1,8 +1,10 @@
 """All calls of an update, for batches of one size, and the memory that they read and write."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,10 +22,12 @@ from longlag.training.compiled.lengths import (
     spread,
     take_ends,
     take_mean,
+    unreset,
 )
 from longlag.training.compiled.meeting import Meeting
 from longlag.training.compiled.memory import (
     add,
+    begin,
     clear,
     copy,
     fetch,
@@ -92,6 +96,8 @@ class Outputs:
         places: where the model's numbers lay.
         y: (P, K), the outputs; row t N + n is step t of sequence n where each step is read out.
         most: updates that there is room for at once.
+        begins: (updates,), of windows: whether sequences begin there.
+        carried: of windows: the states after the one before, in the order of layers and states.
     """
 
     backward = False
@@ -119,6 +125,9 @@ class Outputs:
             )
         ]  # fmt: skip
         self._levels: list[list[Passes]] = []
+        self._keep = self._unreset()
+        self.begins = torch.zeros(MOST, dtype=torch.int64)
+        self.carried: list[Tensor] = []
         self._forward()
         self._rows = self._read_out()
         readout = network.readout
@@ -205,10 +214,29 @@ class Outputs:
         lengths = self._data.lengths
         schedule = Schedule.of(self._read, None if lengths is None else self._ends, None)
         weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
-        own = schedule._replace(mask=self._mask(layer))
+        own = schedule._replace(mask=self._mask(layer), keep=self._keep)
         passes = Passes(layer.recurrence, x, weights, own, backward=self.backward)
         self._levels[-1].append(passes)
-        self._calls += [*self._ranked(passes), *self._units(layer, passes), *passes.forward]
+        self._calls += self._ranked(passes)
+        after = self._carried_on(passes) if self.backward and self._network.window else []
+        self._calls += [*self._units(layer, passes), *passes.forward, *after]
+
+    def _carried_on(self, passes: Passes) -> list[Noted]:
+        """Begin with the states after the window before; what keeps those after this one."""
+        after = list[Noted]()
+        for path in passes.paths:
+            kept = torch.zeros_like(path[0])
+            self.carried.append(kept)
+            noted = begin(self._double).noted(
+                clock=self._cells.clock, begins=self.begins, source=kept, target=path[0],
+                count=kept.numel(),
+            )  # fmt: skip
+            self._calls.append(noted)
+            take = take_ends(self._double)
+            after.append(
+                take.noted(path=path, target=kept, ends=self._ends, N=len(kept), H=kept.shape[1])
+            )
+        return after
 
     def _flipped(self, x: Tensor) -> Tensor:
         """Sequences (T, N, C) from their own last steps to their first."""
@@ -294,26 +322,48 @@ class Outputs:
         self._calls.append(noted)
         return target
 
-    def draw(self, first: int, updates: int, generator: torch.Generator | None = None) -> None:
+    def draw(
+        self,
+        first: int,
+        updates: int,
+        generator: torch.Generator | None = None,
+        steps: "np.ndarray[Any, Any] | None" = None,
+    ) -> None:
         """Draw the masks of updates in the order in which a layer draws them, as dropout does.
 
         Args:
             first: number of the first update within the block.
             updates: how many.
             generator: where they come from; None: PyTorch's global one.
+            steps: how many steps of each update have masks of their own; None: all.
         """
         if not self._masks:
             return
         for number in range(first, first + updates):
             for masks, probability, by_row in self._masks:
                 mask = masks[number]
+                if steps is not None and mask.ndim == 3:
+                    mask = mask[: steps[number - first]]
                 drawn = mask.transpose(0, 1).contiguous() if by_row else mask
                 drawn.bernoulli_(1 - probability, generator=generator)
                 drawn.div_(1 - probability)
                 if by_row:
                     mask.copy_(drawn.transpose(0, 1))
 
-    # Lengths and unit parameters
+    # Lengths, resets and unit parameters
+
+    def _unreset(self) -> Tensor | None:
+        """Where states go on, (T, N, 1); None where there are no resets."""
+        resets, size, steps = self._data.resets, self._size, self._steps
+        if resets is None:
+            return None
+        keep = torch.ones((steps, size, 1), dtype=torch.bool)
+        noted = unreset().noted(
+            clock=self._cells.clock, source=resets, target=keep, order=self.order, N=size, T=steps
+        )
+        self._calls.append(noted)
+        self._held.append(keep)
+        return keep
 
     def _ranked(self, passes: Passes) -> list[Noted]:
         """The order of the rows by length, where there are lengths."""
@@ -558,6 +608,11 @@ class Calls(Outputs):
             tables = [torch.tensor(table, dtype=torch.int64) for table in (gradients, updates)]
             self._known = (gradients, updates), tables, self._program(tables[0], tables[1], meeting)
         return self._known[2]
+
+    @functools.cached_property
+    def without_update(self) -> Program:
+        """All calls but the update: of windows, states go on."""
+        return Program(self._calls, self._cells.clock, self._cells.stop)
 
     def _program(self, gradients: Tensor, updates: Tensor, meeting: Meeting | None) -> Program:
         cells, calls = self._cells, self._calls

@@ -29,6 +29,7 @@ class CompiledOutputs:
         self.data = data._replace(
             x=data.x.contiguous(),
             lengths=None if data.lengths is None else data.lengths.contiguous(),
+            resets=None if data.resets is None else data.resets.contiguous(),
         )
         self._cells = Cells(None, 0)
         self._known: dict[int, tuple[Outputs, Program]] = {}

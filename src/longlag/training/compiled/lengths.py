@@ -46,6 +46,21 @@ def rank() -> Compiled:
 
 
 @functools.cache
+def unreset() -> Compiled:
+    """target[t, n] = not source[order[n], t], of T steps and N sequences, a byte each."""
+    code = Piece("longlag_unreset", "clock source target order N T", False, 1)
+    b, arg, byte = code.b, code.arg, ir.IntType(8)
+    source, target = code.numbers("source", byte), code.numbers("target", byte)
+    order = code.at(code.numbers("order", I64), code.times(code.clock(), arg["N"]))
+    with code.loop(code.i64(0), arg["N"]) as n:
+        row = code.times(code.read(order, n), arg["T"])
+        with code.loop(code.i64(0), arg["T"]) as t:
+            flag = b.xor(code.read(source, row, t), ir.Constant(byte, 1))
+            b.store(flag, code.at(target, code.times(t, arg["N"]), n))
+    return code.finish()
+
+
+@functools.cache
 def take_ends(double: bool) -> Compiled:
     """target[n] = path[ends[n], n], of H numbers each, from a path (T + 1, N, H)."""
     code = Piece("longlag_ends", "path target ends N H", double, full_lanes(double))

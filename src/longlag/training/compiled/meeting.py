@@ -36,7 +36,7 @@ milliseconds."""
 _PATIENCE = 2000
 """Looks after which the processor is given away between them."""
 
-SAID = 16
+SAID = 8
 """Numbers that each can say between updates."""
 
 _NAME = "longlag_wait"
@@ -61,18 +61,20 @@ class Meeting:
         self._turn = torch.zeros(1, dtype=torch.int64)
         self._failure: BaseException | None = None
         line = 128 // (8 if double else 4)
-        self._size = -(-max(count + 1, SAID) // line) * line
-        words = ranks.count * _LINE
-        total = 2 * ranks.count * self._size * (8 if double else 4) // 8
-        shared = ranks.shared_memory(words + total)
+        self._size = -(-(count + 1) // line) * line
+        counts, said = ranks.count * _LINE, 2 * ranks.count * SAID
+        numbers = 2 * ranks.count * self._size * (8 if double else 4) // 8
+        shared = ranks.shared_memory(counts + said + numbers)
         self._shared = shared is not None
         kind = torch.float64 if double else torch.float32
         if shared is None:
             self._slots = torch.zeros((1, 1, self._size), dtype=kind)
             self._arrived = torch.zeros(0, dtype=torch.int64)
         else:
-            self._arrived = shared[:words].view(ranks.count, _LINE)
-            self._slots = shared[words:].view(kind).view(2, ranks.count, self._size)
+            arrived, words, slots = shared.split([counts, said, numbers])
+            self._arrived = arrived.view(ranks.count, _LINE)
+            self._said = words.view(torch.float64).view(2, ranks.count, SAID).numpy()
+            self._slots = slots.view(kind).view(2, ranks.count, self._size)
             self._arrived[ranks.rank, 2] = os.getpid()
         self._wait = self._prepared()
         if self._shared:
@@ -116,8 +118,7 @@ class Meeting:
         )  # fmt: skip
 
     def agree(self, numbers: Sequence[float]) -> "np.ndarray[Any, Any]":
-        """What each process says, (processes, numbers), of at most :data:`SAID` numbers that
-        float32 holds.
+        """What each process says, (processes, numbers), of at most :data:`SAID` numbers.
 
         Raises:
             RanksError: another process has ended.
@@ -125,12 +126,12 @@ class Meeting:
         if not self._shared:
             return np.array(self.ranks.gather([*numbers]))
         turn = self._turn.numpy()
-        slots = self._slots.numpy()[int(turn[0]) % 2, :, : len(numbers)]
+        said = self._said[int(turn[0]) % 2, :, : len(numbers)]
         turn += 1
-        slots[self.ranks.rank] = numbers
+        said[self.ranks.rank] = numbers
         self._wait()
         self.check()
-        return slots.astype(np.float64)
+        return said.copy()
 
     def check(self) -> None:
         """Raise what came up while processes waited for each other, if anything did."""

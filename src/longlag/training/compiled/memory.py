@@ -75,6 +75,19 @@ def leave_out(double: bool) -> Compiled:
 
 
 @functools.cache
+def begin(double: bool) -> Compiled:
+    """target = source, ``count`` numbers, or zeros where begins[update] is not 0."""
+    code = Piece("longlag_begin", "clock begins source target count", double, 1)
+    b, nothing = code.b, ir.Constant(code.scalar, 0.0)
+    first = code.read(code.numbers("begins", I64), code.clock())
+    goes_on = b.icmp_signed("==", first, code.i64(0))
+    with code.loop(code.i64(0), code.arg["count"]) as k:
+        value = b.select(goes_on, code.read(code.numbers("source"), k), nothing)
+        b.store(value, code.at(code.numbers("target"), k))
+    return code.finish()
+
+
+@functools.cache
 def copy(double: bool) -> Compiled:
     """target = source, ``count`` numbers."""
     code = Piece("longlag_copy", "source target count", double, 1)

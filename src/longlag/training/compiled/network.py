@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from longlag.batch import IGNORED_CLASS, Batch
-from longlag.gradients import BPTT, Loss
+from longlag.gradients import BPTT, Loss, TruncatedBPTT
 from longlag.gradients.losses import (
     Quantile,
     WeightedCrossEntropy,
@@ -42,6 +42,7 @@ class Network(NamedTuple):
         loss: its name, or one's own.
         weights: of classes, or None.
         level: of a quantile.
+        window: steps of an update, from the state after those before; None: whole sequences.
     """
 
     levels: list[list[Recurrent]]
@@ -51,6 +52,7 @@ class Network(NamedTuple):
     loss: str | RowLoss
     weights: tuple[float, ...] | None = None
     level: float = 0.0
+    window: int | None = None
 
     @property
     def layers(self) -> list[Recurrent]:
@@ -75,8 +77,12 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
     Raises:
         Unfit: it cannot be compiled.
     """
-    if type(method) is not BPTT:
-        raise Unfit(f"the method is {method!r}; expected BPTT()")
+    if type(method) is TruncatedBPTT and method.k2 in (None, method.k1):
+        window = method.k1
+    elif type(method) is BPTT:
+        window = None
+    else:
+        raise Unfit(f"the method is {method!r}; expected BPTT(), or TruncatedBPTT(k1)")
     if type(model) is not SequenceModel:
         raise Unfit(f"the model is a {type(model).__name__}; expected a longlag.SequenceModel")
     name, settings = _compiled_loss(loss)
@@ -86,7 +92,10 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
     hooked += [name for name, p in model.named_parameters() if has_hooks(p)]
     if hooked:
         raise Unfit(f"{hooked[0]} has hooks")
-    return network_with(model, name)._replace(**settings)
+    network = network_with(model, name)._replace(window=window, **settings)
+    if window is not None and (network.reduce is not None or not model.layer.causal):
+        raise Unfit("windows want an output at each step of a model that reads forward")
+    return network
 
 
 def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
@@ -209,8 +218,10 @@ def check_data(network: Network, data: Batch[Tensor]) -> None:
         Unfit: not so.
     """
     x, target, _, resets = data
-    if resets is not None:
-        raise Unfit("the data have resets")
+    if resets is not None and any(len(level) > 1 for level in network.levels):
+        raise Unfit("the data have resets, and the model reads in both directions")
+    if resets is not None and resets.dtype != torch.bool:
+        raise Unfit(f"resets of data have dtype {resets.dtype}")
     count, steps = x.shape[:2]
     outputs, classes = network.readout.output_size, network.loss in CLASSES
     front = (count, steps) if network.reduce is None else (count,)

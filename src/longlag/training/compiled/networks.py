@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from longlag.batch import Batch
-from longlag.gradients import BPTT
+from longlag.gradients import BPTT, Loss
 from longlag.scan.cpu.threads import POOL
 from longlag.training.compiled.calls import MOST, Calls, Cells, Outputs
 from longlag.training.compiled.network import (
@@ -49,7 +49,8 @@ class Networks:
 
     Args:
         model: one of them; all have its buffers.
-        loss: a name of `longlag.training.compiled.head.LOSSES`.
+        loss: a function of `longlag.gradients.losses`, or a name of
+            `longlag.training.compiled.head.SUMS`.
         optimizers: for each network one of torch over the parameters of ``model``, of which the
             settings are taken, anew for every update.
         starts: the parameters of each by name.
@@ -67,7 +68,7 @@ class Networks:
     def __init__(
         self,
         model: nn.Module,
-        loss: str,
+        loss: Loss | str,
         optimizers: Sequence[Optimizer],
         starts: Sequence[Mapping[str, Tensor]],
         seeds: Sequence[int],
@@ -274,7 +275,7 @@ class _Worker:
     """
 
     def __init__(
-        self, model: nn.Module, loss: str, rules: list[Rule], trained: list[list[int]]
+        self, model: nn.Module, loss: Loss | str, rules: list[Rule], trained: list[list[int]]
     ) -> None:
         self.model, self.rules = model, rules
         named = dict(model.named_parameters())

@@ -1,4 +1,4 @@
-"""The optimizers of torch, as compiled functions over one parameter each.
+"""The optimizers of torch, and Lion, as compiled functions over one parameter each.
 
 The formulas, and the order of their operations, are those of torch's own functions for a single
 tensor. The state is torch's own too: it is made by the optimizer and changed in place.
@@ -12,10 +12,12 @@ from llvmlite import ir
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
+from longlag.scan.cpu import math
 from longlag.scan.cpu.builder import I64, Code, Value
 from longlag.scan.cpu.math_values import Arithmetic
 from longlag.scan.cpu.target import addresses_of
 from longlag.training.compiled.piece import DOUBLE, full_lanes
+from longlag.training.lion import Lion
 
 STATES = 3
 """Tensors of state that an optimizer has for a parameter, at most."""
@@ -43,8 +45,11 @@ class Rule(NamedTuple):
 def rule_of(optimizer: Optimizer, group: dict[str, Any]) -> Rule | str:
     """The rule of a parameter group, or why there is none."""
     kind = type(optimizer)
-    if kind not in (SGD, RMSprop, Adam, AdamW):
-        return f"the optimizer is {kind.__name__}; expected SGD, RMSprop, Adam or AdamW of torch"
+    if kind not in (SGD, RMSprop, Adam, AdamW, Lion):
+        return (
+            f"the optimizer is {kind.__name__}; expected SGD, RMSprop, Adam or AdamW of torch, or "
+            "Lion"
+        )
     for option in ("amsgrad", "maximize", "differentiable", "capturable"):
         if group.get(option):
             return f"the optimizer has {option}={group[option]!r}"
@@ -56,6 +61,8 @@ def rule_of(optimizer: Optimizer, group: dict[str, Any]) -> Rule | str:
         centered = bool(group["centered"])
         states = ("square_avg", *("grad_avg",) * centered, *("momentum_buffer",) * momentum)
         return Rule(_rmsprop, states, decays, momentum=momentum, centered=centered)
+    if kind is Lion:
+        return Rule(_lion, ("exp_avg",), decays, decoupled=decays)
     decoupled = kind is AdamW or group.get("decoupled_weight_decay", False)
     return Rule(_adam, ("exp_avg", "exp_avg_sq"), decays, decoupled=decays and decoupled)
 
@@ -76,6 +83,8 @@ def _numbers(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
         alpha = float(group["alpha"])
         return [-rate, decay, alpha, 1 - alpha, float(group["eps"]), float(group["momentum"])]
     first, second = map(float, group["betas"])
+    if rule.formula is _lion:
+        return [rate, 1 - rate * decay, first, 1 - first, second, 1 - second]
     return [
         -(rate / (1 - first**step)), 1 - rate * decay if rule.decoupled else decay,
         1 - first, second, 1 - second, (1 - second**step) ** 0.5, float(group["eps"]),
@@ -127,6 +136,15 @@ def _rmsprop(
         state[-1] = v.add(v.mul(state[-1], momentum), v.div(g, root))
         return v.fma(state[-1], rate, p)
     return v.add(p, v.div(v.mul(rate, g), root))
+
+
+def _lion(
+    v: Arithmetic, rule: Rule, c: Sequence[Value], p: Value, g: Value, state: list[Value]
+) -> Value:
+    rate, decay, first, first_rest, second, second_rest = c[:6]
+    way = math.emit(v.builder, "sign", v.fma(g, first_rest, v.mul(state[0], first)))
+    state[0] = v.fma(g, second_rest, v.mul(state[0], second))
+    return v.sub(v.mul(p, decay) if rule.decoupled else p, v.mul(way, rate))
 
 
 def _adam(

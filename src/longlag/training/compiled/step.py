@@ -1,5 +1,6 @@
 """The compiled step of a network, an optimizer and data, prepared once for batches of one size."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from torch.optim import Optimizer
 from longlag.batch import Batch
 from longlag.gradients import Loss
 from longlag.gradients.losses import weights_due
+from longlag.layers import Recurrent, SequenceModel, Stack
+from longlag.layers.state_tree import tensors_of
 from longlag.training.compiled.calls import MOST, Calls, Cells, places_of
 from longlag.training.compiled.evaluation import CompiledOutputs
 from longlag.training.compiled.meeting import Meeting
@@ -30,6 +33,7 @@ from longlag.training.compiled.optimizers import (
     rule_of,
     step_of,
 )
+from longlag.training.compiled.windows import Windows
 from longlag.training.ranks import Ranks
 
 SECONDS = 0.05
@@ -46,11 +50,13 @@ class Made(NamedTuple):
         losses, norms: of each update that was looked at: all, or up to the first that is not
             finite, which was not made.
         finite: whether all are.
+        passed: windows in which no error is due, and no update is made.
     """
 
     losses: list[float]
     norms: list[float]
     finite: bool
+    passed: int = 0
 
 
 class CompiledSteps:
@@ -83,21 +89,28 @@ class CompiledSteps:
         self.model, self.optimizer, self._how = model, optimizer, (loss, method)
         self.network, self.reason = network_of(model, loss, method), ""
         check_data(self.network, data)
-        size = len(data.x) if batch_size is None else min(batch_size, len(data.x))
+        self._windows: Windows | None = None
+        if self.network.window is not None:
+            if batch_size is None:
+                raise Unfit("batches that come one by one are not cut into windows")
+            self._windows = Windows(data, self.network.window)
+        count = len(data.x)
+        size = count if batch_size is None else min(batch_size, count)
         self.comes_in_batches = batch_size is None
         if batch_size is None:  # they are copied to where there is room for some
             numbers = max(1, data.x.numel() + data.target.numel())
             rows = size * max(1, min(MOST, STAGED // numbers))
             self.data = data.map(lambda part: part.new_zeros((rows, *part.shape[1:])))
         else:
-            self.data = data.map(Tensor.contiguous)
+            rows = data if self._windows is None else self._windows.rows
+            self.data = rows.map(Tensor.contiguous)
         self.cells = Cells(clip_norm, len(optimizer.param_groups))
         self._calls: dict[int, Calls] = {}
         self._per_update = SECONDS
         check_parameters(model, optimizer)
         self._ranks, self._meeting = ranks or Ranks(), None
         self._due = self._places_due()
-        self._batch(len(range(size)[self._ranks.rows(size)]))
+        self._batch_for(size)
 
     def meet(self) -> None:
         """Prepare what several processes share; all call it, and none where one of them is unfit.
@@ -174,6 +187,71 @@ class CompiledSteps:
         order = np.arange(len(batches) * size).reshape(len(batches), size)
         return self.run(order, after_each)
 
+    @property
+    def windows(self) -> "Windows | None":
+        """How sequences are cut, where an update is of some of their steps."""
+        return self._windows
+
+    def run_windows(
+        self, order: "np.ndarray[Any, Any]", after_each: Callable[[], None], carry: Any
+    ) -> Made:
+        """As `run`, of windows: ``order`` has numbers of `Windows.rows`, and ``carry`` is what the
+        first goes on from, where its sequences do not begin there.
+
+        A window of longer sequences in which no error is due gives no update.
+        """
+        windows = self._windows
+        assert windows is not None
+        if carry is not None:
+            kept = self._batch_for(order.shape[1]).carried
+            for own, tensor in zip(kept, tensors_of(carry["state"]), strict=True):
+                own.copy_(tensor)
+        counts = (self._due[order].sum(1) > 0) | windows.are_whole(order)
+        losses, norms, passed = list[float](), list[float](), 0
+        edges = [0, *(1 + np.flatnonzero(np.diff(counts))).tolist(), len(order)]
+        for first, stop in itertools.pairwise(edges):
+            part = order[first:stop]
+            if not counts[first]:
+                self._pass_over(part)
+                passed += len(part)
+                continue
+            made = self.run(part, after_each)
+            losses += made.losses
+            norms += made.norms
+            if not made.finite:
+                return Made(losses, norms, False, passed)
+        return Made(losses, norms, True, passed)
+
+    def carry(self, order: "np.ndarray[Any, Any]") -> dict[str, Any]:
+        """What the window after the last of a block goes on from, as `TruncatedBPTT` has it."""
+        assert isinstance(self.model, SequenceModel)
+        states = iter([kept.clone() for kept in self._batch_for(order.shape[1]).carried])
+        x, lengths = self.data.x, None
+        own = len(range(order.shape[1])[self._ranks.rows(order.shape[1])])
+        if self._windows is not None and self._windows.ragged:
+            lengths = torch.zeros(own, dtype=torch.int64)
+        return {
+            "x": x.new_zeros((own, 0, x.shape[2])), "lengths": lengths,
+            "resets": None if self.data.resets is None else self.data.resets[:own, :0].clone(),
+            "state": _by_layer(self.model.layer, states),
+        }  # fmt: skip
+
+    def _pass_over(self, order: "np.ndarray[Any, Any]") -> None:
+        """Go on from window to window without updates."""
+        batch = self._batch_for(order.shape[1])
+        self._lay_out(batch, order)
+        self.cells.stop.zero_()
+        batch.without_update.run(0, len(order))
+
+    def _lay_out(self, batch: Calls, order: "np.ndarray[Any, Any]") -> None:
+        """Write what a block reads: which sequences, and masks."""
+        updates, steps = len(order), None
+        batch.order[:updates] = torch.from_numpy(order[:, self._ranks.rows(order.shape[1])])
+        if self._windows is not None:
+            batch.begins[:updates] = torch.from_numpy(self._windows.begin(order))
+            steps = self._windows.lengths(order)
+        batch.draw(0, updates, steps=steps)
+
     def run(self, order: "np.ndarray[Any, Any]", after_each: Callable[[], None]) -> Made:
         """Make a block of updates.
 
@@ -182,15 +260,14 @@ class CompiledSteps:
             after_each: called when the numbers of an update are fixed, for schedules.
         """
         began = time.perf_counter()
-        if self._meeting is not None:
-            order = self._part(order, self._meeting)
         updates, size = order.shape
-        batch, cells, groups = self._batch(size), self.cells, self.optimizer.param_groups
+        if self._meeting is not None:
+            self._meeting.weights.numpy()[:updates] = self._weights(order)
+        batch, cells, groups = self._batch_for(size), self.cells, self.optimizer.param_groups
         trained = [[p for p in group["params"] if p.requires_grad] for group in groups]
         states = [[self.optimizer.state.get(p, {}) for p in part] for part in trained]
         rules = [_rule(self.optimizer, group) for group in groups]
-        batch.order[:updates] = torch.from_numpy(order)
-        batch.draw(0, updates)
+        self._lay_out(batch, order)
         program = batch.program_of(rules, trained, states, self._meeting)
         before = [step_of(part[0]) if part else 0 for part in states]
         rows = []
@@ -220,23 +297,22 @@ class CompiledSteps:
     ) -> "Callable[[], Iterator[Tensor] | None]":
         """What gives the outputs for other data batch by batch; None where it cannot."""
         x, fit = data.x, self.data.x
-        if data.resets is not None or x.shape[2:] != fit.shape[2:] or x.dtype != fit.dtype or (
-            not x.is_cpu or x.ndim != 3 or x.shape[1] == 0
-        ):  # fmt: skip
+        both = any(len(level) > 1 for level in self.network.levels)
+        same = x.ndim == 3 and x.shape[2:] == fit.shape[2:] and x.dtype == fit.dtype and x.is_cpu
+        if not same or x.shape[1] == 0 or (both and data.resets is not None):
             return lambda: None
         outputs = CompiledOutputs(self.model, data, batch_size, self._ranks)
         return lambda: outputs.of(self.network) if self.is_fit() else None
 
-    def _part(self, order: "np.ndarray[Any, Any]", meeting: Meeting) -> "np.ndarray[Any, Any]":
-        """The sequences of this process, whose weight is by places where an error is due."""
-        updates, size = order.shape
-        own = order[:, self._ranks.rows(size)]
-        weights = np.full(updates, 1 / self._ranks.count)
-        if size >= self._ranks.count:  # else each has all
+    def _weights(self, order: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+        """The weight of this process's part of each batch, by what its places count for."""
+        (updates, size), count = order.shape, self._ranks.count
+        weights = np.full(updates, 1 / count)
+        if size >= count:  # else each has all
+            own = order[:, self._ranks.rows(size)]
             mine, whole = (self._due[numbers].sum(1) for numbers in (own, order))
             np.divide(mine, whole, out=weights, where=whole > 0)
-        meeting.weights.numpy()[:updates] = weights
-        return own
+        return weights
 
     def _places_due(self) -> "np.ndarray[Any, Any]":
         """Of each sequence, what the places where an error is due count for."""
@@ -248,6 +324,10 @@ class CompiledSteps:
             .numpy()
         )
 
+    def _batch_for(self, size: int) -> Calls:
+        """The calls for this process's part of a batch."""
+        return self._batch(len(range(size)[self._ranks.rows(size)]))
+
     def _batch(self, size: int) -> Calls:
         batch = self._calls.get(size)
         if batch is None or batch.places != places_of(self.model):
@@ -255,6 +335,14 @@ class CompiledSteps:
                 batch = Calls(self.model, self.network, self.data, self.cells, size)
             self._calls[size] = batch
         return batch
+
+
+def _by_layer(module: nn.Module, states: Iterator[Tensor]) -> list[Any]:
+    """The states of all layers, as lists as a checkpoint has them."""
+    if isinstance(module, Stack):
+        return [_by_layer(part, states) for part in module.layers]
+    assert isinstance(module, Recurrent)
+    return [next(states) for _ in module.recurrence.states]
 
 
 def _form(part: Tensor | None) -> object:
