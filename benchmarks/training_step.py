@@ -3,12 +3,14 @@
 
     python benchmarks/training_step.py                      three sizes, some minutes
     python benchmarks/training_step.py --sizes 32x64x15x16 --seconds 2
+    python benchmarks/training_step.py --sizes 32x256x64x256 --updates 4 --epochs 1 --keep
 
 All start from the same weights and read the same batches in the same order: N sequences of T steps
 and C inputs, H units, 8 classes after the last step, cross-entropy, RMSprop, one thread. First the
 losses of 32 updates are compared; those of nn.GRU, which trains two biases of a gate, move apart.
-Then all take turns: 8 epochs of 32 updates of the compiled step and of JAX, one of the others. Of
-`fit` the time is what its own records say, from the first to the last. Needs JAX (extra `bench`).
+Then all take turns: 8 epochs of 32 updates of the compiled step and of JAX, one of the others; of
+large networks fewer will do. Of `fit` the time is what its own records say, from the first to the
+last. Needs JAX (extra `bench`).
 """
 
 import argparse
@@ -35,7 +37,7 @@ from torch import nn
 
 import longlag as ll
 
-CLASSES, UPDATES, RATE, ALPHA, EPS = 8, 32, 1e-3, 0.99, 1e-8
+CLASSES, RATE, ALPHA, EPS = 8, 1e-3, 0.99, 1e-8
 SIZES = ("32x64x15x16", "32x100x64x64", "32x256x64x256")
 REST = 0.02
 """Seconds before a turn: JAX's threads look for work for a while after a call."""
@@ -52,10 +54,10 @@ def optimizer(parameters: Any) -> torch.optim.Optimizer:
 class Task:
     """A cell, sizes, data, and the weights that all start from."""
 
-    def __init__(self, cell: str, size: str) -> None:
+    def __init__(self, cell: str, size: str, updates: int) -> None:
         self.batch, self.steps, self.inputs, self.units = map(int, size.split("x"))
         self.layer, self.module, self.gates = CELLS[cell]
-        self.cell, count = cell, self.batch * UPDATES
+        self.cell, self.updates, count = cell, updates, self.batch * updates
         draw = np.random.default_rng(0)
         self.x = draw.standard_normal((count, self.steps, self.inputs), np.float32)
         self.y = draw.integers(0, CLASSES, count)
@@ -70,7 +72,7 @@ class Task:
         """That of `fit`."""
         count = len(self.x)
         order = np.random.default_rng([0, epoch]).permutation(count)
-        return order.reshape(UPDATES, self.batch)
+        return order.reshape(self.updates, self.batch)
 
 
 def fitted(task: Task, step: str, epochs: int) -> tuple[np.ndarray, float]:
@@ -83,7 +85,7 @@ def fitted(task: Task, step: str, epochs: int) -> tuple[np.ndarray, float]:
     assert history.step == step
     first, last = history.records[0], history.records[-1]
     seconds = (last.seconds - first.seconds) / max(1, last.step - first.step)
-    return history.losses[:UPDATES], 1000 * seconds
+    return history.losses[: task.updates], 1000 * seconds
 
 
 class TorchLoop:
@@ -180,18 +182,18 @@ class JaxLoop:
         return np.asarray(losses)
 
 
-def timed(epoch: Callable[[], np.ndarray], epochs: int) -> float:
+def timed(epoch: Callable[[], np.ndarray], epochs: int, updates: int) -> float:
     """Milliseconds of an update."""
     time.sleep(REST)
     started = time.perf_counter()
     for _ in range(epochs):
         epoch()
-    return 1000 * (time.perf_counter() - started) / (UPDATES * epochs)
+    return 1000 * (time.perf_counter() - started) / (updates * epochs)
 
 
-def compare(cell: str, size: str, seconds: float) -> dict[str, Any]:
+def compare(cell: str, size: str, seconds: float, updates: int, epochs: int) -> dict[str, Any]:
     """One row: the losses first, then times in turns."""
-    task = Task(cell, size)
+    task = Task(cell, size, updates)
     loops = {"torch.nn": TorchLoop(task), "JAX": JaxLoop(task)}
     losses = {step: fitted(task, step, 1)[0] for step in ("compiled", "eager")}
     losses |= {name: loop.epoch() for name, loop in loops.items()}
@@ -201,10 +203,10 @@ def compare(cell: str, size: str, seconds: float) -> dict[str, Any]:
     times: dict[str, list[float]] = {name: [] for name in losses}
     began = time.perf_counter()
     while time.perf_counter() - began < seconds or len(times["JAX"]) < 3:
-        times["compiled"].append(fitted(task, "compiled", 9)[1])
+        times["compiled"].append(fitted(task, "compiled", epochs + 1)[1])
         times["eager"].append(fitted(task, "eager", 2)[1])
-        times["torch.nn"].append(timed(loops["torch.nn"].epoch, 1))
-        times["JAX"].append(timed(loops["JAX"].epoch, 8))
+        times["torch.nn"].append(timed(loops["torch.nn"].epoch, 1, updates))
+        times["JAX"].append(timed(loops["JAX"].epoch, epochs, updates))
     middle = {name: median(values) for name, values in times.items()}
     ratio = {name: middle[name] / middle["compiled"] for name in middle}
     row = {
@@ -227,18 +229,24 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=SIZES)
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS)
     parser.add_argument("--seconds", type=float, default=4.0, help="of a row, at least")
+    parser.add_argument("--updates", type=int, default=32, help="of an epoch")
+    parser.add_argument("--epochs", type=int, default=8, help="of a turn")
+    parser.add_argument("--keep", action="store_true", help="keep the other rows of the JSON")
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [
-        compare(cell, size, options.seconds) for size in options.sizes for cell in options.cells
-    ]
     facts = {
         "date": date.today().isoformat(), "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
-        "torch": torch.__version__, "jax": jax.__version__, "threads": 1, "rows": rows,
+        "torch": torch.__version__, "jax": jax.__version__, "threads": 1,
     }  # fmt: skip
-    options.json.write_text(json.dumps(facts, indent=1) + "\n")
+    rows = json.loads(options.json.read_text())["rows"] if options.keep else []
+    for size in options.sizes:
+        for cell in options.cells:
+            row = compare(cell, size, options.seconds, options.updates, options.epochs)
+            others = [old for old in rows if (old["cell"], old["size"]) != (cell, size)]
+            rows = [*others, row]
+            options.json.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

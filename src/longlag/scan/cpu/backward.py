@@ -11,6 +11,7 @@ products.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TypeAlias
@@ -438,12 +439,13 @@ class _Backward(Kernel):
             inputs = code.plus(arg["C"], 1)
             width = code.times(code.times(self.vectors, self.plan.lanes), len(self.slots))
             with b.if_then(self.is_set("want_input")):
-                for gate, slot in enumerate(self.slots):
-                    at = code.times(code.times(self.vectors, self.plan.lanes), gate)
+                for place, count in self._together(self.slots_in_order):
+                    at = code.times(code.times(self.vectors, self.plan.lanes), place)
                     self.call(
                         "outer_input", self.work("at_input_sums", at), width,
                         self.work("at_inputs", code.times(first, inputs)), inputs, inputs,
-                        errors(slot), self.panel, rows, arg["H"], *words,
+                        errors(self.slots_in_order[place]), self.panel, rows,
+                        code.times(arg["H"], count), *words,
                     )  # fmt: skip
         if not self.products or self.plan.sparse:
             return
@@ -454,12 +456,56 @@ class _Backward(Kernel):
                     name = f"_{self.patterns.index(product.pattern)}"
                 source = self.reading.index((product.source, product.new))
                 read = self.work("at_read", code.times(self.drive_panels, source), before)
-                for gate, wire in zip(product.gates, product.wires, strict=True):
+                for place, count in self._side_by_side(product):
+                    drive = errors(self.apart + product.gates[place])
+                    sums = code.times(self._wire_sums(), product.wires[place])
+                    if count > 1:
+                        wide = code.times(lanes, count)
+                        self.call(
+                            "outer_input", self.work("at_sums", sums), wide, read, lanes, lanes,
+                            drive, self.panel, rows, wide,
+                        )  # fmt: skip
+                        continue
                     self.call(
-                        "outer", self.work("at_sums", code.times(self._wire_sums(), wire)),
-                        errors(self.apart + gate), read, self.panel, lanes, rows, arg["H"],
-                        arg[f"panels{name}"], arg[f"entries{name}"], *words,
+                        "outer", self.work("at_sums", sums), drive, read, self.panel, lanes, rows,
+                        arg["H"], arg[f"panels{name}"], arg[f"entries{name}"], *words,
                     )  # fmt: skip
+
+    @property
+    def slots_in_order(self) -> list[int]:
+        """The drives of the gates, in the order of their errors."""
+        return sorted(self.slots)
+
+    def _together(self, drives: Sequence[int]) -> list[tuple[int, int]]:
+        """Drives whose errors follow on each other in full vectors, and are one for a product: the
+        place of the first, and how many."""
+        groups: list[tuple[int, int]] = []
+        full = self.plan.hidden and not self.rests
+        for place, drive in enumerate(drives):
+            if groups and full and drive == drives[place - 1] + 1:
+                first, count = groups.pop()
+                groups.append((first, count + 1))
+            else:
+                groups.append((place, 1))
+        return groups
+
+    def _side_by_side(self, product: Product) -> list[tuple[int, int]]:
+        """The same of the gates of a product, where units fill one vector: their states are then
+        single numbers in order, which the errors of several gates are multiplied by."""
+        wires = product.wires
+        in_order = all(after == wire + 1 for wire, after in itertools.pairwise(wires))
+        if self.plan.hidden != self.plan.lanes or product.pattern or not in_order:
+            return [(place, 1) for place in range(len(wires))]
+        return self._together(product.gates)
+
+    def _unpack_turned(self, sums: Value, target: Value, number: int, count: int) -> None:
+        """The gradient of one of the matrices whose sums stand side by side, turned."""
+        code, lanes = self.code, self.plan.lanes
+        rows = [
+            code.load(code.at(sums, code.i64((k * count + number) * lanes))) for k in range(lanes)
+        ]
+        for unit, row in enumerate(code.turned(rows)):
+            code.store(row, code.at(target, code.i64((number * lanes + unit) * lanes)))
 
     def _sparse_products(self, product: Product, rows: Value) -> None:
         code, arg = self.code, self.arg
@@ -484,19 +530,25 @@ class _Backward(Kernel):
             with code.b.if_then(self.is_set("want_recurrent")):
                 self._copy(self.work("at_sums"), arg["d_recurrent"], arg["slot_numbers"])
         square = code.times(arg["H"], arg["H"])
-        for wire in range(0 if self.plan.sparse else len(self.recurrence.wires)):
-            sums = self.work("at_sums", code.times(self._wire_sums(), wire))
-            target = code.at(arg["d_recurrent"], code.times(square, wire))
-            with code.b.if_then(self.is_set("want_recurrent")):
-                self.call("unpack", sums, target, arg["H"])
+        with code.b.if_then(self.is_set("want_recurrent")):
+            for product in () if self.plan.sparse else self.products:
+                for place, count in self._side_by_side(product):
+                    wire = product.wires[place]
+                    sums = self.work("at_sums", code.times(self._wire_sums(), wire))
+                    target = code.at(arg["d_recurrent"], code.times(square, wire))
+                    if count == 1:
+                        self.call("unpack", sums, target, arg["H"])
+                    for number in range(count if count > 1 else 0):
+                        self._unpack_turned(sums, target, number, count)
         if not self.has_input:
             return
         wide = code.times(self.vectors, self.plan.lanes)
         with code.b.if_then(self.is_set("want_input")):
-            for gate in range(len(self.slots)):
+            for gate, slot in enumerate(self.slots):
                 first = code.times(arg["H"], gate)
+                at = code.times(wide, self.slots_in_order.index(slot))
                 self.call(
-                    "unpack_input", self.work("at_input_sums", code.times(wide, gate)),
+                    "unpack_input", self.work("at_input_sums", at),
                     code.times(wide, len(self.slots)),
                     code.at(arg["d_input"], code.times(first, arg["C"])),
                     code.at(arg["d_bias"], first), arg["H"], arg["C"],

@@ -11,7 +11,7 @@ identity, those of float64 on millions of samples.
 Imperfections: the target must have a fused multiply-add, or LLVM calls a slow ``fma`` of the C
 library in its place. A thread that flushes numbers below the normal ones to zero gets zeros there.
 
-Cost in float32 with AVX-512: tanh 18 instructions a vector, exp 19, sigmoid 20, besides copies of
+Cost in float32 with AVX-512: tanh 18 instructions a vector, exp 19, sigmoid 17, besides copies of
 registers.
 """
 
