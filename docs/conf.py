@@ -59,8 +59,8 @@ _PROGRAM = re.compile(r"\]\(\.\./((?:\.\./)*)examples/lecture/(\w+)\.(?:py|rst)\
 
 
 def link_outside(app: Sphinx, page: str, source: list[str]) -> None:
-    """Links to Markdown outside these pages (benchmarks/README.md) lead to a copy of the file, those
-    to the programs of the course to the pages that are made of them."""
+    """Links to Markdown outside these pages (benchmarks/README.md) lead to a copy of the file, and
+    those to the programs of the course to the pages that are made of them."""
 
     def program(found: re.Match[str]) -> str:
         name = "index" if found[2] == "GALLERY_HEADER" else found[2]
