@@ -191,3 +191,58 @@ def test_weights_by_class_and_the_measure_that_chooses(folder, table, longlag):
         "--columns.time", "null", "--metric", "auc", "--overwrite",
     )  # fmt: skip
     assert "--metric: got auc, but the target is numbers" in refused.err
+
+
+LABELS = {
+    "columns": (("--columns.target", "high,wild"), ["high", "wild"]),
+    "cells": (("--columns.target", "kinds", "--columns.label_separator", "+"), ["kinds"]),
+}
+
+
+@pytest.mark.parametrize("form", LABELS)
+def test_several_labels_of_a_series(longlag, folder, table, rows_of, form):
+    options, heads = LABELS[form]
+
+    def write(name, seed):
+        rng, rows = np.random.default_rng(seed), []
+        for n in range(30):
+            high, wild = (rng.random(2) < 0.5).tolist()
+            cells = [int(high), int(wild)]
+            if form == "cells":
+                cells = ["+".join(["high"] * high + ["wild"] * wild)]
+            for t in range(6):
+                rows.append([n, t, float(2.0 * high + rng.normal() * (3 if wild else 1)), *cells])
+        table(folder / name, ["series", "time", "v", *heads], rows)
+
+    write("train.csv", 0)
+    write("new.csv", 1)
+    words = ("--task", "classification", "--hidden", 4, "--epochs", 2, "--logger", "none")
+    done = longlag("train", "train.csv", *words, *options)
+    assert done.status == 0, done.err
+    assert "  labels      2, of which each may hold (high " in done.out
+    assert "F1 of wild" in done.out
+    done = longlag("predict", "model.longlag", "new.csv")
+    assert done.status == 0, done.err
+    assert "Score of 60 answers in new.csv" in done.out
+    rows = rows_of(folder / "predictions.csv")
+    assert list(rows[0]) == ["series", "high", "wild", "probability_high", "probability_wild"]
+    for row in rows:
+        for name in ("high", "wild"):
+            assert row[name] == str(int(float(row[f"probability_{name}"]) >= 0.5))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--columns.target", "a,b"), "column 'a': 'x', expected 0 or 1"),
+        (("--columns.target", "a,b"), "or give --columns.label_separator for cells that list"),
+        (("--columns.target", "a,b", "--columns.label_separator", ";"), "is for one target column"),
+        (("--columns.target", "c,d", "--cell", "auto"), "--cell: got 'auto', which is for one"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused(longlag, folder, table, options, said):
+    rows = [[n, t, float(n), "x", n % 2, n % 2, n % 3 // 2] for n in range(9) for t in range(2)]
+    table(folder / "bad.csv", ["series", "time", "v", "a", "b", "c", "d"], rows)
+    done = longlag("train", "bad.csv", "--task", "classification", *options)
+    assert done.status == 2
+    assert said in done.err

@@ -30,10 +30,9 @@ def test_the_answer_is_no_input_except_in_forecasting():
     assert columns.targets("forecasting") == ("b",)
 
 
-def test_a_class_has_one_column():
+def test_several_targets_are_for_all_tasks():
     columns = Columns(target=("a", "b"))
-    with pytest.raises(DataError, match="classification has one target column"):
-        columns.targets("classification")
+    assert columns.targets("classification") == ("a", "b")
     assert columns.targets("regression") == columns.targets("tagging") == ("a", "b")
 
 

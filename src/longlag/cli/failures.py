@@ -25,6 +25,8 @@ _FIXES = {
         "text feature": "name the column in --columns.categories, or leave it out with "
         "--columns.features",
         "missing": "give --missing previous, mean or indicator",
+        "label tags": "give --tags labels",
+        "label cells": "give --columns.label_separator for cells that list labels",
         "labels": "use --task classification for labels, or name another column with "
         "--columns.target",
         "stratified split": "--validation: it",

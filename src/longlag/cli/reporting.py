@@ -47,6 +47,8 @@ def understood(console: Console, pipeline: Pipeline) -> None:
             found = "" if asked else ", found in the training part"
             said = f"{season} steps" if season > 1 else "none"
             line(console, f"  season      {said}{found}")
+    elif preparation.label_sets:
+        line(console, f"  labels      {_label_sets(preparation, parts.train)}")
     else:
         where = ", numbers at each step" if preparation.reduce is None else ""
         line(console, f"  targets     {_listed(preparation.target_names)}{where}")
@@ -214,6 +216,16 @@ def _classes(preparation: Preparation, train: SequenceData) -> str:
     most = labels_seen[counts.argmax()].item()
     classes = preparation.classes or ()
     return f"{len(classes)} ({_listed(classes)}); the most frequent, {most!r}, {share:.0f} %"
+
+
+def _label_sets(preparation: Preparation, train: SequenceData) -> str:
+    """Each label with the share of the series, or of the steps, of which it holds."""
+    assert train.target is not None
+    rows = train.target[train.valid] if train.tagged else train.target
+    shares = zip(train.target_names, np.nanmean(rows, axis=0), strict=True)
+    what = "steps" if train.tagged else "series"
+    said = tuple(f"{name} {100 * share:.0f} %" for name, share in shares)
+    return f"{len(said)}, of which each may hold ({_listed(said)} of the {what})"
 
 
 def _listed(names: tuple[object, ...]) -> str:

@@ -61,8 +61,13 @@ class ColumnNames:
     )  # fmt: skip
     target: str | tuple[str, ...] | None = option(
         None, group="columns of a table", metavar="NAMES",
-        help="what to predict; several, with commas, but for labels",
-        shown_default="target; every feature in forecasting",
+        help="what to predict; several, with commas: for labels of which each may hold columns of "
+        "0 and 1", shown_default="target; every feature in forecasting",
+    )  # fmt: skip
+    label_separator: str | None = option(
+        None, group="columns of a table", metavar="TEXT",
+        help="what stands between the labels in a cell of the target that lists all that hold, as "
+        "';' in red;round", shown_default="a cell is one label",
     )  # fmt: skip
     features: str | tuple[str, ...] | None = option(
         None, group="columns of a table", metavar="NAMES",
@@ -93,10 +98,10 @@ class Trained:
         help="what to predict: a class of each series, numbers of each series, a class or numbers "
         "at each step, or the next steps",
     )  # fmt: skip
-    tags: Literal["auto", "classes", "numbers"] = option(
+    tags: Literal["auto", "classes", "numbers", "labels"] = option(
         "auto", group="data",
         help="what the target of tagging is; auto: numbers where all are and more than 20 differ, "
-        "or one has a fraction",
+        "or one has a fraction; labels: several that may hold at once",
     )  # fmt: skip
     horizon: int | None = option(
         group="data", range=at_least(1), metavar="STEPS", shown_default="1",
@@ -371,7 +376,9 @@ def _settings(options: Options) -> Settings:
     settings = settings_of(options)
     # Curves and checkpoints are of a training by updates.
     by_updates = options.checkpoint is not None or options.history is not None
-    if options.cell is None and settings.is_open and not by_updates:
+    names = options.columns
+    several = len(names_in(names.target) or ()) > 1 or names.label_separator is not None
+    if options.cell is None and settings.is_open and not by_updates and not several:
         settings = replace(settings, cell=AUTO)
     for flag, value in (("--checkpoint", options.checkpoint), ("--history", options.history)):
         if settings.cell in (ECHO, AUTO) and value is not None:
@@ -414,6 +421,7 @@ def columns_of(options: Trained) -> "Columns | None":
         target=target[0] if target is not None and len(target) == 1 else target,
         categories=names_in(names.categories),
         dates=names_in(names.dates),
+        label_separator=names.label_separator,
     )
 
 

@@ -17,6 +17,7 @@ from longlag.data.encoding import Encoding
 from longlag.data.errors import DataError, DataWarning
 from longlag.data.predictions import (
     ClassPredictions,
+    LabelPredictions,
     Predictions,
     ValuePredictions,
     write_predictions,
@@ -34,6 +35,7 @@ __all__ = [
     "DataError",
     "DataWarning",
     "Encoding",
+    "LabelPredictions",
     "Predictions",
     "Preparation",
     "Scaling",

@@ -324,7 +324,7 @@ def _answers(
             return read_answers(_cells(_without_booleans(column)), roles, lines, name, problems)
         return Answers.of_numbers(name, values)
     few = roles.tags == "auto" and values is not None and not many_values(values)
-    if values is not None and roles.tags != "classes" and not few:
+    if values is not None and roles.tags not in ("classes", "labels") and not few:
         return Answers.of_numbers(name, values)
     codes, texts = _factorise(column)
     if roles.task == "tagging" and are_numbers(texts, roles.tags):

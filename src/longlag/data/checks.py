@@ -32,14 +32,19 @@ def check_target(data: SequenceData, task: str) -> NDArray[Any]:
     }[task]
     if task == "tagging" and target.dtype.kind == "f":
         kinds, ranks, expected = "f", (3,), "labels (N, T) or floats (N, T, D)"
+    if data.label_sets and task == "classification":
+        kinds, ranks, expected = "f", (2,), "0 or 1 for each label (N, D)"
     if target.dtype.kind not in kinds or target.ndim not in ranks:
         raise DataError(f"target: {task} expects {expected}, got {target.shape} of {target.dtype}")
     if target.dtype.kind == "f":
         wrong = np.argwhere(~np.isfinite(target) if task == "regression" else np.isinf(target))
+        if data.label_sets:
+            wrong = np.argwhere(~np.isnan(target) & (target != 0) & (target != 1))
         if len(wrong):
             raise DataError(
                 f"target of series {data.names[wrong[0, 0]]!r}: {target[tuple(wrong[0])]}, "
-                f"expected a finite number{and_others(len(wrong))}"
+                f"expected {'0 or 1' if data.label_sets else 'a finite number'}"
+                f"{and_others(len(wrong))}"
             )
     return target
 

@@ -20,13 +20,15 @@ class Columns:
             None: the rows are in order. It is never a feature.
         features: the C input columns, in this order; None: all columns not named otherwise.
         target: the target column or columns; None: the column "target", and for forecasting
-            every feature. Several are allowed for all tasks but classification; in tagging they
-            must be numbers. What forecasting predicts must be among the features; what another
-            task predicts must not be.
+            every feature. Several in classification are labels of which each may hold, in cells of
+            0 and 1; in tagging they must be numbers, or such labels. What forecasting predicts must
+            be among the features; what another task predicts must not be.
         categories: the features whose cells are names, such as a kind of machine, though they may
             look like numbers; None: those of which no cell is a number, a date, true or false.
         dates: the features whose cells are dates or ISO 8601 timestamps, taken as days since
             1970-01-01; None: those of which each cell is one.
+        label_separator: what stands between the labels in a cell of the target, which names all
+            that hold, as ";" in "red;round"; an empty cell names none. None: a cell is one label.
 
     Raises:
         DataError: one column is given two roles or named twice.
@@ -42,6 +44,7 @@ class Columns:
     target: tuple[str, ...] | str | None = None
     categories: tuple[str, ...] | None = None
     dates: tuple[str, ...] | None = None
+    label_separator: str | None = None
 
     def __post_init__(self) -> None:
         targets = (self.target,) if isinstance(self.target, str) else self.target
@@ -69,6 +72,10 @@ class Columns:
         both = [name for name in self.categories or () if name in (self.dates or ())]
         if both:
             raise DataError(f"columns: {both[0]!r} is among categories and dates; name it once")
+        if self.label_separator is not None and not self.label_separator.strip():
+            raise DataError(
+                f"columns: label_separator={self.label_separator!r}: expected a text such as ';'"
+            )
 
     def targets(self, task: str) -> tuple[str, ...] | None:
         """The target columns of a task; None stands for every feature.
@@ -88,8 +95,16 @@ class Columns:
             targets = (self.target,) if isinstance(self.target, str) else tuple(self.target)
         if targets is None or task == "forecasting":
             return targets
-        if task == "classification" and len(targets) > 1:
-            raise DataError(f"columns: {task} has one target column, got target={targets!r}")
+        if self.label_separator is not None and task == "regression":
+            raise DataError(
+                f"columns: label_separator={self.label_separator!r}, but {task} has no labels; "
+                "leave it out, or use classification or tagging"
+            )
+        if self.label_separator is not None and len(targets) > 1:
+            raise DataError(
+                f"columns: label_separator={self.label_separator!r} is for one target column, got "
+                f"target={targets!r}"
+            )
         inputs = set(self.features or ())
         both = [name for name in targets if name in inputs]
         if both:
@@ -120,7 +135,10 @@ class Columns:
             ('a', 'b')
         """
         record = closed(
-            record, ("series", "time", "features", "target"), "columns", ("categories", "dates")
+            record,
+            ("series", "time", "features", "target"),
+            "columns",
+            ("categories", "dates", "label_separator"),
         )
         for key in ("series", "time"):
             if not isinstance(record[key], str | None):
@@ -130,7 +148,9 @@ class Columns:
             value = record.get(key)
             return None if value is None else texts(value, f"columns: {key}")
 
-        target = record["target"]
+        target, separator = record["target"], record.get("label_separator")
+        if not isinstance(separator, str | None):
+            raise DataError(f"columns: label_separator must be text or null, got {separator!r}")
         return cls(
             series=record["series"],
             time=record["time"],
@@ -138,4 +158,5 @@ class Columns:
             target=target if isinstance(target, str | None) else names("target"),
             categories=names("categories"),
             dates=names("dates"),
+            label_separator=separator,
         )

@@ -72,3 +72,15 @@ def softmax(logits: Float[Array, "*N K"]) -> Float64[Array, "*N K"]:
     wide = logits.astype(np.float64)
     powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def expit(logits: Float[Array, "*N K"]) -> Float64[Array, "*N K"]:
+    """1 / (1 + exp(-l)), in float64, without overflow.
+
+    Example:
+        >>> import numpy as np
+        >>> expit(np.array([-1000.0, 0.0, 1000.0])).tolist()
+        [0.0, 0.5, 1.0]
+    """
+    small = np.exp(-np.abs(logits.astype(np.float64)))
+    return np.where(logits >= 0, 1.0, small) / (1.0 + small)

@@ -65,14 +65,17 @@ def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
     else:
         layout = Layout.of(rows.series, rows.times[0].keys)
         layout.check_times(rows.times[1], rows, roles.time, problems)
-    answers = rows.answers
+    answers, predicted = rows.answers, roles.target_names
     if not roles.require_target and all(not answer.given.any() for answer in answers):
         answers = []
+    if answers and roles.has_label_sets:
+        answers = label_sets(answers, roles, rows, problems)
+        predicted = tuple(answer.column for answer in answers)
+        problems.raise_any()
     check_answers(answers, roles.task, layout, rows, problems)
     problems.raise_any()
     _check_room(rows, answers, roles.task, layout, problems.source)
     target = gather_answers(answers, roles.task, layout) if answers else None
-    predicted = roles.target_names
     if roles.task == "forecasting" and predicted == roles.features:  # every one that can be
         numeric = (name for name in predicted if name not in {*rows.categories, *rows.dates})
         predicted = tuple(numeric) or predicted
@@ -87,6 +90,7 @@ def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
         gaps=None if rows.times is None else layout.gaps(rows.times[0].amounts),
         categories=rows.categories,
         dates=rows.dates,
+        label_sets=bool(answers) and roles.has_label_sets,
     )
 
 
@@ -214,6 +218,46 @@ class Answers:
         return cls(column, values, ~np.isnan(values), None)
 
 
+_HOLDS = {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0, "": np.nan}
+
+
+def label_sets(
+    answers: Sequence[Answers], roles: Roles, rows: Rows, problems: Problems
+) -> list[Answers]:
+    """A column of 0 and 1 for each label that may hold, from such columns or from one of lists.
+
+    A list of a series stands in each of its rows or in its last only; a series without any has no
+    label. A list of a step is its own.
+    """
+    separator = roles.label_separator
+    if separator is None:
+        return [_of_zeros_and_ones(answer, rows, problems) for answer in answers]
+    (answer,) = answers
+    assert answer.labels is not None
+    parts = [[part.strip() for part in text.split(separator)] for text in answer.labels]
+    names = sorted({part for own in parts for part in own if part})
+    table = np.array([[name in own for name in names] for own in parts], np.float64)
+    given = answer.given.copy()
+    some = np.bincount(rows.series[given], minlength=len(rows.names)) > 0
+    given |= ~some[rows.series] | (roles.task == "tagging")
+    values = np.where(given[:, None], table[answer.values], np.nan)
+    return [Answers.of_numbers(name, values[:, d]) for d, name in enumerate(names)]
+
+
+def _of_zeros_and_ones(answer: Answers, rows: Rows, problems: Problems) -> Answers:
+    assert answer.labels is not None
+    table = np.array([_HOLDS.get(text.lower(), -1.0) for text in answer.labels])
+    values = table[answer.values]
+    for at in np.flatnonzero(values < 0):
+        problems.add(
+            int(rows.lines[at]),
+            f"column {answer.column!r}: {answer.labels[int(answer.values[at])]!r}, expected 0 or "
+            "1, whether the label holds, in each of several target columns; name one target, or ",
+            Fix("label cells", "give Columns(label_separator=) for cells that list labels"),
+        )
+    return Answers.of_numbers(answer.column, values)
+
+
 def are_numbers(texts: Sequence[str], tags: str) -> bool:
     """Whether the distinct cells of a target of tagging are numbers of which errors are due.
 
@@ -267,7 +311,9 @@ def check_answers(
             problems.add(
                 int(rows.lines[0]),
                 f"column {answer.column!r}: labels, but tagging with {len(answers)} targets "
-                "expects numbers in each; name one target, or mend the cells that are no numbers",
+                "expects numbers in each; name one target, mend the cells that are no numbers, or ",
+                Fix("label tags", "give tags='labels'"),
+                " for labels that may hold at once, in cells of 0 and 1",
             )
         for at in np.flatnonzero(~answer.given):
             problems.add(
@@ -280,7 +326,7 @@ def gather_answers(answers: Sequence[Answers], task: str, layout: Layout) -> NDA
     """The target: labels (N, T) for tagging, (N,) for classification; else floats (N, [T,] D)."""
     if task == "tagging" and answers[0].labels is None:
         return layout.pad(np.stack([answer.values for answer in answers], axis=1))
-    if task == "regression":
+    if answers[0].labels is None:
         return np.stack([answer.values[layout.last] for answer in answers], axis=1)
     (answer,) = answers
     assert answer.labels is not None

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from longlag.data.errors import DataError, listing
+import numpy as np
+from jaxtyping import Float64
+
+from longlag.data.errors import DataError, and_others, listing
+from longlag.data.sequences import Array
 from longlag.messages import near_match
 
 
@@ -64,3 +68,26 @@ def order_targets(trained: Sequence[str], present: Sequence[str], count: int) ->
         place = {name: at for at, name in enumerate(present)}
         return [place[name] for name in trained]
     return list(range(count))
+
+
+def align_labels(
+    values: Float64[Array, "*N D"], present: Sequence[str], trained: Sequence[str]
+) -> Float64[Array, "*N E"]:
+    """Whether each label of the training holds, where a file lists those that do.
+
+    Raises:
+        DataError: a label was not in the training data.
+
+    >>> align_labels(np.array([[1.0], [np.nan]]), ["b"], ["a", "b"]).tolist()
+    [[0.0, 1.0], [nan, nan]]
+    """
+    unknown = [name for name in present if name not in trained]
+    if unknown:
+        raise DataError(
+            f"the label {unknown[0]!r} was not in the training data, which had {listing(trained)}"
+            f"{near_match(unknown[0], trained)}{and_others(len(unknown))}"
+        )
+    unseen = np.isnan(values).all(axis=-1, keepdims=True) & (len(present) > 0)
+    aligned = np.where(np.broadcast_to(unseen, (*values.shape[:-1], len(trained))), np.nan, 0.0)
+    aligned[..., [list(trained).index(name) for name in present]] = values
+    return aligned

@@ -63,7 +63,30 @@ class ValuePredictions:
     high: Float64[Array, "*N D"] | None = None
 
 
-Predictions = ClassPredictions | ValuePredictions
+@dataclass(frozen=True, eq=False)
+class LabelPredictions:
+    """How probable each of several labels is, of a series or of each step.
+
+    Args:
+        probabilities: (N, D), or (N, T, D) with 0 beyond the end; each in [0, 1] for itself.
+        target_names: the D labels.
+
+    Example:
+        >>> import numpy as np
+        >>> LabelPredictions(np.array([[0.2, 0.8]]), ("red", "round")).holds.tolist()
+        [[False, True]]
+    """
+
+    probabilities: Float64[Array, "*N D"]
+    target_names: tuple[str, ...]
+
+    @property
+    def holds(self) -> NDArray[np.bool_]:
+        """The labels whose probability is 1/2 or more, in the shape of these."""
+        return self.probabilities >= 0.5
+
+
+Predictions = ClassPredictions | ValuePredictions | LabelPredictions
 
 
 def write_predictions(path: str | Path, data: SequenceData, predictions: Predictions) -> None:
@@ -76,6 +99,8 @@ def write_predictions(path: str | Path, data: SequenceData, predictions: Predict
       several;
     - tagging, a row per step: series, time (or step, from 0), prediction, and of a label its
       probability;
+    - labels of which each may hold, a row per series or step: series, time or step, 1 or 0 for each
+      label, and ``probability_<label>`` of each;
     - forecasting, a row per series and step ahead: series, step_ahead (from 1), each target, and
       where there are intervals ``<target>_low`` and ``<target>_high`` of each.
 
@@ -99,10 +124,10 @@ def write_predictions(path: str | Path, data: SequenceData, predictions: Predict
         >>> path.read_text().split()
         ['series,prediction', 'a,0.5']
     """
-    array = predictions.values if isinstance(predictions, ValuePredictions) else predictions.labels
+    array, at_steps = _array(predictions)
     if len(array) != len(data):
         raise DataError(f"predictions of {len(array)} series for {len(data)} series of data")
-    if array.ndim == 2 if isinstance(predictions, ClassPredictions) else predictions.at_steps:
+    if at_steps:
         longest = int(data.lengths.max(initial=0))
         if array.shape[1] < longest:
             raise DataError(
@@ -117,7 +142,18 @@ def write_predictions(path: str | Path, data: SequenceData, predictions: Predict
     atomic_write(Path(path), write)
 
 
+def _array(predictions: Predictions) -> tuple[NDArray[Any], bool]:
+    """What is predicted, and whether at each step."""
+    if isinstance(predictions, ValuePredictions):
+        return predictions.values, predictions.at_steps
+    if isinstance(predictions, LabelPredictions):
+        return predictions.probabilities, predictions.probabilities.ndim == 3
+    return predictions.labels, predictions.labels.ndim == 2
+
+
 def _rows(data: SequenceData, predictions: Predictions) -> Iterator[list[object]]:
+    if isinstance(predictions, LabelPredictions):
+        return _label_sets(data, predictions)
     if isinstance(predictions, ValuePredictions):
         if predictions.at_steps:
             return _numbers_at_steps(data, predictions)
@@ -141,6 +177,20 @@ def _regression(data: SequenceData, predictions: ValuePredictions) -> Iterator[l
     yield ["series", *_columns(predictions)]
     for name, values in zip(data.names, predictions.values.tolist(), strict=True):
         yield [name, *values]
+
+
+def _label_sets(data: SequenceData, predictions: LabelPredictions) -> Iterator[list[object]]:
+    names = predictions.target_names
+    holds, shares = predictions.holds.astype(int), predictions.probabilities
+    heads = [*names, *(f"probability_{name}" for name in names)]
+    if shares.ndim == 2:
+        yield ["series", *heads]
+        for name, *parts in zip(data.names, holds.tolist(), shares.tolist(), strict=True):
+            yield [name, *parts[0], *parts[1]]
+        return
+    yield ["series", "step" if data.times is None else "time", *heads]
+    for n, t, name, when in _steps(data):
+        yield [name, when, *holds[n, t].tolist(), *shares[n, t].tolist()]
 
 
 def _columns(predictions: ValuePredictions) -> list[str]:

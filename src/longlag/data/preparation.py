@@ -18,9 +18,14 @@ from longlag.data.checks import check_resolution, check_standardised, check_targ
 from longlag.data.columns import Columns
 from longlag.data.encoding import TIME_DELTA, Encoding, Missing
 from longlag.data.errors import DataError, listing
-from longlag.data.labels import Label, encode, find_classes, softmax
-from longlag.data.ordering import order_features, order_targets, positions
-from longlag.data.predictions import ClassPredictions, Predictions, ValuePredictions
+from longlag.data.labels import Label, encode, expit, find_classes, softmax
+from longlag.data.ordering import align_labels, order_features, order_targets, positions
+from longlag.data.predictions import (
+    ClassPredictions,
+    LabelPredictions,
+    Predictions,
+    ValuePredictions,
+)
 from longlag.data.reading import read
 from longlag.data.records import closed, plain, texts
 from longlag.data.room import check_room
@@ -32,7 +37,7 @@ _KEYS = (
     "task", "horizon", "feature_names", "target_names", "inputs", "targets", "classes", "columns",
 )  # fmt: skip
 _PLAIN = Encoding()
-_LATER_KEYS = ("encoding",)  # which files of version 0.1 lack
+_LATER_KEYS = ("encoding", "label_sets")  # which files of version 0.1 lack
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class Preparation:
         horizon: steps to forecast, at least 1.
         columns: how to read a `.csv` of new data: `preparation.read(path)`.
         encoding: what becomes of categories, missing values and times.
+        label_sets: whether the targets are labels of which each may hold, 1 or 0; outputs are
+            logits then (classification, tagging).
 
     Raises:
         DataError: the parts do not belong together.
@@ -83,10 +90,15 @@ class Preparation:
     horizon: int | None = None
     columns: Columns | None = None
     encoding: Encoding = _PLAIN
+    label_sets: bool = False
 
     def __post_init__(self) -> None:
         check_task(self.task)
-        labelled = self.task == "classification"
+        if not isinstance(self.label_sets, bool) or (
+            self.label_sets and self.task not in ("classification", "tagging")
+        ):
+            raise DataError(f"preparation: label_sets={self.label_sets!r} for {self.task}")
+        labelled = self.task == "classification" and not self.label_sets
         if self.task == "tagging":  # with labels or with numbers
             labelled = self.classes is not None
         check_horizon(self.task, self.horizon)
@@ -179,7 +191,9 @@ class Preparation:
             if target.dtype.kind == "f":
                 values = target[data.valid] if task == "tagging" else target.reshape(len(data), -1)
                 targets = Scaling.identity(values.shape[1])
-                if standardise:
+                if data.label_sets:
+                    _check_labels(values, target_names)
+                elif standardise:
                     targets = _fit_known(values, target_names)
                 if len(target_names) != values.shape[1]:
                     target_names = tuple(f"target{d}" for d in range(values.shape[1]))
@@ -196,11 +210,14 @@ class Preparation:
         if standardise:
             check_resolution(steps, inputs, feature_names)
         if columns is not None and feature_names is not None:
-            columns = replace(columns, features=feature_names, target=target_names)
+            columns = replace(columns, features=feature_names)
+            if columns.label_separator is None:  # else the names of the labels are not of columns
+                columns = replace(columns, target=target_names)
             columns = replace(columns, categories=tuple(data.categories), dates=data.dates)
         return cls(
-            task, inputs, target_names, feature_names, targets, known, horizon, columns, encoding
-        )
+            task, inputs, target_names, feature_names, targets, known, horizon, columns, encoding,
+            data.label_sets,
+        )  # fmt: skip
 
     @property
     def input_size(self) -> int:
@@ -253,7 +270,7 @@ class Preparation:
             columns=data_columns,
             require_target=False if scored else None,
             missing=self.encoding.missing != "error",
-            tags="numbers" if self.classes is None else "classes",
+            tags="labels" if self.label_sets else "numbers" if self.classes is None else "classes",
         )
         if columns is None or data.feature_names is None:
             return data
@@ -262,7 +279,7 @@ class Preparation:
         return replace(
             data,
             feature_names=names,
-            target_names=self.target_names,
+            target_names=data.target_names if self._lists_labels else self.target_names,
             categories={names[own[name]]: kinds for name, kinds in data.categories.items()},
             dates=tuple(names[own[name]] for name in data.dates),
         )
@@ -270,6 +287,7 @@ class Preparation:
     def _renamed(self, trained: Columns, columns: Columns) -> Columns:
         """The columns of the training by the names that they have in another file."""
         new: dict[str, str] = {}
+        columns_of_target = trained.targets(self.task) or ()
         for role, old, given in (
             ("features", self.feature_names or (), columns.features),
             ("target", self.target_names, columns.target),
@@ -277,6 +295,8 @@ class Preparation:
             named = (given,) if isinstance(given, str) else given
             if named is None:
                 continue
+            if role == "target" and self._lists_labels:
+                old = columns_of_target
             if len(named) != len(old):
                 raise DataError(
                     f"columns: {len(named)} {role} named, expected {len(old)}, in the order of the "
@@ -292,7 +312,7 @@ class Preparation:
             series=columns.series,
             time=columns.time,
             features=told(self.feature_names),
-            target=told(self.target_names),
+            target=told(columns_of_target),
             categories=told(trained.categories),
             dates=told(trained.dates),
         )
@@ -358,8 +378,11 @@ class Preparation:
             target = self._as_in_training(target)
         if self.targets is not None:
             values = target if self.task == "tagging" else target.reshape(len(data), -1)
-            order = order_targets(self.target_names, data.target_names, values.shape[-1])
-            values = values[..., order]
+            if self._lists_labels:
+                values = align_labels(values, data.target_names, self.target_names)
+            else:
+                order = order_targets(self.target_names, data.target_names, values.shape[-1])
+                values = values[..., order]
             with np.errstate(over="ignore"):
                 standard = self.targets.apply(values).astype(np.float32)
             known = np.where(np.isnan(values), 0.0, standard)
@@ -380,6 +403,11 @@ class Preparation:
         numbers = np.full(target.shape, IGNORED_CLASS, np.int64)
         numbers[data.valid] = encode(target[data.valid], classes, where)
         return numbers
+
+    @property
+    def _lists_labels(self) -> bool:
+        """Whether cells of the target list the labels that hold."""
+        return self.columns is not None and self.columns.label_separator is not None
 
     def _as_in_training(self, target: NDArray[Any]) -> NDArray[Any]:
         """Tags of a file that were read as labels, or as numbers, the other way."""
@@ -422,7 +450,8 @@ class Preparation:
             lengths: steps of each sequence (N,).
 
         Returns:
-            labels and probabilities (softmax of the logits), or values: (N, D), (N, T, D) at
+            labels and probabilities (softmax of the logits), of label sets the probability of each,
+            or values: (N, D), (N, T, D) at
             each step, and (N, horizon, D) after the end of each series for forecasting.
 
         Raises:
@@ -464,6 +493,11 @@ class Preparation:
                 f"restore: outputs{at} is {outputs[tuple(at)]}, expected a finite number; the "
                 "weights of the model may have overflowed in training"
             )
+        if self.label_sets:
+            shares = expit(outputs)
+            if rank == 3:
+                shares[np.arange(shares.shape[1]) >= lengths[:, None]] = 0.0
+            return LabelPredictions(shares, self.target_names)
         if self.targets is not None:
             values = self.targets.restore(outputs)
             at_steps = self.task == "tagging"
@@ -532,7 +566,22 @@ class Preparation:
             horizon=horizon,
             columns=None if columns is None else Columns.from_dict(columns),
             encoding=Encoding.from_dict(record["encoding"]) if "encoding" in record else _PLAIN,
+            label_sets=record.get("label_sets", False),
         )
+
+
+def _check_labels(values: Float64[Array, "M D"], names: Sequence[str]) -> None:
+    """Refuse labels that hold nowhere or everywhere: there is nothing to tell apart."""
+    if not values.shape[1]:
+        raise DataError("fit: the training data have no label; expected some in the target")
+    for d, column in enumerate(values.T):
+        known = column[~np.isnan(column)]
+        if len(np.unique(known)) < 2:
+            where = "nowhere" if not len(known) or known[0] == 0 else "everywhere"
+            raise DataError(
+                f"fit: the label {names[d]!r} holds {where} in the training data, which cannot be "
+                "learnt; leave it out, or give data with and without it"
+            )
 
 
 def _fit_known(values: Float64[Array, "M D"], names: Sequence[str]) -> Scaling:

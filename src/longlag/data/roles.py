@@ -36,6 +36,14 @@ class Roles:
     dates: tuple[str, ...] | None = None
     missing: bool = False
     tags: str = "auto"
+    label_separator: str | None = None
+
+    @property
+    def has_label_sets(self) -> bool:
+        """Whether several labels of a series, or a step, may hold at once."""
+        if self.task == "classification":
+            return self.label_separator is not None or len(self.target_names) > 1
+        return self.task == "tagging" and self.tags == "labels"
 
     @property
     def used(self) -> list[str]:
@@ -119,7 +127,8 @@ def find_roles(
         categories=columns.categories,
         dates=columns.dates,
         missing=missing,
-        tags=tags,
+        tags=tags if columns.label_separator is None else "labels",
+        label_separator=columns.label_separator,
     )
 
 

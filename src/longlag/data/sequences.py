@@ -40,6 +40,8 @@ class SequenceData:
             seconds where it has dates; 0 at the first step and beyond the end; or None.
         categories: the names of the categories of some features, by the name of the feature.
         dates: the names of those features that are days since 1970.
+        label_sets: whether the target says of each of D labels, 1 or 0, if it holds: (N, D) floats
+            for classification, (N, T, D) for tagging, NaN where it is not known.
 
     Raises:
         DataError: the parts disagree in size, or a length is out of range.
@@ -62,6 +64,7 @@ class SequenceData:
     gaps: Float32[Array, "N T"] | None = None
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dates: tuple[str, ...] = ()
+    label_sets: bool = False
 
     def __post_init__(self) -> None:
         for name in ("x", "lengths", "target", "times", "gaps"):

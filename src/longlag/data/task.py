@@ -12,8 +12,9 @@ Task = Literal["classification", "regression", "tagging", "forecasting"]
 TASKS: tuple[str, ...] = get_args(Task)
 
 
-Tags = Literal["auto", "classes", "numbers"]
-"""What the target of tagging is: numbers make it a regression at each step."""
+Tags = Literal["auto", "classes", "numbers", "labels"]
+"""What the target of tagging is: numbers make it a regression at each step, labels are several that
+may hold at once."""
 
 FEW = 20
 """Whole numbers of so many values are classes, where nothing else is said."""

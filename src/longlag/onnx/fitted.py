@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from longlag.data import Preparation
 from longlag.data.encoding import TIME_DELTA
-from longlag.data.predictions import ClassPredictions
+from longlag.data.predictions import ClassPredictions, LabelPredictions
 from longlag.onnx.graph import Graph
 from longlag.onnx.sequences import Sequences
 from longlag.pipeline.fitted import Fitted
@@ -105,6 +105,17 @@ def answer(graph: Graph, output: str, fitted: Fitted, sequences: Sequences) -> N
     """What the network says, in the units of the data: an output of the graph."""
     preparation = fitted.preparation
     steps = () if preparation.reduce == "last" else ("T",)
+    if preparation.label_sets:
+        if fitted.puts_out_shares:
+            ends = (graph.constant(LEAST_SHARE), graph.constant(1 - LEAST_SHARE))
+            output = graph.add("Clip", output, *ends)
+        else:
+            output = graph.add("Sigmoid", output)
+        if steps:
+            there = sequences.batch_first(sequences.active)
+            output = graph.add("Where", there, output, graph.constant(0.0))
+        graph.output("probabilities", output, graph.dtype, ("N", *steps, preparation.output_size))
+        return
     if preparation.targets is None:
         if fitted.puts_out_shares:
             least = graph.constant(LEAST_SHARE)
@@ -137,7 +148,7 @@ def expected_answer(
 ) -> dict[str, Any]:
     """The same by longlag, from the outputs of the network."""
     predictions = fitted.restore(outputs, lengths)
-    if isinstance(predictions, ClassPredictions):
+    if isinstance(predictions, ClassPredictions | LabelPredictions):
         return {"probabilities": predictions.probabilities}
     return {"values": predictions.values}
 

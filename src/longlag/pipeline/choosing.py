@@ -8,9 +8,10 @@ import numpy as np
 
 from longlag.data import SequenceData
 from longlag.data.predictions import ClassPredictions
+from longlag.messages import Setting
 from longlag.pipeline.dataset import Parts
 from longlag.pipeline.fitting import Pipeline
-from longlag.pipeline.settings import AUTO, ECHO, Settings
+from longlag.pipeline.settings import AUTO, ECHO, Settings, SettingsError
 from longlag.training import NonFiniteLossError
 
 FOLDS = 5
@@ -86,6 +87,11 @@ def choose(
     """
     if settings.cell != AUTO:
         return settings, []
+    if parts.train.label_sets:
+        raise SettingsError(
+            Setting("cell"), ": got 'auto', which is for one class a series, and here are several "
+            "labels; use ", Setting("cell", "gru"), " or another",
+        )  # fmt: skip
     folds = _folds(parts.train, settings.seed)
     tried: list[Tried] = []
     for name, candidate in candidates(settings):

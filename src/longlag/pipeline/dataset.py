@@ -90,7 +90,7 @@ def read_parts(
             columns = replace(
                 columns or Columns(), categories=tuple(data.categories), dates=data.dates
             )
-        if task == "tagging" and data.target is not None:
+        if task == "tagging" and data.target is not None and not data.label_sets:
             tags = "numbers" if data.target.dtype.kind == "f" else "classes"
         held_out = read(other, task=task, columns=columns, missing=missing, tags=tags)
         parts = Parts(data, held_out, path, other)
@@ -132,7 +132,9 @@ def hold_out(
             warm = np.minimum(train.lengths, np.maximum(WARM, held_out.lengths))
             known, held_out = warm, data.last(int(warm[0] + held_out.lengths[0]))
         else:
-            train, held_out = data.split(share, seed, stratify=task == "classification")
+            train, held_out = data.split(
+                share, seed, stratify=task == "classification" and not data.label_sets
+            )
     parts = Parts(train, held_out, path, path, data, known)
     _check_horizon(parts, horizon)
     return parts

@@ -16,7 +16,7 @@ from longlag.pipeline.dataset import judged, prepare
 from longlag.pipeline.intervals import Intervals
 from longlag.pipeline.network import run_model
 from longlag.pipeline.relative import Relative
-from longlag.pipeline.scores import LEAST_SHARE, Score, fits_baseline, score
+from longlag.pipeline.scores import Score, fits_baseline, logits_of, score
 from longlag.pipeline.seen import Seen
 from longlag.training import History
 
@@ -146,13 +146,14 @@ class Fitted:
     def restore(self, outputs: np.ndarray, lengths: np.ndarray) -> Predictions:
         """Answers in the units of the user, from outputs in those of the preparation."""
         if self.puts_out_shares:
-            outputs = np.log(np.maximum(outputs, LEAST_SHARE))
+            outputs = logits_of(outputs, sets=self.preparation.label_sets)
         return self.preparation.restore(outputs, lengths)
 
     @property
     def puts_out_shares(self) -> bool:
         """Whether the outputs are no logits of classes but, as a fitted readout's, shares."""
-        return self.preparation.classes is not None and isinstance(self.model.layer, EchoState)
+        labels = self.preparation.classes is not None or self.preparation.label_sets
+        return labels and isinstance(self.model.layer, EchoState)
 
     def save(self, path: str | Path) -> None:
         """Write network and preparation to one file, whole or not at all.

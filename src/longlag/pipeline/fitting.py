@@ -146,8 +146,9 @@ class Pipeline:
                 value = getattr(settings, name)
                 if value != none:
                     raise SettingsError(
-                        Setting(name), f": got {value}, but the target is numbers, not classes; "
-                        "leave it out",
+                        Setting(name), f": got {value}, but the target is "
+                        f"{'labels' if preparation.label_sets else 'numbers'}, not classes; leave "
+                        "it out",
                     )  # fmt: skip
         values = prepare(preparation, parts.held_out, parts.held_out_path)
         held_out = values = judged(values, parts.known, ahead=settings.forecasting)
@@ -480,6 +481,8 @@ def _loss_of(
     settings: Settings, preparation: Preparation, train: Batch[np.ndarray]
 ) -> str | Loss | None:
     target = train.target
+    if preparation.label_sets:
+        return "logistic"
     if settings.class_weights == "none" or preparation.classes is None:
         return settings.loss
     counts = np.bincount(target[target >= 0], minlength=len(preparation.classes))

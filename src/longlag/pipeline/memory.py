@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from longlag.batch import Batch
 from longlag.data import Preparation
+from longlag.gradients import Loss
 from longlag.layers import EchoState, SequenceModel
 from longlag.memory import MemoryReport, memory_report
 from longlag.messages import GuidedError, Setting
@@ -55,9 +56,11 @@ def measure(
     x, target = prepared.x[places], prepared.target
     if target is not None:
         target = target[places if preparation.reduce is None else chosen]
-    loss = None
+    loss: str | Loss | None = None
     if preparation.classes is not None and isinstance(model.layer, EchoState):
         loss = _squares  # its readout is fitted to shares of classes, and gives no logits
+    if preparation.label_sets and loss is None:
+        loss = "logistic"
     return memory_report(
         model, torch.from_numpy(x), None if target is None else torch.from_numpy(target),
         None if target is None else loss, lengths=torch.from_numpy(lengths), lag=lag, seed=seed,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from longlag.batch import Batch
 from longlag.data import Preparation, SequenceData
-from longlag.data.labels import softmax
+from longlag.data.labels import expit, softmax
 from longlag.pipeline import classes
 from longlag.pipeline.relative import Relative
 
@@ -135,9 +135,12 @@ def score(
         labelled = target >= 0
         if not labelled.any():
             return None
-        outputs = np.log(np.maximum(outputs, LEAST_SHARE)) if shares else outputs
+        outputs = logits_of(outputs) if shares else outputs
         guess = preparation.classes.index(baseline)
         return _of_classes(softmax(outputs[labelled]), target[labelled], guess, baseline)
+    if preparation.label_sets:
+        outputs = logits_of(outputs, sets=True) if shares else outputs
+        return _of_label_sets(preparation, expit(outputs), target, np.array(baseline))
     assert preparation.targets is not None
     if relative is not None:
         return _of_forecasts(preparation, prepared, outputs, relative, known)
@@ -158,6 +161,78 @@ def score(
     for d, target_name in enumerate(names):
         measures += _errors(target_name, errors[..., d], others[..., d])
     return Score(tuple(measures), name, int(np.isfinite(errors).sum()))
+
+
+def logits_of(shares: np.ndarray, *, sets: bool = False) -> np.ndarray:
+    """Logits of the shares that a fitted readout puts out: of classes, or of each of some labels.
+
+    >>> logits_of(np.array([0.5, 1.2]), sets=True).round(2).tolist()
+    [0.0, 13.82]
+    """
+    if not sets:
+        return np.log(np.maximum(shares, LEAST_SHARE))
+    held = np.clip(shares, LEAST_SHARE, 1 - LEAST_SHARE)
+    return np.log(held / (1 - held))
+
+
+def _of_label_sets(
+    preparation: Preparation, probabilities: np.ndarray, target: np.ndarray, often: np.ndarray
+) -> Score | None:
+    """The score of labels of which each may hold; `often` is how often each does in training."""
+    count = len(preparation.target_names)
+    shown, truth = probabilities.reshape(-1, count), target.reshape(-1, count)
+    known = ~np.isnan(truth)
+    if not known.any():
+        return None
+    always = np.broadcast_to((often >= 0.5).astype(float), shown.shape)
+    constant = np.broadcast_to(often, shown.shape)
+    both = np.stack([1 - shown, shown], -1), np.stack([1 - always, always], -1)
+
+    def each(function: Callable[..., float], d: int) -> tuple[float, float]:
+        rows = known[:, d]
+        model, other = (function(one[rows, d], truth[rows, d].astype(int)) for one in both)
+        return model, other
+
+    right = [(guess >= 0.5) == (truth > 0.5) for guess in (shown, always)]
+    whole = known.all(axis=1)
+    measures = [
+        Measure(
+            "labels right", float(right[0][known].mean()), float(right[1][known].mean()),
+            share=True, more_is_better=True,
+        )
+    ]  # fmt: skip
+    if whole.any():
+        measures.append(
+            Measure(
+                "all labels right", float(right[0][whole].all(axis=1).mean()),
+                float(right[1][whole].all(axis=1).mean()), share=True, more_is_better=True,
+            )
+        )  # fmt: skip
+    there = [d for d in range(count) if known[:, d].any()]
+    f1 = {d: each(_f1_of_label, d) for d in there}
+    mean, others = np.array(list(f1.values())).mean(axis=0).tolist()
+    measures.append(Measure("macro F1", mean, others, more_is_better=True, decides=False))
+    model, other = (_log_loss(one[known], truth[known]) for one in (shown, constant))
+    measures.append(Measure("logarithmic loss of a label", model, other, decides=False))
+    for d in there:
+        name = preparation.target_names[d]
+        measures += [
+            Measure(f"F1 of {name}", *f1[d], more_is_better=True, decides=False),
+            Measure(f"AUC of {name}", *each(classes.auc, d), more_is_better=True, decides=False),
+        ]
+    return Score(tuple(measures), "of each label what holds more often", int(known.sum()))
+
+
+def _f1_of_label(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """2 hits / (2 hits + misses + false ones); 0 where there is none of them."""
+    said = probabilities[:, 1] >= 0.5
+    hits = int((said & (truth == 1)).sum())
+    return 2 * hits / max(1, int(said.sum()) + int((truth == 1).sum()))
+
+
+def _log_loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    held = np.clip(probabilities, 1e-15, 1 - 1e-15)
+    return float(-np.where(truth > 0.5, np.log(held), np.log(1 - held)).mean())
 
 
 def _of_classes(
