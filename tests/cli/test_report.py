@@ -58,6 +58,7 @@ def trained(tmp_path_factory, table):
         if not data.exists():
             table(data, ["series", "time", "step", "noise", "target"], rows_of_task(task))
         words = ["train", data, "--task", task, *QUICK, *options, "--output", model]
+        words += ["--logger", "none"]  # it would write where the tests are started
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert main([str(word) for word in words]) == 0
