@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from longlag.batch import Batch
-from longlag.training.compiled.calls import Cells, Outputs, places_of
 from longlag.training.compiled.network import Network
+from longlag.training.compiled.outputs import Cells, Outputs, places_of
 from longlag.training.compiled.program import Program
 from longlag.training.ranks import Ranks
 

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from longlag.batch import Batch
 from longlag.gradients import BPTT, Loss
 from longlag.scan.cpu.threads import POOL
-from longlag.training.compiled.calls import MOST, Calls, Cells, Outputs
+from longlag.training.compiled.calls import Calls
 from longlag.training.compiled.network import (
     Network,
     Unfit,
@@ -33,6 +33,7 @@ from longlag.training.compiled.optimizers import (
     coefficients,
     rule_of,
 )
+from longlag.training.compiled.outputs import MOST, Cells, Outputs
 from longlag.training.compiled.turns import Turns
 
 _LINE = 16

@@ -16,7 +16,7 @@ from longlag.gradients import Loss
 from longlag.gradients.losses import weights_due
 from longlag.layers import Recurrent, SequenceModel, Stack
 from longlag.layers.state_tree import tensors_of
-from longlag.training.compiled.calls import MOST, Calls, Cells, places_of
+from longlag.training.compiled.calls import Calls
 from longlag.training.compiled.evaluation import CompiledOutputs
 from longlag.training.compiled.meeting import Meeting
 from longlag.training.compiled.network import (
@@ -33,6 +33,7 @@ from longlag.training.compiled.optimizers import (
     rule_of,
     step_of,
 )
+from longlag.training.compiled.outputs import MOST, Cells, places_of
 from longlag.training.compiled.windows import Windows
 from longlag.training.ranks import Ranks
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from longlag.scan.cpu.builder import I64, Code, Value
 from longlag.scan.cpu.target import compile_functions
-from longlag.training.compiled.calls import Cells
+from longlag.training.compiled.outputs import Cells
 from longlag.training.compiled.piece import DOUBLE
 from longlag.training.compiled.program import Program, driver_address
 

@@ -1,0 +1,415 @@
+"""The calls of a forward pass and of the readout, for batches of one size, and their memory."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from longlag.batch import Batch
+from longlag.layers import Recurrent
+from longlag.scan.cpu.passes import Noted, Passes
+from longlag.scan.inputs import Schedule, Weights
+from longlag.torch_private import version
+from longlag.training.compiled.directions import moved
+from longlag.training.compiled.head import Head, RowLoss, head
+from longlag.training.compiled.lengths import (
+    by_step,
+    last_input,
+    rank,
+    take_ends,
+    take_mean,
+    unreset,
+)
+from longlag.training.compiled.memory import (
+    begin,
+    copy,
+    fetch,
+    gather,
+    keep,
+    leave_out,
+    mask,
+)
+from longlag.training.compiled.network import Network
+from longlag.training.compiled.optimizers import (
+    COEFFICIENTS,
+)
+from longlag.training.compiled.program import Program
+
+MOST = 1024
+"""Updates of a block, at most."""
+
+MASKS = 1 << 22
+"""Numbers of dropout masks that are drawn for a block, at most."""
+
+
+class Cells:
+    """Memory that all pieces share: the number of the update, and its numbers.
+
+    Args:
+        clip_norm: the largest norm of a gradient, or None.
+        groups: how many parameter groups the optimizer has.
+    """
+
+    def __init__(self, clip_norm: float | None, groups: int) -> None:
+        self.clock, self.stop = (torch.zeros(1, dtype=torch.int64) for _ in range(2))
+        self.loss = torch.zeros(1, dtype=torch.float64)
+        self.losses, self.norms = (torch.zeros(MOST, dtype=torch.float64) for _ in range(2))
+        most = float("inf") if clip_norm is None else clip_norm
+        self.clip = torch.tensor([most, 1.0], dtype=torch.float64)
+        self.row = COEFFICIENTS * groups
+        self.coefficients = torch.zeros((MOST, self.row), dtype=torch.float64)
+
+
+def places_of(model: nn.Module) -> list[int]:
+    """Where the numbers of a model lie: they are what was compiled for as long as these hold."""
+    places = list[int]()
+    for parameter in model.parameters():
+        places += (parameter.data_ptr(), parameter.requires_grad)
+    for buffer in model.buffers():
+        places += (buffer.data_ptr(), version(buffer))
+    return places
+
+
+class Outputs:
+    """The outputs of a model for batches of one size.
+
+    Args:
+        model: what is run.
+        network: its parts.
+        data: all sequences, without gaps in memory.
+        cells: memory of all sizes.
+        size: sequences in a batch.
+
+    Attributes:
+        order: (updates, N), numbers of sequences, to be written before each block.
+        places: where the model's numbers lay.
+        y: (P, K), the outputs; row t N + n is step t of sequence n where each step is read out.
+        most: updates that there is room for at once.
+        begins: (updates,), of windows: whether sequences begin there.
+        carried: of windows: the states after the one before, in the order of layers and states.
+    """
+
+    backward = False
+    """Whether a backward pass follows."""
+
+    def __init__(
+        self, model: nn.Module, network: Network, data: Batch[Tensor], cells: Cells, size: int
+    ) -> None:
+        self.places = places_of(model)
+        self._network, self._data, self._cells, self._size = network, data, cells, size
+        x = data.x
+        self._double, self._steps = x.dtype == torch.float64, x.shape[1]
+        self._masks: list[tuple[Tensor, float, bool]] = []
+        self._between: dict[int, Tensor] = {}  # by layer, those of what it is given
+        self.most = self._room_for_masks()
+        self.order = torch.zeros((MOST, size), dtype=torch.int64)
+        # How long each row is.
+        self._ends = torch.full((size,), self._steps, dtype=torch.int64)
+        self._held: list[Any] = []
+        self._read = x.new_zeros((size, *x.shape[1:]))
+        self._calls: list[Noted] = [
+            gather(self._double).noted(
+                clock=cells.clock, source=x, target=self._read, order=self.order, N=size,
+                width=x.shape[1] * x.shape[2],
+            )
+        ]  # fmt: skip
+        self._levels: list[list[Passes]] = []
+        self._keep = self._unreset()
+        self.begins = torch.zeros(MOST, dtype=torch.int64)
+        self.carried: list[Tensor] = []
+        self._forward()
+        self._rows = self._read_out()
+        readout = network.readout
+        self._count = size * (self._steps if network.reduce is None else 1)
+        self.y = self._room(readout.output_size)
+        self._no_bias = x.new_zeros(readout.output_size)
+        self._bias = self._no_bias if readout.bias is None else readout.bias
+        self._seen = self._read_directly()
+        self._zero = torch.zeros(1, dtype=torch.int64)
+
+    def program(self, kept: Tensor | None = None) -> Program:
+        """All calls.
+
+        Args:
+            kept: (updates, P, K), where the outputs of each update are written, too.
+        """
+        calls, cells = [*self._calls, self._head(None)], self._cells
+        if kept is not None:
+            count = self.y.numel()
+            noted = keep(self._double).noted(
+                clock=cells.clock, source=self.y, target=kept, count=count
+            )
+            calls.append(noted)
+        return Program(calls, cells.clock, cells.stop)
+
+    def _room(self, width: int) -> Tensor:
+        """(P, width) zeros, and behind them as many numbers as a vector may have."""
+        numbers = self._read.new_zeros(self._count * width + 16)
+        return numbers[: self._count * width].view(self._count, width)
+
+    def _facts(self, kind: str | RowLoss | None) -> Head:
+        network, readout = self._network, self._network.readout
+        return Head(
+            self._double, kind, readout.input_size, readout.output_size, readout.direct_size or 0,
+            readout.activation, weighted=network.weights is not None and kind is not None,
+            level=network.level,
+        )  # fmt: skip
+
+    def _read_directly(self) -> Tensor | None:
+        """The rows of x that the readout sees beside h."""
+        if self._network.readout.direct_size is None:
+            return None
+        size, (steps, width) = self._size, self._read.shape[1:]
+        rows = self._read.new_zeros((self._count, width))
+        kind = by_step if self._network.reduce is None else last_input
+        noted = kind(self._double).noted(
+            source=self._read, target=rows, ends=self._ends, N=size, C=width, T=steps
+        )
+        self._calls.append(noted)
+        return rows
+
+    def _head(self, kind: str | RowLoss | None, **more: int | Tensor) -> Noted:
+        """The head with a kind of loss, and what it needs for errors; or the outputs alone."""
+        readout, facts = self._network.readout, self._facts(kind)
+        packed = self.y.new_zeros(facts.packed * facts.inputs)
+        if self._seen is not None:
+            assert readout.weight_direct is not None
+            more |= {
+                "C": facts.direct, "x": self._seen, "direct": readout.weight_direct,
+                "no_bias": self._no_bias, "y_direct": self._room(facts.outputs),
+                "packed_direct": self.y.new_zeros(facts.packed * facts.direct),
+            }  # fmt: skip
+        self._held += [packed, *more.values()]
+        return head(facts).noted(
+            H=facts.inputs, K=facts.outputs, P=self._count, h=self._rows, weight=readout.weight,
+            bias=self._bias, packed=packed, y=self.y, zero=self._zero, **facts.functions(), **more,
+        )  # fmt: skip
+
+    def _forward(self) -> None:
+        """All layers, those that read x first."""
+        below, levels = self._read, self._network.levels
+        for number, level in enumerate(levels):
+            if number:
+                below = self._passed(number, below)
+            self._levels.append([])
+            for layer, backward in zip(level, (False, True), strict=False):
+                x = below if number else self._dropped(layer.input_dropout).transpose(0, 1)
+                self._run(layer, self._flipped(x) if backward else x)
+            if self._network.reduce is None or number + 1 < len(levels):
+                below = self._output = self._side_by_side(self._levels[number])
+
+    def _run(self, layer: Recurrent, x: Tensor) -> None:
+        """The forward pass of a layer."""
+        lengths = self._data.lengths
+        schedule = Schedule.of(self._read, None if lengths is None else self._ends, None)
+        weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
+        own = schedule._replace(mask=self._mask(layer), keep=self._keep)
+        passes = Passes(layer.recurrence, x, weights, own, backward=self.backward)
+        self._levels[-1].append(passes)
+        self._calls += self._ranked(passes)
+        after = self._carried_on(passes) if self.backward and self._network.window else []
+        self._calls += [*self._units(layer, passes), *passes.forward, *after]
+
+    def _carried_on(self, passes: Passes) -> list[Noted]:
+        """Begin with the states after the window before; what keeps those after this one."""
+        after = list[Noted]()
+        for path in passes.paths:
+            kept = torch.zeros_like(path[0])
+            self.carried.append(kept)
+            noted = begin(self._double).noted(
+                clock=self._cells.clock, begins=self.begins, source=kept, target=path[0],
+                count=kept.numel(),
+            )  # fmt: skip
+            self._calls.append(noted)
+            take = take_ends(self._double)
+            after.append(
+                take.noted(path=path, target=kept, ends=self._ends, N=len(kept), H=kept.shape[1])
+            )
+        return after
+
+    def _flipped(self, x: Tensor) -> Tensor:
+        """Sequences (T, N, C) from their own last steps to their first."""
+        target = x.new_zeros(x.shape)
+        self._held += [x, target]
+        self._calls.append(moved(x, target, self._ends, flips=True))
+        return target
+
+    def _side_by_side(self, level: list[Passes]) -> Tensor:
+        """The output of a level, (T, N, H), each step where it is in x."""
+        paths = [passes.path[1:] for passes in level]
+        if len(paths) == 1:
+            return paths[0]
+        target = torch.cat(paths, -1)
+        self._held.append(target)
+        for path, part, flips in zip(paths, parts_of(target, level), (False, True), strict=True):
+            self._calls.append(moved(path, part, self._ends, flips=flips))
+        return target
+
+    # Dropout
+
+    def _room_for_masks(self) -> int:
+        """Updates whose masks there is room for."""
+        layers = self._network.layers if self.backward else []
+        numbers = sum(layer.hidden_size for layer in layers if layer.recurrent_dropout)
+        numbers += sum(layer.input_size for layer in layers if layer.input_dropout)
+        pairs = zip(self._network.levels if layers else [], self._network.between, strict=False)
+        numbers += sum(self._steps * level[0].input_size for level, share in pairs if share)
+        return max(1, min(MOST, MASKS // max(1, self._size * numbers)))
+
+    def _drawn(self, shape: tuple[int, ...], probability: float, *, by_row: bool = False) -> Tensor:
+        """(updates, *shape), room for the masks of a block, drawn in the order of these calls;
+        those of (T, N, C) perhaps for one sequence after the other."""
+        masks = self._read.new_zeros((self.most, *shape))
+        self._masks.append((masks, probability, by_row))
+        return masks
+
+    def _dropped(self, probability: float) -> Tensor:
+        """x, with features left out of whole sequences while the network learns."""
+        if not (self.backward and probability):
+            return self._read
+        size, steps, width = self._read.shape
+        target, masks = torch.zeros_like(self._read), self._drawn((size, width), probability)
+        noted = mask(self._double).noted(
+            clock=self._cells.clock, source=self._read, target=target, masks=masks, N=size,
+            C=width, T=steps,
+        )  # fmt: skip
+        self._calls.append(noted)
+        return target
+
+    def _passed(self, number: int, below: Tensor) -> Tensor:
+        """What a layer is given from the one below, (T, N, C), some numbers left out while the
+        network learns."""
+        probability = self._network.between[number]
+        if not (self.backward and probability):
+            return below
+        # PyTorch draws as numbers lie: outputs that it has put side by side, by sequence.
+        several = len(self._levels[number - 1]) > 1
+        masks = self._drawn(tuple(below.shape), probability, by_row=several)
+        target = torch.zeros_like(below)
+        self._between[number] = masks
+        self._calls.append(self._leave_out(below, target, masks))
+        return target
+
+    def _leave_out(self, source: Tensor, target: Tensor, masks: Tensor) -> Noted:
+        assert source.is_contiguous()
+        assert target.is_contiguous()
+        self._held.append(target)
+        return leave_out(self._double).noted(
+            clock=self._cells.clock, source=source, target=target, masks=masks,
+            count=target.numel(),
+        )  # fmt: skip
+
+    def _mask(self, layer: Recurrent) -> Tensor | None:
+        """The mask of the states that W reads, (N, H); None without."""
+        if not (self.backward and layer.recurrent_dropout):
+            return None
+        masks = self._drawn((self._size, layer.hidden_size), layer.recurrent_dropout)
+        target = torch.zeros_like(masks[0])
+        noted = fetch(self._double).noted(
+            clock=self._cells.clock, source=masks, target=target, count=target.numel()
+        )
+        self._calls.append(noted)
+        return target
+
+    def draw(
+        self,
+        first: int,
+        updates: int,
+        generator: torch.Generator | None = None,
+        steps: "np.ndarray[Any, Any] | None" = None,
+    ) -> None:
+        """Draw the masks of updates in the order in which a layer draws them, as dropout does.
+
+        Args:
+            first: number of the first update within the block.
+            updates: how many.
+            generator: where they come from; None: PyTorch's global one.
+            steps: how many steps of each update have masks of their own; None: all.
+        """
+        if not self._masks:
+            return
+        for number in range(first, first + updates):
+            for masks, probability, by_row in self._masks:
+                mask = masks[number]
+                if steps is not None and mask.ndim == 3:
+                    mask = mask[: steps[number - first]]
+                drawn = mask.transpose(0, 1).contiguous() if by_row else mask
+                drawn.bernoulli_(1 - probability, generator=generator)
+                drawn.div_(1 - probability)
+                if by_row:
+                    mask.copy_(drawn.transpose(0, 1))
+
+    # Lengths, resets and unit parameters
+
+    def _unreset(self) -> Tensor | None:
+        """Where states go on, (T, N, 1); None where there are no resets."""
+        resets, size, steps = self._data.resets, self._size, self._steps
+        if resets is None:
+            return None
+        keep = torch.ones((steps, size, 1), dtype=torch.bool)
+        noted = unreset().noted(
+            clock=self._cells.clock, source=resets, target=keep, order=self.order, N=size, T=steps
+        )
+        self._calls.append(noted)
+        self._held.append(keep)
+        return keep
+
+    def _ranked(self, passes: Passes) -> list[Noted]:
+        """The order of the rows by length, where there are lengths."""
+        lengths = self._data.lengths
+        if passes.order is None or lengths is None:
+            return []
+        ranks, counts = passes.order
+        free = torch.zeros_like(counts)
+        self._held.append(free)
+        return [
+            rank().noted(
+                clock=self._cells.clock, lengths=lengths, order=self.order,
+                N=self._size, T=self._steps, ranks=ranks, counts=counts, ends=self._ends, free=free,
+            )
+        ]  # fmt: skip
+
+    def _units(self, layer: Recurrent, passes: Passes) -> list[Noted]:
+        """What brings trained unit parameters to where the kernels read them."""
+        calls, size = [], layer.hidden_size
+        for number, (tensor, first) in enumerate(layer.unit_places()):
+            assert passes.units is not None
+            source, target = tensor[first : first + size], passes.units[number]
+            if tensor.requires_grad and source.data_ptr() != target.data_ptr():
+                noted = copy(self._double).noted(source=source, target=target, count=size)
+                calls.append(noted)
+        return calls
+
+    def _read_out(self) -> Tensor:
+        """What is read out: every step, or one row a sequence."""
+        level, reduce = self._levels[-1], self._network.reduce
+        if reduce is None:
+            return self._output
+        rows = [self._row_of_each(passes, reduce) for passes in level]
+        if len(rows) == 1:
+            return rows[0]
+        target = torch.cat(rows, -1)
+        for row, part in zip(rows, parts_of(target, level), strict=True):
+            self._calls.append(moved(row.unsqueeze(0), part.unsqueeze(0), self._ends))
+        self._held.append(rows)
+        return target
+
+    def _row_of_each(self, passes: Passes, reduce: str) -> Tensor:
+        """(N, H), the state after the last step that a layer reads, or the mean over steps."""
+        if reduce == "last" and passes.order is None:
+            return passes.path[-1]
+        rows = torch.zeros_like(passes.path[0])
+        take = take_ends if reduce == "last" else take_mean
+        self._calls.append(
+            take(self._double).noted(
+                path=passes.path, target=rows, ends=self._ends, N=self._size, H=rows.shape[1],
+                T=self._steps,
+            )
+        )  # fmt: skip
+        return rows
+
+
+def parts_of(tensor: Tensor, level: list[Passes]) -> "tuple[Tensor, ...]":
+    """What of each row of a tensor is a layer's."""
+    return tensor.split([passes.path.shape[-1] for passes in level], -1)
