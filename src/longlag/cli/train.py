@@ -78,6 +78,16 @@ class ColumnNames:
         help="the inputs whose cells are dates or timestamps, taken as days since 1970",
         shown_default="those of which each cell is one",
     )  # fmt: skip
+    known: str | tuple[str, ...] | None = option(
+        None, group="columns of a table", metavar="NAMES",
+        help="the inputs that are known ahead, such as a holiday or a price; they stand in rows "
+        "after the last target too; forecasting only", shown_default="none",
+    )  # fmt: skip
+    static: str | tuple[str, ...] | None = option(
+        None, group="columns of a table", metavar="NAMES",
+        help="the inputs that are the same in all rows of a series; one of its rows may alone "
+        "have them", shown_default="none",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -383,7 +393,7 @@ def _settings(options: Options) -> Settings:
         if not settings.forecasting or not settings.relative:
             raise UsageError(
                 "--backtest: it is for forecasts relative to simple ones; give --task forecasting, "
-                "without --relative false, or leave it out"
+                "without --no_relative, or leave it out"
             )
         if options.validation_data is not None:
             raise UsageError(
@@ -414,6 +424,8 @@ def columns_of(options: Trained) -> "Columns | None":
         target=target[0] if target is not None and len(target) == 1 else target,
         categories=names_in(names.categories),
         dates=names_in(names.dates),
+        known=names_in(names.known),
+        static=names_in(names.static),
     )
 
 

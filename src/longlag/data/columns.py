@@ -27,6 +27,9 @@ class Columns:
             look like numbers; None: those of which no cell is a number, a date, true or false.
         dates: the features whose cells are dates or ISO 8601 timestamps, taken as days since
             1970-01-01; None: those of which each cell is one.
+        known: of forecasting, the features that are known ahead, such as a holiday or a price. They
+            stand in rows after the last target too, whose cells of other features may be empty.
+        static: the features that are the same in all rows of a series, and may stand in one alone.
 
     Raises:
         DataError: one column is given two roles or named twice.
@@ -42,6 +45,8 @@ class Columns:
     target: tuple[str, ...] | str | None = None
     categories: tuple[str, ...] | None = None
     dates: tuple[str, ...] | None = None
+    known: tuple[str, ...] | None = None
+    static: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         targets = (self.target,) if isinstance(self.target, str) else self.target
@@ -50,6 +55,8 @@ class Columns:
             ("target", targets),
             ("categories", self.categories),
             ("dates", self.dates),
+            ("known", self.known),
+            ("static", self.static),
         ):
             if names is None:
                 continue
@@ -66,9 +73,10 @@ class Columns:
                     )
         if self.series is not None and self.series == self.time:
             raise DataError(f"columns: {self.series!r} is both series and time; name it once")
-        both = [name for name in self.categories or () if name in (self.dates or ())]
-        if both:
-            raise DataError(f"columns: {both[0]!r} is among categories and dates; name it once")
+        for role, other in (("categories", "dates"), ("known", "static")):
+            both = [n for n in getattr(self, role) or () if n in (getattr(self, other) or ())]
+            if both:
+                raise DataError(f"columns: {both[0]!r} is among {role} and {other}; name it once")
 
     def targets(self, task: str) -> tuple[str, ...] | None:
         """The target columns of a task; None stands for every feature.
@@ -120,8 +128,9 @@ class Columns:
             ('a', 'b')
         """
         record = closed(
-            record, ("series", "time", "features", "target"), "columns", ("categories", "dates")
-        )
+            record, ("series", "time", "features", "target"), "columns",
+            ("categories", "dates", "known", "static"),
+        )  # fmt: skip
         for key in ("series", "time"):
             if not isinstance(record[key], str | None):
                 raise DataError(f"columns: {key} must be text or null, got {record[key]!r}")
@@ -138,4 +147,6 @@ class Columns:
             target=target if isinstance(target, str | None) else names("target"),
             categories=names("categories"),
             dates=names("dates"),
+            known=names("known"),
+            static=names("static"),
         )

@@ -21,8 +21,8 @@ class Roles:
 
     `answers` are the target columns to read, none for forecasting; `target_names` is what is
     predicted, whether it is there or not. Where not `require_target`, all answers may be empty.
-    `categories` and `dates` are as of `Columns`; `missing` says whether cells of features may be,
-    `tags` what the target of tagging is.
+    `categories`, `dates`, `known` and `static` are as of `Columns`; `missing` says whether cells of
+    features may be, `tags` what the target of tagging is.
     """
 
     task: str
@@ -36,6 +36,8 @@ class Roles:
     dates: tuple[str, ...] | None = None
     missing: bool = False
     tags: str = "auto"
+    known: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
 
     @property
     def used(self) -> list[str]:
@@ -66,6 +68,11 @@ def find_roles(
         DataError: a name is missing, empty or twice there, or no column is left for the features.
     """
     targets = columns.targets(task)
+    if columns.known and task != "forecasting":
+        raise DataError(
+            f"{header}: known={listing(columns.known)}: what is known ahead is for forecasting, "
+            f"and the task is {task}; leave it out"
+        )
     _check_names(header, names)
     there = set(names)
     columns = _as_one_series(columns, task, there)
@@ -95,8 +102,11 @@ def find_roles(
                 near_match(name, names),
             )
     inputs = set(features)
-    for role, given in (("categories", columns.categories), ("dates", columns.dates)):
+    for role in ("categories", "dates", "known", "static"):
+        given = getattr(columns, role)
         for name in given or ():
+            if name in predicted and role in ("known", "static"):
+                raise DataError(f"{header}: {name!r} is to be forecast, so it is not {role}")
             if name not in inputs:
                 raise DataError(
                     f"{header}: {name!r}, named in {role}, is not among the features "
@@ -118,8 +128,10 @@ def find_roles(
         target_names=features if targets is None else targets,
         categories=columns.categories,
         dates=columns.dates,
-        missing=missing,
+        missing=missing or bool(columns.known or columns.static),
         tags=tags,
+        known=columns.known or (),
+        static=columns.static or (),
     )
 
 

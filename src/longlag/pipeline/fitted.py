@@ -12,7 +12,7 @@ from longlag.data import DataError, Predictions, Preparation, SequenceData
 from longlag.data.records import numbers
 from longlag.layers import EchoState, ModelCard, SequenceModel, load_with_card, save
 from longlag.pipeline.changes import Changes
-from longlag.pipeline.dataset import judged, prepare
+from longlag.pipeline.dataset import judged, known_ahead, prepare
 from longlag.pipeline.intervals import Intervals
 from longlag.pipeline.network import run_model
 from longlag.pipeline.relative import Relative
@@ -104,7 +104,8 @@ class Fitted:
         values = prepare(self.preparation, data, path)
         if self.relative is not None:  # from where it has seen a season on
             values = judged(values, np.minimum(self.relative.season + 1, data.lengths))
-        outputs = run_model(self.model, self._read(values), batch_size)
+        read = self._read(values, known_ahead(self.preparation, data, path))
+        outputs = run_model(self.model, read, batch_size)
         if self.relative is None:
             reached = score(
                 self.preparation, self.baseline, values, outputs, shares=self.puts_out_shares
@@ -121,7 +122,8 @@ class Fitted:
                 ends[end] = self.preparation.restore(moved, data.lengths).values  # pyright: ignore
             predictions = replace(predictions, **ends)
             if reached is not None:
-                errors = self.relative.apply(values).target - outputs
+                assert read.target is not None
+                errors = read.target - outputs
                 reached = replace(reached, coverage=self.intervals.hold(errors))
         return Answers(predictions, reached)
 
@@ -131,12 +133,16 @@ class Fitted:
         Raises:
             DataError: see `longlag.pipeline.dataset.prepare`.
         """
-        return self._read(prepare(self.preparation, data, path))
+        return self._read(
+            prepare(self.preparation, data, path), known_ahead(self.preparation, data, path)
+        )
 
-    def _read(self, values: Batch[np.ndarray]) -> Batch[np.ndarray]:
+    def _read(
+        self, values: Batch[np.ndarray], future: np.ndarray | None = None
+    ) -> Batch[np.ndarray]:
         """What the network reads of prepared data."""
         if self.relative is not None:
-            return self.relative.apply(values)
+            return self.relative.apply(values, future=future)
         return values if self.changes is None else self.changes.apply(values)
 
     def trained_on(self, data: SequenceData) -> int:

@@ -149,6 +149,11 @@ class Pipeline:
                         Setting(name), f": got {value}, but the target is numbers, not classes; "
                         "leave it out",
                     )  # fmt: skip
+        if preparation.known and not (settings.forecasting and settings.relative):
+            raise SettingsError(
+                Setting("relative"), f": got false, but {', '.join(preparation.known)} are known "
+                "ahead, which a forecast relative to simple ones alone can use; leave it out",
+            )  # fmt: skip
         values = prepare(preparation, parts.held_out, parts.held_out_path)
         held_out = values = judged(values, parts.known, ahead=settings.forecasting)
         train = prepare(preparation, parts.train, parts.train_path)
@@ -156,8 +161,9 @@ class Pipeline:
             horizon = settings.steps_ahead or 1
             places = preparation.repeated_inputs()[: len(preparation.target_names)]
             relative = Relative.fit(
-                train, places, horizon, settings.season, standardise=settings.standardise, like=like
-            )
+                train, places, horizon, settings.season, standardise=settings.standardise,
+                like=like, ahead=preparation.known_inputs(),
+            )  # fmt: skip
             train, held_out = relative.apply(train), relative.apply(values, parts.known)
         changes = changes_for(settings, train)
         if changes is not None:
