@@ -60,7 +60,7 @@ def forecast(data: Set, settings: Settings) -> dict[str, Any]:
         "MASE": mase.model,
         "seasonal naive": mase.baseline,
         **dict(zip(reached.others, mase.others, strict=True)),
-        "coverage": intervals.hold(read.target - outputs),
+        "coverage": intervals.hold((read.target, outputs)),
     }
 
 

@@ -118,3 +118,22 @@ def test_a_backtest_of_what_has_none_is_refused(longlag, shops):
     assert "leave --validation_data out" in done.err
     done = longlag(*TRAIN, "--columns.target", "sold", "--epochs", "1", "--backtest", "20")
     assert "Use a smaller --backtest or --horizon" in done.err
+
+
+def test_quantiles_are_columns_of_their_own(longlag, folder, shops, rows_of):
+    sold = ["--columns.target", "sold", "--epochs", "2"]
+    done = longlag(*TRAIN, *sold, "--quantiles", "0.05,0.5,0.95")
+    assert done.status == 0, done.err
+    assert "intervals made to hold 90 % of the values" in done.out
+    done = longlag("predict", "model.longlag", "my.csv")
+    assert done.status == 0, done.err
+    assert "intervals made to hold 90 % of the values" in done.out
+    row = rows_of(folder / "predictions.csv")[0]
+    assert float(row["sold_q0.05"]) <= float(row["sold_q0.5"]) <= float(row["sold_q0.95"])
+    assert row["sold"] == row["sold_q0.5"]
+    for levels, told in (("0.1;0.9", "expected numbers between 0 and 1 with commas"),
+                         ("0.9,0.1", "each larger than the one before")):  # fmt: skip
+        done = longlag(*TRAIN, *sold, "--quantiles", levels, "--overwrite")
+        assert done.status == 2
+        assert "--quantiles" in done.err
+        assert told in done.err

@@ -127,6 +127,15 @@ class Trained:
         help="forecast what goes beyond the season before, each series in units of its own; false: "
         "the values themselves; forecasting only",
     )  # fmt: skip
+    quantiles: str | None = option(
+        group="data", metavar="LEVELS", shown_default="none",
+        help="forecast quantiles of these levels, such as 0.1,0.5,0.9, in place of the value; "
+        "forecasting only",
+    )  # fmt: skip
+    gaussian: bool = option(
+        Settings.gaussian, group="data",
+        help="forecast mean and standard deviation in place of the value; forecasting only",
+    )  # fmt: skip
     validation: float = option(
         0.2, group="data", range=between(0, 1), metavar="SHARE",
         help="share held out to judge by: of each class, of the series, or in forecasting, and of "
@@ -373,6 +382,14 @@ def settings_of(options: Trained) -> Settings:
     """The settings among the options."""
     values: dict[str, Any] = {own.name: getattr(options, own.name) for own in fields(Settings)}
     values["cell"] = options.cell or Settings.cell
+    if options.quantiles is not None:
+        try:
+            values["quantiles"] = tuple(map(float, options.quantiles.split(",")))
+        except ValueError:
+            raise UsageError(
+                f"--quantiles: got {options.quantiles!r}, expected numbers between 0 and 1 with "
+                "commas between them, such as 0.1,0.5,0.9"
+            ) from None
     return Settings(**values)
 
 
