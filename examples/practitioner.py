@@ -7,7 +7,8 @@
   times, one cell in twelve is missing, and what a fault looks like depends on the kind.
 - stream.csv: one recording of 100,000 rows, each tagged with what is being done; neither series nor
   time.
-- sales.csv: 50 shops by month, with price, promotion and region; twelve months are asked for.
+- sales.csv: 50 shops by month, with price, promotion and region; twelve months are asked for, whose
+  prices and promotions are planned: new_sales.csv has them in rows without anything sold.
 - life.csv: 100 engines that run until they fail; how many cycles are left is asked for at each.
 
 Beside each lies new_... of the same kind, to predict.
@@ -27,7 +28,7 @@ COMMANDS = {
     "--columns.target fault --missing indicator --time_delta",
     "stream": "--task tagging --columns.target doing --epochs 20",
     "sales": "--task forecasting --horizon 12 --columns.series shop --columns.time month "
-    "--columns.target sold",
+    "--columns.target sold --columns.known price,promotion --columns.static region",
     "life": "--task tagging --columns.series engine --columns.time cycle "
     "--columns.target remaining --epochs 40",
 }
@@ -66,13 +67,13 @@ def stream(rng: np.random.Generator, steps: int) -> Iterator[Row]:
         yield [f"{ahead + noise[0]:.3f}", f"{up + noise[1]:.3f}", ["rest", "walk", "run"][doing]]
 
 
-def sales(rng: np.random.Generator, shops: int) -> Iterator[Row]:
-    """Trend, season and promotions; the last month is December 2024."""
+def sales(rng: np.random.Generator, shops: int, ahead: int = 0) -> Iterator[Row]:
+    """Trend, season and promotions; December 2024 is the last month, `ahead` more are planned."""
     yield ["shop", "month", "region", "price", "promotion", "sold"]
     for n in range(shops):
         north, level, growth = n % 2 == 0, rng.uniform(50, 500), rng.uniform(0.0, 0.01)
         first = int(rng.integers(0, 24))
-        for m in range(first, 120):
+        for m in range(first, 120 + ahead):
             promotion = rng.random() < 0.15
             price = 10 + rng.normal() * 0.5 - 1.5 * promotion
             season = 1 + 0.3 * np.cos(2 * np.pi * (m - (0 if north else 6)) / 12)
@@ -80,7 +81,8 @@ def sales(rng: np.random.Generator, shops: int) -> Iterator[Row]:
             sold *= np.exp(rng.normal() * 0.05)
             yield [
                 f"shop {n}", f"{2015 + m // 12}-{m % 12 + 1:02d}-01",
-                "north" if north else "south", f"{price:.2f}", str(promotion).lower(), round(sold),
+                "north" if north else "south", f"{price:.2f}", str(promotion).lower(),
+                round(sold) if m < 120 else "",
             ]  # fmt: skip
 
 
@@ -112,7 +114,9 @@ def main() -> None:
             rng = np.random.default_rng(seed)
             path = arguments.folder / f"{prefix}{name}.csv"
             with open(path, "w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerows(make(rng, max(10, round(size * arguments.scale))))
+                count = max(10, round(size * arguments.scale))
+                rows = make(rng, count, 12) if name == "sales" and prefix else make(rng, count)
+                csv.writer(file).writerows(rows)
         print(f"longlag train {name}.csv {COMMANDS[name]} --output {name}.longlag")
         print(f"longlag predict {name}.longlag new_{name}.csv --output {name}_answers.csv")
 

@@ -91,7 +91,8 @@ def test_a_file_of_version_0_1_still_predicts(tmp_path):
     assert not encoding["categories"]
     assert encoding["missing"] == "error"
     columns = kept["preparation"]["columns"]
-    assert columns.pop("categories") is columns.pop("dates") is None
+    for later in ("categories", "dates", "known", "static"):
+        assert columns.pop(later) is None
     assert kept == METADATA
 
 

@@ -228,32 +228,37 @@ def test_a_reservoir_forecasts_so_too():
     assert reached.measures[0].model < reached.measures[0].baseline
 
 
+def against(errors):
+    """Values that were all forecast to be 0."""
+    return errors, np.zeros_like(errors)
+
+
 def test_intervals_hold_what_they_are_to_hold():
     rng = np.random.default_rng(0)
     errors = rng.exponential(size=(400, 5, 2))
     errors[:100] = np.nan
-    intervals = Intervals.fit([errors])
-    assert intervals.hold(rng.exponential(size=(4000, 2))) == pytest.approx(0.8, abs=0.02)
+    intervals = Intervals.fit([against(errors)])
+    assert intervals.hold(against(rng.exponential(size=(4000, 2)))) == pytest.approx(0.8, abs=0.02)
     ordered = np.sort(errors[100:, :, 0].ravel())
     assert intervals.high[0] == ordered[int(np.ceil(1501 * 0.9)) - 1]
     assert intervals.low[0] == ordered[1500 - int(np.ceil(1501 * 0.9))]
     assert Intervals.from_dict(intervals.to_dict(), 2) == intervals
-    assert Intervals.fit([np.array([[1.0, np.nan]])]) is None
-    few = Intervals.fit([np.array([[1.0], [5.0]])])
+    assert Intervals.fit([against(np.array([[1.0, np.nan]]))]) is None
+    few = Intervals.fit([against(np.array([[1.0], [5.0]]))])
     assert (few.low, few.high) == ((1.0,), (5.0,))
     lengths, known = np.full(50, 30), np.full(50, 10)
-    held = coverage(rng.normal(size=(50, 30, 2)), known, lengths)
+    held = coverage(against(rng.normal(size=(50, 30, 2))), known, lengths)
     assert held == pytest.approx(0.8, abs=0.04)
-    assert coverage(np.full((1, 4, 1), np.nan), None, np.array([4])) is None
+    assert coverage(against(np.full((1, 4, 1), np.nan)), None, np.array([4])) is None
 
 
 def test_errors_of_earlier_origins_weigh_less():
-    wide, narrow = np.linspace(-10, 10, 201)[:, None], np.linspace(-1, 1, 201)[:, None]
+    wide, narrow = (against(np.linspace(-end, end, 201)[:, None]) for end in (10, 1))
     ends = [Intervals.fit(origins).high[0] for origins in ([narrow, wide], [wide, narrow])]
     assert ends[0] > ends[1]
     # 2/3 of the narrow ones and 1/3 of the wide ones: P(e <= h) = 2/3 + 1/3 (h + 10) / 20 = 0.9
     assert ends[1] == pytest.approx(4.0, abs=0.3)
-    assert Intervals.fit([wide, np.full_like(wide, np.nan)]) == Intervals.fit([wide])
+    assert Intervals.fit([wide, against(np.full((9, 1), np.nan))]) == Intervals.fit([wide])
 
 
 def test_a_network_is_followed_as_far_as_it_helps():
@@ -278,7 +283,7 @@ def test_earlier_origins_judge_as_many_steps_each_one_season_before_the_next():
 
 
 @pytest.mark.parametrize("record", [
-    {"level": 1.5, "low": [0.0], "high": [1.0]}, {"level": 0.8, "low": [2.0], "high": [1.0]},
+    {"level": 1.5, "low": [0.0], "high": [1.0]}, {"level": 0.8, "low": [0.0], "high": []},
     {"level": 0.8, "low": [0.0, 0.0], "high": [1.0, 1.0]}, {"level": 0.8, "low": [0.0]},
 ])  # fmt: skip
 def test_damaged_intervals_are_refused(record):

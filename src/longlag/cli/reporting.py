@@ -16,7 +16,6 @@ from longlag.pipeline.choosing import Tried
 from longlag.pipeline.dataset import Parts
 from longlag.pipeline.fitted import Fitted
 from longlag.pipeline.fitting import Pipeline
-from longlag.pipeline.intervals import LEVEL
 from longlag.pipeline.scores import Score
 from longlag.pipeline.settings import Settings
 from longlag.storage import atomic_write
@@ -133,7 +132,8 @@ def show(
     line(console, f"baseline: {result.baseline}")
     if result.coverage is not None:
         held = f"{100 * result.coverage:.0f} %"
-        line(console, f"intervals made to hold {100 * LEVEL:.0f} % of the values held {held}")
+        wanted = f"{100 * result.level:.0f} %"
+        line(console, f"intervals made to hold {wanted} of the values held {held}")
     if result.confusion is not None and names is not None and len(names) <= _SHOWN:
         console.print(_by_class(result.confusion, names))
     if not result.is_better:

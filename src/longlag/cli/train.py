@@ -83,6 +83,16 @@ class ColumnNames:
         help="the inputs whose cells are dates or timestamps, taken as days since 1970",
         shown_default="those of which each cell is one",
     )  # fmt: skip
+    known: str | tuple[str, ...] | None = option(
+        None, group="columns of a table", metavar="NAMES",
+        help="the inputs that are known ahead, such as a holiday or a price; they stand in rows "
+        "after the last target too; forecasting only", shown_default="none",
+    )  # fmt: skip
+    static: str | tuple[str, ...] | None = option(
+        None, group="columns of a table", metavar="NAMES",
+        help="the inputs that are the same in all rows of a series; one of its rows may alone "
+        "have them", shown_default="none",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,6 +131,15 @@ class Trained:
         Settings.relative, group="data",
         help="forecast what goes beyond the season before, each series in units of its own; false: "
         "the values themselves; forecasting only",
+    )  # fmt: skip
+    quantiles: str | None = option(
+        group="data", metavar="LEVELS", shown_default="none",
+        help="forecast quantiles of these levels, such as 0.1,0.5,0.9, in place of the value; "
+        "forecasting only",
+    )  # fmt: skip
+    gaussian: bool = option(
+        Settings.gaussian, group="data",
+        help="forecast mean and standard deviation in place of the value; forecasting only",
     )  # fmt: skip
     validation: float = option(
         0.2, group="data", range=between(0, 1), metavar="SHARE",
@@ -368,6 +387,14 @@ def settings_of(options: Trained) -> Settings:
     """The settings among the options."""
     values: dict[str, Any] = {own.name: getattr(options, own.name) for own in fields(Settings)}
     values["cell"] = options.cell or Settings.cell
+    if options.quantiles is not None:
+        try:
+            values["quantiles"] = tuple(map(float, options.quantiles.split(",")))
+        except ValueError:
+            raise UsageError(
+                f"--quantiles: got {options.quantiles!r}, expected numbers between 0 and 1 with "
+                "commas between them, such as 0.1,0.5,0.9"
+            ) from None
     return Settings(**values)
 
 
@@ -390,7 +417,7 @@ def _settings(options: Options) -> Settings:
         if not settings.forecasting or not settings.relative:
             raise UsageError(
                 "--backtest: it is for forecasts relative to simple ones; give --task forecasting, "
-                "without --relative false, or leave it out"
+                "without --no_relative, or leave it out"
             )
         if options.validation_data is not None:
             raise UsageError(
@@ -422,6 +449,8 @@ def columns_of(options: Trained) -> "Columns | None":
         categories=names_in(names.categories),
         dates=names_in(names.dates),
         label_separator=names.label_separator,
+        known=names_in(names.known),
+        static=names_in(names.static),
     )
 
 

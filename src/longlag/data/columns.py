@@ -29,6 +29,9 @@ class Columns:
             1970-01-01; None: those of which each cell is one.
         label_separator: what stands between the labels in a cell of the target, which names all
             that hold, as ";" in "red;round"; an empty cell names none. None: a cell is one label.
+        known: of forecasting, the features that are known ahead, such as a holiday or a price. They
+            stand in rows after the last target too, whose cells of other features may be empty.
+        static: the features that are the same in all rows of a series, and may stand in one alone.
 
     Raises:
         DataError: one column is given two roles or named twice.
@@ -45,6 +48,8 @@ class Columns:
     categories: tuple[str, ...] | None = None
     dates: tuple[str, ...] | None = None
     label_separator: str | None = None
+    known: tuple[str, ...] | None = None
+    static: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         targets = (self.target,) if isinstance(self.target, str) else self.target
@@ -53,6 +58,8 @@ class Columns:
             ("target", targets),
             ("categories", self.categories),
             ("dates", self.dates),
+            ("known", self.known),
+            ("static", self.static),
         ):
             if names is None:
                 continue
@@ -69,13 +76,14 @@ class Columns:
                     )
         if self.series is not None and self.series == self.time:
             raise DataError(f"columns: {self.series!r} is both series and time; name it once")
-        both = [name for name in self.categories or () if name in (self.dates or ())]
-        if both:
-            raise DataError(f"columns: {both[0]!r} is among categories and dates; name it once")
         if self.label_separator is not None and not self.label_separator.strip():
             raise DataError(
                 f"columns: label_separator={self.label_separator!r}: expected a text such as ';'"
             )
+        for role, other in (("categories", "dates"), ("known", "static")):
+            both = [n for n in getattr(self, role) or () if n in (getattr(self, other) or ())]
+            if both:
+                raise DataError(f"columns: {both[0]!r} is among {role} and {other}; name it once")
 
     def targets(self, task: str) -> tuple[str, ...] | None:
         """The target columns of a task; None stands for every feature.
@@ -135,11 +143,9 @@ class Columns:
             ('a', 'b')
         """
         record = closed(
-            record,
-            ("series", "time", "features", "target"),
-            "columns",
-            ("categories", "dates", "label_separator"),
-        )
+            record, ("series", "time", "features", "target"), "columns",
+            ("categories", "dates", "label_separator", "known", "static"),
+        )  # fmt: skip
         for key in ("series", "time"):
             if not isinstance(record[key], str | None):
                 raise DataError(f"columns: {key} must be text or null, got {record[key]!r}")
@@ -159,4 +165,6 @@ class Columns:
             categories=names("categories"),
             dates=names("dates"),
             label_separator=separator,
+            known=names("known"),
+            static=names("static"),
         )

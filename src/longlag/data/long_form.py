@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from numpy.typing import NDArray
 
 from longlag.data.cells import EMPTY, MISSING, numbers, parse
+from longlag.data.covariates import spread
 from longlag.data.errors import Problems
 from longlag.data.labels import label_fault
 from longlag.data.roles import Roles
@@ -66,6 +67,11 @@ def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
         layout = Layout.of(rows.series, rows.times[0].keys)
         layout.check_times(rows.times[1], rows, roles.time, problems)
     answers, predicted = rows.answers, roles.target_names
+    features = rows.features
+    for name in roles.static:
+        features = features.copy() if features is rows.features else features
+        at, names = roles.features.index(name), tuple(rows.names)
+        features[:, at] = spread(features[:, at], rows.series, rows.lines, names, name, problems)
     if not roles.require_target and all(not answer.given.any() for answer in answers):
         answers = []
     if answers and roles.has_label_sets:
@@ -77,10 +83,10 @@ def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
     _check_room(rows, answers, roles.task, layout, problems.source)
     target = gather_answers(answers, roles.task, layout) if answers else None
     if roles.task == "forecasting" and predicted == roles.features:  # every one that can be
-        numeric = (name for name in predicted if name not in {*rows.categories, *rows.dates})
-        predicted = tuple(numeric) or predicted
-    return SequenceData(
-        x=layout.pad(rows.features),
+        given = {*rows.categories, *rows.dates, *roles.known, *roles.static}
+        predicted = tuple(name for name in predicted if name not in given) or predicted
+    data = SequenceData(
+        x=layout.pad(features),
         lengths=layout.lengths,
         target=target,
         names=tuple(rows.names),
@@ -92,6 +98,7 @@ def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
         dates=rows.dates,
         label_sets=bool(answers) and roles.has_label_sets,
     )
+    return data.up_to_the_targets(problems.source) if roles.known else data
 
 
 def check_ids(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -49,6 +49,7 @@ class ValuePredictions:
         target_names: the names of the D columns.
         at_steps: whether they are numbers at each step.
         low, high: the ends of an interval around each value, or None.
+        beside: further numbers of each value, by the end of their columns' names.
 
     Example:
         >>> import numpy as np
@@ -61,6 +62,7 @@ class ValuePredictions:
     at_steps: bool = False
     low: Float64[Array, "*N D"] | None = None
     high: Float64[Array, "*N D"] | None = None
+    beside: Mapping[str, Float64[Array, "*N D"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +104,8 @@ def write_predictions(path: str | Path, data: SequenceData, predictions: Predict
     - labels of which each may hold, a row per series or step: series, time or step, 1 or 0 for each
       label, and ``probability_<label>`` of each;
     - forecasting, a row per series and step ahead: series, step_ahead (from 1), each target, and
-      where there are intervals ``<target>_low`` and ``<target>_high`` of each.
+      where there are intervals ``<target>_low`` and ``<target>_high`` of each, and what stands
+      beside them, such as ``<target>_q0.1`` or ``<target>_sd``.
 
     Numbers are written so that reading them returns the same float64.
 
@@ -221,6 +224,7 @@ def _tagging(data: SequenceData, predictions: ClassPredictions) -> Iterator[list
 def _forecasting(data: SequenceData, predictions: ValuePredictions) -> Iterator[list[object]]:
     ends = {"low": predictions.low, "high": predictions.high}
     there = {end: values for end, values in ends.items() if values is not None}
+    there |= predictions.beside
     names = [f"{name}_{end}" for end in there for name in predictions.target_names]
     yield ["series", "step_ahead", *predictions.target_names, *names]
     table = np.concatenate([predictions.values, *there.values()], axis=-1)

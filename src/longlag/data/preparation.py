@@ -315,6 +315,8 @@ class Preparation:
             target=told(columns_of_target),
             categories=told(trained.categories),
             dates=told(trained.dates),
+            known=told(trained.known),
+            static=told(trained.static),
         )
 
     def apply(self, data: SequenceData) -> Batch[NDArray[Any]]:
@@ -351,6 +353,61 @@ class Preparation:
         values = self._standardise(data, raw)
         x = self.encoding.expand(values, absent, data.valid)
         return Batch(x, self._target(data, values, absent), data.lengths)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The features that are known ahead."""
+        return (self.columns.known if self.columns else None) or ()
+
+    def known_inputs(self) -> list[int]:
+        """Where the features that are known ahead are among the inputs of the network."""
+        kinds = dict(self.encoding.categories)
+        inputs: list[int] = []
+        for name in self.known:
+            at = (self.feature_names or ()).index(name)
+            first = self.encoding.place(at)
+            inputs += range(first, first + len(kinds.get(at, "1")))
+        return inputs
+
+    def ahead(self, data: SequenceData) -> Float32[Array, "N K I"]:
+        """The inputs of the network for the `horizon` = K steps after the end of each series.
+
+        Only those of features that are known ahead mean something.
+
+        Raises:
+            DataError: a series has too few rows there, or a value is missing.
+        """
+        names, horizon = self.feature_names or (), self.horizon or 1
+        order = order_features(names, data.feature_names, self._features, data.x.shape[2])
+        future = data.future
+        short = np.zeros(len(data), np.int64) if future is None else future.lengths
+        wrong = np.flatnonzero(short < horizon)
+        if future is None or len(wrong):
+            at = int(wrong[0])
+            raise DataError(
+                f"series {data.names[at]!r} has {short[at]} rows after the last known value of "
+                f"{listing(self.target_names)}, expected {horizon}, the horizon, with what is "
+                f"known ahead: {listing(self.known)}. Add rows with these, and leave the cells of "
+                f"{listing(self.target_names)} empty there"
+            )
+        x = future.x[:, :horizon, order]
+        given = [names.index(name) for name in self.known]
+        absent = np.argwhere(np.isnan(x[:, :, given]))
+        if len(absent) and self.encoding.missing == "error":
+            n, t, c = absent[0].tolist()
+            raise DataError(
+                f"series {data.names[n]!r}, row {t + 1} after the last known value of "
+                f"{listing(self.target_names)}: {self.known[c]!r} is missing, and it is known "
+                "ahead; fill it in"
+            )
+        others = [c for c in range(x.shape[2]) if c not in given]
+        x[:, :, others] = 0.0  # of a category its first
+        rows = replace(
+            data, x=x, lengths=np.full(len(data), horizon), times=None, feature_names=names,
+            gaps=np.zeros(x.shape[:2], np.float32), future=None,
+        )  # fmt: skip
+        raw, missing = self.encoding.take(rows, list(range(x.shape[2])), names)
+        return self.encoding.expand(self._standardise(rows, raw), missing, rows.valid)
 
     def _standardise(
         self, data: SequenceData, raw: Float64[Array, "N T C"]

@@ -21,8 +21,8 @@ class Roles:
 
     `answers` are the target columns to read, none for forecasting; `target_names` is what is
     predicted, whether it is there or not. Where not `require_target`, all answers may be empty.
-    `categories` and `dates` are as of `Columns`; `missing` says whether cells of features may be,
-    `tags` what the target of tagging is.
+    `categories`, `dates`, `known` and `static` are as of `Columns`; `missing` says whether cells of
+    features may be, `tags` what the target of tagging is.
     """
 
     task: str
@@ -37,6 +37,8 @@ class Roles:
     missing: bool = False
     tags: str = "auto"
     label_separator: str | None = None
+    known: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
 
     @property
     def has_label_sets(self) -> bool:
@@ -74,6 +76,11 @@ def find_roles(
         DataError: a name is missing, empty or twice there, or no column is left for the features.
     """
     targets = columns.targets(task)
+    if columns.known and task != "forecasting":
+        raise DataError(
+            f"{header}: known={listing(columns.known)}: what is known ahead is for forecasting, "
+            f"and the task is {task}; leave it out"
+        )
     _check_names(header, names)
     there = set(names)
     columns = _as_one_series(columns, task, there)
@@ -103,8 +110,11 @@ def find_roles(
                 near_match(name, names),
             )
     inputs = set(features)
-    for role, given in (("categories", columns.categories), ("dates", columns.dates)):
+    for role in ("categories", "dates", "known", "static"):
+        given = getattr(columns, role)
         for name in given or ():
+            if name in predicted and role in ("known", "static"):
+                raise DataError(f"{header}: {name!r} is to be forecast, so it is not {role}")
             if name not in inputs:
                 raise DataError(
                     f"{header}: {name!r}, named in {role}, is not among the features "
@@ -126,9 +136,11 @@ def find_roles(
         target_names=features if targets is None else targets,
         categories=columns.categories,
         dates=columns.dates,
-        missing=missing,
+        missing=missing or bool(columns.known or columns.static),
         tags=tags if columns.label_separator is None else "labels",
         label_separator=columns.label_separator,
+        known=columns.known or (),
+        static=columns.static or (),
     )
 
 

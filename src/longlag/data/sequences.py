@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy.typing import NDArray
 
+from longlag.data.covariates import Future
 from longlag.data.errors import DataError, listing
 from longlag.messages import Fix
 
@@ -42,6 +43,7 @@ class SequenceData:
         dates: the names of those features that are days since 1970.
         label_sets: whether the target says of each of D labels, 1 or 0, if it holds: (N, D) floats
             for classification, (N, T, D) for tagging, NaN where it is not known.
+        future: the rows after the last known targets, where some features are known ahead.
 
     Raises:
         DataError: the parts disagree in size, or a length is out of range.
@@ -65,6 +67,7 @@ class SequenceData:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dates: tuple[str, ...] = ()
     label_sets: bool = False
+    future: Future | None = None
 
     def __post_init__(self) -> None:
         for name in ("x", "lengths", "target", "times", "gaps"):
@@ -136,7 +139,10 @@ class SequenceData:
         index = np.asarray(indices)
         rows = np.arange(len(self))[index if index.size else index.astype(np.int64)]
         names = tuple(self.names[row] for row in rows)
-        return self._cut(lambda part: part[rows], self.lengths[rows], names)
+        chosen = self._cut(lambda part: part[rows], self.lengths[rows], names)
+        if self.future is None:
+            return chosen
+        return replace(chosen, future=Future(*(part[rows] for part in self.future)))
 
     def split(
         self, fraction: float, seed: int, stratify: bool = False
@@ -235,6 +241,22 @@ class SequenceData:
         """
         return self._window(np.zeros_like(lengths), lengths)
 
+    def up_to_the_targets(self, source: object = "data") -> SequenceData:
+        """The same data, of which the rows after the last known target are the future.
+
+        Raises:
+            DataError: a series has no target at all.
+        """
+        features = self.feature_names or ()
+        targets = [features.index(name) for name in self.target_names]
+        known, future = Future.split(self.x, self.lengths, targets)
+        if not known.all():
+            raise DataError(
+                f"{source}: series {self.names[int(known.argmin())]!r} has no known value of "
+                f"{listing(self.target_names)}; expected some before those to forecast"
+            )
+        return self if future is None else replace(self.first(known), future=future)
+
     def _window(self, start: Int64[Array, " N"], lengths: Int64[Array, " N"]) -> SequenceData:
         steps = np.arange(lengths.max(initial=0))
         inside = steps < lengths[:, None]  # (N, T')
@@ -254,10 +276,10 @@ class SequenceData:
         lengths: Int64[Array, " N"],
         names: tuple[str, ...],
     ) -> SequenceData:
-        """What `cut` leaves of x, target, times and gaps."""
+        """What `cut` leaves of x, target, times and gaps; no future."""
         parts = {name: getattr(self, name) for name in ("x", "target", "times", "gaps")}
         left = {name: None if part is None else cut(part) for name, part in parts.items()}
-        return replace(self, lengths=lengths, names=names, **left)
+        return replace(self, lengths=lengths, names=names, future=None, **left)
 
 
 def blank(dtype: np.dtype[Any]) -> Any:

@@ -94,7 +94,7 @@ def export_onnx(
     if fitted is not None and fitted.relative is not None:
         raise ValueError(
             "model: it forecasts relative to the season before, which a graph does not hold; train "
-            "it with relative=False (--relative false)"
+            "it with relative=False (--no_relative)"
         )
     check_module(network)
     layer = network.layer if isinstance(network, SequenceModel) else network

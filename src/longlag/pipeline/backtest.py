@@ -155,7 +155,7 @@ def _from(
     values = judged(prepare(fitted.preparation, data), begin)
     read = relative.apply(values, begin)
     outputs = run_model(fitted.model, read, EVALUATED)
-    forecasts = relative.restore(outputs, values, begin)
+    forecasts = relative.restore(fitted.puts_out.point(outputs), values, begin)
     ways = dict(guesses(relative, values))
     shape = next(iter(ways.values())).shape
     target = np.asarray(values.target, np.float64).reshape(shape)
@@ -168,7 +168,7 @@ def _from(
 
     errors = [way - target for way in (forecasts.reshape(shape), *ways.values())]
     assert read.target is not None
-    inside = intervals.inside(read.target - outputs).reshape(shape)
+    inside = intervals.inside((read.target, outputs), fitted.puts_out).reshape(shape)
     return (
         ("model", *ways),
         np.stack([at_origin(np.abs(error) / sizes) for error in errors]),

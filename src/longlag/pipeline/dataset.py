@@ -267,6 +267,20 @@ def prepare(
     return prepared
 
 
+def known_ahead(
+    preparation: Preparation, data: SequenceData, path: Path | None = None
+) -> NDArray[np.float32] | None:
+    """The inputs of the steps to forecast, of which some are known ahead; None: none is.
+
+    Raises:
+        DataError: they are not in the data; the message names the file.
+    """
+    if not preparation.known:
+        return None
+    with _naming(path):
+        return preparation.ahead(data)
+
+
 def check_classes(preparation: Preparation, data: SequenceData, path: Path | None) -> None:
     """Refuse a label that was not in the training data.
 

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from longlag.batch import Batch
-from longlag.data import DataError, Predictions, Preparation, SequenceData
+from longlag.data import DataError, Predictions, Preparation, SequenceData, ValuePredictions
 from longlag.data.records import numbers
 from longlag.layers import EchoState, ModelCard, SequenceModel, load_with_card, save
+from longlag.pipeline import outputs
 from longlag.pipeline.changes import Changes
-from longlag.pipeline.dataset import judged, prepare
+from longlag.pipeline.dataset import judged, known_ahead, prepare
 from longlag.pipeline.intervals import Intervals
 from longlag.pipeline.network import run_model
+from longlag.pipeline.outputs import POINT, Outputs
 from longlag.pipeline.relative import Relative
 from longlag.pipeline.scores import Score, fits_baseline, logits_of, score
 from longlag.pipeline.seen import Seen
@@ -51,6 +53,7 @@ class Fitted:
         changes: further features of the network, where it has them.
         relative: what a forecaster reads and puts out in place of the values, if that is so.
         intervals: around its forecasts, in the units that it puts out.
+        puts_out: what a forecaster puts out for each value.
         estimator: what an estimator of scikit-learn keeps with it, as JSON data.
 
     Raises:
@@ -67,6 +70,7 @@ class Fitted:
     changes: Changes | None = None
     relative: Relative | None = None
     intervals: Intervals | None = None
+    puts_out: Outputs = POINT
     estimator: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -76,7 +80,7 @@ class Fitted:
             features += self.changes.size
         if self.relative is not None:
             features = self.relative.features
-        prepared = (features, self.preparation.output_size)
+        prepared = (features, self.preparation.output_size * self.puts_out.width)
         if sizes != prepared:
             raise ValueError(
                 f"the network takes {sizes[0]} features and gives {sizes[1]} numbers, its "
@@ -104,26 +108,49 @@ class Fitted:
         values = prepare(self.preparation, data, path)
         if self.relative is not None:  # from where it has seen a season on
             values = judged(values, np.minimum(self.relative.season + 1, data.lengths))
-        outputs = run_model(self.model, self._read(values), batch_size)
+        read = self._read(values, known_ahead(self.preparation, data, path))
+        outputs = run_model(self.model, read, batch_size)
         if self.relative is None:
             reached = score(
                 self.preparation, self.baseline, values, outputs, shares=self.puts_out_shares
             )
             return Answers(self.restore(outputs, data.lengths), reached)
-        forecasts = self.relative.restore(outputs, values)
+        forecasts = self.relative.restore(self.puts_out.point(outputs), values)
         reached = score(self.preparation, self.baseline, values, forecasts, self.relative)
-        predictions = self.restore(forecasts, data.lengths)
+        if reached is not None and self.intervals is not None:
+            assert read.target is not None
+            held = self.intervals.hold((read.target, outputs), self.puts_out)
+            reached = replace(reached, coverage=held, level=self.intervals.level)
+        return Answers(self._forecasts(outputs, values), reached)
+
+    def _forecasts(self, outputs: np.ndarray, values: Batch[np.ndarray]) -> Predictions:
+        """What a relative forecaster says of the steps after the end of each series."""
+        relative, puts_out, lengths = self.relative, self.puts_out, values.lengths
+        assert relative is not None
+        assert lengths is not None
+
+        def restored(numbers: np.ndarray) -> ValuePredictions:
+            found = self.preparation.restore(relative.restore(numbers, values), lengths)
+            assert isinstance(found, ValuePredictions)
+            return found
+
+        point = puts_out.point(outputs)
+        predictions = restored(point)
+        middle, ends = predictions.values, {}
         if self.intervals is not None:
-            ends = {}
-            for end in ("low", "high"):
-                moved = outputs + np.array(getattr(self.intervals, end))
-                moved = self.relative.restore(moved, values)
-                ends[end] = self.preparation.restore(moved, data.lengths).values  # pyright: ignore
-            predictions = replace(predictions, **ends)
-            if reached is not None:
-                errors = self.relative.apply(values).target - outputs
-                reached = replace(reached, coverage=self.intervals.hold(errors))
-        return Answers(predictions, reached)
+            low, high, unit = puts_out.ends(outputs)
+            low, high = (
+                restored(end + unit * np.array(moved)).values
+                for end, moved in ((low, self.intervals.low), (high, self.intervals.high))
+            )
+            ends = {"low": np.minimum(low, middle), "high": np.maximum(high, middle)}
+        beside = {}
+        for name, found in puts_out.beside(outputs).items():
+            if name == "sd":  # a distance, not a place
+                beside[name] = restored(point + found).values - middle
+            else:
+                beside[name] = restored(found).values
+        return replace(predictions, beside=beside, **ends)
 
     def prepare(self, data: SequenceData, path: Path | None = None) -> Batch[np.ndarray]:
         """The data as the network takes them.
@@ -131,12 +158,16 @@ class Fitted:
         Raises:
             DataError: see `longlag.pipeline.dataset.prepare`.
         """
-        return self._read(prepare(self.preparation, data, path))
+        return self._read(
+            prepare(self.preparation, data, path), known_ahead(self.preparation, data, path)
+        )
 
-    def _read(self, values: Batch[np.ndarray]) -> Batch[np.ndarray]:
+    def _read(
+        self, values: Batch[np.ndarray], future: np.ndarray | None = None
+    ) -> Batch[np.ndarray]:
         """What the network reads of prepared data."""
         if self.relative is not None:
-            return self.relative.apply(values)
+            return self.relative.apply(values, future=future)
         return values if self.changes is None else self.changes.apply(values)
 
     def trained_on(self, data: SequenceData) -> int:
@@ -173,6 +204,8 @@ class Fitted:
             metadata["intervals"] = self.intervals.to_dict()
         if self.estimator is not None:
             metadata["estimator"] = dict(self.estimator)
+        if self.puts_out is not POINT:
+            metadata["outputs"] = self.puts_out.to_dict()
         if self.seen.series:
             metadata["seen"] = self.seen.to_dict()
         save(self.model, path, metadata=metadata, card=self.card)
@@ -225,4 +258,5 @@ def _around(metadata: Mapping[str, Any], preparation: Preparation) -> dict[str, 
         "changes": None if changes is None else Changes(numbers(changes, "changes"), places),
         "relative": None if relative is None else Relative.from_dict(relative, preparation),
         "intervals": None if intervals is None else Intervals.from_dict(intervals, size),
+        "puts_out": outputs.from_dict(metadata.get("outputs")),
     }

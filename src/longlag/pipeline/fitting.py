@@ -33,6 +33,7 @@ from longlag.pipeline.dataset import (
 from longlag.pipeline.fitted import EVALUATED, Fitted
 from longlag.pipeline.intervals import Intervals, blend, coverage
 from longlag.pipeline.network import build_model, run_model, scale_readout
+from longlag.pipeline.outputs import POINT, Outputs, outputs_of
 from longlag.pipeline.relative import Relative
 from longlag.pipeline.scores import Score, find_baseline, score
 from longlag.pipeline.seen import Seen
@@ -150,6 +151,11 @@ class Pipeline:
                         f"{'labels' if preparation.label_sets else 'numbers'}, not classes; leave "
                         "it out",
                     )  # fmt: skip
+        if preparation.known and not (settings.forecasting and settings.relative):
+            raise SettingsError(
+                Setting("relative"), f": got false, but {', '.join(preparation.known)} are known "
+                "ahead, which a forecast relative to simple ones alone can use; leave it out",
+            )  # fmt: skip
         values = prepare(preparation, parts.held_out, parts.held_out_path)
         held_out = values = judged(values, parts.known, ahead=settings.forecasting)
         train = prepare(preparation, parts.train, parts.train_path)
@@ -157,8 +163,9 @@ class Pipeline:
             horizon = settings.steps_ahead or 1
             places = preparation.repeated_inputs()[: len(preparation.target_names)]
             relative = Relative.fit(
-                train, places, horizon, settings.season, standardise=settings.standardise, like=like
-            )
+                train, places, horizon, settings.season, standardise=settings.standardise,
+                like=like, ahead=preparation.known_inputs(),
+            )  # fmt: skip
             train, held_out = relative.apply(train), relative.apply(values, parts.known)
         changes = changes_for(settings, train)
         if changes is not None:
@@ -218,21 +225,23 @@ class Pipeline:
         share, intervals = 1.0, None
         if self.relative is not None:
             pairs = [*before, (np.asarray(self.held_out.target), outputs)]
-            share = blend(pairs)
-            outputs = share * outputs
-            scale_readout(self.model, share)
-            intervals = Intervals.fit([target - share * output for target, output in pairs])
+            if self.puts_out is POINT:
+                share = blend(pairs)
+                pairs = [(target, share * output) for target, output in pairs]
+                scale_readout(self.model, share)
+            outputs, intervals = pairs[-1][1], Intervals.fit(pairs, self.puts_out)
         reached = self._judge(baseline, outputs)
         done = self
         if refit and self.parts.whole is not None:
             done = self._anew(self.parts.together())
             baseline = find_baseline(done.preparation, done.parts.train)
             done._fit_again(history)
-            scale_readout(done.model, share)
+            if share != 1.0:
+                scale_readout(done.model, share)
         card = done._card(reached, licence)
         return Fitted(
             done.model, done.preparation, baseline, history, reached, card, done._seen(),
-            done.changes, done.relative, intervals,
+            done.changes, done.relative, intervals, self.puts_out,
         )  # fmt: skip
 
     def fit_blind(self) -> Fitted:
@@ -248,8 +257,14 @@ class Pipeline:
         self._fit_again(whole)
         baseline = find_baseline(self.preparation, self.parts.train)
         return Fitted(
-            self.model, self.preparation, baseline, changes=self.changes, relative=self.relative
-        )
+            self.model, self.preparation, baseline, changes=self.changes,
+            relative=self.relative, puts_out=self.puts_out,
+        )  # fmt: skip
+
+    @property
+    def puts_out(self) -> Outputs:
+        """What the network of a forecaster puts out for each value."""
+        return outputs_of(self.settings.quantiles, self.settings.gaussian)
 
     def _seen(self) -> Seen:
         return Seen.of(self.parts.train, self.preparation.feature_names)
@@ -260,13 +275,14 @@ class Pipeline:
         if relative is None:
             shares = self.settings.echo
             return score(self.preparation, baseline, self.values, outputs, shares=shares)
-        forecasts = relative.restore(outputs, self.values, known)
+        forecasts = relative.restore(self.puts_out.point(outputs), self.values, known)
         reached = score(self.preparation, baseline, self.values, forecasts, relative, known)
         if reached is None:
             return None
-        errors = np.asarray(self.held_out.target) - outputs
-        held = coverage(errors, known, lengths_of(self.held_out))
-        return replace(reached, coverage=held)
+        pair = np.asarray(self.held_out.target), outputs
+        held = coverage(pair, known, lengths_of(self.held_out), self.puts_out)
+        below, above = self.puts_out.tails
+        return replace(reached, coverage=held, level=above - below)
 
     def _anew(self, parts: Parts) -> "Pipeline":
         """That of other parts, whose outputs are in the units of this one."""
@@ -309,7 +325,7 @@ class Pipeline:
             self.train,
             settings,
             optimizer(settings.optimizer, settings.learning_rate),
-            loss=self._loss(),
+            loss=self.loss,
             scheduler=schedule(settings.scheduler, settings.learning_rate, updates),
             steps=updates,
             seed=settings.seed,
@@ -320,7 +336,7 @@ class Pipeline:
         return Fitted(
             self.model, self.preparation, find_baseline(self.preparation, self.parts.train),
             card=self._card(None, licence), seen=self._seen(), changes=self.changes,
-            relative=self.relative,
+            relative=self.relative, puts_out=self.puts_out,
         )  # fmt: skip
 
     def _card(self, reached: Score | None, licence: str | None) -> ModelCard:
@@ -377,7 +393,7 @@ class Pipeline:
             method=BPTT() if window is None else TruncatedBPTT(window),
             epochs=settings.epochs_for(each),
             batch_size=batch_size,
-            loss=self._loss(),
+            loss=self.loss,
             metrics=self._metrics(),
             checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
             seed=settings.seed,
@@ -401,7 +417,8 @@ class Pipeline:
             metrics[self.settings.metric] = measure
         return metrics
 
-    def _loss(self) -> str | Loss | None:
+    @property
+    def loss(self) -> str | Loss | None:
         """The loss where it is not that of `longlag.training.fit`."""
         return _loss_of(self.settings, self.preparation, self.train)
 
@@ -480,11 +497,13 @@ def _update(
 def _loss_of(
     settings: Settings, preparation: Preparation, train: Batch[np.ndarray]
 ) -> str | Loss | None:
+    if settings.forecasting and settings.relative:
+        return outputs_of(settings.quantiles, settings.gaussian).loss
     target = train.target
     if preparation.label_sets:
         return "logistic"
     if settings.class_weights == "none" or preparation.classes is None:
-        return settings.loss
+        return None
     counts = np.bincount(target[target >= 0], minlength=len(preparation.classes))
     weights = 1.0 / np.maximum(counts, 1)
     return WeightedCrossEntropy(tuple((weights / weights.mean()).tolist()))
@@ -538,7 +557,8 @@ def untrained(
     return build_model(
         settings,
         input_size=train.x.shape[2],
-        output_size=preparation.output_size,
+        output_size=preparation.output_size
+        * outputs_of(settings.quantiles, settings.gaussian).width,
         steps=train.x.shape[1],
         repeat=_repeated(settings, preparation),
     )

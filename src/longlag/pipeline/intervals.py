@@ -9,14 +9,17 @@ from numpy.typing import NDArray
 
 from longlag.data import DataError
 from longlag.data.records import closed, numbers
+from longlag.pipeline.outputs import POINT, Outputs
 
-LEVEL = 0.8
-"""The share of the values that the intervals are to hold."""
+Pair = tuple[NDArray[np.floating], NDArray[np.floating]]
+"""What was to come, and what was put out."""
 
 
 @dataclass(frozen=True)
 class Intervals:
     r"""What is added to a forecast for the lower and the upper end of its interval.
+
+    Or to what else its ends are measured from, in units of that; see `longlag.pipeline.outputs`.
 
     Split conformal prediction: of the n errors :math:`e = y - \hat y` that a step ahead had on the
     part held out, the ends are those of rank :math:`(n + 1)(1 \mp level) / 2`, rounded outwards. If
@@ -36,7 +39,7 @@ class Intervals:
     Conformal prediction beyond exchangeability, 2023 (weights).
 
     Example:
-        >>> Intervals.fit([np.arange(1.0, 10.0).reshape(9, 1)], level=0.8)
+        >>> Intervals.fit([(np.arange(1.0, 10.0).reshape(9, 1), np.zeros((9, 1)))])
         Intervals(level=0.8, low=(1.0,), high=(9.0,))
     """
 
@@ -45,44 +48,53 @@ class Intervals:
     high: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        ordered = all(low <= high for low, high in zip(self.low, self.high, strict=False))
-        if not (0 < self.level < 1) or len(self.low) != len(self.high) or not ordered:
+        if not (0 < self.level < 1) or len(self.low) != len(self.high):
             raise DataError(
                 f"intervals: expected a level in (0, 1), and as many upper ends as lower ones, "
-                f"none below its own, got {self.level}, {self.low} and {self.high}"
+                f"got {self.level}, {self.low} and {self.high}"
             )
 
     @classmethod
-    def fit(
-        cls, errors: Sequence[NDArray[np.floating]], level: float = LEVEL
-    ) -> "Intervals | None":
-        """From the errors (..., horizon * D) of each origin, the last one last, NaN where there is
-        none; None where a step has none."""
-        rows = [one.reshape(-1, one.shape[-1]).astype(np.float64) for one in errors]
+    def fit(cls, pairs: Sequence[Pair], puts_out: Outputs = POINT) -> "Intervals | None":
+        """From what came and what was put out at each origin, the last one last; None where a step
+        has no error.
+
+        Args:
+            pairs: of each origin the values (..., horizon * D), NaN where there is none, and the
+                outputs.
+            puts_out: what the outputs are.
+        """
+        errors = [puts_out.errors(target, outputs) for target, outputs in pairs]
+        ages = range(len(pairs) - 1, -1, -1)
         weights = np.concatenate(
-            [np.full(len(one), 0.5**age) for age, one in enumerate(reversed(rows))][::-1]
+            [
+                np.full(low[..., 0].size, 0.5**age)
+                for (low, _), age in zip(errors, ages, strict=True)
+            ]
         )
-        ends = []
-        for column in np.concatenate(rows).T:
-            known = np.isfinite(column)
-            if not known.any():
-                return None
-            there, share = column[known], weights[known]
-            share = share / (share.sum() + share.max())
-            ends.append(tuple(
-                sign * _quantile(sign * there, share, (1 + level) / 2) for sign in (-1, 1)
-            ))  # fmt: skip
-        low, high = zip(*ends, strict=True)
-        return cls(level, low, high)
+        below, above = puts_out.tails
+        ends: list[tuple[float, ...]] = []
+        for at, sign, level in ((0, -1, 1 - below), (1, 1, above)):
+            rows = np.concatenate([one[at].reshape(-1, one[at].shape[-1]) for one in errors])
+            column_ends = []
+            for column in rows.astype(np.float64).T:
+                known = np.isfinite(column)
+                if not known.any():
+                    return None
+                share = weights[known] / (weights[known].sum() + weights[known].max())
+                column_ends.append(sign * _quantile(sign * column[known], share, level))
+            ends.append(tuple(column_ends))
+        return cls(above - below, *ends)
 
-    def inside(self, errors: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Which errors (..., horizon * D) lie within: 1 or 0; NaN where there is none."""
-        within = (errors >= np.array(self.low)) & (errors <= np.array(self.high))
-        return np.where(np.isfinite(errors), within, np.nan)
+    def inside(self, pair: Pair, puts_out: Outputs = POINT) -> NDArray[np.float64]:
+        """Which values (..., horizon * D) lie within, 1 or 0; NaN where there is none."""
+        lower, upper = puts_out.errors(*pair)
+        within = (lower >= np.array(self.low)) & (upper <= np.array(self.high))
+        return np.where(np.isfinite(lower), within, np.nan)
 
-    def hold(self, errors: NDArray[np.floating]) -> float:
-        """The share of errors (..., horizon * D) that lie within; NaN where there is none."""
-        inside = self.inside(errors)
+    def hold(self, pair: Pair, puts_out: Outputs = POINT) -> float:
+        """The share of the values that lie within; NaN where there is none."""
+        inside = self.inside(pair, puts_out)
         return float(np.nanmean(inside)) if np.isfinite(inside).any() else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,7 +124,7 @@ def _quantile(values: NDArray[np.float64], shares: NDArray[np.float64], level: f
     return float(values[order[at]])
 
 
-def blend(pairs: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]]) -> float:
+def blend(pairs: Sequence[Pair]) -> float:
     """The share of what a network says beyond the simple forecasts that is best taken, 0 to 1.
 
     It is the one, in steps of 0.05, with the least mean absolute error over all places, so that a
@@ -137,19 +149,24 @@ def blend(pairs: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]]) ->
 
 
 def coverage(
-    errors: NDArray[np.floating], known: NDArray[np.int64] | None, lengths: NDArray[np.int64]
+    pair: Pair,
+    known: NDArray[np.int64] | None,
+    lengths: NDArray[np.int64],
+    puts_out: Outputs = POINT,
 ) -> float | None:
     """The share that intervals from the first half of the judged steps hold in the second.
 
     Args:
-        errors: (N, T, horizon * D), NaN where there is none.
+        pair: the values (N, T, horizon * D), NaN where there is none, and the outputs.
         known: steps of each series before the judged ones; None: none.
         lengths: of the series.
+        puts_out: what the outputs are.
     """
+    target, outputs = pair
     begin = np.zeros_like(lengths) if known is None else known - 1
-    first = np.arange(errors.shape[1]) < ((begin + lengths) // 2)[:, None]
-    intervals = Intervals.fit([np.where(first[:, :, None], errors, np.nan)])
+    first = (np.arange(target.shape[1]) < ((begin + lengths) // 2)[:, None])[:, :, None]
+    intervals = Intervals.fit([(np.where(first, target, np.nan), outputs)], puts_out)
     if intervals is None:
         return None
-    held = intervals.hold(np.where(first[:, :, None], np.nan, errors))
+    held = intervals.hold((np.where(first, np.nan, target), outputs), puts_out)
     return held if np.isfinite(held) else None

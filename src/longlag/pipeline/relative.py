@@ -76,7 +76,9 @@ class Relative:
 
     .. math:: (y_t - y_{t-1}) / s, \quad (y_t - y_{t-m}) / s, \quad (b_{t,k} - y_t) / s
 
-    with k = 1 ... horizon, and the other features standardised; it is to put out
+    with k = 1 ... horizon, and the other features standardised, and of those z that are known ahead
+    also :math:`z_{t+k}` and what differs from the season before,
+    :math:`z_{t+k} - z_{t + k - m \lceil k/m \rceil}`. It is to put out
     :math:`(y_{t+k} - b_{t,k}) / s`. The size of a series does not matter, so that series of any
     size train one network, and a trend leads to no values that it has never seen.
 
@@ -95,6 +97,7 @@ class Relative:
         weights: for each target, of the simple forecasts in their mean; empty: the seasonal naive
             one alone.
         levelled: for each target, whether its unit grows with the level; empty: none does.
+        ahead: where, among the C features, those are that are known ahead.
 
     Raises:
         DataError: the weights are not as many, or negative, or their sum is not 1.
@@ -109,6 +112,7 @@ class Relative:
     scaling: Scaling
     weights: tuple[tuple[float, ...], ...] = ()
     levelled: tuple[bool, ...] = ()
+    ahead: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.levelled and len(self.levelled) != len(self.targets):
@@ -130,6 +134,7 @@ class Relative:
         *,
         standardise: bool = True,
         like: "Relative | None" = None,
+        ahead: list[int] | None = None,
     ) -> "Relative":
         """That of prepared sequences in the units of the data.
 
@@ -140,6 +145,7 @@ class Relative:
             season: None: as `find_season` says.
             standardise: whether the other features are brought to mean 0 and deviation 1.
             like: one whose season and units are taken over.
+            ahead: where those features are that are known ahead.
         """
         lengths = lengths_of(train)
         others = [c for c in range(train.x.shape[2]) if c not in targets]
@@ -148,7 +154,9 @@ class Relative:
         if others and standardise:
             scaling = Scaling.fit(train.x[inside][:, others])
         season = like.season if like else season or find_season(train.x[:, :, targets], lengths)
-        plain = cls(season, horizon, tuple(targets), tuple(others), scaling)
+        plain = cls(
+            season, horizon, tuple(targets), tuple(others), scaling, ahead=tuple(ahead or ())
+        )
         if train.target is None:
             return plain
         y = train.x[:, :, targets].astype(np.float64)
@@ -162,16 +170,22 @@ class Relative:
     @property
     def features(self) -> int:
         """How many the network reads."""
-        return len(self.targets) * (1 + (self.season > 1) + self.horizon) + len(self.others)
+        own = len(self.targets) * (1 + (self.season > 1) + self.horizon)
+        return own + len(self.others) + 2 * self.horizon * len(self.ahead)
 
     def apply(
-        self, prepared: Batch[np.ndarray], known: NDArray[np.int64] | None = None
+        self,
+        prepared: Batch[np.ndarray],
+        known: NDArray[np.int64] | None = None,
+        future: NDArray[np.floating] | None = None,
     ) -> Batch[np.ndarray]:
         """What the network reads, and is to put out.
 
         Args:
             prepared: (N, T, C) in the units of the data, and what lies ahead.
             known: steps of each series that its size is taken from; None: all.
+            future: the features of the steps after the end of each series, (N, horizon, C), of
+                which those that are known ahead are read; None: the last ones go on.
         """
         y = prepared.x[:, :, self.targets].astype(np.float64)
         scale, base = self.units(prepared, known), self.base(prepared)
@@ -180,7 +194,14 @@ class Relative:
             parts.append(_since(y, self.season) / scale)
         ahead = (base - y[:, :, None]) / scale[:, :, None]
         n, t = y.shape[:2]
-        parts += [ahead.reshape(n, t, -1), self.scaling.apply(prepared.x[:, :, self.others])]
+        others = self.scaling.apply(prepared.x[:, :, self.others])
+        parts += [ahead.reshape(n, t, -1), others]
+        if self.ahead:
+            places = [self.others.index(at) for at in self.ahead]
+            z, after = others[:, :, places], None
+            if future is not None:
+                after = self.scaling.apply(future[:, :, self.others])[:, :, places]
+            parts += self._known_ahead(z, lengths_of(prepared), after)
         x = np.concatenate(parts, axis=2).astype(np.float32)
         x[np.arange(t) >= lengths_of(prepared)[:, None]] = 0.0
         target = prepared.target
@@ -188,6 +209,23 @@ class Relative:
             beyond = target.reshape(base.shape) - base
             target = (beyond / scale[:, :, None]).reshape(target.shape).astype(np.float32)
         return prepared._replace(x=x, target=target)
+
+    def _known_ahead(
+        self,
+        z: NDArray[np.float64],
+        lengths: NDArray[np.int64],
+        future: NDArray[np.float64] | None,
+    ) -> list[NDArray[np.float64]]:
+        """What is known ahead at each step, and how it differs from the season before."""
+        n, t = z.shape[:2]
+        if future is None:
+            future = np.repeat(z[np.arange(n), lengths - 1][:, None], self.horizon, axis=1)
+        longer = np.concatenate([z, np.zeros_like(future)], axis=1)
+        after = lengths[:, None] + np.arange(self.horizon)
+        longer[np.arange(n)[:, None], after] = future
+        to_come = longer[:, np.arange(t)[:, None] + np.arange(1, self.horizon + 1)]
+        before = simple.continued(z, self.season, self.horizon)
+        return [to_come.reshape(n, t, -1), (to_come - before).reshape(n, t, -1)]
 
     def restore(
         self,
@@ -278,7 +316,7 @@ class Relative:
             raise DataError(f"relative: levelled: expected true or false, got {levelled!r}")
         return cls(
             season, preparation.horizon or 1, tuple(targets), others, scaling, weights,
-            tuple(levelled),
+            tuple(levelled), tuple(preparation.known_inputs()),
         )  # fmt: skip
 
     def units(

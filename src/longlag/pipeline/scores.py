@@ -11,6 +11,7 @@ from longlag.batch import Batch
 from longlag.data import Preparation, SequenceData
 from longlag.data.labels import expit, softmax
 from longlag.pipeline import classes
+from longlag.pipeline.outputs import LEVEL
 from longlag.pipeline.relative import Relative
 
 LEAST_SHARE = 1e-6
@@ -60,6 +61,8 @@ class Score:
     places: int
     others: tuple[str, ...] = ()
     coverage: float | None = None
+    level: float = LEVEL
+    """What the intervals were to hold."""
     confusion: np.ndarray | None = None
     """How often each class (rows) was taken for each (columns), (K, K)."""
 

@@ -1,6 +1,7 @@
 """How a network is made and trained, as data; what loads PyTorch is elsewhere."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from longlag import cells
@@ -55,6 +56,8 @@ _NOT_OF_ECHO = {
         (
             "metric",
             "class_weights",
+            "quantiles",
+            "gaussian",
             "epochs",
             "patience",
             "learning_rate",
@@ -85,6 +88,16 @@ class SettingsError(GuidedError):
     """Settings that do not go together; says which, and the fix."""
 
 
+def are_levels(levels: Sequence[float]) -> bool:
+    """Whether they are two or more levels of quantiles, in order.
+
+    >>> are_levels((0.1, 0.5, 0.9)), are_levels((0.5, 0.1)), are_levels((0.0, 0.5))
+    (True, False, False)
+    """
+    inside = all(0 < level < 1 for level in levels)
+    return len(levels) > 1 and inside and list(levels) == sorted(set(levels))
+
+
 @dataclass(frozen=True)
 class Settings:
     """A task, the network for it and its training.
@@ -101,6 +114,10 @@ class Settings:
         relative: whether a forecaster learns what goes beyond a seasonal naive forecast, each
             series in units of its own, as `longlag.pipeline.relative.Relative` says; else it reads
             and puts out the values themselves. Forecasting only.
+        quantiles: levels in (0, 1), two or more in order, of the quantiles that a forecaster puts
+            out in place of the value, as `longlag.pipeline.outputs.Quantiles` says; None: none.
+        gaussian: whether it puts out mean and standard deviation, as
+            `longlag.pipeline.outputs.Gaussian` says.
         standardise: whether features and numeric targets are brought to mean 0 and deviation 1 of
             the training part.
         missing: what is done where a feature is missing: "error", "previous", "mean" or
@@ -164,6 +181,8 @@ class Settings:
     window: int | None = None
     season: int | None = None
     relative: bool = True
+    quantiles: tuple[float, ...] | None = None
+    gaussian: bool = False
     standardise: bool = True
     missing: str = "error"
     time_delta: bool = False
@@ -217,6 +236,25 @@ class Settings:
             raise SettingsError(
                 Setting("relative"), f": got false, but {self.task} has none; leave it out"
             )
+        for name, value in (("quantiles", self.quantiles), ("gaussian", self.gaussian)):
+            if value and not (self.forecasting and self.relative):
+                raise SettingsError(
+                    Setting(name), f": got {value}, but it is for forecasting relative to simple "
+                    "forecasts; leave it out",
+                )  # fmt: skip
+        if self.quantiles is not None:
+            levels = self.quantiles
+            if not are_levels(levels):
+                raise SettingsError(
+                    Setting("quantiles"), f": got {', '.join(map(str, levels))}, expected two or "
+                    "more levels between 0 and 1, each larger than the one before, such as "
+                    "0.1,0.5,0.9",
+                )  # fmt: skip
+            if self.gaussian:
+                raise SettingsError(
+                    Setting("gaussian"), ": a network puts out quantiles or mean and deviation; "
+                    "leave it out, or ", Setting("quantiles"),
+                )  # fmt: skip
         if self.bidirectional and self.forecasting:
             raise SettingsError(
                 Setting("bidirectional"), ": forecasting cannot have it, for a network that reads "
@@ -393,14 +431,6 @@ class Settings:
     def steps_ahead(self) -> int | None:
         """Steps to forecast; None where nothing is forecast."""
         return (self.horizon or 1) if self.forecasting else None
-
-    @property
-    def loss(self) -> str | None:
-        """A key of `longlag.training.LOSSES`; None for the usual one of the targets.
-
-        Absolute errors in units of each series are what forecasts are compared by.
-        """
-        return "mae" if self.forecasting and self.relative else None
 
     def batch_for(self, count: int) -> int:
         """Sequences in an update, of so many in all."""

@@ -28,6 +28,7 @@ def key(settings: Settings) -> tuple[Any, ...] | None:
     (True, None)
     """
     own_way = settings.class_weights != "none" or settings.metric != "loss"
+    own_way |= settings.quantiles is not None or settings.gaussian
     if settings.echo or own_way:
         return None
     return tuple(getattr(settings, own.name) for own in fields(settings) if own.name not in _OWN)
@@ -62,7 +63,7 @@ def together(parts: Parts, trials: Sequence[Settings], threads: int = 1) -> list
     try:
         runs = Runs(
             pipeline.model, [starts[seed] for seed in seeds], pipeline.train, seeds, wanted,
-            validation=pipeline.held_out, loss=settings.loss, metrics=None,
+            validation=pipeline.held_out, loss=pipeline.loss, metrics=None,
             epochs=settings.epochs_for(each), batch_size=settings.batch_for(count), shuffle=True,
             threads=threads,
         )  # fmt: skip
