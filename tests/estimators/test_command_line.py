@@ -168,3 +168,20 @@ def test_numbers_at_each_step_are_tagging(tmp_path, trained):
     assert_same(model.fitted_, command)
     assert RecurrentRegressor.load("model.longlag").per_step
     assert ll.load("model.longlag").output_size == 1
+
+
+def test_a_forecaster_says_how_far_values_are_spread():
+    y = np.random.default_rng(0).normal(size=(3, 150)).cumsum(1)
+    quick = {"horizon": 2, "hidden": 4, "epochs": 3, "random_state": 0}
+    spread = RecurrentForecaster(quantiles=[0.1, 0.5, 0.9], **quick).fit(y).predict_spread()
+    assert list(spread) == ["q0.1", "q0.5", "q0.9"]
+    low, middle, high = spread.values()
+    assert low.shape == (3, 2)
+    assert (low <= middle).all()
+    assert (middle <= high).all()
+    normal = RecurrentForecaster(gaussian=True, **quick).fit(y)
+    assert (normal.predict_spread(horizon=1)["sd"] > 0).all()
+    with pytest.raises(ValueError, match=r"quantiles=\(0\.1, 0\.5, 0\.9\) or gaussian=True"):
+        RecurrentForecaster(**quick).fit(y).predict_spread()
+    with pytest.raises(ValueError, match="quantiles"):
+        RecurrentForecaster(quantiles=(0.9, 0.1), **quick).fit(y)

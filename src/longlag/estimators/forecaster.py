@@ -51,6 +51,9 @@ class RecurrentForecaster(Recurrent):
         season: steps after which the series repeat themselves, 1 for never; None: found.
         relative: whether forecasts are relative to the season before; False: the values
             themselves, standardised, without intervals.
+        quantiles: two or more levels in (0, 1), in order, of the quantiles that the network puts
+            out for each value; None: none.
+        gaussian: whether it puts out a mean and a standard deviation of each value.
         window: the network is trained on stretches of so many steps; None: 100.
         validation_fraction: the share of the steps of each series that is held out, its last.
         refit: whether the network is then trained anew on all data; None: no.
@@ -75,6 +78,8 @@ class RecurrentForecaster(Recurrent):
     horizon: int = 1
     season: int | None = Settings.season
     relative: bool = Settings.relative
+    quantiles: tuple[float, ...] | None = Settings.quantiles
+    gaussian: bool = Settings.gaussian
 
     _TASKS: ClassVar[tuple[str, ...]] = ("forecasting",)
 
@@ -141,6 +146,39 @@ class RecurrentForecaster(Recurrent):
                 "part held out in which each step ahead is known"
             )
         return tuple(self._formed(end, form, horizon) for end in (answers.low, answers.high))  # pyright: ignore
+
+    @worded()
+    def predict_spread(
+        self, y: Any = None, X: Any = None, *, horizon: int | None = None
+    ) -> dict[str, Any]:
+        """What the network says of the spread of each value.
+
+        Args:
+            y, X, horizon: as of `predict`.
+
+        Returns:
+            Arrays as `predict` gives one: with ``quantiles=(0.1, 0.9)`` those of "q0.1" and "q0.9";
+            with ``gaussian=True`` the standard deviation "sd", beside the mean of `predict`.
+
+        Raises:
+            ValueError: the network puts out values alone.
+
+        Example:
+            >>> y = np.random.default_rng(0).normal(size=200)
+            >>> quick = {"hidden": 4, "epochs": 2, "random_state": 0}
+            >>> model = RecurrentForecaster(quantiles=(0.1, 0.9), **quick).fit(y)
+            >>> spread = model.predict_spread()
+            >>> sorted(spread), bool(spread["q0.1"][0] <= spread["q0.9"][0])
+            (['q0.1', 'q0.9'], True)
+        """
+        answers, form = self._ask(y, X)
+        if not answers.beside:
+            raise SettingsError(
+                "predict_spread: this network puts out values alone; make the estimator with "
+                "quantiles=(0.1, 0.5, 0.9) or gaussian=True, and fit it"
+            )
+        beside = answers.beside.items()
+        return {name: self._formed(values, form, horizon) for name, values in beside}
 
     @worded()
     def score(self, y: Any, X: Any = None) -> float:

@@ -1,5 +1,7 @@
 """The compiled loops against the library's own gradients and chunker; what `run` makes of them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -106,6 +108,54 @@ def test_bptt_is_the_librarys_gradient():
         np.testing.assert_allclose(net, got(model.layer, [model.readout]), **TIGHT)
 
 
+def test_the_lstm_is_the_librarys_update_by_update():
+    """On the cross-entropy of each output, whose cell may be silent at first."""
+    k = P + 1
+    net = np.random.default_rng(8).normal(size=k * (k + 3))
+    layer = ll.LSTM1997(
+        k, 1, output_gate=False, recurrent=False, cell_input="sigmoid", cell_output="identity",
+        bias=False, dtype=torch.float64,
+    )  # fmt: skip
+    model = ll.SequenceModel(
+        layer, k, reduce=None, direct=True, bias=False, output_activation="sigmoid"
+    )
+
+    def entropy(y, d):
+        return torch.nn.functional.binary_cross_entropy(y, d, reduction="sum")
+
+    for number, symbols in enumerate(SEQUENCES):
+        u, gate, direct, v = loops.cell_parts(net, P)
+        with torch.no_grad():
+            layer.weight_ih.copy_(torch.tensor(np.stack([gate, u])))
+            model.readout.weight[:, 0] = torch.tensor(v)
+            model.readout.weight_direct.copy_(torch.tensor(direct.T))
+        awake, x, carry = number > 1, coded(symbols), None
+        if not awake:
+            alone = direct.copy()
+            for seen, due in itertools.pairwise(symbols):
+                alone[seen] -= RATE * (1 / (1 + np.exp(-alone[seen])) - np.eye(k)[due])
+            before = net.copy()
+            loops.learn_lstm(net, symbols, RATE, False)
+            np.testing.assert_allclose(direct, alone, **TIGHT)
+            np.testing.assert_array_equal(np.r_[u, gate, v], np.r_[before[: 2 * k], before[-k:]])
+            continue
+        for t in range(P):
+            model.zero_grad()
+            carry = ll.RTRL(online=True).accumulate_window(
+                model, x[:, t : t + 1], x[:, t + 1 : t + 2], entropy, torch.Tensor.backward,
+                carry=carry,
+            ).carry  # fmt: skip
+            with torch.no_grad():
+                for weight in model.parameters():
+                    weight -= RATE * weight.grad
+        loops.learn_lstm(net, symbols, RATE, True)
+        outputs = model.readout.weight_direct.T, model.readout.weight[:, 0]
+        found = torch.cat([part.reshape(-1) for part in (layer.weight_ih.flip(0), *outputs)])
+        np.testing.assert_allclose(net, found.detach().numpy(), **TIGHT)
+        worst = float((model(x[:, :-1]) - x[:, 1:]).detach().abs().max())
+        assert loops.largest_error(loops.LSTM, net, symbols, 0, True) == pytest.approx(worst, 1e-11)
+
+
 @pytest.mark.parametrize("threshold", [0.6, 1e-6])
 def test_the_chunker_is_the_librarys_without_resets_of_c(threshold):
     net, second = drawn(P + 2, 2), drawn(P + 1, 3)
@@ -183,7 +233,9 @@ def test_the_largest_error_is_the_models(first, awake):
     for symbols in SEQUENCES:
         x = coded(symbols)
         worst = float((model(x[:, :-1]) - x[:, 1:]).detach()[:, first:].abs().max())
-        assert loops.largest_error(net, symbols, first, awake) == pytest.approx(worst, rel=1e-11)
+        assert loops.largest_error(loops.RTRL, net, symbols, first, awake) == pytest.approx(
+            worst, rel=1e-11
+        )
 
 
 @pytest.mark.parametrize("random_middle", [False, True])
@@ -208,7 +260,13 @@ def test_the_sequences_are_those_of_the_paper(random_middle):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "p", "weights"),
-    [("rtrl", 4, 36), ("bptt", 10, 144), ("rtrl", 100, 10_404), ("chunker", 100, 10_506)],
+    [
+        ("rtrl", 4, 36),
+        ("bptt", 10, 144),
+        ("rtrl", 100, 10_404),
+        ("chunker", 100, 10_506),
+        ("lstm", 100, 10_504),
+    ],
 )
 def test_the_weights_are_as_many_as_in_the_table(method, p, weights):
     told = []
@@ -240,11 +298,11 @@ def test_with_a_random_middle_the_last_step_of_random_sequences_is_judged():
     x = torch.eye(P + 1, dtype=torch.float64)[torch.tensor(np.concatenate(both))]
     worst = (sequence_model(net)(x[:, :-1]) - x[:, 1:])[:, -1].detach().abs().max()
     symbols, state = np.empty(P + 1, np.int64), np.array([5], np.uint64)
-    found = loops.look(net, symbols, state, True, 1_000, True)  # of 54 different ones
+    found = loops.look(loops.RTRL, net, symbols, state, True, 1_000, True)  # of 54 different ones
     assert found == pytest.approx(float(worst), rel=1e-11)
     assert found > 0.25
     again, presented = state.copy(), 0
-    assert 0.25 <= loops.look(net, symbols, state, True, loops.MANY, True) <= found
+    assert 0.25 <= loops.look(loops.RTRL, net, symbols, state, True, loops.MANY, True) <= found
     while again != state:
         loops.present(symbols, again, True)
         presented += 1

@@ -2,9 +2,11 @@
 
 A net is one row of numbers, `net`: u (p + 1,), from the inputs to the unit; w (1,), from the unit
 to itself; direct (p + 1, K), from the inputs to the K outputs; v (K,), from the unit to the
-outputs. With one unit the influence of a weight on the state is one number, and the input is one of
-p + 1 symbols, so a step touches the symbol's weights alone. What is left is K logistic functions a
-step: their loop is written such that the compiler makes vector instructions of it.
+outputs. Of the LSTM, whose unit is a memory cell, `gate` (p + 1,), from the inputs to its input
+gate, takes the place of w. With one unit the influence of a weight on the state is one number, and
+the input is one of p + 1 symbols, so a step touches the symbol's weights alone. What is left is K
+logistic functions a step: their loop is written such that the compiler makes vector instructions of
+it.
 
 `trace` (p + 2,) holds the influence of u and, at its end, of w: dh/du, dh/dw. `symbols` (p + 1,) is
 a sequence.
@@ -15,7 +17,7 @@ import math
 import numpy as np
 from numba import njit, prange
 
-RTRL, BPTT, CHUNKER = 0, 1, 2
+RTRL, BPTT, CHUNKER, LSTM = 0, 1, 2, 3
 """The ways to train."""
 
 CHECK_EVERY = 100
@@ -70,6 +72,14 @@ def parts(net, p):
     return net[: p + 1], net[p + 1 : start], direct, net[start + (p + 1) * outputs :]
 
 
+@_plainly
+def cell_parts(net, p):
+    """The u, gate, direct and v of a net with a memory cell, as views."""
+    k = p + 1
+    start = 2 * k
+    return net[:k], net[k:start], net[start : start + k * k].reshape((k, k)), net[start + k * k :]
+
+
 @_freely
 def read(u, w, trace, seen, h):
     """One step of the unit: the new state; the trace becomes its own."""
@@ -84,12 +94,13 @@ def read(u, w, trace, seen, h):
 
 
 @_freely
-def descend_outputs(row, v, h, due, rate):
-    """One step of descent of the outputs on half the squared error.
+def descend_outputs(row, v, h, due, rate, entropy):
+    """One step of descent of the outputs on half the squared error, or on the cross-entropy.
 
     Args:
         row: (p + 1,), the weights from the symbol that has been seen.
         v: (p + 1,). h: the state. due: the output that should be 1; the others 0. rate: of descent.
+        entropy: on the cross-entropy of each output, whose error is not times the output's slope.
 
     Returns:
         The derivative by h before the step, and the largest error.
@@ -99,7 +110,7 @@ def descend_outputs(row, v, h, due, rate):
         from_unit = v[j]
         y = logistic(row[j] + from_unit * h)
         error = y - (1.0 if j == due else 0.0)
-        d = error * y * (1.0 - y)
+        d = error if entropy else error * y * (1.0 - y)
         back += d * from_unit
         row[j] -= rate * d
         v[j] = from_unit - step * d
@@ -125,7 +136,7 @@ def learn_rtrl(net, symbols, rate):
     for t in range(p):
         seen = symbols[t]
         h = read(u, w, trace, seen, h)
-        back, _ = descend_outputs(direct[seen], v, h, symbols[t + 1], rate)
+        back, _ = descend_outputs(direct[seen], v, h, symbols[t + 1], rate, False)
         descend_unit(u, w, trace, rate * back)
 
 
@@ -200,7 +211,7 @@ def learn_chunker(net, second, memory, symbols, rate, threshold, awake):
             back_q = d * v[p + 1]
             row[p + 1] -= rate * d
             v[p + 1] -= rate * d * h
-        back, worst = descend_outputs(row[: p + 1], v[: p + 1], h, due, rate)
+        back, worst = descend_outputs(row[: p + 1], v[: p + 1], h, due, rate, False)
         if awake:
             descend_unit(u, w, trace, rate * (back + back_q))
         if worst >= threshold:
@@ -214,12 +225,39 @@ def attend(second, memory, symbol, rate, awake):
     u, w, direct, v = parts(second, p)
     trace, h, seen = memory[: p + 2], memory[p + 2], int(memory[p + 3])
     if seen >= 0:
-        back, _ = descend_outputs(direct[seen], v, h, symbol, rate)
+        back, _ = descend_outputs(direct[seen], v, h, symbol, rate, False)
         if awake:
             descend_unit(u, w, trace, rate * back)
     if awake:
         memory[p + 2] = read(u, w, trace, symbol, h)
     memory[p + 3] = symbol
+
+
+@_plainly
+def learn_lstm(net, symbols, rate, awake):
+    """One sequence of the net with a memory cell, online, on the cross-entropy.
+
+    The cell adds up: c_t = c_{t-1} + sigma(gate_k) sigma(u_k), with k the symbol that is seen. So
+    its derivatives by u and by gate are sums over the steps before.
+
+    Args:
+        net, symbols, rate: as elsewhere.
+        awake: False holds the cell at zero.
+    """
+    p = len(symbols) - 1
+    u, gate, direct, v = cell_parts(net, p)
+    by_u, by_gate, c = np.zeros(p + 1), np.zeros(p + 1), 0.0
+    for t in range(p):
+        seen = symbols[t]
+        if awake:
+            i, g = logistic(gate[seen]), logistic(u[seen])
+            c += i * g
+            by_u[seen] += i * g * (1.0 - g)
+            by_gate[seen] += i * (1.0 - i) * g
+        back, _ = descend_outputs(direct[seen], v, c, symbols[t + 1], rate, True)
+        if awake:
+            subtract(u, by_u, rate * back)
+            subtract(gate, by_gate, rate * back)
 
 
 @_plainly
@@ -229,6 +267,8 @@ def learn(method, net, second, memory, symbols, rate, threshold, awake):
         learn_rtrl(net, symbols, rate)
     elif method == BPTT:
         learn_bptt(net, symbols, rate)
+    elif method == LSTM:
+        learn_lstm(net, symbols, rate, awake)
     else:
         learn_chunker(net, second, memory, symbols, rate, threshold, awake)
 
@@ -244,14 +284,19 @@ def largest_output_error(row, v, h, due, outputs):
 
 
 @_plainly
-def largest_error(net, symbols, first, awake):
+def largest_error(method, net, symbols, first, awake):
     """Over the p + 1 outputs at the steps from `first` on of one sequence."""
     p = len(symbols) - 1
-    u, w, direct, v = parts(net, p)
+    u, w, direct, v = cell_parts(net, p) if method == LSTM else parts(net, p)
     h, worst = 0.0, 0.0
     for t in range(p):
         seen = symbols[t]
-        h = logistic(u[seen] + w[0] * h) if awake else 0.0
+        if not awake:
+            h = 0.0
+        elif method == LSTM:
+            h += logistic(w[seen]) * logistic(u[seen])
+        else:
+            h = logistic(u[seen] + w[0] * h)
         if t >= first:
             worst = max(worst, largest_output_error(direct[seen], v, h, symbols[t + 1], p + 1))
     return worst
@@ -278,13 +323,13 @@ def present(symbols, state, random_middle):
 
 
 @_plainly
-def look(net, symbols, state, random_middle, sequences, awake):
+def look(method, net, symbols, state, random_middle, sequences, awake):
     """The largest error of a trial; with a random middle, of the last step of random sequences."""
     p, worst = len(symbols) - 1, 0.0
     if random_middle:
         for _ in range(sequences):
             present(symbols, state, True)
-            worst = max(worst, largest_error(net, symbols, p - 1, awake))
+            worst = max(worst, largest_error(method, net, symbols, p - 1, awake))
             if sequences == MANY and worst >= LIMIT:
                 break
         return worst
@@ -292,7 +337,7 @@ def look(net, symbols, state, random_middle, sequences, awake):
         symbols[0] = symbols[p] = end
         for t in range(1, p):
             symbols[t] = t - 1
-        worst = max(worst, largest_error(net, symbols, 0, awake))
+        worst = max(worst, largest_error(method, net, symbols, 0, awake))
     return worst
 
 
@@ -304,7 +349,7 @@ def train(
     """The sequences after + 1 to `until` of some trials, side by side.
 
     Args:
-        method: RTRL, BPTT or CHUNKER.
+        method: RTRL, BPTT, CHUNKER or LSTM.
         p, rate, threshold, alone, random_middle: as of `run`.
         active: (A,), the trials that have not succeeded.
         nets, seconds: (trials, weights), changed in place.
@@ -328,9 +373,9 @@ def train(
                 )  # fmt: skip
             presented = stop
             awake = presented > alone
-            worst[trial] = look(net, symbols, test, random_middle, FEW, awake)
+            worst[trial] = look(method, net, symbols, test, random_middle, FEW, awake)
             if random_middle and worst[trial] < LIMIT:
-                worst[trial] = look(net, symbols, test, random_middle, MANY, awake)
+                worst[trial] = look(method, net, symbols, test, random_middle, MANY, awake)
             if worst[trial] < LIMIT:
                 done[trial] = presented
                 break
