@@ -82,8 +82,8 @@ EXPERIMENT = Experiment(
         Row(
             "LSTM, p = 100", one_unit_run("lstm", 100, 1.0), 20_000, 20_000,
             published=Published(100, 5_040), needs="numba",
-            differs="rate 1, what the paper leaves open: cross-entropy as error, cell and gate take "
-            "part from sequence 2,001 on, the gate's initial weights are 1.5 lower",
+            differs="rate 1, what the paper leaves open: cross-entropy as error, cell and gate "
+            "take part from sequence 2,001 on, the gate's initial weights are 1.5 lower",
         ),
         Row(
             "LSTM, p = 100, Adam", trained(LongLag(100), _adam(nets.lstm_2a)), 20_000, 20_000,
