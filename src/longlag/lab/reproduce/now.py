@@ -8,14 +8,15 @@ from longlag.lab.reproduce.groups import Recipe
 from longlag.lab.reproduce.recipes import adam, trained
 
 HIDDEN = 32
-# name, task, sequences to an update, budget, quick budget
-TASKS: tuple[tuple[str, tasks.Task, int, int, int], ...] = (
-    ("2a, p = 100", tasks.LongLag(100), 1, 20_000, 6_000),
-    ("2b, p = 100", tasks.LongLagRandom(100, at_end=True), 8, 40_000, 8_000),
-    ("2c, q = p = 100", tasks.LongLagTrigger(100, 100), 8, 40_000, 8_000),
-    ("adding, T = 100", tasks.Adding1997(100), 16, 320_000, 80_000),
-    ("temporal order 6a", tasks.TemporalOrder1997(2), 8, 80_000, 16_000),
-    ("Reber grammar", tasks.EmbeddedReber(), 8, 160_000, 48_000),
+# name, task, sequences to an update, budget, quick budget, that with Omega, whose updates are
+# PyTorch's: where it fails, it fails in less time
+TASKS: tuple[tuple[str, tasks.Task, int, int, int, int], ...] = (
+    ("2a, p = 100", tasks.LongLag(100), 1, 20_000, 6_000, 500),
+    ("2b, p = 100", tasks.LongLagRandom(100, at_end=True), 8, 40_000, 8_000, 8_000),
+    ("2c, q = p = 100", tasks.LongLagTrigger(100, 100), 8, 40_000, 8_000, 3_000),
+    ("adding, T = 100", tasks.Adding1997(100), 16, 320_000, 80_000, 4_000),
+    ("temporal order 6a", tasks.TemporalOrder1997(2), 8, 80_000, 16_000, 2_000),
+    ("Reber grammar", tasks.EmbeddedReber(), 8, 160_000, 48_000, 48_000),
 )
 # name, family, rate, rate on task 2a, Omega
 FAMILIES: tuple[tuple[str, str, float, float, Omega | None], ...] = (
@@ -29,8 +30,8 @@ FAMILIES: tuple[tuple[str, str, float, float, Omega | None], ...] = (
 
 
 def _row(
-    task_name: str, task: tasks.Task, batch: int, budget: int, quick: int, name: str, family: str,
-    rate: float, rate_2a: float, omega: Omega | None,
+    task_name: str, task: tasks.Task, batch: int, budget: int, quick: int, quick_omega: int,
+    name: str, family: str, rate: float, rate_2a: float, omega: Omega | None,
 ) -> Row:  # fmt: skip
     # In 2a all 100 symbols are predicted, nearly all of them from the one before.
     symbols = isinstance(task, tasks.LongLag)
@@ -43,6 +44,7 @@ def _row(
         omega=omega,
         check_every=25,
     )
+    quick = quick if omega is None else quick_omega
     differs = f"{HIDDEN} units, Adam, rate {rate:g}, {batch} to an update"
     if symbols:
         differs += ", direct links and logistic outputs"
