@@ -32,10 +32,15 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "last state": {"reduce": "last", "hidden": 1000, "density": 0.01, "bias_scaling": 0.5},
     "without changes": {},
     "300 units": {"hidden": 300},
+    "2,000 units": {"hidden": 2000},
+    "2,000 units, with places": {"hidden": 2000, "places": True},
     "radius 0.5": {"spectral_radius": 0.5},
     "inputs and biases x 0.3": {"input_scaling": 0.3, "bias_scaling": 0.15},
     "biases 0.2": {"bias_scaling": 0.2},
 }
+
+ON_ALL = ("as chosen", "with places", "2,000 units", "2,000 units, with places")
+"""What is tried on the sets that are there for choosing alone, too."""
 
 
 def main() -> None:
@@ -45,7 +50,7 @@ def main() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name, options in VARIATIONS.items():
         found = results.setdefault(name, {})
-        further = ONLY_CHOSEN_ON if name in ("as chosen", "with places") else {}
+        further = ONLY_CHOSEN_ON if name in ON_ALL else {}
         sets = {of: SETS[of] for of in CHOSEN_ON} | further
         for of, load in sets.items():
             if of in found:

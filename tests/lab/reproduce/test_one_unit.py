@@ -289,6 +289,13 @@ def test_a_short_lag_is_bridged_and_a_trial_that_is_done_is_left_alone(method):
     assert most[-1] < 0.25 <= most[0]
 
 
+@pytest.mark.slow
+def test_the_lstm_bridges_a_hundred_steps_by_plain_gradient_descent():
+    outcome = one_unit.run("lstm", 100, 1.0, 3_000, trials=3, alone=0, gate=0.0)
+    assert outcome.percent == 100
+    assert outcome.notes == {"alone": 0, "gate": 0.0}
+
+
 def test_with_a_random_middle_the_last_step_of_random_sequences_is_judged():
     net = drawn(P + 1, 7)
     middles = np.stack(np.meshgrid(*[np.arange(P - 1)] * (P - 1)), -1).reshape(-1, P - 1)

@@ -80,8 +80,9 @@ def run(
     Of the LSTM the paper says that the cell is added when the error no longer falls, and not when
     that was. Here (1) the cell stays at zero for the first `alone` sequences; (2) the error is the
     cross-entropy of each output, so that it is not times the output's slope; (3) `gate` is added to
-    the initial weights of the input gate, so that it begins nearly closed. What succeeds and what
-    does not: `experiments/readings_1997`.
+    the initial weights of the input gate, so that it begins nearly closed. So 18 of 18
+    trials at p = 100 and rate 1 succeed after 6,494 sequences on average; with ``alone=0,
+    gate=0.0`` after 1,400. More: `experiments/readings_1997`.
 
     Every 100 sequences a trial is looked at, A without C. It has succeeded when no output is wrong
     by 0.25 or more: at any step of the two sequences, which is the paper's criterion, as there are
