@@ -131,16 +131,6 @@ def _trial(reading, p, budget, seed):
     return -1
 
 
-@njit(parallel=True, error_model="numpy")
-def trials(readings, p, budget, seeds):
-    """Sequences until the LSTM succeeds, by reading and seed; -1 where it does not."""
-    found = np.zeros((len(readings), len(seeds)), np.int64)
-    for n in prange(len(readings) * len(seeds)):
-        r, s = n // len(seeds), n % len(seeds)
-        found[r, s] = _trial(readings[r], p, budget, seeds[s])
-    return found
-
-
 @njit(error_model="numpy")
 def _unit_worst(reading, into, direct, v, start, symbols):
     p, worst = len(symbols) - 1, 0.0
@@ -200,11 +190,19 @@ def _unit_trial(reading, p, budget, seed):
     return -1
 
 
-@njit(parallel=True, error_model="numpy")
-def unit_trials(readings, p, budget, seeds):
-    """As :func:`trials`, of the net with one unit, trained by RTRL."""
-    found = np.zeros((len(readings), len(seeds)), np.int64)
-    for n in prange(len(readings) * len(seeds)):
-        r, s = n // len(seeds), n % len(seeds)
-        found[r, s] = _unit_trial(readings[r], p, budget, seeds[s])
-    return found
+def _side_by_side(trial):
+    """By reading and seed what a trial gives: sequences until it succeeds; -1 where it does not."""
+
+    @njit(parallel=True, error_model="numpy")
+    def all_trials(readings, p, budget, seeds):
+        found = np.zeros((len(readings), len(seeds)), np.int64)
+        for n in prange(len(readings) * len(seeds)):
+            r, s = n // len(seeds), n % len(seeds)
+            found[r, s] = trial(readings[r], p, budget, seeds[s])
+        return found
+
+    return all_trials
+
+
+trials, unit_trials = _side_by_side(_trial), _side_by_side(_unit_trial)
+"""Of the LSTM, and of the net with one unit, trained by RTRL."""

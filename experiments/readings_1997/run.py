@@ -5,7 +5,7 @@ rows of the table for long lag 2a depend on that: the LSTM at p = 100 (published
 sequences at rate 1), and RTRL with one unit at p = 4 (78, 56 and 22 % after 1,043,000, 892,000 and
 254,000 sequences at rates 1, 4 and 10). Here both are run under every combination of some readings.
 
-    python experiments/readings_1997/run.py            both maps; some ten minutes on two cores
+    python experiments/readings_1997/run.py            both maps: at most half an hour
     python experiments/readings_1997/run.py --only lstm
 
 A reading is a row of numbers; `loops.py` says what each is. Every trial has its seed, 0 and up.

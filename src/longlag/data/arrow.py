@@ -134,8 +134,11 @@ def read_csv_quickly(
     try:
         with ThreadPoolExecutor(1) as beside:
             quotes = beside.submit(_quoted, path)
-            with suppress(pa.ArrowException):
-                table = parsed(newlines=False)  # as in most; meanwhile it becomes known
+            with open(path, "rb") as file:
+                known = b'"' in file.read(PIECE)
+            if not known:  # then rarely later: it is parsed so while that is looked for
+                with suppress(pa.ArrowException):
+                    table = parsed(newlines=False)
             quoted = quotes.result()
         if quoted is None:
             return None
