@@ -8,6 +8,7 @@ import torch
 
 import longlag as ll
 from longlag.chunker import Chunker, OnlineRTRL
+from longlag.recurrence import Cell, sigmoid
 
 numba = pytest.importorskip("numba")
 
@@ -47,14 +48,26 @@ def got(layer, readouts) -> np.ndarray:
     return torch.cat(parts).detach().numpy()
 
 
+class Symmetric(Cell):
+    """h_t = 2 sigma(U x_t + W h_{t-1}) - 1."""
+
+    state = ("h",)
+    gates = ("candidate",)
+
+    def update(self, pre, state, unit):
+        return {"h": 2 * sigmoid(pre.candidate) - 1}
+
+
 def layer() -> ll.Elman:
     return ll.Elman(P + 1, 1, activation="sigmoid", bias=False, dtype=torch.float64)
 
 
-def sequence_model(net: np.ndarray) -> ll.SequenceModel:
+def sequence_model(net: np.ndarray, unit: str = "logistic") -> ll.SequenceModel:
+    own = ll.Recurrent(Symmetric(), P + 1, 1, bias=False, dtype=torch.float64)
     model = ll.SequenceModel(
-        layer(), P + 1, reduce=None, direct=True, bias=False, output_activation="sigmoid"
-    )
+        layer() if unit == "logistic" else own, P + 1, reduce=None, direct=True, bias=False,
+        output_activation="sigmoid",
+    )  # fmt: skip
     put(net, model.layer, [model.readout])
     return model
 
@@ -76,9 +89,10 @@ def test_the_logistic_function_is_exact_to_the_last_bits():
 
 
 @pytest.mark.slow
-def test_rtrl_is_the_librarys_update_by_update():
-    net = drawn(P + 1, 0)
-    model, method = sequence_model(net), ll.RTRL(online=True)
+@pytest.mark.parametrize("unit", one_unit.UNITS)
+def test_rtrl_is_the_librarys_update_by_update(unit):
+    net, span = drawn(P + 1, 0), one_unit.UNITS[unit]
+    model, method = sequence_model(net, unit), ll.RTRL(online=True)
     for symbols in SEQUENCES:
         x, carry = coded(symbols), None
         for t in range(P):
@@ -90,8 +104,21 @@ def test_rtrl_is_the_librarys_update_by_update():
             with torch.no_grad():
                 for weight in model.parameters():
                     weight -= RATE * weight.grad
-        loops.learn_rtrl(net, symbols, RATE)
+        loops.learn_rtrl(net, symbols, RATE, span, True)
         np.testing.assert_allclose(net, got(model.layer, [model.readout]), **TIGHT)
+
+
+def test_direct_links_alone_learn_as_without_a_unit():
+    net = drawn(P + 1, 9)
+    u, w, direct, v = loops.parts(net, P)
+    before, alone = net.copy(), direct.copy()
+    for symbols in SEQUENCES:
+        for seen, due in itertools.pairwise(symbols):
+            y = 1 / (1 + np.exp(-alone[seen]))
+            alone[seen] -= RATE * (y - np.eye(P + 1)[due]) * y * (1 - y)
+        loops.learn_rtrl(net, symbols, RATE, 2.0, False)
+    np.testing.assert_allclose(direct, alone, **TIGHT)
+    np.testing.assert_array_equal(np.r_[u, w, v], np.r_[before[: P + 2], before[-P - 1 :]])
 
 
 @pytest.mark.slow
@@ -153,7 +180,9 @@ def test_the_lstm_is_the_librarys_update_by_update():
         found = torch.cat([part.reshape(-1) for part in (layer.weight_ih.flip(0), *outputs)])
         np.testing.assert_allclose(net, found.detach().numpy(), **TIGHT)
         worst = float((model(x[:, :-1]) - x[:, 1:]).detach().abs().max())
-        assert loops.largest_error(loops.LSTM, net, symbols, 0, True) == pytest.approx(worst, 1e-11)
+        assert loops.largest_error(loops.LSTM, net, symbols, 1.0, 0, True) == pytest.approx(
+            worst, rel=1e-11
+        )
 
 
 @pytest.mark.parametrize("threshold", [0.6, 1e-6])
@@ -224,16 +253,17 @@ def test_while_the_units_are_silent_the_direct_links_learn_alone():
 
 @pytest.mark.parametrize("awake", [True, False])
 @pytest.mark.parametrize("first", [0, P - 1])
-def test_the_largest_error_is_the_models(first, awake):
-    net = drawn(P + 1, 6)
-    model = sequence_model(net)
+@pytest.mark.parametrize("unit", one_unit.UNITS)
+def test_the_largest_error_is_the_models(unit, first, awake):
+    net, span = drawn(P + 1, 6), one_unit.UNITS[unit]
+    model = sequence_model(net, unit)
     if not awake:
         with torch.no_grad():
             model.readout.weight.zero_()
     for symbols in SEQUENCES:
         x = coded(symbols)
         worst = float((model(x[:, :-1]) - x[:, 1:]).detach()[:, first:].abs().max())
-        assert loops.largest_error(loops.RTRL, net, symbols, first, awake) == pytest.approx(
+        assert loops.largest_error(loops.RTRL, net, symbols, span, first, awake) == pytest.approx(
             worst, rel=1e-11
         )
 
@@ -278,9 +308,17 @@ def test_the_weights_are_as_many_as_in_the_table(method, p, weights):
     assert ("weights_of_c" in outcome.notes) == (method == "chunker")
 
 
-@pytest.mark.parametrize("method", ["rtrl", "bptt", "chunker"])
-def test_a_short_lag_is_bridged_and_a_trial_that_is_done_is_left_alone(method):
-    outcome = one_unit.run(method, 2, 20.0, 50_000, trials=3, alone=1_000)
+@pytest.mark.parametrize(
+    ("method", "choices"),
+    [
+        ("rtrl", {}),
+        ("rtrl", {"unit": "symmetric", "alone": 1_000}),
+        ("bptt", {}),
+        ("chunker", {"alone": 1_000}),
+    ],
+)
+def test_a_short_lag_is_bridged_and_a_trial_that_is_done_is_left_alone(method, choices):
+    outcome = one_unit.run(method, 2, 20.0, 50_000, trials=3, **choices)
     assert outcome.percent == 100
     assert max(outcome.solved) < 50_000
     assert all(each % 100 == 0 for each in outcome.solved)
@@ -305,11 +343,13 @@ def test_with_a_random_middle_the_last_step_of_random_sequences_is_judged():
     x = torch.eye(P + 1, dtype=torch.float64)[torch.tensor(np.concatenate(both))]
     worst = (sequence_model(net)(x[:, :-1]) - x[:, 1:])[:, -1].detach().abs().max()
     symbols, state = np.empty(P + 1, np.int64), np.array([5], np.uint64)
-    found = loops.look(loops.RTRL, net, symbols, state, True, 1_000, True)  # of 54 different ones
+    found = loops.look(
+        loops.RTRL, net, symbols, state, 1.0, True, 1_000, True
+    )  # of 54 different ones
     assert found == pytest.approx(float(worst), rel=1e-11)
     assert found > 0.25
     again, presented = state.copy(), 0
-    assert 0.25 <= loops.look(loops.RTRL, net, symbols, state, True, loops.MANY, True) <= found
+    assert 0.25 <= loops.look(loops.RTRL, net, symbols, state, 1.0, True, loops.MANY, True) <= found
     while again != state:
         loops.present(symbols, again, True)
         presented += 1
@@ -355,6 +395,17 @@ def test_a_trial_does_not_depend_on_how_many_there_are():
         ({"trials": True}, TypeError, r"trials: got True"),
         ({"seed": -1}, ValueError, r"seed: got -1"),
         ({"alone": -1}, ValueError, r"alone: got -1"),
+        (
+            {"unit": "tanh"},
+            ValueError,
+            r"unit: got 'tanh', expected one of 'logistic', 'symmetric'",
+        ),
+        ({"method": "lstm", "unit": "symmetric"}, ValueError, r"unit: got 'symmetric' with method"),
+        (
+            {"method": "bptt", "alone": 5},
+            ValueError,
+            r"alone: got 5 with method 'bptt', expected 0",
+        ),
         ({"rate": 0.0}, ValueError, r"rate: got 0.0, expected a finite number > 0"),
         ({"rate": float("nan")}, ValueError, r"rate: got nan"),
         ({"threshold": "0.3"}, TypeError, r"threshold: got '0.3', expected a number"),

@@ -14,6 +14,7 @@ BUDGET = LongLag.BUDGET
 NEVER = Published(0, None, f"none in {BUDGET:,}")
 ALONE, ENDS = 1_000, 2_000
 """Updates of `ends_first`."""
+SYMMETRIC = {"unit": "symmetric", "alone": 1_000}
 ADAM = "Adam, rate 0.03, in place of gradient descent; all weights trained from the start"
 
 
@@ -68,6 +69,18 @@ EXPERIMENT = Experiment(
         _one_unit("rtrl", 4, 4.0, BUDGET, Published(56, 892_000)),
         _one_unit("rtrl", 4, 10.0, BUDGET, Published(22, 254_000)),
         _one_unit("rtrl", 4, 40.0, BUDGET, None),
+        *(
+            Row(
+                f"RTRL, p = 4, rate {rate}, unit in [-1, 1]",
+                one_unit_run("rtrl", 4, rate, **SYMMETRIC), BUDGET, 0, published=published,
+                differs="what the paper leaves open: a hidden unit in [-1, 1], which takes part "
+                f"from sequence {SYMMETRIC['alone'] + 1:,} on", needs="numba",
+            )
+            for rate, published in (
+                (1, Published(78, 1_043_000)), (4, Published(56, 892_000)),
+                (10, Published(22, 254_000)),
+            )
+        ),
         _one_unit("rtrl", 10, 1.0, 500_000, NEVER),
         _one_unit("rtrl", 10, 10.0, 500_000, NEVER),
         _one_unit("rtrl", 100, 1.0, 20_000, NEVER),

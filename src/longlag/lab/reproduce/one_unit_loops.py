@@ -9,7 +9,7 @@ logistic functions a step: their loop is written such that the compiler makes ve
 it.
 
 `trace` (p + 2,) holds the influence of u and, at its end, of w: dh/du, dh/dw. `symbols` (p + 1,) is
-a sequence.
+a sequence. `span` is the width of what the unit gives: 1 of a logistic one, 2 of one in [-1, 1].
 """
 
 import math
@@ -81,10 +81,18 @@ def cell_parts(net, p):
 
 
 @_freely
-def read(u, w, trace, seen, h):
+def squashed(z, span):
+    """The state of a unit: span times the logistic of z, less what makes it symmetric or, with a
+    span of 1, nothing; and its slope.
+    """
+    share = logistic(z)
+    return span * share - (span - 1.0), span * share * (1.0 - share)
+
+
+@_freely
+def read(u, w, trace, seen, h, span):
     """One step of the unit: the new state; the trace becomes its own."""
-    new = logistic(u[seen] + w[0] * h)
-    slope = new * (1.0 - new)
+    new, slope = squashed(u[seen] + w[0] * h, span)
     keep, last = slope * w[0], len(u)
     for k in range(len(trace)):
         trace[k] *= keep
@@ -128,16 +136,23 @@ def descend_unit(u, w, trace, amount):
 
 
 @_plainly
-def learn_rtrl(net, symbols, rate):
-    """One sequence of online RTRL: the weights change after every step."""
+def learn_rtrl(net, symbols, rate, span, awake):
+    """One sequence of online RTRL: the weights change after every step.
+
+    Args:
+        net, symbols, rate, span: as elsewhere.
+        awake: False holds the unit at zero.
+    """
     p = len(symbols) - 1
     u, w, direct, v = parts(net, p)
     trace, h = np.zeros(p + 2), 0.0
     for t in range(p):
         seen = symbols[t]
-        h = read(u, w, trace, seen, h)
+        if awake:
+            h = read(u, w, trace, seen, h, span)
         back, _ = descend_outputs(direct[seen], v, h, symbols[t + 1], rate, False)
-        descend_unit(u, w, trace, rate * back)
+        if awake:
+            descend_unit(u, w, trace, rate * back)
 
 
 @_freely
@@ -205,7 +220,7 @@ def learn_chunker(net, second, memory, symbols, rate, threshold, awake):
         seen, due = symbols[t], symbols[t + 1]
         row, back_q = direct[seen], 0.0
         if awake:
-            h = read(u, w, trace, seen, h)
+            h = read(u, w, trace, seen, h, 1.0)
             q = logistic(row[p + 1] + v[p + 1] * h)
             d = (q - memory[p + 2]) * q * (1.0 - q)
             back_q = d * v[p + 1]
@@ -229,7 +244,7 @@ def attend(second, memory, symbol, rate, awake):
         if awake:
             descend_unit(u, w, trace, rate * back)
     if awake:
-        memory[p + 2] = read(u, w, trace, symbol, h)
+        memory[p + 2] = read(u, w, trace, symbol, h, 1.0)
     memory[p + 3] = symbol
 
 
@@ -261,10 +276,10 @@ def learn_lstm(net, symbols, rate, awake):
 
 
 @_plainly
-def learn(method, net, second, memory, symbols, rate, threshold, awake):
+def learn(method, net, second, memory, symbols, rate, span, threshold, awake):
     """One sequence, by any method; the weights, and the memory of C, change in place."""
     if method == RTRL:
-        learn_rtrl(net, symbols, rate)
+        learn_rtrl(net, symbols, rate, span, awake)
     elif method == BPTT:
         learn_bptt(net, symbols, rate)
     elif method == LSTM:
@@ -284,7 +299,7 @@ def largest_output_error(row, v, h, due, outputs):
 
 
 @_plainly
-def largest_error(method, net, symbols, first, awake):
+def largest_error(method, net, symbols, span, first, awake):
     """Over the p + 1 outputs at the steps from `first` on of one sequence."""
     p = len(symbols) - 1
     u, w, direct, v = cell_parts(net, p) if method == LSTM else parts(net, p)
@@ -296,7 +311,7 @@ def largest_error(method, net, symbols, first, awake):
         elif method == LSTM:
             h += logistic(w[seen]) * logistic(u[seen])
         else:
-            h = logistic(u[seen] + w[0] * h)
+            h = squashed(u[seen] + w[0] * h, span)[0]
         if t >= first:
             worst = max(worst, largest_output_error(direct[seen], v, h, symbols[t + 1], p + 1))
     return worst
@@ -323,13 +338,13 @@ def present(symbols, state, random_middle):
 
 
 @_plainly
-def look(method, net, symbols, state, random_middle, sequences, awake):
+def look(method, net, symbols, state, span, random_middle, sequences, awake):
     """The largest error of a trial; with a random middle, of the last step of random sequences."""
     p, worst = len(symbols) - 1, 0.0
     if random_middle:
         for _ in range(sequences):
             present(symbols, state, True)
-            worst = max(worst, largest_error(method, net, symbols, p - 1, awake))
+            worst = max(worst, largest_error(method, net, symbols, span, p - 1, awake))
             if sequences == MANY and worst >= LIMIT:
                 break
         return worst
@@ -337,20 +352,20 @@ def look(method, net, symbols, state, random_middle, sequences, awake):
         symbols[0] = symbols[p] = end
         for t in range(1, p):
             symbols[t] = t - 1
-        worst = max(worst, largest_error(method, net, symbols, 0, awake))
+        worst = max(worst, largest_error(method, net, symbols, span, 0, awake))
     return worst
 
 
 @njit(parallel=True, error_model="numpy")
 def train(
-    method, p, rate, threshold, alone, random_middle, active, nets, seconds, memories, states,
-    after, until, done, worst,
+    method, p, rate, span, threshold, alone, random_middle, active, nets, seconds, memories,
+    states, after, until, done, worst,
 ):  # fmt: skip
     """The sequences after + 1 to `until` of some trials, side by side.
 
     Args:
         method: RTRL, BPTT, CHUNKER or LSTM.
-        p, rate, threshold, alone, random_middle: as of `run`.
+        p, rate, threshold, alone, random_middle: as of `run`. span: of the unit.
         active: (A,), the trials that have not succeeded.
         nets, seconds: (trials, weights), changed in place.
         memories: (trials, p + 4), of the chunker, changed in place.
@@ -368,14 +383,14 @@ def train(
             for n in range(presented, stop):
                 present(symbols, training, random_middle)
                 learn(
-                    method, net, seconds[trial], memories[trial], symbols, rate, threshold,
+                    method, net, seconds[trial], memories[trial], symbols, rate, span, threshold,
                     n >= alone,
                 )  # fmt: skip
             presented = stop
             awake = presented > alone
-            worst[trial] = look(method, net, symbols, test, random_middle, FEW, awake)
+            worst[trial] = look(method, net, symbols, test, span, random_middle, FEW, awake)
             if random_middle and worst[trial] < LIMIT:
-                worst[trial] = look(method, net, symbols, test, random_middle, MANY, awake)
+                worst[trial] = look(method, net, symbols, test, span, random_middle, MANY, awake)
             if worst[trial] < LIMIT:
                 done[trial] = presented
                 break

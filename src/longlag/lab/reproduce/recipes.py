@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,15 +44,14 @@ def trained(task: Task, recipe: Recipe, after: After | None = None) -> Run:
     return run
 
 
-def one_unit_run(method: str, p: int, rate: float, *, random_middle: bool = False) -> Run:
-    """The compiled loops of the one-unit nets; needs Numba."""
+def one_unit_run(method: str, p: int, rate: float, **choices: Any) -> Run:
+    """The compiled loops of the one-unit nets; needs Numba. Choices: see `one_unit.run`."""
 
     def run(trials: int, budget: int, effort: Effort, progress: Progress | None) -> Outcome:
         from longlag.lab.reproduce import one_unit
 
         return one_unit.run(
-            method, p, rate, budget, trials, effort.seed, random_middle=random_middle,
-            progress=progress,
+            method, p, rate, budget, trials, effort.seed, progress=progress, **choices
         )  # fmt: skip
 
     return run
