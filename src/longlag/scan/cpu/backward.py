@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TypeAlias
 
-from llvmlite import ir
-
 from longlag.recurrence import Program, Recurrence
 from longlag.recurrence.lowered import Product, Stage
 from longlag.scan.cpu.builder import I64, Value
@@ -34,6 +32,7 @@ from longlag.scan.cpu.kernel import (
     lowered_of,
     schedule_arguments,
 )
+from longlag.scan.cpu.math_values import constant
 from longlag.scan.cpu.matrix import ROWS
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.sparse import add_products
@@ -337,7 +336,7 @@ class _Backward(Kernel):
                 ahead = code.times(self.step_after, arg["x_t"])
                 code.prefetch(code.at(arg["x"], ahead, code.times(here.number, arg["x_n"])))
             self._copy(source, target, arg["C"])
-            one = ir.Constant(code.scalar, 1.0)
+            one = constant(code.scalar, 1.0)
             code.b.store(one, code.at(target, arg["C"]))
 
     def _copy(self, source: Value, target: Value, count: Value) -> None:
@@ -346,7 +345,7 @@ class _Backward(Kernel):
 
     def _copy_by(self, width: int, source: Value, target: Value, count: Value) -> None:
         code, b = self.code, self.code.b
-        kind = ir.VectorType(code.scalar, width).as_pointer()
+        kind = code.vector_of(width).as_pointer()
 
         def move(k: Value) -> None:
             there, here = (b.bitcast(code.at(place, k), kind) for place in (source, target))
@@ -686,7 +685,7 @@ class _Backward(Kernel):
             ):
                 place = code.times(row(r).place, self.dense)
                 after = code.at(arg["errors"], self.errors_at[1], place)
-                code.b.store(ir.Constant(code.scalar, 0.0), code.at(after, index))
+                code.b.store(constant(code.scalar, 0.0), code.at(after, index))
             with (
                 self.unit_blocks() as (block, vectors),
                 self.tiles(arg["N"]) as row,

@@ -19,6 +19,11 @@ PERMUTES_OF_TWO = {(4, 16): "avx512.vpermi2var.ps.512", (8, 8): "avx512.vpermi2v
 """The same, for an instruction that takes the numbers from two vectors."""
 
 
+def of_each(kind: ir.Type, networks: int) -> ir.Type:
+    """The type of a number of each of some networks."""
+    return kind if networks == 1 else ir.VectorType(kind, networks)
+
+
 class Code:
     """Code for one floating type and vector width, in one function.
 
@@ -26,14 +31,18 @@ class Code:
         function: the function that is written.
         double: float64, else float32.
         lanes: numbers in a vector.
+        networks: of how many networks the numbers lie side by side. What is one number for the
+            function is then one of each network, and so is a vector, of one lane.
     """
 
-    def __init__(self, function: ir.Function, double: bool, lanes: int) -> None:
+    def __init__(self, function: ir.Function, double: bool, lanes: int, networks: int = 1) -> None:
+        assert networks == 1 or lanes == 1
         self.function = function
-        self.scalar = ir.DoubleType() if double else ir.FloatType()
+        self.number = ir.DoubleType() if double else ir.FloatType()
+        self.scalar = of_each(self.number, networks)
         self.bytes = 8 if double else 4
-        self.lanes = lanes
-        self.vector = ir.VectorType(self.scalar, lanes)
+        self.lanes, self.networks = lanes, networks
+        self.vector = self.vector_of(lanes)
         self.pointer = self.scalar.as_pointer()
         self.entry = function.append_basic_block("entry")
         body = function.append_basic_block("body")
@@ -41,6 +50,10 @@ class Code:
         self.entry_builder.branch(body)
         self.entry_builder.position_before(self.entry.terminator)
         self.b = ir.IRBuilder(body)
+
+    def vector_of(self, count: int) -> ir.Type:
+        """The type of a vector of so many numbers."""
+        return ir.VectorType(self.scalar, count) if self.networks == 1 else self.scalar
 
     def i64(self, value: int) -> ir.Constant:
         """A whole number."""
@@ -114,11 +127,14 @@ class Code:
 
     def splat(self, scalar: Value) -> Value:
         """A vector of one number."""
-        return splat(self.b, scalar, ir.VectorType(scalar.type, self.lanes))
+        if isinstance(scalar.type, ir.VectorType):  # one of each network
+            return scalar
+        return splat(self.b, scalar, ir.VectorType(scalar.type, self.lanes * self.networks))
 
     def lane_numbers(self) -> Value:
         """The vector 0, 1, 2, ..."""
-        return ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
+        numbers = [lane for lane in range(self.lanes) for _ in range(self.networks)]
+        return ir.Constant(ir.VectorType(I64, len(numbers)), numbers)
 
     def smaller(self, value: Value, other: Value) -> Value:
         """The smaller of two whole numbers."""
@@ -197,7 +213,7 @@ class Code:
 
     def fma(self, x: Value, y: Value, z: Value) -> Value:
         """x * y + z, rounded once."""
-        name = f"llvm.fma.v{self.lanes}f{8 * self.bytes}"
+        name = f"llvm.fma.v{self.vector.count}f{8 * self.bytes}"
         return self.b.call(self.intrinsic(name, self.vector, *[self.vector] * 3), [x, y, z])
 
     def intrinsic(self, name: str, result: ir.Type, *arguments: ir.Type) -> Value:

@@ -76,6 +76,7 @@ def find_shape(
     *,
     dilation: int = 1,
     team: bool = True,
+    networks: int = 1,
 ) -> Shape:
     """The shape of a call.
 
@@ -84,6 +85,7 @@ def find_shape(
         fed: how many of the last features of x are computed by the kernel.
         dilation: how many steps before the states are that a step reads.
         team: whether threads may share the units of a row.
+        networks: whose numbers will lie side by side (:class:`~longlag.scan.cpu.plan.Plan`).
 
     Raises:
         ValueError: the tensors do not fit together; the message names the one.
@@ -103,7 +105,7 @@ def find_shape(
         active, keep, mask, clock, torch.get_num_threads(), fed, dilation,
         1 if dilation == 1 or not in_a_row(x) else folded(dilation, x.shape[-2]),
         _rests(recurrence, units),
-        x.shape[0] if pieces is None else pieces.steps,
+        x.shape[0] if pieces is None else pieces.steps, networks,
         shape.SMALL, shape.MEETING if team else sys.maxsize, shape.COLLECTED, shape.LEAST_ROWS,
         shape.STRETCH,
     )  # fmt: skip

@@ -27,7 +27,7 @@ from longlag.recurrence import ARITY, Pattern, Program, Recurrence
 from longlag.recurrence.lowered import Lowered, Product, lower
 from longlag.scan.cpu import math
 from longlag.scan.cpu.abreast import Abreast, part_of, together
-from longlag.scan.cpu.builder import I8, I32, I64, Code, Value
+from longlag.scan.cpu.builder import I8, I32, I64, Code, Value, of_each
 from longlag.scan.cpu.math_values import constant
 from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.sparse import add_slots, add_triples, add_turned, add_windows
@@ -185,7 +185,7 @@ class Kernel:
         by_thread: dict[str, str],
     ) -> None:
         self.module, self.recurrence, self.plan = ir.Module(name), recurrence, plan
-        scalar = ir.DoubleType() if plan.double else ir.FloatType()
+        scalar = of_each(ir.DoubleType() if plan.double else ir.FloatType(), plan.networks)
         addresses = (*arguments.tables, *arguments.pointers)
         shares = ("part", "parts") if plan.team else ()
         numbers = (*arguments.numbers, *arguments.constants, "first_tile", "tile_step", *shares)
@@ -200,7 +200,7 @@ class Kernel:
             for argument in inner.args[: len(addresses)]:
                 argument.add_attribute("noalias")
         self._emit_entry(name, inner, arguments, by_thread)
-        self.code = Code(inner, plan.double, plan.lanes)
+        self.code = Code(inner, plan.double, plan.lanes, plan.networks)
         names = (*addresses, *numbers)
         self.arg: dict[str, Value] = dict(zip(names, inner.args, strict=True))
         if plan.hidden:

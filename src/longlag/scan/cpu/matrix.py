@@ -41,6 +41,7 @@ class Matrix:
         vectors: vectors in a block of packed weights.
         registers: of the processor.
         rests: whether there are units whose errors count in some rows alone.
+        networks: see :class:`~longlag.scan.cpu.builder.Code`.
     """
 
     double: bool
@@ -48,6 +49,7 @@ class Matrix:
     vectors: int
     registers: int
     rests: bool = False
+    networks: int = 1
 
     @property
     def units(self) -> int:
@@ -75,19 +77,21 @@ def matrix(facts: Matrix) -> dict[str, int]:
 
 
 @functools.lru_cache(maxsize=64)
-def send(double: bool, lanes: int, wide: int) -> int:
+def send(double: bool, lanes: int, wide: int, networks: int = 1) -> int:
     """The address of the compiled :data:`SEND`."""
-    return addresses_of(emit_send(double, lanes, wide, host().registers), (SEND,))[SEND]
+    text = emit_send(double, lanes, wide, host().registers, networks)
+    return addresses_of(text, (SEND,))[SEND]
 
 
 class _Function(Code):
     """A function of whole numbers under construction."""
 
     def __init__(
-        self, module: ir.Module, name: str, arguments: Sequence[str], double: bool, lanes: int
-    ) -> None:
+        self, module: ir.Module, name: str, arguments: Sequence[str], double: bool, lanes: int,
+        networks: int,
+    ) -> None:  # fmt: skip
         kind = ir.FunctionType(ir.VoidType(), [I64] * len(arguments))
-        super().__init__(ir.Function(module, kind, name), double, lanes)
+        super().__init__(ir.Function(module, kind, name), double, lanes, networks)
         self.arg: dict[str, Value] = dict(zip(arguments, self.function.args, strict=True))
 
     def address(self, name: str) -> Value:
@@ -120,7 +124,8 @@ def emit(facts: Matrix) -> str:
 
 
 def _function(module: ir.Module, facts: Matrix, name: str, arguments: str) -> _Function:
-    return _Function(module, name, arguments.split(), facts.double, facts.lanes)
+    kind = facts.double, facts.lanes, facts.networks
+    return _Function(module, name, arguments.split(), *kind)
 
 
 def _pack(module: ir.Module, facts: Matrix) -> None:
@@ -434,7 +439,7 @@ def _unpack_input(module: ir.Module, facts: Matrix) -> None:
     code.b.ret_void()
 
 
-def emit_send(double: bool, lanes: int, wide: int, registers: int) -> str:
+def emit_send(double: bool, lanes: int, wide: int, registers: int, networks: int = 1) -> str:
     """dx = U^T da as LLVM IR: rows of inputs from panels of errors.
 
     Args:
@@ -442,12 +447,13 @@ def emit_send(double: bool, lanes: int, wide: int, registers: int) -> str:
         lanes: units in a vector of the panels.
         wide: inputs in a vector; no more than there are.
         registers: of the processor.
+        networks: see :class:`~longlag.scan.cpu.builder.Code`.
     """
     module = ir.Module("longlag_send")
     names = (
         "errors errors_vector P where target matrix H C gates slots"  # slots: of each gate's errors
     )
-    code = _Function(module, SEND, names.split(), double, wide)
+    code = _Function(module, SEND, names.split(), double, wide, networks)
     arg, zero, b = code.arg, code.i64(0), code.b
     errors, target, matrix_ = map(code.address, ("errors", "target", "matrix"))
     where, slots = code.numbers("where"), code.numbers("slots")

@@ -26,11 +26,15 @@ class Noted(NamedTuple):
         address: of the compiled function.
         parameters: 64-bit whole numbers, as bytes.
         parts: how many threads share it.
+        places: which of the parameters are addresses of numbers.
+        memory: the tensors that they belong to.
     """
 
     address: int
     parameters: bytes
     parts: int = 1
+    places: tuple[int, ...] = ()
+    memory: tuple[Tensor, ...] = ()
 
 
 class Noting(Call):
@@ -42,7 +46,8 @@ class Noting(Call):
         kernel: Any = self.shape.kernel(kind)
         function = ctypes.cast(kernel, ctypes.c_void_p).value
         assert function is not None
-        self.noted.append(Noted(function, parameters, self.shape.parts))
+        fixed = self.shape.backward if kind == "backward" else self.shape.forward
+        self.noted.append(Noted(function, parameters, self.shape.parts, fixed.places))
 
     @property
     def noted(self) -> list[Noted]:
@@ -59,6 +64,8 @@ class Passes:
         weights: of the layer, whose memory stays; W is dense.
         schedule: which steps count; of lengths the order of the rows is memory too, see ``order``.
         backward: whether a backward pass follows.
+        networks: of how many the numbers lie side by side where the kernels will read and write:
+            all memory is to be exchanged for such.
 
     Attributes:
         paths: of each stored state (T + 1, N, H), s_0 first: zeros, unless the caller writes others
@@ -93,8 +100,11 @@ class Passes:
         schedule: Schedule,
         *,
         backward: bool = True,
+        networks: int = 1,
     ) -> None:
-        shape = find_shape(recurrence, x, weights, None, schedule, team=False)
+        shape = find_shape(
+            recurrence, x, weights, None, schedule, team=False, networks=networks
+        )  # fmt: skip
         self.output = shape.lowered.output
         self._call = Noting(recurrence, x, weights, schedule, shape)
         self.units = self._call.joined_units
@@ -103,8 +113,13 @@ class Passes:
         if backward and stores_residuals(shape):
             self._residuals = fresh(x, (shape.steps, *shape.stored_state))
         kind = "forward" if self._residuals is None else "store"
-        with scratch.apart() as self._memory:
+        with scratch.apart() as memory:
             run_forward(self._call, self.paths, self._residuals, 0, shape.steps, kind)
+        call = self._call
+        self._memory = [
+            call.x, *weights[:1], *weights.units, *weights[2:4], call.joined_units, *call.held,
+            *self.paths, self._residuals, *memory.values(),
+        ]  # fmt: skip
         self.forward = self._taken()
         self.path = self.paths[self.output]
 
@@ -123,6 +138,9 @@ class Passes:
                 self._call, self.paths, self._residuals, [d_output, *final], wanted
             )
             totals = passing.sums()
+        self._memory += [
+            *memory.values(), passing.d_output, passing.d_x, passing.d_units, *totals
+        ]  # fmt: skip
         self.backward, self.deltas = self._taken(), passing.deltas
         several = self._call.shape.single_parts > 1
         of_input, of_bias, of_matrix = (
@@ -130,7 +148,7 @@ class Passes:
         )
         self.gradients, self.d_x = (of_input, of_bias, of_matrix), passing.d_x
         self.d_units = None if passing.d_units is None else passing.d_units.squeeze(1)
-        self._held = (memory, passing)
+        self._held = passing
 
     @property
     def order(self) -> tuple[Tensor, Tensor] | None:
@@ -140,6 +158,7 @@ class Passes:
         return None if rows is None else (rows.order.view(-1), rows.counts.view(-1))
 
     def _taken(self) -> list[Noted]:
-        noted = [*self._call.noted]
+        memory = tuple(tensor for tensor in self._memory if tensor is not None)
+        noted = [one._replace(memory=memory) for one in self._call.noted]
         self._call.noted.clear()
         return noted

@@ -68,6 +68,7 @@ class Plan:
         fused: whether the sums of all drives of a stage are in registers at once, so that what is
             read of a row serves all; else those of one drive are, in a larger tile.
         hidden: H, where it is known when the kernel is compiled; else 0.
+        networks: whose numbers lie side by side (:class:`~longlag.scan.cpu.builder.Code`).
     """
 
     double: bool
@@ -90,6 +91,7 @@ class Plan:
     even: bool = False
     fused: bool = False
     hidden: int = 0
+    networks: int = 1
 
     @property
     def units(self) -> int:
@@ -106,8 +108,11 @@ class Plan:
         return -(-hidden // self.units)
 
 
-def lanes_of(host: Host, hidden: int, double: bool) -> int:
-    """Numbers in a vector of H units: what the processor has, but no more than H."""
+def lanes_of(host: Host, hidden: int, double: bool, networks: int = 1) -> int:
+    """Numbers in a vector of H units: what the processor has, but no more than H; one, where the
+    numbers of several networks lie side by side."""
+    if networks > 1:
+        return 1
     return min(host.lanes(8 if double else 4), 1 << (hidden.bit_length() - 1))
 
 
@@ -131,6 +136,7 @@ def choose(
     ragged: bool = False,
     turns: bool = True,
     periods: tuple[int, ...] = (),
+    networks: int = 1,
 ) -> Plan:
     """Choose the register tile: accumulators for as many rows and units as registers hold.
 
@@ -154,9 +160,10 @@ def choose(
         turns: whether it may be.
         periods: of equal groups of units that rest between the multiples of them. A tile is then of
             one group, where a vector is; and inputs are multiplied in the steps that take them.
+        networks: see :class:`Plan`.
     """
-    item = 8 if double else 4
-    lanes = lanes_of(host, hidden, double)
+    item = (8 if double else 4) * networks
+    lanes = lanes_of(host, hidden, double, networks)
     needed = -(-hidden // lanes)
     size = hidden * hidden * item * max(1, products)
     fused = drives > 1 and not sparse and batch >= FEW * threads
@@ -218,6 +225,7 @@ def choose(
         abreast=4 if host.registers >= 32 else 2,
         even=not (ordered or ragged) and batch % rows == 0,
         fused=fused,
-        hidden=hidden if small else 0,
+        hidden=hidden if small or networks > 1 else 0,
+        networks=networks,
     )  # fmt: skip
     return replace(plan, rests=True, rows_first=moving * size <= L2) if periods else plan

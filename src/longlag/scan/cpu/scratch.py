@@ -57,7 +57,7 @@ def take(name: str, like: Tensor, *shape: int) -> Tensor:
 
 
 @contextmanager
-def apart() -> Iterator[object]:
+def apart() -> Iterator[dict[tuple[Any, ...], Tensor]]:
     """What is taken inside is no other call's: it is there as long as what this gives."""
     before, _KEPT.apart = _KEPT.apart, {}
     try:

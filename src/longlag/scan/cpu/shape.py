@@ -19,7 +19,7 @@ from longlag.recurrence.lowered import lower
 from longlag.scan.cpu import backward, forward
 from longlag.scan.cpu.kernel import WORD, Arguments, lowered_of
 from longlag.scan.cpu.matrix import Matrix, matrix, send
-from longlag.scan.cpu.plan import Form, Plan, choose
+from longlag.scan.cpu.plan import Form, Plan, choose, lanes_of
 from longlag.scan.cpu.target import compile_functions, host
 from longlag.scan.cpu.team import offer
 
@@ -66,6 +66,7 @@ class Key(NamedTuple):
         fold: how many steps are rows of one.
         rests: whether units rest, by the clocks that the cell declares.
         whole: steps of the sequences of which these are a piece.
+        networks: see :class:`~longlag.scan.cpu.plan.Plan`.
         small, meeting, collected, least_rows, stretch: the constants of this module.
     """
 
@@ -86,6 +87,7 @@ class Key(NamedTuple):
     fold: int
     rests: bool
     whole: int
+    networks: int
     small: int
     meeting: int
     collected: int
@@ -154,6 +156,7 @@ class FixedArguments:
 
     Attributes:
         size: numbers of the work spaces of all threads.
+        places: which parameters are the addresses of the pointers.
     """
 
     def __init__(
@@ -166,6 +169,8 @@ class FixedArguments:
     ) -> None:
         self.size = size
         self._tables = [tables[name] for name in names.tables]  # the kernel has their addresses
+        first = 1 + len(names.tables)
+        self.places = tuple(range(first, first + 2 * len(names.pointers), 2))
         head = [replicas, *(table.data_ptr() for table in self._tables)]
         tail = [constants[name] for name in names.constants]
         self._head, self._tail = (struct.pack(f"={len(part)}q", *part) for part in (head, tail))
@@ -280,8 +285,9 @@ class Shape:
         }
         self._check(key)
         self.fed = key.fed
-        self.has_input, self.collected = key.input is not None, (key.collected, key.least_rows)
-        self.stretch = key.stretch
+        self.has_input, self.networks = key.input is not None, key.networks
+        self.collected = key.collected // key.networks, key.least_rows
+        self.stretch = key.stretch // key.networks
         self.empty = self.steps == 0 or self.size == 0
         if self.empty:
             return
@@ -303,6 +309,7 @@ class Shape:
             dilated=self.dilated,
             ragged=self.fold > 1,
             periods=self.periods,
+            networks=key.networks,
         )
         turns, by_rows = not lowered.inner, max(1, threads // self.replicas)
         drives = max(len(stage.drives) for stage in lowered.stages)
@@ -376,7 +383,7 @@ class Shape:
 
     def _functions(self, plan: Plan) -> dict[str, int]:
         facts = plan.double, plan.lanes, plan.vectors, host().registers, bool(self.periods)
-        return matrix(Matrix(*facts))
+        return matrix(Matrix(*facts, plan.networks))
 
     def _add_words(self, work: _Work, name: str, words: int) -> None:
         """A part for words that tell which groups of units take a step, where any rest."""
@@ -490,10 +497,9 @@ class Shape:
 
     def send_input(self) -> int:
         """The address of what sends errors back to x."""
-        lanes = self.plan.lanes
-        full = host().lanes(self.item)
-        wide = min(full, 1 << max(0, self.width.bit_length() - 1))
-        return send(self.plan.double, lanes, wide)
+        double, networks = self.plan.double, self.networks
+        wide = lanes_of(host(), max(1, self.width), double, networks)
+        return send(double, self.plan.lanes, wide, networks)
 
     def _tables(self) -> dict[str, Tensor]:
         most = max(self.wires, self.gates)

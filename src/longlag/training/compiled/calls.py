@@ -11,6 +11,7 @@ from longlag.batch import Batch
 from longlag.layers import Recurrent
 from longlag.scan.cpu.passes import Noted, Passes
 from longlag.training.compiled.directions import moved
+from longlag.training.compiled.lanes import Lanes
 from longlag.training.compiled.lengths import spread
 from longlag.training.compiled.meeting import Meeting
 from longlag.training.compiled.memory import add, clear
@@ -21,7 +22,7 @@ from longlag.training.compiled.optimizers import (
     Rule,
     compiled_rule,
 )
-from longlag.training.compiled.outputs import Cells, Outputs, parts_of
+from longlag.training.compiled.outputs import ONE, Cells, Outputs, parts_of
 from longlag.training.compiled.program import Program
 from longlag.training.compiled.update import ENTRY, update
 
@@ -32,9 +33,15 @@ class Calls(Outputs):
     backward = True
 
     def __init__(
-        self, model: nn.Module, network: Network, data: Batch[Tensor], cells: Cells, size: int
+        self,
+        model: nn.Module,
+        network: Network,
+        data: Batch[Tensor],
+        cells: Cells,
+        size: int,
+        lanes: Lanes = ONE,
     ) -> None:
-        super().__init__(model, network, data, cells, size)
+        super().__init__(model, network, data, cells, size, lanes)
         self._gradients: dict[int, Tensor] = {}
         self._known: Any = None
         d_rows, errors = self._top_errors()
@@ -97,13 +104,13 @@ class Calls(Outputs):
         halves = 1 if passes.order is None else 2
         tensors = [delta[:halves] for delta in passes.deltas]
         tensors += [] if passes.d_units is None else [passes.d_units]
-        return [clear(self._double).noted(target=t, count=t.numel()) for t in tensors]
+        return [clear(*self._kind).noted(target=t, count=t.numel()) for t in tensors]
 
     def _sum(self, parameter: Tensor, gradients: Tensor) -> list[Noted]:
         """The gradient of a parameter, of which each thread has a part: in the first of them."""
         first, *others = gradients
         self._gradients[id(parameter)] = first
-        kind = add(self._double)
+        kind = add(*self._kind)
         return [kind.noted(source=o, target=first, count=first.numel()) for o in others]
 
     def _sum_units(self, layer: Recurrent, passes: Passes) -> list[Noted]:
@@ -160,7 +167,7 @@ class Calls(Outputs):
         self._calls.append(call)
         if network.reduce == "mean":
             self._calls.append(
-                spread(self._double).noted(rows=d_h, ends=self._ends, N=self._size, H=inputs)
+                spread(*self._kind).noted(rows=d_h, ends=self._ends, N=self._size, H=inputs)
             )
         if network.reduce == "last":
             self._to_the_last(d_h, finals)
@@ -195,15 +202,16 @@ class Calls(Outputs):
             trained, states: its parameters, and what the optimizer keeps for each.
             meeting: of several processes.
         """
+        address = self._lanes.address
         gradients: list[int] = []
         updates: list[int] = []
         for number, (rule, parameters, part) in enumerate(zip(rules, trained, states, strict=True)):
             for parameter, state in zip(parameters, part, strict=True):
-                gradient, count = self._gradients[id(parameter)].data_ptr(), parameter.numel()
-                function = compiled_rule(rule, parameter.dtype == torch.float64)
-                places = [state[name].data_ptr() for name in rule.states]
+                gradient, count = address(self._gradients[id(parameter)]), parameter.numel()
+                function = compiled_rule(rule, parameter.dtype == torch.float64, self._kind[1])
+                places = [address(state[name]) for name in rule.states]
                 gradients += (gradient, count)
-                updates += (function, parameter.data_ptr(), gradient, *places)
+                updates += (function, address(parameter), gradient, *places)
                 updates += (*[0] * (STATES - len(places)), count, number * COEFFICIENTS)
         if self._known is None or self._known[0] != (gradients, updates):
             tables = [torch.tensor(table, dtype=torch.int64) for table in (gradients, updates)]
@@ -219,10 +227,12 @@ class Calls(Outputs):
         cells, calls = self._cells, self._calls
         if meeting is not None:
             calls = [*calls, meeting.noted(cells.clock, cells.loss, gradients)]
-        last = update(self._double).noted(
-            clock=cells.clock, stop=cells.stop, loss=cells.loss, losses=cells.losses,
-            norms=cells.norms, gradients=gradients, gradient_count=len(gradients) // 2,
-            updates=updates, update_count=len(updates) // ENTRY,
-            coefficients=cells.coefficients, row=cells.row, clip=cells.clip,
+        last = update(*self._kind).noted(
+            clock=cells.clock, stop=cells.stop, stopped=cells.stopped, loss=cells.loss,
+            losses=cells.losses, norms=cells.norms, gradients=gradients,
+            gradient_count=len(gradients) // 2, updates=updates,
+            update_count=len(updates) // ENTRY, coefficients=cells.coefficients, row=cells.row,
+            clip=cells.clip,
         )  # fmt: skip
-        return Program([*calls, last], cells.clock, cells.stop)
+        calls = self._lanes.exchanged([*calls, last], (self._data.x, self._data.target))
+        return Program(calls, cells.clock, cells.stop)

@@ -13,20 +13,20 @@ units, h the input. Errors lie in panels, as there.
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
 from longlag.batch import IGNORED_CLASS
 from longlag.scan.cpu import math
 from longlag.scan.cpu.builder import I64, Value
-from longlag.scan.cpu.math_values import Arithmetic
+from longlag.scan.cpu.math_values import Arithmetic, constant
 from longlag.scan.cpu.matrix import Matrix, matrix, send
 from longlag.scan.cpu.plan import lanes_of
 from longlag.scan.cpu.target import host
-from longlag.training.compiled.piece import DOUBLE, Compiled, Piece, full_lanes
+from longlag.training.compiled.piece import DOUBLE, Compiled, Piece
 
 LOSSES = ("cross_entropy", "logistic", "mse", "mae", "quantile")
 """The losses of `fit` that there are here."""
@@ -83,6 +83,7 @@ class Head:
         activation: phi.
         weighted: whether classes have weights.
         level: alpha, of "quantile".
+        networks: whose numbers lie side by side.
     """
 
     double: bool
@@ -93,11 +94,12 @@ class Head:
     activation: str = "identity"
     weighted: bool = False
     level: float = 0.0
+    networks: int = 1
 
     @property
     def lanes(self) -> int:
         """Outputs in a vector."""
-        return lanes_of(host(), self.outputs, self.double)
+        return lanes_of(host(), self.outputs, self.double, self.networks)
 
     @property
     def vectors(self) -> int:
@@ -121,16 +123,17 @@ class Head:
 
     @property
     def _matrix(self) -> Matrix:
-        return Matrix(self.double, self.lanes, min(2, self.vectors), host().registers)
+        vectors, registers = min(2, self.vectors), host().registers
+        return Matrix(self.double, self.lanes, vectors, registers, networks=self.networks)
 
     def functions(self) -> dict[str, int]:
         """The addresses of the products."""
         names = ("pack", "drive", "outer_input", "unpack_input")
-        wide = min(full_lanes(self.double), 1 << max(0, self.inputs.bit_length() - 1))
+        wide = lanes_of(host(), self.inputs, self.double, self.networks)
         compiled = matrix(self._matrix)
         return {
             **{name: compiled[name] for name in names},
-            "send": send(self.double, self.lanes, wide),
+            "send": send(self.double, self.lanes, wide, self.networks),
         }
 
 
@@ -164,13 +167,13 @@ class Writing(Piece):
         if facts.loss is not None:
             names += _NAMES_OF_ERRORS + _NAMES_OF_INPUT_ERRORS * bool(facts.direct)
             names += " weights" * facts.weighted
-        super().__init__("longlag_head", names, facts.double, facts.lanes)
+        super().__init__("longlag_head", names, facts.double, facts.lanes, facts.networks)
         self.facts = facts
         if facts.loss is None:
             return
-        self.total, self.due = self.variable(DOUBLE), self.variable(DOUBLE)
-        self.wide_total = self.variable(ir.VectorType(DOUBLE, facts.lanes))
-        self.wide_due = self.variable(ir.VectorType(DOUBLE, facts.lanes))
+        self.total, self.due = self.variable(self.wide), self.variable(self.wide)
+        self.wide_total = self.variable(self.wide_vector)
+        self.wide_due = self.variable(self.wide_vector)
         self.y, self.panels = self.numbers("y"), self.numbers("panels")
         self.panel = self.times(self.arg["P"], facts.lanes)
 
@@ -208,11 +211,10 @@ class Writing(Piece):
         """The loss, and dE/dy in panels; its sum over the rows is the last row of the sums."""
         b, arg = self.b, self.arg
         for place in (self.total, self.due):
-            b.store(ir.Constant(DOUBLE, 0.0), place)
-        zeros = ir.Constant(ir.VectorType(DOUBLE, self.lanes), [0.0] * self.lanes)
+            b.store(constant(self.wide, 0.0), place)
         for place in (self.wide_total, self.wide_due):
-            b.store(zeros, place)
-        order = self.at(self.numbers("order", I64), self.times(self.clock(), arg["N"]))
+            b.store(constant(self.wide_vector, 0.0), place)
+        order = self.at(self.order(), self.times(self.clock(), arg["N"]))
         loss = self.facts.loss
         if isinstance(loss, RowLoss):
             write = functools.partial(loss.write, self)
@@ -222,21 +224,21 @@ class Writing(Piece):
             self.loop(self.i64(0), arg["steps"]) as t,
             self.loop(self.i64(0), arg["N"]) as n,
         ):
-            target = self.plus(self.times(self.read(order, n), arg["steps"]), t)
+            target = self.further(self.read(order, n), arg["steps"], t)
             write(self.plus(self.times(t, arg["N"]), n), target)
         total = b.fadd(b.load(self.total), self.total_of(self.wide_total))
         due = b.fadd(b.load(self.due), self.total_of(self.wide_due))
-        least = ir.Constant(DOUBLE, 1.0)
+        least = constant(self.wide, 1.0)
         if loss in SUMS:
-            due = b.sitofp(arg["N"], DOUBLE)
+            due = self.same(b.sitofp(arg["N"], DOUBLE))
         elif self.facts.weighted:
-            least = ir.Constant(DOUBLE, float(np.finfo("f8" if self.facts.double else "f4").tiny))
+            least = constant(self.wide, float(np.finfo("f8" if self.facts.double else "f4").tiny))
         due = b.select(b.fcmp_ordered("<", due, least), least, due)
         if loss == "half_squares":
-            total = b.fmul(total, ir.Constant(DOUBLE, 0.5))
+            total = b.fmul(total, constant(self.wide, 0.5))
         mean = self.widened(self.narrowed(b.fdiv(total, due)))
-        b.store(mean, self.numbers("loss", DOUBLE))
-        factor = ir.Constant(DOUBLE, 2.0 if loss == "mse" else 1.0)
+        b.store(mean, self.numbers("loss", self.wide))
+        factor = constant(self.wide, 2.0 if loss == "mse" else 1.0)
         scale = self.splat(self.narrowed(b.fdiv(factor, due)))
         lasts = [self.at(self.numbers("sums"), self.times(arg["H"], self.facts.wide))]
         if self.facts.direct:
@@ -255,6 +257,10 @@ class Writing(Piece):
                 self.store(b.load(row_sum), self.at(last, self.times(v, self.lanes)))
 
         self.each_vector(scaled)
+
+    def further(self, index: Value, factor: Value, offset: Value) -> Value:
+        """index * factor + offset, of which networks may have an index each."""
+        return self.b.add(self.b.mul(index, self.same(factor)), self.same(offset))
 
     def total_of(self, place: Value) -> Value:
         """The sum over a vector that is in a variable."""
@@ -315,8 +321,8 @@ class Writing(Piece):
         """-log softmax(y)[c]: softmax(y) - (1 at c) is left in the panels."""
         b = self.b
         row = self.at(self.y, self.times(p, self.arg["K"]))
-        wanted = self.read(self.numbers("target", I64), target)
-        due = b.icmp_signed("!=", wanted, self.i64(IGNORED_CLASS))
+        wanted = self.look_up(self.table("target", I64), target)
+        due = b.icmp_signed("!=", wanted, self.same(self.i64(IGNORED_CLASS)))
         most, sums = self.variable(self.vector), self.variable(self.vector)
         b.store(self.load(row), most)
 
@@ -338,56 +344,60 @@ class Writing(Piece):
 
         self.each_vector(power)
         total = self.total_over(b.load(sums))
-        inverse = self.splat(b.fdiv(ir.Constant(self.scalar, 1.0), total))
+        inverse = self.splat(b.fdiv(constant(self.scalar, 1.0), total))
         kept = self.splat(due)
-        weight = None
+        known, weight = b.select(due, wanted, self.same(self.i64(0))), None
         if self.facts.weighted:
-            known = b.select(due, wanted, self.i64(0))
-            weight = self.read(self.numbers("weights"), known)
+            weight = self.pick(self.numbers("weights"), known)
 
         def error(v: Value, start: Value) -> None:
             place = self.place(v, p)
             share = b.fmul(self.load(place), inverse)
             output = b.add(self.lane_numbers(), self.splat(start))
             right = b.icmp_signed("==", output, self.splat(wanted))
-            ones = ir.Constant(self.vector, [1.0] * self.lanes)
+            ones = constant(self.vector, 1.0)
             value = b.fsub(share, b.select(right, ones, self.zero()))
             if weight is not None:
                 value = b.fmul(value, self.splat(weight))
             self.store(b.select(kept, value, self.zero()), place)
 
         self.each_vector(error)
-        with b.if_then(due):
-            above = b.fsub(self.read(row, wanted), largest)
+        with b.if_then(due) if self.networks == 1 else nullcontext():
+            above = b.fsub(self.pick(row, known), largest)
             loss = b.fsub(math.emit(b, "log", total), above)
-            counted = ir.Constant(DOUBLE, 1.0)
+            counted = constant(self.wide, 1.0)
             if weight is not None:
                 loss, counted = b.fmul(loss, weight), self.widened(weight)
-            b.store(b.fadd(b.load(self.total), self.widened(loss)), self.total)
-            b.store(b.fadd(b.load(self.due), counted), self.due)
+            nothing = constant(self.wide, 0.0)
+            for place, value in ((self.total, self.widened(loss)), (self.due, counted)):
+                b.store(b.fadd(b.load(place), b.select(due, value, nothing)), place)
 
     def _number_row(self, p: Value, target: Value) -> None:
         """A loss of each output: its gradient, or half of that of a square, is left in the
         panels."""
         b, outputs = self.b, self.arg["K"]
         row = self.at(self.y, self.times(p, outputs))
-        wanted = self.at(self.numbers("target"), self.times(target, outputs))
+        table = self.table("target")
 
         def one(v: Value, start: Value) -> None:
-            value = self.load(self.at(wanted, start))
+            place = self.further(target, outputs, start)
+            if self.networks > 1:
+                value = self.look_up(table, place)
+            else:
+                value = self.load(self.at(table, place))
             due = b.fcmp_ordered("==", value, value)
             y = self.load(self.at(row, start))
             difference = b.select(due, b.fsub(y, value), self.zero())
             error, loss = self._of_output(difference, y, value, due)
             if self.facts.activation != "identity":  # phi' by its value
-                ones = ir.Constant(self.vector, [1.0] * self.lanes)
+                ones = constant(self.vector, 1.0)
                 one_less = b.fsub(y if self.facts.activation == "sigmoid" else ones, b.fmul(y, y))
                 error = b.select(due, b.fmul(error, one_less), self.zero())
             self.store(error, self.place(v, p))
             counted = b.and_(due, self.fresh(v, start))
             loss = self.widened(b.select(counted, loss, self.zero()))
             b.store(b.fadd(b.load(self.wide_total), loss), self.wide_total)
-            ones = ir.Constant(self.vector, [1.0] * self.lanes)
+            ones = constant(self.vector, 1.0)
             one = self.widened(b.select(counted, ones, self.zero()))
             b.store(b.fadd(b.load(self.wide_due), one), self.wide_due)
 

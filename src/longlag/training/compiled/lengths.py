@@ -6,6 +6,7 @@ from collections.abc import Callable
 from llvmlite import ir
 
 from longlag.scan.cpu.builder import I64, Value
+from longlag.scan.cpu.math_values import constant
 from longlag.training.compiled.piece import Compiled, Piece, full_lanes
 
 
@@ -82,10 +83,12 @@ def take_ends(double: bool) -> Compiled:
 
 
 @functools.cache
-def take_mean(double: bool) -> Compiled:
+def take_mean(double: bool, networks: int = 1) -> Compiled:
     """target[n] = the mean of path[1 + t, n] over t < ends[n], of a path (T + 1, N, H) that is zero
     in the padding; zero for no steps."""
-    code = Piece("longlag_mean", "path target ends N H T", double, full_lanes(double))
+    code = Piece(
+        "longlag_mean", "path target ends N H T", double, full_lanes(double, networks), networks
+    )
     arg = code.arg
     step = code.times(arg["N"], arg["H"])
     path = code.at(code.numbers("path"), step)
@@ -93,7 +96,7 @@ def take_mean(double: bool) -> Compiled:
     single = code.variable(code.scalar)
 
     def mean(n: Value, index: Value, wide: bool) -> None:
-        zero = code.zero() if wide else ir.Constant(code.scalar, 0.0)
+        zero = code.zero() if wide else constant(code.scalar, 0.0)
         place, load = (total, code.load) if wide else (single, code.b.load)
         code.b.store(zero, place)
         at = code.plus(code.times(n, arg["H"]), index)
@@ -113,14 +116,14 @@ def take_mean(double: bool) -> Compiled:
 def _copy_if(code: Piece, there: Value, source: Value, target: Value) -> None:
     """C numbers from source to target, or as many zeros."""
     with code.loop(code.i64(0), code.arg["C"]) as c:
-        value = code.b.select(there, code.read(source, c), ir.Constant(code.scalar, 0.0))
+        value = code.b.select(there, code.read(source, c), constant(code.scalar, 0.0))
         code.b.store(value, code.at(target, c))
 
 
 @functools.cache
-def by_step(double: bool) -> Compiled:
+def by_step(double: bool, networks: int = 1) -> Compiled:
     """target[t, n] = source[n, t], of C numbers each; zero for t >= ends[n]."""
-    code = Piece("longlag_by_step", "source target ends N C T", double, 1)
+    code = Piece("longlag_by_step", "source target ends N C T", double, 1, networks)
     arg, source, target = code.arg, code.numbers("source"), code.numbers("target")
     with code.loop(code.i64(0), arg["N"]) as n:
         end = code.read(code.numbers("ends", I64), n)
@@ -133,9 +136,9 @@ def by_step(double: bool) -> Compiled:
 
 
 @functools.cache
-def last_input(double: bool) -> Compiled:
+def last_input(double: bool, networks: int = 1) -> Compiled:
     """target[n] = source[n, ends[n] - 1], of C numbers each; zero of an empty sequence."""
-    code = Piece("longlag_last_input", "source target ends N C T", double, 1)
+    code = Piece("longlag_last_input", "source target ends N C T", double, 1, networks)
     arg, source, target = code.arg, code.numbers("source"), code.numbers("target")
     with code.loop(code.i64(0), arg["N"]) as n:
         end = code.read(code.numbers("ends", I64), n)
@@ -148,9 +151,9 @@ def last_input(double: bool) -> Compiled:
 
 
 @functools.cache
-def spread(double: bool) -> Compiled:
+def spread(double: bool, networks: int = 1) -> Compiled:
     """rows[n] /= ends[n], of H numbers each: the error of a mean is that of each of its steps."""
-    code = Piece("longlag_spread", "rows ends N H", double, full_lanes(double))
+    code = Piece("longlag_spread", "rows ends N H", double, full_lanes(double, networks), networks)
     rows = code.numbers("rows")
 
     def divide(n: Value, index: Value, wide: bool) -> None:
@@ -170,7 +173,7 @@ def _length(code: Piece, n: Value, wide: bool) -> Value:
     """The length of a row, or 1 of an empty one, as a number or a vector."""
     length = code.read(code.numbers("ends", I64), n)
     length = code.b.select(code.b.icmp_signed("<", length, code.i64(1)), code.i64(1), length)
-    value = code.b.sitofp(length, code.scalar)
+    value = code.same(code.b.sitofp(length, code.number))
     return code.splat(value) if wide else value
 
 

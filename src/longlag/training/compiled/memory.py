@@ -2,30 +2,37 @@
 
 import functools
 
-from llvmlite import ir
-
 from longlag.scan.cpu.builder import I64
+from longlag.scan.cpu.math_values import constant
 from longlag.training.compiled.piece import Compiled, Piece, full_lanes
 
 
 @functools.cache
-def gather(double: bool) -> Compiled:
-    """Rows of ``width`` numbers: target[n] = source[order[update, n]] for n < N.
+def gather(double: bool, networks: int = 1) -> Compiled:
+    """Rows of ``width`` numbers: target[n] = source[order[update, n]] for n < N, of one source for
+    all networks.
 
     Of whole numbers of 64 bits take float64: the bits are kept.
     """
-    code = Piece("longlag_gather", "clock source target order N width", double, full_lanes(double))
+    code = Piece(
+        "longlag_gather",
+        "clock source target order N width",
+        double,
+        full_lanes(double, networks),
+        networks,
+    )
     arg, b = code.arg, code.b
-    source, target = code.numbers("source"), code.numbers("target")
-    order = code.at(code.numbers("order", I64), code.times(code.clock(), arg["N"]))
-    whole = b.and_(arg["width"], code.i64(-code.lanes))
+    source, target = code.table("source"), code.numbers("target")
+    order = code.at(code.order(), code.times(code.clock(), arg["N"]))
+    whole = code.i64(0) if networks > 1 else b.and_(arg["width"], code.i64(-code.lanes))
     with code.loop(code.i64(0), arg["N"]) as n:
-        there = code.at(source, code.times(code.read(order, n), arg["width"]))
+        there = b.mul(code.read(order, n), code.same(arg["width"]))
         here = code.at(target, code.times(n, arg["width"]))
-        with code.loop(code.i64(0), whole, code.lanes) as k:
-            code.store(code.load(code.at(there, k)), code.at(here, k))
+        if networks == 1:
+            with code.loop(code.i64(0), whole, code.lanes) as k:
+                code.store(code.load(code.at(source, there, k)), code.at(here, k))
         with code.loop(whole, arg["width"]) as k:
-            b.store(code.read(there, k), code.at(here, k))
+            b.store(code.look_up(source, b.add(there, code.same(k))), code.at(here, k))
     return code.finish()
 
 
@@ -78,7 +85,7 @@ def leave_out(double: bool) -> Compiled:
 def begin(double: bool) -> Compiled:
     """target = source, ``count`` numbers, or zeros where begins[update] is not 0."""
     code = Piece("longlag_begin", "clock begins source target count", double, 1)
-    b, nothing = code.b, ir.Constant(code.scalar, 0.0)
+    b, nothing = code.b, constant(code.scalar, 0.0)
     first = code.read(code.numbers("begins", I64), code.clock())
     goes_on = b.icmp_signed("==", first, code.i64(0))
     with code.loop(code.i64(0), code.arg["count"]) as k:
@@ -88,9 +95,9 @@ def begin(double: bool) -> Compiled:
 
 
 @functools.cache
-def copy(double: bool) -> Compiled:
+def copy(double: bool, networks: int = 1) -> Compiled:
     """target = source, ``count`` numbers."""
-    code = Piece("longlag_copy", "source target count", double, 1)
+    code = Piece("longlag_copy", "source target count", double, 1, networks)
     with code.loop(code.i64(0), code.arg["count"]) as k:
         value = code.read(code.numbers("source"), k)
         code.b.store(value, code.at(code.numbers("target"), k))
@@ -109,22 +116,24 @@ def keep(double: bool) -> Compiled:
 
 
 @functools.cache
-def clear(double: bool) -> Compiled:
+def clear(double: bool, networks: int = 1) -> Compiled:
     """target = 0, ``count`` numbers."""
-    code = Piece("longlag_clear", "target count", double, full_lanes(double))
+    code = Piece("longlag_clear", "target count", double, full_lanes(double, networks), networks)
     target, count = code.numbers("target"), code.arg["count"]
     whole = code.b.and_(count, code.i64(-code.lanes))
     with code.loop(code.i64(0), whole, code.lanes) as k:
         code.store(code.zero(), code.at(target, k))
     with code.loop(whole, count) as k:
-        code.b.store(ir.Constant(code.scalar, 0.0), code.at(target, k))
+        code.b.store(constant(code.scalar, 0.0), code.at(target, k))
     return code.finish()
 
 
 @functools.cache
-def add(double: bool) -> Compiled:
+def add(double: bool, networks: int = 1) -> Compiled:
     """target += source, ``count`` numbers."""
-    code = Piece("longlag_add", "source target count", double, full_lanes(double))
+    code = Piece(
+        "longlag_add", "source target count", double, full_lanes(double, networks), networks
+    )
     b, source, target = code.b, code.numbers("source"), code.numbers("target")
     count = code.arg["count"]
     whole = b.and_(count, code.i64(-code.lanes))

@@ -20,6 +20,7 @@ from longlag.batch import Batch
 from longlag.gradients import BPTT, Loss
 from longlag.scan.cpu.threads import POOL
 from longlag.training.compiled.calls import Calls
+from longlag.training.compiled.lanes import Lanes, networks_at_once
 from longlag.training.compiled.network import (
     Network,
     Unfit,
@@ -164,7 +165,7 @@ class Networks:
         def train(part: int, parts: int) -> None:
             worker, places = self._workers[part], shares[part]
             most = worker.most
-            block = max(1, most // min(updates, most))
+            block = worker.networks_with(updates)
             for first in range(0, updates, most):
                 stretch = slice(first, first + most)
                 for begin in range(0, len(places), block):
@@ -309,9 +310,10 @@ class _Worker:
         self._trained = {p for p in every if p.requires_grad}
         self.network: Network = network_of(model, loss, BPTT())
         self.cells = Cells(None, len(rules))
-        self._known: dict[Any, tuple[Calls, Turns]] = {}
+        self._lanes: dict[int, Lanes] = {}
+        self._known: dict[Any, tuple[Calls, Turns, Lanes]] = {}
         self._outputs: dict[Any, tuple[Outputs, Turns, Tensor]] = {}
-        self._now: tuple[Calls, Turns] | None = None
+        self._now: tuple[Calls, Turns, Lanes] | None = None
 
     @property
     def moving(self) -> list[bool]:
@@ -330,21 +332,30 @@ class _Worker:
         assert self._now is not None
         return self._now[0].most
 
+    def networks_with(self, updates: int) -> int:
+        """Of how many networks it has so many updates."""
+        assert self._now is not None
+        return self.most // min(updates, self.most) * self._now[2].networks
+
     def prepare(self, data: Batch[Tensor], size: int) -> None:
         """Have the calls of an update for batches of a size."""
         key = (*_places(data), size)
         known = self._known.get(key)
         if known is None:
+            lanes = self._lanes_for(networks_at_once(self.network, data, size))
             with torch.no_grad():
-                calls = Calls(self.model, self.network, data, self.cells, size)
+                calls = Calls(self.model, self.network, data, self.cells, size, lanes)
             groups = [[one for one in group if one[0].requires_grad] for group in self._groups]
             program = calls.program_of(
                 self.rules, [[p for p, _ in group] for group in groups],
                 [[state for _, state in group] for group in groups],
             )  # fmt: skip
-            known = calls, Turns(program, self.cells, self.home, back=True)
+            known = calls, Turns(program, self.cells, self.home, lanes, back=True), lanes
             self._known[key] = known
         self._now = known
+
+    def _lanes_for(self, networks: int) -> Lanes:
+        return self._lanes.setdefault(networks, Lanes(networks))
 
     def run(
         self,
@@ -358,18 +369,30 @@ class _Worker:
         """Updates of some networks: losses and norms as `Networks.run` gives them, and how many
         were made."""
         assert self._now is not None
-        (calls, turns), (count, updates, size) = self._now, orders.shape
-        whole, cells = count * updates, self.cells
-        calls.order.numpy()[:whole] = orders.reshape(whole, size)
-        cells.coefficients.numpy()[:whole] = table.reshape(whole, -1)
+        (calls, turns, lanes), cells, (count, updates) = self._now, self.cells, orders.shape[:2]
+        missing = -count % lanes.networks  # the last is there several times
+        if missing:
+            numbers, orders, table, clips = (
+                np.concatenate([part, *[part[-1:]] * missing])
+                for part in (numbers, orders, table, clips)
+            )
+        whole = len(numbers) // lanes.networks * updates
+        for place, part in ((calls.order, orders), (cells.coefficients, table)):
+            by_turn = part.reshape(-1, lanes.networks, *part.shape[1:])
+            side_by_side = np.moveaxis(by_turn, 1, -1)
+            lanes.of(place).numpy()[:whole] = side_by_side.reshape(whole, -1, lanes.networks)
         for place, generator in enumerate(generators):
             calls.draw(place * updates, updates, generator)
-        made = turns.run(rows, numbers, updates, clips)
-        seen = np.arange(updates) <= made[:, None]
+        turns.run(rows, numbers, updates, clips)
         losses, norms = (
-            np.where(seen, some.numpy()[:whole].reshape(count, updates), np.nan)
+            lanes.of(some).numpy()[:whole].reshape(-1, updates, lanes.networks).swapaxes(1, 2)
+            .reshape(-1, updates)[:count]
             for some in (cells.losses, cells.norms)
-        )
+        )  # fmt: skip
+        finite = np.isfinite(losses) & np.isfinite(norms)
+        made = np.where(finite.all(1), updates, finite.argmin(1))
+        seen = np.arange(updates) <= made[:, None]
+        losses, norms = (np.where(seen, some, np.nan) for some in (losses, norms))
         return losses, norms, made
 
     def prepare_outputs(self, data: Batch[Tensor], batch_size: int) -> None:
@@ -384,7 +407,8 @@ class _Worker:
             rows = torch.arange(first, first + batches * size).view(batches, size)
             outputs.order[: block * batches] = rows.repeat(block, 1)
             kept = outputs.y.new_zeros((block * batches, *outputs.y.shape))
-            turns = Turns(outputs.program(kept), self.cells, self.home, back=False)
+            program = outputs.program(kept)
+            turns = Turns(program, self.cells, self.home, self._lanes_for(1), back=False)
             self._outputs[key] = outputs, turns, kept
 
     def outputs(

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from longlag.scan.cpu import math
-from longlag.scan.cpu.builder import I64, Code, Value
+from longlag.scan.cpu.builder import I64, Code, Value, of_each
 from longlag.scan.cpu.math_values import Arithmetic
 from longlag.scan.cpu.target import addresses_of
 from longlag.training.compiled.piece import DOUBLE, full_lanes
@@ -165,36 +165,41 @@ _NAME = "longlag_optimizer"
 
 
 @functools.cache
-def compiled_rule(rule: Rule, double: bool) -> int:
+def compiled_rule(rule: Rule, double: bool, networks: int = 1) -> int:
     """The address of f(parameter, gradient, state 0, 1, 2, count, coefficients, scale): the numbers
     of one parameter are changed in place; ``scale`` is the address of what the gradient is
-    multiplied by."""
+    multiplied by. Of several networks, those for which it is NaN are left as they are."""
     names = ["parameter", "gradient", *(f"state_{n}" for n in range(STATES)), "count",
              "coefficients", "scale"]  # fmt: skip
     module = ir.Module(_NAME)
     kind = ir.FunctionType(ir.VoidType(), [I64] * len(names))
-    code = Code(ir.Function(module, kind, _NAME), double, full_lanes(double))
+    lanes, wide_kind = full_lanes(double, networks), of_each(DOUBLE, networks)
+    code = Code(ir.Function(module, kind, _NAME), double, lanes, networks)
     arg = dict(zip(names, code.function.args, strict=True))
     b = code.b
     states = len(rule.states)
     pointers = [b.inttoptr(arg[name], code.pointer) for name in names[: 2 + states]]
-    table = b.inttoptr(arg["coefficients"], DOUBLE.as_pointer())
+    table = b.inttoptr(arg["coefficients"], wide_kind.as_pointer())
 
     def number(address: Value) -> Value:
         value = b.load(address)
         return value if double else b.fptrunc(value, code.scalar)
 
     singles = [number(b.gep(table, [code.i64(n)])) for n in range(COEFFICIENTS)]
-    scale = number(b.inttoptr(arg["scale"], DOUBLE.as_pointer()))
+    scale = number(b.inttoptr(arg["scale"], wide_kind.as_pointer()))
     vectors, wide_scale = [code.splat(single) for single in singles], code.splat(scale)
     whole = b.and_(arg["count"], code.i64(-code.lanes))
 
     def some(index: Value, numbers: Sequence[Value], factor: Value, wide: bool) -> None:
         addresses = [code.at(pointer, index) for pointer in pointers]
         p, g, *state = [code.load(a) if wide else b.load(a) for a in addresses]
-        v = Arithmetic(b, code.vector if wide else code.scalar)
+        v, before = Arithmetic(b, code.vector if wide else code.scalar), (p, *state)
         p = rule.formula(v, rule, numbers, p, v.mul(g, factor), state)
-        for value, address in zip((p, *state), (addresses[0], *addresses[2:]), strict=True):
+        after = p, *state
+        if networks > 1:
+            goes_on = v.equal(factor, factor)
+            after = [v.select(goes_on, *pair) for pair in zip(after, before, strict=True)]
+        for value, address in zip(after, (addresses[0], *addresses[2:]), strict=True):
             if wide:
                 code.store(value, address)
             else:

@@ -13,6 +13,7 @@ from longlag.scan.inputs import Schedule, Weights
 from longlag.torch_private import version
 from longlag.training.compiled.directions import moved
 from longlag.training.compiled.head import Head, RowLoss, head
+from longlag.training.compiled.lanes import Lanes
 from longlag.training.compiled.lengths import (
     by_step,
     last_input,
@@ -52,13 +53,19 @@ class Cells:
     """
 
     def __init__(self, clip_norm: float | None, groups: int) -> None:
-        self.clock, self.stop = (torch.zeros(1, dtype=torch.int64) for _ in range(2))
+        cells = (torch.zeros(1, dtype=torch.int64) for _ in range(3))
+        self.clock, self.stop, self.stopped = cells
         self.loss = torch.zeros(1, dtype=torch.float64)
         self.losses, self.norms = (torch.zeros(MOST, dtype=torch.float64) for _ in range(2))
         most = float("inf") if clip_norm is None else clip_norm
         self.clip = torch.tensor([most, 1.0], dtype=torch.float64)
         self.row = COEFFICIENTS * groups
         self.coefficients = torch.zeros((MOST, self.row), dtype=torch.float64)
+
+    def begin(self) -> None:
+        """Nothing has stopped."""
+        self.stop.zero_()
+        self.stopped.zero_()
 
 
 def places_of(model: nn.Module) -> list[int]:
@@ -71,6 +78,10 @@ def places_of(model: nn.Module) -> list[int]:
     return places
 
 
+ONE = Lanes(1)
+"""The memory of the tensors."""
+
+
 class Outputs:
     """The outputs of a model for batches of one size.
 
@@ -80,6 +91,7 @@ class Outputs:
         data: all sequences, without gaps in memory.
         cells: memory of all sizes.
         size: sequences in a batch.
+        lanes: the memory of the networks that go side by side.
 
     Attributes:
         order: (updates, N), numbers of sequences, to be written before each block.
@@ -94,22 +106,30 @@ class Outputs:
     """Whether a backward pass follows."""
 
     def __init__(
-        self, model: nn.Module, network: Network, data: Batch[Tensor], cells: Cells, size: int
+        self,
+        model: nn.Module,
+        network: Network,
+        data: Batch[Tensor],
+        cells: Cells,
+        size: int,
+        lanes: Lanes = ONE,
     ) -> None:
         self.places = places_of(model)
         self._network, self._data, self._cells, self._size = network, data, cells, size
         x = data.x
         self._double, self._steps = x.dtype == torch.float64, x.shape[1]
+        self._lanes, self._kind = lanes, (self._double, lanes.networks)
         self._masks: list[tuple[Tensor, float, bool]] = []
         self._between: dict[int, Tensor] = {}  # by layer, those of what it is given
         self.most = self._room_for_masks()
         self.order = torch.zeros((MOST, size), dtype=torch.int64)
+        lanes.own(self.order, cells.stopped)
         # How long each row is.
         self._ends = torch.full((size,), self._steps, dtype=torch.int64)
         self._held: list[Any] = []
         self._read = x.new_zeros((size, *x.shape[1:]))
         self._calls: list[Noted] = [
-            gather(self._double).noted(
+            gather(*self._kind).noted(
                 clock=cells.clock, source=x, target=self._read, order=self.order, N=size,
                 width=x.shape[1] * x.shape[2],
             )
@@ -153,7 +173,7 @@ class Outputs:
         return Head(
             self._double, kind, readout.input_size, readout.output_size, readout.direct_size or 0,
             readout.activation, weighted=network.weights is not None and kind is not None,
-            level=network.level,
+            level=network.level, networks=self._kind[1],
         )  # fmt: skip
 
     def _read_directly(self) -> Tensor | None:
@@ -163,7 +183,7 @@ class Outputs:
         size, (steps, width) = self._size, self._read.shape[1:]
         rows = self._read.new_zeros((self._count, width))
         kind = by_step if self._network.reduce is None else last_input
-        noted = kind(self._double).noted(
+        noted = kind(*self._kind).noted(
             source=self._read, target=rows, ends=self._ends, N=size, C=width, T=steps
         )
         self._calls.append(noted)
@@ -205,7 +225,9 @@ class Outputs:
         schedule = Schedule.of(self._read, None if lengths is None else self._ends, None)
         weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
         own = schedule._replace(mask=self._mask(layer), keep=self._keep)
-        passes = Passes(layer.recurrence, x, weights, own, backward=self.backward)
+        passes = Passes(
+            layer.recurrence, x, weights, own, backward=self.backward, networks=self._kind[1]
+        )  # fmt: skip
         self._levels[-1].append(passes)
         self._calls += self._ranked(passes)
         after = self._carried_on(passes) if self.backward and self._network.window else []
@@ -377,7 +399,7 @@ class Outputs:
             assert passes.units is not None
             source, target = tensor[first : first + size], passes.units[number]
             if tensor.requires_grad and source.data_ptr() != target.data_ptr():
-                noted = copy(self._double).noted(source=source, target=target, count=size)
+                noted = copy(*self._kind).noted(source=source, target=target, count=size)
                 calls.append(noted)
         return calls
 
@@ -400,9 +422,9 @@ class Outputs:
         if reduce == "last" and passes.order is None:
             return passes.path[-1]
         rows = torch.zeros_like(passes.path[0])
-        take = take_ends if reduce == "last" else take_mean
+        take = take_ends(self._double) if reduce == "last" else take_mean(*self._kind)
         self._calls.append(
-            take(self._double).noted(
+            take.noted(
                 path=passes.path, target=rows, ends=self._ends, N=self._size, H=rows.shape[1],
                 T=self._steps,
             )

@@ -6,13 +6,15 @@ to update a piece finds by the number of the update, which it reads at the addre
 """
 
 import ctypes
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 from llvmlite import ir
 from torch import Tensor
 
-from longlag.scan.cpu.builder import I64, Code, Value
+from longlag.scan.cpu.builder import I64, Code, Value, of_each
+from longlag.scan.cpu.math_values import splat
 from longlag.scan.cpu.passes import Noted
 from longlag.scan.cpu.target import ARGUMENTS, addresses_of, host
 
@@ -45,7 +47,11 @@ class Compiled(NamedTuple):
                 raise TypeError(f"{name}: is called with {count} arguments, and has {known}")
         numbers = [values[name] for name in self.names]
         words = [n.data_ptr() if isinstance(n, Tensor) else n for n in numbers]
-        return Noted(self.address, bytes((ctypes.c_int64 * len(words))(*words)))
+        tensors = {place: n for place, n in enumerate(numbers) if isinstance(n, Tensor)}
+        parameters = bytes((ctypes.c_int64 * len(words))(*words))
+        return Noted(
+            self.address, parameters, places=tuple(tensors), memory=tuple(tensors.values())
+        )  # fmt: skip
 
 
 class Piece(Code):
@@ -56,14 +62,17 @@ class Piece(Code):
         names: of its parameters, as words.
         double: float64, else float32.
         lanes: numbers in a vector.
+        networks: whose numbers lie side by side, and are one (:class:`Code`).
     """
 
-    def __init__(self, name: str, names: str, double: bool, lanes: int) -> None:
+    def __init__(self, name: str, names: str, double: bool, lanes: int, networks: int = 1) -> None:
         self.name, self.names = name, tuple(names.split())
         self.called: dict[tuple[str, int], None] = {}
         kind = ir.FunctionType(ir.VoidType(), [I64.as_pointer(), I64, I64])
         function = ir.Function(ir.Module(name), kind, name)
-        super().__init__(function, double, lanes)
+        super().__init__(function, double, lanes, networks)
+        self.wide, self.whole = of_each(DOUBLE, networks), of_each(I64, networks)
+        self.wide_vector = ir.VectorType(DOUBLE, self.vector.count)
         self.arg: dict[str, Value] = {
             argument: self.b.load(self.b.gep(function.args[0], [self.i64(number)]))
             for number, argument in enumerate(self.names)
@@ -72,6 +81,37 @@ class Piece(Code):
     def numbers(self, name: str, kind: ir.Type | None = None) -> Value:
         """A parameter as the address of numbers, by default of the floating type."""
         return self.b.inttoptr(self.arg[name], (kind or self.scalar).as_pointer())
+
+    def table(self, name: str, kind: ir.Type | None = None) -> Value:
+        """A parameter as the address of numbers that all networks share; see :meth:`look_up`."""
+        return self.b.inttoptr(self.arg[name], (kind or self.number).as_pointer())
+
+    def order(self) -> Value:
+        """The address of the parameter ``order``: of each network numbers of sequences."""
+        return self.numbers("order", self.whole)
+
+    def same(self, value: Value) -> Value:
+        """A number that is the same for all networks."""
+        return splat(self.b, value, of_each(value.type, self.networks))
+
+    def look_up(self, table: Value, index: Value) -> Value:
+        """Numbers of a table that all networks share, each at an index of its own."""
+        if self.networks == 1:
+            return self.read(table, index)
+        found = ir.Constant(of_each(table.type.pointee, self.networks), ir.Undefined)
+        for n in range(self.networks):
+            number = self.read(table, self.b.extract_element(index, self.i64(n)))
+            found = self.b.insert_element(found, number, self.i64(n))
+        return found
+
+    def pick(self, row: Value, index: Value) -> Value:
+        """Numbers of a row of which each network has its own, each at an index of its own."""
+        if self.networks == 1:
+            return self.read(row, index)
+        numbers = self.b.bitcast(row, self.number.as_pointer())
+        lanes = ir.Constant(self.whole, list(range(self.networks)))
+        index = self.b.add(self.b.mul(index, self.same(self.i64(self.networks))), lanes)
+        return self.look_up(numbers, index)
 
     def read(self, address: Value, *offsets: Value) -> Value:
         """One number at the sum of offsets."""
@@ -95,6 +135,13 @@ class Piece(Code):
         """The sum over a vector."""
         return self._folded(vector, self.b.fadd)
 
+    def all_of(self, words: Value) -> Value:
+        """The bits that the words of all networks have."""
+        parts = [words]
+        if self.networks > 1:
+            parts = [self.b.extract_element(words, self.i64(n)) for n in range(self.networks)]
+        return functools.reduce(self.b.and_, parts)
+
     def largest(self, vector: Value) -> Value:
         """The largest number of a vector."""
 
@@ -104,6 +151,8 @@ class Piece(Code):
         return self._folded(vector, larger)
 
     def _folded(self, vector: Value, combine: Callable[[Value, Value], Value]) -> Value:
+        if self.networks > 1:
+            return vector
         parts = [self.b.extract_element(vector, self.i64(n)) for n in range(vector.type.count)]
         while len(parts) > 1:
             parts = [combine(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
@@ -119,7 +168,7 @@ class Piece(Code):
 
     def narrowed(self, value: Value) -> Value:
         """A double in the floating type."""
-        return value if self.scalar == DOUBLE else self.b.fptrunc(value, self.scalar)
+        return value if self.number == DOUBLE else self.b.fptrunc(value, self.scalar)
 
     def finish(self) -> Compiled:
         """Close the function and compile it."""
@@ -129,6 +178,6 @@ class Piece(Code):
         return Compiled(address, self.names, tuple(self.called))
 
 
-def full_lanes(double: bool) -> int:
-    """Numbers in a vector of this processor."""
-    return host().lanes(8 if double else 4)
+def full_lanes(double: bool, networks: int = 1) -> int:
+    """Numbers in a vector of this processor; one, where several networks fill it."""
+    return host().lanes(8 if double else 4) if networks == 1 else 1

@@ -241,7 +241,7 @@ class CompiledSteps:
         """Go on from window to window without updates."""
         batch = self._batch_for(order.shape[1])
         self._lay_out(batch, order)
-        self.cells.stop.zero_()
+        self.cells.begin()
         batch.without_update.run(0, len(order))
 
     def _lay_out(self, batch: Calls, order: "np.ndarray[Any, Any]") -> None:
@@ -279,7 +279,7 @@ class CompiledSteps:
             rows.append(row)
             after_each()
         cells.coefficients.numpy()[:updates] = rows
-        cells.stop.zero_()
+        cells.begin()
         program.run(0, updates)
         if self._meeting is not None:
             self._meeting.check()
