@@ -60,6 +60,8 @@ class Matrix:
     def outer_tile(self) -> tuple[int, int]:
         """Single numbers and vectors of a tile of an outer product."""
         wide = self.registers >= 32
+        if self.networks > 1:
+            return (4, 4) if wide else (2, 4)
         numbers = min(self.lanes, 8 if wide else 4)
         return numbers, (16 if wide else 8) // numbers
 
@@ -276,7 +278,7 @@ class _Picked:
 
 def _outer_tile(
     code: _Function, rows: int, vectors: int, picked: _Picked, count: Value,
-    panels: tuple[Value, Value], sums: tuple[Value, Value],
+    panels: tuple[Value, Value], sums: tuple[Value, Value], apart: Value | int = 1,
 ) -> None:  # fmt: skip
     """sums[i][v] += sum over rows p of left[p][i] right[v][p], for some i and v.
 
@@ -287,11 +289,12 @@ def _outer_tile(
         count: how many.
         panels: where left and right begin, at the first i, v and row.
         sums: where those are, and how far apart the i are.
+        apart: how far apart the i are in left.
     """
     tile, lanes = Tile(code, rows, vectors), code.lanes
-    (left, right), (base, apart) = panels, sums
+    (left, right), (base, sums_row) = panels, sums
     places = [
-        [code.at(base, code.plus(code.times(apart, r), v * lanes)) for v in range(vectors)]
+        [code.at(base, code.plus(code.times(sums_row, r), v * lanes)) for v in range(vectors)]
         for r in range(rows)
     ]
     tile.begin(lambda r, v: code.load(places[r][v]))
@@ -300,7 +303,7 @@ def _outer_tile(
         p = picked.row(p)
         row = code.times(p, code.arg["left_row"])
         at = code.times(p, lanes)
-        numbers = [code.at(left, code.plus(row, r)) for r in range(rows)]
+        numbers = [code.at(left, row, code.times(code.i64(r), apart)) for r in range(rows)]
         rights = [
             code.at(right, at, code.times(code.arg["right_vector"], v)) for v in range(vectors)
         ]
@@ -331,11 +334,14 @@ def _outer(module: ir.Module, facts: Matrix) -> None:
     """Sums (units, vectors of units, lanes) of errors times states, both in panels.
 
     ``ranges`` has three whole numbers an entry: a vector of errors, and the vectors of states from
-    one up to another.
+    one up to another. Of networks side by side a vector is one unit, and all meet all.
     """
     names = "sums left right right_vector left_row P H ranges entries"
     code = _function(module, facts, "outer", names + RESTS * facts.rests)
     arg, zero, b = code.arg, code.i64(0), code.b
+    if facts.networks > 1:
+        _outer_of_units(code, facts)
+        return
     numbers, vectors = facts.outer_tile
     sums, left, right, ranges = (
         *map(code.address, ("sums", "left", "right")),
@@ -367,6 +373,28 @@ def _outer(module: ir.Module, facts: Matrix) -> None:
 
             with picked.any(count):
                 _by_sizes(code, low, high, (vectors, 1), one)
+    b.ret_void()
+
+
+def _outer_of_units(code: _Function, facts: Matrix) -> None:
+    arg, zero, b = code.arg, code.i64(0), code.b
+    numbers, vectors = facts.outer_tile
+    sums, left, right = map(code.address, ("sums", "left", "right"))
+    picked, apart = _Picked(code, facts), arg["right_vector"]
+    with code.loop(zero, arg["P"], ROWS) as p:
+        picked.begin(p, code.smaller(b.sub(arg["P"], p), code.i64(ROWS)))
+
+        def some(i: Value, size: int, p: Value = p) -> None:
+            errors = code.at(left, code.times(i, apart), p)
+
+            def one(v: Value, width: int) -> None:
+                panels = errors, code.at(right, code.times(v, apart), p)
+                here = code.at(sums, code.times(i, arg["H"]), v), arg["H"]
+                _outer_tile(code, size, width, picked, picked.of(), panels, here, apart)
+
+            _by_sizes(code, zero, arg["H"], (vectors, 1), one)
+
+        _by_sizes(code, zero, arg["H"], (numbers, 1), some)
     b.ret_void()
 
 
