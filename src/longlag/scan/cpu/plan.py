@@ -208,7 +208,7 @@ def choose(
     source: Input = "drive"
     moving = sum(1 / period for period in periods) / len(periods) if periods else 1.0
     if has_input:
-        few = not (ordered or ragged) and batch < FEW * threads
+        few = networks == 1 and not (ordered or ragged) and batch < FEW * threads
         source = "apart" if few and moving > 0.5 else "folded"
     chains = chains_of(rows, vectors)
     if sparse:
