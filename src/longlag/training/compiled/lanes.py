@@ -14,16 +14,21 @@ import torch
 from torch import Tensor
 
 from longlag.batch import Batch
+from longlag.recurrence.lowered import lower
 from longlag.scan.cpu.passes import Noted
 from longlag.training.compiled.network import Network
 from longlag.training.compiled.piece import full_lanes
 
-LARGEST = 1 << 15
-"""Numbers of states of a network, of all its steps and sequences, up to which networks go side by
-side: those of a vector of networks then stay in the second cache."""
+WEIGHTS = 768
+"""Weights of the layers up to which networks go side by side: as many vectors stay in the first
+cache, from where each step reads them all."""
 
-ROWS = 4
-"""Sequences of a batch up to which they do: more fill vectors of units, which are then as fast."""
+KEPT = 1 << 16
+"""Numbers that the layers keep for a backward pass, of all steps of a batch, up to which they do:
+those of a vector of networks then are a few megabytes."""
+
+FULL_ROWS = 2
+"""Sequences of a batch up to which they do where units fill vectors without them."""
 
 _ALIGNED = 128
 """Bytes: a vector of doubles for each number of a vector of floats."""
@@ -35,13 +40,18 @@ def networks_at_once(network: Network, data: Batch[Tensor], size: int) -> int:
     It depends on their form alone, not on how many there are.
     """
     x, layers = data.x, network.layers
-    states = size * x.shape[1] * sum(layer.hidden_size for layer in layers)
-    few = size <= ROWS and states <= LARGEST
+    kept = weights = 0
+    for layer in layers:
+        lowered = lower(layer.recurrence)
+        kept += layer.hidden_size * (len(lowered.stored) + len(lowered.residuals.values))
+        weights += sum(parameter.numel() for parameter in layer.parameters())
+    lanes = full_lanes(x.dtype == torch.float64)
+    full = all(layer.hidden_size % lanes == 0 for layer in layers)
+    small = weights <= WEIGHTS and kept * size * x.shape[1] <= KEPT
     plain = data.lengths is None and data.resets is None and not network.draws
-    ahead = all(len(level) == 1 for level in network.levels)
-    if not (few and plain and ahead and isinstance(network.loss, str)):
-        return 1
-    return full_lanes(x.dtype == torch.float64)
+    one_way = all(len(level) == 1 for level in network.levels) and isinstance(network.loss, str)
+    fits = plain and one_way and small and not (full and size > FULL_ROWS)
+    return lanes if fits else 1
 
 
 class Lanes:
