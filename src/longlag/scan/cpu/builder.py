@@ -155,8 +155,8 @@ class Code:
         self.b.store(value, pointer, align=self.bytes)
 
     def turned(self, rows: Sequence[Value]) -> list[Value]:
-        """The columns of a square of vectors, as many as a vector has numbers."""
-        lanes, turned, apart = self.lanes, list(rows), 1
+        """The columns of a square of vectors, as many as each has numbers."""
+        lanes, turned, apart = len(rows), list(rows), 1
         while apart < lanes:  # squares of that size change places
             one = [n if n & apart == 0 else lanes + n - apart for n in range(lanes)]
             two = [n + apart if n & apart == 0 else lanes + n for n in range(lanes)]

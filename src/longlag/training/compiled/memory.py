@@ -24,13 +24,15 @@ def gather(double: bool, networks: int = 1) -> Compiled:
     arg, b = code.arg, code.b
     source, target = code.table("source"), code.numbers("target")
     order = code.at(code.order(), code.times(code.clock(), arg["N"]))
-    whole = code.i64(0) if networks > 1 else b.and_(arg["width"], code.i64(-code.lanes))
+    size = code.lanes * networks  # numbers of a vector, of one network
+    whole = b.and_(arg["width"], code.i64(-size))
     with code.loop(code.i64(0), arg["N"]) as n:
         there = b.mul(code.read(order, n), code.same(arg["width"]))
         here = code.at(target, code.times(n, arg["width"]))
-        if networks == 1:
-            with code.loop(code.i64(0), whole, code.lanes) as k:
-                code.store(code.load(code.at(source, there, k)), code.at(here, k))
+        with code.loop(code.i64(0), whole, size) as k:
+            rows = [code.load(code.at(source, first, k)) for first in code.each(there)]
+            for number, row in enumerate(code.turned(rows)):
+                code.store(row, code.at(here, k, code.i64(number)))
         with code.loop(whole, arg["width"]) as k:
             b.store(code.look_up(source, b.add(there, code.same(k))), code.at(here, k))
     return code.finish()

@@ -94,14 +94,19 @@ class Piece(Code):
         """A number that is the same for all networks."""
         return splat(self.b, value, of_each(value.type, self.networks))
 
+    def each(self, value: Value) -> list[Value]:
+        """The numbers of all networks, one by one."""
+        if self.networks == 1:
+            return [value]
+        return [self.b.extract_element(value, self.i64(n)) for n in range(self.networks)]
+
     def look_up(self, table: Value, index: Value) -> Value:
         """Numbers of a table that all networks share, each at an index of its own."""
         if self.networks == 1:
             return self.read(table, index)
         found = ir.Constant(of_each(table.type.pointee, self.networks), ir.Undefined)
-        for n in range(self.networks):
-            number = self.read(table, self.b.extract_element(index, self.i64(n)))
-            found = self.b.insert_element(found, number, self.i64(n))
+        for n, place in enumerate(self.each(index)):
+            found = self.b.insert_element(found, self.read(table, place), self.i64(n))
         return found
 
     def pick(self, row: Value, index: Value) -> Value:
@@ -137,10 +142,7 @@ class Piece(Code):
 
     def all_of(self, words: Value) -> Value:
         """The bits that the words of all networks have."""
-        parts = [words]
-        if self.networks > 1:
-            parts = [self.b.extract_element(words, self.i64(n)) for n in range(self.networks)]
-        return functools.reduce(self.b.and_, parts)
+        return functools.reduce(self.b.and_, self.each(words))
 
     def largest(self, vector: Value) -> Value:
         """The largest number of a vector."""
