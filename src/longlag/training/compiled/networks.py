@@ -33,6 +33,7 @@ from longlag.training.compiled.optimizers import (
     Rule,
     coefficients,
     rule_of,
+    table_of,
 )
 from longlag.training.compiled.outputs import MOST, Cells, Outputs
 from longlag.training.compiled.turns import Turns
@@ -124,6 +125,12 @@ class Networks:
             after_each: called when the numbers of an update are fixed, for schedules.
         """
         before, groups = self.updates[number].tolist(), self.optimizers[number].param_groups
+        if after_each is None:
+            parts = [
+                table_of(rule, group, done + 1, updates)
+                for rule, group, done in zip(self._rules, groups, before, strict=True)
+            ]
+            return np.concatenate(parts, 1)
         # One array: lists that stay would call the collector, which looks through all of PyTorch.
         table = np.zeros((updates, len(groups), COEFFICIENTS))
         for update in range(updates):

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
@@ -72,6 +73,27 @@ def coefficients(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
     many zeros behind them as make :data:`COEFFICIENTS`."""
     numbers = _numbers(rule, group, step)
     return numbers + [0.0] * (COEFFICIENTS - len(numbers))
+
+
+def table_of(rule: Rule, group: dict[str, Any], step: int, updates: int) -> "np.ndarray[Any, Any]":
+    """The `coefficients` of updates from number ``step`` on, if settings stay: (updates, M)."""
+    table = np.zeros((updates, COEFFICIENTS))
+    if updates:
+        table[:] = coefficients(rule, group, step)
+    if rule.formula is _adam:
+        size, table[:, 5] = _corrections(*map(float, group["betas"]), step, updates)
+        table[:, 0] = -(float(group["lr"]) / size)
+    return table
+
+
+@functools.lru_cache(maxsize=64)
+def _corrections(
+    first: float, second: float, step: int, updates: int
+) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
+    """Of Adam's means, in updates from number ``step`` on; of many networks they are the same."""
+    pairs = [(1 - first**n, (1 - second**n) ** 0.5) for n in range(step, step + updates)]
+    size, root = np.array(pairs).reshape(-1, 2).T
+    return size, root
 
 
 def _numbers(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
