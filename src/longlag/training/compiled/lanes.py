@@ -19,16 +19,14 @@ from longlag.scan.cpu.passes import Noted
 from longlag.training.compiled.network import Network
 from longlag.training.compiled.piece import full_lanes
 
-WEIGHTS = 768
-"""Weights of the layers up to which networks go side by side: as many vectors stay in the first
-cache, from where each step reads them all."""
+WEIGHTS = 1 << 10
+"""Parameters of the layers up to which networks go side by side: as many vectors stay in the first
+cache or near it, from where each step reads them all. Where units fill vectors by themselves,
+sequences times parameters: what networks gain there is that they wait less."""
 
-KEPT = 1 << 16
+KEPT = 1 << 17
 """Numbers that the layers keep for a backward pass, of all steps of a batch, up to which they do:
-those of a vector of networks then are a few megabytes."""
-
-FULL_ROWS = 2
-"""Sequences of a batch up to which they do where units fill vectors without them."""
+those of a vector of networks are then some megabytes."""
 
 _ALIGNED = 128
 """Bytes: a vector of doubles for each number of a vector of floats."""
@@ -47,11 +45,10 @@ def networks_at_once(network: Network, data: Batch[Tensor], size: int) -> int:
         weights += sum(parameter.numel() for parameter in layer.parameters())
     lanes = full_lanes(x.dtype == torch.float64)
     full = all(layer.hidden_size % lanes == 0 for layer in layers)
-    small = weights <= WEIGHTS and kept * size * x.shape[1] <= KEPT
+    small = weights * (size if full else 1) <= WEIGHTS and kept * size * x.shape[1] <= KEPT
     plain = data.lengths is None and data.resets is None and not network.draws
     one_way = all(len(level) == 1 for level in network.levels) and isinstance(network.loss, str)
-    fits = plain and one_way and small and not (full and size > FULL_ROWS)
-    return lanes if fits else 1
+    return lanes if plain and one_way and small else 1
 
 
 class Lanes:
