@@ -154,16 +154,20 @@ def test_one_whose_loss_is_not_finite_stops_and_the_others_go_on():
     assert torch.equal(broken.networks.rows[others], whole.networks.rows[others])
 
 
-def test_frozen_parameters_stay_and_go_on_later():
-    turns = Trained(), Trained()
-    for one in turns:
-        one.networks.freeze(["layer.weight_hh"])
+def test_frozen_parameters_stay_and_go_on_later(monkeypatch):
+    name, found = "layer.weight_hh", []
+    start = dict(make(5).named_parameters())[name]
+    for at_once in (networks_at_once, lambda *_: 1):
+        monkeypatch.setattr(networks, "networks_at_once", at_once)
+        one = Trained()
+        one.networks.freeze([name])
         one.run([2, 5], 0, 4)
-    start = make(5).layer.weight_hh
-    assert torch.equal(turns[0].networks.parameters_of(5)["layer.weight_hh"], start)
-    turns[0].networks.freeze([])
-    turns[0].run([2, 5], 4, 8)
-    assert not torch.equal(turns[0].networks.parameters_of(5)["layer.weight_hh"], start)
+        assert torch.equal(one.networks.parameters_of(5)[name], start)
+        one.networks.freeze([])
+        one.run([2, 5], 4, 8)
+        assert not torch.equal(one.networks.parameters_of(5)[name], start)
+        found.append(one.networks.rows[[2, 5]])
+    close(*found, 1e-10)
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ class Code:
 
     def fma(self, x: Value, y: Value, z: Value) -> Value:
         """x * y + z, rounded once."""
-        name = f"llvm.fma.v{self.vector.count}f{8 * self.bytes}"
+        name = f"llvm.fma.v{self.lanes * self.networks}f{8 * self.bytes}"
         return self.b.call(self.intrinsic(name, self.vector, *[self.vector] * 3), [x, y, z])
 
     def intrinsic(self, name: str, result: ir.Type, *arguments: ir.Type) -> Value:

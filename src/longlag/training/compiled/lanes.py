@@ -73,7 +73,8 @@ class Lanes:
         if self.networks == 1:
             return tensor.data_ptr()
         whole = self._whole(tensor)
-        return whole.data_ptr() + tensor.storage_offset() * whole.stride(0) * whole.element_size()
+        before = int(tensor.storage_offset()) * self.networks
+        return whole.data_ptr() + before * whole.element_size()
 
     def own(self, *tensors: Tensor) -> None:
         """Note whole numbers of which each network has its own."""

@@ -72,7 +72,7 @@ class Piece(Code):
         function = ir.Function(ir.Module(name), kind, name)
         super().__init__(function, double, lanes, networks)
         self.wide, self.whole = of_each(DOUBLE, networks), of_each(I64, networks)
-        self.wide_vector = ir.VectorType(DOUBLE, self.vector.count)
+        self.wide_vector = ir.VectorType(DOUBLE, lanes * networks)
         self.arg: dict[str, Value] = {
             argument: self.b.load(self.b.gep(function.args[0], [self.i64(number)]))
             for number, argument in enumerate(self.names)
