@@ -86,6 +86,17 @@ def test_each_is_what_fit_makes_of_it(shape, threads):
     check_equal(models, histories, alone)
 
 
+def test_lengths_of_whole_sequences_are_none(monkeypatch):
+    asked, ask = [], networks.networks_at_once
+    monkeypatch.setattr(
+        networks, "networks_at_once", lambda *given: asked.append(given[1]) or ask(*given)
+    )
+    x, target = data()
+    for lengths in ((), (torch.full((COUNT,), STEPS),), (torch.arange(COUNT) % STEPS,)):
+        fit_replicas(network, (x, target, *lengths), seeds=[1], epochs=1, progress=False)
+    assert [given.lengths is None for given in asked] == [True, True, False]
+
+
 def test_schedules_are_each_networks_own():
     given = data()
     plans = [

@@ -262,4 +262,7 @@ class Runs:
 def _arrays(source: Source) -> Any:
     if source.whole is None:
         raise Unfit("the data are no arrays in memory")
-    return source.whole.map(Tensor.contiguous)
+    data = source.whole.map(Tensor.contiguous)
+    if data.lengths is not None and bool((data.lengths == data.x.shape[1]).all()):
+        return data._replace(lengths=None)  # all are read to their ends
+    return data
