@@ -3,7 +3,8 @@
 The numbers of a network, its parameters and the state of its optimizer, are a row of a matrix. A
 thread has one network of PyTorch, whose tensors lie side by side in memory: a row is copied there,
 takes its updates, and is copied back. So the memory of a batch, a layer's states or its errors is
-that of one network, and stays in a cache, however many networks there are.
+that of one network, and stays in a cache, however many networks there are. Of small networks a
+vector has its turn together (:mod:`~longlag.training.compiled.lanes`).
 """
 
 import copy
