@@ -329,7 +329,9 @@ def fit(
                 "seed": seed,
             },
             reporter=reporter,
-            log=lambda record: fabric.log_dict(record.numbers(), record.step),
+            log=(lambda record: fabric.log_dict(record.numbers(), record.step))
+            if fabric.loggers
+            else None,
             callbacks=callbacks,
             signals=signals,
             compiled=compiled,

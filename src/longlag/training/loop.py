@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from longlag.training.compiled.windows import Windows
 
 
+_AHEAD = 1 << 14
+"""Numbers of sequences whose order is drawn at once, where epochs have fewer."""
+
 _IN_A_ROW = 10
 """Updates that are left out one after the other, before the run ends."""
 
@@ -114,7 +117,7 @@ class Loop:
     seed: int
     fingerprint: dict[str, Any]
     reporter: Reporter
-    log: Callable[[Record], None]
+    log: Callable[[Record], None] | None
     callbacks: Sequence[Callback]
     signals: Signals
     compiled: "CompiledSteps | None" = None
@@ -123,7 +126,7 @@ class Loop:
     def __post_init__(self) -> None:
         self.position = Position()
         self.carry: Any = None  # what the next window goes on from
-        self._order: tuple[int, np.ndarray[Any, Any]] | None = None  # of an epoch
+        self._orders: dict[int, np.ndarray[Any, Any]] = {}  # of this epoch and the next ones
         self.history = History()
         self.file = CheckpointFile(self.checkpoint.path) if self.checkpoint else None
         self._has_saved = False
@@ -406,9 +409,12 @@ class Loop:
     def _epoch_order(self) -> "np.ndarray[Any, Any]":
         """The numbers of all sequences, in the order of this epoch."""
         epoch = self.position.epoch
-        if self._order is None or self._order[0] != epoch:
-            self._order = epoch, self.source.order(epoch)
-        return self._order[1]
+        if epoch not in self._orders:
+            # Several at a time: after each block their code is out of the caches.
+            order, last = self.source.order(epoch), self.limits.epochs or sys.maxsize
+            ahead = range(epoch + 1, min(epoch + _AHEAD // max(1, len(order)), last))
+            self._orders = {epoch: order, **{number: self.source.order(number) for number in ahead}}
+        return self._orders[epoch]
 
     def _rows_are_left(self) -> bool:
         """Whether the epoch has a further batch."""
@@ -464,7 +470,7 @@ class Loop:
         before = None
         if self.skips and scheduling is not None:
             before = copy.deepcopy(scheduling.state()), _without_parameters(self.optimizer)
-        after_each = (lambda: None) if scheduling is None else scheduling.after_step
+        after_each = scheduling.after_step if scheduling and scheduling.every == "step" else None
         if isinstance(block, list):
             made, size = self.compiled.run_batches(block, after_each), len(block[0].x)
         elif self._windowed is not None:
@@ -600,11 +606,14 @@ class Loop:
         if self.scheduling is not None:
             self.scheduling.after_record(record)
         self.reporter.record(record)
-        self.log(record)
+        if self.log is not None:
+            self.log(record)
         self._tell(self._on_record, record)
 
     def _as_the_first_says(self, record: Record) -> Record:
         """The same record in all processes: clocks differ, and metrics of the user's might."""
+        if self.ranks.alone:
+            return record
         if self.compiled is None or record.metrics:
             return self.ranks.by_first(lambda: record)
         return replace(record, seconds=float(self.compiled.agree([record.seconds])[0, 0]))

@@ -25,6 +25,7 @@ from longlag.training import (
     fit,
 )
 from longlag.training.compiled.head import Head
+from longlag.training.compiled.optimizers import COEFFICIENTS, coefficients, rule_of
 from longlag.training.compiled.piece import Piece
 
 COUNT, STEPS, INPUTS, HIDDEN = 23, 6, 3, 5  # batches of 5, and one of 3
@@ -232,6 +233,18 @@ def test_the_same_run_gives_the_same_bits_whatever_the_blocks_and_beside_others(
     again = run(other, data(), epochs=4, clip_norm=0.5, validate_every=1, validation=data())
     np.testing.assert_array_equal(history.losses, again.losses)
     assert same_tree(weights(one), weights(other))
+
+
+@pytest.mark.parametrize("kind", [Adam, AdamW, RMSprop, SGD, Lion])
+def test_the_numbers_of_many_updates_are_those_of_one_after_the_other(kind):
+    optimizer = kind([nn.Parameter(torch.zeros(1))], lr=0.003, weight_decay=0.1)
+    group = optimizer.param_groups[0]
+    given = [rule_of(optimizer, group)] * 2, [group] * 2, (7, 900)
+    at_once = coefficients(*given, 50)
+    np.testing.assert_array_equal(at_once, coefficients(*given, 50, lambda: None))
+    assert at_once.shape == (50, 2 * COEFFICIENTS)
+    if kind is Adam:
+        assert at_once[4, 0] == -(0.003 / (1 - 0.9**12))
 
 
 def test_a_function_that_is_called_with_other_arguments_is_named():

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +38,7 @@ class Calls(Outputs):
         super().__init__(model, network, data, cells, size)
         self._gradients: dict[int, Tensor] = {}
         self._known: Any = None
+        self._counters: list[np.ndarray[Any, Any]] = []
         d_rows, errors = self._top_errors()
         later = self._note_backward(errors)
         for level in self._levels:
@@ -195,8 +197,7 @@ class Calls(Outputs):
             trained, states: its parameters, and what the optimizer keeps for each.
             meeting: of several processes.
         """
-        gradients: list[int] = []
-        updates: list[int] = []
+        gradients, updates, counters = list[int](), list[int](), list[Tensor]()
         for number, (rule, parameters, part) in enumerate(zip(rules, trained, states, strict=True)):
             for parameter, state in zip(parameters, part, strict=True):
                 gradient, count = self._gradients[id(parameter)].data_ptr(), parameter.numel()
@@ -205,10 +206,20 @@ class Calls(Outputs):
                 gradients += (gradient, count)
                 updates += (function, parameter.data_ptr(), gradient, *places)
                 updates += (*[0] * (STATES - len(places)), count, number * COEFFICIENTS)
-        if self._known is None or self._known[0] != (gradients, updates):
+                if isinstance(state.get("step"), Tensor):
+                    counters.append(state["step"])
+        places = gradients, updates, [tensor.data_ptr() for tensor in counters]
+        if self._known is None or self._known[0] != places:
             tables = [torch.tensor(table, dtype=torch.int64) for table in (gradients, updates)]
-            self._known = (gradients, updates), tables, self._program(tables[0], tables[1], meeting)
+            program = self._program(tables[0], tables[1], meeting)
+            self._counters = [tensor.numpy() for tensor in counters]
+            self._known = places, tables, program
         return self._known[2]
+
+    def count(self, updates: int) -> None:
+        """Note further updates in the optimizer's state of the parameters of `program_of`."""
+        for counter in self._counters:
+            counter += updates
 
     @functools.cached_property
     def without_update(self) -> Program:

@@ -27,12 +27,7 @@ from longlag.training.compiled.network import (
     check_parameters,
     network_of,
 )
-from longlag.training.compiled.optimizers import (
-    COEFFICIENTS,
-    Rule,
-    coefficients,
-    rule_of,
-)
+from longlag.training.compiled.optimizers import Rule, coefficients, rule_of
 from longlag.training.compiled.outputs import MOST, Cells, Outputs
 from longlag.training.compiled.turns import Turns
 
@@ -123,14 +118,7 @@ class Networks:
             after_each: called when the numbers of an update are fixed, for schedules.
         """
         before, groups = self.updates[number].tolist(), self.optimizers[number].param_groups
-        # One array: lists that stay would call the collector, which looks through all of PyTorch.
-        table = np.zeros((updates, len(groups), COEFFICIENTS))
-        for update in range(updates):
-            for place, (rule, group) in enumerate(zip(self._rules, groups, strict=True)):
-                table[update, place] = coefficients(rule, group, before[place] + update + 1)
-            if after_each is not None:
-                after_each()
-        return table.reshape(updates, -1)
+        return coefficients(self._rules, groups, before, updates, after_each)
 
     def run(
         self,

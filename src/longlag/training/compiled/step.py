@@ -26,14 +26,8 @@ from longlag.training.compiled.network import (
     network_of,
     states_are_there,
 )
-from longlag.training.compiled.optimizers import (
-    Rule,
-    coefficients,
-    count_steps,
-    rule_of,
-    step_of,
-)
-from longlag.training.compiled.outputs import MOST, Cells, places_of
+from longlag.training.compiled.optimizers import Rule, coefficients, rule_of, step_of
+from longlag.training.compiled.outputs import MOST, Cells, Places
 from longlag.training.compiled.windows import Windows
 from longlag.training.ranks import Ranks
 
@@ -107,6 +101,7 @@ class CompiledSteps:
             self.data = rows.map(Tensor.contiguous)
         self.cells = Cells(clip_norm, len(optimizer.param_groups))
         self._calls: dict[int, Calls] = {}
+        self._places, self._has_states = Places(model), False
         self._per_update = SECONDS
         check_parameters(model, optimizer)
         self._ranks, self._meeting = ranks or Ranks(), None
@@ -142,13 +137,16 @@ class CompiledSteps:
             changed: whether something may have been changed since it was prepared; `reason` then
                 says what can no longer be compiled.
         """
-        return (not changed or self.is_fit()) and states_are_there(self.optimizer)
+        if changed or not self._has_states:
+            self._has_states = (not changed or self.is_fit()) and states_are_there(self.optimizer)
+        return self._has_states
 
     def is_fit(self) -> bool:
         """Whether model and optimizer still are what can be compiled."""
         try:
             self.network = network_of(self.model, *self._how)
             check_parameters(self.model, self.optimizer)
+            self._places = Places(self.model)
         except Unfit as unfit:
             self.reason = str(unfit)
             return False
@@ -176,7 +174,9 @@ class CompiledSteps:
             return False
         return True
 
-    def run_batches(self, batches: Sequence[Batch[Tensor]], after_each: Callable[[], None]) -> Made:
+    def run_batches(
+        self, batches: Sequence[Batch[Tensor]], after_each: Callable[[], None] | None
+    ) -> Made:
         """As `run`, of batches of one size that fit."""
         size = len(batches[0].x)
         for number, batch in enumerate(batches):
@@ -194,7 +194,7 @@ class CompiledSteps:
         return self._windows
 
     def run_windows(
-        self, order: "np.ndarray[Any, Any]", after_each: Callable[[], None], carry: Any
+        self, order: "np.ndarray[Any, Any]", after_each: Callable[[], None] | None, carry: Any
     ) -> Made:
         """As `run`, of windows: ``order`` has numbers of `Windows.rows`, and ``carry`` is what the
         first goes on from, where its sequences do not begin there.
@@ -247,18 +247,19 @@ class CompiledSteps:
     def _lay_out(self, batch: Calls, order: "np.ndarray[Any, Any]") -> None:
         """Write what a block reads: which sequences, and masks."""
         updates, steps = len(order), None
-        batch.order[:updates] = torch.from_numpy(order[:, self._ranks.rows(order.shape[1])])
+        batch.order.numpy()[:updates] = order[:, self._ranks.rows(order.shape[1])]
         if self._windows is not None:
             batch.begins[:updates] = torch.from_numpy(self._windows.begin(order))
             steps = self._windows.lengths(order)
         batch.draw(0, updates, steps=steps)
 
-    def run(self, order: "np.ndarray[Any, Any]", after_each: Callable[[], None]) -> Made:
+    def run(self, order: "np.ndarray[Any, Any]", after_each: Callable[[], None] | None) -> Made:
         """Make a block of updates.
 
         Args:
             order: (updates, N), numbers of the sequences of each batch; no more than `next_size`.
-            after_each: called when the numbers of an update are fixed, for schedules.
+            after_each: called when the numbers of an update are fixed, for schedules; None: all
+                updates have those of the first.
         """
         began = time.perf_counter()
         updates, size = order.shape
@@ -271,13 +272,7 @@ class CompiledSteps:
         self._lay_out(batch, order)
         program = batch.program_of(rules, trained, states, self._meeting)
         before = [step_of(part[0]) if part else 0 for part in states]
-        rows = []
-        for number in range(1, updates + 1):
-            row: list[float] = []
-            for rule, group, made in zip(rules, groups, before, strict=True):
-                row += coefficients(rule, group, made + number)
-            rows.append(row)
-            after_each()
+        rows = coefficients(rules, groups, before, updates, after_each)
         cells.coefficients.numpy()[:updates] = rows
         cells.stop.zero_()
         program.run(0, updates)
@@ -285,13 +280,12 @@ class CompiledSteps:
             self._meeting.check()
         finite = not int(cells.stop)
         made = updates if finite else int(cells.clock)
-        for parameters, part in zip(trained, states, strict=True):
-            for parameter, state in zip(parameters, part, strict=True):
-                count_steps(state, made)
-                increment_version(parameter)
+        batch.count(made)
+        for parameter in itertools.chain(*trained):
+            increment_version(parameter)
         self._per_update = (time.perf_counter() - began) / updates
-        seen = slice(0, made + (not finite))
-        return Made(cells.losses[seen].tolist(), cells.norms[seen].tolist(), finite)
+        losses, norms = (seen[: made + (not finite)].tolist() for seen in cells.seen)
+        return Made(losses, norms, finite)
 
     def outputs_for(
         self, data: Batch[Tensor], batch_size: int
@@ -331,7 +325,7 @@ class CompiledSteps:
 
     def _batch(self, size: int) -> Calls:
         batch = self._calls.get(size)
-        if batch is None or batch.places != places_of(self.model):
+        if batch is None or batch.places != self._places.now():
             with torch.no_grad():
                 batch = Calls(self.model, self.network, self.data, self.cells, size)
             self._calls[size] = batch
