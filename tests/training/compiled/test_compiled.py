@@ -100,6 +100,27 @@ def both_stacked(inputs, hidden, **options):
     return ll.Stack(below, ll.Stack(middle, above, dropout=0.2), dropout=0.3)
 
 
+def dilated_stack(inputs, hidden, **options):
+    """Dilations of which the sequences are no multiple, one longer than they are."""
+    layers = [ll.LSTM(inputs, hidden, dilation=2, **options)]
+    layers += [
+        ll.GRU(hidden, 4, dilation=4, recurrent_dropout=0.2, **options),
+        ll.Elman(4, 3, dilation=9, **options),
+    ]
+    return ll.Stack(*layers, dropout=0.2)
+
+
+def both_dilated(inputs, hidden, **options):
+    return ll.Bidirectional(ll.GRU(inputs, hidden, dilation=3, **options), seed=3)
+
+
+def skipping(inputs, hidden, **options):
+    """A layer that reads further back than a step, and one that does not."""
+    return ll.Stack(
+        ll.Skip(inputs, hidden, delays=(1, 3), **options), ll.Elman(hidden, 4, **options)
+    )
+
+
 CASES = {
     "elman": (ll.Elman, lambda p: RMSprop(p, 1e-3), {"clip_norm": 0.2}),
     "lstm": (ll.LSTM, lambda p: Adam(p, 1e-2), {"clip_norm": 0.2}),
@@ -156,6 +177,13 @@ CASES = {
             "ragged mean": {"ragged": True, "reduce": "mean"},
         }.items()
     },
+    "dilated": (dilated_stack, lambda p: Adam(p, 1e-2), {"clip_norm": 0.2}),
+    "dilated, ragged": (dilated_stack, lambda p: Adam(p, 1e-2), {"ragged": True}),
+    "dilated, each": (dilated_stack, lambda p: SGD(p, 0.1), {"ragged": True, "each_step": True}),
+    "dilated, mean": (dilated_stack, lambda p: SGD(p, 0.1), {"ragged": True, "reduce": "mean"}),
+    "both dilated": (both_dilated, lambda p: Adam(p, 1e-2), {"ragged": True}),
+    "delays": (skipping, lambda p: Adam(p, 1e-2), {}),
+    "delays, ragged": (skipping, lambda p: Adam(p, 1e-2), {"ragged": True, "each_step": True}),
     "both stacked, last": (both_stacked, lambda p: SGD(p, 1e-2), {"ragged": True}),
     "direct": (ll.GRU, lambda p: Adam(p, 1e-2), {"direct": True}),
     "direct, ragged": (
@@ -225,6 +253,20 @@ def close(one, other, tolerance):
     one, other = torch.as_tensor(one), torch.as_tensor(other)
     assert one.shape == other.shape
     assert float((one - other).abs().max()) <= tolerance * max(1.0, float(one.abs().max()))
+
+
+def test_what_is_not_kept_for_the_backward_pass_is_found_again(monkeypatch):
+    """Pieces of the steps, of a dilated layer too; those of a cell with delays are PyTorch's."""
+    monkeypatch.setattr("longlag.scan.cpu.backend.RESIDUALS", 4000)
+    for dilation in (1, 2):
+        results = []
+        for step in ("eager", "compiled"):
+            layer = ll.LSTM(INPUTS, HIDDEN, dilation=dilation, seed=1, dtype=torch.float64)
+            network = model(layer)
+            results.append((run(network, data(), step).losses, weights(network)))
+        close(results[0][0], results[1][0], 1e-12)
+        for name, value in results[0][1].items():
+            close(value, results[1][1][name], 1e-12)
 
 
 def test_the_same_run_gives_the_same_bits_whatever_the_blocks_and_beside_others():
@@ -455,6 +497,8 @@ REASONS = {
     "backend": (of(ll.Elman, backend="reference"), {}),
     "not a plain one": (of(ll.Elman, density=0.5), {}),
     "are tied": (tied, {}),
+    "batch is one sequence": (of(ll.GRU, dilation=2), {"batch_size": 1}),
+    "is dilated, and its cell has delays": (of(ll.Skip, delays=(1, 2), dilation=2), {}),
     "sees squares": (lambda: ll.SequenceModel(of(ll.GRU)().layer, 3, squares=True), {}),
 }
 
@@ -476,6 +520,11 @@ def test_other_data_are_said_too():
     resets = torch.zeros(COUNT, STEPS, dtype=torch.bool)
     network = model(ll.Bidirectional(ll.Elman(INPUTS, HIDDEN, dtype=torch.float64)))
     assert "resets" in run(network, Held(x, target, resets=resets), "auto").reason
+    network = model(ll.Elman(INPUTS, HIDDEN, dilation=2, dtype=torch.float64))
+    assert "is dilated" in run(network, Held(x, target, resets=resets), "auto").reason
+    network = ll.SequenceModel(network.layer, 3, reduce=None)
+    each = run(network, data(each_step=True), "auto", method=ll.TruncatedBPTT(2))
+    assert "windows go on from the state before" in each.reason
     assert run(model(), data(), "eager").reason == "step is 'eager'"
     streams = ll.Streams([x[0].numpy()], [x[0].numpy()])
     layer = ll.Elman(INPUTS, 4, seed=1, dtype=torch.float64)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from longlag.batch import Batch
 from longlag.layers import Recurrent
 from longlag.scan.cpu.passes import Noted, Passes
-from longlag.training.compiled.directions import moved
+from longlag.training.compiled.directions import in_phase, moved
 from longlag.training.compiled.lengths import spread
 from longlag.training.compiled.meeting import Meeting
 from longlag.training.compiled.memory import add, clear
-from longlag.training.compiled.network import Network
+from longlag.training.compiled.network import Network, Unfit
 from longlag.training.compiled.optimizers import (
     COEFFICIENTS,
     STATES,
@@ -59,6 +59,8 @@ class Calls(Outputs):
             for layer, passes, error in zip(layers, level, errors, strict=True):
                 trained = any(tensor.requires_grad for tensor, _ in layer.unit_places())
                 passes.send_back(error, want_x=number > 0, want_units=trained)
+                if passes.ring is not None and passes.pieces > 1:
+                    raise Unfit("sequences are too long to keep what a cell with delays needs")
                 calls += passes.backward
                 weights = layer.weight_ih, layer.bias, layer.weight_hh
                 for parameter, gradient in zip(weights, passes.gradients, strict=True):
@@ -97,8 +99,8 @@ class Calls(Outputs):
     def _cleared(self, passes: Passes) -> list[Noted]:
         """What is zero before a backward pass: errors of the last states, and sums."""
         halves = 1 if passes.order is None else 2
-        tensors = [delta[:halves] for delta in passes.deltas]
-        tensors += [] if passes.d_units is None else [passes.d_units]
+        tensors = [delta[:halves] for delta in passes.deltas if passes.final is None]
+        tensors += [part for part in (passes.d_units, passes.ring) if part is not None]
         return [clear(self._double).noted(target=t, count=t.numel()) for t in tensors]
 
     def _sum(self, parameter: Tensor, gradients: Tensor) -> list[Noted]:
@@ -124,7 +126,8 @@ class Calls(Outputs):
         makes."""
         level, reduce = self._levels[-1], self._network.reduce
         if reduce == "last":
-            rows = torch.zeros_like(self._rows) if len(level) > 1 else None
+            apart = len(level) > 1 or level[0].dilation > 1
+            rows = torch.zeros_like(self._rows) if apart else None
             return rows, [None] * len(level)
         if len(level) == 1:
             rows = torch.zeros_like(self._rows)
@@ -179,6 +182,9 @@ class Calls(Outputs):
         """The error of last states, to where each layer's backward pass begins."""
         level = self._levels[-1]
         for part, final, passes in zip(parts_of(d_h, level), finals, level, strict=True):
+            if passes.final is not None:
+                self._calls.append(in_phase(part, passes.final, self._ends))
+                continue
             halves = final if passes.order is not None else final[:1]
             for half in halves[len(level) == 1 :]:
                 self._calls.append(moved(part.unsqueeze(0), half.unsqueeze(0), self._ends))

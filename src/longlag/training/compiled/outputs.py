@@ -221,7 +221,9 @@ class Outputs:
         schedule = Schedule.of(self._read, None if lengths is None else self._ends, None)
         weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
         own = schedule._replace(mask=self._mask(layer), keep=self._keep)
-        passes = Passes(layer.recurrence, x, weights, own, backward=self.backward)
+        passes = Passes(
+            layer.undilated, x, weights, own, dilation=layer.dilation, backward=self.backward
+        )
         self._levels[-1].append(passes)
         self._calls += self._ranked(passes)
         after = self._carried_on(passes) if self.backward and self._network.window else []

@@ -91,6 +91,10 @@ class CompiledSteps:
             self._windows = Windows(data, self.network.window)
         count = len(data.x)
         size = count if batch_size is None else min(batch_size, count)
+        if size == 1 and any(layer.dilation > 1 for layer in self.network.layers):
+            raise Unfit(
+                "a batch is one sequence, of which a dilated layer takes many steps at once"
+            )
         self.comes_in_batches = batch_size is None
         if batch_size is None:  # they are copied to where there is room for some
             numbers = max(1, data.x.numel() + data.target.numel())
