@@ -204,7 +204,8 @@ def fit(
     limits = Limits(epochs, steps, validate_every, clip_norm)
     check_optional("batch_size", batch_size, 1)
     check_whole("seed", seed, 0, 2**63 - 1)
-    _check_choices(model, method, resume, checkpoint, step)
+    _check_choices(model, method, step)
+    check_resume(resume, checkpoint)
     if nonfinite not in ("error", "skip"):
         raise ValueError(f"nonfinite is {nonfinite!r}; expected 'error' or 'skip'")
     _check_callbacks(callbacks)
@@ -412,17 +413,23 @@ def _as_readout_method(method: object) -> ReadoutMethod | None:
     return method if isinstance(method, ReadoutMethod) else None
 
 
-def _check_choices(
-    model: nn.Module, method: GradientMethod, resume: str, checkpoint: object, step: str
-) -> None:
+def _check_choices(model: nn.Module, method: GradientMethod, step: str) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
     if not isinstance(method, GradientMethod):
         raise TypeError(f"method is {method!r}; expected a gradient method, for example BPTT()")
-    if resume not in ("auto", "always", "never"):
-        raise ValueError(f"resume is {resume!r}; expected 'auto', 'always' or 'never'")
     if step not in ("auto", "compiled", "eager"):
         raise ValueError(f"step is {step!r}; expected 'auto', 'compiled' or 'eager'")
+
+
+def check_resume(resume: str, checkpoint: object) -> None:
+    """Whether a run goes on is one of three words.
+
+    Raises:
+        ValueError: it is not, or it has to go on from nothing.
+    """
+    if resume not in ("auto", "always", "never"):
+        raise ValueError(f"resume is {resume!r}; expected 'auto', 'always' or 'never'")
     if resume == "always" and checkpoint is None:
         raise ValueError("resume is 'always', and checkpoint is None; expected its folder")
 

@@ -32,7 +32,7 @@ from longlag.training.errors import (
 )
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History
-from longlag.training.optimizers import Scheduling, learning_rate
+from longlag.training.optimizers import Scheduling, learning_rate, without_parameters
 from longlag.training.options import Checkpoint, Limits
 from longlag.training.progress import Reporter
 from longlag.training.ranks import Ranks
@@ -469,7 +469,7 @@ class Loop:
         position, scheduling = self.position, self.scheduling
         before = None
         if self.skips and scheduling is not None:
-            before = copy.deepcopy(scheduling.state()), _without_parameters(self.optimizer)
+            before = copy.deepcopy(scheduling.state()), without_parameters(self.optimizer)
         after_each = scheduling.after_step if scheduling and scheduling.every == "step" else None
         if isinstance(block, list):
             made, size = self.compiled.run_batches(block, after_each), len(block[0].x)
@@ -733,11 +733,6 @@ def _numbers(loss: Tensor, norm: Tensor) -> tuple[float, float]:
     both = torch.stack((loss.double(), norm.to(loss.device, torch.float64)))
     first, second = both.tolist()
     return first, second
-
-
-def _without_parameters(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """What a schedule may have changed."""
-    return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
 
 
 def _is_finite(tensor: Tensor) -> bool:

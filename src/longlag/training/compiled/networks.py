@@ -107,6 +107,22 @@ class Networks:
         for worker in self._workers:
             worker.freeze(names)
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of all of them."""
+        draws = self._generators if self.network.draws else []
+        return {
+            "rows": self.rows,
+            "updates": self.updates,
+            "generators": [generator.get_state() for generator in draws],
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take in what `state` gave."""
+        self.rows.copy_(state["rows"])
+        self.updates[...] = state["updates"]
+        for generator, kept in zip(self._generators, state["generators"], strict=False):
+            generator.set_state(kept)
+
     def coefficients_of(
         self, number: int, updates: int, after_each: Callable[[], None] | None = None
     ) -> "np.ndarray[Any, Any]":
