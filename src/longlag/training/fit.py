@@ -385,8 +385,6 @@ def _compile(
     for callback in callbacks:
         if isinstance(callback, UpdateCallback):
             return None, f"the callback {type(callback).__name__} looks at each update"
-    if source.continues:
-        return None, "the data are recordings"
     whole = source.whole
     if not first.x.is_cpu:
         return None, f"the data are on {first.x.device}"
@@ -397,7 +395,7 @@ def _compile(
     try:
         compiled = CompiledSteps(
             model, loss, method, optimizer, first if whole is None else whole, clip_norm,
-            None if whole is None else batch_size, ranks,
+            None if whole is None else batch_size, ranks, continues=source.continues,
         )  # fmt: skip
         if compiled.network.draws and source.drawn_once:
             return None, "a DataLoader and dropout draw from one generator"

@@ -276,7 +276,9 @@ class Loop:
                 order = self._next_rows() if self._windowed is None else self._next_windows()
                 ended = order is None
                 if order is not None:
-                    self._after(self._run(order) > 0)
+                    before = position.step
+                    self._run(order)
+                    self._after(position.step > before)
                     if self._over():
                         return
                 continue
@@ -296,8 +298,9 @@ class Loop:
         def flushed() -> bool:
             """Whether the run goes on after the updates that were waiting."""
             while staged:  # more than once where an update is left out
+                before = self.position.step
                 del staged[: self._run(staged)]
-                self._after(True)
+                self._after(self.position.step > before)
                 if self._over():
                     return False
             return True
@@ -472,7 +475,9 @@ class Loop:
             before = copy.deepcopy(scheduling.state()), without_parameters(self.optimizer)
         after_each = scheduling.after_step if scheduling and scheduling.every == "step" else None
         if isinstance(block, list):
-            made, size = self.compiled.run_batches(block, after_each), len(block[0].x)
+            carry = self.carry if self.source.continues and position.batch else None
+            made = self.compiled.run_batches(block, after_each, carry=carry)
+            size = len(block[0].x)
         elif self._windowed is not None:
             carry = self.carry if position.window else None
             made, size = self.compiled.run_windows(block, after_each, carry), block.shape[1]
@@ -481,16 +486,18 @@ class Loop:
         losses, norms = made.losses, made.norms
         good = len(losses) if made.finite else len(losses) - 1
         self._note(losses[:good], norms[:good], size)
+        used = len(losses) + made.passed
         if isinstance(block, list) or self._windowed is None:
-            position.batch += len(losses)
+            position.batch += used
+            if self.source.continues:
+                self.carry = self.compiled.carry(size)
         else:
-            position.batch, position.window = self._places[len(losses) + made.passed - 1]
-            self.carry = self.compiled.carry(block) if position.window else None
-        if made.finite and not losses:  # no error was due
-            return 0
+            position.batch, position.window = self._places[used - 1]
+            self.carry = self.compiled.carry(size) if position.window else None
+        if made.finite and losses:  # else no error was due
+            self.reporter.step(position.epoch + 1, position.step, losses[-1])
         if made.finite:
-            self.reporter.step(position.epoch + 1, position.step, made.losses[-1])
-            return len(losses)
+            return used
         self._leave_out(losses[-1], norms[-1], "")
         if before is not None and scheduling is not None:  # it has gone on to the end of the block
             scheduling.load_state(before[0])
@@ -498,7 +505,7 @@ class Loop:
                 group.update(values)
             for _ in range(good):
                 scheduling.after_step()
-        return len(losses)
+        return used
 
     def _leave_out(self, loss: float, norm: float, hint: str) -> None:
         """Skip an update whose loss or gradient is not finite, or end the run."""

@@ -1,6 +1,7 @@
 """The compiled step gives what the eager one gives, and everything around it stays as it was."""
 
 import copy
+import itertools
 import signal
 
 import numpy as np
@@ -529,8 +530,8 @@ def test_other_data_are_said_too():
     streams = ll.Streams([x[0].numpy()], [x[0].numpy()])
     layer = ll.Elman(INPUTS, 4, seed=1, dtype=torch.float64)
     network = ll.SequenceModel(layer, INPUTS, reduce=None)
-    method = ll.TruncatedBPTT(k1=3)
-    assert run(network, streams, "auto", method=method).reason == "the data are recordings"
+    short = run(network, streams, "auto", batch_size=2, method=ll.TruncatedBPTT(k1=4))
+    assert short.reason == "recordings are shorter than a window for each row"
     with pytest.raises(ValueError, match="step is 'fast'; expected 'auto'"):
         run(model(), data(), "fast")
 
@@ -640,6 +641,59 @@ def test_a_run_goes_on_within_a_batch_of_windows(tmp_path, first, stop):
             close(value, weights(parts)[name], 1e-12)
         if first == second == "compiled":
             assert same_tree(saved(tmp_path / "whole"), saved(folder))
+
+
+def recordings(kind):
+    """Three recordings, which three rows of a batch read in windows of 4 steps, the last of 3."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(69, INPUTS, generator=generator, dtype=torch.float64)
+    target = x.cumsum(0).tanh()[:, :2]
+    if kind == "little is due":
+        target[8:20] = target[31:43] = target[54:66] = float("nan")
+    parts = [0, 5, 40, 69 if kind == "full" else 68]
+    cut = [slice(*pair) for pair in itertools.pairwise(parts)]
+    return ll.Streams([x[part].numpy() for part in cut], [target[part].numpy() for part in cut])
+
+
+def run_recordings(step, kind, **options):
+    above = ll.LSTM1997(HIDDEN, 4, seed=2, dtype=torch.float64)
+    below = ll.LSTM(INPUTS, HIDDEN, seed=1, dtype=torch.float64)
+    network = model(ll.Stack(below, above, dropout=0.1), outputs=2, each_step=True)
+    options = {"epochs": 5, "validate_every": 3, **options}
+    history = run(
+        network, recordings(kind), step, batch_size=3, method=ll.TruncatedBPTT(4), clip_norm=0.3,
+        scheduler=Schedule(lambda o: OneCycleLR(o, 0.05, total_steps=99), every="step"), **options,
+    )  # fmt: skip
+    assert history.step == step
+    return history, weights(network)
+
+
+@pytest.mark.parametrize("kind", ["full", "ragged", "little is due"])
+def test_recordings_go_on_from_window_to_window_as_in_eager_updates(kind):
+    (eager, before), (compiled, after) = (
+        run_recordings(step, kind) for step in ("eager", "compiled")
+    )
+    close(eager.losses, compiled.losses, 1e-12)
+    close(eager.gradient_norms, compiled.gradient_norms, 1e-12)
+    for one, other in zip(eager.records, compiled.records, strict=True):
+        assert (one.epoch, one.step) == (other.epoch, other.step)
+        assert one.loss == pytest.approx(other.loss, rel=1e-12)
+    for name in before:
+        close(before[name], after[name], 1e-12)
+
+
+@pytest.mark.parametrize("first", ["eager", "compiled"])
+@pytest.mark.parametrize("stop", [2, 7])
+def test_a_run_goes_on_within_recordings(tmp_path, first, stop):
+    limits = {"epochs": None, "validate_every": None}
+    whole = run_recordings("compiled", "ragged", steps=13, **limits)
+    run_recordings(first, "ragged", steps=stop, checkpoint=tmp_path, **limits)
+    again = run_recordings("compiled", "ragged", steps=13, checkpoint=tmp_path, **limits)
+    if first == "compiled":
+        assert same_tree(whole[1], again[1])
+    close(whole[0].losses, again[0].losses, 1e-12)
+    for name, value in whole[1].items():
+        close(value, again[1][name], 1e-12)
 
 
 @pytest.mark.parametrize("kind", BATCHES)

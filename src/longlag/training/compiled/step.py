@@ -28,7 +28,7 @@ from longlag.training.compiled.network import (
 )
 from longlag.training.compiled.optimizers import Rule, coefficients, rule_of, step_of
 from longlag.training.compiled.outputs import MOST, Cells, Places
-from longlag.training.compiled.windows import Windows
+from longlag.training.compiled.windows import Following, Windows
 from longlag.training.ranks import Ranks
 
 SECONDS = 0.05
@@ -65,6 +65,7 @@ class CompiledSteps:
         clip_norm: the largest norm of a gradient, or None.
         batch_size: sequences in a batch; None: data are a batch, and all come one by one.
         ranks: the processes that share each batch; each makes one of these, all at the same time.
+        continues: whether each batch is the next window of the sequences of the batch before.
 
     Raises:
         Unfit: something of it cannot be compiled.
@@ -80,12 +81,19 @@ class CompiledSteps:
         clip_norm: float | None,
         batch_size: int | None,
         ranks: Ranks | None = None,
+        *,
+        continues: bool = False,
     ) -> None:
         self.model, self.optimizer, self._how = model, optimizer, (loss, method)
         self.network, self.reason = network_of(model, loss, method), ""
+        self._continues = continues
+        if continues:
+            data = _with_resets(data)
+            if data.lengths is not None or data.x.shape[1] != self.network.window:
+                raise Unfit("recordings are shorter than a window for each row")
         check_data(self.network, data)
-        self._windows: Windows | None = None
-        if self.network.window is not None:
+        self._windows: Windows | Following | None = Following() if continues else None
+        if self.network.window is not None and not continues:
             if batch_size is None:
                 raise Unfit("batches that come one by one are not cut into windows")
             self._windows = Windows(data, self.network.window)
@@ -101,7 +109,7 @@ class CompiledSteps:
             rows = size * max(1, min(MOST, STAGED // numbers))
             self.data = data.map(lambda part: part.new_zeros((rows, *part.shape[1:])))
         else:
-            rows = data if self._windows is None else self._windows.rows
+            rows = self._windows.rows if isinstance(self._windows, Windows) else data
             self.data = rows.map(Tensor.contiguous)
         self.cells = Cells(clip_norm, len(optimizer.param_groups))
         self._calls: dict[int, Calls] = {}
@@ -166,6 +174,10 @@ class CompiledSteps:
 
     def fits(self, batch: Batch[Tensor]) -> bool:
         """Whether a batch is as the first was, but perhaps smaller; `reason` says if not."""
+        if self._continues:
+            batch = _with_resets(batch)
+            if batch.lengths is not None or batch.x.shape[1] < self.data.x.shape[1]:
+                return False  # the last of the recordings
         same = len(batch.x) <= len(self.data.x) and all(
             _form(part) == _form(room) for part, room in zip(batch, self.data, strict=True)
         )
@@ -179,23 +191,32 @@ class CompiledSteps:
         return True
 
     def run_batches(
-        self, batches: Sequence[Batch[Tensor]], after_each: Callable[[], None] | None
+        self,
+        batches: Sequence[Batch[Tensor]],
+        after_each: Callable[[], None] | None,
+        *,
+        carry: Any = None,
     ) -> Made:
-        """As `run`, of batches of one size that fit."""
-        size = len(batches[0].x)
+        """As `run`, of batches of one size that fit; of windows ``carry`` is what the first goes on
+        from, None where recordings begin."""
+        size, windows = len(batches[0].x), self._windows
         for number, batch in enumerate(batches):
-            for part, room in zip(batch, self.data, strict=True):
+            whole = batch if windows is None else _with_resets(batch)
+            for part, room in zip(whole, self.data, strict=True):
                 if part is not None and room is not None:
                     room[number * size : (number + 1) * size] = part
-        if self._meeting is not None:
+        if self._meeting is not None or windows is not None:
             self._due = self._places_due()
         order = np.arange(len(batches) * size).reshape(len(batches), size)
-        return self.run(order, after_each)
+        if not isinstance(windows, Following):
+            return self.run(order, after_each)
+        windows.first = carry is None
+        return self.run_windows(order, after_each, carry)
 
     @property
     def windows(self) -> "Windows | None":
         """How sequences are cut, where an update is of some of their steps."""
-        return self._windows
+        return self._windows if isinstance(self._windows, Windows) else None
 
     def run_windows(
         self, order: "np.ndarray[Any, Any]", after_each: Callable[[], None] | None, carry: Any
@@ -227,12 +248,16 @@ class CompiledSteps:
                 return Made(losses, norms, False, passed)
         return Made(losses, norms, True, passed)
 
-    def carry(self, order: "np.ndarray[Any, Any]") -> dict[str, Any]:
-        """What the window after the last of a block goes on from, as `TruncatedBPTT` has it."""
+    def carry(self, size: int) -> dict[str, Any]:
+        """What the window after the last of a block goes on from, as `TruncatedBPTT` has it.
+
+        Args:
+            size: sequences in a batch.
+        """
         assert isinstance(self.model, SequenceModel)
-        states = iter([kept.clone() for kept in self._batch_for(order.shape[1]).carried])
+        states = iter([kept.clone() for kept in self._batch_for(size).carried])
         x, lengths = self.data.x, None
-        own = len(range(order.shape[1])[self._ranks.rows(order.shape[1])])
+        own = len(range(size)[self._ranks.rows(size)])
         if self._windows is not None and self._windows.ragged:
             lengths = torch.zeros(own, dtype=torch.int64)
         return {
@@ -342,6 +367,13 @@ def _by_layer(module: nn.Module, states: Iterator[Tensor]) -> list[Any]:
         return [_by_layer(part, states) for part in module.layers]
     assert isinstance(module, Recurrent)
     return [next(states) for _ in module.recurrence.states]
+
+
+def _with_resets(batch: Batch[Tensor]) -> Batch[Tensor]:
+    """A batch that says of each step whether it begins anew."""
+    if batch.resets is not None:
+        return batch
+    return batch._replace(resets=torch.zeros(batch.x.shape[:2], dtype=torch.bool))
 
 
 def _form(part: Tensor | None) -> object:
