@@ -1,9 +1,15 @@
 # ruff: noqa: E402 - how many threads there are is read when libraries are imported
-"""One update of a small network: compiled, eager, torch.nn, and JAX with a whole epoch in one jit.
+"""One update of a small network: compiled, eager, torch.nn, torch.compile, and JAX.
 
     python benchmarks/training_step.py                      three sizes, some minutes
     python benchmarks/training_step.py --sizes 32x64x15x16 --seconds 2
     python benchmarks/training_step.py --sizes 32x256x64x256 --updates 4 --epochs 1 --keep
+    python benchmarks/training_step.py --without torch.compile "compiled loop"
+
+torch.nn is the module, a loss and an optimizer, as users write them. torch.compile has the same
+loss and optimizer step compiled, and PyTorch's own code for the module, which it does not
+compile; "compiled loop" has the layer as a loop over its steps too, which is unrolled. JAX has a
+whole epoch in one jit. Compiling is not timed; what takes longer than two minutes is left out.
 
 All start from the same weights and read the same batches in the same order: N sequences of T steps
 and C inputs, H units, 8 classes after the last step, cross-entropy, RMSprop, one thread. First the
@@ -17,15 +23,19 @@ import argparse
 import json
 import os
 import platform
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"):
+for name in (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC", "TORCHINDUCTOR_COMPILE_THREADS",
+):  # fmt: skip
     os.environ[name] = "1"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
@@ -39,6 +49,8 @@ import longlag as ll
 
 CLASSES, RATE, ALPHA, EPS = 8, 1e-3, 0.99, 1e-8
 SIZES = ("32x64x15x16", "32x100x64x64", "32x256x64x256")
+COMPILING = 120
+"""Seconds that torch.compile may take, or it is left out."""
 REST = 0.02
 """Seconds before a turn: JAX's threads look for work for a while after a call."""
 CELLS: dict[str, tuple[Any, Any, int]] = {
@@ -89,9 +101,15 @@ def fitted(task: Task, step: str, epochs: int) -> tuple[np.ndarray, float]:
 
 
 class TorchLoop:
-    """What a user of torch.nn writes."""
+    """What a user of torch.nn writes.
 
-    def __init__(self, task: Task) -> None:
+    Args:
+        task: what is trained.
+        compiled: whether loss and optimizer's step are compiled.
+        plain: whether the layer is a loop over steps, not the module.
+    """
+
+    def __init__(self, task: Task, *, compiled: bool = False, plain: bool = False) -> None:
         self.task, self.epochs = task, 0
         model = ll.layers.to_torch(task.model().layer)
         self.recurrent, self.readout = model, nn.Linear(task.units, CLASSES)
@@ -103,20 +121,73 @@ class TorchLoop:
         trained = [*model.parameters(), *self.readout.parameters()]
         self.optimizer = optimizer([p for p in trained if p.requires_grad])
         self.x, self.y = torch.from_numpy(task.x), torch.from_numpy(task.y)
-        self.loss = nn.CrossEntropyLoss()
+        self.cross_entropy, self.plain = nn.CrossEntropyLoss(), plain
+        self.loss, self.step = self._loss, self.optimizer.step
+        if compiled:
+            self.loss, self.step = torch.compile(self._loss), torch.compile(self._step)
+
+    def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        last = self._last(x) if self.plain else self.recurrent(x)[0][:, -1]
+        return self.cross_entropy(self.readout(last), y)
+
+    def _step(self) -> None:
+        self.optimizer.step()
+
+    def _last(self, x: torch.Tensor) -> torch.Tensor:
+        """The state after the last step."""
+        r: Any = self.recurrent
+        drive = nn.functional.linear(x, r.weight_ih_l0, r.bias_ih_l0)
+        h = c = x.new_zeros(len(x), self.task.units)
+        for t in range(x.shape[1]):
+            recurrent = nn.functional.linear(h, r.weight_hh_l0, r.bias_hh_l0)
+            h, c = torch_cell(self.task.cell, h, c, drive[:, t], recurrent)
+        return h
 
     def epoch(self) -> np.ndarray:
         """The losses of an epoch."""
         losses = []
         for rows in torch.from_numpy(self.task.order(self.epochs)):
             self.optimizer.zero_grad()
-            output, _ = self.recurrent(self.x[rows])
-            loss = self.loss(self.readout(output[:, -1]), self.y[rows])
+            loss = self.loss(self.x[rows], self.y[rows])
             loss.backward()
-            self.optimizer.step()
+            self.step()
             losses.append(loss.item())
         self.epochs += 1
         return np.array(losses)
+
+
+def torch_cell(cell: str, h: Any, c: Any, drive: Any, recurrent: Any) -> tuple[Any, Any]:
+    """One step from U x + b and W h + b, with torch.nn's order of gates."""
+    if cell == "Elman":
+        return torch.tanh(drive + recurrent), c
+    if cell == "LSTM":
+        i, f, g, o = (drive + recurrent).chunk(4, -1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+    (r, z, n), (hr, hz, hn) = drive.chunk(3, -1), recurrent.chunk(3, -1)
+    r, z = (r + hr).sigmoid(), (z + hz).sigmoid()
+    n = torch.tanh(n + r * hn)
+    return (1 - z) * n + z * h, c
+
+
+class TooLong(BaseException):
+    """Nothing that catches errors holds it back."""
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """End what is inside by `TooLong`."""
+
+    def end(*_: object) -> None:
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def jax_cell(cell: str, w: dict[str, Any], state: Any, drive: Any) -> Any:
@@ -182,6 +253,14 @@ class JaxLoop:
         return np.asarray(losses)
 
 
+PEERS: dict[str, Callable[[Task], Any]] = {
+    "torch.nn": TorchLoop,
+    "torch.compile": partial(TorchLoop, compiled=True),
+    "compiled loop": partial(TorchLoop, compiled=True, plain=True),
+    "JAX": JaxLoop,
+}
+
+
 def timed(epoch: Callable[[], np.ndarray], epochs: int, updates: int) -> float:
     """Milliseconds of an update."""
     time.sleep(REST)
@@ -191,33 +270,50 @@ def timed(epoch: Callable[[], np.ndarray], epochs: int, updates: int) -> float:
     return 1000 * (time.perf_counter() - started) / (updates * epochs)
 
 
-def compare(cell: str, size: str, seconds: float, updates: int, epochs: int) -> dict[str, Any]:
+def compare(
+    cell: str, size: str, seconds: float, updates: int, epochs: int, without: list[str]
+) -> dict[str, Any]:
     """One row: the losses first, then times in turns."""
     task = Task(cell, size, updates)
-    loops = {"torch.nn": TorchLoop(task), "JAX": JaxLoop(task)}
     losses = {step: fitted(task, step, 1)[0] for step in ("compiled", "eager")}
-    losses |= {name: loop.epoch() for name, loop in loops.items()}
+    loops: dict[str, Any] = {}
+    left_out = dict.fromkeys(without, "not asked for")
+    for name, make in PEERS.items():
+        if name in without:
+            continue
+        torch.compiler.reset()
+        try:
+            with at_most(COMPILING):
+                loop = make(task)
+                losses[name] = loop.epoch()
+            loops[name] = loop
+        except TooLong:
+            left_out[name] = f"not compiled after {COMPILING} s"
+        except Exception as error:
+            left_out[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     apart = {
         name: float(np.abs(values / losses["eager"] - 1).max()) for name, values in losses.items()
     }
     times: dict[str, list[float]] = {name: [] for name in losses}
     began = time.perf_counter()
-    while time.perf_counter() - began < seconds or len(times["JAX"]) < 3:
+    while time.perf_counter() - began < seconds or len(times["eager"]) < 3:
         times["compiled"].append(fitted(task, "compiled", epochs + 1)[1])
         times["eager"].append(fitted(task, "eager", 2)[1])
-        times["torch.nn"].append(timed(loops["torch.nn"].epoch, 1, updates))
-        times["JAX"].append(timed(loops["JAX"].epoch, epochs, updates))
+        for name, loop in loops.items():
+            times[name].append(timed(loop.epoch, epochs if name == "JAX" else 1, updates))
     middle = {name: median(values) for name, values in times.items()}
     ratio = {name: middle[name] / middle["compiled"] for name in middle}
     row = {
         "cell": cell, "size": size, "milliseconds": middle,
         "least": {name: min(values) for name, values in times.items()},
-        "ratio": ratio, "turns": len(times["JAX"]), "losses apart": apart,
+        "ratio": ratio, "turns": len(times["eager"]), "losses apart": apart, "left out": left_out,
     }  # fmt: skip
     print(f"{cell:6} {size:14}", end="")
     for name in middle:
         print(f"  {name} {middle[name]:.3f} ms ({ratio[name]:.1f}x)", end="")
     print(f"  losses within {max(apart.values()):.1e}", flush=True)
+    for name, reason in left_out.items():
+        print(f"       {name}: {reason}", flush=True)
     if max(apart.values()) > 1e-3:
         raise SystemExit(f"{cell} {size}: the losses differ: {apart}")
     return row
@@ -228,6 +324,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=SIZES)
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS)
+    parser.add_argument("--without", nargs="+", default=[], choices=PEERS, help="peers")
     parser.add_argument("--seconds", type=float, default=4.0, help="of a row, at least")
     parser.add_argument("--updates", type=int, default=32, help="of an epoch")
     parser.add_argument("--epochs", type=int, default=8, help="of a turn")
@@ -243,7 +340,9 @@ def main() -> None:
     rows = json.loads(options.json.read_text())["rows"] if options.keep else []
     for size in options.sizes:
         for cell in options.cells:
-            row = compare(cell, size, options.seconds, options.updates, options.epochs)
+            row = compare(
+                cell, size, options.seconds, options.updates, options.epochs, options.without
+            )
             others = [old for old in rows if (old["cell"], old["size"]) != (cell, size)]
             rows = [*others, row]
             options.json.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")

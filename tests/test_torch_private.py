@@ -24,6 +24,7 @@ from longlag.torch_private import (
     name_in_files,
     plain_apply,
     recomputes,
+    slots,
     stands_for_many,
     stands_in,
     transforms_active,
@@ -116,6 +117,18 @@ def test_the_version_counts_changes_in_place():
     assert version(x) == before + 1
     with torch.inference_mode():
         assert version(torch.zeros(2)) == -1
+
+
+def test_slots_are_where_parameters_and_buffers_are_found_and_replaced():
+    module = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    parameters, buffers = slots(module)
+    assert [own[name] for own, name in parameters] == [*module.parameters()]
+    assert all(
+        own[name] is buffer for (own, name), buffer in zip(buffers, module.buffers(), strict=True)
+    )
+    module[0].bias = nn.Parameter(torch.ones(3))
+    own, name = parameters[1]
+    assert own[name] is module[0].bias
 
 
 def test_the_plain_apply_gives_what_apply_gives():

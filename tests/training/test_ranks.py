@@ -69,9 +69,7 @@ def test_two_processes_train_as_one_does(tmp_path):
         assert len(first[name]["records"]) == len(whole["records"]), name
         assert (first[name]["step"], first[name]["reason"]) == (whole["step"], whole["reason"])
     steps = {name: result["step"] for name, result in first.items()}
-    assert [n for n, step in steps.items() if step == "eager"] == [
-        "streams", "rtrl", "within"
-    ]  # fmt: skip
+    assert [n for n, step in steps.items() if step == "eager"] == ["rtrl"]
 
     # What two processes began, one goes on with; not within the sequences of a stream.
     network, data, options = ranks.arrays(tmp_path, early_stopping=None)

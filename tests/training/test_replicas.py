@@ -1,6 +1,10 @@
 """`fit_replicas` makes of each network what `fit` makes of it alone."""
 
 import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +15,12 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 import longlag as ll
 from longlag.training import (
+    CheckpointMismatchError,
     EarlyStopping,
     NonFiniteLossError,
     Schedule,
     StopTraining,
+    TrainingInterrupted,
     fit,
     fit_replicas,
 )
@@ -244,3 +250,113 @@ def test_other_models_and_data_are_refused_or_said():
     made = ll.SequenceModel(ll.Elman(1, 4), 1)
     with pytest.raises(ValueError, match="stream without end"):
         fit_replicas(made, Stream(), seeds=[1], epochs=1)
+
+
+GOING_ON = {
+    "plain": {},
+    "dropout": {"recurrent_dropout": 0.3},
+    "schedules": {"scheduler": Schedule(lambda o: OneCycleLR(o, 0.5, total_steps=60), "step")},
+}
+
+
+def resumable(folder, epochs, *, callbacks=(), steps=None, layer_options=None, **options):
+    given = data()
+    return fit_replicas(
+        lambda seed: network(seed, **(layer_options or {})), given, seeds=[3, 4, 5],
+        optimizer=AdamW, learning_rates=[0.001, 0.03, 1e30], epochs=epochs, steps=steps,
+        batch_size=5, validation=given, metrics="accuracy", progress=False, checkpoint=folder,
+        early_stopping=[None, EarlyStopping(patience=2, min_delta=1.0), None], callbacks=callbacks,
+        **options,
+    )  # fmt: skip
+
+
+def check_same_bits(one, other):
+    for model, again, history, later in zip(one[0], other[0], one[1], other[1], strict=True):
+        assert history == later
+        for ours, theirs in zip(model.parameters(), again.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("case", GOING_ON)
+def test_a_run_that_is_ended_between_epochs_goes_on_with_the_same_bits(case, tmp_path):
+    options = dict(GOING_ON[case])
+    if case == "dropout":
+        options = {"layer_options": options}
+    if "scheduler" in options:
+        options["scheduler"] = [options["scheduler"], None, None]
+    whole = resumable(tmp_path / "whole", 8, **options)
+    assert [history.stopped for history in whole.histories] == [
+        "epochs", "early stopping", "not finite"
+    ]  # fmt: skip
+
+    def interrupt(number, record, model):
+        if number == 0 and record.epoch == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(TrainingInterrupted) as caught:
+        resumable(tmp_path / "parts", 8, callbacks=[interrupt], **options)
+    assert caught.value.code == 143
+    assert caught.value.checkpoint.is_file()
+    check_same_bits(whole, resumable(tmp_path / "parts", 8, resume="always", **options))
+    check_same_bits(whole, resumable(tmp_path / "parts", 8, **options))  # there is nothing to do
+
+
+KILLED = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+from longlag.training import Checkpoint
+from tests.training.test_replicas import resumable
+
+def kill(number, record, model):
+    if record.epoch == 5:
+        os.kill(os.getpid(), 9)
+
+resumable(Checkpoint(sys.argv[1], every_steps=10, every_seconds=None), 8, callbacks=[kill])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_from_its_last_save_with_the_same_bits(tmp_path):
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(root)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    first = []
+    again = resumable(
+        tmp_path, 8, resume="always",
+        callbacks=[lambda number, record, model: first.append(record.epoch)],
+    )  # fmt: skip
+    assert first[0] == 5  # saved after 10 and 20 updates of each, which are two and four epochs
+    check_same_bits(resumable(None, 8), again)
+
+
+def test_a_limit_within_an_epoch_is_not_seen_in_a_run_that_goes_on(tmp_path):
+    resumable(tmp_path, None, steps=7)
+    models, histories = resumable(tmp_path, None, steps=13)
+    check_same_bits(resumable(None, None, steps=13), (models, histories))
+
+
+def test_another_runs_checkpoint_is_refused(tmp_path):
+    resumable(tmp_path, 2)
+    with pytest.raises(CheckpointMismatchError, match="clip_norms"):
+        resumable(tmp_path, 2, clip_norm=1.0)
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        resumable(tmp_path / "none", 2, resume="always")
+    with pytest.raises(ValueError, match="resume is 'always', and checkpoint is None"):
+        resumable(None, 2, resume="always")
+    resumable(tmp_path, 2, clip_norm=1.0, resume="never")
+
+
+def test_what_fit_trains_is_saved_network_by_network(tmp_path):
+    stream = Stream()
+
+    def run(folder, steps):
+        return fit_replicas(
+            lambda seed: ll.SequenceModel(
+                ll.Elman(1, 3, seed=seed, dtype=torch.float64), 1, seed=seed
+            ),
+            stream, seeds=[1, 2], steps=steps, progress=False, checkpoint=folder,
+        )  # fmt: skip
+
+    run(tmp_path / "parts", 3)
+    assert (tmp_path / "parts" / "1" / "checkpoint.longlag").is_file()
+    check_same_bits(run(None, 6), run(tmp_path / "parts", 6))

@@ -25,7 +25,7 @@ from longlag.layers.checks import (
 from longlag.layers.constraints import constrained_matrix, draw_bases, draw_raw
 from longlag.layers.init import Chrono, Initializer, as_generator, initializer
 from longlag.layers.sparse import draw_entries, draw_values
-from longlag.recurrence import Cell, DeclarationError, UnitParameter
+from longlag.recurrence import Cell, DeclarationError, Recurrence, UnitParameter
 from longlag.recurrence.wiring import Geometric, Groups, Uniform
 from longlag.scan import Weights, check_backend, register
 from longlag.scan.connections import Entries, matrix_of, without_blocks
@@ -591,6 +591,11 @@ class Recurrent(RecurrentModule):
         )
         object.__setattr__(self, "backend_used", result.backend)  # Module's is ten times slower
         return result.output, self.state_of(result.state)
+
+    @property
+    def undilated(self) -> Recurrence:
+        """The traced cell, whose every step reads the states of ``dilation`` steps before."""
+        return self._dilation.recurrence
 
     def scan_weights(self) -> Weights:
         """All weights as a scan takes them, whatever computes them."""

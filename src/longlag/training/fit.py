@@ -204,7 +204,8 @@ def fit(
     limits = Limits(epochs, steps, validate_every, clip_norm)
     check_optional("batch_size", batch_size, 1)
     check_whole("seed", seed, 0, 2**63 - 1)
-    _check_choices(model, method, resume, checkpoint, step)
+    _check_choices(model, method, step)
+    check_resume(resume, checkpoint)
     if nonfinite not in ("error", "skip"):
         raise ValueError(f"nonfinite is {nonfinite!r}; expected 'error' or 'skip'")
     _check_callbacks(callbacks)
@@ -329,7 +330,9 @@ def fit(
                 "seed": seed,
             },
             reporter=reporter,
-            log=lambda record: fabric.log_dict(record.numbers(), record.step),
+            log=(lambda record: fabric.log_dict(record.numbers(), record.step))
+            if fabric.loggers
+            else None,
             callbacks=callbacks,
             signals=signals,
             compiled=compiled,
@@ -382,8 +385,6 @@ def _compile(
     for callback in callbacks:
         if isinstance(callback, UpdateCallback):
             return None, f"the callback {type(callback).__name__} looks at each update"
-    if source.continues:
-        return None, "the data are recordings"
     whole = source.whole
     if not first.x.is_cpu:
         return None, f"the data are on {first.x.device}"
@@ -394,7 +395,7 @@ def _compile(
     try:
         compiled = CompiledSteps(
             model, loss, method, optimizer, first if whole is None else whole, clip_norm,
-            None if whole is None else batch_size, ranks,
+            None if whole is None else batch_size, ranks, continues=source.continues,
         )  # fmt: skip
         if compiled.network.draws and source.drawn_once:
             return None, "a DataLoader and dropout draw from one generator"
@@ -410,17 +411,23 @@ def _as_readout_method(method: object) -> ReadoutMethod | None:
     return method if isinstance(method, ReadoutMethod) else None
 
 
-def _check_choices(
-    model: nn.Module, method: GradientMethod, resume: str, checkpoint: object, step: str
-) -> None:
+def _check_choices(model: nn.Module, method: GradientMethod, step: str) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
     if not isinstance(method, GradientMethod):
         raise TypeError(f"method is {method!r}; expected a gradient method, for example BPTT()")
-    if resume not in ("auto", "always", "never"):
-        raise ValueError(f"resume is {resume!r}; expected 'auto', 'always' or 'never'")
     if step not in ("auto", "compiled", "eager"):
         raise ValueError(f"step is {step!r}; expected 'auto', 'compiled' or 'eager'")
+
+
+def check_resume(resume: str, checkpoint: object) -> None:
+    """Whether a run goes on is one of three words.
+
+    Raises:
+        ValueError: it is not, or it has to go on from nothing.
+    """
+    if resume not in ("auto", "always", "never"):
+        raise ValueError(f"resume is {resume!r}; expected 'auto', 'always' or 'never'")
     if resume == "always" and checkpoint is None:
         raise ValueError("resume is 'always', and checkpoint is None; expected its folder")
 

@@ -32,7 +32,7 @@ from longlag.training.errors import (
 )
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History
-from longlag.training.optimizers import Scheduling, learning_rate
+from longlag.training.optimizers import Scheduling, learning_rate, without_parameters
 from longlag.training.options import Checkpoint, Limits
 from longlag.training.progress import Reporter
 from longlag.training.ranks import Ranks
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from longlag.training.compiled.step import CompiledSteps
     from longlag.training.compiled.windows import Windows
 
+
+_AHEAD = 1 << 14
+"""Numbers of sequences whose order is drawn at once, where epochs have fewer."""
 
 _IN_A_ROW = 10
 """Updates that are left out one after the other, before the run ends."""
@@ -114,7 +117,7 @@ class Loop:
     seed: int
     fingerprint: dict[str, Any]
     reporter: Reporter
-    log: Callable[[Record], None]
+    log: Callable[[Record], None] | None
     callbacks: Sequence[Callback]
     signals: Signals
     compiled: "CompiledSteps | None" = None
@@ -123,7 +126,7 @@ class Loop:
     def __post_init__(self) -> None:
         self.position = Position()
         self.carry: Any = None  # what the next window goes on from
-        self._order: tuple[int, np.ndarray[Any, Any]] | None = None  # of an epoch
+        self._orders: dict[int, np.ndarray[Any, Any]] = {}  # of this epoch and the next ones
         self.history = History()
         self.file = CheckpointFile(self.checkpoint.path) if self.checkpoint else None
         self._has_saved = False
@@ -273,7 +276,9 @@ class Loop:
                 order = self._next_rows() if self._windowed is None else self._next_windows()
                 ended = order is None
                 if order is not None:
-                    self._after(self._run(order) > 0)
+                    before = position.step
+                    self._run(order)
+                    self._after(position.step > before)
                     if self._over():
                         return
                 continue
@@ -293,8 +298,9 @@ class Loop:
         def flushed() -> bool:
             """Whether the run goes on after the updates that were waiting."""
             while staged:  # more than once where an update is left out
+                before = self.position.step
                 del staged[: self._run(staged)]
-                self._after(True)
+                self._after(self.position.step > before)
                 if self._over():
                     return False
             return True
@@ -406,9 +412,12 @@ class Loop:
     def _epoch_order(self) -> "np.ndarray[Any, Any]":
         """The numbers of all sequences, in the order of this epoch."""
         epoch = self.position.epoch
-        if self._order is None or self._order[0] != epoch:
-            self._order = epoch, self.source.order(epoch)
-        return self._order[1]
+        if epoch not in self._orders:
+            # Several at a time: after each block their code is out of the caches.
+            order, last = self.source.order(epoch), self.limits.epochs or sys.maxsize
+            ahead = range(epoch + 1, min(epoch + _AHEAD // max(1, len(order)), last))
+            self._orders = {epoch: order, **{number: self.source.order(number) for number in ahead}}
+        return self._orders[epoch]
 
     def _rows_are_left(self) -> bool:
         """Whether the epoch has a further batch."""
@@ -463,10 +472,12 @@ class Loop:
         position, scheduling = self.position, self.scheduling
         before = None
         if self.skips and scheduling is not None:
-            before = copy.deepcopy(scheduling.state()), _without_parameters(self.optimizer)
-        after_each = (lambda: None) if scheduling is None else scheduling.after_step
+            before = copy.deepcopy(scheduling.state()), without_parameters(self.optimizer)
+        after_each = scheduling.after_step if scheduling and scheduling.every == "step" else None
         if isinstance(block, list):
-            made, size = self.compiled.run_batches(block, after_each), len(block[0].x)
+            carry = self.carry if self.source.continues and position.batch else None
+            made = self.compiled.run_batches(block, after_each, carry=carry)
+            size = len(block[0].x)
         elif self._windowed is not None:
             carry = self.carry if position.window else None
             made, size = self.compiled.run_windows(block, after_each, carry), block.shape[1]
@@ -475,16 +486,18 @@ class Loop:
         losses, norms = made.losses, made.norms
         good = len(losses) if made.finite else len(losses) - 1
         self._note(losses[:good], norms[:good], size)
+        used = len(losses) + made.passed
         if isinstance(block, list) or self._windowed is None:
-            position.batch += len(losses)
+            position.batch += used
+            if self.source.continues:
+                self.carry = self.compiled.carry(size)
         else:
-            position.batch, position.window = self._places[len(losses) + made.passed - 1]
-            self.carry = self.compiled.carry(block) if position.window else None
-        if made.finite and not losses:  # no error was due
-            return 0
+            position.batch, position.window = self._places[used - 1]
+            self.carry = self.compiled.carry(size) if position.window else None
+        if made.finite and losses:  # else no error was due
+            self.reporter.step(position.epoch + 1, position.step, losses[-1])
         if made.finite:
-            self.reporter.step(position.epoch + 1, position.step, made.losses[-1])
-            return len(losses)
+            return used
         self._leave_out(losses[-1], norms[-1], "")
         if before is not None and scheduling is not None:  # it has gone on to the end of the block
             scheduling.load_state(before[0])
@@ -492,7 +505,7 @@ class Loop:
                 group.update(values)
             for _ in range(good):
                 scheduling.after_step()
-        return len(losses)
+        return used
 
     def _leave_out(self, loss: float, norm: float, hint: str) -> None:
         """Skip an update whose loss or gradient is not finite, or end the run."""
@@ -600,11 +613,14 @@ class Loop:
         if self.scheduling is not None:
             self.scheduling.after_record(record)
         self.reporter.record(record)
-        self.log(record)
+        if self.log is not None:
+            self.log(record)
         self._tell(self._on_record, record)
 
     def _as_the_first_says(self, record: Record) -> Record:
         """The same record in all processes: clocks differ, and metrics of the user's might."""
+        if self.ranks.alone:
+            return record
         if self.compiled is None or record.metrics:
             return self.ranks.by_first(lambda: record)
         return replace(record, seconds=float(self.compiled.agree([record.seconds])[0, 0]))
@@ -724,11 +740,6 @@ def _numbers(loss: Tensor, norm: Tensor) -> tuple[float, float]:
     both = torch.stack((loss.double(), norm.to(loss.device, torch.float64)))
     first, second = both.tolist()
     return first, second
-
-
-def _without_parameters(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """What a schedule may have changed."""
-    return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
 
 
 def _is_finite(tensor: Tensor) -> bool:

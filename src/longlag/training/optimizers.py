@@ -149,3 +149,8 @@ def describe(optimizer: Optimizer) -> dict[str, Any]:
     """The class and the settings of an optimizer, as data."""
     settings: Iterable[tuple[str, Any]] = optimizer.defaults.items()
     return {"class": type(optimizer).__name__, **{key: repr(value) for key, value in settings}}
+
+
+def without_parameters(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """The settings of each parameter group, which a schedule may change."""
+    return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]

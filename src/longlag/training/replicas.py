@@ -1,10 +1,13 @@
 """`fit_replicas`: many networks of one form in one run, each with a history of its own."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -14,13 +17,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from longlag.arguments import check_whole
 from longlag.gradients import Loss
 from longlag.layers import SequenceModel
-from longlag.training.fit import fit
+from longlag.training.fit import check_resume, fit
 from longlag.training.history import History
 from longlag.training.metrics import Metrics
 from longlag.training.optimizers import OptimizerLike, make_optimizer
-from longlag.training.options import EarlyStopping, Limits, Schedule
+from longlag.training.options import Checkpoint, EarlyStopping, Limits, Schedule
 from longlag.training.progress import make_reporter
 from longlag.training.record import Record
+from longlag.training.signals import Signals
 from longlag.training.sources import Data
 
 Callback = Callable[[int, Record, nn.Module], None]
@@ -58,6 +62,8 @@ def fit_replicas(
     clip_norm: "float | Sequence[float | None] | None" = None,
     early_stopping: "EarlyStopping | Sequence[EarlyStopping | None] | None" = None,
     metrics: Metrics | None = None,
+    checkpoint: Checkpoint | str | Path | None = None,
+    resume: Literal["auto", "always", "never"] = "auto",
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> Trained:
@@ -87,6 +93,12 @@ def fit_replicas(
         epochs: passes over the data, >= 1; or
         steps: updates of each network, >= 1. The last record is then of a part of an epoch.
         batch_size, shuffle, clip_norm, early_stopping, metrics: as for `fit`.
+        checkpoint: where and how often to save; a folder is short for `Checkpoint(folder)`. All
+            networks are one file, written after whole epochs only: after the first one that ends
+            when so many steps or seconds have passed. SIGINT and SIGTERM end the run after the
+            present epoch, with a save. Where networks are trained by ``fit``, network k has the
+            folder ``k`` in it.
+        resume: as for `fit`: a run that goes on has the bits of one that never stopped.
         progress: shows after each epoch the record of the network with the least loss, of the
             validation data if there are any.
         callbacks: callables (number, record, model), called after each record with the number of
@@ -100,6 +112,10 @@ def fit_replicas(
 
     Raises:
         ValueError, TypeError: an argument does not fit; lists of another length than ``seeds``.
+        TrainingInterrupted: with a checkpoint, after SIGINT or SIGTERM; a SystemExit.
+        CheckpointMismatchError: the checkpoint belongs to other settings.
+        ArchiveError: it is damaged, and so is the one before it.
+        FileNotFoundError: ``resume`` is "always", and there is none.
 
     Cost: the sum of the updates of all networks, divided by the threads; memory for the numbers of
     R networks and their optimizers' states, and for the steps of one batch and thread.
@@ -120,6 +136,9 @@ def fit_replicas(
     count = len(seeds)
     Limits(epochs, steps, None, None)  # checks them
     check_whole("batch_size", batch_size, 1)
+    check_resume(resume, checkpoint)
+    if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+        checkpoint = Checkpoint(checkpoint)
     models = _networks(model, seeds)
     options: dict[str, Any] = {
         "validation": validation, "loss": loss, "metrics": metrics, "epochs": epochs,
@@ -127,7 +146,8 @@ def fit_replicas(
     }  # fmt: skip
     # Here: most of what a process does needs none of it.
     from longlag.training.compiled.network import Unfit
-    from longlag.training.runs import Runs, Wanted
+    from longlag.training.runs import Runs, Wanted, nothing
+    from longlag.training.saves import Saves
 
     wanted = Wanted(
         each("optimizer", _with(optimizer, learning_rates, weight_decays, count), count),
@@ -143,7 +163,10 @@ def fit_replicas(
     except Unfit as unfit:
         histories = []
         for number, network in enumerate(models):
-            own = {**wanted.of(number), "progress": progress}
+            own = {**wanted.of(number), "progress": progress, "resume": resume}
+            if checkpoint is not None:
+                folder = Path(checkpoint.folder) / str(number)
+                own["checkpoint"] = dataclasses.replace(checkpoint, folder=folder)
             told = [partial(callback, number) for callback in callbacks]
             history = fit(network, data, seed=seeds[number], callbacks=told, **own, **options)
             history.reason = history.reason or str(unfit)
@@ -160,11 +183,15 @@ def fit_replicas(
         for callback in callbacks:
             callback(number, record, models[number])
 
-    reporter.start(steps, 0)
-    try:
-        histories = runs.train(after_record)
-    finally:
-        reporter.stop()
+    with nullcontext() if checkpoint is None else Signals() as signals:
+        after_epoch = nothing
+        if checkpoint is not None and signals is not None:
+            after_epoch = Saves(runs, checkpoint, resume, signals).after_epoch
+        reporter.start(steps, runs.made)
+        try:
+            histories = runs.train(after_record, after_epoch)
+        finally:
+            reporter.stop()
     for number, network in enumerate(models):
         runs.restore(number, network)
     return Trained(models, histories)

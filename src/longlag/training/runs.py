@@ -12,18 +12,28 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from longlag.gradients import Loss
-from longlag.gradients.losses import due, resolve_loss
+from longlag.gradients.losses import due, name_of, resolve_loss
 from longlag.layers import SequenceModel
 from longlag.training.compiled.network import Unfit
 from longlag.training.compiled.networks import Networks, one_thread
 from longlag.training.errors import StopTraining
 from longlag.training.history import History
 from longlag.training.metrics import Meter, Metrics, make_meters
-from longlag.training.optimizers import Scheduling, learning_rate, make_optimizer, trainable
+from longlag.training.optimizers import (
+    Scheduling,
+    learning_rate,
+    make_optimizer,
+    trainable,
+    without_parameters,
+)
 from longlag.training.options import EarlyStopping, Limits, Schedule
 from longlag.training.record import Record
 from longlag.training.sources import Data, Reading, Source, make_source
 from longlag.training.stopping import Stopper, monitored
+
+
+def nothing(last: bool) -> None:
+    """What is done after an epoch."""
 
 
 class Wanted(NamedTuple):
@@ -114,8 +124,11 @@ class Runs:
         self.networks = Networks(
             model, self.loss, optimizers, starts, seeds, threads or torch.get_num_threads()
         )
-        self._began = time.perf_counter()
+        self._began, self.epoch, self._whole = time.perf_counter(), 0, True
         self.runs: list[_Run] = []
+        # Before schedules, which set a rate of their own.
+        self._settings = [repr((type(one).__name__, without_parameters(one))) for one in optimizers]
+        self._wanted, self._held_out, self._seeds = wanted, held_out, [*seeds]
         validated = held_out is not None
         for number, own in enumerate(optimizers):
             meters = make_meters(metrics)
@@ -139,21 +152,84 @@ class Runs:
                 )
             )  # fmt: skip
 
+    @property
+    def made(self) -> int:
+        """Updates of the network that has made the most."""
+        return max(len(run.history) for run in self.runs)
+
+    def describe(self) -> dict[str, Any]:
+        """What a checkpoint must agree with."""
+        runs, held_out = self.runs, self._held_out
+        own = {f"data {key}": value for key, value in self.source.describe().items()}
+        if held_out is not None:
+            own |= {f"validation {key}": value for key, value in held_out.describe().items()}
+        schedules = [run.scheduling for run in runs]
+        return {
+            **own,
+            "seeds": self._seeds,
+            "optimizers": self._settings,
+            "schedulers": [None if one is None else one.describe() for one in schedules],
+            "clip_norms": self._wanted.clip_norms,
+            "early_stopping": [repr(one) for one in self._wanted.early_stopping],
+            "parameters": {n: list(p.shape) for n, p in self.networks.parameters_of(0).items()},
+            "dtype": str(self.networks.rows.dtype),
+            "loss": name_of(self.loss),
+            "metrics": list(runs[0].meters),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, after a whole epoch."""
+        parts = [
+            {
+                "history": run.history.to_dict(),
+                "optimizer": run.optimizer.state_dict(),
+                "scheduler": None if run.scheduling is None else run.scheduling.state(),
+                "stopper": None if run.stopper is None else run.stopper.state(),
+            }
+            for run in self.runs
+        ]
+        return {
+            "epoch": self.epoch, "seconds": time.perf_counter() - self._began,
+            "networks": self.networks.state(), "each": parts,
+        }  # fmt: skip
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take in what `state` gave; a limit may be higher now."""
+        for run, own in zip(self.runs, state["each"], strict=True):
+            run.history = History.from_dict(own["history"])
+            if run.history.stopped in ("epochs", "steps"):
+                run.history.stopped = ""
+            run.optimizer.load_state_dict(own["optimizer"])
+            if run.scheduling is not None:
+                run.scheduling.load_state(own["scheduler"])
+            if run.stopper is not None:
+                run.stopper.load_state(own["stopper"])
+        self.networks.load_state(state["networks"])
+        self.epoch, self._began = state["epoch"], time.perf_counter() - state["seconds"]
+
     def train(
-        self, after_record: Callable[[int, Record], None] = lambda number, record: None
+        self,
+        after_record: Callable[[int, Record], None] = lambda number, record: None,
+        after_epoch: Callable[[bool], None] = nothing,
     ) -> list[History]:
         """Train all, and give their histories.
 
         Args:
             after_record: called with the number of a network and each of its records; it may raise
                 `StopTraining`, which ends the training of this one.
+            after_epoch: called after each whole epoch, with whether there is no further one.
         """
-        going, epoch = list(range(len(self.runs))), 0
+        limit, batches = self.steps, -(-len(self.whole.x) // self.batch_size)
+        going = [number for number, run in enumerate(self.runs) if not run.history.stopped]
+        going = [] if limit is not None and self.made >= limit else going
         # Losses are small tensors: threads of PyTorch would only wait for those of the networks.
         with one_thread():
-            while going and epoch != self.epochs:
-                epoch += 1
-                going = self._epoch(epoch, going, after_record)
+            while going and not self._is_over():
+                going = self._epoch(self.epoch + 1, going, after_record)
+                self.epoch += 1
+                if self._whole:
+                    left = math.inf if limit is None else limit - self.made
+                    after_epoch(not going or self._is_over() or left < batches)
         for number in going:
             self.runs[number].history.stopped = "epochs"
         for run in self.runs:
@@ -165,6 +241,9 @@ class Runs:
     def restore(self, number: int, model: nn.Module) -> None:
         """Give a model the parameters of a network."""
         model.load_state_dict(self.networks.parameters_of(number), strict=False)
+
+    def _is_over(self) -> bool:
+        return self.epochs is not None and self.epoch >= self.epochs
 
     def _epoch(
         self, epoch: int, going: list[int], after_record: Callable[[int, Record], None]
@@ -180,6 +259,7 @@ class Runs:
         left = math.inf if self.steps is None else self.steps - len(self.runs[going[0]].history)
         if left <= count / size:
             full = count = min(count, int(left) * size)
+        self._whole = count == len(self.whole.x)
         for batches, rows in ((full // size, slice(full)), (1, slice(full, count))):
             if batches == 0 or rows.start == rows.stop:
                 continue

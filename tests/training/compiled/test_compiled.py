@@ -1,6 +1,7 @@
 """The compiled step gives what the eager one gives, and everything around it stays as it was."""
 
 import copy
+import itertools
 import signal
 
 import numpy as np
@@ -25,6 +26,7 @@ from longlag.training import (
     fit,
 )
 from longlag.training.compiled.head import Head
+from longlag.training.compiled.optimizers import COEFFICIENTS, coefficients, rule_of
 from longlag.training.compiled.piece import Piece
 
 COUNT, STEPS, INPUTS, HIDDEN = 23, 6, 3, 5  # batches of 5, and one of 3
@@ -99,6 +101,27 @@ def both_stacked(inputs, hidden, **options):
     return ll.Stack(below, ll.Stack(middle, above, dropout=0.2), dropout=0.3)
 
 
+def dilated_stack(inputs, hidden, **options):
+    """Dilations of which the sequences are no multiple, one longer than they are."""
+    layers = [ll.LSTM(inputs, hidden, dilation=2, **options)]
+    layers += [
+        ll.GRU(hidden, 4, dilation=4, recurrent_dropout=0.2, **options),
+        ll.Elman(4, 3, dilation=9, **options),
+    ]
+    return ll.Stack(*layers, dropout=0.2)
+
+
+def both_dilated(inputs, hidden, **options):
+    return ll.Bidirectional(ll.GRU(inputs, hidden, dilation=3, **options), seed=3)
+
+
+def skipping(inputs, hidden, **options):
+    """A layer that reads further back than a step, and one that does not."""
+    return ll.Stack(
+        ll.Skip(inputs, hidden, delays=(1, 3), **options), ll.Elman(hidden, 4, **options)
+    )
+
+
 CASES = {
     "elman": (ll.Elman, lambda p: RMSprop(p, 1e-3), {"clip_norm": 0.2}),
     "lstm": (ll.LSTM, lambda p: Adam(p, 1e-2), {"clip_norm": 0.2}),
@@ -155,6 +178,13 @@ CASES = {
             "ragged mean": {"ragged": True, "reduce": "mean"},
         }.items()
     },
+    "dilated": (dilated_stack, lambda p: Adam(p, 1e-2), {"clip_norm": 0.2}),
+    "dilated, ragged": (dilated_stack, lambda p: Adam(p, 1e-2), {"ragged": True}),
+    "dilated, each": (dilated_stack, lambda p: SGD(p, 0.1), {"ragged": True, "each_step": True}),
+    "dilated, mean": (dilated_stack, lambda p: SGD(p, 0.1), {"ragged": True, "reduce": "mean"}),
+    "both dilated": (both_dilated, lambda p: Adam(p, 1e-2), {"ragged": True}),
+    "delays": (skipping, lambda p: Adam(p, 1e-2), {}),
+    "delays, ragged": (skipping, lambda p: Adam(p, 1e-2), {"ragged": True, "each_step": True}),
     "both stacked, last": (both_stacked, lambda p: SGD(p, 1e-2), {"ragged": True}),
     "direct": (ll.GRU, lambda p: Adam(p, 1e-2), {"direct": True}),
     "direct, ragged": (
@@ -226,12 +256,38 @@ def close(one, other, tolerance):
     assert float((one - other).abs().max()) <= tolerance * max(1.0, float(one.abs().max()))
 
 
+def test_what_is_not_kept_for_the_backward_pass_is_found_again(monkeypatch):
+    """Pieces of the steps, of a dilated layer too; those of a cell with delays are PyTorch's."""
+    monkeypatch.setattr("longlag.scan.cpu.backend.RESIDUALS", 4000)
+    for dilation in (1, 2):
+        results = []
+        for step in ("eager", "compiled"):
+            layer = ll.LSTM(INPUTS, HIDDEN, dilation=dilation, seed=1, dtype=torch.float64)
+            network = model(layer)
+            results.append((run(network, data(), step).losses, weights(network)))
+        close(results[0][0], results[1][0], 1e-12)
+        for name, value in results[0][1].items():
+            close(value, results[1][1][name], 1e-12)
+
+
 def test_the_same_run_gives_the_same_bits_whatever_the_blocks_and_beside_others():
     one, other = model(), model()
     history = run(one, data(), epochs=4, clip_norm=0.5)
     again = run(other, data(), epochs=4, clip_norm=0.5, validate_every=1, validation=data())
     np.testing.assert_array_equal(history.losses, again.losses)
     assert same_tree(weights(one), weights(other))
+
+
+@pytest.mark.parametrize("kind", [Adam, AdamW, RMSprop, SGD, Lion])
+def test_the_numbers_of_many_updates_are_those_of_one_after_the_other(kind):
+    optimizer = kind([nn.Parameter(torch.zeros(1))], lr=0.003, weight_decay=0.1)
+    group = optimizer.param_groups[0]
+    given = [rule_of(optimizer, group)] * 2, [group] * 2, (7, 900)
+    at_once = coefficients(*given, 50)
+    np.testing.assert_array_equal(at_once, coefficients(*given, 50, lambda: None))
+    assert at_once.shape == (50, 2 * COEFFICIENTS)
+    if kind is Adam:
+        assert at_once[4, 0] == -(0.003 / (1 - 0.9**12))
 
 
 def test_a_function_that_is_called_with_other_arguments_is_named():
@@ -442,6 +498,8 @@ REASONS = {
     "backend": (of(ll.Elman, backend="reference"), {}),
     "not a plain one": (of(ll.Elman, density=0.5), {}),
     "are tied": (tied, {}),
+    "batch is one sequence": (of(ll.GRU, dilation=2), {"batch_size": 1}),
+    "is dilated, and its cell has delays": (of(ll.Skip, delays=(1, 2), dilation=2), {}),
     "sees squares": (lambda: ll.SequenceModel(of(ll.GRU)().layer, 3, squares=True), {}),
 }
 
@@ -463,12 +521,17 @@ def test_other_data_are_said_too():
     resets = torch.zeros(COUNT, STEPS, dtype=torch.bool)
     network = model(ll.Bidirectional(ll.Elman(INPUTS, HIDDEN, dtype=torch.float64)))
     assert "resets" in run(network, Held(x, target, resets=resets), "auto").reason
+    network = model(ll.Elman(INPUTS, HIDDEN, dilation=2, dtype=torch.float64))
+    assert "is dilated" in run(network, Held(x, target, resets=resets), "auto").reason
+    network = ll.SequenceModel(network.layer, 3, reduce=None)
+    each = run(network, data(each_step=True), "auto", method=ll.TruncatedBPTT(2))
+    assert "windows go on from the state before" in each.reason
     assert run(model(), data(), "eager").reason == "step is 'eager'"
     streams = ll.Streams([x[0].numpy()], [x[0].numpy()])
     layer = ll.Elman(INPUTS, 4, seed=1, dtype=torch.float64)
     network = ll.SequenceModel(layer, INPUTS, reduce=None)
-    method = ll.TruncatedBPTT(k1=3)
-    assert run(network, streams, "auto", method=method).reason == "the data are recordings"
+    short = run(network, streams, "auto", batch_size=2, method=ll.TruncatedBPTT(k1=4))
+    assert short.reason == "recordings are shorter than a window for each row"
     with pytest.raises(ValueError, match="step is 'fast'; expected 'auto'"):
         run(model(), data(), "fast")
 
@@ -578,6 +641,59 @@ def test_a_run_goes_on_within_a_batch_of_windows(tmp_path, first, stop):
             close(value, weights(parts)[name], 1e-12)
         if first == second == "compiled":
             assert same_tree(saved(tmp_path / "whole"), saved(folder))
+
+
+def recordings(kind):
+    """Three recordings, which three rows of a batch read in windows of 4 steps, the last of 3."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(69, INPUTS, generator=generator, dtype=torch.float64)
+    target = x.cumsum(0).tanh()[:, :2]
+    if kind == "little is due":
+        target[8:20] = target[31:43] = target[54:66] = float("nan")
+    parts = [0, 5, 40, 69 if kind == "full" else 68]
+    cut = [slice(*pair) for pair in itertools.pairwise(parts)]
+    return ll.Streams([x[part].numpy() for part in cut], [target[part].numpy() for part in cut])
+
+
+def run_recordings(step, kind, **options):
+    above = ll.LSTM1997(HIDDEN, 4, seed=2, dtype=torch.float64)
+    below = ll.LSTM(INPUTS, HIDDEN, seed=1, dtype=torch.float64)
+    network = model(ll.Stack(below, above, dropout=0.1), outputs=2, each_step=True)
+    options = {"epochs": 5, "validate_every": 3, **options}
+    history = run(
+        network, recordings(kind), step, batch_size=3, method=ll.TruncatedBPTT(4), clip_norm=0.3,
+        scheduler=Schedule(lambda o: OneCycleLR(o, 0.05, total_steps=99), every="step"), **options,
+    )  # fmt: skip
+    assert history.step == step
+    return history, weights(network)
+
+
+@pytest.mark.parametrize("kind", ["full", "ragged", "little is due"])
+def test_recordings_go_on_from_window_to_window_as_in_eager_updates(kind):
+    (eager, before), (compiled, after) = (
+        run_recordings(step, kind) for step in ("eager", "compiled")
+    )
+    close(eager.losses, compiled.losses, 1e-12)
+    close(eager.gradient_norms, compiled.gradient_norms, 1e-12)
+    for one, other in zip(eager.records, compiled.records, strict=True):
+        assert (one.epoch, one.step) == (other.epoch, other.step)
+        assert one.loss == pytest.approx(other.loss, rel=1e-12)
+    for name in before:
+        close(before[name], after[name], 1e-12)
+
+
+@pytest.mark.parametrize("first", ["eager", "compiled"])
+@pytest.mark.parametrize("stop", [2, 7])
+def test_a_run_goes_on_within_recordings(tmp_path, first, stop):
+    limits = {"epochs": None, "validate_every": None}
+    whole = run_recordings("compiled", "ragged", steps=13, **limits)
+    run_recordings(first, "ragged", steps=stop, checkpoint=tmp_path, **limits)
+    again = run_recordings("compiled", "ragged", steps=13, checkpoint=tmp_path, **limits)
+    if first == "compiled":
+        assert same_tree(whole[1], again[1])
+    close(whole[0].losses, again[0].losses, 1e-12)
+    for name, value in whole[1].items():
+        close(value, again[1][name], 1e-12)
 
 
 @pytest.mark.parametrize("kind", BATCHES)

@@ -331,7 +331,7 @@ class BackwardPass:
             # One step of zeros will do for all.
             self.final_step = 0 if all(error is None for error in final) else shape.size
             self.final = [self._by_phase(error) for error in final]
-        self.turned = 0
+        self.turned, self.ring = 0, None
         self.total = _Totals(None, None, None)
         self.d_x = self.d_units = None
         if wanted.x:
@@ -490,7 +490,7 @@ class BackwardPass:
         kept = ring * shape.phases if shape.dilated else ring
         errors = scratch.take("errors", x, kept * shape.size * max(1, dense))
         if ring > 2:
-            errors.zero_()
+            self.ring = errors.zero_()
         arguments = [
             *call.by_step(x, first), *call.input, *call.recurrent_back, *call.units,
             *call.by_step(residuals, 0), self.work.data_ptr(), self.by_replica,
@@ -521,6 +521,7 @@ class BackwardPass:
             final = self.final
             if first > 0 or wanted.initial:
                 self.final = [x.new_empty(shape.expected["state"]) for _ in final]
+                call.held += final
             for place, error, initial in zip(range(len(final)), final, self.final, strict=True):
                 arguments += before.places[2 * place : 2 * place + 2]
                 arguments += (error.data_ptr(), shape.by_replica)

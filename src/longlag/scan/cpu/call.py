@@ -77,6 +77,7 @@ def find_shape(
     dilation: int = 1,
     team: bool = True,
     networks: int = 1,
+    folds: bool = True,
 ) -> Shape:
     """The shape of a call.
 
@@ -86,6 +87,7 @@ def find_shape(
         dilation: how many steps before the states are that a step reads.
         team: whether threads may share the units of a row.
         networks: whose numbers will lie side by side (:class:`~longlag.scan.cpu.plan.Plan`).
+        folds: whether steps of a dilated recurrence may be rows of one.
 
     Raises:
         ValueError: the tensors do not fit together; the message names the one.
@@ -103,7 +105,7 @@ def find_shape(
         tuple([_facts(unit) for unit in units]) if units else (),
         None if initial is None else tuple([_facts(state) for state in initial]),
         active, keep, mask, clock, torch.get_num_threads(), fed, dilation,
-        1 if dilation == 1 or not in_a_row(x) else folded(dilation, x.shape[-2]),
+        folded(dilation, x.shape[-2]) if dilation > 1 and folds and in_a_row(x) else 1,
         _rests(recurrence, units),
         x.shape[0] if pieces is None else pieces.steps, networks,
         shape.SMALL, shape.MEETING if team else sys.maxsize, shape.COLLECTED, shape.LEAST_ROWS,

@@ -63,13 +63,14 @@ class Passes:
         x: (T, N, C), the memory that the layer reads.
         weights: of the layer, whose memory stays; W is dense.
         schedule: which steps count; of lengths the order of the rows is memory too, see ``order``.
+        dilation: d, how many steps before the states are that a step reads.
         backward: whether a backward pass follows.
         networks: of how many the numbers lie side by side where the kernels will read and write:
             all memory is to be exchanged for such.
 
     Attributes:
         paths: of each stored state (T + 1, N, H), s_0 first: zeros, unless the caller writes others
-            there before each forward pass.
+            there before each forward pass, which a dilated recurrence would not read.
         path: that of the state that is put out.
         forward, backward: kernels to call, in order.
         gradients: of U, b and W, where the backward pass writes them: (parts, ...), one of each
@@ -77,7 +78,11 @@ class Passes:
         d_x: the error of x, (T, N, C); None where it is not wanted.
         deltas: of each stored state (2, N, H): the error of the state after the last step is
             expected in the first half, with lengths in both. Zeros, unless the caller writes them
-            before each backward pass.
+            before each backward pass. Of a dilated recurrence see ``final``.
+        final: (d, N, H) zeros, where the error of a put out state after step t is expected at
+            t mod d, of a dilated recurrence; else None.
+        ring: to be zero before each backward pass, where a cell has delays; else None.
+        pieces: kernels of a backward pass.
         output: number of the state that is put out, among ``deltas``.
         units: (P, H), where the kernels read the unit parameters; None without any.
         d_units: (parts, P, H), zeros to which the backward pass adds their gradients.
@@ -90,6 +95,9 @@ class Passes:
     gradients: tuple[Tensor | None, Tensor | None, Tensor | None]
     d_x: Tensor | None
     deltas: list[Tensor]
+    final: Tensor | None
+    ring: Tensor | None
+    pieces: int
     d_units: Tensor | None
 
     def __init__(
@@ -99,26 +107,35 @@ class Passes:
         weights: Weights,
         schedule: Schedule,
         *,
+        dilation: int = 1,
         backward: bool = True,
         networks: int = 1,
     ) -> None:
         shape = find_shape(
-            recurrence, x, weights, None, schedule, team=False, networks=networks
+            recurrence, x, weights, None, schedule, dilation=dilation, team=False, folds=False,
+            networks=networks,
         )  # fmt: skip
         self.output = shape.lowered.output
         self._call = Noting(recurrence, x, weights, schedule, shape)
         self.units = self._call.joined_units
-        self.paths = [begun(x, shape, place, None) for place in range(len(shape.paths))]
+        if shape.dilated:  # a step of zeros before the first, as others have
+            whole = [x.new_zeros((1 + size[0], *size[1:])) for size in shape.paths]
+            self._given = [path[1:] for path in whole]
+        else:
+            whole = [begun(x, shape, place, None) for place in range(len(shape.paths))]
+            self._given = whole
+        depths, self.dilation = shape.lowered.depths, dilation
+        self.paths = [path[depth:] for path, depth in zip(whole, depths, strict=True)]
         self._residuals = None
         if backward and stores_residuals(shape):
             self._residuals = fresh(x, (shape.steps, *shape.stored_state))
         kind = "forward" if self._residuals is None else "store"
         with scratch.apart() as memory:
-            run_forward(self._call, self.paths, self._residuals, 0, shape.steps, kind)
+            run_forward(self._call, self._given, self._residuals, 0, shape.steps, kind)
         call = self._call
         self._memory = [
             call.x, *weights[:1], *weights.units, *weights[2:4], call.joined_units, *call.held,
-            *self.paths, self._residuals, *memory.values(),
+            *self._given, self._residuals, *memory.values(),
         ]  # fmt: skip
         self.forward = self._taken()
         self.path = self.paths[self.output]
@@ -132,17 +149,23 @@ class Passes:
             want_units: whether the unit parameters have.
         """
         wanted = Wanted(x=want_x, initial=False, units=want_units)
-        final = [None] * len(self._call.recurrence.states)
+        shape = self._call.shape
+        final: list[Tensor | None] = [None] * len(self._call.recurrence.states)
+        if shape.dilated:
+            deep = self.path.new_zeros((self.dilation, *self.path.shape[1:]))
+            final[shape.lowered.stored[self.output]] = deep
         with scratch.apart() as memory:
             passing = BackwardPass(
-                self._call, self.paths, self._residuals, [d_output, *final], wanted
+                self._call, self._given, self._residuals, [d_output, *final], wanted
             )
+            self.final = passing.final[self.output] if shape.dilated else None
             totals = passing.sums()
         self._memory += [
             *memory.values(), passing.d_output, passing.d_x, passing.d_units, *totals
         ]  # fmt: skip
         self.backward, self.deltas = self._taken(), passing.deltas
-        several = self._call.shape.single_parts > 1
+        self.ring, self.pieces = passing.ring, len(passing.blocks)
+        several = shape.single_parts > 1
         of_input, of_bias, of_matrix = (
             part if part is None or several else part.unsqueeze(0) for part in totals
         )

@@ -4,18 +4,19 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from longlag.batch import Batch
 from longlag.layers import Recurrent
 from longlag.scan.cpu.passes import Noted, Passes
-from longlag.training.compiled.directions import moved
+from longlag.training.compiled.directions import in_phase, moved
 from longlag.training.compiled.lanes import Lanes
 from longlag.training.compiled.lengths import spread
 from longlag.training.compiled.meeting import Meeting
 from longlag.training.compiled.memory import add, clear
-from longlag.training.compiled.network import Network
+from longlag.training.compiled.network import Network, Unfit
 from longlag.training.compiled.optimizers import (
     COEFFICIENTS,
     STATES,
@@ -44,6 +45,7 @@ class Calls(Outputs):
         super().__init__(model, network, data, cells, size, lanes)
         self._gradients: dict[int, Tensor] = {}
         self._known: Any = None
+        self._counters: list[np.ndarray[Any, Any]] = []
         d_rows, errors = self._top_errors()
         later = self._note_backward(errors)
         for level in self._levels:
@@ -64,6 +66,8 @@ class Calls(Outputs):
             for layer, passes, error in zip(layers, level, errors, strict=True):
                 trained = any(tensor.requires_grad for tensor, _ in layer.unit_places())
                 passes.send_back(error, want_x=number > 0, want_units=trained)
+                if passes.ring is not None and passes.pieces > 1:
+                    raise Unfit("sequences are too long to keep what a cell with delays needs")
                 calls += passes.backward
                 weights = layer.weight_ih, layer.bias, layer.weight_hh
                 for parameter, gradient in zip(weights, passes.gradients, strict=True):
@@ -102,8 +106,8 @@ class Calls(Outputs):
     def _cleared(self, passes: Passes) -> list[Noted]:
         """What is zero before a backward pass: errors of the last states, and sums."""
         halves = 1 if passes.order is None else 2
-        tensors = [delta[:halves] for delta in passes.deltas]
-        tensors += [] if passes.d_units is None else [passes.d_units]
+        tensors = [delta[:halves] for delta in passes.deltas if passes.final is None]
+        tensors += [part for part in (passes.d_units, passes.ring) if part is not None]
         return [clear(*self._kind).noted(target=t, count=t.numel()) for t in tensors]
 
     def _sum(self, parameter: Tensor, gradients: Tensor) -> list[Noted]:
@@ -129,7 +133,8 @@ class Calls(Outputs):
         makes."""
         level, reduce = self._levels[-1], self._network.reduce
         if reduce == "last":
-            rows = torch.zeros_like(self._rows) if len(level) > 1 else None
+            apart = len(level) > 1 or level[0].dilation > 1
+            rows = torch.zeros_like(self._rows) if apart else None
             return rows, [None] * len(level)
         if len(level) == 1:
             rows = torch.zeros_like(self._rows)
@@ -184,6 +189,9 @@ class Calls(Outputs):
         """The error of last states, to where each layer's backward pass begins."""
         level = self._levels[-1]
         for part, final, passes in zip(parts_of(d_h, level), finals, level, strict=True):
+            if passes.final is not None:
+                self._calls.append(in_phase(part, passes.final, self._ends))
+                continue
             halves = final if passes.order is not None else final[:1]
             for half in halves[len(level) == 1 :]:
                 self._calls.append(moved(part.unsqueeze(0), half.unsqueeze(0), self._ends))
@@ -203,8 +211,7 @@ class Calls(Outputs):
             meeting: of several processes.
         """
         address = self._lanes.address
-        gradients: list[int] = []
-        updates: list[int] = []
+        gradients, updates, counters = list[int](), list[int](), list[Tensor]()
         for number, (rule, parameters, part) in enumerate(zip(rules, trained, states, strict=True)):
             for parameter, state in zip(parameters, part, strict=True):
                 gradient, count = address(self._gradients[id(parameter)]), parameter.numel()
@@ -213,10 +220,20 @@ class Calls(Outputs):
                 gradients += (gradient, count)
                 updates += (function, address(parameter), gradient, *places)
                 updates += (*[0] * (STATES - len(places)), count, number * COEFFICIENTS)
-        if self._known is None or self._known[0] != (gradients, updates):
+                if isinstance(state.get("step"), Tensor):
+                    counters.append(state["step"])
+        places = gradients, updates, [tensor.data_ptr() for tensor in counters]
+        if self._known is None or self._known[0] != places:
             tables = [torch.tensor(table, dtype=torch.int64) for table in (gradients, updates)]
-            self._known = (gradients, updates), tables, self._program(tables[0], tables[1], meeting)
+            program = self._program(tables[0], tables[1], meeting)
+            self._counters = [tensor.numpy() for tensor in counters]
+            self._known = places, tables, program
         return self._known[2]
+
+    def count(self, updates: int) -> None:
+        """Note further updates in the optimizer's state of the parameters of `program_of`."""
+        for counter in self._counters:
+            counter += updates
 
     @functools.cached_property
     def without_update(self) -> Program:

@@ -1,4 +1,4 @@
-"""Sequences that are read from their own last steps to their first, and parts side by side."""
+"""Sequences read from their last steps to their first, parts side by side, and phases."""
 
 import functools
 
@@ -59,4 +59,41 @@ def _moved(double: bool, flips: bool, adds: bool) -> Compiled:
             if counts is not None:
                 value = b.select(counts, value, ir.Constant(code.scalar, 0.0))
             b.store(b.fadd(b.load(here), value) if adds else value, here)
+    return code.finish()
+
+
+def in_phase(source: Tensor, target: Tensor, ends: Tensor) -> Noted:
+    """target[p, n] = source[n] where the last step of n, ends[n] - 1, is p modulo d; else zero.
+
+    Args:
+        source: (N, H), a view whose last axis has no gaps; the caller keeps both.
+        target: (d, N, H), without gaps.
+        ends: (N,), how long each sequence is.
+    """
+    phases, rows, width = target.shape
+    assert source.shape == target.shape[1:]
+    assert source.stride(1) == 1
+    assert target.is_contiguous()
+    return _in_phase(source.element_size() == 8).noted(
+        source=source, source_row=source.stride(0), target=target, ends=ends, d=phases, N=rows,
+        H=width,
+    )  # fmt: skip
+
+
+@functools.cache
+def _in_phase(double: bool) -> Compiled:
+    code = Piece("longlag_in_phase", "source source_row target ends d N H", double, 1)
+    b, arg = code.b, code.arg
+    source, target, ends = code.numbers("source"), code.numbers("target"), code.numbers("ends", I64)
+    nothing = ir.Constant(code.scalar, 0.0)
+    with code.loop(code.i64(0), arg["N"]) as n:
+        end, row = code.read(ends, n), code.times(n, arg["source_row"])
+        some = b.icmp_signed(">", end, code.i64(0))
+        own = b.select(some, b.srem(code.plus(end, -1), arg["d"]), code.i64(-1))
+        with code.loop(code.i64(0), arg["d"]) as phase:
+            place = code.plus(code.times(phase, arg["N"]), n)
+            here, counts = code.times(place, arg["H"]), b.icmp_signed("==", phase, own)
+            with code.loop(code.i64(0), arg["H"]) as k:
+                value = b.select(counts, code.read(source, row, k), nothing)
+                b.store(value, code.at(target, here, k))
     return code.finish()

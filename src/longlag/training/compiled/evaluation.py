@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from longlag.batch import Batch
 from longlag.training.compiled.network import Network
-from longlag.training.compiled.outputs import Cells, Outputs, places_of
+from longlag.training.compiled.outputs import Cells, Outputs, Places
 from longlag.training.compiled.program import Program
 from longlag.training.ranks import Ranks
 
@@ -31,13 +31,13 @@ class CompiledOutputs:
             lengths=None if data.lengths is None else data.lengths.contiguous(),
             resets=None if data.resets is None else data.resets.contiguous(),
         )
-        self._cells = Cells(None, 0)
+        self._cells, self._places = Cells(None, 0), Places(model)
         self._known: dict[int, tuple[Outputs, Program]] = {}
 
     def of(self, network: Network) -> Iterator[Tensor]:
         """The outputs of this process's rows of each batch: (N, K), or (N, T, K) where each step is
         read out."""
-        count = len(self.data.x)
+        count, self._places = len(self.data.x), Places(self.model)
         for first in range(0, count, self.batch_size):
             rows = range(first, min(first + self.batch_size, count))
             rows = rows[self._ranks.rows(len(rows))]
@@ -52,7 +52,7 @@ class CompiledOutputs:
 
     def _prepared(self, network: Network, size: int) -> tuple[Outputs, Program]:
         known = self._known.get(size)
-        if known is None or known[0].places != places_of(self.model):
+        if known is None or known[0].places != self._places.now():
             outputs = Outputs(self.model, network, self.data, self._cells, size)
             known = self._known[size] = outputs, outputs.program()
         return known

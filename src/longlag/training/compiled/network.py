@@ -60,6 +60,13 @@ class Network(NamedTuple):
         return [layer for level in self.levels for layer in level]
 
     @property
+    def looks_back(self) -> bool:
+        """Whether states are read from further back than a step."""
+        return any(
+            layer.dilation > 1 or any(lower(layer.undilated).depths) for layer in self.layers
+        )
+
+    @property
     def draws(self) -> bool:
         """Whether an update draws random numbers."""
         own = [p for layer in self.layers for p in (layer.input_dropout, layer.recurrent_dropout)]
@@ -95,6 +102,8 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
     network = network_with(model, name)._replace(window=window, **settings)
     if window is not None and (network.reduce is not None or not model.layer.causal):
         raise Unfit("windows want an output at each step of a model that reads forward")
+    if window is not None and network.looks_back:
+        raise Unfit("a layer is dilated or has delays, and windows go on from the state before")
     return network
 
 
@@ -171,13 +180,15 @@ def _layer(module: nn.Module) -> Recurrent:
 
 def _why_not(layer: Recurrent) -> str | None:
     """Why the kernels of a layer cannot be noted; None where they can."""
-    recurrence, name = layer.recurrence, type(layer).__name__
+    recurrence, name = layer.undilated, type(layer).__name__
     if layer.replicas is not None:
         return "the model has replicas"
     if layer.backend not in ("auto", Cpu.name):
         return f"{name} has backend={layer.backend!r}"
-    if layer.input_size == 0 or layer.dilation > 1 or any(lower(recurrence).depths):
-        return f"{name} reads no input, or is dilated, or has delays"
+    if layer.input_size == 0:
+        return f"{name} reads no input"
+    if layer.dilation > 1 and recurrence.delayed:
+        return f"{name} is dilated, and its cell has delays"
     if layer.entries is not None or recurrence.patterned or recurrence.timed or layer.computed:
         return f"the recurrent matrix of {name} is not a plain one"
     for unit, declared in recurrence.unit_parameters.items():
@@ -220,6 +231,8 @@ def check_data(network: Network, data: Batch[Tensor]) -> None:
     x, target, _, resets = data
     if resets is not None and any(len(level) > 1 for level in network.levels):
         raise Unfit("the data have resets, and the model reads in both directions")
+    if resets is not None and network.looks_back:
+        raise Unfit("the data have resets, and a layer is dilated or has delays")
     if resets is not None and resets.dtype != torch.bool:
         raise Unfit(f"resets of data have dtype {resets.dtype}")
     count, steps = x.shape[:2]

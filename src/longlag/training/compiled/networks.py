@@ -29,13 +29,7 @@ from longlag.training.compiled.network import (
     check_parameters,
     network_of,
 )
-from longlag.training.compiled.optimizers import (
-    COEFFICIENTS,
-    Rule,
-    coefficients,
-    rule_of,
-    table_of,
-)
+from longlag.training.compiled.optimizers import Rule, coefficients, rule_of
 from longlag.training.compiled.outputs import MOST, Cells, Outputs
 from longlag.training.compiled.turns import Turns
 
@@ -115,6 +109,22 @@ class Networks:
         for worker in self._workers:
             worker.freeze(names)
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of all of them."""
+        draws = self._generators if self.network.draws else []
+        return {
+            "rows": self.rows,
+            "updates": self.updates,
+            "generators": [generator.get_state() for generator in draws],
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take in what `state` gave."""
+        self.rows.copy_(state["rows"])
+        self.updates[...] = state["updates"]
+        for generator, kept in zip(self._generators, state["generators"], strict=False):
+            generator.set_state(kept)
+
     def coefficients_of(
         self, number: int, updates: int, after_each: Callable[[], None] | None = None
     ) -> "np.ndarray[Any, Any]":
@@ -126,20 +136,7 @@ class Networks:
             after_each: called when the numbers of an update are fixed, for schedules.
         """
         before, groups = self.updates[number].tolist(), self.optimizers[number].param_groups
-        if after_each is None:
-            parts = [
-                table_of(rule, group, done + 1, updates)
-                for rule, group, done in zip(self._rules, groups, before, strict=True)
-            ]
-            return np.concatenate(parts, 1)
-        # One array: lists that stay would call the collector, which looks through all of PyTorch.
-        table = np.zeros((updates, len(groups), COEFFICIENTS))
-        for update in range(updates):
-            for place, (rule, group) in enumerate(zip(self._rules, groups, strict=True)):
-                table[update, place] = coefficients(rule, group, before[place] + update + 1)
-            if after_each is not None:
-                after_each()
-        return table.reshape(updates, -1)
+        return coefficients(self._rules, groups, before, updates, after_each)
 
     def run(
         self,

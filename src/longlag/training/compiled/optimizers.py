@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from longlag.scan.cpu import math
@@ -68,35 +67,48 @@ def rule_of(optimizer: Optimizer, group: dict[str, Any]) -> Rule | str:
     return Rule(_adam, ("exp_avg", "exp_avg_sq"), decays, decoupled=decays and decoupled)
 
 
-def coefficients(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
-    """The numbers of update number ``step``, counted from 1, in the order of the formula, and as
-    many zeros behind them as make :data:`COEFFICIENTS`."""
-    numbers = _numbers(rule, group, step)
-    return numbers + [0.0] * (COEFFICIENTS - len(numbers))
+def coefficients(
+    rules: Sequence[Rule],
+    groups: Sequence[dict[str, Any]],
+    made: Sequence[int],
+    updates: int,
+    after_each: Callable[[], None] | None = None,
+) -> "np.ndarray[Any, Any]":
+    """The numbers of the next updates, (updates, groups :data:`COEFFICIENTS`).
 
-
-def table_of(rule: Rule, group: dict[str, Any], step: int, updates: int) -> "np.ndarray[Any, Any]":
-    """The `coefficients` of updates from number ``step`` on, if settings stay: (updates, M)."""
-    table = np.zeros((updates, COEFFICIENTS))
-    if updates:
-        table[:] = coefficients(rule, group, step)
-    if rule.formula is _adam:
-        size, table[:, 5] = _corrections(*map(float, group["betas"]), step, updates)
-        table[:, 0] = -(float(group["lr"]) / size)
-    return table
+    Args:
+        rules, groups: of the optimizer.
+        made: how many updates each group has had.
+        updates: how many follow.
+        after_each: called when the numbers of an update are fixed, for schedules; None: all
+            updates have the numbers that the groups have now.
+    """
+    # One array: lists that stay would call the collector, which looks through all of PyTorch.
+    table = np.zeros((updates, len(groups), COEFFICIENTS))
+    at_once = updates if after_each is None else 1
+    for first in range(0, updates, at_once):
+        for place, (rule, group, before) in enumerate(zip(rules, groups, made, strict=True)):
+            steps = range(before + first + 1, before + first + at_once + 1)
+            for column, numbers in enumerate(_numbers(rule, group, steps)):
+                table[first : first + at_once, place, column] = numbers
+        if after_each is not None:
+            after_each()
+    return table.reshape(updates, -1)
 
 
 @functools.lru_cache(maxsize=64)
 def _corrections(
-    first: float, second: float, step: int, updates: int
+    first: float, second: float, steps: range
 ) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
-    """Of Adam's means, in updates from number ``step`` on; of many networks they are the same."""
-    pairs = [(1 - first**n, (1 - second**n) ** 0.5) for n in range(step, step + updates)]
-    size, root = np.array(pairs).reshape(-1, 2).T
-    return size, root
+    """Of Adam's means, in updates counted from 1; of many networks they are the same."""
+    size = np.array([1 - first**step for step in steps])
+    return size, np.array([(1 - second**step) ** 0.5 for step in steps])
 
 
-def _numbers(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
+def _numbers(
+    rule: Rule, group: dict[str, Any], steps: range
+) -> "list[float | np.ndarray[Any, Any]]":
+    """Those of updates counted from 1, in the order of the formula: one for all, or one of each."""
     rate, decay = float(group["lr"]), float(group["weight_decay"])
     if rule.formula is _sgd:
         momentum = float(group["momentum"])
@@ -107,10 +119,9 @@ def _numbers(rule: Rule, group: dict[str, Any], step: int) -> list[float]:
     first, second = map(float, group["betas"])
     if rule.formula is _lion:
         return [rate, 1 - rate * decay, first, 1 - first, second, 1 - second]
-    return [
-        -(rate / (1 - first**step)), 1 - rate * decay if rule.decoupled else decay,
-        1 - first, second, 1 - second, (1 - second**step) ** 0.5, float(group["eps"]),
-    ]  # fmt: skip
+    size, root = _corrections(first, second, steps)
+    decay = 1 - rate * decay if rule.decoupled else decay
+    return [-(rate / size), decay, 1 - first, second, 1 - second, root, float(group["eps"])]
 
 
 COEFFICIENTS = 8
@@ -120,12 +131,6 @@ COEFFICIENTS = 8
 def step_of(state: dict[str, Any]) -> int:
     """How many updates a parameter has had, as its state says; 0 where that is not counted."""
     return int(state.get("step", 0))
-
-
-def count_steps(state: dict[str, Any], updates: int) -> None:
-    """Note further updates in the state of a parameter."""
-    if isinstance(state.get("step"), Tensor):
-        state["step"].numpy()[...] += updates
 
 
 Formula = Callable[[Arithmetic, Rule, Sequence[Value], Value, Value, list[Value]], Value]

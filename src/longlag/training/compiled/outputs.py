@@ -10,7 +10,7 @@ from longlag.batch import Batch
 from longlag.layers import Recurrent
 from longlag.scan.cpu.passes import Noted, Passes
 from longlag.scan.inputs import Schedule, Weights
-from longlag.torch_private import version
+from longlag.torch_private import slots, version
 from longlag.training.compiled.directions import moved
 from longlag.training.compiled.head import Head, RowLoss, head
 from longlag.training.compiled.lanes import Lanes
@@ -57,6 +57,7 @@ class Cells:
         self.clock, self.stop, self.stopped = cells
         self.loss = torch.zeros(1, dtype=torch.float64)
         self.losses, self.norms = (torch.zeros(MOST, dtype=torch.float64) for _ in range(2))
+        self.seen = self.losses.numpy(), self.norms.numpy()  # the same memory
         most = float("inf") if clip_norm is None else clip_norm
         self.clip = torch.tensor([most, 1.0], dtype=torch.float64)
         self.row = COEFFICIENTS * groups
@@ -68,14 +69,29 @@ class Cells:
         self.stopped.zero_()
 
 
-def places_of(model: nn.Module) -> list[int]:
-    """Where the numbers of a model lie: they are what was compiled for as long as these hold."""
-    places = list[int]()
-    for parameter in model.parameters():
-        places += (parameter.data_ptr(), parameter.requires_grad)
-    for buffer in model.buffers():
-        places += (buffer.data_ptr(), version(buffer))
-    return places
+class Places:
+    """Where the numbers of a model lie: they are what was compiled for as long as these hold.
+
+    Args:
+        model: whose modules stay, until another of these is made.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        # PyTorch's own walk through a model takes as long as an update of a small one.
+        self._parameters, self._buffers = slots(model)
+
+    def now(self) -> list[int]:
+        """The places, as numbers to compare."""
+        places = list[int]()
+        for own, name in self._parameters:
+            parameter = own.get(name)
+            if parameter is not None:
+                places += (parameter.data_ptr(), parameter.requires_grad)
+        for own, name in self._buffers:
+            buffer = own.get(name)
+            if buffer is not None:
+                places += (buffer.data_ptr(), version(buffer))
+        return places
 
 
 ONE = Lanes(1)
@@ -114,7 +130,7 @@ class Outputs:
         size: int,
         lanes: Lanes = ONE,
     ) -> None:
-        self.places = places_of(model)
+        self.places = Places(model).now()
         self._network, self._data, self._cells, self._size = network, data, cells, size
         x = data.x
         self._double, self._steps = x.dtype == torch.float64, x.shape[1]
@@ -226,7 +242,8 @@ class Outputs:
         weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
         own = schedule._replace(mask=self._mask(layer), keep=self._keep)
         passes = Passes(
-            layer.recurrence, x, weights, own, backward=self.backward, networks=self._kind[1]
+            layer.undilated, x, weights, own, dilation=layer.dilation, backward=self.backward,
+            networks=self._kind[1],
         )  # fmt: skip
         self._levels[-1].append(passes)
         self._calls += self._ranked(passes)

@@ -26,15 +26,9 @@ from longlag.training.compiled.network import (
     network_of,
     states_are_there,
 )
-from longlag.training.compiled.optimizers import (
-    Rule,
-    coefficients,
-    count_steps,
-    rule_of,
-    step_of,
-)
-from longlag.training.compiled.outputs import MOST, Cells, places_of
-from longlag.training.compiled.windows import Windows
+from longlag.training.compiled.optimizers import Rule, coefficients, rule_of, step_of
+from longlag.training.compiled.outputs import MOST, Cells, Places
+from longlag.training.compiled.windows import Following, Windows
 from longlag.training.ranks import Ranks
 
 SECONDS = 0.05
@@ -71,6 +65,7 @@ class CompiledSteps:
         clip_norm: the largest norm of a gradient, or None.
         batch_size: sequences in a batch; None: data are a batch, and all come one by one.
         ranks: the processes that share each batch; each makes one of these, all at the same time.
+        continues: whether each batch is the next window of the sequences of the batch before.
 
     Raises:
         Unfit: something of it cannot be compiled.
@@ -86,27 +81,39 @@ class CompiledSteps:
         clip_norm: float | None,
         batch_size: int | None,
         ranks: Ranks | None = None,
+        *,
+        continues: bool = False,
     ) -> None:
         self.model, self.optimizer, self._how = model, optimizer, (loss, method)
         self.network, self.reason = network_of(model, loss, method), ""
+        self._continues = continues
+        if continues:
+            data = _with_resets(data)
+            if data.lengths is not None or data.x.shape[1] != self.network.window:
+                raise Unfit("recordings are shorter than a window for each row")
         check_data(self.network, data)
-        self._windows: Windows | None = None
-        if self.network.window is not None:
+        self._windows: Windows | Following | None = Following() if continues else None
+        if self.network.window is not None and not continues:
             if batch_size is None:
                 raise Unfit("batches that come one by one are not cut into windows")
             self._windows = Windows(data, self.network.window)
         count = len(data.x)
         size = count if batch_size is None else min(batch_size, count)
+        if size == 1 and any(layer.dilation > 1 for layer in self.network.layers):
+            raise Unfit(
+                "a batch is one sequence, of which a dilated layer takes many steps at once"
+            )
         self.comes_in_batches = batch_size is None
         if batch_size is None:  # they are copied to where there is room for some
             numbers = max(1, data.x.numel() + data.target.numel())
             rows = size * max(1, min(MOST, STAGED // numbers))
             self.data = data.map(lambda part: part.new_zeros((rows, *part.shape[1:])))
         else:
-            rows = data if self._windows is None else self._windows.rows
+            rows = self._windows.rows if isinstance(self._windows, Windows) else data
             self.data = rows.map(Tensor.contiguous)
         self.cells = Cells(clip_norm, len(optimizer.param_groups))
         self._calls: dict[int, Calls] = {}
+        self._places, self._has_states = Places(model), False
         self._per_update = SECONDS
         check_parameters(model, optimizer)
         self._ranks, self._meeting = ranks or Ranks(), None
@@ -142,13 +149,16 @@ class CompiledSteps:
             changed: whether something may have been changed since it was prepared; `reason` then
                 says what can no longer be compiled.
         """
-        return (not changed or self.is_fit()) and states_are_there(self.optimizer)
+        if changed or not self._has_states:
+            self._has_states = (not changed or self.is_fit()) and states_are_there(self.optimizer)
+        return self._has_states
 
     def is_fit(self) -> bool:
         """Whether model and optimizer still are what can be compiled."""
         try:
             self.network = network_of(self.model, *self._how)
             check_parameters(self.model, self.optimizer)
+            self._places = Places(self.model)
         except Unfit as unfit:
             self.reason = str(unfit)
             return False
@@ -164,6 +174,10 @@ class CompiledSteps:
 
     def fits(self, batch: Batch[Tensor]) -> bool:
         """Whether a batch is as the first was, but perhaps smaller; `reason` says if not."""
+        if self._continues:
+            batch = _with_resets(batch)
+            if batch.lengths is not None or batch.x.shape[1] < self.data.x.shape[1]:
+                return False  # the last of the recordings
         same = len(batch.x) <= len(self.data.x) and all(
             _form(part) == _form(room) for part, room in zip(batch, self.data, strict=True)
         )
@@ -176,25 +190,36 @@ class CompiledSteps:
             return False
         return True
 
-    def run_batches(self, batches: Sequence[Batch[Tensor]], after_each: Callable[[], None]) -> Made:
-        """As `run`, of batches of one size that fit."""
-        size = len(batches[0].x)
+    def run_batches(
+        self,
+        batches: Sequence[Batch[Tensor]],
+        after_each: Callable[[], None] | None,
+        *,
+        carry: Any = None,
+    ) -> Made:
+        """As `run`, of batches of one size that fit; of windows ``carry`` is what the first goes on
+        from, None where recordings begin."""
+        size, windows = len(batches[0].x), self._windows
         for number, batch in enumerate(batches):
-            for part, room in zip(batch, self.data, strict=True):
+            whole = batch if windows is None else _with_resets(batch)
+            for part, room in zip(whole, self.data, strict=True):
                 if part is not None and room is not None:
                     room[number * size : (number + 1) * size] = part
-        if self._meeting is not None:
+        if self._meeting is not None or windows is not None:
             self._due = self._places_due()
         order = np.arange(len(batches) * size).reshape(len(batches), size)
-        return self.run(order, after_each)
+        if not isinstance(windows, Following):
+            return self.run(order, after_each)
+        windows.first = carry is None
+        return self.run_windows(order, after_each, carry)
 
     @property
     def windows(self) -> "Windows | None":
         """How sequences are cut, where an update is of some of their steps."""
-        return self._windows
+        return self._windows if isinstance(self._windows, Windows) else None
 
     def run_windows(
-        self, order: "np.ndarray[Any, Any]", after_each: Callable[[], None], carry: Any
+        self, order: "np.ndarray[Any, Any]", after_each: Callable[[], None] | None, carry: Any
     ) -> Made:
         """As `run`, of windows: ``order`` has numbers of `Windows.rows`, and ``carry`` is what the
         first goes on from, where its sequences do not begin there.
@@ -223,12 +248,16 @@ class CompiledSteps:
                 return Made(losses, norms, False, passed)
         return Made(losses, norms, True, passed)
 
-    def carry(self, order: "np.ndarray[Any, Any]") -> dict[str, Any]:
-        """What the window after the last of a block goes on from, as `TruncatedBPTT` has it."""
+    def carry(self, size: int) -> dict[str, Any]:
+        """What the window after the last of a block goes on from, as `TruncatedBPTT` has it.
+
+        Args:
+            size: sequences in a batch.
+        """
         assert isinstance(self.model, SequenceModel)
-        states = iter([kept.clone() for kept in self._batch_for(order.shape[1]).carried])
+        states = iter([kept.clone() for kept in self._batch_for(size).carried])
         x, lengths = self.data.x, None
-        own = len(range(order.shape[1])[self._ranks.rows(order.shape[1])])
+        own = len(range(size)[self._ranks.rows(size)])
         if self._windows is not None and self._windows.ragged:
             lengths = torch.zeros(own, dtype=torch.int64)
         return {
@@ -247,18 +276,19 @@ class CompiledSteps:
     def _lay_out(self, batch: Calls, order: "np.ndarray[Any, Any]") -> None:
         """Write what a block reads: which sequences, and masks."""
         updates, steps = len(order), None
-        batch.order[:updates] = torch.from_numpy(order[:, self._ranks.rows(order.shape[1])])
+        batch.order.numpy()[:updates] = order[:, self._ranks.rows(order.shape[1])]
         if self._windows is not None:
             batch.begins[:updates] = torch.from_numpy(self._windows.begin(order))
             steps = self._windows.lengths(order)
         batch.draw(0, updates, steps=steps)
 
-    def run(self, order: "np.ndarray[Any, Any]", after_each: Callable[[], None]) -> Made:
+    def run(self, order: "np.ndarray[Any, Any]", after_each: Callable[[], None] | None) -> Made:
         """Make a block of updates.
 
         Args:
             order: (updates, N), numbers of the sequences of each batch; no more than `next_size`.
-            after_each: called when the numbers of an update are fixed, for schedules.
+            after_each: called when the numbers of an update are fixed, for schedules; None: all
+                updates have those of the first.
         """
         began = time.perf_counter()
         updates, size = order.shape
@@ -271,13 +301,7 @@ class CompiledSteps:
         self._lay_out(batch, order)
         program = batch.program_of(rules, trained, states, self._meeting)
         before = [step_of(part[0]) if part else 0 for part in states]
-        rows = []
-        for number in range(1, updates + 1):
-            row: list[float] = []
-            for rule, group, made in zip(rules, groups, before, strict=True):
-                row += coefficients(rule, group, made + number)
-            rows.append(row)
-            after_each()
+        rows = coefficients(rules, groups, before, updates, after_each)
         cells.coefficients.numpy()[:updates] = rows
         cells.begin()
         program.run(0, updates)
@@ -285,13 +309,12 @@ class CompiledSteps:
             self._meeting.check()
         finite = not int(cells.stop)
         made = updates if finite else int(cells.clock)
-        for parameters, part in zip(trained, states, strict=True):
-            for parameter, state in zip(parameters, part, strict=True):
-                count_steps(state, made)
-                increment_version(parameter)
+        batch.count(made)
+        for parameter in itertools.chain(*trained):
+            increment_version(parameter)
         self._per_update = (time.perf_counter() - began) / updates
-        seen = slice(0, made + (not finite))
-        return Made(cells.losses[seen].tolist(), cells.norms[seen].tolist(), finite)
+        losses, norms = (seen[: made + (not finite)].tolist() for seen in cells.seen)
+        return Made(losses, norms, finite)
 
     def outputs_for(
         self, data: Batch[Tensor], batch_size: int
@@ -331,7 +354,7 @@ class CompiledSteps:
 
     def _batch(self, size: int) -> Calls:
         batch = self._calls.get(size)
-        if batch is None or batch.places != places_of(self.model):
+        if batch is None or batch.places != self._places.now():
             with torch.no_grad():
                 batch = Calls(self.model, self.network, self.data, self.cells, size)
             self._calls[size] = batch
@@ -344,6 +367,13 @@ def _by_layer(module: nn.Module, states: Iterator[Tensor]) -> list[Any]:
         return [_by_layer(part, states) for part in module.layers]
     assert isinstance(module, Recurrent)
     return [next(states) for _ in module.recurrence.states]
+
+
+def _with_resets(batch: Batch[Tensor]) -> Batch[Tensor]:
+    """A batch that says of each step whether it begins anew."""
+    if batch.resets is not None:
+        return batch
+    return batch._replace(resets=torch.zeros(batch.x.shape[:2], dtype=torch.bool))
 
 
 def _form(part: Tensor | None) -> object:

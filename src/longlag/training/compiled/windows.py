@@ -63,3 +63,27 @@ class Windows:
     def are_whole(self, order: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
         """Of each row, whether sequences begin and end there."""
         return self._ends[order // self.count].max(1) <= self._steps
+
+
+class Following:
+    """Windows of recordings, which come one by one: each goes on where the one before ended.
+
+    Attributes:
+        first: whether recordings begin with the first of a block.
+    """
+
+    count, ragged = 1, False
+
+    def __init__(self) -> None:
+        self.first = True
+
+    def lengths(self, order: "np.ndarray[Any, Any]") -> None:
+        """All have all steps."""
+
+    def begin(self, order: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+        """Of each row, whether recordings begin there; within a window `resets` say so."""
+        return (order[:, 0] == 0) & self.first
+
+    def are_whole(self, order: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+        """None is: where no error is due there is no update."""
+        return np.zeros(len(order), dtype=bool)
