@@ -143,7 +143,7 @@ class Term(NamedTuple):
 
 
 _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64,
-             "ticks": I64, "heads": I64, "columns": I32, "meetings": I64}  # fmt: skip
+             "ticks": I64, "reads": I64, "heads": I64, "columns": I32, "meetings": I64}  # fmt: skip
 
 WORD = 32
 """Bits of a word that tells which groups of units take a step: group g has bit g modulo these."""
@@ -617,22 +617,7 @@ class Kernel:
         for number, mine in enumerate(terms):
             for term in mine:
                 groups.setdefault(id(term.numbers), []).append((number, term))
-
-        def stretch(group: Sequence[tuple[int, Term]], first: Value, stop: Value) -> None:
-            places = [number * width + v for number, _ in group for v in range(width)]
-
-            def step(k: Value, chain: int) -> None:
-                at = code.times(k, plan.units)
-                vectors = [
-                    code.at(term.weights, code.plus(at, v * plan.lanes))
-                    for _, term in group
-                    for v in some
-                ]
-                numbers = [code.at(base, k) for base in group[0][1].numbers]
-                tile.add(vectors, numbers, chain, places)
-
-            tile.stretch(first, stop, step)
-
+        stretch = functools.partial(self.stretch, tile, some=some)
         for group in groups.values():
             term = group[0][1]
             if term.slots is not None:
@@ -654,10 +639,35 @@ class Kernel:
                     wanted = code.b.if_then(self.has(term.word, bits))
                 with wanted:
                     stretch(group, entry(number), entry(code.plus(number, 1)))
+        return self.by_sum(tile, len(starts))
+
+    def stretch(
+        self, tile: Tile, group: Sequence[tuple[int, Term]], first: Value, stop: Value, some: range
+    ) -> None:
+        """To sums of a tile, by number, dense terms that have the same numbers, of these first to
+        stop, for some vectors of the block."""
+        code, plan, width = self.code, self.plan, len(some)
+        places = [number * width + v for number, _ in group for v in range(width)]
+
+        def step(k: Value, chain: int) -> None:
+            at = code.times(k, plan.units)
+            vectors = [
+                code.at(term.weights, code.plus(at, v * plan.lanes))
+                for _, term in group
+                for v in some
+            ]
+            numbers = [code.at(base, k) for base in group[0][1].numbers]
+            tile.add(vectors, numbers, chain, places)
+
+        tile.stretch(first, stop, step)
+
+    @staticmethod
+    def by_sum(tile: Tile, count: int) -> list[list[list[Value]]]:
+        """The sums of a tile that has as many side by side: by number, row and vector."""
         totals = tile.totals()
+        width = len(totals[0]) // count
         return [
-            [by_vector[n * width : (n + 1) * width] for by_vector in totals]
-            for n in range(len(starts))
+            [by_vector[n * width : (n + 1) * width] for by_vector in totals] for n in range(count)
         ]
 
     def recurrent_term(

@@ -319,14 +319,14 @@ class Shape:
                 self.team, plan = team, replace(alone, team=True)
         if key.fed:  # U x cannot be there before the step
             plan = replace(plan, input="folded", fed=True)
-        self.plan = plan
+        self.plan = replace(plan, remembers=self._remembers(plan))
         sizes = {hidden // len(pattern) for pattern in self.patterns}
         self.by_blocks = all(size % plan.units == 0 for size in sizes)
         self.vectors = -(-hidden // plan.lanes)
         self.sending, self.slots = lowered.propagating_wires, lowered.drive_of_gate
         self.single_parts = self.parts if self.replicas == 1 else 1
         self.tables = self._tables()
-        self.forward = self._forward(plan)
+        self.forward = self._forward(self.plan)
         self.backward = self._backward(self.plan_back)
         self._kernels: dict[str, Callable[..., None]] = {}
 
@@ -364,6 +364,19 @@ class Shape:
                 if facts is not None:
                     came = f"{tuple(facts[0])} of {facts[1]}{'' if facts[2] else ' elsewhere'}"
                 raise ValueError(f"{name}: got {came}, expected {shape} of {dtype} on the CPU")
+
+    def _remembers(self, plan: Plan) -> bool:
+        """Whether the forward kernel keeps sums of products (see :attr:`Plan.remembers`): where all
+        read one state, of the step before, no row of a tile is another's in a later step, and each
+        block of units is of one group."""
+        lowered, groups = self.lowered, len(self.periods)
+        if not 0 < groups <= WORD or plan.ordered or plan.indirect or plan.sparse or plan.dilated:
+            return False
+        plain = len(lowered.stages) == len(lowered.products) == 1 and lowered.delays == (1,)
+        plain = plain and (plan.fused or len(lowered.drives) == 1)
+        patterns = [pattern for pattern in self.patterns if pattern is not None]
+        sizes = self.hidden % groups == 0 and self.hidden // groups % plan.units == 0
+        return plain and sizes and all(len(pattern) == groups for pattern in patterns)
 
     def kernel(self, kind: str) -> Callable[..., None]:
         """The compiled kernel: "forward", "store" or "recompute" (see :func:`forward.emit`), or
@@ -412,8 +425,13 @@ class Shape:
         rows = tiles * plan.rows if plan.sparse == "turned" else self.batch
         work.add("at_read", read * rows * hidden * self.team)
         self._add_words(work, "at_words", 3 * self.batch)
+        blocks = tiles * plan.blocks(hidden) if plan.remembers else 0
+        self._add_words(work, "at_changed", blocks)
+        groups = self.wires * len(self.periods)
+        work.add("at_sums", blocks * groups * plan.rows * plan.units)
         numbers = {
             **self._sizes(work),
+            "tiles": tiles,
             "dilation": self.dilation,
             "turned_tiles": tiles,
             "fed": self.fed,
@@ -516,6 +534,16 @@ class Shape:
                 self._bits(self._groups_of_block(block, self.periods, self.plan))
                 for block in blocks
             ]
+            read = self.patterns[0] if self.patterns and self.plan.remembers else None
+            tables["reads_blocks"] = [
+                self._bits({
+                    other
+                    for group in self._groups_of_block(block, self.periods, self.plan)
+                    for other in range(len(self.periods))
+                    if read is None or read[group][other]
+                })
+                for block in blocks
+            ]  # fmt: skip
             tables["ticks_vectors"] = [
                 self._bits(self._groups(vector, self.periods)) for vector in range(self.vectors)
             ]
