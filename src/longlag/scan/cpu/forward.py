@@ -455,14 +455,12 @@ class _Forward(Kernel):
         tile.begin(
             lambda r, v: code.load(kept(last, begin[r, v])) if (r, v) in begin else code.zero()
         )
-        each = b.udiv(self.arg["H"], code.i64(groups))
         body, done = b.append_basic_block("groups"), b.append_basic_block("all_groups")
         following = b.append_basic_block("next_group")
         b.branch(body)
         b.position_at_end(body)
         now = b.load(group)
-        low = code.times(now, each)
-        self.stretch(tile, recurrent, low, code.plus(low, each), range(width))
+        self.stretch(tile, recurrent, *self.units_of(now), range(width))
         b.store(b.xor(b.load(left), b.shl(one, now)), left)
         b.cbranch(b.icmp_signed("==", b.load(left), zero), done, following)
         b.position_at_end(following)
@@ -478,7 +476,7 @@ class _Forward(Kernel):
                 for column in range(width * len(starts)):
                     tile.add_sum(r, column, starts[column // width](r, column % width))
             self.stretch(tile, inputs, zero, self.arg["C"], range(width))
-        return self.by_sum(tile, len(starts))
+        return self.by_sum(tile, width)
 
     def _drive(self, number: int, row: Row, units: Units, sums: Mapping[int, Value]) -> Value:
         """A drive from its sum of products."""

@@ -143,7 +143,8 @@ class Term(NamedTuple):
 
 
 _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64,
-             "ticks": I64, "reads": I64, "heads": I64, "columns": I32, "meetings": I64}  # fmt: skip
+             "ticks": I64, "reads": I64, "levels": I64, "heads": I64, "columns": I32,
+             "meetings": I64}  # fmt: skip
 
 WORD = 32
 """Bits of a word that tells which groups of units take a step: group g has bit g modulo these."""
@@ -515,6 +516,13 @@ class Kernel:
             b.store(b.load(some), self._word_at(BY_ANY, first, at))
             b.store(code.i64(0) if many else b.load(every), self._word_at(BY_ALL, first, at))
 
+    def units_of(self, group: Value) -> tuple[Value, Value]:
+        """The first unit of a group that rests, and that after its last."""
+        code = self.code
+        size = code.b.udiv(self.arg["H"], code.i64(len(self.recurrence.periods)))
+        first = code.times(group, size)
+        return first, code.plus(first, size)
+
     def of_block(self, block: Value) -> Value:
         """The bits of the groups that a block of units has a part of."""
         return self.code.b.load(self.code.b.gep(self.arg["ticks_blocks"], [block]))
@@ -639,7 +647,7 @@ class Kernel:
                     wanted = code.b.if_then(self.has(term.word, bits))
                 with wanted:
                     stretch(group, entry(number), entry(code.plus(number, 1)))
-        return self.by_sum(tile, len(starts))
+        return self.by_sum(tile, width)
 
     def stretch(
         self, tile: Tile, group: Sequence[tuple[int, Term]], first: Value, stop: Value, some: range
@@ -662,12 +670,13 @@ class Kernel:
         tile.stretch(first, stop, step)
 
     @staticmethod
-    def by_sum(tile: Tile, count: int) -> list[list[list[Value]]]:
-        """The sums of a tile that has as many side by side: by number, row and vector."""
+    def by_sum(tile: Tile, width: int) -> list[list[list[Value]]]:
+        """The sums of a tile that has some of so many vectors side by side: by number, row and
+        vector."""
         totals = tile.totals()
-        width = len(totals[0]) // count
         return [
-            [by_vector[n * width : (n + 1) * width] for by_vector in totals] for n in range(count)
+            [by_vector[first : first + width] for by_vector in totals]
+            for first in range(0, len(totals[0]), width)
         ]
 
     def recurrent_term(

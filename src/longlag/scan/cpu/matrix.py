@@ -376,6 +376,7 @@ def _outer_input(module: ir.Module, facts: Matrix) -> None:
     numbers, vectors = facts.outer_tile
     if facts.rests and facts.vectors % vectors:  # of two blocks of units one may have no errors
         numbers, vectors = numbers * vectors, 1
+    sizes = (numbers, *(size for size in (8, 2) if facts.rests and size < numbers), 1)
     sums, left, right = map(code.address, ("sums", "left", "right"))
     picked = _Picked(code, facts)
     with code.loop(zero, arg["P"], ROWS) as p:
@@ -392,7 +393,7 @@ def _outer_input(module: ir.Module, facts: Matrix) -> None:
                 _outer_tile(code, size, width, picked, count, panels, (here, arg["sums_row"]))
 
             with picked.any(count):
-                _by_sizes(code, zero, arg["K"], (numbers, 1), some)
+                _by_sizes(code, zero, arg["K"], sizes, some)
 
         _by_sizes(code, zero, code.vectors(), (vectors, 1), one)
     b.ret_void()
