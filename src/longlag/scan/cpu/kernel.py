@@ -284,7 +284,7 @@ class Kernel:
     def count(self, t: Value) -> Value:
         """How many rows count in step t."""
         if not self.plan.ordered:
-            if not self.plan.dilated:
+            if self.plan.even or not self.plan.dilated:
                 return self.arg["N"]
             before = self.code.times(t, self.arg["N"])
             return self.code.smaller(self.arg["N"], self.code.b.sub(self.arg["all_rows"], before))
