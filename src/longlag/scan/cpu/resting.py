@@ -20,6 +20,7 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from longlag.recurrence import Recurrence
+from longlag.recurrence.lowered import Stage
 from longlag.scan.cpu import backward
 from longlag.scan.cpu.backward import Backward, Source
 from longlag.scan.cpu.builder import I64, Value
@@ -210,10 +211,14 @@ class _Resting(Backward):
             error, self.code.at(flow, self.code.times(self._in_tile(row), self.plan.lanes))
         )
 
-    def _collect_states(self, *_: object) -> None:
+    def _collect_states(
+        self, stage: Stage, row: Row, units: Units, held: list[Value], after: list[Value]
+    ) -> None:
         """They are collected where a rest ends."""
 
-    def _recurrent_products(self, *_: object) -> None:
+    def _recurrent_products(
+        self, errors: Callable[[int], Value], before: Value, rows: Value, words: list[Value]
+    ) -> None:
         """Those of a level come when its panels are full."""
 
     # The ends
