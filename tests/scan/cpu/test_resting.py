@@ -6,7 +6,7 @@ import torch
 import longlag as ll
 from longlag.layers import readout
 from longlag.recurrence import Cell, Dense, block_triangular, sigmoid, tanh
-from longlag.scan.cpu import shape
+from longlag.scan.cpu import backend, shape
 
 
 class Gated(Cell):
@@ -67,14 +67,14 @@ class Paired(Cell):
 DOUBLE = torch.float64
 
 
-def results(layer, units, lengths=None, resets=None, steps=17):
+def results(layer, units, lengths=None, resets=None):
     """Output, final states, and all gradients, for states and clocks of each row's own."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape):
         return torch.randn(*shape, dtype=DOUBLE, generator=generator)
 
-    x, error = random(5, steps, 3).requires_grad_(), random(5, steps, units)
+    x, error = random(5, 17, 3).requires_grad_(), random(5, 17, units)
     clock = torch.tensor([[0.0], [0.0], [7.0], [7.0], [7.0]], dtype=DOUBLE)
     initial = [random(5, units).requires_grad_() for _ in layer.recurrence.states]
     output, state = layer(x, (*initial, clock), lengths=lengths, resets=resets)
@@ -88,8 +88,8 @@ def check(cell, units, change=None, **options):
     resets[0, 4] = resets[2, 9] = resets[2, 10] = True
     for schedule in ({}, {"lengths": lengths, "resets": resets}):
         pair = []
-        for backend in ("cpu", "reference"):
-            layer = ll.Recurrent(cell, 3, units, dtype=DOUBLE, seed=1, backend=backend, **options)
+        for name in ("cpu", "reference"):
+            layer = ll.Recurrent(cell, 3, units, dtype=DOUBLE, seed=1, backend=name, **options)
             if change is not None:
                 change(layer)
             pair.append(results(layer, units, **schedule))
@@ -121,8 +121,8 @@ def test_sums_over_rests_that_fill_their_panels_equal_the_reference(threads, mon
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for backend in ("cpu", "reference"):
-            layer = ll.Clockwork(3, 64, periods=(1, 2, 4, 8), dtype=DOUBLE, seed=1, backend=backend)
+        for name in ("cpu", "reference"):
+            layer = ll.Clockwork(3, 64, periods=(1, 2, 4, 8), dtype=DOUBLE, seed=1, backend=name)
             output, state = layer(x)
             loss = output.square().sum() + state.h.sum()
             pair.append([output, *torch.autograd.grad(loss, [x, *layer.parameters()])])
@@ -153,6 +153,11 @@ def test_sums_over_rests_go_on_from_piece_to_piece(monkeypatch):
 def test_many_groups_and_sparse_matrices_equal_the_reference():
     check(Many(), 80)
     check(Staged(), 16, density=0.4)
+
+
+def test_sums_over_rests_go_on_where_activations_are_computed_again(monkeypatch):
+    monkeypatch.setattr(backend, "RESIDUALS", 1)
+    check(Paired(), 32)
 
 
 def test_periods_that_were_changed_are_those_that_count():
