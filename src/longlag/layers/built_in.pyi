@@ -390,8 +390,9 @@ class Clockwork(Recurrent):
     that have several time scales, where the slow ones are to be kept for long.
 
     The state is (h, t): t (N, 1) is the step, carried on from call to call. A group that rests
-    costs no products in the compiled backend, forward or backward: with 8 periods 1, 2, ..., 128 a
-    fifth of the dense ones are left.
+    costs no products in the compiled backend, forward or backward, and what others read of it is
+    multiplied once a rest: with 8 periods 1, 2, ..., 128 a sixteenth of the dense products is left
+    (with lengths or resets a fifth).
 
     Parameters, attributes and cost are those of :class:`~longlag.Recurrent`.
 

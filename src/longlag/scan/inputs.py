@@ -1,5 +1,6 @@
 """What a scan reads: x, with weights and schedule, time first; and the drive that they make."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -91,6 +92,16 @@ class ScanInputs(NamedTuple):
     dilation: int = 1
 
 
+KEPT_STEPS = 1 << 16
+"""Steps up to which the clock of sequences that begin with 0 is kept from call to call."""
+
+
+@functools.lru_cache(maxsize=8)
+def _from_zero(steps: int, dimensions: int, dtype: torch.dtype) -> Tensor:
+    """0, 1, 2, ... as the steps of sequences, which nobody writes to."""
+    return torch.arange(steps, dtype=dtype, device="cpu").view(-1, *[1] * dimensions)
+
+
 def with_clock(
     recurrence: Recurrence, schedule: Schedule, x: Tensor, start: Tensor | None
 ) -> tuple[Schedule, list[Tensor]]:
@@ -110,9 +121,15 @@ def with_clock(
         return schedule, []
     column = (-1, *[1] * (x.dim() - 1))
     if start is None and schedule.keep is schedule.active is None:
-        clock = torch.arange(len(x), dtype=x.dtype, device=x.device).view(column)
-        clock = clock.expand(*x.shape[:-1], 1)
-        return schedule._replace(clock=clock), [x.new_full((*x.shape[1:-1], 1), len(x))]
+        front = x.shape[:-1]
+        plain = type(x) is Tensor and x.is_cpu and not torch.compiler.is_compiling()
+        if plain and len(x) <= KEPT_STEPS and not torch.is_inference_mode_enabled():
+            clock = _from_zero(len(x), x.dim() - 1, x.dtype)
+        else:
+            clock = torch.arange(len(x), dtype=x.dtype, device=x.device).view(column)
+        if clock.shape[1:-1] != front[1:]:
+            clock = clock.expand(*front, 1)
+        return schedule._replace(clock=clock), [x.new_full((*front[1:], 1), len(x))]
     steps = torch.arange(len(x), device=x.device).view(column)
     if start is None:
         start = x.new_zeros((*x.shape[1:-1], 1))

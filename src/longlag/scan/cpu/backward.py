@@ -47,6 +47,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     tables = ["list_sending", "list_slots", "panels"]
     tables += [f"{name}_{number}" for number in range(count) for name in ("ranges", "panels")]
     tables += ["ticks_blocks", "ticks_vectors", f"ranges_{count}"] if plan.rests else []
+    tables += ["reads_blocks", "levels", "panels_levels"] if plan.gathers else []
     pointers = ["x", "input", "recurrent", "units", "residuals", "work", "d_output", "errors"]
     pointers += ["d_x", "d_input", "d_bias", "d_recurrent", "d_units"]
     pointers += [f"{name}_{k}" for k in states for name in ("state", "delta")]
@@ -73,6 +74,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
         *(["slot_numbers"] if plan.sparse else []),
         *(["at_kept"] if len(lowered.stages) > 1 else []),
         *(["at_words", "at_marks"] if plan.rests else []),
+        *(["at_filled", "at_flows", "at_levels", "outer_all"] if plan.gathers else []),
         *(["dilation", "phases"] if plan.dilated else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
@@ -84,7 +86,7 @@ _BY_THREAD = {
 }  # fmt: skip
 
 
-def emit(recurrence: Recurrence, plan: Plan) -> str:
+def emit(recurrence: Recurrence, plan: Plan, make: type["Backward"] | None = None) -> str:
     """The kernel as LLVM IR.
 
     It goes from step T - 1 down to step 0, and where ``want_initial`` is not 0 once more, for the
@@ -110,7 +112,7 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
     ``opens`` the sums, the last ``closes`` them and writes the gradients of the weights. What was
     collected and the sums stay in ``work`` in between, so that the bits are those of one call.
     """
-    kernel = _Backward(recurrence, plan)
+    kernel = (make or Backward)(recurrence, plan)
     code, arg = kernel.code, kernel.arg
     kernel.prepare()
     if plan.dilated:
@@ -120,7 +122,7 @@ def emit(recurrence: Recurrence, plan: Plan) -> str:
         with code.loop(code.plus(arg["T"], -1), code.i64(-1), -1) as t:
             kernel.begin(t)
             kernel.step()
-        with code.b.if_then(kernel.is_set("want_initial")):
+        with code.b.if_then(kernel.comes_after()):
             kernel.begin(code.i64(-1))
             kernel.last_step()
             kernel.past_errors()
@@ -135,7 +137,9 @@ Sent: TypeAlias = Mapping[Source, Value]
 """What W^T brings to each, of one row and vector of units."""
 
 
-class _Backward(Kernel):
+class Backward(Kernel):
+    """See the module and :func:`emit`."""
+
     def __init__(self, recurrence: Recurrence, plan: Plan) -> None:
         super().__init__(recurrence, plan, NAME, arguments(recurrence, plan), _BY_THREAD)
         lowered = self.lowered
@@ -237,6 +241,10 @@ class _Backward(Kernel):
             ):
                 self.first(stage, block, vectors, row)
         self.end()
+
+    def comes_after(self) -> Value:
+        """Whether there is anything to do after all steps."""
+        return self.is_set("want_initial")
 
     def last_step(self) -> None:
         """The error of the states before the first step."""
@@ -424,7 +432,6 @@ class _Backward(Kernel):
     def _some_products(self, first: Value, rows: Value) -> None:
         """To the sums what some rows bring."""
         code, arg, b = self.code, self.arg, self.code.b
-        lanes = code.i64(self.plan.lanes)
         before = code.times(first, self.plan.lanes)  # within a panel
         words = []
         if self.rests:
@@ -446,29 +453,35 @@ class _Backward(Kernel):
                         errors(self.slots_in_order[place]), self.panel, rows,
                         code.times(arg["H"], count), *words,
                     )  # fmt: skip
-        if not self.products or self.plan.sparse:
-            return
-        with b.if_then(self.is_set("want_recurrent")):
-            for product in self.products:
-                name = ""
-                if product.pattern is not None:
-                    name = f"_{self.patterns.index(product.pattern)}"
-                source = self.reading.index((product.source, product.new))
-                read = self.work("at_read", code.times(self.drive_panels, source), before)
-                for place, count in self._side_by_side(product):
-                    drive = errors(self.apart + product.gates[place])
-                    sums = code.times(self._wire_sums(), product.wires[place])
-                    if count > 1:
-                        wide = code.times(lanes, count)
-                        self.call(
-                            "outer_input", self.work("at_sums", sums), wide, read, lanes, lanes,
-                            drive, self.panel, rows, wide,
-                        )  # fmt: skip
-                        continue
+        if self.products and not self.plan.sparse:
+            with b.if_then(self.is_set("want_recurrent")):
+                self._recurrent_products(errors, before, rows, words)
+
+    def _recurrent_products(
+        self, errors: Callable[[int], Value], before: Value, rows: Value, words: list[Value]
+    ) -> None:
+        """To the sums of dW what some rows bring; ``errors`` is by drive."""
+        code, arg, lanes = self.code, self.arg, self.code.i64(self.plan.lanes)
+        for product in self.products:
+            name = ""
+            if product.pattern is not None:
+                name = f"_{self.patterns.index(product.pattern)}"
+            source = self.reading.index((product.source, product.new))
+            read = self.work("at_read", code.times(self.drive_panels, source), before)
+            for place, count in self._side_by_side(product):
+                drive = errors(self.apart + product.gates[place])
+                sums = code.times(self._wire_sums(), product.wires[place])
+                if count > 1:
+                    wide = code.times(lanes, count)
                     self.call(
-                        "outer", self.work("at_sums", sums), drive, read, self.panel, lanes, rows,
-                        arg["H"], arg[f"panels{name}"], arg[f"entries{name}"], *words,
+                        "outer_input", self.work("at_sums", sums), wide, read, lanes, lanes, drive,
+                        self.panel, rows, wide,
                     )  # fmt: skip
+                    continue
+                self.call(
+                    "outer", self.work("at_sums", sums), drive, read, self.panel, lanes, rows,
+                    arg["H"], arg[f"panels{name}"], arg[f"entries{name}"], *words,
+                )  # fmt: skip
 
     @property
     def slots_in_order(self) -> list[int]:
@@ -952,13 +965,21 @@ class _Backward(Kernel):
 
     def _store_errors(self, row: Row, units: Units, errors: Mapping[int, Value]) -> None:
         """Errors of drives, by number: for the step before, for the products, or as dx itself."""
+        for number, error in errors.items():
+            if number >= self.apart:
+                self._store_dense(row, units, number - self.apart, error)
+        self._give_errors(row, units, errors)
+
+    def _store_dense(self, row: Row, units: Units, dense: int, error: Value) -> None:
+        """The error of a dense gate, for W^T."""
+        place = self.code.times(row.place, self.dense)
+        offset = self.code.times(self.arg["H"], dense)
+        self.store(error, "errors", units, self.errors_at[0], place, offset)
+
+    def _give_errors(self, row: Row, units: Units, errors: Mapping[int, Value]) -> None:
+        """Errors of drives, by number: for the products, or as dx itself."""
         code, arg = self.code, self.arg
         for number, error in errors.items():
-            dense = number - self.apart
-            if dense >= 0:
-                place = code.times(row.place, self.dense)
-                offset = code.times(arg["H"], dense)
-                self.store(error, "errors", units, self.errors_at[0], place, offset)
             code.store(error, self._panel("at_errors", number, row, units))
         slots = [(gate, slot) for gate, slot in enumerate(self.slots) if slot in errors]
         if self.has_input or not slots:

@@ -85,6 +85,23 @@ class Code:
         b.position_at_end(done)
 
     @contextmanager
+    def bits(self, word: Value) -> Iterator[Value]:
+        """for the numbers of the bits of a word that are 1, the lowest first."""
+        b = self.b
+        head, body, done = (b.append_basic_block(name) for name in ("bits", "bit", "no_bits"))
+        before = b.block
+        b.branch(head)
+        b.position_at_end(head)
+        left = b.phi(I64)
+        left.add_incoming(word, before)
+        b.cbranch(b.icmp_signed("!=", left, self.i64(0)), body, done)
+        b.position_at_end(body)
+        yield b.cttz(left, ir.Constant(ir.IntType(1), 1))
+        left.add_incoming(b.and_(left, self.plus(left, -1)), b.block)
+        b.branch(head)
+        b.position_at_end(done)
+
+    @contextmanager
     def flushing(self, arm: bool) -> Iterator[None]:
         """Subnormal numbers count as zero in what is called inside; then all is as it was.
 

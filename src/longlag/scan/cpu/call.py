@@ -48,10 +48,9 @@ def _facts(tensor: Tensor | None) -> Facts | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _declared(periods: tuple[int, ...], hidden: int, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(periods, dtype=dtype, device="cpu").repeat_interleave(
-        hidden // len(periods)
-    )
+def _declared(periods: tuple[int, ...], shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    declared = torch.tensor(periods, dtype=dtype, device="cpu")
+    return declared.repeat_interleave(shape[-1] // len(periods)).expand(shape)
 
 
 def _rests(recurrence: Recurrence, units: Sequence[Tensor]) -> bool:
@@ -59,11 +58,9 @@ def _rests(recurrence: Recurrence, units: Sequence[Tensor]) -> bool:
     if recurrence.awake is recurrence or len(units) != len(recurrence.units):
         return False
     periods = units[recurrence.units.index("period")]
-    hidden = periods.shape[-1]
-    if hidden % len(recurrence.periods) or not periods.is_cpu:
+    if periods.shape[-1] % len(recurrence.periods) or not periods.is_cpu:
         return False
-    declared = _declared(recurrence.periods, hidden, periods.dtype)
-    return torch.equal(periods, declared.expand(periods.shape))
+    return torch.equal(periods, _declared(recurrence.periods, periods.shape, periods.dtype))
 
 
 def find_shape(

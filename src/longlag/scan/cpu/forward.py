@@ -3,9 +3,11 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
+from llvmlite import ir
+
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import Product, Stage, lower
-from longlag.scan.cpu.builder import Value
+from longlag.scan.cpu.builder import I64, Value
 from longlag.scan.cpu.kernel import (
     BY_ALL,
     BY_ANY,
@@ -29,6 +31,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     tables = [
         "list",
         *(["ticks_blocks"] if plan.rests else []),
+        *(["reads_blocks"] if plan.remembers else []),
         *(f"ranges_{number}" for number in range(len(lower(recurrence).patterns))),
     ]
     pointers = ["x", "input", "bias", "recurrent", "units", "residuals", "work"]
@@ -45,6 +48,7 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
         "at_drive", "at_read", "turned_tiles", "stretch", "pack", "drive", *further,
         *(["fed"] if plan.fed else []), *(["at_words"] if plan.rests else []),
+        *(["at_changed", "at_sums", "tiles"] if plan.remembers else []),
         *(["yield", "read_size"] if plan.team else []), *(["dilation"] if plan.dilated else []),
     )  # fmt: skip
     return Arguments(tuple(tables), tuple(pointers), numbers, constants)
@@ -65,6 +69,8 @@ def emit(recurrence: Recurrence, plan: Plan, *, store: bool, recompute: bool = F
         kernel.pack()
     if kernel.team is not None:
         kernel.team.meet()
+    if plan.remembers:
+        kernel.forget()
     zero = code.i64(0)
     if plan.input != "apart":
         with code.loop(zero, arg["T"]) as t:
@@ -154,6 +160,8 @@ class _Forward(Kernel):
                         code.prefetch(code.at(arg[f"state_{k}"], self.new, at))
         if plan.ordered and not self.recompute:
             self._pad(rows)
+        if plan.remembers:
+            self._note_changes(rows)
 
     def _feed(self, rows: Value) -> None:
         """The last features of x at this step: V h + c of the output h before it."""
@@ -346,7 +354,9 @@ class _Forward(Kernel):
             return self.load("bias", vectors[v], code.times(arg["H"], drive.gate))
 
         starts = [functools.partial(start, number) for number in terms]
-        if plan.fused:
+        if plan.remembers:
+            values = self._remembered(starts, list(terms.values()), block, rows[0])
+        elif plan.fused:
             given = starts, list(terms.values()), block, plan.rows, range(plan.vectors)
             values = self.sums_at_once(*given)
         else:
@@ -363,6 +373,110 @@ class _Forward(Kernel):
             self._update(stage, parts, drives, given, all_take)
 
         self.finish_tile(row, vectors, values, cost_of(stage.forward), body)
+
+    # Sums that are remembered
+
+    def _changed_at(self, number: Value) -> Value:
+        """Where the word is that tells which groups of units have changed since a block of units
+        was last found, for the rows of a tile: these are numbered block by block."""
+        return self.code.b.gep(
+            self.code.b.bitcast(self.work("at_changed"), I64.as_pointer()), [number]
+        )
+
+    def _tile_of(self, first: Row) -> Value:
+        """The number of a tile of this thread, by its first row."""
+        return self.code.b.udiv(first.slot, self.code.i64(self.plan.rows))
+
+    def forget(self) -> None:
+        """Nothing is remembered: before the last group is nothing, and all have changed."""
+        code, zero, plan = self.code, self.code.i64(0), self.plan
+        blocks = code.times(self.arg["tiles"], self.all_blocks[1])
+        with code.loop(zero, blocks) as number:
+            code.b.store(code.i64(-1), self._changed_at(number))
+        size = len(self.recurrence.periods) * len(self.wires) * plan.rows * plan.units
+        with code.loop(zero, code.times(blocks, size), plan.lanes) as at:
+            code.store(code.zero(), self.work("at_sums", at))
+
+    def _note_changes(self, rows: Value) -> None:
+        """After a step: which groups have changed, in the rows of each tile."""
+        code, b, blocks = self.code, self.code.b, self.all_blocks[1]
+        with self.tiles(rows) as row:
+            first = row(code.i64(0))
+            some, before = (
+                self.word(BY_ANY, first, code.i64(0)),
+                code.times(self._tile_of(first), blocks),
+            )
+            with code.loop(before, code.plus(before, blocks)) as number:
+                at = self._changed_at(number)
+                b.store(b.or_(b.load(at), some), at)
+
+    def _remembered(
+        self,
+        starts: Sequence[Callable[[int, int], Value]],
+        terms: Sequence[Sequence[Term]],
+        block: Value,
+        first: Row,
+    ) -> list[list[list[Value]]]:
+        """The sums of a tile, as :meth:`sums_at_once` has them.
+
+        Products with W are added up from the last group of units to the first; what has come
+        together before each group is kept. So what a step adds up begins with the last group that
+        has changed: with periods 1, 2, 4 ... two groups, of however many. Nothing in the order of
+        the sums depends on what was kept.
+        """
+        code, b, plan, lanes = self.code, self.code.b, self.plan, self.plan.lanes
+        width, groups = plan.vectors, len(self.recurrence.periods)
+        tile = Tile(code, plan.rows, width * len(starts), plan.chains)
+        pairs = [(number, term) for number, some in enumerate(terms) for term in some]
+        recurrent = [(number, term) for number, term in pairs if term.count is self.arg["H"]]
+        inputs = [pair for pair in pairs if pair not in recurrent]
+        columns = [number * width + v for number, _ in recurrent for v in range(width)]
+        places = [(r, column) for r in range(plan.rows) for column in columns]
+        size = len(self.wires) * plan.rows * plan.units
+        number = code.plus(code.times(self._tile_of(first), self.all_blocks[1]), block)
+
+        def kept(group: Value, index: int) -> Value:
+            at = code.times(code.plus(code.times(number, groups), group), size)
+            return self.work("at_sums", code.plus(at, index * lanes))
+
+        def last_of(word: Value) -> Value:
+            return b.sub(code.i64(63), b.ctlz(word, ir.Constant(ir.IntType(1), 1)))
+
+        zero, one, read = code.i64(0), code.i64(1), b.load(b.gep(self.arg["reads_blocks"], [block]))
+        changed_at = self._changed_at(number)
+        changed = b.and_(b.load(changed_at), read)
+        b.store(zero, changed_at)
+        some = b.icmp_signed("!=", changed, zero)
+        last = last_of(b.select(some, changed, b.and_(read, b.sub(zero, read))))
+        group, left = code.variable(I64), code.variable(I64)
+        b.store(last, group)
+        b.store(b.and_(read, b.sub(b.shl(code.i64(2), last), one)), left)
+        begin = {place: index for index, place in enumerate(places)}
+        tile.begin(
+            lambda r, v: code.load(kept(last, begin[r, v])) if (r, v) in begin else code.zero()
+        )
+        body, done = b.append_basic_block("groups"), b.append_basic_block("all_groups")
+        following = b.append_basic_block("next_group")
+        b.branch(body)
+        b.position_at_end(body)
+        now = b.load(group)
+        self.stretch(tile, recurrent, *self.units_of(now), range(width))
+        b.store(b.xor(b.load(left), b.shl(one, now)), left)
+        b.cbranch(b.icmp_signed("==", b.load(left), zero), done, following)
+        b.position_at_end(following)
+        b.store(last_of(b.load(left)), group)
+        totals = tile.totals()
+        for index, (r, column) in enumerate(places):
+            code.store(totals[r][column], kept(b.load(group), index))
+        tile.begin(lambda r, v: totals[r][v])
+        b.branch(body)
+        b.position_at_end(done)
+        if plan.input == "folded":
+            for r in range(plan.rows):
+                for column in range(width * len(starts)):
+                    tile.add_sum(r, column, starts[column // width](r, column % width))
+            self.stretch(tile, inputs, zero, self.arg["C"], range(width))
+        return self.by_sum(tile, width)
 
     def _drive(self, number: int, row: Row, units: Units, sums: Mapping[int, Value]) -> Value:
         """A drive from its sum of products."""

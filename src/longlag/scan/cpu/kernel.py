@@ -143,7 +143,8 @@ class Term(NamedTuple):
 
 
 _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64,
-             "ticks": I64, "heads": I64, "columns": I32, "meetings": I64}  # fmt: skip
+             "ticks": I64, "reads": I64, "levels": I64, "heads": I64, "columns": I32,
+             "meetings": I64}  # fmt: skip
 
 WORD = 32
 """Bits of a word that tells which groups of units take a step: group g has bit g modulo these."""
@@ -283,7 +284,7 @@ class Kernel:
     def count(self, t: Value) -> Value:
         """How many rows count in step t."""
         if not self.plan.ordered:
-            if not self.plan.dilated:
+            if self.plan.even or not self.plan.dilated:
                 return self.arg["N"]
             before = self.code.times(t, self.arg["N"])
             return self.code.smaller(self.arg["N"], self.code.b.sub(self.arg["all_rows"], before))
@@ -515,6 +516,13 @@ class Kernel:
             b.store(b.load(some), self._word_at(BY_ANY, first, at))
             b.store(code.i64(0) if many else b.load(every), self._word_at(BY_ALL, first, at))
 
+    def units_of(self, group: Value) -> tuple[Value, Value]:
+        """The first unit of a group that rests, and that after its last."""
+        code = self.code
+        size = code.b.udiv(self.arg["H"], code.i64(len(self.recurrence.periods)))
+        first = code.times(group, size)
+        return first, code.plus(first, size)
+
     def of_block(self, block: Value) -> Value:
         """The bits of the groups that a block of units has a part of."""
         return self.code.b.load(self.code.b.gep(self.arg["ticks_blocks"], [block]))
@@ -617,22 +625,7 @@ class Kernel:
         for number, mine in enumerate(terms):
             for term in mine:
                 groups.setdefault(id(term.numbers), []).append((number, term))
-
-        def stretch(group: Sequence[tuple[int, Term]], first: Value, stop: Value) -> None:
-            places = [number * width + v for number, _ in group for v in range(width)]
-
-            def step(k: Value, chain: int) -> None:
-                at = code.times(k, plan.units)
-                vectors = [
-                    code.at(term.weights, code.plus(at, v * plan.lanes))
-                    for _, term in group
-                    for v in some
-                ]
-                numbers = [code.at(base, k) for base in group[0][1].numbers]
-                tile.add(vectors, numbers, chain, places)
-
-            tile.stretch(first, stop, step)
-
+        stretch = functools.partial(self.stretch, tile, some=some)
         for group in groups.values():
             term = group[0][1]
             if term.slots is not None:
@@ -654,10 +647,36 @@ class Kernel:
                     wanted = code.b.if_then(self.has(term.word, bits))
                 with wanted:
                     stretch(group, entry(number), entry(code.plus(number, 1)))
+        return self.by_sum(tile, width)
+
+    def stretch(
+        self, tile: Tile, group: Sequence[tuple[int, Term]], first: Value, stop: Value, some: range
+    ) -> None:
+        """To sums of a tile, by number, dense terms that have the same numbers, of these first to
+        stop, for some vectors of the block."""
+        code, plan, width = self.code, self.plan, len(some)
+        places = [number * width + v for number, _ in group for v in range(width)]
+
+        def step(k: Value, chain: int) -> None:
+            at = code.times(k, plan.units)
+            vectors = [
+                code.at(term.weights, code.plus(at, v * plan.lanes))
+                for _, term in group
+                for v in some
+            ]
+            numbers = [code.at(base, k) for base in group[0][1].numbers]
+            tile.add(vectors, numbers, chain, places)
+
+        tile.stretch(first, stop, step)
+
+    @staticmethod
+    def by_sum(tile: Tile, width: int) -> list[list[list[Value]]]:
+        """The sums of a tile that has some of so many vectors side by side: by number, row and
+        vector."""
         totals = tile.totals()
         return [
-            [by_vector[n * width : (n + 1) * width] for by_vector in totals]
-            for n in range(len(starts))
+            [by_vector[first : first + width] for by_vector in totals]
+            for first in range(0, len(totals[0]), width)
         ]
 
     def recurrent_term(

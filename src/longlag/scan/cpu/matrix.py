@@ -141,9 +141,19 @@ def _pack_rows(code: _Function, facts: Matrix, wire: Value, start: Value, to: Va
     arg, b = code.arg, code.b
     source, target = code.address("source"), code.address("target")
     first = code.times(code.plus(code.times(wire, arg["H"]), start), arg["K"])
-    with code.loop(code.i64(0), arg["K"]) as k:
+    lanes = facts.lanes
+    whole = b.sub(arg["K"], b.srem(arg["K"], code.i64(lanes)))
+    with code.loop(code.i64(0), whole, lanes) as k:
+        rows = [
+            code.load(code.at(source, first, k, code.times(arg["K"], lane)))
+            for lane in range(lanes)
+        ]
+        for number, column in enumerate(code.turned(rows)):
+            at = code.times(code.plus(k, number), facts.units)
+            code.store(column, code.at(target, to, at))
+    with code.loop(whole, arg["K"]) as k:
         there, here = code.plus(first, k), code.plus(to, code.times(k, facts.units))
-        for lane in range(facts.lanes):
+        for lane in range(lanes):
             value = b.load(code.at(source, there, code.times(arg["K"], lane)))
             b.store(value, code.at(target, here, code.i64(lane)))
 
@@ -409,6 +419,7 @@ def _outer_input(module: ir.Module, facts: Matrix) -> None:
     numbers, vectors = facts.outer_tile
     if facts.rests and facts.vectors % vectors:  # of two blocks of units one may have no errors
         numbers, vectors = numbers * vectors, 1
+    sizes = (numbers, *(size for size in (8, 2) if facts.rests and size < numbers), 1)
     sums, left, right = map(code.address, ("sums", "left", "right"))
     picked = _Picked(code, facts)
     with code.loop(zero, arg["P"], ROWS) as p:
@@ -425,7 +436,7 @@ def _outer_input(module: ir.Module, facts: Matrix) -> None:
                 _outer_tile(code, size, width, picked, count, panels, (here, arg["sums_row"]))
 
             with picked.any(count):
-                _by_sizes(code, zero, arg["K"], (numbers, 1), some)
+                _by_sizes(code, zero, arg["K"], sizes, some)
 
         _by_sizes(code, zero, code.vectors(), (vectors, 1), one)
     b.ret_void()

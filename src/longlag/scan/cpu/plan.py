@@ -59,6 +59,9 @@ class Plan:
         arm: see :class:`~longlag.scan.cpu.target.Host`.
         fed: whether the last features of x are a linear function of the output before the step.
         rests: whether groups of units rest between the ticks of their clocks.
+        remembers: whether sums of products with W are kept from step to step, by what comes from
+            groups of units that may rest longer, so that a step adds up what has changed.
+        gathers: whether errors are added up, backward, as long as what their drives read rests.
         rows_first: whether a step takes all units of a tile of rows before the next tile: tiles of
             units that rest, which wait for memory, then alternate with those of others.
         team: whether threads share the units of all rows, and meet after every stage; else each
@@ -85,6 +88,8 @@ class Plan:
     arm: bool = False
     fed: bool = False
     rests: bool = False
+    remembers: bool = False
+    gathers: bool = False
     rows_first: bool = False
     team: bool = False
     abreast: int = 1

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from longlag.recurrence import Pattern, Recurrence
 from longlag.recurrence.lowered import lower
-from longlag.scan.cpu import backward, forward
+from longlag.scan.cpu import backward, forward, resting
 from longlag.scan.cpu.kernel import WORD, Arguments, lowered_of
 from longlag.scan.cpu.matrix import Matrix, matrix, send
 from longlag.scan.cpu.plan import Form, Plan, choose, lanes_of
@@ -109,7 +109,8 @@ def shape_of(recurrence: Recurrence, key: Key) -> "Shape":
 def _kernel(recurrence: Recurrence, plan: Plan, kind: str) -> Callable[..., None]:
     with _no_collection():
         if kind == "backward":
-            name, text = backward.NAME, backward.emit(recurrence, plan)
+            emit = resting.emit if plan.gathers else backward.emit
+            name, text = backward.NAME, emit(recurrence, plan)
         else:
             name, recompute = forward.NAME, kind == "recompute"
             text = forward.emit(recurrence, plan, store=kind != "forward", recompute=recompute)
@@ -326,14 +327,17 @@ class Shape:
                 self.team, plan = team, replace(alone, team=True)
         if key.fed:  # U x cannot be there before the step
             plan = replace(plan, input="folded", fed=True)
-        self.plan = plan
+        alone = plan.fused or len(lowered.drives) == 1
+        self.plan = replace(plan, remembers=alone and self._grouped(plan))
+        back = self.plan_back
+        self.plan_back = replace(back, gathers=self._grouped_back(back))
         sizes = {hidden // len(pattern) for pattern in self.patterns}
         self.by_blocks = all(size % plan.units == 0 for size in sizes)
         self.vectors = -(-hidden // plan.lanes)
         self.sending, self.slots = lowered.propagating_wires, lowered.drive_of_gate
         self.single_parts = self.parts if self.replicas == 1 else 1
         self.tables = self._tables()
-        self.forward = self._forward(plan)
+        self.forward = self._forward(self.plan)
         self.backward = self._backward(self.plan_back)
         self._kernels: dict[str, Callable[..., None]] = {}
 
@@ -372,6 +376,25 @@ class Shape:
                     came = f"{tuple(facts[0])} of {facts[1]}{'' if facts[2] else ' elsewhere'}"
                 raise ValueError(f"{name}: got {came}, expected {shape} of {dtype} on the CPU")
 
+    def _grouped(self, plan: Plan) -> bool:
+        """Whether groups of units rest, each block of units is of one of them, all read one state,
+        of the step before, and no row of a tile is another's in a later step."""
+        lowered, groups = self.lowered, len(self.periods)
+        if not 0 < groups <= WORD or plan.ordered or plan.indirect or plan.sparse or plan.dilated:
+            return False
+        plain = len(lowered.stages) == len(lowered.products) == 1 and lowered.delays == (1,)
+        patterns = [pattern for pattern in self.patterns if pattern is not None]
+        sizes = self.hidden % groups == 0 and self.hidden // groups % plan.units == 0
+        return plain and sizes and all(len(pattern) == groups for pattern in patterns)
+
+    def _grouped_back(self, plan: Plan) -> bool:
+        """Whether, beside, none reads groups before its own, and no row is done twice."""
+        if not self._grouped(plan) or not self.patterns or not plan.even:
+            return False
+        (pattern,), lowered = self.patterns, self.lowered
+        later = not any(any(row[:number]) for number, row in enumerate(pattern))
+        return later and lowered.propagating == lowered.products
+
     def kernel(self, kind: str) -> Callable[..., None]:
         """The compiled kernel: "forward", "store" or "recompute" (see :func:`forward.emit`), or
         "backward"."""
@@ -381,8 +404,9 @@ class Shape:
             compiled = self._kernels[kind] = _kernel(self.recurrence, plan, kind)
         return compiled
 
-    def _functions(self, plan: Plan) -> dict[str, int]:
-        facts = plan.double, plan.lanes, plan.vectors, host().registers, bool(self.periods)
+    def _functions(self, plan: Plan, all_rows: bool = False) -> dict[str, int]:
+        rests = bool(self.periods) and not all_rows
+        facts = plan.double, plan.lanes, plan.vectors, host().registers, rests
         return matrix(Matrix(*facts, plan.networks))
 
     def _add_words(self, work: _Work, name: str, words: int) -> None:
@@ -419,8 +443,13 @@ class Shape:
         rows = tiles * plan.rows if plan.sparse == "turned" else self.batch
         work.add("at_read", read * rows * hidden * self.team)
         self._add_words(work, "at_words", 3 * self.batch)
+        blocks = tiles * plan.blocks(hidden) if plan.remembers else 0
+        self._add_words(work, "at_changed", blocks)
+        groups = self.wires * len(self.periods)
+        work.add("at_sums", blocks * groups * plan.rows * plan.units)
         numbers = {
             **self._sizes(work),
+            "tiles": tiles,
             "dilation": self.dilation,
             "turned_tiles": tiles,
             "fed": self.fed,
@@ -440,8 +469,7 @@ class Shape:
         wide = self.vectors * plan.lanes
         inputs = self.width + 1 if self.has_input else 0
         # Rows that are collected: those of some steps, and at least of one.
-        tiles = math.ceil(self.batch / plan.rows)
-        by_step = math.ceil(tiles / self.single_parts) * plan.rows
+        by_step = self._rows_of_step(plan)
         steps = self.collected[0] // ((drives + reading) * wide + inputs) // by_step
         steps = max(steps, -(-self.collected[1] // by_step))
         rows = by_step * min(steps, self.whole)
@@ -449,15 +477,20 @@ class Shape:
         packed = 0 if plan.sparse else plan.blocks(hidden) * plan.units * hidden
         work.add("at_recurrent", packed * len(self.sending))
         work.add("at_errors", drives * rows * wide)
-        work.add("at_read", reading * rows * wide)
+        work.add("at_read", 0 if plan.gathers else reading * rows * wide)
         work.add("at_inputs", rows * inputs)
         work.add("at_where", rows * 8 // self.item if inputs else 0)
         self._add_words(work, "at_words", 3 * self.batch * (1 + lowered.delays[-1]))
         self._add_words(work, "at_marks", rows)
         work.add("at_kept", kept * self.batch * hidden)
+        work.add("at_levels", int(self.tables["back_levels"][-1]) if plan.gathers else 0)
         sums = self.wires * wide * wide if self.sparse is None else self.sparse[1]
         work.add("at_sums", sums)
         work.add("at_input_sums", inputs * self.gates * wide)
+        if plan.gathers:
+            groups = len(self.periods)
+            self._add_words(work, "at_filled", groups)
+            work.add("at_flows", self.wires * by_step * (groups + 1) * hidden)
         functions = ("pack_back", "outer", "outer_input", "unpack", "unpack_input")
         dense = len(self.recurrence.dense_gates)
         numbers = {
@@ -473,6 +506,7 @@ class Shape:
                 for number in range(len(self.patterns))
             },
             **{name: self._functions(plan)[name] for name in functions},
+            "outer_all": self._functions(plan, all_rows=True)["outer"] if plan.gathers else 0,
         }
         # Each thread has sums of its own; of replicas, each.
         apart = self.item if self.single_parts > 1 else 0
@@ -485,7 +519,7 @@ class Shape:
             "slot_numbers": 0 if self.sparse is None else self.sparse[1],
         }
         tables = {name.removeprefix("back_"): table for name, table in self.tables.items()
-                  if not name.startswith("ranges")}  # fmt: skip
+                  if not name.startswith(("ranges", "reads", "ticks_blocks"))}  # fmt: skip
         names = backward.arguments(self.recurrence, plan)
         return FixedArguments(names, self.replicas, tables, numbers, self.parts * work.size)
 
@@ -517,11 +551,14 @@ class Shape:
             tables[f"back_ranges_{len(self.patterns)}"] = self._ranges(
                 ((1,),), self.plan_back, back=True
             )
-            blocks = range(self.plan.blocks(self.hidden))
-            tables["ticks_blocks"] = [
-                self._bits(self._groups_of_block(block, self.periods, self.plan))
-                for block in blocks
-            ]
+            for name, plan in (("ticks_blocks", self.plan), ("back_ticks_blocks", self.plan_back)):
+                tables[name] = [
+                    self._bits(self._groups_of_block(block, self.periods, plan))
+                    for block in range(plan.blocks(self.hidden))
+                ]
+            for name, back in (("reads_blocks", False), ("back_reads_blocks", True)):
+                tables[name] = self._read_groups(self.plan_back if back else self.plan, back)
+            tables["back_levels"], tables["back_panels_levels"] = self._levels()
             tables["ticks_vectors"] = [
                 self._bits(self._groups(vector, self.periods)) for vector in range(self.vectors)
             ]
@@ -571,6 +608,45 @@ class Shape:
                 ends = low * size, high * size
                 pairs += self._by_group(*ends) if back and self.periods else ends
         return [*heads, blocks + 1 + len(pairs), *pairs]
+
+    def _read_groups(self, plan: Plan, back: bool) -> list[int]:
+        """By block of units, the bits of the groups that rest whose units it reads."""
+        words, groups = [], range(len(self.periods))
+        pattern = self.patterns[0] if self.patterns else None
+        for block in range(plan.blocks(self.hidden) if plan.remembers or plan.gathers else 0):
+            (mine,) = self._groups_of_block(block, groups, plan)
+            read = {
+                other
+                for other in groups
+                if pattern is None or (pattern[other][mine] if back else pattern[mine][other])
+            }
+            words.append(self._bits(read))
+        return words
+
+    def _levels(self) -> tuple[list[int], list[int]]:
+        """Of a backward kernel that gathers errors, by group that is read: where its panels of
+        errors and of states begin, their rows, where its entries begin and how many there are; and
+        the entries, as :meth:`_panels` has them."""
+        levels, entries, size = [], [], 0
+        if not self.plan_back.gathers:
+            return levels, entries
+        (pattern,), wide = self.patterns, self.vectors // len(self.periods)
+        by_step = self._rows_of_step(self.plan_back)
+        steps = max(1, 2 * self.collected[1] // by_step)
+        for group, period in enumerate(self.periods):
+            rows, errors = by_step * -(-steps // period), (group + 1) * wide
+            first = len(entries) // 3
+            for vector in range(errors):
+                if pattern[vector // wide][group]:
+                    entries += (vector, group * wide, (group + 1) * wide)
+            after = size + self.wires * errors * rows * self.plan_back.lanes
+            levels += (size, after, rows, first, len(entries) // 3 - first)
+            size = after + wide * rows * self.plan_back.lanes
+        return [*levels, size], entries
+
+    def _rows_of_step(self, plan: Plan) -> int:
+        """Rows that a thread has in a step."""
+        return math.ceil(math.ceil(self.batch / plan.rows) / self.single_parts) * plan.rows
 
     def _panels(self, pattern: Pattern) -> list[int]:
         """Which vectors of states meet each vector of errors in dW: triples."""
