@@ -1,5 +1,6 @@
 """Forecasts as what goes beyond simple ones, each series in units of its own."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -135,6 +136,7 @@ class Relative:
         standardise: bool = True,
         like: "Relative | None" = None,
         ahead: list[int] | None = None,
+        coded: Collection[int] = (),
     ) -> "Relative":
         """That of prepared sequences in the units of the data.
 
@@ -146,13 +148,16 @@ class Relative:
             standardise: whether the other features are brought to mean 0 and deviation 1.
             like: one whose season and units are taken over.
             ahead: where those features are that are known ahead.
+            coded: where those are that hold the number of a category, and stay as they are.
         """
         lengths = lengths_of(train)
         others = [c for c in range(train.x.shape[2]) if c not in targets]
         inside = np.arange(train.x.shape[1]) < lengths[:, None]
         scaling = Scaling.identity(len(others))
         if others and standardise:
-            scaling = Scaling.fit(train.x[inside][:, others])
+            scaling = Scaling.fit(train.x[inside][:, others]).without(
+                [others.index(c) for c in coded]
+            )
         season = like.season if like else season or find_season(train.x[:, :, targets], lengths)
         plain = cls(
             season, horizon, tuple(targets), tuple(others), scaling, ahead=tuple(ahead or ())
@@ -170,8 +175,16 @@ class Relative:
     @property
     def features(self) -> int:
         """How many the network reads."""
-        own = len(self.targets) * (1 + (self.season > 1) + self.horizon)
-        return own + len(self.others) + 2 * self.horizon * len(self.ahead)
+        return self._own + len(self.others) + 2 * self.horizon * len(self.ahead)
+
+    @property
+    def _own(self) -> int:
+        """How many it reads of the targets, which are the first."""
+        return len(self.targets) * (1 + (self.season > 1) + self.horizon)
+
+    def place(self, feature: int) -> int:
+        """Where the network reads one of the other features."""
+        return self._own + self.others.index(feature)
 
     def apply(
         self,
