@@ -16,8 +16,9 @@ from longlag.pipeline.fitted import Fitted
 from longlag.pipeline.fitting import Pipeline
 from longlag.pipeline.intervals import Intervals, blend, coverage
 from longlag.pipeline.network import run_model
-from longlag.pipeline.relative import Relative, find_season
+from longlag.pipeline.relative import Relative
 from longlag.pipeline.scores import score
+from longlag.pipeline.season import find_season
 from longlag.pipeline.settings import Settings, SettingsError
 from longlag.pipeline.simple import simple_forecasts
 
@@ -49,14 +50,6 @@ def raw(horizon=3):
 def test_a_season_is_found_and_not_its_double(season):
     data = series(steps=130, season=season)
     assert find_season(data.x[:, :, :1], data.lengths) == season
-
-
-def test_what_has_no_season_has_none():
-    rng = np.random.default_rng(0)
-    walks = rng.normal(size=(5, 80, 1)).cumsum(1)
-    assert find_season(walks, np.full(5, 80)) == 1
-    assert find_season(np.ones((2, 50, 1)), np.full(2, 50)) == 1
-    assert find_season(walks[:, :2], np.full(5, 2)) == 1
 
 
 def test_the_simple_forecasts_are_those_of_the_equations():
