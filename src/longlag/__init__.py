@@ -28,8 +28,8 @@ _PARTS = {
     "estimators": "RecurrentClassifier RecurrentForecaster RecurrentRegressor",
     "gradients": "BPTT RTRL CheckpointedBPTT Omega SnAp1 TruncatedBPTT "
     "gradient_by_lag state_errors",
-    "layers": "Bidirectional Dilated EchoState Ensemble ModelCard NextGeneration Recurrent "
-    "SequenceModel Stack Stream from_torch init load save show topology",
+    "layers": "Bidirectional Dilated EchoState Embedded Ensemble ModelCard NextGeneration "
+    "Recurrent SequenceModel Stack Stream from_torch init load save show topology",
     "memory": "MemoryRecorder MemoryReport memory_report state_jacobians watch",
     "nn": "accelerate",
     "onnx": "export_onnx from_onnx",

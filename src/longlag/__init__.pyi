@@ -22,6 +22,7 @@ from longlag.gradients import state_errors as state_errors
 from longlag.layers import Bidirectional as Bidirectional
 from longlag.layers import Dilated as Dilated
 from longlag.layers import EchoState as EchoState
+from longlag.layers import Embedded as Embedded
 from longlag.layers import Ensemble as Ensemble
 from longlag.layers import ModelCard as ModelCard
 from longlag.layers import NextGeneration as NextGeneration

@@ -57,6 +57,33 @@ def test_one_command_trains_and_one_predicts(machines, longlag, rows_of):
     assert hits > 0.8  # neither heat nor kind alone says it
 
 
+def test_categories_become_learned_vectors(machines, longlag, rows_of):
+    train = ("train", machines("old.csv"), "--task", "classification", "--missing", "mean", *SMALL)
+    done = longlag(*train, "--embed", "kind")
+    assert done.status == 0, done.err
+    assert "kind: 2 categories (lathe, mill), each a learned vector of 2 numbers" in done.out
+    assert "not compiled, which takes longer: the vectors of categories" in done.out
+    new = machines("new.csv", kinds=("lathe", "mill", "saw"), count=30)
+    done = longlag("predict", "model.longlag", new)
+    assert done.status == 0, done.err
+    assert "column 'kind': 'saw' not in the training data" in done.err
+    rows = rows_of(new.parent / "predictions.csv")
+    truth = {row["series"]: row["target"] for row in rows_of(new)}
+    hits = [
+        row["prediction"] == truth[row["series"]] for row in rows if int(row["series"][1:]) % 3 < 2
+    ]
+    assert np.mean(hits) > 0.8
+    assert "Embedded(GRU(3, 8))" in longlag("show", "model.longlag").out
+
+    for wrong, said in (
+        (("--cell", "echo"), "--embed: got kind, but an echo state network is not trained"),
+        (("--cell", "auto"), "--embed: got kind, but 'auto' chooses"),
+    ):
+        refused = longlag(*train[:4], "--missing", "mean", "--embed", "kind", *wrong)
+        assert refused.status == 2
+        assert said in refused.err
+
+
 def test_time_is_an_input_where_it_is_asked_for(machines, longlag):
     train = ("train", machines("old.csv"), "--task", "classification", *SMALL[:2], "--epochs", 1)
     done = longlag(*train, "--missing", "mean", "--time_delta")

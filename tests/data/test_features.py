@@ -261,3 +261,45 @@ def test_arrays_have_missing_values_too(tmp_path, suffix):
         read(path, task="classification")
     data = read(path, task="classification", missing=True)
     np.testing.assert_array_equal(data.x[:, :, 0], [[1, np.nan], [3, 4]])
+
+
+def test_embedded_categories_stay_one_input(take):
+    data = take(MACHINES, missing=True)
+    preparation = Preparation.fit(
+        data, task="classification", missing="indicator", columns=Columns(), embed=("all",)
+    )
+    encoding = preparation.encoding
+    assert preparation.input_names == ("kind", "heat", "on", "built", "heat is missing")
+    assert encoding.vectors == {0: 3}
+    assert preparation.inputs.mean[0] == 0.0
+    assert preparation.inputs.scale[0] == 1.0
+    new = take(
+        MACHINES.replace("saw", "press").replace("mill,1.0", ",1.0"),
+        missing=True,
+        categories=("kind",),
+    )
+    codes = preparation.apply(new).x[:, :, 0]
+    assert codes.tolist() == [[-1, 1, 0], [0, -1, -1]]  # none where missing or new
+    record = json.loads(json.dumps(preparation.to_dict()))
+    assert Preparation.from_dict(record) == preparation
+    for forged in ([1], [-1], "kind"):
+        record["encoding"]["embedded"] = forged
+        with pytest.raises(DataError, match="embedded"):
+            Preparation.from_dict(record)
+
+
+@pytest.mark.parametrize(
+    ("embed", "said"),
+    [
+        (
+            ("heat",),
+            r"embed: got 'heat', which holds numbers .*; expected 'all', or some of 'kind'",
+        ),
+        (("knd",), r"embed: got 'knd', which is no feature; expected 'all', or some of 'kind'"),
+        (("kind", "all"), r"embed: got 'all', which is no feature"),
+    ],
+)
+def test_only_categories_are_embedded(take, embed, said):
+    data = take(MACHINES.replace(",,", ",2,"))
+    with pytest.raises(DataError, match=said):
+        Preparation.fit(data, task="classification", embed=embed)

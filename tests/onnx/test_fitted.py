@@ -90,8 +90,10 @@ def test_the_graph_answers_in_the_units_of_the_data(tmp_path, task, options):
         assert tuple(known["classes"]) == fitted.preparation.classes
 
 
-@pytest.mark.parametrize("missing", ["mean", "indicator"])
-def test_categories_and_missing_values_are_in_the_graph(tmp_path, missing):
+@pytest.mark.parametrize(
+    ("missing", "embed"), [("mean", None), ("indicator", None), ("indicator", ("all",))]
+)
+def test_categories_and_missing_values_are_in_the_graph(tmp_path, missing, embed):
     data, path = sequences("classification"), tmp_path / "model.onnx"
     x = data.x.copy()
     x[:, :, 0] = np.arange(12) % 3
@@ -99,7 +101,7 @@ def test_categories_and_missing_values_are_in_the_graph(tmp_path, missing):
     gaps = np.ones(x.shape[:2], np.float32)
     kinds = {"heat": ("low", "high", "mid")}
     data = replace(data, x=x, gaps=gaps, categories=kinds)
-    fitted = untrained(data, "classification", missing=missing, time_delta=True)
+    fitted = untrained(data, "classification", missing=missing, time_delta=True, embed=embed)
     export_onnx(fitted, path)
     known = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
     assert known["features"] == ["heat", "flow", "time_delta"]

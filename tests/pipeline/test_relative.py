@@ -1,19 +1,24 @@
 """Forecasts relative to the season before: what is read, restored, judged, and how sure it is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from longlag.batch import Batch
-from longlag.data import DataError, SequenceData, ValuePredictions, write_predictions
+from longlag.data import Columns, DataError, SequenceData, ValuePredictions, write_predictions
 from longlag.data.scaling import Scaling
+from longlag.layers import Embedded
 from longlag.onnx import export_onnx
 from longlag.pipeline import simple
 from longlag.pipeline.dataset import earlier, hold_out, judged, prepare
 from longlag.pipeline.fitted import Fitted
 from longlag.pipeline.fitting import Pipeline
 from longlag.pipeline.intervals import Intervals, blend, coverage
-from longlag.pipeline.relative import Relative, find_season
+from longlag.pipeline.network import run_model
+from longlag.pipeline.relative import Relative
 from longlag.pipeline.scores import score
+from longlag.pipeline.season import find_season
 from longlag.pipeline.settings import Settings, SettingsError
 from longlag.pipeline.simple import simple_forecasts
 
@@ -45,14 +50,6 @@ def raw(horizon=3):
 def test_a_season_is_found_and_not_its_double(season):
     data = series(steps=130, season=season)
     assert find_season(data.x[:, :, :1], data.lengths) == season
-
-
-def test_what_has_no_season_has_none():
-    rng = np.random.default_rng(0)
-    walks = rng.normal(size=(5, 80, 1)).cumsum(1)
-    assert find_season(walks, np.full(5, 80)) == 1
-    assert find_season(np.ones((2, 50, 1)), np.full(2, 50)) == 1
-    assert find_season(walks[:, :2], np.full(5, 2)) == 1
 
 
 def test_the_simple_forecasts_are_those_of_the_equations():
@@ -325,3 +322,27 @@ def test_intervals_are_columns_of_their_own(tmp_path):
     head, row = (tmp_path / "p.csv").read_text().split()
     assert head == "series,step_ahead,u,v,u_low,v_low,u_high,v_high"
     assert row == "a,1,1.0,2.0,0.5,1.5,1.5,2.5"
+
+
+def test_numbers_of_categories_are_read_as_they_are():
+    random = np.random.default_rng(0)
+    x = np.stack([random.normal(50, 9, (4, 30)), np.arange(120).reshape(4, 30) % 7], 2)
+    data = SequenceData(
+        x.astype(np.float32), np.full(4, 30), None, tuple("abcd"), ("sold", "shop"), ("sold",),
+        categories={"shop": tuple("pqrstuv")},
+    )  # fmt: skip
+    settings = Settings("forecasting", horizon=2, hidden=4, season=5, embed=("shop",))
+    pipeline = Pipeline.of(hold_out(data, "forecasting", share=0.3, seed=0, horizon=2), settings)
+    embedded = pipeline.model.layer
+    assert isinstance(embedded, Embedded)
+    ((place, count),) = embedded.categories.items()
+    assert count == 7
+    assert set(np.unique(pipeline.train.x[:, :, place])) == set(range(7))
+    assert not run_model(pipeline.model, pipeline.held_out, 16).any()  # before it is trained
+    with pytest.raises(DataError, match="embed: 'shop' is known ahead"):
+        Pipeline.of(
+            hold_out(data, "forecasting", share=0.3, seed=0, horizon=2), settings,
+            Columns(known=("shop",)),
+        )  # fmt: skip
+    with pytest.raises(SettingsError, match="embed: got shop, but a network that puts out"):
+        replace(settings, relative=False, season=None)

@@ -1,9 +1,11 @@
 """Use a trained network on new data.
 
 MODEL is a file that `longlag train` saved, DATA a file with the same features in their own units.
-Where DATA has a target, the score is printed too.
+Where DATA has a target, the score is printed too. With --stream, rows come on standard input, and
+each is answered before the next.
 """
 
+import csv
 import shutil
 import sys
 import tempfile
@@ -18,7 +20,7 @@ from longlag.pipeline.threads import threads
 if TYPE_CHECKING:
     from longlag.data import Columns, Predictions, SequenceData
 
-USAGE = "MODEL DATA [options]"
+USAGE = "MODEL [DATA] [options]"
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,13 @@ class Options:
         help="the file that `longlag train` saved",
     )  # fmt: skip
     data: str | None = option(
-        group="data", positional=True, required=True, metavar="DATA",
+        group="data", positional=True, metavar="DATA", shown_default="required without --stream",
         help="the file to predict: .csv, .parquet, .npz or .ts; the target may be absent",
+    )  # fmt: skip
+    stream: bool = option(
+        False, group="data",
+        help="rows of a .csv, with its header, come on standard input, and what is predicted after "
+        "each goes to standard output at once; for networks that read forward",
     )  # fmt: skip
     score: bool = option(
         True, group="data",
@@ -81,15 +88,51 @@ def run(options: Options) -> None:
         UsageError, DataError, ArchiveError: the options or a file do not fit; nothing was written.
     """
     assert options.model is not None
-    assert options.data is not None
+    if not Path(options.model).is_file():
+        raise UsageError(f"MODEL {options.model}: there is no such file")
+    if options.stream:
+        _check_stream(options)
+        with threads(options.threads):
+            _stream(Path(options.model))
+        return
+    if options.data is None:
+        raise UsageError(
+            "DATA is missing: the file to predict, .csv, .parquet, .npz or .ts; for rows on "
+            "standard input give --stream"
+        )
     files = {}
     if options.output != "-":
         files = check_outputs(options, {"output": (".csv",)}, (options.model, options.data))
-    if not Path(options.model).is_file():
-        raise UsageError(f"MODEL {options.model}: there is no such file")
-
     with threads(options.threads):
         _predict(options, Path(options.model), Path(options.data), files.get("output"))
+
+
+def _check_stream(options: Options) -> None:
+    """Raise `UsageError` for what a stream has no use for."""
+    given = {
+        "DATA": (options.data, None, "rows come on standard input, as in `--stream < rows.csv`"),
+        "--output": (options.output, Options.output, "predictions go to standard output"),
+        "--columns": (options.columns, ColumnNames(), "columns are called as in training"),
+    }
+    for flag, (value, default, why) in given.items():
+        if value not in (default, "-"):
+            shown = f" got {value}, but" if isinstance(value, str) else ""
+            raise UsageError(f"{flag}:{shown} with --stream {why}; leave it out")
+
+
+def _stream(path: Path) -> None:
+    from longlag.pipeline.fitted import Fitted
+    from longlag.pipeline.streaming import SOURCE, predict_rows
+
+    fitted = Fitted.load(path)
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    with open(sys.stdin.fileno(), encoding="utf-8-sig", newline="", closefd=False) as lines:
+        try:
+            for rows in predict_rows(fitted, lines):
+                table.writerows(rows)
+                sys.stdout.flush()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{SOURCE}: not UTF-8 text; give it as UTF-8") from error
 
 
 def _predict(options: Options, model_path: Path, path: Path, output: Path | None) -> None:

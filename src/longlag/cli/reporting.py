@@ -10,6 +10,7 @@ from rich.table import Column, Table
 
 from longlag.data import Preparation, SequenceData
 from longlag.layers import EchoState
+from longlag.layers.embedded import embedding_size
 from longlag.pipeline import classes
 from longlag.pipeline.backtest import Backtest, by_step
 from longlag.pipeline.choosing import Tried
@@ -195,7 +196,10 @@ def _encoded(preparation: Preparation, train: SequenceData) -> Iterator[str]:
     """What becomes of features that are not plain numbers."""
     names, encoding = preparation.feature_names or (), preparation.encoding
     for at, categories in encoding.categories:
-        yield f"{names[at]}: {len(categories)} categories ({_listed(categories)}), an input each"
+        read = "an input each"
+        if at in encoding.embedded:
+            read = f"each a learned vector of {_count(embedding_size(len(categories)), 'number')}"
+        yield f"{names[at]}: {len(categories)} categories ({_listed(categories)}), {read}"
     for name in train.dates:
         yield f"{name}: dates, as days since 1970"
     missing = np.isnan(train.x[train.valid]).mean()

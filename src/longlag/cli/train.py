@@ -163,6 +163,11 @@ class Trained:
         Settings.time_delta, group="data",
         help="the time since the step before is an input too, for steps that are not evenly spaced",
     )  # fmt: skip
+    embed: str | tuple[str, ...] | None = option(
+        group="data", metavar="NAMES",
+        help="the inputs of which each category is a learned vector, not an input of its own; all: "
+        "all that hold categories; not for echo", shown_default="none",
+    )  # fmt: skip
     columns: ColumnNames = ColumnNames()
 
     cell: str | None = option(
@@ -387,6 +392,7 @@ def settings_of(options: Trained) -> Settings:
     """The settings among the options."""
     values: dict[str, Any] = {own.name: getattr(options, own.name) for own in fields(Settings)}
     values["cell"] = options.cell or Settings.cell
+    values["embed"] = names_in(options.embed)
     if options.quantiles is not None:
         try:
             values["quantiles"] = tuple(map(float, options.quantiles.split(",")))

@@ -24,7 +24,11 @@ TIME_DELTA = "time_delta"
 """What the time since the step before is called among the features."""
 
 _NO_CATEGORY = -1.0
+ALL = "all"
+"""In place of names: every feature that holds categories."""
+
 _KEYS = ("categories", "missing", "fill", "indicated", "time_delta")
+_LATER_KEYS = ("embedded",)
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,10 @@ class Encoding:
 
     In the order of the features a number is one input, and a feature of K categories is K inputs:
     1 for the category of the step, 0 for the others; all 0 where it is missing, or was not in the
-    training data. Inputs that tell 1 where a value is missing stand at the end. The time since the
-    step before, where it is used, is the last feature.
+    training data. One that is embedded is one input, the position of the category or -1 for none,
+    of which a network reads a learned vector, see `longlag.Embedded`. Inputs that tell 1 where a
+    value is missing stand at the end. The time since the step before, where it is used, is the
+    last feature.
 
     Args:
         categories: of each feature that has them, its position and their names, in order.
@@ -45,6 +51,7 @@ class Encoding:
         indicated: the positions of the features that have such an input: those with missing
             values in the training data.
         time_delta: whether the time since the step before is a feature.
+        embedded: the positions of the features whose categories stay one input each.
 
     Raises:
         DataError: the parts do not belong together.
@@ -62,6 +69,7 @@ class Encoding:
     fill: tuple[float, ...] = ()
     indicated: tuple[int, ...] = ()
     time_delta: bool = False
+    embedded: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_missing(self.missing)
@@ -73,6 +81,9 @@ class Encoding:
                     f"encoding: feature {at} has the categories {listing(names)}, expected "
                     "distinct names"
                 )
+        for at in self.embedded:
+            if at not in dict(self.categories):
+                raise DataError(f"encoding: feature {at} is embedded, and has no categories")
 
     @property
     def is_plain(self) -> bool:
@@ -81,11 +92,22 @@ class Encoding:
 
     def count(self, features: int) -> int:
         """The inputs of the network for so many features, the time among them."""
-        return features + sum(len(names) - 1 for _, names in self.categories) + len(self.indicated)
+        return self.place(features) + len(self.indicated)
 
     def place(self, feature: int) -> int:
         """The first input of the feature at this position."""
-        return feature + sum(len(names) - 1 for at, names in self.categories if at < feature)
+        spread = [len(names) - 1 for at, names in self.spread.items() if at < feature]
+        return feature + sum(spread)
+
+    @property
+    def spread(self) -> dict[int, tuple[str, ...]]:
+        """The categories that are an input each, by the position of the feature."""
+        return {at: names for at, names in self.categories if at not in self.embedded}
+
+    @property
+    def vectors(self) -> dict[int, int]:
+        """How many categories an input stands for, by its position, of those that are embedded."""
+        return {self.place(at): len(names) for at, names in self.categories if at in self.embedded}
 
     def names(self, features: Sequence[str]) -> tuple[str, ...]:
         """What each input is, from the names of the features, the time among them.
@@ -93,18 +115,21 @@ class Encoding:
         >>> Encoding(((0, ("a", "b")),), "indicator", (0.0, 0.0), (1,)).names(["kind", "heat"])
         ('kind = a', 'kind = b', 'heat', 'heat is missing')
         """
-        kinds = dict(self.categories)
+        kinds = self.spread
         named: list[str] = []
         for at, feature in enumerate(features):
             named += [f"{feature} = {name}" for name in kinds[at]] if at in kinds else [feature]
         return (*named, *(f"{features[at]} is missing" for at in self.indicated))
 
     @classmethod
-    def fit(cls, data: SequenceData, missing: str, time_delta: bool) -> Encoding:
-        """The encoding of training data.
+    def fit(
+        cls, data: SequenceData, missing: str, time_delta: bool, embed: Sequence[str] = ()
+    ) -> Encoding:
+        """The encoding of training data; `embed` names features to be embedded, or is ("all",).
 
         Raises:
-            DataError: a value is missing, or a feature has none at all; or there are no times.
+            DataError: a value is missing, or a feature has none at all; or there are no times; or
+                what is to be embedded holds no categories.
         """
         check_missing(missing)
         count = data.x.shape[2]
@@ -138,6 +163,7 @@ class Encoding:
             fill=() if missing == "error" else tuple(fill),
             indicated=tuple(np.flatnonzero(holes).tolist()) if missing == "indicator" else (),
             time_delta=time_delta,
+            embedded=_embedded(embed, features, [features[at] for at, _ in kinds]),
         )
 
     def take(
@@ -173,7 +199,7 @@ class Encoding:
         valid: Bool[Array, "N T"],
     ) -> Float32[Array, "N T I"]:
         """The inputs of the network, from the standardised features."""
-        if not self.categories and not self.indicated:
+        if not self.spread and not self.indicated:
             return values
         n, t, features = values.shape
         inputs = self.count(features)
@@ -182,9 +208,10 @@ class Encoding:
             f"{n} series of {t} steps of {inputs} inputs",
             4 * n * t * inputs,
             values.nbytes,
-            "name coarser categories, or give fewer series at a time",
+            "name coarser categories, give fewer series at a time, or train with vectors of "
+            "categories (embed)",
         )
-        kinds = dict(self.categories)
+        kinds = self.spread
         x = np.zeros((n, t, inputs), np.float32)
         for c in range(features):
             first = self.place(c)
@@ -230,25 +257,45 @@ class Encoding:
     def from_dict(cls, record: object) -> Encoding:
         """The encoding of `to_dict`. Raises `DataError` for anything else."""
         where = "preparation: encoding"
-        record = closed(record, _KEYS, where)
+        record = closed(record, _KEYS, where, _LATER_KEYS)
         pairs = record["categories"]
         if not isinstance(pairs, list | tuple) or not all(
             isinstance(pair, list | tuple) and len(pair) == 2 and is_whole(pair[0], 0)
             for pair in pairs
         ):
             raise DataError(f"{where}: categories: expected pairs, got {pairs!r}")
-        indicated, time_delta = record["indicated"], record["time_delta"]
-        if not isinstance(indicated, list | tuple) or not all(is_whole(at, 0) for at in indicated):
-            raise DataError(f"{where}: indicated: expected positions, got {indicated!r}")
+        time_delta = record["time_delta"]
+        places = {name: record.get(name, ()) for name in ("indicated", "embedded")}
+        for name, found in places.items():
+            if not isinstance(found, list | tuple) or not all(is_whole(at, 0) for at in found):
+                raise DataError(f"{where}: {name}: expected positions, got {found!r}")
         if not isinstance(time_delta, bool):
             raise DataError(f"{where}: time_delta: expected true or false, got {time_delta!r}")
         return cls(
             tuple((at, texts(names, f"{where}: categories")) for at, names in pairs),
             record["missing"],
             numbers(record["fill"], f"{where}: fill"),
-            tuple(indicated),
+            tuple(places["indicated"]),
             time_delta,
+            tuple(places["embedded"]),
         )
+
+
+def _embedded(
+    embed: Sequence[str], features: Sequence[str], kinds: Sequence[str]
+) -> tuple[int, ...]:
+    """The positions of the features to be embedded, of which `kinds` hold categories."""
+    names = kinds if tuple(embed) == (ALL,) and kinds else embed
+    for name in names:
+        if name not in kinds:
+            why = ", which is no feature"
+            if name in features:
+                why = ", which holds numbers (named among the categories, they are names)"
+            known = f"'all', or some of {listing(kinds)}"
+            if not kinds:
+                why, known = "", "none, as no feature holds categories"
+            raise DataError(Setting("embed"), f": got {name!r}{why}; expected {known}")
+    return tuple(at for at, name in enumerate(features) if name in names)
 
 
 def check_missing(missing: object) -> None:

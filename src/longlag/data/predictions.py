@@ -145,6 +145,33 @@ def write_predictions(path: str | Path, data: SequenceData, predictions: Predict
     atomic_write(Path(path), write)
 
 
+def rows_after(
+    data: SequenceData, predictions: Predictions, when: object, *, timed: bool
+) -> tuple[list[str], list[list[object]]]:
+    """The table of what is predicted after one step of one series, with the step in each row.
+
+    Args:
+        data: that step.
+        predictions: of it.
+        when: its time, or which one it is.
+        timed: whether that is a time.
+
+    Returns:
+        The names of the columns, as `write_predictions` has them, with time or step the second,
+        and the rows.
+
+    Example:
+        >>> import numpy as np
+        >>> data = SequenceData(np.ones((1, 1, 1), np.float32), np.array([1]), None, ("a",))
+        >>> rows_after(data, ValuePredictions(np.array([[0.5]]), ("y",)), 7, timed=False)
+        (['series', 'step', 'prediction'], [['a', 7, 0.5]])
+    """
+    (_, *heads), *rows = _rows(data, predictions)
+    first = 2 if _array(predictions)[1] else 1  # where there is an answer at each step, it is told
+    names = ["series", "time" if timed else "step", *map(str, heads[first - 1 :])]
+    return names, [[row[0], when, *row[first:]] for row in rows]
+
+
 def _array(predictions: Predictions) -> tuple[NDArray[Any], bool]:
     """What is predicted, and whether at each step."""
     if isinstance(predictions, ValuePredictions):

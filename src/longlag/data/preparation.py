@@ -32,6 +32,7 @@ from longlag.data.room import check_room
 from longlag.data.scaling import Scaling
 from longlag.data.sequences import Array, SequenceData
 from longlag.data.task import check_horizon, check_task
+from longlag.messages import Setting
 
 _KEYS = (
     "task", "horizon", "feature_names", "target_names", "inputs", "targets", "classes", "columns",
@@ -138,6 +139,7 @@ class Preparation:
         missing: Missing = "error",
         time_delta: bool = False,
         classes: Sequence[Label] | None = None,
+        embed: Sequence[str] = (),
     ) -> Preparation:
         """The preparation of training data: give it the training part and nothing else.
 
@@ -153,6 +155,8 @@ class Preparation:
             time_delta: take the time since the step before as a feature, for series whose steps
                 are not evenly spaced.
             classes: labels that there are beside those of the data, where those lack some.
+            embed: the features whose categories are to be learned vectors, or ("all",); see
+                `Encoding`.
 
         Raises:
             DataError: no data, no target or a target of another task, a single class, a horizon
@@ -171,7 +175,13 @@ class Preparation:
         check_horizon(task, horizon)
         if len(data) == 0:
             raise DataError("fit: there are no sequences")
-        encoding = Encoding.fit(data, missing, time_delta)
+        encoding = Encoding.fit(data, missing, time_delta, embed)
+        for name in (columns.known if columns else None) or ():
+            if name in [(data.feature_names or ())[at] for at in encoding.embedded]:
+                raise DataError(
+                    Setting("embed"), f": {name!r} is known ahead, and of such a feature each "
+                    "category is an input; name the others"
+                )  # fmt: skip
         steps = data.x[data.valid]  # (sum of lengths, C)
         inputs = _scaling(data, steps, encoding, standardise)
         feature_names, target_names = data.feature_names, data.target_names or ("target",)

@@ -7,6 +7,7 @@ cell: it knows the line and the column of whatever is wrong.
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -82,7 +83,27 @@ def read_csv(
     if not table.lines:
         problems.raise_any()
         raise DataError(f"{path}: no rows below the header; expected one row per step")
-    return assemble(table.rows(path), roles, problems)
+    return assemble(table.rows(path.stem, path.stat().st_size), roles, problems)
+
+
+def read_rows(
+    source: str, names: Sequence[str], rows: list[list[str]], lines: list[int], roles: Roles
+) -> SequenceData:
+    """The sequences of some rows of a table, one or more, by their cells.
+
+    Args:
+        source: where they come from, for messages; and the series, where it is one.
+        names: of the columns.
+        rows, lines: the cells of each row, as many as names, and its line.
+        roles: of the columns.
+
+    Raises:
+        DataError: as of `read`.
+    """
+    problems = Problems(source)
+    table = _Table(names, roles, problems)
+    table.take(rows, lines)
+    return assemble(table.rows(source, sum(map(len, itertools.chain(*rows)))), roles, problems)
 
 
 def _read_quickly(
@@ -144,7 +165,7 @@ class _Table:
                 rows.append(row)
                 lines.append(self.row)
                 if len(rows) == block:
-                    self._take(rows, lines)
+                    self.take(rows, lines)
                     rows, lines = [], []
             elif row:  # a blank line is not a row
                 self._problems.add(
@@ -154,9 +175,10 @@ class _Table:
                 )
             self.row = reader.line_num + 1
         if rows:
-            self._take(rows, lines)
+            self.take(rows, lines)
 
-    def _take(self, rows: list[list[str]], lines: list[int]) -> None:
+    def take(self, rows: list[list[str]], lines: list[int]) -> None:
+        """Add some rows, with their lines."""
         for name, blocks in self._features.items():
             cells = list(map(itemgetter(self._at[name]), rows))
             trial = Problems(name)
@@ -170,12 +192,12 @@ class _Table:
         for name, cells in self._cells.items():
             cells.extend(map(str.strip, map(itemgetter(self._at[name]), rows)))
 
-    def rows(self, path: Path) -> Rows:
-        """What was read; the file names the series where it is one."""
+    def rows(self, name: str, size: int) -> Rows:
+        """What was read, of so many bytes; the series has this name where it is one."""
         roles, problems = self._roles, self._problems
         lines = np.concatenate(self.lines)
         features = [self._feature(name, lines) for name in roles.features]
-        series, times = (np.zeros(len(lines), np.int64), [path.stem]), None
+        series, times = (np.zeros(len(lines), np.int64), [name]), None
         if roles.series is not None:
             series = factorise(self._cells[roles.series])
             check_ids(*series, lines, roles.series, problems)
@@ -185,7 +207,7 @@ class _Table:
         answers = [
             read_answers(self._cells[name], roles, lines, name, problems) for name in roles.answers
         ]
-        return Rows(*joined(features, roles), lines, *series, times, answers, path.stat().st_size)
+        return Rows(*joined(features, roles), lines, *series, times, answers, size)
 
     def _feature(self, name: str, lines: Int64[Array, " R"]) -> Feature:
         """The column of a feature: numbers, or text where each block is text or empty."""

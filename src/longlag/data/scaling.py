@@ -91,6 +91,14 @@ class Scaling:
         """The scaling of some of the columns."""
         return Scaling(tuple(self.mean[c] for c in columns), tuple(self.scale[c] for c in columns))
 
+    def without(self, columns: list[int]) -> Scaling:
+        """The same, but for some of the columns, which it leaves as they are."""
+        kept = [c not in columns for c in range(len(self.mean))]
+        return Scaling(
+            tuple(mean if keep else 0.0 for mean, keep in zip(self.mean, kept, strict=True)),
+            tuple(scale if keep else 1.0 for scale, keep in zip(self.scale, kept, strict=True)),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The scaling as JSON-able values, exactly."""
         return plain(self)

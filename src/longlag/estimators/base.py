@@ -74,6 +74,8 @@ class Recurrent(BaseEstimator):
             each class, of the series, or in time where there is one series or in forecasting.
         refit: whether after that the network is trained anew on all data, for as many updates;
             None: where the cell was chosen.
+        embed: the columns of which each category is a learned vector, not an input of its own, or
+            "all" that hold categories; None: none.
         columns: which column of a frame is what; None: series, time and target by these names, all
             others are features.
         layout: "NTC", or "NCT" for arrays and lists as aeon has them; answers have the steps first.
@@ -111,6 +113,7 @@ class Recurrent(BaseEstimator):
     standardise: bool = Settings.standardise
     missing: str = Settings.missing
     time_delta: bool = Settings.time_delta
+    embed: str | Sequence[str] | None = Settings.embed
     validation_fraction: float = 0.2
     refit: bool | None = None
     columns: Columns | None = None
@@ -220,6 +223,9 @@ class Recurrent(BaseEstimator):
                 values[own.name] = _plain(getattr(self, name))
         if "class_weights" in values:
             values["class_weights"] = values["class_weights"] or "none"
+        embed = values["embed"]
+        if embed is not None:
+            values["embed"] = (embed,) if isinstance(embed, str) else tuple(embed)
         cell = values.pop("cell") or Settings.cell
         settings = Settings(**values, cell=cell)
         if self.cell is None and settings.is_open and not by_updates:

@@ -8,6 +8,7 @@ from longlag.layers.built_in import *  # noqa: F403
 from longlag.layers.card import ModelCard, Shown, show
 from longlag.layers.dilated import Dilated
 from longlag.layers.echo_state import EchoState
+from longlag.layers.embedded import Embedded
 from longlag.layers.ensemble import Ensemble
 from longlag.layers.from_torch_nn import from_torch
 from longlag.layers.next_generation import NextGeneration, NextGenerationState
@@ -26,6 +27,7 @@ __all__ = [
     "Bidirectional",
     "Dilated",
     "EchoState",
+    "Embedded",
     "Ensemble",
     "ModelCard",
     "NextGeneration",

@@ -151,7 +151,7 @@ def _described(config: Mapping[str, Any]) -> str:
         )
     if "layers" in config:
         return f"{kind}({', '.join(map(_described, config['layers']))})"
-    if "backward_layer" in config:
+    if "layer" in config:
         return f"{kind}({_described(config['layer'])})"
     cell = config.get("cell")
     name = cell["type"] if isinstance(cell, Mapping) else kind

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from longlag.layers.backward import Backward
 from longlag.layers.base import LayerPart, RecurrentModule
+from longlag.layers.embedded import embeds
 from longlag.layers.inputs import Inputs
 from longlag.layers.next_generation import NextGeneration
 from longlag.layers.readout import ReadoutModule
@@ -108,6 +109,12 @@ class Composition(NamedTuple):
                 f"model: {method} sees into the recurrence of longlag's layers, and not into that "
                 f"of a {type(self.recurrent.module).__name__}; ll.from_torch(...) converts a "
                 "module of torch.nn"
+            )
+        if embeds(self.recurrent):
+            raise TypeError(
+                f"model: {method} sees into the recurrence of cells, and not into the vectors of "
+                "categories before it; train by BPTT(), TruncatedBPTT(k1) or "
+                "CheckpointedBPTT(), and to measure give it layer.inner and layer.embed(x)"
             )
         for part in self.recurrent.parts(state):
             if not isinstance(part.layer, Recurrent):

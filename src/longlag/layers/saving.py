@@ -17,6 +17,7 @@ from longlag.layers.built_in import LAYERS
 from longlag.layers.card import ModelCard
 from longlag.layers.dilated import Dilated
 from longlag.layers.echo_state import EchoState
+from longlag.layers.embedded import Embedded
 from longlag.layers.ensemble import Ensemble
 from longlag.layers.next_generation import NextGeneration
 from longlag.layers.parameters import MAKE_PLAIN, tied
@@ -32,8 +33,8 @@ from longlag.storage import ArchiveError, read_archive, write_archive
 _READOUTS: Mapping[str, type[ReadoutModule]] = {"Readout": Readout}
 _STACKS: Mapping[str, Callable[..., Stack]] = {"Stack": Stack, "Dilated": Dilated.of}
 _KNOWN = (
-    SequenceModel, Ensemble, Stack, Dilated, Backward, Bidirectional, Recurrent, EchoState,
-    NextGeneration,
+    SequenceModel, Ensemble, Stack, Dilated, Backward, Bidirectional, Embedded, Recurrent,
+    EchoState, NextGeneration,
     *LAYERS.values(),
     *_READOUTS.values(),
 )  # fmt: skip
@@ -366,6 +367,18 @@ class _Builder:
             return Bidirectional(
                 self.layer(parts["layer"], f"{path}forward_layer."),
                 self.layer(parts["backward_layer"], f"{path}backward_layer."),
+            )
+        if kind == "Embedded":
+            parts = _entries(kind, config, {"type", "layer", "categories"})
+            triples = parts["categories"]
+            if not isinstance(triples, list) or not all(
+                isinstance(one, list) and len(one) == 3 for one in triples
+            ):
+                raise TypeError(f"categories: got {triples!r:.80}, expected lists of three numbers")
+            return Embedded(
+                self.layer(parts["layer"], f"{path}layer."),
+                {at: count for at, count, _ in triples},
+                {at: size for at, _, size in triples},
             )
         if kind == "Recurrent":
             parts = dict(_entries(kind, config, {"type", "cell", *_OPTIONS}, _LATER))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from longlag.arguments import check_whole
 from longlag.layers.base import RecurrentModule, take_last
 from longlag.layers.closed_loop import ClosedLoop
+from longlag.layers.embedded import embeds
 from longlag.layers.init import Initializer
 from longlag.layers.readout import Readout, ReadoutModule
 from longlag.layers.stack import Stack
@@ -107,6 +108,11 @@ class SequenceModel(nn.Module):
             )
         else:
             _check_readout(readout, layer)
+        if readout.direct_size is not None and embeds(layer):
+            raise ValueError(
+                "direct: got True, expected False, as x holds the numbers of categories, of which "
+                "the layer reads vectors, and a readout would read the numbers"
+            )
         self.layer = layer
         self.reduce = reduce
         self.input_size = layer.input_size

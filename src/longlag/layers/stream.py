@@ -14,6 +14,7 @@ from torch import Tensor
 from longlag.arguments import check_whole
 from longlag.layers.base import RecurrentModule
 from longlag.layers.checks import check_state
+from longlag.layers.embedded import Embedded
 from longlag.layers.readout import OUTPUT_ACTIVATIONS, Readout, ReadoutModule
 from longlag.layers.recurrent import Recurrent
 from longlag.layers.sequence_model import SequenceModel, above
@@ -490,6 +491,8 @@ def _why_not(module: RecurrentModule, front: tuple[int, ...]) -> str | None:
 
     for layer in _layers(module):
         name = type(layer).__name__
+        if isinstance(layer, Embedded):
+            return "vectors are read in the place of categories"
         if not isinstance(layer, Recurrent) or type(layer).forward is not Recurrent.forward:
             return f"a {name} is no layer of a cell"
         if layer.backend not in ("auto", Cpu.name):

@@ -38,9 +38,10 @@ def encode(graph: Graph, x: str, fitted: Fitted) -> str:
     wide = graph.add("Sub", wide, graph.constant(scaling.mean, np.float64))
     wide = graph.add("Div", wide, graph.constant(scaling.scale, np.float64))
     values = graph.cast(wide, graph.dtype)
-    if not encoding.categories and not encoding.indicated:
+    kinds = encoding.spread
+    if not kinds and not encoding.indicated:
         return _with_changes(graph, values, fitted)
-    kinds, parts = dict(encoding.categories), []
+    parts = []
     for c in range(len(scaling.mean)):
         column = graph.add("Gather", values, graph.whole_numbers(c), axis=2)
         if c in kinds:
@@ -96,7 +97,7 @@ def encoded(fitted: Fitted, x: NDArray[Any]) -> NDArray[Any]:
     if encoding.missing != "error":
         x = np.where(absent, np.array(encoding.fill), x)
     values = fitted.preparation.inputs.apply(x)
-    if not encoding.categories and not encoding.indicated:
+    if not encoding.spread and not encoding.indicated:
         return values
     return encoding.expand(values.astype(np.float32), absent, np.ones(x.shape[:2], bool))
 

@@ -12,6 +12,7 @@ from longlag.layers import (
     Bidirectional,
     Dilated,
     EchoState,
+    Embedded,
     NextGeneration,
     Readout,
     Recurrent,
@@ -26,7 +27,9 @@ from longlag.onnx.standard import Operator, add_operator
 
 _CELLS = (Recurrent, EchoState, *LAYERS.values())
 _STACKS = (Stack, Dilated)
-_KNOWN = (SequenceModel, Readout, Backward, Bidirectional, NextGeneration, *_STACKS, *_CELLS)
+_KNOWN = (
+    SequenceModel, Readout, Backward, Bidirectional, Embedded, NextGeneration, *_STACKS, *_CELLS
+)  # fmt: skip
 
 OUTPUT_ACTIVATIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh"}
 """Of a readout, by longlag's name."""
@@ -87,12 +90,36 @@ def add_module(module: Any, path: str, sequences: Sequences, states: States) -> 
         return _both_directions(module, inside, sequences, states)
     if kind is Backward:
         return _backward(module.layer, inside("layer"), sequences, states)
+    if kind is Embedded:
+        read = sequences.on(_embedded(module, sequences))
+        return add_module(module.layer, inside("layer"), read, states)
     if kind is NextGeneration:
         return _next_generation(module, path, sequences, states)
     operator = Operator.of(module) if sequences.keep is None else None
     if operator is not None:
         return Emitted(*add_operator(operator, "forward", [(module, path)], sequences, states))
     return Emitted(*Scan(module, path).add(sequences, states))
+
+
+def _embedded(module: Embedded, sequences: Sequences) -> str:
+    """The numbers and the vectors that the module inside reads, (T, N, ...)."""
+    graph, x = sequences.graph, sequences.x
+    parts = []
+    numbers = [at for at in range(module.input_size) if at not in module.categories]
+    if numbers:
+        parts.append(graph.add("Gather", x, graph.whole_numbers(*numbers), axis=-1))
+    for at, vectors in zip(module.categories, module.vectors, strict=True):
+        code = graph.add("Gather", x, graph.constant(at, np.int64), axis=-1)
+        count = graph.constant(len(vectors))
+        known = graph.add(
+            "And",
+            graph.add("GreaterOrEqual", code, graph.constant(0)),
+            graph.add("Less", code, count),
+        )
+        row = graph.cast(graph.add("Where", known, code, count), np.int64)
+        rows = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
+        parts.append(graph.add("Gather", graph.constant(array(rows)), row, axis=0))
+    return graph.add("Concat", *parts, axis=-1)
 
 
 def _backward(layer: Any, path: str, sequences: Sequences, states: States) -> Emitted:

@@ -75,11 +75,16 @@ class Changes:
             return np.empty(0)
         return np.pi * np.arange(1, PLACES + 1) / max(self.steps - 1, 1)
 
-    def apply(self, prepared: Batch[np.ndarray]) -> Batch[np.ndarray]:
-        """The sequences with the further features; zero beyond their end, as they were."""
+    def apply(self, prepared: Batch[np.ndarray], first: int = 0) -> Batch[np.ndarray]:
+        """The sequences with the further features; zero beyond their end, as they were.
+
+        Args:
+            prepared: the sequences.
+            first: which step of them is the first that is given.
+        """
         x, steps = prepared.x, np.arange(prepared.x.shape[1])
         changes = np.diff(x, axis=1, prepend=x[:, :1]) / np.array(self.scale, x.dtype)
-        places = np.cos(steps[:, None] * self.waves).astype(x.dtype)
+        places = np.cos((first + steps[:, None]) * self.waves).astype(x.dtype)
         places = np.broadcast_to(places, (len(x), *places.shape))
         further = np.concatenate([changes, places], axis=2)
         further[steps >= lengths_of(prepared)[:, None]] = 0.0

@@ -207,6 +207,7 @@ def fit_preparation(
     columns: Columns | None,
     missing: str = "error",
     time_delta: bool = False,
+    embed: Sequence[str] = (),
 ) -> Preparation:
     """The preparation of the training part; the arguments are those of `Preparation.fit`.
 
@@ -220,6 +221,7 @@ def fit_preparation(
         preparation = Preparation.fit(
             parts.train, task=task, horizon=horizon, standardise=standardise, columns=columns,
             missing=cast("Missing", missing), time_delta=time_delta, classes=parts.classes,
+            embed=embed,
         )  # fmt: skip
     gaps = "" if time_delta else uneven(parts.train)
     if gaps:

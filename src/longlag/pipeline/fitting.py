@@ -141,6 +141,7 @@ class Pipeline:
             columns=columns,
             missing=settings.missing,
             time_delta=settings.time_delta,
+            embed=settings.embed or (),
         )
         if preparation.classes is None:
             for name, none in (("metric", "loss"), ("class_weights", "none")):
@@ -164,13 +165,13 @@ class Pipeline:
             places = preparation.repeated_inputs()[: len(preparation.target_names)]
             relative = Relative.fit(
                 train, places, horizon, settings.season, standardise=settings.standardise,
-                like=like, ahead=preparation.known_inputs(),
+                like=like, ahead=preparation.known_inputs(), coded=preparation.encoding.vectors,
             )  # fmt: skip
             train, held_out = relative.apply(train), relative.apply(values, parts.known)
         changes = changes_for(settings, train)
         if changes is not None:
             train, held_out = changes.apply(train), changes.apply(held_out)
-        model = untrained(settings, preparation, train)
+        model = untrained(settings, preparation, train, relative)
         if settings.echo:
             train = _to_be_fitted(train, settings)
         elif settings.forecasting:
@@ -545,7 +546,10 @@ def changes_for(settings: Settings, train: Batch[np.ndarray]) -> Changes | None:
 
 
 def untrained(
-    settings: Settings, preparation: Preparation, train: Batch[np.ndarray]
+    settings: Settings,
+    preparation: Preparation,
+    train: Batch[np.ndarray],
+    relative: Relative | None = None,
 ) -> SequenceModel:
     """The network of some settings for data that are prepared so, before it is trained.
 
@@ -553,7 +557,11 @@ def untrained(
         settings: of the network.
         preparation: of its data.
         train: the training part as the network takes it.
+        relative: what it reads, where it forecasts in relative values.
     """
+    vectors = preparation.encoding.vectors
+    if relative is not None:
+        vectors = {relative.place(at): count for at, count in vectors.items()}
     return build_model(
         settings,
         input_size=train.x.shape[2],
@@ -561,6 +569,7 @@ def untrained(
         * outputs_of(settings.quantiles, settings.gaussian).width,
         steps=train.x.shape[1],
         repeat=_repeated(settings, preparation),
+        vectors=vectors,
     )
 
 

@@ -1,5 +1,6 @@
 """From settings to a model, and from a model to outputs, batch by batch."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from longlag.cells import CELLS
 from longlag.layers import (
     Bidirectional,
     EchoState,
+    Embedded,
     Recurrent,
     RecurrentModule,
     SequenceModel,
     Stack,
 )
 from longlag.layers.built_in import LAYERS
+from longlag.layers.embedded import embedding_size
 from longlag.layers.init import Chrono
 from longlag.pipeline.dataset import lengths_of
 from longlag.pipeline.settings import Settings
@@ -30,6 +33,7 @@ def build_model(
     output_size: int,
     repeat: list[int] | None = None,
     steps: int = 1,
+    vectors: Mapping[int, int] | None = None,
 ) -> SequenceModel:
     """The untrained model of some settings.
 
@@ -40,13 +44,17 @@ def build_model(
         repeat: for each output the input that it starts from: the readout sees the inputs, and
             the untrained network forecasts that nothing changes; an empty list: it puts out zeros.
         steps: of the longest series, over which the leaks of a reservoir spread.
+        vectors: by position, how many categories an input stands for of which vectors are read.
     """
     generator = torch.Generator().manual_seed(settings.seed)
+    read = input_size
+    if vectors:
+        read += sum(embedding_size(count) - 1 for count in vectors.values())
 
     def layer(number: int) -> RecurrentModule:
         def one_way() -> Recurrent:
             return LAYERS[CELLS[settings.cell]](
-                width if number else input_size,
+                width if number else read,
                 settings.units,
                 input_dropout=settings.input_dropout * (not number),
                 recurrent_dropout=settings.recurrent_dropout,
@@ -63,19 +71,21 @@ def build_model(
     else:
         parts = [layer(number) for number in range(settings.layers)]
     whole = parts[0] if len(parts) == 1 else Stack(*parts, dropout=settings.dropout)
-    model = SequenceModel(
-        whole, output_size, reduce=settings.read, direct=repeat is not None, seed=generator
-    )
+    if vectors:
+        whole = Embedded(whole, vectors, seed=generator)
+    sees = repeat is not None and not vectors
+    model = SequenceModel(whole, output_size, reduce=settings.read, direct=sees, seed=generator)
     if repeat is not None:
         readout = model.linear_readout
         direct = readout.weight_direct
-        assert direct is not None
         with torch.no_grad():
             nn.init.zeros_(readout.weight)
             assert readout.bias is not None
             nn.init.zeros_(readout.bias)
-            direct.zero_()
+            if direct is not None:
+                direct.zero_()
             if repeat:
+                assert direct is not None
                 direct[..., torch.arange(output_size), torch.tensor(repeat)] = 1.0
     return model
 

@@ -1,5 +1,6 @@
 """Forecasts as what goes beyond simple ones, each series in units of its own."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,58 +14,10 @@ from longlag.data.records import closed, numbers
 from longlag.data.scaling import Scaling
 from longlag.pipeline import simple
 from longlag.pipeline.dataset import lengths_of
-
-LEAST, ALIKE = 0.3, 0.9
-"""The autocorrelation of a season, at least; how near the best one a shorter season must be."""
+from longlag.pipeline.season import find_season
 
 LEAST_GROWTH = 0.25
 """The least share of its mean that a level is taken for."""
-
-LONGEST = 1000
-"""The longest season that is looked for."""
-
-
-def find_season(
-    values: NDArray[np.floating], lengths: NDArray[np.int64], longest: int = LONGEST
-) -> int:
-    """The number of steps after which the series repeat themselves; 1 where they do not.
-
-    It is the lag of the highest peak of the autocorrelation of their changes, averaged over series
-    and targets, of at least 0.3 and at most a third of the longest series; of peaks that are nearly
-    as high the first.
-
-    Args:
-        values: (N, T, D).
-        lengths: (N,).
-        longest: the longest season.
-
-    Example:
-        >>> steps = np.arange(60.0)
-        >>> values = (np.sin(2 * np.pi * steps / 12) + 0.1 * steps).reshape(1, 60, 1)
-        >>> find_season(values, np.array([60]))
-        12
-    """
-    most = min(int(lengths.max()) // 3, longest)
-    total, weight = np.zeros(most + 2), np.zeros(most + 2)
-    for series, length in zip(values, lengths.tolist(), strict=True):
-        for column in np.diff(series[:length].astype(np.float64), axis=0).T:
-            column = column - column.mean() if len(column) else column
-            power = float(column @ column)
-            if not power > 0:
-                continue
-            spectrum = np.fft.rfft(column, 2 * len(column))
-            products = np.fft.irfft(spectrum * spectrum.conj())[: len(column)] / power
-            lags = np.arange(min(len(column) // 2, most + 1) + 1)
-            # Each lag has fewer pairs than the one before.
-            total[lags] += products[lags] * len(column)
-            weight[lags] += len(column) - lags
-    known = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
-    inner = known[1:-1]
-    peaks = 1 + np.flatnonzero((inner >= known[:-2]) & (inner >= known[2:]))
-    peaks = peaks[(peaks >= 2) & (known[peaks] >= LEAST)]
-    if not len(peaks):
-        return 1
-    return int(peaks[known[peaks] >= ALIKE * known[peaks].max()][0])
 
 
 @dataclass(frozen=True)
@@ -135,6 +88,7 @@ class Relative:
         standardise: bool = True,
         like: "Relative | None" = None,
         ahead: list[int] | None = None,
+        coded: Collection[int] = (),
     ) -> "Relative":
         """That of prepared sequences in the units of the data.
 
@@ -146,13 +100,16 @@ class Relative:
             standardise: whether the other features are brought to mean 0 and deviation 1.
             like: one whose season and units are taken over.
             ahead: where those features are that are known ahead.
+            coded: where those are that hold the number of a category, and stay as they are.
         """
         lengths = lengths_of(train)
         others = [c for c in range(train.x.shape[2]) if c not in targets]
         inside = np.arange(train.x.shape[1]) < lengths[:, None]
         scaling = Scaling.identity(len(others))
         if others and standardise:
-            scaling = Scaling.fit(train.x[inside][:, others])
+            scaling = Scaling.fit(train.x[inside][:, others]).without(
+                [others.index(c) for c in coded]
+            )
         season = like.season if like else season or find_season(train.x[:, :, targets], lengths)
         plain = cls(
             season, horizon, tuple(targets), tuple(others), scaling, ahead=tuple(ahead or ())
@@ -170,8 +127,16 @@ class Relative:
     @property
     def features(self) -> int:
         """How many the network reads."""
-        own = len(self.targets) * (1 + (self.season > 1) + self.horizon)
-        return own + len(self.others) + 2 * self.horizon * len(self.ahead)
+        return self._own + len(self.others) + 2 * self.horizon * len(self.ahead)
+
+    @property
+    def _own(self) -> int:
+        """How many it reads of the targets, which are the first."""
+        return len(self.targets) * (1 + (self.season > 1) + self.horizon)
+
+    def place(self, feature: int) -> int:
+        """Where the network reads one of the other features."""
+        return self._own + self.others.index(feature)
 
     def apply(
         self,

@@ -51,6 +51,7 @@ _NOT_OF_ECHO = {
     "input_dropout": "is not trained",
     "recurrent_dropout": "is not trained",
     "chrono": "has no gate whose bias it could set",
+    "embed": "is not trained, so that it reads an input for each category",
     "window": "reads whole series",
     **dict.fromkeys(
         (
@@ -123,6 +124,8 @@ class Settings:
         missing: what is done where a feature is missing: "error", "previous", "mean" or
             "indicator"; see `longlag.data.Encoding`.
         time_delta: whether the time since the step before is a feature.
+        embed: the features whose categories are read as learned vectors, by names, or ("all",);
+            None: each category is an input. See `longlag.Embedded`.
         cell: the recurrent cell, a key of `longlag.cells.CELLS`; or "echo"; or "auto", which
             `longlag.pipeline.choosing.choose` replaces, for classification.
         hidden: H, units of each layer and direction, >= 1; a multiple of the cell's groups. None:
@@ -186,6 +189,7 @@ class Settings:
     standardise: bool = True
     missing: str = "error"
     time_delta: bool = False
+    embed: tuple[str, ...] | None = None
     cell: str = "gru"
     hidden: int | None = None
     layers: int = 1
@@ -291,6 +295,12 @@ class Settings:
                 raise SettingsError(
                     Setting(name), f": got {value}, but {self.task} has no classes; leave it out"
                 )
+        if self.embed and self.forecasting and not self.relative:
+            raise SettingsError(
+                Setting("embed"), f": got {', '.join(self.embed)}, but a network that puts out "
+                "the values themselves begins with the last one, and so reads an input for each "
+                "category; leave it out, or forecast relative to simple forecasts",
+            )  # fmt: skip
         if self.cell == AUTO:
             self._check_auto()
             return
@@ -342,7 +352,8 @@ class Settings:
             value = getattr(self, own.name)
             if own.name not in _OF_DATA and value != own.default:
                 raise SettingsError(
-                    Setting(own.name), f": got {value}, but 'auto' chooses network and training; "
+                    Setting(own.name), f": got {_shown(value)}, but 'auto' chooses network and "
+                    "training; "
                     "leave it out, or use ", Setting("cell", "gru"), " or another",
                 )  # fmt: skip
 
@@ -352,8 +363,8 @@ class Settings:
             value = getattr(self, name)
             if value != defaults[name]:
                 raise SettingsError(
-                    Setting(name), f": got {value}, but an echo state network {reason}; leave it "
-                    "out, or use another ", Setting("cell"),
+                    Setting(name), f": got {_shown(value)}, but an echo state network {reason}; "
+                    "leave it out, or use another ", Setting("cell"),
                 )  # fmt: skip
 
     def _check_cell(self) -> None:
@@ -445,3 +456,7 @@ class Settings:
         if self.patience is None or self.epochs is not None:
             return self.patience
         return max(self.patience, -(-ENOUGH // each))
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -37,8 +37,9 @@ class PiecewiseRun(NamedTuple):
         """
         composition = composition_of(model, method)
         if isinstance(composition.recurrent, RecurrentModule):
-            reader = next(composition.recurrent.parts()).layer
-            weight = next(reader.parameters(), None)  # not one that would be computed
+            reader = composition.recurrent
+            layer = next(reader.parts()).layer
+            weight = next(layer.parameters(), None)  # not one that would be computed
             if weight is not None:
                 x = check_input(inputs.x, reader.input_size, reader.replicas, weight)
                 inputs = inputs._replace(x=x)

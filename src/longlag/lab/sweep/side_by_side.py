@@ -50,7 +50,11 @@ def together(parts: Parts, trials: Sequence[Settings], threads: int = 1) -> list
     settings, seeds = trials[0], [trial.seed for trial in trials]
     by_seed = dict(zip(seeds, trials, strict=True))
     starts = {
-        seed: dict(untrained(trial, pipeline.preparation, pipeline.train).named_parameters())
+        seed: dict(
+            untrained(
+                trial, pipeline.preparation, pipeline.train, pipeline.relative
+            ).named_parameters()
+        )
         for seed, trial in by_seed.items()
     }
     count = len(pipeline.train.x)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from longlag.arguments import check_optional
 from longlag.gradients.method import Loss
-from longlag.layers import Recurrent, RecurrentModule, SequenceModel
+from longlag.layers import Embedded, Recurrent, RecurrentModule, SequenceModel
 from longlag.layers.composition import TorchRecurrent, reduction_of
 from longlag.layers.evaluation import evaluation_mode
 from longlag.layers.inputs import Inputs
@@ -160,7 +160,7 @@ def memory_report(
     check_optional("step", step)
     if not isinstance(fraction, int | float) or not 0 < fraction < 1:
         raise ValueError(f"fraction: got {fraction!r}, expected a number between 0 and 1")
-    model = _taken(model)
+    model, x = _behind_vectors(_taken(model), x)
     recurrent = recurrent_of(model)
     if getattr(recurrent, "replicas", None) is not None:
         raise ValueError(
@@ -231,6 +231,17 @@ def _taken(model: nn.Module) -> nn.Module:
         f"model: got {type(model).__name__}, expected a recurrent module of longlag, a "
         "ll.SequenceModel, or a torch.nn.RNN, LSTM or GRU"
     )
+
+
+def _behind_vectors(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
+    """What reads the vectors of categories, and x with these; other models and x as they are."""
+    layer = recurrent_of(model)
+    if not isinstance(layer, Embedded):
+        return model, x
+    x = layer.embed(x).detach()
+    if isinstance(model, SequenceModel):
+        return SequenceModel(layer.inner, readout=model.readout, reduce=model.reduce), x
+    return layer.inner, x
 
 
 def _describe(model: nn.Module) -> str:

@@ -17,7 +17,7 @@ from longlag.gradients.losses import (
     mse,
     name_of,
 )
-from longlag.layers import Bidirectional, Recurrent, SequenceModel, Stack
+from longlag.layers import Bidirectional, Embedded, Recurrent, SequenceModel, Stack
 from longlag.layers.readout import Readout
 from longlag.recurrence.lowered import lower
 from longlag.scan.cpu.backend import Cpu
@@ -170,6 +170,8 @@ def _levels(module: nn.Module) -> tuple[list[list[Recurrent]], list[float]]:
 
 
 def _layer(module: nn.Module) -> Recurrent:
+    if isinstance(module, Embedded):
+        raise Unfit("the vectors of categories are learned by PyTorch's operations")
     if not isinstance(module, Recurrent) or type(module).forward is not Recurrent.forward:
         raise Unfit(
             f"a recurrent module is a {type(module).__name__}; expected a layer, both directions "
