@@ -63,7 +63,7 @@ class Composition(NamedTuple):
         recurrent: called as (x, state, lengths=, resets=), gives (h, state).
         path: where it is in the model; "" is the model itself.
         readout: None where h is the output.
-        reduce: None (one output a step), "last", "mean" or "share" (one output a sequence).
+        reduce: None (one output a step), or as of `SequenceModel` (one output a sequence).
         direct: whether the readout sees x.
     """
 

@@ -19,6 +19,7 @@ from longlag.layers import (
     Stack,
 )
 from longlag.layers.built_in import LAYERS
+from longlag.layers.sequence_model import SHARES
 from longlag.onnx.graph import Graph
 from longlag.onnx.scan import Scan, array
 from longlag.onnx.sequences import Sequences, States
@@ -167,12 +168,15 @@ def add_model(model: Any, sequences: Sequences, states: States) -> tuple[str, bo
         if model.reduce == "last":
             x = sequences.last(x, readout.direct_size)
     h = emitted.last if model.reduce == "last" else emitted.sequence
-    if model.reduce == "share":
-        graph = sequences.graph
+    graph, steps = sequences.graph, h
+    if model.reduce in SHARES:
         zero = graph.constant(np.zeros((), array(readout.weight).dtype))
         h = graph.add("CastLike", graph.add("Greater", h, zero), h)
-    if model.reduce in ("mean", "share"):
+    if model.reduce in ("mean", *SHARES):
         h = sequences.mean(h)
+        if model.reduce == "share_max":
+            places = np.arange(readout.input_size) % 2 == 1
+            h = graph.add("Where", graph.constant(places, np.bool_), sequences.most(steps), h)
         x = None if x is None else sequences.mean(x)
     y = _read_out(readout, sequences.graph, h, x)
     return (y if reduced else sequences.batch_first(y)), reduced

@@ -13,7 +13,7 @@ from longlag.layers.base import RecurrentModule
 from longlag.layers.checks import check_input
 from longlag.layers.composition import Composition, composition_of
 from longlag.layers.inputs import Inputs
-from longlag.layers.sequence_model import above
+from longlag.layers.sequence_model import SHARES, above, peaks, with_peaks
 
 
 class PiecewiseRun(NamedTuple):
@@ -72,6 +72,7 @@ class PiecewiseReadout:
         self.sequences = sequences
         self._outputs: Tensor | None = None
         self._h: Tensor | None = None
+        self._peaks: Tensor | None = None
         self._seen: Tensor | None = None
 
     def add(self, h: Tensor, first: int, stop: int) -> None:
@@ -88,6 +89,9 @@ class PiecewiseReadout:
             return
         counts = self.counts(first, stop)
         self._h = self._sum(self._h, above(h, model.reduce).masked_fill(~counts, 0.0))
+        if model.reduce == "share_max":
+            some = peaks(h, counts)
+            self._peaks = some if self._peaks is None else torch.maximum(self._peaks, some)
         if model.direct:  # padding may hold anything, even NaN
             x = self.sequences.inputs.x[..., first:stop, :].to(h.dtype)
             self._seen = self._sum(self._seen, x.masked_fill(~counts, 0.0))
@@ -116,9 +120,14 @@ class PiecewiseReadout:
 
     def reduced(self) -> tuple[Tensor, Tensor | None]:
         """What is read out of each sequence, of a model with one output: h, and x where seen."""
-        h = self._mean(self._h)
+        assert self._h is not None
+        return self._read(self._h), self._mean(self._seen)
+
+    def _read(self, total: Tensor) -> Tensor:
+        """What is read out of what was added up of h."""
+        h = self._mean(total)
         assert h is not None
-        return h, self._mean(self._seen)
+        return h if self._peaks is None else with_peaks(h, self._peaks)
 
     def error(self, loss: Loss, target: Tensor) -> "OutputError":
         """The loss of the whole output, and its error.
@@ -136,7 +145,7 @@ class PiecewiseReadout:
                 assert self._h is not None
                 assert model.readout is not None
                 leaf = self._h.detach().requires_grad_()
-                output = model.readout(self._mean(leaf), self._mean(self._seen))
+                output = model.readout(self._read(leaf), self._mean(self._seen))
             value = as_scalar(loss(output, target))
         return OutputError(self, leaf, output, value)
 
@@ -179,7 +188,7 @@ class OutputError:
 
     def touches(self, first: int, stop: int) -> bool:
         """Whether error arises in the steps first .. stop - 1."""
-        if self._by_leaf is None or self.readout.sequences.model.reduce == "share":
+        if self._by_leaf is None or self.readout.sequences.model.reduce in SHARES:
             return False
         if self.readout.sequences.model.reduce != "last":
             return True
