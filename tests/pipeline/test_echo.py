@@ -131,7 +131,8 @@ def test_noise_is_that_of_ridge():
         ({"alpha": 1.0}, "alpha: got 1.0, but gru has none"),
         ({"cell": "echo", "washout": 3}, "washout: got 3, but classification has one answer"),
         ({"reduce": "mean", "task": "tagging"}, "reduce: got 'mean', but tagging has an answer at"),
-        ({"reduce": "first"}, "reduce: got 'first', expected one of last, mean, share"),
+        ({"cell": "echo", "reduce": "attention"}, "reduce: got 'attention', which is learned by"),
+        ({"reduce": "first"}, "reduce: got 'first', expected one of last, mean, attention, share"),
         (
             {"reduce": "share"},
             "reduce: got 'share', from which gru cannot learn; use reduce='mean'",

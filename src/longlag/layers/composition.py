@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from longlag.layers.attention import Attention
 from longlag.layers.backward import Backward
 from longlag.layers.base import LayerPart, RecurrentModule
 from longlag.layers.inputs import Inputs
@@ -65,6 +66,7 @@ class Composition(NamedTuple):
         readout: None where h is the output.
         reduce: None (one output a step), or as of `SequenceModel` (one output a sequence).
         direct: whether the readout sees x.
+        attention: what weighs the steps, with "attention".
     """
 
     recurrent: RecurrentModule | TorchRecurrent
@@ -72,6 +74,7 @@ class Composition(NamedTuple):
     readout: ReadoutModule | None = None
     reduce: str | None = None
     direct: bool = False
+    attention: Attention | None = None
 
     def run(self, inputs: Inputs) -> tuple[Tensor, Any]:
         """The recurrence over some steps: h (N, T, H) and the state to go on from."""
@@ -154,7 +157,9 @@ def composition_of(model: nn.Module, method: str) -> Composition:
     """
     model = unwrapped(model)
     if isinstance(model, SequenceModel):
-        made = Composition(model.layer, "layer", model.readout, model.reduce, model.direct)
+        made = Composition(
+            model.layer, "layer", model.readout, model.reduce, model.direct, model.attention
+        )
     elif isinstance(model, RecurrentModule):
         made = Composition(model)
     elif isinstance(model, nn.RNNBase):

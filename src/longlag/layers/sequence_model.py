@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from longlag.arguments import check_whole
+from longlag.layers.attention import Attention
 from longlag.layers.base import RecurrentModule, take_last
 from longlag.layers.closed_loop import ClosedLoop
 from longlag.layers.init import Initializer
@@ -15,7 +16,7 @@ from longlag.layers.stack import Stack
 from longlag.layers.state_noise import StateNoise
 from longlag.layers.summary import Row, Summary
 
-REDUCTIONS = (None, "last", "mean", "share", "share_max")
+REDUCTIONS = (None, "last", "mean", "attention", "share", "share_max")
 """What ``reduce`` can be."""
 
 SHARES = ("share", "share_max")
@@ -40,11 +41,13 @@ class SequenceModel(nn.Module):
             sizes.
         reduce: ``"last"`` reads out after each sequence's own last step (of a bidirectional
             module: after the last forward and after the first backward), ``"mean"`` reads the
-            mean of h over the steps, ``"share"`` the share of the steps at which each unit is
-            above 0, ``"share_max"`` that of every other unit, the first to begin with, and of
-            those between them the greatest value; None reads out at every step. Of shares and
-            greatest values no error goes back to h: they are for layers that stay as they are,
-            such as :class:`~longlag.EchoState`, and a readout fitted by :class:`~longlag.Ridge`.
+            mean of h over the steps, ``"attention"`` one in which each step weighs what
+            :class:`~longlag.layers.Attention` learns, ``"share"`` the share of the steps at which
+            each unit is above 0, ``"share_max"`` that of every other unit, the first to begin
+            with, and of those between them the greatest value; None reads out at every step. Of
+            shares and greatest values no error goes back to h: they are for layers that stay as
+            they are, such as :class:`~longlag.EchoState`, and a readout fitted by
+            :class:`~longlag.Ridge`.
         direct: whether the readout also sees the input x, by the weights D.
         squares: whether it also sees the squares of h, by the weights S.
         bias: whether the readout has a bias.
@@ -120,6 +123,13 @@ class SequenceModel(nn.Module):
         self.output_size = readout.output_size
         self.direct = readout.direct_size is not None
         self.readout: ReadoutModule = readout
+        self.attention: Attention | None = None
+        if reduce == "attention":
+            like = layer.like
+            self.attention = Attention(
+                layer.output_size, replicas=layer.replicas, seed=seed, device=like.device,
+                dtype=like.dtype,
+            )  # fmt: skip
 
     @property
     def linear_readout(self) -> Readout:
@@ -181,6 +191,10 @@ class SequenceModel(nn.Module):
             read = read.masked_fill((steps >= lengths.unsqueeze(-1)).unsqueeze(-1), 0.0)
         if self.reduce is None:
             return h, read, final
+        if self.attention is not None:
+            weights = self.attention(h, lengths)
+            read = None if read is None else (weights * read).sum(-2)
+            return (weights * h).sum(-2), read, final
         read = None if read is None else self._reduce(read, lengths, take_last)
         reduced = self._reduce(above(h, self.reduce), lengths, self.layer.last)
         if self.reduce == "share_max":
@@ -278,9 +292,13 @@ class SequenceModel(nn.Module):
         for number, part in enumerate(parts):
             assert isinstance(part, RecurrentModule)
             top = part is parts[-1]
-            steps = () if top and self.reduce is not None else ("T",)
+            steps = () if top and self.reduce not in (None, "attention") else ("T",)
             name = "layer" if part is self.layer else f"layer.{number}"
             rows.append(Row.of(name, part, (*front, *steps, part.output_size), counted))
+        if self.attention is not None:
+            rows.append(
+                Row.of("attention", self.attention, (*front, parts[-1].output_size), counted)
+            )
         steps = () if self.reduce is not None else ("T",)
         shape = (*front, *steps, self.output_size)
         rows.append(Row.of("readout", self.readout, shape, counted))

@@ -102,6 +102,11 @@ class Stream:
                 "that its first output depends on the last input; expected layers that read "
                 "forward, such as one direction of it"
             )
+        if isinstance(model, SequenceModel) and model.attention is not None:
+            raise ValueError(
+                "model: got reduce='attention', whose weights are of all steps at once; expected "
+                "None, 'last', 'mean', 'share' or 'share_max'"
+            )
         self.batch = None if batch is None else check_whole("batch", batch, 1)
         self._model = copy.deepcopy(model).eval().requires_grad_(False)
         self._readout: ReadoutModule | None = None

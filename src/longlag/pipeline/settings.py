@@ -141,7 +141,8 @@ class Settings:
             gates that keep the state, leaks from 1/2 to 1 / lag, or weights of `indrnn` by which
             half is left.
         reduce: what is read of a series that has one answer: "last", the state after its last step;
-            "mean", the mean over its steps; with the cell "echo" only "share", the share of the
+            "mean", the mean over its steps; "attention", one in which the weight of each step is
+            learned, not with the cell "echo"; with the cell "echo" only "share", the share of the
             steps at which each unit is above 0, or "share_max", that of half of the units and of
             the others the greatest value. None: "last"; with the cell "echo" "share_max" for
             classes. Classification and regression only.
@@ -264,10 +265,10 @@ class Settings:
                 Setting("bidirectional"), ": forecasting cannot have it, for a network that reads "
                 "backward would see the future that it is to forecast; leave it out",
             )  # fmt: skip
-        if self.reduce not in (None, "last", "mean", *SHARES):
+        if self.reduce not in (None, "last", "mean", "attention", *SHARES):
             raise SettingsError(
                 Setting("reduce"),
-                f": got {self.reduce!r}, expected one of last, mean, share, share_max",
+                f": got {self.reduce!r}, expected one of last, mean, attention, share, share_max",
             )
         if self.reduce in SHARES and self.cell not in (ECHO, AUTO):
             raise SettingsError(
@@ -353,6 +354,12 @@ class Settings:
                 )  # fmt: skip
 
     def _check_echo(self) -> None:
+        if self.reduce == "attention":
+            raise SettingsError(
+                Setting("reduce"), ": got 'attention', which is learned by updates, but an echo "
+                "state network has its readout fitted in one step; use ",
+                Setting("reduce", "share_max"), ", or another ", Setting("cell"),
+            )  # fmt: skip
         defaults = {own.name: own.default for own in fields(self)}
         for name, reason in _NOT_OF_ECHO.items():
             value = getattr(self, name)

@@ -62,7 +62,8 @@ class PiecewiseReadout:
     """What the readout says of a sequence that is run piece by piece, first piece first.
 
     Of a model with one output a step the outputs are collected; of one with one output a sequence
-    only what is read out, so that h of all steps is never there at once.
+    only what is read out, so that h of all steps is never there at once; but with attention, whose
+    weights are known after the last step.
 
     Args:
         sequences: the model over them.
@@ -78,8 +79,8 @@ class PiecewiseReadout:
     def add(self, h: Tensor, first: int, stop: int) -> None:
         """Take in h of the steps first .. stop - 1."""
         model = self.sequences.model
-        if model.reduce is None:
-            outputs = self.sequences.read(h, first, stop)
+        if model.reduce is None or model.attention is not None:
+            outputs = h if model.attention is not None else self.sequences.read(h, first, stop)
             if self._outputs is None:
                 # At once, and not piece by piece: what stays between large pieces of memory that
                 # come and go keeps these from being used again.
@@ -120,8 +121,21 @@ class PiecewiseReadout:
 
     def reduced(self) -> tuple[Tensor, Tensor | None]:
         """What is read out of each sequence, of a model with one output: h, and x where seen."""
+        if self.sequences.model.attention is not None:
+            assert self._outputs is not None
+            return self._attend(self._outputs)
         assert self._h is not None
         return self._read(self._h), self._mean(self._seen)
+
+    def _attend(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What is read out of h of all steps, and of x."""
+        model, inputs = self.sequences.model, self.sequences.inputs
+        assert model.attention is not None
+        weights, seen = model.attention(h, inputs.lengths), None
+        if model.direct:  # padding may hold anything, even NaN
+            x = inputs.x.to(h.dtype).masked_fill(~self.counts(0, inputs.steps), 0.0)
+            seen = (weights * x).sum(-2)
+        return (weights * h).sum(-2), seen
 
     def _read(self, total: Tensor) -> Tensor:
         """What is read out of what was added up of h."""
@@ -141,6 +155,11 @@ class PiecewiseReadout:
                 assert self._outputs is not None
                 leaf = self._outputs.detach().requires_grad_()
                 output = leaf
+            elif model.attention is not None:
+                assert self._outputs is not None
+                assert model.readout is not None
+                leaf = self._outputs.detach().requires_grad_()
+                output = model.readout(*self._attend(leaf))
             else:
                 assert self._h is not None
                 assert model.readout is not None
@@ -156,7 +175,7 @@ class OutputError:
 
     Attributes:
         readout: where it came from.
-        leaf: what the error is had by: the outputs, or what was reduced of h.
+        leaf: what the error is had by: the outputs, what was reduced of h, or h of all steps.
         output, loss: of the model, in a graph that begins at ``leaf``.
     """
 
@@ -205,6 +224,8 @@ class OutputError:
         """
         assert self._by_leaf is not None
         model = self.readout.sequences.model
+        if model.attention is not None:
+            return self._by_leaf[..., first:stop, :]
         if model.reduce is not None:
             counts = self.readout.counts(first, stop)
             return torch.where(counts, self._by_leaf.unsqueeze(-2), 0.0)
