@@ -9,7 +9,7 @@ warping; ridge regression on the values (series cut or filled with zeros to one 
 
 What is done is kept in results.json: started again, it goes on.
 
-    python experiments/classification/run.py               all: about half an hour on a core
+    python experiments/classification/run.py               all: about 20 minutes on a core
     python experiments/classification/run.py CBF OSULeaf   some
 """
 

@@ -270,7 +270,7 @@ def test_a_classification_with_no_option_is_tried_out_and_fitted_anew(longlag, f
     assert trained.status == 0, trained.err
     assert "Told right on folds of the training part, and the Brier score" in trained.out
     assert trained.out.count("<- taken") == 1
-    assert "echo, 1,000 units" in trained.out
+    assert "echo, 2,000 units" in trained.out
     shown = longlag("show", "model.longlag")
     assert "series 40" in shown.out  # all of them, those held out too
     for option, value in (("--epochs", 2), ("--cell", "elman"), ("--hidden", 3)):

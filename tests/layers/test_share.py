@@ -1,4 +1,4 @@
-"""The share of the steps at which a unit is above 0, as what is read of a sequence."""
+"""What is read of a sequence: shares of the steps at which units are above 0, greatest values."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,19 @@ import torch
 
 import longlag as ll
 
+both = pytest.mark.parametrize("reduce", ["share", "share_max"])
 
-def model(layer=None, **options):
+
+def model(layer=None, reduce="share", **options):
     layer = layer or ll.EchoState(2, 6, bias_scaling=0.5, seed=0)
-    return ll.SequenceModel(layer, 3, reduce="share", seed=1, **options)
+    return ll.SequenceModel(layer, 3, reduce=reduce, seed=1, **options)
+
+
+def read(h, reduce):
+    """Of the steps of one sequence, (T, H), what is read."""
+    shares = (h > 0).to(h.dtype).mean(0)
+    odd = torch.arange(h.shape[1]) % 2 == 1
+    return torch.where(odd, h.amax(0), shares) if reduce == "share_max" else shares
 
 
 def data():
@@ -18,18 +27,25 @@ def data():
     return x, lengths
 
 
+@both
 @pytest.mark.parametrize("both_ways", [False, True])
-def test_it_is_counted_over_the_steps_of_each_sequence(both_ways):
+def test_it_is_counted_over_the_steps_of_each_sequence(both_ways, reduce):
     x, lengths = data()
     layer = ll.EchoState(2, 6, bias_scaling=0.5, seed=0)
     if both_ways:
         layer = ll.Bidirectional(layer, ll.EchoState(2, 6, seed=2))
-    net = model(layer)
+    net = model(layer, reduce)
     h, _ = layer(x, lengths=lengths)
-    shares = torch.stack([(h[n, :length] > 0).float().mean(0) for n, length in enumerate(lengths)])
+    shares = torch.stack([read(h[n, :length], reduce) for n, length in enumerate(lengths)])
     assert 0.2 < float(shares.mean()) < 0.8
     torch.testing.assert_close(net(x, lengths=lengths), net.readout(shares))
-    torch.testing.assert_close(net(x), net.readout((layer(x)[0] > 0).float().mean(1)))
+    whole = torch.stack([read(one, reduce) for one in layer(x)[0]])
+    torch.testing.assert_close(net(x), net.readout(whole))
+    padded = x.masked_fill((torch.arange(9) >= lengths[:, None]).unsqueeze(-1), 9.0)
+    torch.testing.assert_close(net(padded, lengths=lengths), net(x, lengths=lengths))
+    none = net(x, lengths=torch.zeros(4, dtype=torch.long))
+    torch.testing.assert_close(none, net.readout(torch.zeros(4, net.layer.output_size)))
+    assert torch.equal(net(x[:, :0]), none)
 
 
 def test_the_readout_sees_the_mean_of_the_input_beside_it():
@@ -41,13 +57,14 @@ def test_the_readout_sees_the_mean_of_the_input_beside_it():
     torch.testing.assert_close(net(x, lengths=lengths), net.readout(shares, mean))
 
 
-def test_ridge_fits_what_numpy_fits():
+@both
+def test_ridge_fits_what_numpy_fits(reduce):
     x, _ = data()
     x = torch.cat([x + number for number in range(6)])
     target = torch.randn(24, 3, generator=torch.Generator().manual_seed(1))
-    net = model()
+    net = model(reduce=reduce)
     ll.fit(net, (x, target), method=ll.Ridge(0.1), batch_size=5)
-    f = (net.layer(x)[0] > 0).double().mean(1).numpy()
+    f = torch.stack([read(h.double(), reduce) for h in net.layer(x)[0]]).numpy()
     y = target.double().numpy()
     centred = f - f.mean(0)
     expected = np.linalg.solve(centred.T @ centred + 0.1 * np.eye(6), centred.T @ (y - y.mean(0)))
@@ -56,21 +73,23 @@ def test_ridge_fits_what_numpy_fits():
     )
 
 
-def test_updates_move_the_readout_alone():
+@both
+def test_updates_move_the_readout_alone(reduce):
     x, _ = data()
-    net = model(ll.GRU(2, 6, seed=0))
+    net = model(ll.GRU(2, 6, seed=0), reduce)
     before = {name: part.clone() for name, part in net.named_parameters()}
     history = ll.fit(net, (x, torch.tensor([0, 1, 2, 0])), epochs=2, progress=False)
     assert history.step == "eager"
-    assert "reads a share of the steps" in history.reason
+    assert f"reduce='{reduce}'; expected 'last', 'mean' or None" in history.reason
     for name, part in net.named_parameters():
         assert torch.equal(part, before[name]) == name.startswith("layer."), name
 
 
+@both
 @pytest.mark.parametrize("method", [ll.CheckpointedBPTT(3), ll.RTRL()])
-def test_it_gives_the_same_by_pieces(method):
+def test_it_gives_the_same_by_pieces(method, reduce):
     x, lengths = data()
-    net, target = model(ll.Elman(2, 6, seed=0)), torch.tensor([0, 1, 2, 0])
+    net, target = model(ll.Elman(2, 6, seed=0), reduce), torch.tensor([0, 1, 2, 0])
     loss = torch.nn.functional.cross_entropy
     expected = ll.BPTT().gradients(net, x, target, loss, lengths=lengths)
     found = method.gradients(net, x, target, loss, lengths=lengths)
@@ -84,10 +103,11 @@ def test_no_step_can_read_it():
         model().generate(3)
 
 
-def test_it_is_saved(tmp_path):
+@both
+def test_it_is_saved(tmp_path, reduce):
     x, lengths = data()
-    net = model()
+    net = model(reduce=reduce)
     ll.save(net, tmp_path / "net.longlag")
     again = ll.load(tmp_path / "net.longlag")
-    assert again.reduce == "share"
+    assert again.reduce == reduce
     assert torch.equal(again(x, lengths=lengths), net(x, lengths=lengths))

@@ -101,7 +101,7 @@ def test_many_sequences_on_several_threads():
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("reduce", [None, "last", "mean", "share"])
+@pytest.mark.parametrize("reduce", [None, "last", "mean", "share", "share_max"])
 @pytest.mark.parametrize("batch", [None, 4])
 def test_every_readout(reduce, batch):
     front = () if batch is None else (batch,)

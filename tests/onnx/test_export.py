@@ -114,6 +114,21 @@ def test_what_is_made_of_layers(tmp_path, name):
         assert not (tmp_path / "resets.onnx").exists()
 
 
+@pytest.mark.parametrize("reduce", ["share", "share_max", "attention"])
+def test_what_is_read_of_a_sequence(tmp_path, reduce):
+    """Beside the check of the export itself, with a sequence without a step."""
+    path, lengths = tmp_path / "model.onnx", torch.tensor([6, 2, 0, 5])
+    for layer in (ll.EchoState(3, 5, bias_scaling=0.5, seed=0), ll.Elman(3, 4, replicas=2)):
+        layer.backend = "reference"
+        model = ll.SequenceModel(drawn(layer), 2, reduce=reduce, direct=True, seed=0)
+        if model.attention is not None:
+            drawn(model.attention)
+        export_onnx(model, path)
+        front = () if layer.replicas is None else (2,)
+        x, ends = random(*front, 4, 6, 3), lengths.expand(*front, 4)
+        assert_close(run(path, x=x, lengths=ends)["output"], model(x, lengths=ends))
+
+
 def test_standard_operators_where_they_are_exact(tmp_path):
     path = tmp_path / "model.onnx"
     relu, saturated = (ll.Elman(3, 3, activation=name) for name in ("relu", "saturated"))

@@ -8,10 +8,11 @@ import pytest
 import longlag as ll
 from longlag.batch import Batch
 from longlag.data import SequenceData
+from longlag.data.predictions import ClassPredictions
 from longlag.pipeline import choosing
 from longlag.pipeline.changes import Changes
 from longlag.pipeline.dataset import Parts, hold_out
-from longlag.pipeline.fitted import Fitted
+from longlag.pipeline.fitted import Answers, Fitted
 from longlag.pipeline.fitting import Pipeline
 from longlag.pipeline.settings import Settings
 
@@ -82,7 +83,7 @@ def test_a_reservoir_whose_shares_are_read_tells_classes_apart(tmp_path):
     leaks = layer.unit("leak")
     assert float(leaks.max()) == 1.0
     assert float(leaks.min()) == pytest.approx(4 / 40)
-    assert fitted.model.reduce == "share"
+    assert fitted.model.reduce == "share_max"
     new = waves(seed=1)
     answers, reached = fitted.predict(new)
     assert reached.measures[0].model > 0.9
@@ -107,7 +108,7 @@ def early_or_late(count=40, seed=0):
 @pytest.mark.slow
 def test_where_something_was_is_told_by_places(tmp_path):
     data = early_or_late()
-    settings = Settings("classification", cell="echo", hidden=100, spectral_radius=0.1, leak=1.0)
+    settings = Settings("classification", cell="echo", hidden=200, spectral_radius=0.1, leak=1.0)
     accuracies = []
     for places in (False, True):
         parts = hold_out(data, "classification", share=0.3, seed=0)
@@ -165,17 +166,77 @@ def candidates(settings):
 def test_what_tells_most_right_on_folds_is_taken(monkeypatch):
     monkeypatch.setattr(choosing, "candidates", candidates)
     monkeypatch.setattr(choosing, "SURE", 1.1)
-    told = []
+    monkeypatch.setattr(choosing, "FEW", 1)
     parts = hold_out(waves(), "classification", share=0.2, seed=0)
-    settings, tried = choosing.choose(parts, AUTO, told.append)
-    assert told == tried
+    settings, tried = choosing.choose(parts, AUTO)
     assert [one.name for one in tried] == ["echo", "gru"]
-    assert tried[0].accuracy > max(0.8, tried[1].accuracy)
-    assert tried[0].error < tried[1].error < 2.0
     assert settings == tried[0].settings
+    assert tried[1].why_not == "it is far behind on the first folds"
     monkeypatch.setattr(choosing, "candidates", lambda s: reversed([*candidates(s)]))
-    assert choosing.choose(parts, AUTO)[0].cell == "echo"
-    assert choosing.choose(parts, AUTO)[1][1].accuracy == tried[0].accuracy
+    settings, (gru, echo) = choosing.choose(parts, AUTO)
+    assert settings.cell == "echo"
+    assert (echo.accuracy, echo.error) == (tried[0].accuracy, tried[0].error)
+    assert echo.accuracy > max(0.8, gru.accuracy)
+    assert echo.error < gru.error < 2.0
+
+
+@pytest.mark.slow
+def test_of_few_series_what_is_close_is_judged_on_several_draws(monkeypatch):
+    def reservoirs(settings):
+        echo = replace(settings, cell="echo", **SMALL)
+        yield "shares", replace(echo, reduce="share")
+        yield "and maxima", replace(echo, reduce="share_max")
+        yield "mean", replace(echo, reduce="mean", input_scaling=0.0)  # sees nothing
+
+    monkeypatch.setattr(choosing, "candidates", reservoirs)
+    monkeypatch.setattr(choosing, "CLOSE", 1.3)
+    monkeypatch.setattr(choosing, "DRAWS", 3)
+    rng = np.random.default_rng(0)
+    noisy = waves()
+    noisy = replace(noisy, x=noisy.x + 0.7 * rng.normal(size=noisy.x.shape).astype(np.float32))
+    parts = hold_out(noisy, "classification", share=0.2, seed=0)
+
+    def draw(seed, one):
+        return choosing._validated(parts.train, choosing._folds(parts.train, seed), one.settings)
+
+    settings, tried = choosing.choose(parts, AUTO)
+    assert [one.accuracy is None for one in tried] == [False, False, True]
+    for one in tried[:2]:
+        seeds = [0, *(np.random.SeedSequence((0, n)).generate_state(1)[0] for n in (1, 2))]
+        draws = [draw(int(seed), one) for seed in seeds]
+        assert (one.accuracy, one.error) == pytest.approx(tuple(np.mean(draws, 0)))
+    assert settings == min(tried, key=lambda one: one.error).settings
+    monkeypatch.setattr(choosing, "FEW", 10)
+    once, *_ = choosing.choose(parts, AUTO)[1]
+    assert (once.accuracy, once.error) == draw(0, once)
+
+
+def test_a_candidate_is_given_up_when_it_cannot_win(monkeypatch):
+    """All answers are wrong, with an error of 2."""
+    fitted = []
+
+    class Wrong:
+        @classmethod
+        def of(cls, parts, _):
+            fitted.append(parts)
+            return cls()
+
+        def fit_blind(self):
+            return self
+
+        def predict(self, data):
+            classes = ("fast", "slow")
+            wrong = (data.target[:, None] != np.array(classes)).astype(float)
+            told = ClassPredictions(np.array(classes)[wrong.argmax(1)], wrong, classes)
+            return Answers(told, None)
+
+    monkeypatch.setattr(choosing, "Pipeline", Wrong)
+    data = waves()
+    folds = choosing._folds(data, 0)
+    assert choosing._validated(data, folds, AUTO) == (0.0, 2.0)
+    assert len(fitted) == 5
+    assert choosing._validated(data, folds, AUTO, 0.5) == (None, np.inf)  # 0.8 after two folds
+    assert len(fitted) == 7
 
 
 def test_each_series_is_held_out_once_and_no_class_is_lost():
@@ -198,6 +259,8 @@ def test_what_would_take_long_or_brings_nothing_is_not_tried(monkeypatch):
     assert "nearly all" in choosing._try(parts.train, folds, "gru", gru, [sure]).why_not
     monkeypatch.setattr(choosing, "MOST", 1.0)
     unsure = replace(sure, accuracy=0.5)
+    assert "from 200 series on" in choosing._try(parts.train, folds, "gru", gru, [unsure]).why_not
+    monkeypatch.setattr(choosing, "FEW", 40)
     assert "minutes" in choosing._try(parts.train, folds, "gru", gru, [unsure]).why_not
     alone = choosing._try(parts.train, np.full(40, -1), "gru", gru, [])
     assert alone.accuracy is None

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import longlag as ll
 from longlag.data import SequenceData
@@ -9,6 +10,7 @@ from longlag.messages import GuidedError
 from longlag.pipeline.dataset import hold_out
 from longlag.pipeline.fitted import EVALUATED, Fitted
 from longlag.pipeline.fitting import Pipeline
+from longlag.pipeline.network import build_model
 from longlag.pipeline.settings import Settings
 
 STEPS = 12
@@ -60,7 +62,7 @@ def test_it_answers_better_than_a_guess_and_is_saved(tmp_path, task, options):
     done = pipeline.fit(progress=False)
     assert isinstance(done.model.layer, ll.EchoState)
     assert all((part == before[name]).all() for name, part in done.model.layer.state_dict().items())
-    usual = {"classification": "share", "regression": "last"}.get(task)
+    usual = {"classification": "share_max", "regression": "last"}.get(task)
     assert done.model.reduce == options.get("reduce", usual)
     assert any(measure.is_better for measure in done.score.measures)
     assert done.history.records[-1].step == 1
@@ -129,7 +131,8 @@ def test_noise_is_that_of_ridge():
         ({"alpha": 1.0}, "alpha: got 1.0, but gru has none"),
         ({"cell": "echo", "washout": 3}, "washout: got 3, but classification has one answer"),
         ({"reduce": "mean", "task": "tagging"}, "reduce: got 'mean', but tagging has an answer at"),
-        ({"reduce": "first"}, "reduce: got 'first', expected one of last, mean, share"),
+        ({"cell": "echo", "reduce": "attention"}, "reduce: got 'attention', which is learned by"),
+        ({"reduce": "first"}, "reduce: got 'first', expected one of last, mean, attention, share"),
         (
             {"reduce": "share"},
             "reduce: got 'share', from which gru cannot learn; use reduce='mean'",
@@ -160,3 +163,18 @@ def test_the_mean_of_the_states_is_for_every_cell():
     parts = hold_out(data("classification"), "classification", share=0.3, seed=0)
     pipeline = Pipeline.of(parts, Settings("classification", hidden=3, reduce="mean"))
     assert pipeline.model.reduce == "mean"
+
+
+def test_a_reservoir_is_drawn_once_and_is_nobody_elses():
+    settings = Settings("classification", cell="echo", hidden=20)
+    first, second = (build_model(settings, input_size=2, output_size=3) for _ in range(2))
+    apart = ll.EchoState(
+        2, 20, seed=torch.Generator().manual_seed(0), density=0.5, bias_scaling=0.5,
+        leak=np.geomspace(1.0, 0.25, 20).tolist(),
+    )  # fmt: skip
+    for name, part in apart.state_dict().items():
+        assert torch.equal(first.layer.state_dict()[name], part), name
+    assert torch.equal(first.readout.weight, second.readout.weight)
+    with torch.no_grad():
+        first.layer.weight_ih.zero_()
+    assert second.layer.weight_ih.any()

@@ -216,11 +216,13 @@ class Trained:
         "lstm and mingru, the leaks of leaky, the weights of indrnn",
     )  # fmt: skip
 
-    reduce: Literal["last", "mean", "share"] | None = option(
+    reduce: Literal["last", "mean", "attention", "share", "share_max"] | None = option(
         group="network",
-        help="what is read of a series with one answer: the state after its last step, the mean "
-        "over its steps, or the share of them at which a unit is above 0, of echo; classification "
-        "and regression only", shown_default="last; share of echo for classification",
+        help="what is read of a series with one answer: the state after its last step; the mean "
+        "over its steps; with attention, one in which the weight of each step is learned; or, of "
+        "echo, the share of them at which a unit is above 0, or that of half of the units and the "
+        "greatest value of the others; classification and regression only",
+        shown_default="last; share_max of echo for classification",
     )  # fmt: skip
 
     places: bool = option(

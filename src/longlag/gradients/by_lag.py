@@ -156,7 +156,7 @@ def _checked(model: nn.Module, step: Any, max_lag: Any) -> Any:
             )
         return -1
     if step is None:
-        return "all" if reduce in ("mean", "share") else -1
+        return -1 if reduce is None else "all"
     return step
 
 

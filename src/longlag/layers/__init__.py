@@ -1,6 +1,7 @@
 """torch.nn modules: recurrent layers, stacks, both directions, sequence models, converters."""
 
 from longlag.layers import built_in
+from longlag.layers.attention import Attention
 from longlag.layers.backward import Backward
 from longlag.layers.base import RecurrentModule
 from longlag.layers.bidirectional import Bidirectional
@@ -22,6 +23,7 @@ from longlag.layers.summary import Summary
 from longlag.layers.to_torch_nn import to_torch
 
 __all__ = [
+    "Attention",
     "AverageState",
     "Backward",
     "Bidirectional",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from longlag.layers.attention import Attention
 from longlag.layers.backward import Backward
 from longlag.layers.base import LayerPart, RecurrentModule
 from longlag.layers.embedded import embeds
@@ -64,8 +65,9 @@ class Composition(NamedTuple):
         recurrent: called as (x, state, lengths=, resets=), gives (h, state).
         path: where it is in the model; "" is the model itself.
         readout: None where h is the output.
-        reduce: None (one output a step), "last", "mean" or "share" (one output a sequence).
+        reduce: None (one output a step), or as of `SequenceModel` (one output a sequence).
         direct: whether the readout sees x.
+        attention: what weighs the steps, with "attention".
     """
 
     recurrent: RecurrentModule | TorchRecurrent
@@ -73,6 +75,7 @@ class Composition(NamedTuple):
     readout: ReadoutModule | None = None
     reduce: str | None = None
     direct: bool = False
+    attention: Attention | None = None
 
     def run(self, inputs: Inputs) -> tuple[Tensor, Any]:
         """The recurrence over some steps: h (N, T, H) and the state to go on from."""
@@ -161,7 +164,9 @@ def composition_of(model: nn.Module, method: str) -> Composition:
     """
     model = unwrapped(model)
     if isinstance(model, SequenceModel):
-        made = Composition(model.layer, "layer", model.readout, model.reduce, model.direct)
+        made = Composition(
+            model.layer, "layer", model.readout, model.reduce, model.direct, model.attention
+        )
     elif isinstance(model, RecurrentModule):
         made = Composition(model)
     elif isinstance(model, nn.RNNBase):

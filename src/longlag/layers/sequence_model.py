@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from longlag.arguments import check_whole
+from longlag.layers.attention import Attention
 from longlag.layers.base import RecurrentModule, take_last
 from longlag.layers.closed_loop import ClosedLoop
 from longlag.layers.embedded import embeds
@@ -16,8 +17,14 @@ from longlag.layers.stack import Stack
 from longlag.layers.state_noise import StateNoise
 from longlag.layers.summary import Row, Summary
 
-REDUCTIONS = (None, "last", "mean", "share")
+REDUCTIONS = (None, "last", "mean", "attention", "share", "share_max")
 """What ``reduce`` can be."""
+
+SHARES = ("share", "share_max")
+"""Those that pass no error back to h."""
+
+PEAKS = slice(1, None, 2)
+"""The units of "share_max" of which the greatest value is read."""
 
 
 class SequenceModel(nn.Module):
@@ -35,10 +42,13 @@ class SequenceModel(nn.Module):
             sizes.
         reduce: ``"last"`` reads out after each sequence's own last step (of a bidirectional
             module: after the last forward and after the first backward), ``"mean"`` reads the
-            mean of h over the steps, ``"share"`` the share of the steps at which each unit is
-            above 0, None reads out at every step. A share tells no unit which way to go: it is
-            for layers that stay as they are, such as :class:`~longlag.EchoState`, and a readout
-            fitted by :class:`~longlag.Ridge`.
+            mean of h over the steps, ``"attention"`` one in which each step weighs what
+            :class:`~longlag.layers.Attention` learns, ``"share"`` the share of the steps at which
+            each unit is above 0, ``"share_max"`` that of every other unit, the first to begin
+            with, and of those between them the greatest value; None reads out at every step. Of
+            shares and greatest values no error goes back to h: they are for layers that stay as
+            they are, such as :class:`~longlag.EchoState`, and a readout fitted by
+            :class:`~longlag.Ridge`.
         direct: whether the readout also sees the input x, by the weights D.
         squares: whether it also sees the squares of h, by the weights S.
         bias: whether the readout has a bias.
@@ -119,6 +129,13 @@ class SequenceModel(nn.Module):
         self.output_size = readout.output_size
         self.direct = readout.direct_size is not None
         self.readout: ReadoutModule = readout
+        self.attention: Attention | None = None
+        if reduce == "attention":
+            like = layer.like
+            self.attention = Attention(
+                layer.output_size, replicas=layer.replicas, seed=seed, device=like.device,
+                dtype=like.dtype,
+            )  # fmt: skip
 
     @property
     def linear_readout(self) -> Readout:
@@ -180,8 +197,19 @@ class SequenceModel(nn.Module):
             read = read.masked_fill((steps >= lengths.unsqueeze(-1)).unsqueeze(-1), 0.0)
         if self.reduce is None:
             return h, read, final
+        if self.attention is not None:
+            weights = self.attention(h, lengths)
+            read = None if read is None else (weights * read).sum(-2)
+            return (weights * h).sum(-2), read, final
         read = None if read is None else self._reduce(read, lengths, take_last)
-        return self._reduce(above(h, self.reduce), lengths, self.layer.last), read, final
+        reduced = self._reduce(above(h, self.reduce), lengths, self.layer.last)
+        if self.reduce == "share_max":
+            counts = None
+            if lengths is not None:
+                steps = torch.arange(h.shape[-2], device=h.device)
+                counts = (steps < lengths.unsqueeze(-1)).unsqueeze(-1)
+            reduced = with_peaks(reduced, peaks(h, counts))
+        return reduced, read, final
 
     def generate(
         self,
@@ -244,7 +272,7 @@ class SequenceModel(nn.Module):
             >>> bool((ahead - series[:, 1000:]).abs().max() < 0.05)
             True
         """
-        if self.reduce in ("mean", "share"):
+        if self.reduce not in (None, "last"):
             raise ValueError(
                 f"model: reduce={self.reduce!r} puts out one number for all steps, which no next "
                 "step can read; expected None or 'last'"
@@ -270,9 +298,13 @@ class SequenceModel(nn.Module):
         for number, part in enumerate(parts):
             assert isinstance(part, RecurrentModule)
             top = part is parts[-1]
-            steps = () if top and self.reduce is not None else ("T",)
+            steps = () if top and self.reduce not in (None, "attention") else ("T",)
             name = "layer" if part is self.layer else f"layer.{number}"
             rows.append(Row.of(name, part, (*front, *steps, part.output_size), counted))
+        if self.attention is not None:
+            rows.append(
+                Row.of("attention", self.attention, (*front, parts[-1].output_size), counted)
+            )
         steps = () if self.reduce is not None else ("T",)
         shape = (*front, *steps, self.output_size)
         rows.append(Row.of("readout", self.readout, shape, counted))
@@ -294,7 +326,31 @@ def above(h: Tensor, reduce: str | None) -> Tensor:
     >>> above(torch.tensor([-0.5, 0.0, 2.0]), "share").tolist()
     [0.0, 0.0, 1.0]
     """
-    return (h > 0).to(h.dtype) if reduce == "share" else h
+    return (h > 0).to(h.dtype) if reduce in SHARES else h
+
+
+def peaks(h: Tensor, counts: Tensor | None = None) -> Tensor:
+    """The greatest value of each unit over the steps that count: (..., T, H) to (..., H).
+
+    Where no step counts it is minus infinity. No error goes back.
+
+    >>> peaks(torch.tensor([[-0.5, 0.0], [-0.2, -1.0]])).tolist()
+    [-0.20000000298023224, 0.0]
+    """
+    h = h.detach()
+    if counts is not None:
+        h = h.masked_fill(~counts, -torch.inf)
+    if not h.shape[-2]:
+        return h.new_full((*h.shape[:-2], h.shape[-1]), -torch.inf)
+    return h.amax(-2)
+
+
+def with_peaks(shares: Tensor, greatest: Tensor) -> Tensor:
+    """Shares (..., H), in which every other unit has its greatest value; 0 where it had no step."""
+    both = shares.clone()
+    greatest = greatest[..., PEAKS]
+    both[..., PEAKS] = greatest.masked_fill(greatest == -torch.inf, 0.0)
+    return both
 
 
 def _check_readout(readout: Any, layer: RecurrentModule) -> None:

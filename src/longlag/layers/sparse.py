@@ -53,7 +53,9 @@ def draw_share(allowed: Tensor, density: float, generator: torch.Generator | Non
     count = (allowed.sum(-1, keepdim=True) * density).round().long().clamp(min=1)
     drawn = torch.rand(allowed.shape, generator=generator, dtype=torch.float64, device=CPU)
     drawn.masked_fill_(~allowed, 2.0)
-    return (drawn.argsort(-1).argsort(-1) < count) & allowed
+    least = drawn.topk(int(count.max()), largest=False).indices
+    chosen = torch.arange(least.shape[-1]) < count
+    return torch.zeros_like(allowed).scatter_(-1, least, chosen) & allowed
 
 
 def draw_values(

@@ -17,7 +17,7 @@ from longlag.layers.checks import check_state
 from longlag.layers.embedded import Embedded
 from longlag.layers.readout import OUTPUT_ACTIVATIONS, Readout, ReadoutModule
 from longlag.layers.recurrent import Recurrent
-from longlag.layers.sequence_model import SequenceModel, above
+from longlag.layers.sequence_model import PEAKS, SequenceModel, above
 from longlag.layers.stack import Stack
 from longlag.layers.state_tree import map_tensors, tensors_of
 from longlag.storage import ArchiveError, read_archive, write_archive
@@ -32,11 +32,12 @@ _REAL = "fiub"
 
 
 class AverageState(NamedTuple):
-    """The state of a stream whose model reads out a mean over the steps.
+    """The state of a stream whose model reads out means, shares or greatest values.
 
     Attributes:
         layer: the state of the recurrent module.
-        total: (N, H), the sum of what is averaged, of float64; (N, H + C) where the readout sees x.
+        total: (N, H), of float64, the sum of what is averaged, or the greatest value so far, minus
+            infinity before the first step; (N, H + C) where the readout sees x.
         steps: how many steps are in it.
     """
 
@@ -52,8 +53,8 @@ class Stream:
 
     For sensors, control and agents, where a step has to be answered before there is a next one. The
     outputs are those of the model over the whole sequence, but for rounding: of a
-    ``SequenceModel`` the readout after each step, whatever its ``reduce`` is (of ``"mean"`` and
-    ``"share"``, of the mean so far); of a layer or ``Stack`` its output h.
+    ``SequenceModel`` the readout after each step, whatever its ``reduce`` is (means,
+    shares and greatest values are those of the steps so far); of a layer or ``Stack`` its output h.
 
     The stream has a copy of the model in evaluation mode: what is done to the model later changes
     nothing in it, and hooks of the model are not called.
@@ -102,6 +103,11 @@ class Stream:
                 "that its first output depends on the last input; expected layers that read "
                 "forward, such as one direction of it"
             )
+        if isinstance(model, SequenceModel) and model.attention is not None:
+            raise ValueError(
+                "model: got reduce='attention', whose weights are of all steps at once; expected "
+                "None, 'last', 'mean', 'share' or 'share_max'"
+            )
         self.batch = None if batch is None else check_whole("batch", batch, 1)
         self._model = copy.deepcopy(model).eval().requires_grad_(False)
         self._readout: ReadoutModule | None = None
@@ -116,7 +122,7 @@ class Stream:
         replicas = () if layer.replicas is None else (layer.replicas,)
         self._front = (*replicas, 1 if batch is None else batch)
         self._shape = (*replicas, *(() if batch is None else (batch,)), layer.input_size)
-        self._averages = self._reduce in ("mean", "share")
+        self._averages = self._reduce not in (None, "last")
         self._direct = self._readout is not None and self._readout.direct_size is not None
         self._fast: _Fast | None = None
         self._at = 0
@@ -306,6 +312,8 @@ class Stream:
         if self._averages:
             wide = self._layer.output_size + self._layer.input_size * self._direct
             self._total = np.zeros((*self._front, wide))
+            if self._reduce == "share_max":
+                self._peaks(self._total)[...] = -np.inf
             if total is not None:
                 self._total[...] = total.detach().cpu().numpy()
 
@@ -326,9 +334,13 @@ class Stream:
                 summed = above(h, self._reduce)
                 summed = summed if seen is None else torch.cat([summed, seen], -1)
                 total = torch.from_numpy(self._total).to(h.device).unsqueeze(-2)
-                total = total + summed.double().cumsum(-2)
+                earlier, total = total, total + summed.double().cumsum(-2)
+                if self._reduce == "share_max" and x.shape[-2]:
+                    greatest = h[..., PEAKS].double().cummax(-2).values
+                    peaks = self._peaks(earlier)
+                    self._peaks(total)[...] = torch.maximum(greatest, peaks)
                 count = torch.arange(1, x.shape[-2] + 1, device=h.device) + self.steps
-                mean = (total / count.unsqueeze(-1)).to(h.dtype)
+                mean = self._of_totals(total, count.unsqueeze(-1)).to(h.dtype)
                 if x.shape[-2]:
                     self._total = total[..., -1, :].cpu().numpy().copy()
                 h, seen = (
@@ -347,11 +359,26 @@ class Stream:
     def _mean(self, h: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is read out of a mean after one more step."""
         hidden, total = h.shape[-1], self._total.reshape(*h.shape[:-1], -1)
-        total[..., :hidden] += h > 0 if self._reduce == "share" else h
+        peaks = self._peaks(total)
+        greatest = np.maximum(peaks, h[..., PEAKS]) if self._reduce == "share_max" else None
+        total[..., :hidden] += h if self._reduce == "mean" else h > 0
+        if greatest is not None:
+            peaks[...] = greatest
         if self._direct:
             total[..., hidden:] += x
-        mean = (total / self.steps).astype(h.dtype)
+        mean = self._of_totals(total, self.steps).astype(h.dtype)
         return mean[..., :hidden], mean[..., hidden:]
+
+    def _peaks(self, total: Any) -> Any:
+        """Of what is added up, the units of which the greatest value is kept."""
+        return total[..., : self._layer.output_size][..., PEAKS]
+
+    def _of_totals(self, total: Any, count: Any) -> Any:
+        """What is read out of what was added up over so many steps."""
+        mean = total / count
+        if self._reduce == "share_max":
+            self._peaks(mean)[...] = self._peaks(total)
+        return mean
 
     def _turn(self) -> None:
         """The next step is the first in memory."""

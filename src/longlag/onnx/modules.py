@@ -19,7 +19,9 @@ from longlag.layers import (
     SequenceModel,
     Stack,
 )
+from longlag.layers.attention import Attention
 from longlag.layers.built_in import LAYERS
+from longlag.layers.sequence_model import SHARES
 from longlag.onnx.graph import Graph
 from longlag.onnx.scan import Scan, array
 from longlag.onnx.sequences import Sequences, States
@@ -28,7 +30,8 @@ from longlag.onnx.standard import Operator, add_operator
 _CELLS = (Recurrent, EchoState, *LAYERS.values())
 _STACKS = (Stack, Dilated)
 _KNOWN = (
-    SequenceModel, Readout, Backward, Bidirectional, Embedded, NextGeneration, *_STACKS, *_CELLS
+    SequenceModel, Readout, Attention, Backward, Bidirectional, Embedded, NextGeneration, *_STACKS,
+    *_CELLS,
 )  # fmt: skip
 
 OUTPUT_ACTIVATIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh"}
@@ -194,15 +197,34 @@ def add_model(model: Any, sequences: Sequences, states: States) -> tuple[str, bo
         if model.reduce == "last":
             x = sequences.last(x, readout.direct_size)
     h = emitted.last if model.reduce == "last" else emitted.sequence
-    if model.reduce == "share":
-        graph = sequences.graph
+    graph, steps = sequences.graph, h
+    if model.attention is not None:
+        weights = _attention(model.attention, sequences, h)
+        h = sequences.total(weights, h)
+        x = None if x is None else sequences.total(weights, x)
+    if model.reduce in SHARES:
         zero = graph.constant(np.zeros((), array(readout.weight).dtype))
         h = graph.add("CastLike", graph.add("Greater", h, zero), h)
-    if model.reduce in ("mean", "share"):
+    if model.reduce in ("mean", *SHARES):
         h = sequences.mean(h)
+        if model.reduce == "share_max":
+            places = np.arange(readout.input_size) % 2 == 1
+            h = graph.add("Where", graph.constant(places, np.bool_), sequences.most(steps), h)
         x = None if x is None else sequences.mean(x)
     y = _read_out(readout, sequences.graph, h, x)
     return (y if reduced else sequences.batch_first(y)), reduced
+
+
+def _attention(attention: Attention, sequences: Sequences, h: str) -> str:
+    """The weight of each step of (T, N, H): (T, N, 1), zero in the padding."""
+    graph = sequences.graph
+    parts = attention.weight.mT, attention.bias.unsqueeze(-2), attention.vector.unsqueeze(-1)
+    weight, bias, vector = (graph.constant(array(part)) for part in parts)
+    seen = graph.add("Tanh", graph.add("Add", graph.add("MatMul", h, weight), bias))
+    score = graph.add("MatMul", seen, vector)
+    least = graph.constant(np.finfo(array(attention.weight).dtype).min)
+    score = graph.add("Where", sequences.active, score, least)
+    return sequences.without_padding(graph.add("Softmax", score, axis=0))
 
 
 def _read_out(readout: Readout, graph: Graph, h: str, x: str | None) -> str:

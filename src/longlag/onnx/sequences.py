@@ -184,6 +184,21 @@ class Sequences:
         total = graph.add("ReduceSum", sequence, graph.whole_numbers(0), keepdims=0)
         return graph.add("Div", total, graph.cast(count, graph.dtype))
 
+    def total(self, weights: str, sequence: str) -> str:
+        """The sum over the steps of (T, N, F), weighted by (T, N, 1): (N, F)."""
+        graph = self.graph
+        weighted = graph.add("Mul", weights, sequence)
+        return graph.add("ReduceSum", weighted, graph.whole_numbers(0), keepdims=0)
+
+    def most(self, sequence: str) -> str:
+        """The greatest values over the steps that count of (T, N, F): (N, F), zeros for an empty
+        sequence."""
+        graph = self.graph
+        counted = graph.add("Where", self.active, sequence, graph.constant(-np.inf))
+        return self.unless_empty(
+            graph.add("ReduceMax", counted, graph.whole_numbers(0), keepdims=0)
+        )
+
     def backward(self, sequence: str) -> str:
         """A sequence (T, N, F) in reversed order, the padding left in place."""
         graph = self.graph

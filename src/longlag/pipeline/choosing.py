@@ -1,7 +1,7 @@
 """Which network for a classification: a few are tried on folds of the training part."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,8 +19,16 @@ FOLDS = 5
 MOST = 2e11
 """Multiplications that the updates of one candidate on one fold may take: about 10 s of a core."""
 
+FEW = 200
+"""Of fewer series one draw of the folds says little, and a network that is trained by updates was
+in no trial the best."""
+
 SURE = 0.98
-"""With such an accuracy nothing more is tried."""
+"""With such an accuracy no network is trained by updates."""
+
+CLOSE, DRAWS = 1.2, 5
+"""Of few series reservoirs whose error is at most so many times the least are judged on so many
+draws of the folds."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ def candidates(settings: Settings) -> Iterator[tuple[str, Settings]]:
     """The networks to try, the first to be preferred, with the seed and alike of some settings.
 
     >>> [name for name, _ in candidates(Settings("classification", cell="auto"))]
-    ['echo, 1,000 units', 'echo, 1,000 units, with places', 'gru, both ways, mean over the steps']
+    ['echo, 2,000 units', 'echo, 2,000 units, with places', 'gru, both ways, mean over the steps']
     """
     echo = replace(settings, cell=ECHO)
     name = f"echo, {echo.units:,} units"
@@ -63,21 +71,21 @@ def candidates(settings: Settings) -> Iterator[tuple[str, Settings]]:
     yield "gru, both ways, mean over the steps", trained
 
 
-def choose(
-    parts: Parts, settings: Settings, tell: Callable[[Tried], None] | None = None
-) -> tuple[Settings, list[Tried]]:
+def choose(parts: Parts, settings: Settings) -> tuple[Settings, list[Tried]]:
     """The settings of the network whose probabilities are best on folds of the training part.
 
     Each candidate is trained five times, each time without a fifth of the series of each class,
     on which it is then judged; the part held out is not looked at, and no fold says when a
     training ends. What is fitted in one step comes first. Others are tried where none before is
-    nearly always right and, of what needs updates, where these take less than about 10 s a fold.
-    The Brier score decides: of some tens of series one more that is right by a hair says little.
+    always right and, of what needs updates, where none is nearly always right, there are `FEW`
+    series or more, and they take less than about 10 s a fold. The Brier score decides: of some tens
+    of series one more that is right by a hair says little. A candidate is given up on the fold on
+    which its errors add up to `CLOSE` times those of the best one over all folds. Of few series the
+    reservoirs that are that close are judged on `DRAWS` draws of the folds.
 
     Args:
         parts: the data.
         settings: those with the cell "auto"; others come back as they are.
-        tell: called with each candidate when it has been tried.
 
     Returns:
         The settings to train with, and what was tried.
@@ -95,19 +103,38 @@ def choose(
     folds = _folds(parts.train, settings.seed)
     tried: list[Tried] = []
     for name, candidate in candidates(settings):
-        done = _try(parts.train, folds, name, candidate, tried)
-        tried.append(done)
-        if tell is not None:
-            tell(done)
+        tried.append(_try(parts.train, folds, name, candidate, tried))
+    most = CLOSE * min(one.error for one in tried)
+    close = [one for one in tried if one.settings.echo and one.error <= most < np.inf]
+    if len(close) > 1 and len(parts.train) < FEW:
+        tried = [_drawn_again(parts.train, one) if one in close else one for one in tried]
     return min(tried, key=lambda one: one.error).settings, tried
+
+
+def _drawn_again(train: SequenceData, once: Tried) -> Tried:
+    """The same candidate, judged on further draws of the folds too."""
+    began, own = time.perf_counter(), once.settings.seed
+    draws = [(once.accuracy, once.error)]
+    for number in range(1, DRAWS):
+        seed = np.random.SeedSequence((own, number)).generate_state(1)[0]
+        draws.append(_validated(train, _folds(train, int(seed)), once.settings))
+    accuracy, error = np.array(draws, float).mean(0).tolist()
+    seconds = once.seconds + time.perf_counter() - began
+    return replace(once, accuracy=accuracy, error=error, seconds=seconds)
 
 
 def _try(
     train: SequenceData, folds: np.ndarray, name: str, settings: Settings, before: list[Tried]
 ) -> Tried:
     if before:
-        if any(one.accuracy is not None and one.accuracy >= SURE for one in before):
+        sure = 1.0 if settings.echo else SURE
+        if any(one.accuracy is not None and one.accuracy >= sure for one in before):
             return Tried(name, settings, None, why_not="nearly all are told right without it")
+        if not settings.echo and len(train) < FEW:
+            return Tried(
+                name, settings, None, why_not=f"it is from {FEW} series on that a "
+                "trained network may be better; ask for it by --cell",
+            )  # fmt: skip
         if not settings.echo and _work(train, settings) > MOST:
             return Tried(
                 name, settings, None, why_not="it would take minutes; ask for it by --cell"
@@ -116,10 +143,17 @@ def _try(
         return Tried(name, settings, None, why_not="each class has a single series")
     began = time.perf_counter()
     try:
-        accuracy, error = _validated(train, folds, settings)
+        accuracy, error = _validated(
+            train, folds, settings, CLOSE * min((one.error for one in before), default=np.inf)
+        )
     except NonFiniteLossError:
         return Tried(name, settings, None, why_not="it diverged")
-    return Tried(name, settings, accuracy, error, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    if accuracy is None:
+        return Tried(
+            name, settings, None, seconds=seconds, why_not="it is far behind on the first folds"
+        )
+    return Tried(name, settings, accuracy, error, seconds)
 
 
 def cross_validate(train: SequenceData, settings: Settings) -> tuple[float, float]:
@@ -127,10 +161,16 @@ def cross_validate(train: SequenceData, settings: Settings) -> tuple[float, floa
 
     Each class with several series is spread over the folds; a class with one is in none.
     """
-    return _validated(train, _folds(train, settings.seed), settings)
+    accuracy, error = _validated(train, _folds(train, settings.seed), settings)
+    assert accuracy is not None
+    return accuracy, error
 
 
-def _validated(train: SequenceData, folds: np.ndarray, settings: Settings) -> tuple[float, float]:
+def _validated(
+    train: SequenceData, folds: np.ndarray, settings: Settings, most: float = np.inf
+) -> tuple[float | None, float]:
+    """Accuracy and error; without the former where the error cannot but be above the most."""
+    most *= np.count_nonzero(folds >= 0)
     right, errors = [], []
     for fold in range(int(folds.max()) + 1):
         parts = Parts(train.select(folds != fold), train.select(folds == fold))
@@ -141,6 +181,8 @@ def _validated(train: SequenceData, folds: np.ndarray, settings: Settings) -> tu
         right.append(told.labels == labels)
         truth = np.array(told.classes) == labels[:, None]
         errors.append(np.square(told.probabilities - truth).sum(1))
+        if sum(float(error.sum()) for error in errors) > most:
+            return None, np.inf
     return float(np.concatenate(right).mean()), float(np.concatenate(errors).mean())
 
 

@@ -37,7 +37,7 @@ from longlag.pipeline.outputs import POINT, Outputs, outputs_of
 from longlag.pipeline.relative import Relative
 from longlag.pipeline.scores import Score, find_baseline, score
 from longlag.pipeline.seen import Seen
-from longlag.pipeline.settings import BATCH, CARRIED, LONG, WINDOW, Settings, SettingsError
+from longlag.pipeline.settings import BATCH, CARRIED, LONG, SHARES, WINDOW, Settings, SettingsError
 from longlag.pipeline.updates import optimizer, schedule
 from longlag.reservoirs import Ridge
 from longlag.training import Checkpoint, EarlyStopping, History, fit
@@ -426,7 +426,7 @@ class Pipeline:
     def _fit_readout(self, checkpoint: str | Path | None) -> History:
         settings = self.settings
         with warnings.catch_warnings():
-            if settings.read == "share" and settings.alpha is None:
+            if settings.read in SHARES and settings.alpha is None:
                 # Of few series nearly any penalty may do; there is nothing for the user to mend.
                 warnings.filterwarnings("ignore", "alpha: the best", RuntimeWarning)
             return self._solve(checkpoint)
@@ -542,7 +542,7 @@ def window_of(train: Batch[np.ndarray], settings: Settings) -> int | None:
 
 def changes_for(settings: Settings, train: Batch[np.ndarray]) -> Changes | None:
     """The further features of a network, fitted on the prepared training part, if it has some."""
-    return Changes.fit(train, places=settings.places) if settings.read == "share" else None
+    return Changes.fit(train, places=settings.places) if settings.read in SHARES else None
 
 
 def untrained(

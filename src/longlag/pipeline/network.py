@@ -1,6 +1,8 @@
 """From settings to a model, and from a model to outputs, batch by batch."""
 
+import copy
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from longlag.layers.built_in import LAYERS
 from longlag.layers.embedded import embedding_size
 from longlag.layers.init import Chrono
 from longlag.pipeline.dataset import lengths_of
-from longlag.pipeline.settings import Settings
+from longlag.pipeline.settings import SHARES, Settings
 
 
 def build_model(
@@ -117,11 +119,27 @@ def _reservoir(
     names = ("spectral_radius", "leak", "density", "input_scaling", "bias_scaling")
     values = {name: getattr(settings, name) for name in names}
     chosen = {name: value for name, value in values.items() if value is not None}
-    if settings.read == "share":
+    if settings.read in SHARES:
         units = settings.units
         spread = np.geomspace(1.0, 4.0 / max(steps, 16), units).tolist()
         chosen = {"leak": spread, "density": min(1.0, 10 / units), "bias_scaling": 0.5} | chosen
-    return EchoState(input_size, settings.units, seed=generator, **chosen)
+    options = tuple(
+        (name, tuple(value) if isinstance(value, list) else value) for name, value in chosen.items()
+    )
+    layer, after = _drawn(input_size, settings.units, settings.seed, options)
+    generator.set_state(after)
+    return copy.deepcopy(layer)
+
+
+@lru_cache(maxsize=2)
+def _drawn(
+    input_size: int, units: int, seed: int, options: tuple[tuple[str, Any], ...]
+) -> tuple[EchoState, torch.Tensor]:
+    """A reservoir, and the state of its generator after it: drawn once for all folds, since its
+    eigenvalues take longer than the states of some tens of series."""
+    generator = torch.Generator().manual_seed(seed)
+    layer = EchoState(input_size, units, seed=generator, **dict(options))
+    return layer, generator.get_state()
 
 
 def run_model(

@@ -33,8 +33,11 @@ readout."""
 AUTO = "auto"
 """In place of a cell: a few networks are tried; see `longlag.pipeline.choosing`."""
 
-HIDDEN, RESERVOIR = 64, 1000
+HIDDEN, RESERVOIR = 64, 2000
 """Units of a layer; of a reservoir whose shares tell classes apart."""
+
+SHARES = ("share", "share_max")
+"""Readings of a reservoir that stays as it is, from which no other cell can learn."""
 
 LASTING = ("leaky", "indrnn")
 """Cells without gates, whose memory lasts by a number of each unit."""
@@ -140,10 +143,12 @@ class Settings:
         chrono: the longest lag, > 2, up to which the memory lasts before training: by biases of the
             gates that keep the state, leaks from 1/2 to 1 / lag, or weights of `indrnn` by which
             half is left.
-        reduce: "last", "mean" or "share": what is read of a series that has one answer, the state
-            after its last step, the mean over its steps, or the share of the steps at which each
-            unit is above 0, with the cell "echo" only. None: "last"; with the cell "echo" "share"
-            for classes. Classification and regression only.
+        reduce: what is read of a series that has one answer: "last", the state after its last step;
+            "mean", the mean over its steps; "attention", one in which the weight of each step is
+            learned, not with the cell "echo"; with the cell "echo" only "share", the share of the
+            steps at which each unit is above 0, or "share_max", that of half of the units and of
+            the others the greatest value. None: "last"; with the cell "echo" "share_max" for
+            classes. Classification and regression only.
         places: whether the network also reads where in the series each step is; where shares are
             read only.
         spectral_radius, leak, density, input_scaling, bias_scaling: as of `longlag.EchoState`;
@@ -264,13 +269,15 @@ class Settings:
                 Setting("bidirectional"), ": forecasting cannot have it, for a network that reads "
                 "backward would see the future that it is to forecast; leave it out",
             )  # fmt: skip
-        if self.reduce not in (None, "last", "mean", "share"):
+        if self.reduce not in (None, "last", "mean", "attention", *SHARES):
             raise SettingsError(
-                Setting("reduce"), f": got {self.reduce!r}, expected one of last, mean, share"
+                Setting("reduce"),
+                f": got {self.reduce!r}, expected one of last, mean, attention, share, share_max",
             )
-        if self.reduce == "share" and self.cell not in (ECHO, AUTO):
+        if self.reduce in SHARES and self.cell not in (ECHO, AUTO):
             raise SettingsError(
-                Setting("reduce"), f": got 'share', from which {self.cell} cannot learn; use ",
+                Setting("reduce"), f": got {self.reduce!r}, from which {self.cell} cannot learn; "
+                "use ",
                 Setting("reduce", "mean"), ", or ", Setting("cell", ECHO),
             )  # fmt: skip
         if self.reduce not in (None, "last") and self.at_each_step:
@@ -278,10 +285,10 @@ class Settings:
                 Setting("reduce"), f": got {self.reduce!r}, but {self.task} has an answer at each "
                 "step; leave it out",
             )  # fmt: skip
-        if self.places and self.read != "share":
+        if self.places and self.read not in SHARES:
             raise SettingsError(
                 Setting("places"), ": got true, but they are told where shares are read; leave it "
-                "out, or use ", Setting("cell", ECHO), " and ", Setting("reduce", "share"),
+                "out, or use ", Setting("cell", ECHO), " and ", Setting("reduce", "share_max"),
             )  # fmt: skip
         if self.washout and not self.at_each_step:
             raise SettingsError(
@@ -358,6 +365,12 @@ class Settings:
                 )  # fmt: skip
 
     def _check_echo(self) -> None:
+        if self.reduce == "attention":
+            raise SettingsError(
+                Setting("reduce"), ": got 'attention', which is learned by updates, but an echo "
+                "state network has its readout fitted in one step; use ",
+                Setting("reduce", "share_max"), ", or another ", Setting("cell"),
+            )  # fmt: skip
         defaults = {own.name: own.default for own in fields(self)}
         for name, reason in _NOT_OF_ECHO.items():
             value = getattr(self, name)
@@ -414,14 +427,15 @@ class Settings:
     @property
     def units(self) -> int:
         """H, units of each layer and direction."""
-        return self.hidden or (RESERVOIR if self.read == "share" else HIDDEN)
+        return self.hidden or (RESERVOIR if self.read in SHARES else HIDDEN)
 
     @property
     def read(self) -> str | None:
         """What is read of a series that has one answer; None where each step has one."""
         if self.at_each_step:
             return None
-        return self.reduce or ("share" if self.echo and self.task == "classification" else "last")
+        usual = "share_max" if self.echo and self.task == "classification" else "last"
+        return self.reduce or usual
 
     @property
     def echo(self) -> bool:

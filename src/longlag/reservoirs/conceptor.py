@@ -276,6 +276,8 @@ def _reservoir_of(model: SequenceModel) -> tuple[Recurrent, Readout]:
         )
     if layer.replicas is not None:
         raise ValueError(f"model: got replicas={layer.replicas}, expected one network")
+    if model.attention is not None:
+        raise ValueError("model: got reduce='attention'; expected another")
     if readout.weight_squares is not None or readout.weight_direct is not None:
         raise ValueError(
             "model: its readout sees x or the squares of h; expected direct=False, squares=False"

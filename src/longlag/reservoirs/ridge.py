@@ -106,7 +106,8 @@ class Ridge:
 
     def _choices(self, sums: "_Sums") -> Sequence[float]:
         if self.alpha is None:
-            return [factor * sums.mean_square for factor in GRID]
+            mean_square = sums.mean_square
+            return [factor * mean_square for factor in GRID]
         return self.alpha if isinstance(self.alpha, Sequence) else [self.alpha]
 
 

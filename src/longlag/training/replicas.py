@@ -224,6 +224,8 @@ def _networks(
         generator = torch.Generator().manual_seed(seed)
         network.layer.reset_parameters(generator)
         network.linear_readout.reset_parameters(generator)
+        if network.attention is not None:
+            network.attention.reset_parameters(generator)
         networks.append(network)
     return networks
 

@@ -13,7 +13,7 @@ from longlag.layers.base import RecurrentModule
 from longlag.layers.checks import check_input
 from longlag.layers.composition import Composition, composition_of
 from longlag.layers.inputs import Inputs
-from longlag.layers.sequence_model import above
+from longlag.layers.sequence_model import SHARES, above, peaks, with_peaks
 
 
 class PiecewiseRun(NamedTuple):
@@ -63,7 +63,8 @@ class PiecewiseReadout:
     """What the readout says of a sequence that is run piece by piece, first piece first.
 
     Of a model with one output a step the outputs are collected; of one with one output a sequence
-    only what is read out, so that h of all steps is never there at once.
+    only what is read out, so that h of all steps is never there at once; but with attention, whose
+    weights are known after the last step.
 
     Args:
         sequences: the model over them.
@@ -73,13 +74,14 @@ class PiecewiseReadout:
         self.sequences = sequences
         self._outputs: Tensor | None = None
         self._h: Tensor | None = None
+        self._peaks: Tensor | None = None
         self._seen: Tensor | None = None
 
     def add(self, h: Tensor, first: int, stop: int) -> None:
         """Take in h of the steps first .. stop - 1."""
         model = self.sequences.model
-        if model.reduce is None:
-            outputs = self.sequences.read(h, first, stop)
+        if model.reduce is None or model.attention is not None:
+            outputs = h if model.attention is not None else self.sequences.read(h, first, stop)
             if self._outputs is None:
                 # At once, and not piece by piece: what stays between large pieces of memory that
                 # come and go keeps these from being used again.
@@ -89,6 +91,9 @@ class PiecewiseReadout:
             return
         counts = self.counts(first, stop)
         self._h = self._sum(self._h, above(h, model.reduce).masked_fill(~counts, 0.0))
+        if model.reduce == "share_max":
+            some = peaks(h, counts)
+            self._peaks = some if self._peaks is None else torch.maximum(self._peaks, some)
         if model.direct:  # padding may hold anything, even NaN
             x = self.sequences.inputs.x[..., first:stop, :].to(h.dtype)
             self._seen = self._sum(self._seen, x.masked_fill(~counts, 0.0))
@@ -117,9 +122,27 @@ class PiecewiseReadout:
 
     def reduced(self) -> tuple[Tensor, Tensor | None]:
         """What is read out of each sequence, of a model with one output: h, and x where seen."""
-        h = self._mean(self._h)
+        if self.sequences.model.attention is not None:
+            assert self._outputs is not None
+            return self._attend(self._outputs)
+        assert self._h is not None
+        return self._read(self._h), self._mean(self._seen)
+
+    def _attend(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What is read out of h of all steps, and of x."""
+        model, inputs = self.sequences.model, self.sequences.inputs
+        assert model.attention is not None
+        weights, seen = model.attention(h, inputs.lengths), None
+        if model.direct:  # padding may hold anything, even NaN
+            x = inputs.x.to(h.dtype).masked_fill(~self.counts(0, inputs.steps), 0.0)
+            seen = (weights * x).sum(-2)
+        return (weights * h).sum(-2), seen
+
+    def _read(self, total: Tensor) -> Tensor:
+        """What is read out of what was added up of h."""
+        h = self._mean(total)
         assert h is not None
-        return h, self._mean(self._seen)
+        return h if self._peaks is None else with_peaks(h, self._peaks)
 
     def error(self, loss: Loss, target: Tensor) -> "OutputError":
         """The loss of the whole output, and its error.
@@ -133,11 +156,16 @@ class PiecewiseReadout:
                 assert self._outputs is not None
                 leaf = self._outputs.detach().requires_grad_()
                 output = leaf
+            elif model.attention is not None:
+                assert self._outputs is not None
+                assert model.readout is not None
+                leaf = self._outputs.detach().requires_grad_()
+                output = model.readout(*self._attend(leaf))
             else:
                 assert self._h is not None
                 assert model.readout is not None
                 leaf = self._h.detach().requires_grad_()
-                output = model.readout(self._mean(leaf), self._mean(self._seen))
+                output = model.readout(self._read(leaf), self._mean(self._seen))
             value = as_scalar(loss(output, target))
         return OutputError(self, leaf, output, value)
 
@@ -148,7 +176,7 @@ class OutputError:
 
     Attributes:
         readout: where it came from.
-        leaf: what the error is had by: the outputs, or what was reduced of h.
+        leaf: what the error is had by: the outputs, what was reduced of h, or h of all steps.
         output, loss: of the model, in a graph that begins at ``leaf``.
     """
 
@@ -180,7 +208,7 @@ class OutputError:
 
     def touches(self, first: int, stop: int) -> bool:
         """Whether error arises in the steps first .. stop - 1."""
-        if self._by_leaf is None or self.readout.sequences.model.reduce == "share":
+        if self._by_leaf is None or self.readout.sequences.model.reduce in SHARES:
             return False
         if self.readout.sequences.model.reduce != "last":
             return True
@@ -197,6 +225,8 @@ class OutputError:
         """
         assert self._by_leaf is not None
         model = self.readout.sequences.model
+        if model.attention is not None:
+            return self._by_leaf[..., first:stop, :]
         if model.reduce is not None:
             counts = self.readout.counts(first, stop)
             return torch.where(counts, self._by_leaf.unsqueeze(-2), 0.0)

@@ -158,6 +158,6 @@ def _mean_distance(model: nn.Module, inputs: Inputs) -> float:
 
 
 def _read(model: nn.Module, h: Tensor, x: Tensor) -> Tensor:
-    if not isinstance(model, SequenceModel) or model.reduce in ("mean", "share"):
+    if not isinstance(model, SequenceModel) or model.reduce not in (None, "last"):
         return h
     return model.readout(h, x if model.direct else None)

@@ -49,7 +49,7 @@ class Numbers(NamedTuple):
         sequences: over how many the horizon is the median.
         found: what was found of the task's lag where none was given; None where it was not
             looked for.
-        reads: "last", "mean", "share": what the readout reads of a sequence; None: each step.
+        reads: "last", "mean", "share", ...: what the readout reads of a sequence; None: each step.
     """
 
     layer: nn.Module
@@ -84,7 +84,7 @@ class Numbers(NamedTuple):
     @property
     def reads_all(self) -> bool:
         """Whether one answer is made of all steps, so that the error comes to each directly."""
-        return self.reads in ("mean", "share")
+        return self.reads not in (None, "last")
 
 
 def numbers_of(

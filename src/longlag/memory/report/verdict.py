@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from longlag.layers.sequence_model import SHARES
 from longlag.memory.measures.horizon import LEVEL
 from longlag.memory.measures.spectra import SpectralFacts
 from longlag.memory.measures.task_lag import TaskLag
@@ -159,8 +160,8 @@ def _evidence(n: Numbers) -> Sequence[str]:
         lines.append(f"the largest Lyapunov exponent is {value:+.3f} a step; {means}")
     if not n.of_loss:
         why = "no target was given, or none is due"
-        if n.reads == "share":
-            why = "how often units are above 0 passes no error back"
+        if n.reads in SHARES:
+            why = "how often units are above 0, or how far, passes no error back"
         lines.append(f"the error is a random one at the output: {why}")
     return lines
 

@@ -113,8 +113,8 @@ def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
     Raises:
         Unfit: they cannot be compiled.
     """
-    if model.reduce == "share":
-        raise Unfit("the model reads a share of the steps; expected reduce='last', 'mean' or None")
+    if model.reduce not in (None, "last", "mean"):
+        raise Unfit(f"reduce={model.reduce!r}; expected 'last', 'mean' or None")
     readout = _linear(model.readout, model.reduce)
     if readout.activation != "identity" and (isinstance(loss, RowLoss) or loss in LOGITS):
         raise Unfit(
