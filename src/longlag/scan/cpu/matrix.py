@@ -9,6 +9,7 @@ All arguments are 64-bit whole numbers, addresses among them; sizes are in numbe
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -283,13 +284,16 @@ def _outer_tile(
         panels: where left and right begin, at the first i, v and row.
         sums: where those are, and how far apart the i are.
     """
-    tile, lanes = Tile(code, rows, vectors), code.lanes
+    chains = max(1, min(4, 8 // (rows * vectors)))
+    tile, lanes = Tile(code, rows, vectors, chains), code.lanes
     (left, right), (base, apart) = panels, sums
     places = [
         [code.at(base, code.plus(code.times(apart, r), v * lanes)) for v in range(vectors)]
         for r in range(rows)
     ]
     tile.begin(lambda r, v: code.load(places[r][v]))
+    for place in itertools.chain(*places):  # of wide layers the next sums lie far away
+        code.prefetch(code.at(place, code.times(apart, rows)))
 
     def step(p: Value, chain: int) -> None:
         p = picked.row(p)
@@ -392,7 +396,7 @@ def _outer_input(module: ir.Module, facts: Matrix) -> None:
                 _outer_tile(code, size, width, picked, count, panels, (here, arg["sums_row"]))
 
             with picked.any(count):
-                _by_sizes(code, zero, arg["K"], (numbers, 1), some)
+                _by_sizes(code, zero, arg["K"], (numbers, 2, 1), some)
 
         _by_sizes(code, zero, code.vectors(), (vectors, 1), one)
     b.ret_void()

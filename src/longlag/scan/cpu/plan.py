@@ -22,7 +22,7 @@ FEW = 4
 """Sequences of a thread below which U x + b is a product over steps, before the scan; and the sums
 of each drive are a tile of their own."""
 
-KNOWN = 2
+KNOWN = 4
 """Vectors of units up to which a kernel is compiled for exactly H, where they are full: addresses
 are then constants, of which a short step has as many as multiply-adds."""
 
@@ -196,8 +196,15 @@ def choose(
         for vectors in range(1, min(1 if sparse or fused else MOST_VECTORS, needed) + 1)
         if fits(rows * vectors, rows, vectors) and within(vectors)
     ]
-    # Of equals the squarest.
-    rows, vectors = min(tiles, key=lambda tile: (cost(*tile), abs(tile[0] - tile[1])))
+
+    # Of equals the squarest; but of several matrices few weights stay in the first cache from one
+    # tile of rows to the next.
+    several = products > 1 and size <= L2 and not (fused or sparse) and batch >= FEW * threads
+
+    def shape(rows: int, vectors: int) -> int:
+        return vectors if several else abs(rows - vectors)
+
+    rows, vectors = min(tiles, key=lambda tile: (cost(*tile), shape(*tile)))
     source: Input = "drive"
     moving = sum(1 / period for period in periods) / len(periods) if periods else 1.0
     if has_input:
