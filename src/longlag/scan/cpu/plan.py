@@ -68,6 +68,8 @@ class Plan:
         fused: whether the sums of all drives of a stage are in registers at once, so that what is
             read of a row serves all; else those of one drive are, in a larger tile.
         hidden: H, where it is known when the kernel is compiled; else 0.
+        ahead: whether the tiles of a block of units ask for the weights of the next one, as all
+            weights of a step do not stay in the second cache.
     """
 
     double: bool
@@ -90,6 +92,7 @@ class Plan:
     even: bool = False
     fused: bool = False
     hidden: int = 0
+    ahead: bool = False
 
     @property
     def units(self) -> int:
@@ -226,5 +229,6 @@ def choose(
         even=not (ordered or ragged) and batch % rows == 0,
         fused=fused,
         hidden=hidden if small else 0,
+        ahead=size > L2 and not sparse and batch >= 4 * rows * threads,
     )  # fmt: skip
     return replace(plan, rests=True, rows_first=moving * size <= L2) if periods else plan
