@@ -175,6 +175,9 @@ def choose(
     def within(vectors: int) -> bool:
         return vectors == 1 or not periods or hidden // len(periods) % (vectors * lanes) == 0
 
+    def abreast(rows: int) -> bool:
+        return not fused or rows < 4 or rows % 4 == 0 or rows % 3 == 0
+
     def chains_of(rows: int, vectors: int) -> int:
         chains = 1
         while chains < 4 and rows * vectors * sums * chains < 8:
@@ -187,7 +190,9 @@ def choose(
         row_tiles = math.ceil(math.ceil(batch / rows) / threads)
         unit_tiles = -(-needed // vectors)
         accumulators = rows * vectors * sums
-        near = 0.0 if hidden * vectors * sums * lanes * item <= L1 else 0.3
+        read = hidden * vectors * sums * lanes * item
+        # Of all gates at once, from the second cache, they take longer than their multiply-adds.
+        near = 0.0 if read <= L1 else 1.5 if fused and read > 2 * L1 else 0.3
         loads = vectors * sums * (0.5 + near + far / max(1, row_tiles)) + 0.5 * rows
         cycles = max(0.5 * accumulators, loads, 4.0 / chains_of(rows, vectors))
         overhead = 30.0 + 8.0 * accumulators  # beginning a tile, and the update
@@ -197,12 +202,12 @@ def choose(
         (rows, vectors)
         for rows in range(1, min(SPARSE_ROWS if sparse else MOST_ROWS, max(1, batch)) + 1)
         for vectors in range(1, min(1 if sparse or fused else MOST_VECTORS, needed) + 1)
-        if fits(rows * vectors, rows, vectors) and within(vectors)
+        if fits(rows * vectors, rows, vectors) and within(vectors) and abreast(rows)
     ]
 
     # Of equals the squarest; but of several matrices few weights stay in the first cache from one
     # tile of rows to the next.
-    several = products > 1 and size <= L2 and not (fused or sparse) and batch >= FEW * threads
+    several = products > 1 and not (fused or sparse) and batch >= FEW * threads
 
     def shape(rows: int, vectors: int) -> int:
         return vectors if several else abs(rows - vectors)
