@@ -1,5 +1,6 @@
 """The register tile: within the registers for every size, and for processors other than this."""
 
+import functools
 import itertools
 import re
 from dataclasses import replace
@@ -80,12 +81,21 @@ def test_the_sums_of_all_drives_stay_in_the_registers(name, drives, together):
     assert not plan.choose(host, 7, 64, 2, **given).fused
 
 
-def test_units_are_known_where_they_fill_one_vector_or_two():
-    host = HOSTS["AVX2"][1]
-    known = [plan.choose(host, 32, hidden, 1, double=False).hidden for hidden in (4, 8, 12, 16, 24)]
-    assert known == [0, 8, 0, 16, 0]
+def test_units_are_known_where_they_fill_up_to_four_vectors():
+    host, sizes = HOSTS["AVX2"][1], (4, 8, 12, 16, 24, 32, 40, 64)
+    known = [plan.choose(host, 32, hidden, 1, double=False).hidden for hidden in sizes]
+    assert known == [0, 8, 0, 16, 24, 32, 0, 0]
     assert plan.choose(host, 32, 8, 1, double=True).hidden == 8
     assert plan.choose(HOSTS["AVX-512"][1], 32, 8, 1, double=False).hidden == 0
+
+
+def test_weights_beyond_the_second_cache_are_asked_for_ahead():
+    for name in HOSTS:
+        choose = functools.partial(plan.choose, HOSTS[name][1], double=False)
+        assert choose(32, 512, 1, products=4).ahead, name
+        assert not choose(32, 64, 1, products=4).ahead, name
+        assert not choose(1, 512, 1, products=4).ahead, name
+        assert not choose(32, 512, 1, products=4, sparse="slots").ahead, name
 
 
 def test_rows_are_enough_for_all_threads():

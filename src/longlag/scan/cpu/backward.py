@@ -609,7 +609,8 @@ class Backward(Kernel):
                         word = self.word(kind, rows[0], self.words_at[delay])
                         term = term._replace(word=word)
                     terms.append(term)
-            totals.append(self.sums(lambda r, v: code.zero(), terms, block, len(rows)))
+            given = terms, block, len(rows), rows[0].slot
+            totals.append(self.sums(lambda r, v: code.zero(), *given))
         return totals
 
     def _lie_in_a_row(self, product: Product) -> bool:

@@ -221,11 +221,11 @@ class Code:
         else:
             self.b.call(self.intrinsic("llvm.x86.sse2.pause", ir.VoidType()), [])
 
-    def prefetch(self, address: Value) -> None:
-        """Ask for the cache line of an address, which may be any."""
+    def prefetch(self, address: Value, level: int = 1) -> None:
+        """Ask for the cache line of an address, which may be any, in the cache of a level."""
         kind = I8.as_pointer()
         function = self.intrinsic("llvm.prefetch.p0", ir.VoidType(), kind, I32, I32, I32)
-        flags = [I32(0), I32(3), I32(1)]  # to read, and keep
+        flags = [I32(0), I32(4 - level), I32(1)]  # to read, and keep
         self.b.call(function, [self.b.bitcast(address, kind), *flags])
 
     def fma(self, x: Value, y: Value, z: Value) -> Value:

@@ -282,7 +282,8 @@ class _Forward(Kernel):
                     continue
                 place = code.plus(code.times(block, self.number_of_gates), gate)
                 weights = self.work("at_input", code.times(code.times(place, arg["C"]), plan.units))
-                terms[number].append(Term(None, weights, inputs, arg["C"]))
+                size = code.times(code.times(arg["C"], plan.units), self.number_of_gates)
+                terms[number].append(Term(None, weights, inputs, arg["C"], next=size))
         numbers = {drive.dense: number for number, drive in drives.items()}
         numbers.pop(None, None)
         for product in self.products:
@@ -358,9 +359,12 @@ class _Forward(Kernel):
             values = self._remembered(starts, list(terms.values()), block, rows[0])
         elif plan.fused:
             given = starts, list(terms.values()), block, plan.rows, range(plan.vectors)
-            values = self.sums_at_once(*given)
+            values = self.sums_at_once(*given, rows[0].slot)
         else:
-            values = [self.sums(*pair, block) for pair in zip(starts, terms.values(), strict=True)]
+            values = [
+                self.sums(*pair, block, slot=rows[0].slot)
+                for pair in zip(starts, terms.values(), strict=True)
+            ]
         summed = list(terms)
         parameters = {id(units): self.unit_parameters(units) for units in vectors}
 

@@ -132,6 +132,7 @@ class Term(NamedTuple):
             first line; None of a dense one.
         word: of which groups of units there are numbers, the others are left out; None where there
             are of all.
+        next: how far behind its weights those of the next block begin.
     """
 
     pattern: Pattern | None
@@ -140,6 +141,7 @@ class Term(NamedTuple):
     count: Value
     slots: Value | None = None
     word: Value | None = None
+    next: Value | None = None
 
 
 _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64,
@@ -579,6 +581,7 @@ class Kernel:
         terms: Sequence[Term],
         block: Value,
         rows: int | None = None,
+        slot: Value | None = None,
     ) -> list[list[Value]]:
         """Sums of products for a tile, by row and vector.
 
@@ -587,10 +590,11 @@ class Kernel:
             terms: what is added.
             block: number of the block of units.
             rows: how many; None for those of a tile.
+            slot: of the first.
         """
         plan, rows = self.plan, rows or self.plan.rows
         if not plan.sparse:
-            (sums,) = self.sums_at_once([start], [terms], block, rows, range(plan.vectors))
+            (sums,) = self.sums_at_once([start], [terms], block, rows, range(plan.vectors), slot)
             return sums
         # Each vector reads something else.
         by_vector = [
@@ -606,6 +610,7 @@ class Kernel:
         block: Value,
         rows: int,
         some: range,
+        slot: Value | None = None,
     ) -> list[list[list[Value]]]:
         """Several sums of some vectors of a tile, for which what they share is read once.
 
@@ -617,6 +622,7 @@ class Kernel:
             block: number of the block of units.
             rows: how many.
             some: the vectors.
+            slot: of the first row; None where the next weights are not asked for.
         """
         code, plan, width = self.code, self.plan, len(some)
         tile = Tile(code, rows, width * len(starts), plan.chains)
@@ -625,7 +631,7 @@ class Kernel:
         for number, mine in enumerate(terms):
             for term in mine:
                 groups.setdefault(id(term.numbers), []).append((number, term))
-        stretch = functools.partial(self.stretch, tile, some=some)
+        stretch = functools.partial(self.stretch, tile, some=some, slot=slot)
         for group in groups.values():
             term = group[0][1]
             if term.slots is not None:
@@ -650,12 +656,15 @@ class Kernel:
         return self.by_sum(tile, width)
 
     def stretch(
-        self, tile: Tile, group: Sequence[tuple[int, Term]], first: Value, stop: Value, some: range
-    ) -> None:
+        self, tile: Tile, group: Sequence[tuple[int, Term]], first: Value, stop: Value,
+        some: range, slot: Value | None = None,
+    ) -> None:  # fmt: skip
         """To sums of a tile, by number, dense terms that have the same numbers, of these first to
-        stop, for some vectors of the block."""
+        stop, for some vectors of the block; and the next block's weights are asked for, if a slot
+        tells which tile this is."""
         code, plan, width = self.code, self.plan, len(some)
         places = [number * width + v for number, _ in group for v in range(width)]
+        ahead = self._next_weights(group[0][1], slot, len(places))
 
         def step(k: Value, chain: int) -> None:
             at = code.times(k, plan.units)
@@ -665,6 +674,8 @@ class Kernel:
                 for v in some
             ]
             numbers = [code.at(base, k) for base in group[0][1].numbers]
+            if ahead is not None:
+                code.prefetch(code.at(ahead, code.times(k, plan.lanes)), level=2)
             tile.add(vectors, numbers, chain, places)
 
         tile.stretch(first, stop, step)
@@ -678,6 +689,19 @@ class Kernel:
             [by_vector[first : first + width] for by_vector in totals]
             for first in range(0, len(totals[0]), width)
         ]
+
+    def _next_weights(self, term: Term, slot: Value | None, lines: int) -> Value | None:
+        """Where the part of the next block's weights begins that a tile asks for.
+
+        Each asks for a line for each of its numbers, so that as many tiles as there are vectors
+        ask for all.
+        """
+        code, b = self.code, self.code.b
+        if not self.plan.ahead or slot is None or term.next is None:
+            return None
+        part = b.urem(b.udiv(slot, code.i64(self.plan.rows)), code.i64(lines))
+        lines_of_part = code.times(code.times(part, term.count), self.plan.lanes)
+        return code.at(term.weights, term.next, lines_of_part)
 
     def recurrent_term(
         self,
@@ -705,7 +729,8 @@ class Kernel:
         weights = self.work(
             "at_recurrent", code.times(code.times(place, arg["H"]), self.plan.units)
         )
-        return Term(product.pattern, weights, numbers, arg["H"])
+        size = code.times(code.times(arg["H"], self.plan.units), len(packed))
+        return Term(product.pattern, weights, numbers, arg["H"], next=size)
 
     def _add_slots(self, tile: Tile, term: Term, vector: Value) -> None:
         """To the sums of a tile of one vector of units the products with a sparse matrix."""

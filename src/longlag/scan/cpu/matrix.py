@@ -9,6 +9,7 @@ All arguments are 64-bit whole numbers, addresses among them; sizes are in numbe
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -301,13 +302,16 @@ def _outer_tile(
         sums: where those are, and how far apart the i are.
         apart: how far apart the i are in left.
     """
-    tile, lanes = Tile(code, rows, vectors), code.lanes
+    chains = max(1, min(4, 8 // (rows * vectors)))
+    tile, lanes = Tile(code, rows, vectors, chains), code.lanes
     (left, right), (base, sums_row) = panels, sums
     places = [
         [code.at(base, code.plus(code.times(sums_row, r), v * lanes)) for v in range(vectors)]
         for r in range(rows)
     ]
     tile.begin(lambda r, v: code.load(places[r][v]))
+    for place in itertools.chain(*places):  # of wide layers the next sums lie far away
+        code.prefetch(code.at(place, code.times(sums_row, rows)))
 
     def step(p: Value, chain: int) -> None:
         p = picked.row(p)
@@ -419,7 +423,8 @@ def _outer_input(module: ir.Module, facts: Matrix) -> None:
     numbers, vectors = facts.outer_tile
     if facts.rests and facts.vectors % vectors:  # of two blocks of units one may have no errors
         numbers, vectors = numbers * vectors, 1
-    sizes = (numbers, *(size for size in (8, 2) if facts.rests and size < numbers), 1)
+    fewer = (8, 2) if facts.rests else (2,)
+    sizes = (numbers, *(size for size in fewer if size < numbers), 1)
     sums, left, right = map(code.address, ("sums", "left", "right"))
     picked = _Picked(code, facts)
     with code.loop(zero, arg["P"], ROWS) as p:

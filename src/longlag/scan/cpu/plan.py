@@ -22,7 +22,7 @@ FEW = 4
 """Sequences of a thread below which U x + b is a product over steps, before the scan; and the sums
 of each drive are a tile of their own."""
 
-KNOWN = 2
+KNOWN = 4
 """Vectors of units up to which a kernel is compiled for exactly H, where they are full: addresses
 are then constants, of which a short step has as many as multiply-adds."""
 
@@ -72,6 +72,8 @@ class Plan:
             read of a row serves all; else those of one drive are, in a larger tile.
         hidden: H, where it is known when the kernel is compiled; else 0.
         networks: whose numbers lie side by side (:class:`~longlag.scan.cpu.builder.Code`).
+        ahead: whether the tiles of a block of units ask for the weights of the next one, as all
+            weights of a step do not stay in the second cache.
     """
 
     double: bool
@@ -97,6 +99,7 @@ class Plan:
     fused: bool = False
     hidden: int = 0
     networks: int = 1
+    ahead: bool = False
 
     @property
     def units(self) -> int:
@@ -184,6 +187,9 @@ def choose(
     def within(vectors: int) -> bool:
         return vectors == 1 or not periods or hidden // len(periods) % (vectors * lanes) == 0
 
+    def abreast(rows: int) -> bool:
+        return not fused or rows < 4 or rows % 4 == 0 or rows % 3 == 0
+
     def chains_of(rows: int, vectors: int) -> int:
         chains = 1
         while chains < 4 and rows * vectors * sums * chains < 8:
@@ -196,7 +202,9 @@ def choose(
         row_tiles = math.ceil(math.ceil(batch / rows) / threads)
         unit_tiles = -(-needed // vectors)
         accumulators = rows * vectors * sums
-        near = 0.0 if hidden * vectors * sums * lanes * item <= L1 else 0.3
+        read = hidden * vectors * sums * lanes * item
+        # Of all gates at once, from the second cache, they take longer than their multiply-adds.
+        near = 0.0 if read <= L1 else 1.5 if fused and read > 2 * L1 else 0.3
         loads = vectors * sums * (0.5 + near + far / max(1, row_tiles)) + 0.5 * rows
         cycles = max(0.5 * accumulators, loads, 4.0 / chains_of(rows, vectors))
         overhead = 30.0 + 8.0 * accumulators  # beginning a tile, and the update
@@ -206,10 +214,17 @@ def choose(
         (rows, vectors)
         for rows in range(1, min(SPARSE_ROWS if sparse else MOST_ROWS, max(1, batch)) + 1)
         for vectors in range(1, min(1 if sparse or fused else MOST_VECTORS, needed) + 1)
-        if fits(rows * vectors, rows, vectors) and within(vectors)
+        if fits(rows * vectors, rows, vectors) and within(vectors) and abreast(rows)
     ]
-    # Of equals the squarest.
-    rows, vectors = min(tiles, key=lambda tile: (cost(*tile), abs(tile[0] - tile[1])))
+
+    # Of equals the squarest; but of several matrices few weights stay in the first cache from one
+    # tile of rows to the next.
+    several = products > 1 and not (fused or sparse) and batch >= FEW * threads
+
+    def shape(rows: int, vectors: int) -> int:
+        return vectors if several else abs(rows - vectors)
+
+    rows, vectors = min(tiles, key=lambda tile: (cost(*tile), shape(*tile)))
     source: Input = "drive"
     moving = sum(1 / period for period in periods) / len(periods) if periods else 1.0
     if has_input:
@@ -232,5 +247,6 @@ def choose(
         fused=fused,
         hidden=hidden if small or networks > 1 else 0,
         networks=networks,
+        ahead=size > L2 and not sparse and batch >= 4 * rows * threads,
     )  # fmt: skip
     return replace(plan, rests=True, rows_first=moving * size <= L2) if periods else plan

@@ -18,6 +18,7 @@ from longlag.recurrence import Pattern, Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan.cpu import backward, forward, resting
 from longlag.scan.cpu.kernel import WORD, Arguments, lowered_of
+from longlag.scan.cpu.matrix import ROWS as AT_ONCE
 from longlag.scan.cpu.matrix import Matrix, matrix, send
 from longlag.scan.cpu.plan import Form, Plan, choose, lanes_of
 from longlag.scan.cpu.target import compile_functions, host
@@ -27,11 +28,11 @@ SMALL = 1 << 23
 """Multiply-adds of a whole call below which a second thread costs more than it brings: handing work
 to one takes a tenth of a millisecond."""
 
-COLLECTED = 1 << 18
+COLLECTED = 1 << 15
 """Numbers of errors, states and inputs that are collected for a matrix product: they should stay
-in a cache."""
+in a near cache, beside what a step reads."""
 
-LEAST_ROWS = 192
+LEAST_ROWS = AT_ONCE
 """Rows that are collected at least: for each product the sums are read and written once."""
 
 MEETING = 1 << 14
