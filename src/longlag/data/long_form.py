@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
     """
     problems.raise_any()
     if rows.times is None:
-        layout = Layout.of(rows.series, np.arange(len(rows.lines)))
+        layout = Layout.of(rows.series, rows.lines)
     else:
         layout = Layout.of(rows.series, rows.times[0].keys)
         layout.check_times(rows.times[1], rows, roles.time, problems)
@@ -121,70 +120,76 @@ def check_ids(
 class Layout:
     """Where each of the R rows of the table goes in (N, T).
 
-    `order` sorts the rows by series, then time; `series` and `step` say, in that order, where
-    each row goes. The series are in order of first appearance.
+    `order` sorts the rows by series, then time, and is None where they come so; `series` says, in
+    that order, where each row goes. The series are in order of first appearance.
     """
 
-    order: Int64[Array, " R"]
+    order: Int64[Array, " R"] | None
     series: Int64[Array, " R"]
-    step: Int64[Array, " R"]
     lengths: Int64[Array, " N"]
     repeated: Bool[Array, " R"]  # in sorted order: this time is that of the row before
 
     @classmethod
     def of(cls, series: Int64[Array, " R"], times: NDArray[Any]) -> Layout:
         """The layout of rows with these series codes and times."""
-        order, ranked, when = np.arange(len(series)), series, times
-        step = np.diff(series)
-        if not ((step > 0) | ((step == 0) & (times[1:] >= times[:-1]))).all():
+        order, repeated = None, np.zeros(len(series), bool)
+        same = series[1:] == series[:-1]
+        if not (np.where(same, times[1:] >= times[:-1], series[1:] > series[:-1])).all():
             order = np.lexsort((times, series)).astype(np.int64)
-            ranked, when = series[order], times[order]
-        lengths = np.bincount(series).astype(np.int64)
-        starts = np.cumsum(lengths) - lengths
-        repeated = np.zeros(len(order), bool)
-        repeated[1:] = (ranked[1:] == ranked[:-1]) & (when[1:] == when[:-1])
-        return cls(order, ranked, np.arange(len(order)) - starts[ranked], lengths, repeated)
+            series, times = series[order], times[order]
+            same = series[1:] == series[:-1]
+        np.logical_and(same, times[1:] == times[:-1], out=repeated[1:])
+        return cls(order, series, np.bincount(series).astype(np.int64), repeated)
 
-    @cached_property
-    def in_order(self) -> bool:
-        """Whether the rows come sorted."""
-        return bool((np.diff(self.order) == 1).all())
+    @property
+    def starts(self) -> Int64[Array, " N"]:
+        """Where each series begins, in sorted order."""
+        return np.cumsum(self.lengths) - self.lengths
 
     @property
     def last(self) -> Int64[Array, " N"]:
         """The row of the last step of each series."""
-        return self.order[np.cumsum(self.lengths) - 1]
+        at = np.cumsum(self.lengths) - 1
+        return at if self.order is None else self.order[at]
+
+    def sorted(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(R, ...) in the order of series and time."""
+        return values if self.order is None else values[self.order]
 
     def pad(self, values: NDArray[Any]) -> NDArray[Any]:
         """(R, ...) as (N, T, ...), with zeros or empty text beyond the end."""
+        return self._padded(self.sorted(values))
+
+    def _padded(self, ranked: NDArray[Any]) -> NDArray[Any]:
         count, longest = len(self.lengths), int(self.lengths.max())
-        if len(values) == count * longest and self.in_order:
-            return values.reshape(count, longest, *values.shape[1:])
-        padded = np.zeros((count * longest, *values.shape[1:]), values.dtype)
-        if values.dtype == object:
-            padded[:] = blank(values.dtype)
-        padded[self.series * longest + self.step] = values[self.order]
-        return padded.reshape(count, longest, *values.shape[1:])
+        shape = (count, longest, *ranked.shape[1:])
+        if len(ranked) == count * longest:
+            return ranked.reshape(shape)
+        padded = np.zeros((count * longest, *ranked.shape[1:]), ranked.dtype)
+        if ranked.dtype == object:
+            padded[:] = blank(ranked.dtype)
+        step = np.arange(len(ranked)) - self.starts[self.series]
+        padded[self.series * longest + step] = ranked
+        return padded.reshape(shape)
 
     def gaps(self, amounts: NDArray[Any]) -> Float32[Array, "N T"]:
         """The time since the step before, in seconds where times are dates; 0 at the first."""
-        ranked = amounts if self.in_order else amounts[self.order]
+        ranked = self.sorted(amounts)
         since = np.zeros(len(ranked))
         if ranked.dtype.kind == "M":
             since[1:] = (ranked[1:] - ranked[:-1]) / np.timedelta64(1, "s")
         else:
-            since[1:] = ranked[1:] - ranked[:-1]
-        since[self.step == 0] = 0.0
-        gaps = np.zeros((len(self.lengths), int(self.lengths.max())), np.float32)
-        gaps[self.series, self.step] = since
-        return gaps
+            np.subtract(ranked[1:], ranked[:-1], out=since[1:])
+        since[self.starts] = 0.0
+        return self._padded(since.astype(np.float32))
 
     def check_times(
         self, cells: NDArray[np.object_], rows: Rows, column: str | None, problems: Problems
     ) -> None:
         """Report each time that a series has twice."""
         for at in np.flatnonzero(self.repeated):
-            first, second = sorted((int(self.order[at - 1]), int(self.order[at])))
+            rows_at = (at - 1, at) if self.order is None else self.order[[at - 1, at]]
+            first, second = sorted(int(row) for row in rows_at)
             problems.add(
                 int(rows.lines[second]),
                 f"column {column!r}: series {rows.names[int(self.series[at])]!r} has the time "
