@@ -15,19 +15,28 @@ import torch
 from longlag.lab.bench.memory import peak_bytes
 
 
+TURN = 0.01
+"""Seconds of a turn, at least: a short call is repeated."""
+
+
 def compare(calls: Mapping[Any, Callable[[], object]], turns: int) -> dict[str, Any]:
     """Two calls in turns: seconds, the second over the first, and by how much memory rises.
 
-    Seconds are those of the processor; on several threads, those on the clock.
+    As in `longlag bench` a turn repeats a short call, and does not count the first, which finds the
+    caches full of what the other left. Seconds are those of the processor; on several threads,
+    those on the clock.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     seconds: dict[Any, list[float]] = {name: [] for name in calls}
     for turn in range(turns + 1):  # the first compiles
         for name, call in calls.items():
-            started = clock()
             call()
+            started, count = clock(), 0
+            while not count or clock() - started < TURN:
+                call()
+                count += 1
             if turn:
-                seconds[name].append(clock() - started)
+                seconds[name].append((clock() - started) / count)
     ratios = [second / first for first, second in zip(*seconds.values(), strict=True)]
     return {
         "seconds": {name: statistics.median(times) for name, times in seconds.items()},
