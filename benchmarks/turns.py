@@ -14,7 +14,6 @@ import torch
 
 from longlag.lab.bench.memory import peak_bytes
 
-
 TURN = 0.01
 """Seconds of a turn, at least: a short call is repeated."""
 

@@ -191,7 +191,8 @@ class Kernel:
         scalar = of_each(ir.DoubleType() if plan.double else ir.FloatType(), plan.networks)
         addresses = (*arguments.tables, *arguments.pointers)
         shares = ("part", "parts") if plan.team else ()
-        numbers = (*arguments.numbers, *arguments.constants, "first_tile", "tile_step", *shares)
+        tiles = ("first_tile", "tile_step", "end_tile")
+        numbers = (*arguments.numbers, *arguments.constants, *tiles, *shares)
         kinds: list[ir.Type] = [
             _ELEMENTS.get(name.split("_")[0], scalar).as_pointer() for name in addresses
         ]
@@ -253,9 +254,15 @@ class Kernel:
                 if name in by_thread:
                     address = code.plus(address, b.mul(part, numbers[by_thread[name]]))
                 addresses.append(b.inttoptr(address, argument.type))
-            tiles = b.select(single, part, zero), b.select(single, parts, one)
+            own, others = b.select(single, part, zero), b.select(single, parts, one)
+            every = b.udiv(code.plus(numbers["N"], self.plan.rows - 1), code.i64(self.plan.rows))
             if self.plan.team:
-                tiles = zero, one, part, parts
+                tiles = zero, one, every, part, parts
+            elif self.plan.ordered:
+                tiles = own, others, every
+            else:
+                ends = [b.udiv(b.mul(n, every), others) for n in (own, code.plus(own, 1))]
+                tiles = ends[0], one, ends[1]
             b.call(inner, [*addresses, *numbers.values(), *tiles])
         b.ret_void()
 
@@ -304,8 +311,9 @@ class Kernel:
         code, b, size = self.code, self.code.b, self.plan.rows
         tiles = b.sdiv(code.plus(count, size - 1), code.i64(size))
         step, first = self.arg["tile_step"], self.arg["first_tile"]
-        turns = b.sdiv(code.plus(b.sub(tiles, first), code.plus(step, -1)), step)
-        turns = b.select(b.icmp_signed("<", first, tiles), turns, code.i64(0))
+        stop = code.smaller(tiles, self.arg["end_tile"])
+        turns = b.sdiv(code.plus(b.sub(stop, first), code.plus(step, -1)), step)
+        turns = b.select(b.icmp_signed("<", first, stop), turns, code.i64(0))
         last = code.plus(first, code.times(code.plus(turns, -1), step))  # tile
         missing = b.sub(code.times(tiles, size), count)
         ends = b.and_(
@@ -319,12 +327,14 @@ class Kernel:
     def tiles(self, count: Value, first: Value | None = None) -> Iterator[Callable[[Value], Row]]:
         """The loop over this thread's tiles of rows first .. count - 1: gives its rows.
 
-        A row is in the same tile, so on the same thread, in every step.
+        A row is in the same tile, so on the same thread, in every step. The tiles of a thread
+        follow on each other; rows in the order of their lengths are dealt out in turn.
         """
         code, plan, b = self.code, self.plan, self.code.b
         size, step = code.i64(plan.rows), self.arg["tile_step"]
         last = code.plus(count, -1)
         stop = b.sdiv(code.plus(count, plan.rows - 1), size)
+        stop = code.smaller(stop, self.arg["end_tile"])
         begin = self.arg["first_tile"]
         if first is not None:
             stop = b.select(b.icmp_signed("<", first, count), stop, code.i64(0))
