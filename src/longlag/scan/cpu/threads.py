@@ -1,12 +1,9 @@
 """The threads that kernels run on."""
 
-import ctypes
 import os
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 
 Task = Callable[[int, int], object]
 
@@ -46,8 +43,7 @@ class Pool:
 
     def _run(self, task: Task, parts: int, let_go: Callable[[], object]) -> None:
         if self.pool is None or self.pool[1] < parts:
-            self.pool = ThreadPoolExecutor(parts, "longlag", self._aside.join), parts
-        self._aside.step()
+            self.pool = ThreadPoolExecutor(parts, thread_name_prefix="longlag"), parts
         pool, _ = self.pool
         waiting: list[Future[object]] = []
         try:
@@ -67,50 +63,7 @@ class Pool:
     def forget(self) -> None:
         """In a forked process the threads are not there."""
         self.pool: tuple[ThreadPoolExecutor, int] | None = None
-        self.team, self._aside = threading.Lock(), _Aside()
-
-
-class _Aside:
-    """Threads that keep off the core of the one that waits for them.
-
-    A system that wakes a thread where it ran before may put it on the core of the caller, which
-    then waits for it, while another core is idle: for a task of a millisecond it is not moved.
-    """
-
-    def __init__(self) -> None:
-        self.threads: list[int] = []
-        self.core: int | None = None
-        self.others = set[int]()
-
-    def join(self) -> None:
-        """Called by a new thread of the pool."""
-        self.threads.append(threading.get_native_id())
-        self._move(threading.get_native_id())
-
-    def step(self) -> None:
-        """Called by the one that gives out tasks: it may be on another core than before."""
-        core = _core()
-        if core is not None and core != self.core:
-            self.core, self.others = core, os.sched_getaffinity(0) - {core}
-            for thread in self.threads:
-                self._move(thread)
-
-    def _move(self, thread: int) -> None:
-        if self.others:
-            with suppress(OSError):  # it may have ended, or there is no such permission
-                os.sched_setaffinity(thread, self.others)
-
-
-def _no_core() -> None:
-    return None
-
-
-_core: Callable[[], int | None] = _no_core
-"""The number of the core that runs the caller; None where the system does not say."""
-
-if sys.platform == "linux":
-    with suppress(AttributeError):
-        _core = ctypes.CDLL(None).sched_getcpu
+        self.team = threading.Lock()
 
 
 class _NoThreads(RuntimeError):
