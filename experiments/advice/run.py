@@ -24,8 +24,9 @@ from pathlib import Path
 import torch
 
 import longlag as ll
+from longlag.lab.reproduce.groups import Network, Recipe
 from longlag.lab.reproduce.recipes import adam
-from longlag.lab.reproduce.trials import Network, Recipe, train
+from longlag.lab.reproduce.trials import train
 from longlag.memory import Advice, MemoryReport
 from longlag.tasks import LongLagRandom, Task
 

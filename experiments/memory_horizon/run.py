@@ -25,9 +25,10 @@ import torch
 from matplotlib.figure import Figure
 
 import longlag as ll
+from longlag.lab.reproduce.groups import Recipe
 from longlag.lab.reproduce.nets import family
 from longlag.lab.reproduce.recipes import adam
-from longlag.lab.reproduce.trials import Recipe, train
+from longlag.lab.reproduce.trials import train
 from longlag.memory import error_flow
 from longlag.tasks import LongLagRandom, Task
 

@@ -27,7 +27,8 @@ from torch.nn.functional import cross_entropy
 import longlag as ll
 from longlag.lab.bench.document import write_tables
 from longlag.lab.compare.families import FAMILIES, Family
-from longlag.lab.reproduce.trials import clip_each, count_weights
+from longlag.lab.reproduce.groups import clip_each
+from longlag.lab.reproduce.trials import count_weights
 from longlag.tasks import Batch, SequentialDigits
 
 FOLDER = Path(__file__).parent

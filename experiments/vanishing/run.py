@@ -17,8 +17,9 @@ import torch
 from matplotlib.figure import Figure
 
 import longlag as ll
+from longlag.lab.reproduce.groups import Recipe
 from longlag.lab.reproduce.recipes import adam
-from longlag.lab.reproduce.trials import Recipe, train
+from longlag.lab.reproduce.trials import train
 from longlag.memory import jacobian_norms, spectral_facts, state_norms
 from longlag.tasks import LongLagRandom, Task
 
