@@ -587,13 +587,13 @@ def test_an_error_of_the_final_states_alone(cell, front, steps):
 @pytest.mark.parametrize("front", [(20,), (3, 4)])
 def test_any_number_of_threads_gives_the_same(cell, front, monkeypatch):
     problem = problem_of(cell, front, hidden=5)
-    expected, used, start = run(problem, "reference"), [], thread_pool.POOL.run
+    expected, used, start = run(problem, "reference"), [], thread_pool.POOL.run_kernel
 
-    def counted(task, parts):
+    def counted(kernel, parameters, parts):
         used.append(parts)
-        start(task, parts)
+        start(kernel, parameters, parts)
 
-    monkeypatch.setattr(thread_pool.POOL, "run", counted)
+    monkeypatch.setattr(thread_pool.POOL, "run_kernel", counted)
     for count in (1, 2, 3):
         with threads(count):
             used.clear()
@@ -705,11 +705,12 @@ def gradients(layer):
     return torch.autograd.grad(output.sin().sum() + state.h.sum(), list(layer.parameters()))
 
 expected = gradients(layer)
-assert threads.POOL.pool is not None
 shape.MEETING, threads._cores = 1, lambda: 2
 team = ll.Elman(2, 40, seed=0, backend="cpu")
 series = torch.randn(1, 50, 2)
 shared = team(series)[0]
+threads.POOL.run(lambda part, parts: None, 2)
+assert threads.POOL.pool is not None
 
 def hold():
     with target._LOCK:

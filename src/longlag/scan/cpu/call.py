@@ -277,10 +277,10 @@ class Call:
             meetings: of a team.
         """
         kernel, shape = self.shape.kernel(kind), self.shape
-        task = functools.partial(kernel, parameters)
         if meetings is None:
-            POOL.run(task, shape.parts)
+            POOL.run_kernel(kernel, parameters, shape.parts)
         else:
+            task = functools.partial(kernel, parameters)
             POOL.run_team(task, shape.team, meetings.let_go)
 
     def strides(self, tensor: Tensor) -> tuple[int, int]:

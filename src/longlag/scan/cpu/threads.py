@@ -1,9 +1,12 @@
 """The threads that kernels run on."""
 
+import functools
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+from longlag.scan.cpu import openmp
 
 Task = Callable[[int, int], object]
 
@@ -20,6 +23,13 @@ class Pool:
             task(0, 1)
         else:
             self._run(task, parts, lambda: None)
+
+    def run_kernel(self, kernel: openmp.Kernel, parameters: bytes, parts: int) -> None:
+        """Call kernel(parameters, part, parts) for every part; none waits for another."""
+        if parts == 1:
+            kernel(parameters, 0, 1)
+        elif not openmp.run(kernel, parameters, parts):
+            self.run(functools.partial(kernel, parameters), parts)
 
     def run_team(self, task: Task, parts: int, let_go: Callable[[], object]) -> None:
         """The same for parts that wait for one another; or task(0, 1) where they cannot all be sure
