@@ -22,6 +22,7 @@ from longlag.torch_private import (
     has_hooks,
     has_tangent,
     name_in_files,
+    own_libraries,
     plain_apply,
     recomputes,
     slots,
@@ -177,6 +178,12 @@ def test_flat_weights_are_what_a_recurrent_module_reads_now():
         module.register_forward_hook(lambda *_: seen.append(flat_weights(module)[7]))
         torch.func.functional_call(module, other, (torch.zeros(1, 2),))
     assert seen[0] is other["bias_hh_l0_reverse"]
+
+
+def test_libraries_of_its_own_are_found():
+    found = own_libraries("libtorch*")
+    assert any(path.name.startswith("libtorch") for path in found)
+    assert own_libraries("no such library*") == []
 
 
 def test_no_other_file_uses_a_private_part():

@@ -7,6 +7,7 @@ place then.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -240,3 +241,11 @@ def has_hooks(owner: nn.Module | Tensor | Optimizer) -> bool:
     names = (*_HOOKS, "_post_accumulate_grad_hooks")
     names += ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
     return any(getattr(owner, name, None) for name in names)
+
+
+def own_libraries(pattern: str) -> list[Path]:
+    """Libraries that PyTorch brings in its package, by a pattern of their names.
+
+    Should they lie elsewhere: kernels of several threads would run on threads of their own.
+    """
+    return sorted((Path(torch.__file__).parent / "lib").glob(pattern))

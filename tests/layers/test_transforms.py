@@ -322,6 +322,7 @@ def test_models_inside_vmap():
 
 
 def test_dropout_inside_vmap_is_as_vmap_is_told():
+    torch.manual_seed(0)
     layer = ll.LSTM(C, H, input_dropout=0.5, recurrent_dropout=0.5, **OPTIONS)
     same = X[:1].expand(8, T, C)
     for randomness, equal in (("same", True), ("different", False)):

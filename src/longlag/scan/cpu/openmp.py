@@ -9,14 +9,13 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import torch
 from llvmlite import ir
 
 from longlag.scan.cpu.builder import I32, I64, Code
 from longlag.scan.cpu.target import compile_functions
+from longlag.torch_private import own_libraries
 
 Kernel = Callable[[bytes, int, int], object]
 """A compiled function (parameters, part, parts)."""
@@ -64,7 +63,7 @@ def _openmp() -> tuple[Any, int, tuple[int, int]] | None:
     """GOMP_parallel, the region that it runs, and the functions that number the threads."""
     if not sys.platform.startswith("linux"):
         return None
-    for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
+    for path in own_libraries("libgomp*.so*"):
         try:
             library = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD | os.RTLD_NOW)
             parallel = library.GOMP_parallel
