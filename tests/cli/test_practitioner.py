@@ -27,7 +27,8 @@ def commands(folder: Path, scale: float) -> dict[str, list[str]]:
 def measures(out: str) -> list[tuple[float, float]]:
     """Of the last table that was printed: each measure of model and baseline."""
     rows = [line.split("│")[2:4] for line in out.split("┡")[-1].splitlines() if "│" in line]
-    return [tuple(float(cell.strip().rstrip(" %")) for cell in row) for row in rows]
+    cells = [[cell.strip().rstrip(" %") for cell in row] for row in rows]
+    return [tuple(map(float, row)) for row in cells if all(row)]  # a long name takes two lines
 
 
 def run(longlag, folder: Path, scale: float, name: str, *more: str):
