@@ -1,5 +1,6 @@
 """Networks that go side by side, each in a lane of its own, are what they are alone."""
 
+import gc
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from longlag.training import fit, fit_replicas
 from longlag.training.compiled import networks
 from longlag.training.compiled.lanes import networks_at_once
 from longlag.training.compiled.network import network_of
+from longlag.training.compiled.outputs import Outputs
 
 
 class Own(Cell):
@@ -189,3 +191,20 @@ def test_which_go_side_by_side_is_a_matter_of_their_form(layer, options, size, e
     assert (networks_at_once(network, Batch(x, target), size) > 1) == expected
     ragged = Batch(x, target, torch.full((8,), 100))
     assert networks_at_once(network, ragged, size) == 1
+
+
+def test_a_training_that_is_over_holds_no_memory(monkeypatch):
+    made, begin = [], Outputs.__init__
+
+    def noted(self, *arguments):
+        begin(self, *arguments)
+        made.append((self.order.data_ptr(), self.order.numel()))
+
+    monkeypatch.setattr(Outputs, "__init__", noted)
+    network, x = ll.SequenceModel(ll.Elman(2, 3, seed=0), 1, seed=1), torch.randn(8, 5, 2)
+    assert fit(network, (x, x[:, 0, :1]), epochs=2, progress=False).step == "compiled"
+    gc.collect()
+    tensors = [each for each in gc.get_objects() if type(each) is torch.Tensor]
+    left = [(each.data_ptr(), each.untyped_storage().nbytes() // 8) for each in tensors]
+    assert made
+    assert not set(made) & set(left)

@@ -23,7 +23,7 @@ from longlag.training.compiled.optimizers import (
     Rule,
     compiled_rule,
 )
-from longlag.training.compiled.outputs import ONE, Cells, Outputs, parts_of
+from longlag.training.compiled.outputs import Cells, Outputs, parts_of
 from longlag.training.compiled.program import Program
 from longlag.training.compiled.update import ENTRY, update
 
@@ -40,7 +40,7 @@ class Calls(Outputs):
         data: Batch[Tensor],
         cells: Cells,
         size: int,
-        lanes: Lanes = ONE,
+        lanes: Lanes | None = None,
     ) -> None:
         super().__init__(model, network, data, cells, size, lanes)
         self._gradients: dict[int, Tensor] = {}

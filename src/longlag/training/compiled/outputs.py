@@ -94,10 +94,6 @@ class Places:
         return places
 
 
-ONE = Lanes(1)
-"""The memory of the tensors."""
-
-
 class Outputs:
     """The outputs of a model for batches of one size.
 
@@ -107,7 +103,7 @@ class Outputs:
         data: all sequences, without gaps in memory.
         cells: memory of all sizes.
         size: sequences in a batch.
-        lanes: the memory of the networks that go side by side.
+        lanes: the memory of the networks that go side by side; None: there is one.
 
     Attributes:
         order: (updates, N), numbers of sequences, to be written before each block.
@@ -128,8 +124,9 @@ class Outputs:
         data: Batch[Tensor],
         cells: Cells,
         size: int,
-        lanes: Lanes = ONE,
+        lanes: Lanes | None = None,
     ) -> None:
+        lanes = Lanes(1) if lanes is None else lanes
         self.places = Places(model).now()
         self._network, self._data, self._cells, self._size = network, data, cells, size
         x = data.x
