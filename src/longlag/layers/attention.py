@@ -8,6 +8,12 @@ from torch import Tensor, nn
 from longlag.layers.init import as_generator
 
 
+def counted(values: Tensor, lengths: Tensor) -> Tensor:
+    """Which steps of (..., N, T, C) are before the end of their sequence: (..., N, T, 1)."""
+    steps = torch.arange(values.shape[-2], device=values.device)
+    return (steps < lengths.unsqueeze(-1)).unsqueeze(-1)
+
+
 class Attention(nn.Module):
     r"""How much each step counts in the mean over the steps of a sequence.
 
@@ -81,7 +87,6 @@ class Attention(nn.Module):
         score = seen @ self.vector.view(*front, self.size, 1)
         if lengths is None:
             return score.softmax(-2)
-        steps = torch.arange(h.shape[-2], device=h.device)
-        counts = (steps < lengths.unsqueeze(-1)).unsqueeze(-1)
+        counts = counted(h, lengths)
         score = score.masked_fill(~counts, torch.finfo(score.dtype).min)
         return score.softmax(-2).masked_fill(~counts, 0.0)

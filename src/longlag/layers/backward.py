@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longlag.layers.base import LayerPart, RecurrentModule, take_last
+from longlag.layers.base import LayerPart, RecurrentModule, check_recurrent, take_last
 from longlag.layers.checks import check_input, check_lengths, check_resets
 
 
@@ -74,11 +74,7 @@ class Backward(RecurrentModule):
 
     def __init__(self, layer: RecurrentModule) -> None:
         super().__init__()
-        if not isinstance(layer, RecurrentModule):
-            raise TypeError(
-                f"layer: got {type(layer).__name__}, expected a recurrent module of longlag; "
-                "ll.from_torch(...) converts one of torch.nn"
-            )
+        check_recurrent("layer", layer)
         self.layer = layer
         self.input_size, self.output_size = layer.input_size, layer.output_size
         self.replicas = layer.replicas

@@ -121,3 +121,12 @@ def take_last(sequence: Tensor, lengths: Tensor | None) -> Tensor:
     index = index.expand(*sequence.shape[:-2], 1, sequence.shape[-1])
     last = torch.gather(sequence, -2, index).squeeze(-2)
     return last.masked_fill((lengths == 0).unsqueeze(-1), 0.0)
+
+
+def check_recurrent(argument: str, module: object) -> None:
+    """Raise a TypeError for what is no recurrent module of longlag."""
+    if not isinstance(module, RecurrentModule):
+        raise TypeError(
+            f"{argument}: got {type(module).__name__}, expected a recurrent module of longlag; "
+            "ll.from_torch(...) converts one of torch.nn"
+        )

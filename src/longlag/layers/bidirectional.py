@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from longlag.layers.backward import read_backward
-from longlag.layers.base import LayerPart, RecurrentModule, take_last
+from longlag.layers.base import LayerPart, RecurrentModule, check_recurrent, take_last
 from longlag.layers.checks import check_parts
 from longlag.layers.init import as_generator
 from longlag.torch_private import name_in_files
@@ -56,11 +56,8 @@ class Bidirectional(RecurrentModule):
     ) -> None:
         super().__init__()
         for name, module in (("layer", layer), ("backward_layer", backward_layer)):
-            if not isinstance(module, RecurrentModule) and (module is not None or name == "layer"):
-                raise TypeError(
-                    f"{name}: got {type(module).__name__}, expected a recurrent module of longlag; "
-                    "ll.from_torch(...) converts one of torch.nn"
-                )
+            if module is not None or name == "layer":
+                check_recurrent(name, module)
         if backward_layer is None:
             for part in layer.parts():
                 if part.layer.replaced:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from longlag.arguments import check_whole
-from longlag.layers.base import LayerPart, RecurrentModule
+from longlag.layers.base import LayerPart, RecurrentModule, check_recurrent
 from longlag.layers.init import as_generator
 
 LARGEST = 50
@@ -77,11 +77,7 @@ class Embedded(RecurrentModule):
         seed: int | torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(layer, RecurrentModule):
-            raise TypeError(
-                f"layer: got {type(layer).__name__}, expected a recurrent module of longlag; "
-                "ll.from_torch(...) converts one of torch.nn"
-            )
+        check_recurrent("layer", layer)
         if layer.replicas is not None:
             raise ValueError(
                 f"layer: got replicas={layer.replicas}, expected None; ll.fit_replicas trains "

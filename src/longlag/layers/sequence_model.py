@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from longlag.arguments import check_whole
-from longlag.layers.attention import Attention
+from longlag.layers.attention import Attention, counted
 from longlag.layers.base import RecurrentModule, take_last
 from longlag.layers.closed_loop import ClosedLoop
 from longlag.layers.embedded import embeds
@@ -193,8 +193,7 @@ class SequenceModel(nn.Module):
             lengths = torch.as_tensor(lengths, device=x.device).long()
         read = x.to(h.dtype) if self.direct else None
         if read is not None and lengths is not None:
-            steps = torch.arange(x.shape[-2], device=x.device)
-            read = read.masked_fill((steps >= lengths.unsqueeze(-1)).unsqueeze(-1), 0.0)
+            read = read.masked_fill(~counted(x, lengths), 0.0)
         if self.reduce is None:
             return h, read, final
         if self.attention is not None:
@@ -204,10 +203,7 @@ class SequenceModel(nn.Module):
         read = None if read is None else self._reduce(read, lengths, take_last)
         reduced = self._reduce(above(h, self.reduce), lengths, self.layer.last)
         if self.reduce == "share_max":
-            counts = None
-            if lengths is not None:
-                steps = torch.arange(h.shape[-2], device=h.device)
-                counts = (steps < lengths.unsqueeze(-1)).unsqueeze(-1)
+            counts = None if lengths is None else counted(h, lengths)
             reduced = with_peaks(reduced, peaks(h, counts))
         return reduced, read, final
 

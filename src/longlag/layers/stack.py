@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longlag.layers.base import LayerPart, RecurrentModule
+from longlag.layers.base import LayerPart, RecurrentModule, check_recurrent
 from longlag.layers.checks import check_parts, probability
 from longlag.layers.init import as_generator
 
@@ -40,11 +40,7 @@ class Stack(RecurrentModule):
         if not layers:
             raise ValueError("layers: got none, expected at least one recurrent module")
         for number, layer in enumerate(layers):
-            if not isinstance(layer, RecurrentModule):
-                raise TypeError(
-                    f"layers[{number}]: got {type(layer).__name__}, expected a recurrent module of "
-                    "longlag; ll.from_torch(...) converts one of torch.nn"
-                )
+            check_recurrent(f"layers[{number}]", layer)
         for number, (below, above) in enumerate(itertools.pairwise(layers), start=1):
             if above.input_size != below.output_size:
                 raise ValueError(

@@ -72,6 +72,19 @@ class CheckpointFile:
         """Whether there is something to resume from."""
         return self.path.exists() or previous_path(self.path).exists()
 
+    def goes_on(self, resume: str, exists: bool) -> bool:
+        """Whether to go on from a save, if one exists.
+
+        Raises:
+            FileNotFoundError: ``resume`` is "always", and there is none.
+        """
+        if resume == "always" and not exists:
+            raise FileNotFoundError(
+                f"resume='always', and there is no checkpoint {self.path}; expected one. "
+                "Use resume='auto' to start a new run where there is none."
+            )
+        return exists and resume != "never"
+
     def load(self) -> dict[str, Any]:
         """Read the newest save; if it is damaged, warn and read the one before it.
 

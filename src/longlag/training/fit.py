@@ -339,13 +339,9 @@ def fit(
             skips=nonfinite == "skip",
         )
         if loop.file is not None:
-            if resume == "always" and not ranks.by_first(loop.file.exists):
-                raise FileNotFoundError(
-                    f"resume='always', and there is no checkpoint {loop.file.path}; expected one. "
-                    "Use resume='auto' to start a new run where there is none."
-                )
+            goes_on = loop.file.goes_on(resume, ranks.by_first(loop.file.exists))
             ranks.by_first(loop.file.prepare)
-            if resume != "never" and ranks.by_first(loop.file.exists):
+            if goes_on:
                 loop.resume()
         model.train()
         # The gradients are added up here, whatever the method, not by what Fabric wraps around.

@@ -30,13 +30,9 @@ class Saves:
         self.runs, self.checkpoint, self._signals = runs, checkpoint, signals
         self.file, self._has_saved = CheckpointFile(checkpoint.path), False
         self._fingerprint = runs.describe()
-        if resume == "always" and not self.file.exists():
-            raise FileNotFoundError(
-                f"resume='always', and there is no checkpoint {self.file.path}; expected one. "
-                "Use resume='auto' to start a new run where there is none."
-            )
+        goes_on = self.file.goes_on(resume, self.file.exists())
         self.file.prepare()
-        if resume != "never" and self.file.exists():
+        if goes_on:
             state = self.file.load()
             with self.file.taking():
                 check_fingerprint(self.file.path, state["fingerprint"], self._fingerprint)
