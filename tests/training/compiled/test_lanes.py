@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.training.compiled.test_compiled import CASES as KNOWN
 from tests.training.compiled.test_compiled import HIDDEN, INPUTS, data, model, stacked
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim import SGD, Adam
 
 import longlag as ll
@@ -198,13 +199,11 @@ def test_a_training_that_is_over_holds_no_memory(monkeypatch):
 
     def noted(self, *arguments):
         begin(self, *arguments)
-        made.append((self.order.data_ptr(), self.order.numel()))
+        made.append(StorageWeakRef(self.order.untyped_storage()))
 
     monkeypatch.setattr(Outputs, "__init__", noted)
     network, x = ll.SequenceModel(ll.Elman(2, 3, seed=0), 1, seed=1), torch.randn(8, 5, 2)
     assert fit(network, (x, x[:, 0, :1]), epochs=2, progress=False).step == "compiled"
     gc.collect()
-    tensors = [each for each in gc.get_objects() if type(each) is torch.Tensor]
-    left = [(each.data_ptr(), each.untyped_storage().nbytes() // 8) for each in tensors]
     assert made
-    assert not set(made) & set(left)
+    assert all(each.expired() for each in made)
