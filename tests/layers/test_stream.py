@@ -7,6 +7,7 @@ from torch import nn
 
 import longlag as ll
 from longlag.layers import AverageState, Backward, ReadoutModule
+from longlag.layers import stream as streams
 from longlag.layers.built_in import LAYERS
 from longlag.layers.state_tree import tensors_of
 from longlag.storage import ArchiveError
@@ -145,7 +146,6 @@ def test_a_network_that_reads_nothing():
     ("layer", "why"),
     [
         (ll.GRU(C, H, backend="reference", seed=0), "reference"),
-        (ll.Elman(C, 2048, seed=0), "multiply-adds"),
         (ll.GRU(C, H, seed=0, dtype=torch.bfloat16), "float32 and float64"),
     ],
 )
@@ -155,6 +155,19 @@ def test_what_is_not_compiled_says_why_and_does_the_same(layer, why):
     assert why in stream.reason
     torch.testing.assert_close(stepped(stream, x), layer(x.unsqueeze(0))[0][0])
     assert stream(x[0].float().numpy()).dtype == np.float32
+
+
+def test_a_wide_layer_is_called_for_many_sequences_alone(monkeypatch):
+    """A call packs the weights anew at each step, which takes longer than the steps of a few."""
+    monkeypatch.setattr(streams, "HEAVY", 100)
+    layer = ll.Elman(C, 20, seed=0)
+    for batch in (None, streams.FEW - 1, streams.FEW):
+        x = series(*([] if batch is None else [batch]), dtype=torch.float32)[..., :5, :]
+        stream = ll.Stream(layer, batch)
+        assert ("multiply-adds" in (stream.reason or "")) == (batch == streams.FEW)
+        with torch.no_grad():
+            wanted = layer(x if batch else x.unsqueeze(0))[0]
+        torch.testing.assert_close(stepped(stream, x), wanted if batch else wanted[0])
 
 
 def test_numbers_come_back_as_they_came():

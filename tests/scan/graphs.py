@@ -36,6 +36,7 @@ MODULES = {
     "orthogonal": lambda: ll.Elman(3, 5, constraint="orthogonal"),
     "antisymmetric": lambda: ll.Antisymmetric(3, 5),
     "bfloat16": lambda: ll.Elman(3, 5, dtype=torch.bfloat16),
+    "rounded": lambda: ll.GRU(3, 40, weights="bfloat16"),
     "autocast": Lowered,
     "dilated": lambda: ll.Stack(ll.Elman(3, 5, dilation=3), ll.GRU(5, 4, dilation=2)),
 }

@@ -12,7 +12,7 @@ import longlag as ll
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("which", "count"), [("some", 6), pytest.param("all", 29, marks=pytest.mark.long)]
+    ("which", "count"), [("some", 6), pytest.param("all", 31, marks=pytest.mark.long)]
 )
 def test_one_graph_gives_what_eager_gives(which, count):
     done = subprocess.run(

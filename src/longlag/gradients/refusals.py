@@ -66,6 +66,11 @@ def refuse_computed(layers: Sequence[Recurrent], method: str) -> None:
                 f"and {method} changes weights in place; use fit, with BPTT() or RTRL(), or a cell "
                 "without the constraint"
             )
+        if layer.weights is not None:
+            raise ValueError(
+                f"model: {name} reads its W rounded to {layer.weights}, and {method} changes "
+                "weights in place; use fit, with BPTT() or RTRL(), or set its weights = None"
+            )
         if layer.computed:
             raise ValueError(
                 f"model: {layer.computed[0]} of {name} is computed from other "

@@ -48,6 +48,27 @@ def check_dilation(dilation: Any, recurrence: Recurrence) -> int:
     return dilation
 
 
+def check_weights(weights: Any, recurrence: Recurrence, sparse: bool, dtype: torch.dtype) -> None:
+    """What W is to be rounded to, if anything; and a W that can be."""
+    if weights is None:
+        return
+    if weights != "bfloat16":
+        raise ValueError(f"weights: got {weights!r:.80}, expected None or 'bfloat16'")
+    name, problem = recurrence.name, ""
+    if not recurrence.dense_gates:
+        problem = f"{name} has no recurrent matrix W"
+    elif sparse:
+        problem = "W is sparse; leave out density, or give 1.0 to an EchoState"
+    elif recurrence.constrained:
+        problem = f"{name} keeps W {recurrence.constrained}, which a rounded matrix is not"
+    elif dtype is not torch.float32:
+        problem = f"W is of {dtype}; give dtype=torch.float32, or use layer.float()"
+    if problem:
+        raise ValueError(
+            f"weights: got 'bfloat16', which is for a dense W of float32, but {problem}"
+        )
+
+
 def _shape(replicas: int | None, *names: object) -> str:
     listed = ", ".join(str(name) for name in ([replicas] if replicas else []) + list(names))
     return f"({listed}{',' if replicas is None and len(names) == 1 else ''})"

@@ -92,7 +92,7 @@ class EchoState(Recurrent):
             other layer.
         dilation: d, the state of so many steps before is read in place of that of one step before;
             as for :class:`~longlag.Recurrent`.
-        replicas, backend, seed, device, dtype: as for :class:`~longlag.Recurrent`.
+        replicas, weights, backend, seed, device, dtype: as for :class:`~longlag.Recurrent`.
 
     Attributes:
         input_size: C + F.
@@ -137,6 +137,7 @@ class EchoState(Recurrent):
         trained: bool = False,
         dilation: int = 1,
         replicas: int | None = None,
+        weights: str | None = None,
         backend: str = "auto",
         seed: int | torch.Generator | None = None,
         device: Any = None,
@@ -176,6 +177,7 @@ class EchoState(Recurrent):
             density=entries,
             dilation=dilation,
             replicas=replicas,
+            weights=weights,
             backend=backend,
             seed=seed,
             device=device,
@@ -280,6 +282,7 @@ class EchoState(Recurrent):
             "dilation": self.dilation,
             "replicas": self.replicas,
             "backend": self.backend,
+            **self._rounding(),
         }
 
     def extra_repr(self) -> str:  # noqa: D102

@@ -52,8 +52,8 @@ _OPTIONS = (
     "replicas",
     "backend",
 )
-"""Those of every layer, beside density and dilation, which version 0.1 did not write."""
-_LATER = {"density", "dilation"}
+"""Those of every layer, beside density, dilation and weights, which version 0.1 did not write."""
+_LATER = {"density", "dilation", "weights"}
 _RESERVOIR = (
     "input_size",
     "hidden_size",
@@ -385,7 +385,8 @@ class _Builder:
             cell = cell_data.build(parts.pop("cell"), self.cells)
             return Recurrent(cell, **self._options(parts, path))
         if kind == "EchoState":
-            parts = dict(_entries(kind, config, {"type", *_RESERVOIR}, {"proximity", "dilation"}))
+            later = {"proximity", "dilation", "weights"}
+            parts = dict(_entries(kind, config, {"type", *_RESERVOIR}, later))
             parts["topology"] = build_topology(parts["topology"])
             parts = self._options(parts, path)
             if parts["density"] is None:

@@ -27,6 +27,10 @@ HEAVY = 1 << 22
 """Multiply-adds of a step, or of a block four times as many, from which the layers' own calls, on
 all threads, take no longer."""
 
+FEW = 8
+"""Sequences below which the layers' own calls take longer in any case: each packs the weights anew,
+which takes as long as reading them some ten times."""
+
 _REAL = "fiub"
 """Kinds of NumPy's types that are real numbers."""
 
@@ -527,7 +531,7 @@ def _why_not(module: RecurrentModule, front: tuple[int, ...]) -> str | None:
         why = Cpu().unsupported(layer.like)
         if why is not None:
             return why
-    if _work(module, front) >= HEAVY:
+    if _work(module, front) >= HEAVY and front[-1] >= FEW:
         return "a step has so many multiply-adds that the layers' own calls take no longer"
     return None
 

@@ -108,6 +108,8 @@ def _problem(layer: Any) -> str | None:
         return "its recurrent matrices are full, without a pattern or entries that are not there"
     if cell is not None and cell.recurrence.constrained:
         return f"it keeps no recurrent matrix {cell.recurrence.constrained}"
+    if cell is not None and layer.weights is not None:
+        return f"it rounds no recurrent matrix to {layer.weights}; set weights = None"
     kind = type(layer).__name__
     if type(cell) not in KINDS or kind != type(cell).__name__:  # a class of one's own may do more
         return f"it has no {kind}"

@@ -11,7 +11,6 @@ from longlag.onnx.graph import Graph
 from longlag.onnx.operations import by_row, operations
 from longlag.onnx.sequences import Sequences, States
 from longlag.recurrence.lowered import lower
-from longlag.scan import Weights
 from longlag.scan.dilated import Dilation
 from longlag.scan.step import torch_step
 
@@ -95,8 +94,7 @@ class Scan:
         recurrence, lowered, layer = self.recurrence, self.lowered, self.layer
         rows = _Rows(graph, self.numbers, old)
         inputs = _split(graph, drive, len(recurrence.gates))
-        weights = Weights(layer.weight_hh, (), entries=layer.entries)
-        blocks = torch_step(recurrence).blocks(weights)
+        blocks = torch_step(recurrence).blocks(layer.scan_weights())
         units = [graph.constant(array(row)) for row in layer.unit_rows()]
         clock = [old[-1]] if recurrence.timed else []
         table, new = operations(graph), dict[int, str]()  # by place among the stored states

@@ -3,7 +3,7 @@
 A dense W is stored as it is, (W H, H) with H rows for each wire; where a pattern leaves blocks out
 they count as zero, whatever stands in them. A sparse one is stored as the numbers (E,) of the
 entries that are there. Every other room asks here for W as a matrix, and for its gradient as it is
-stored.
+stored. A W may be read with its numbers rounded to bfloat16: what is stored is then not rounded.
 """
 
 import functools
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longlag.recurrence import Recurrence
-from longlag.torch_private import version
+from longlag.torch_private import has_tangent, transforms_active, version
 
 _PROCESS, _NUMBERS = uuid.uuid4().hex, itertools.count()
 _KNOWN: "weakref.WeakValueDictionary[str, Entries]" = weakref.WeakValueDictionary()
@@ -146,12 +146,28 @@ def without_blocks(recurrence: Recurrence, matrix: Tensor) -> Tensor:
     return matrix.masked_fill(blocks_left_out(recurrence, matrix.shape[-1], matrix.device), 0.0)
 
 
+def _as_bfloat16(stored: Tensor) -> Tensor:
+    """Each number rounded to one of bfloat16, in the dtype that it has; the gradient goes straight
+    through."""
+    rounded = stored.detach().to(torch.bfloat16).to(stored.dtype)
+    recorded = stored.requires_grad and torch.is_grad_enabled()
+    if not (recorded or transforms_active() or has_tangent([stored])):
+        return rounded
+    return stored + (rounded - stored).detach()  # the difference of numbers as near has no rounding
+
+
 def matrix_of(
-    recurrence: Recurrence, stored: Tensor | None, entries: Entries | None
+    recurrence: Recurrence, stored: Tensor | None, entries: Entries | None, bfloat16: bool = False
 ) -> Tensor | None:
-    """W as a matrix (W H, H), zero where nothing is there; None without any. Differentiable."""
+    """W as a matrix (W H, H), zero where nothing is there; None without any. Differentiable.
+
+    With ``bfloat16`` each number is rounded to the nearest of that type, of two as near to the even
+    one; its gradient is that of the rounded one.
+    """
     if stored is None:
         return None
+    if bfloat16:
+        stored = _as_bfloat16(stored)
     return without_blocks(recurrence, stored) if entries is None else entries.dense(stored)
 
 

@@ -62,7 +62,7 @@ def scan_fed(
         Those features, (N, T, K), and what :func:`scan` gives; None where gradients are wanted, or
         the backend needs the matrix U V beside W.
     """
-    recurrent, units, matrix, bias, _ = weights
+    recurrent, units, matrix, bias, *_ = weights
     tensors = (x, recurrent, *units, matrix, bias, *readout, *(initial or ()))
     wanted = torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in tensors

@@ -22,6 +22,8 @@ class Weights(NamedTuple):
         input: U, (G H, C); None where what is scanned is the drive a = U x + b itself.
         bias: b, (G H,); None where there is none, or no ``input``.
         entries: which entries of W are there, where it is sparse.
+        bfloat16: whether each number of W is read rounded to the nearest of bfloat16, of two as
+            near to the even one. The gradient of W is that of what is read.
     """
 
     recurrent: Float[Tensor, "..."] | None
@@ -29,6 +31,7 @@ class Weights(NamedTuple):
     input: Float[Tensor, "*R GH C"] | None = None
     bias: Float[Tensor, "*R GH"] | None = None
     entries: Entries | None = None
+    bfloat16: bool = False
 
 
 class Schedule(NamedTuple):

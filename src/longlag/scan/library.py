@@ -13,7 +13,7 @@ from longlag import cells
 from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import lower
 from longlag.scan.backend import Run, Wanted, choose
-from longlag.scan.connections import known_entries
+from longlag.scan.connections import known_entries, matrix_of
 from longlag.scan.inputs import ScanInputs, Schedule, Weights
 from longlag.scan.trajectory import first_states, output_of
 
@@ -164,8 +164,11 @@ def compiled_scan(
     schedule: Schedule,
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a recurrence over time inside a graph; results as in :func:`node.run`."""
+    recurrent = weights.recurrent
+    if weights.bfloat16:  # rounded by the graph, which then is the same for all kernels
+        recurrent = matrix_of(recurrence, recurrent, None, bfloat16=True)
     results = _scan(
-        recurrence.key, backend, drive, weights.recurrent,
+        recurrence.key, backend, drive, recurrent,
         "" if weights.entries is None else weights.entries.key, list(initial), list(weights.units),
         schedule.active, schedule.keep, schedule.mask, schedule.clock,
     )  # fmt: skip

@@ -35,7 +35,8 @@ def run(
         time_first: x and output are (T, *R, N, .); else (*R, N, T, .), which saves the graph the
             nodes that turn them.
     """
-    recurrence, x, (recurrent, units, matrix, bias, entries), initial, schedule, dilation = inputs
+    recurrence, x, weights, initial, schedule, dilation = inputs
+    recurrent, units, matrix, bias, entries, bfloat16 = weights
     count = len(recurrence.states)
     states: tuple[Tensor | None, ...] = (None,) * count if initial is None else tuple(initial)
     if len(states) != count:
@@ -45,7 +46,7 @@ def run(
         done, output = _forward(backend, turned, False)
         return output if time_first else to_batch_first(output), list(done.final)
     recording = torch.is_grad_enabled()
-    call = _Call(backend, recurrence, entries, schedule, dilation, time_first, recording)
+    call = _Call(backend, recurrence, entries, bfloat16, schedule, dilation, time_first, recording)
     output, *final = _apply(call, x, matrix, bias, recurrent, *states, *units)
     return output, final
 
@@ -69,6 +70,7 @@ class _Call(NamedTuple):
     backend: Backend
     recurrence: Recurrence
     entries: Entries | None
+    bfloat16: bool
     schedule: Schedule
     dilation: int
     time_first: bool
@@ -86,11 +88,11 @@ class _ScanNode(torch.autograd.Function):
         recurrent: Tensor | None,
         *numbers: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        backend, recurrence, entries, schedule, dilation, time_first, recording = call
+        backend, recurrence, entries, bfloat16, schedule, dilation, time_first, recording = call
         states = len(recurrence.states)
         initial: Any = None if numbers[0] is None else numbers[:states]
         units: Any = numbers[states:]
-        weights = Weights(recurrent, units, matrix, bias, entries)
+        weights = Weights(recurrent, units, matrix, bias, entries, bfloat16)
         ctx.set_materialize_grads(False)  # what is not used costs nothing
         backward = recording and any(ctx.needs_input_grad)
         turned = x if time_first else to_time_first(x)
@@ -112,12 +114,12 @@ class _ScanNode(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        backend, recurrence, entries, schedule, dilation, time_first, _ = ctx.call
+        backend, recurrence, entries, bfloat16, schedule, dilation, time_first, _ = ctx.call
         x, matrix, bias, recurrent, *rest = ctx.saved_tensors
         states, units = len(recurrence.states), len(recurrence.units)
         initial: Any = None if rest[0] is None else rest[:states]
         numbers = tuple(rest[states : states + units])
-        weights = Weights(recurrent, numbers, matrix, bias, entries)
+        weights = Weights(recurrent, numbers, matrix, bias, entries, bfloat16)
         wanted = ctx.needs_input_grad[1:]
         want_x, want_input, want_bias, want_recurrent, *others = wanted
         asked = Wanted(

@@ -76,13 +76,12 @@ class Reference(Backend):
 
         if transforms_active():
             return self._transformed(inputs, gradients)
-        recurrence, x, (recurrent, units, matrix, bias, entries), initial, schedule, dilation = (
-            inputs
-        )
+        recurrence, x, weights, initial, schedule, dilation = inputs
+        recurrent, units, matrix, bias, *_ = weights
         with torch.enable_grad():
             x, matrix, bias, recurrent = map(own, (x, matrix, bias, recurrent))
             initial, units = list(map(own, initial or ())), tuple(map(own, units))
-            weights = Weights(recurrent, units, matrix, bias, entries)
+            weights = weights._replace(recurrent=recurrent, units=units, input=matrix, bias=bias)
             replayed = ScanInputs(recurrence, x, weights, initial or None, schedule, dilation)
             output, final = self.run(replayed)
         pairs = [
@@ -111,9 +110,8 @@ class Reference(Backend):
 
     def _transformed(self, inputs: ScanInputs, gradients: Sequence[Tensor | None]) -> Gradients:
         """The same inside the transforms of torch.func, which follow no graph but their own."""
-        recurrence, x, (recurrent, units, matrix, bias, entries), initial, schedule, dilation = (
-            inputs
-        )
+        recurrence, x, weights, initial, schedule, dilation = inputs
+        recurrent, units, matrix, bias, *_ = weights
         arguments = [x, matrix, bias, recurrent, *(initial or ()), *units]
         present = [number for number, tensor in enumerate(arguments) if tensor is not None]
         states = len(initial or ())
@@ -124,9 +122,9 @@ class Reference(Backend):
 
         def run(*tensors: Tensor) -> tuple[Tensor, ...]:
             x, matrix, bias, recurrent, *rest = put(tensors)
-            weights = Weights(recurrent, tuple(rest[states:]), matrix, bias, entries)
+            own = Weights(recurrent, tuple(rest[states:]), matrix, bias, *weights[4:])
             before = rest[:states] or None
-            output, final = self.run(ScanInputs(recurrence, x, weights, before, schedule, dilation))
+            output, final = self.run(ScanInputs(recurrence, x, own, before, schedule, dilation))
             return output, *final
 
         results, pull, *_ = torch.func.vjp(run, *[arguments[number] for number in present])

@@ -37,7 +37,7 @@ class TorchStep:
 
     def blocks(self, weights: Weights) -> list[Tensor]:
         """For each product, the rows (W'' H, H) of its wires; zero where nothing is there."""
-        matrix = matrix_of(self.recurrence, weights.recurrent, weights.entries)
+        matrix = matrix_of(self.recurrence, weights.recurrent, weights.entries, weights.bfloat16)
         if matrix is None:
             return []
         if len(self.products) == 1:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longlag.scan.cpu.matrix import Matrix, matrix, send
+from longlag.scan.cpu.matrix import Matrix, matrix, packing, send
 from longlag.scan.cpu.target import host
 
 DTYPES = {False: torch.float32, True: torch.float64}
@@ -73,6 +73,37 @@ def test_the_drive_is_the_input_product(double, hidden, rows, width, vectors):
         gates, 0, blocks,
     )  # fmt: skip
     assert_close(found, x @ u.T + bias, double)
+
+
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize(("hidden", "vectors"), [(32, 2), (37, 4), (70, 2), (130, 6)])
+def test_weights_are_packed_rounded_to_the_nearest_even(hidden, vectors, halves):
+    """As PyTorch rounds them; ties, subnormal numbers and what is no number among them."""
+    lanes, wires = min(host().lanes(4), 16), 2
+    facts = Matrix(False, lanes, vectors, host().registers, bfloat16=True, halves=halves)
+    w = numbers(wires * hidden, hidden, double=False, seed=0)
+    ties = (torch.arange(hidden).view(torch.int64) << 15) + 0x3F800000  # each second one
+    w[0] = ties.to(torch.int32).view(torch.float32)
+    special = [float("nan"), float("inf"), -float("inf"), -0.0, 3.3e38, 3.4e38, 1e-40, -1e-42]
+    w[1, :8] = torch.tensor(special)
+    w[2, 0] = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(torch.float32)
+    wanted = w.to(torch.bfloat16).float()
+    blocks, shared = -(-hidden // facts.units), 2 if halves else 1
+    for name, source in (("pack", wanted), ("pack_back", None)):
+        packed = torch.zeros(blocks, wires, hidden, facts.packed // lanes, lanes)
+        call(packing(facts)[name], w, packed, hidden, hidden, wires, torch.arange(wires), 0, blocks)
+        words = packed.view(torch.int32)
+        parts = [words] if not halves else [words << 16, words & -65536]
+        found = torch.stack(parts, 4).view(torch.float32).flatten(3, 4)  # by vector, lane
+        starts = [min(v * lanes, hidden - lanes) for v in range(blocks * vectors)]
+        for wire in range(wires):
+            block = wanted[wire * hidden : (wire + 1) * hidden]
+            rows = block if source is not None else block.T
+            for v, start in enumerate(starts):
+                mine = found[v // vectors, wire, :, v % vectors]
+                theirs = rows[start : start + lanes].T
+                assert torch.equal(mine.nan_to_num(7.0), theirs.nan_to_num(7.0))
+    assert shared * facts.packed == facts.units
 
 
 @checked

@@ -195,6 +195,47 @@ def test_kernels_for_other_processors(name, cell, double, schedule, kind, monkey
             assert len(re.findall(MULTIPLY_ADD[name], text)) >= chosen.rows
 
 
+@pytest.mark.parametrize("name", ["AVX2", "AVX-512", "NEON"])
+@pytest.mark.parametrize("kept", [0, 3, 40])
+def test_a_tile_of_halves(name, kept):
+    """Two vectors are in one of words; sums that are there already leave room for the next."""
+    processor = HOSTS[name][1]
+    for hidden, batch in ((40, 1), (1000, 1), (1000, 2), (1000, 3)):
+        chosen = plan.choose(
+            processor, batch, hidden, 1, double=False, kept=kept, has_input=True, bfloat16=True
+        )
+        assert chosen.halves
+        assert chosen.vectors % 2 == 0
+        assert 2 * chosen.packed == chosen.units
+        sums = chosen.rows * chosen.vectors
+        if sums > 2:
+            assert sums * (chosen.chains + kept) + chosen.vectors + 2 <= processor.registers
+    many = plan.choose(processor, 4, 1000, 1, double=False, has_input=True, bfloat16=True)
+    assert not many.halves
+    resting = plan.choose(
+        processor, 1, 64, 1, double=False, has_input=True, bfloat16=True, periods=(1, 2)
+    )
+    assert not resting.halves
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [forward, backward], ids=["forward", "backward"])
+@pytest.mark.parametrize("name", ["AVX2", "AVX-512", "NEON"])
+def test_kernels_of_halves_for_other_processors(name, kind, monkeypatch):
+    """Words become numbers by a shift and a mask, which are vectors' too."""
+    recurrence = cases.CELLS["GRU"].recurrence
+    chosen = plan.choose(
+        HOSTS[name][1], 1, 200, 1, double=False, products=3, kept=3, has_input=True, bfloat16=True
+    )
+    text = assembly_of(emitted(kind, recurrence, chosen), name, monkeypatch)
+    assert re.findall(r"^\s+(?:vpslld|shl)\s.*(?:[xyz]mm|\.4s)", text, re.MULTILINE)
+    facts = matrix.Matrix(False, chosen.lanes, 2, HOSTS[name][1].registers, bfloat16=True,
+                          halves=True)  # fmt: skip
+    packs = assembly_of(matrix.emit(facts, matrix.PACKING), name, monkeypatch)
+    assert re.findall(r"^(\w+):", packs, re.MULTILINE)[:2] == list(matrix.PACKING)
+    assert re.findall(r"^\s+(?:callq?|bl|blr)\s.*$", packs, re.MULTILINE) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["AVX2", "AVX-512", "NEON"])
 @pytest.mark.parametrize("double", [False, True])

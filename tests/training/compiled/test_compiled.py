@@ -497,6 +497,7 @@ REASONS = {
     "has no readout.bias": (model, {"optimizer": lambda p: SGD(p[:-1], 0.1)}),
     "backend": (of(ll.Elman, backend="reference"), {}),
     "not a plain one": (of(ll.Elman, density=0.5), {}),
+    "rounded to bfloat16": (of(ll.Elman, weights="bfloat16", dtype=torch.float32), {}),
     "are tied": (tied, {}),
     "batch is one sequence": (of(ll.GRU, dilation=2), {"batch_size": 1}),
     "is dilated, and its cell has delays": (of(ll.Skip, delays=(1, 2), dilation=2), {}),

@@ -282,7 +282,8 @@ def weights_of(layer: Recurrent) -> Weights:
     """The recurrent matrix and the unit parameters of a layer, without a graph."""
     units = tuple(layer.unit(n).detach().unsqueeze(-2) for n in layer.recurrence.units)
     recurrent = None if layer.weight_hh is None else layer.weight_hh.detach()
-    return Weights(recurrent, units, entries=layer.entries)
+    rounded = layer.weights is not None
+    return Weights(recurrent, units, entries=layer.entries, bfloat16=rounded)
 
 
 def send_back(

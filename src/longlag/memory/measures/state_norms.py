@@ -104,8 +104,8 @@ def _linear_twin(layer: nn.Module) -> Recurrent | None:
         dataclasses.replace(cell, activation="identity", **free),
         layer.input_size, layer.hidden_size,
         bias=layer.bias is not None, density=layer.density, dilation=layer.dilation,
-        replicas=layer.replicas, backend=layer.backend, device=layer.weight_ih.device,
-        dtype=layer.weight_ih.dtype, seed=0,
+        replicas=layer.replicas, weights=layer.weights, backend=layer.backend,
+        device=layer.weight_ih.device, dtype=layer.weight_ih.dtype, seed=0,
     )  # fmt: skip
     weights = plain_model(layer).model.state_dict()
     twin.load_state_dict({name: weights[name] for name in twin.state_dict()})

@@ -24,6 +24,16 @@ def of_each(kind: ir.Type, networks: int) -> ir.Type:
     return kind if networks == 1 else ir.VectorType(kind, networks)
 
 
+def _words(kind: ir.Type) -> ir.Type:
+    """The type of whole numbers with the bits of float32, or of a vector of such."""
+    return ir.VectorType(I32, kind.count) if isinstance(kind, ir.VectorType) else I32
+
+
+def _word(kind: ir.Type, value: int) -> ir.Constant:
+    """A whole number, or a vector of the same one."""
+    return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
+
+
 class Code:
     """Code for one floating type and vector width, in one function.
 
@@ -170,6 +180,31 @@ class Code:
         """A vector to memory."""
         pointer = self.b.bitcast(address, self.vector.as_pointer())
         self.b.store(value, pointer, align=self.bytes)
+
+    def halves(self, words: Value) -> tuple[Value, Value]:
+        """The two vectors of numbers of bfloat16 that :meth:`joined` has put in one."""
+        b, kind = self.b, _words(words.type)
+        whole = b.bitcast(words, kind)
+        low = b.shl(whole, _word(kind, 16))
+        high = b.and_(whole, _word(kind, -1 << 16))
+        return b.bitcast(low, words.type), b.bitcast(high, words.type)
+
+    def joined(self, low: Value, high: Value) -> Value:
+        """Two numbers of bfloat16, or vectors of such, in one word each."""
+        b, kind = self.b, _words(low.type)
+        first = b.lshr(b.bitcast(low, kind), _word(kind, 16))
+        return b.bitcast(b.or_(first, b.bitcast(high, kind)), low.type)
+
+    def as_bfloat16(self, value: Value) -> Value:
+        """A number of float32, or a vector of such, rounded to the nearest of bfloat16, of two as
+        near to the even one."""
+        b, kind = self.b, _words(value.type)
+        bits = b.bitcast(value, kind)
+        even = b.and_(b.lshr(bits, _word(kind, 16)), _word(kind, 1))
+        rounded = b.add(bits, b.add(even, _word(kind, 0x7FFF)))
+        # Of a number that is none the sum might run over.
+        whole = b.select(b.fcmp_unordered("uno", value, value), _word(kind, 0x7FC00000), rounded)
+        return b.bitcast(b.and_(whole, _word(kind, -1 << 16)), value.type)
 
     def turned(self, rows: Sequence[Value]) -> list[Value]:
         """The columns of a square of vectors, as many as each has numbers."""

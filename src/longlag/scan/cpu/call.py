@@ -89,7 +89,7 @@ def find_shape(
     Raises:
         ValueError: the tensors do not fit together; the message names the one.
     """
-    recurrent, units, matrix, bias, entries = weights
+    recurrent, units, matrix, bias, entries, bfloat16 = weights
     pieces, sparse = current(), None
     if entries is not None:
         double = x.dtype == torch.float64
@@ -104,7 +104,7 @@ def find_shape(
         active, keep, mask, clock, torch.get_num_threads(), fed, dilation,
         folded(dilation, x.shape[-2]) if dilation > 1 and folds and in_a_row(x) else 1,
         _rests(recurrence, units),
-        x.shape[0] if pieces is None else pieces.steps, networks,
+        x.shape[0] if pieces is None else pieces.steps, networks, bfloat16,
         shape.SMALL, shape.MEETING if team else sys.maxsize, shape.COLLECTED, shape.LEAST_ROWS,
         shape.STRETCH,
     )  # fmt: skip

@@ -46,7 +46,8 @@ def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:
     numbers = ("T", "x_t", "x_n", "packed", *(["before_t", "all_rows"] if plan.dilated else []))
     constants = (
         "N", "H", "C", "state_t", "keep_t", "residuals_t", "work_bytes", "at_recurrent", "at_input",
-        "at_drive", "at_read", "turned_tiles", "stretch", "pack", "drive", *further,
+        "at_drive", "at_read", "turned_tiles", "stretch", "pack", "drive",
+        "pack_recurrent", *further,
         *(["fed"] if plan.fed else []), *(["at_words"] if plan.rests else []),
         *(["at_changed", "at_sums", "tiles"] if plan.remembers else []),
         *(["yield", "read_size"] if plan.team else []), *(["dilation"] if plan.dilated else []),
@@ -102,7 +103,7 @@ class _Forward(Kernel):
         code, arg = self.code, self.arg
         if self.wires and not self.plan.sparse:
             self.call(
-                "pack", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
+                "pack_recurrent", arg["recurrent"], self.work("at_recurrent"), arg["H"], arg["H"],
                 code.i64(len(self.wires)), arg["list"], *self.blocks,
             )  # fmt: skip
         if self.plan.input != "drive":

@@ -133,6 +133,7 @@ class Term(NamedTuple):
         word: of which groups of units there are numbers, the others are left out; None where there
             are of all.
         next: how far behind its weights those of the next block begin.
+        halves: whether two weights are in a word (:attr:`Plan.halves`).
     """
 
     pattern: Pattern | None
@@ -142,6 +143,7 @@ class Term(NamedTuple):
     slots: Value | None = None
     word: Value | None = None
     next: Value | None = None
+    halves: bool = False
 
 
 _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64,
@@ -677,18 +679,26 @@ class Kernel:
         ahead = self._next_weights(group[0][1], slot, len(places))
 
         def step(k: Value, chain: int) -> None:
-            at = code.times(k, plan.units)
-            vectors = [
-                code.at(term.weights, code.plus(at, v * plan.lanes))
-                for _, term in group
-                for v in some
-            ]
+            vectors = [vector for _, term in group for vector in self._weights(term, k, some)]
             numbers = [code.at(base, k) for base in group[0][1].numbers]
             if ahead is not None:
                 code.prefetch(code.at(ahead, code.times(k, plan.lanes)), level=2)
             tile.add(vectors, numbers, chain, places)
 
         tile.stretch(first, stop, step)
+
+    def _weights(self, term: Term, k: Value, some: range) -> list[Value]:
+        """The weights that the number k of a dense term is multiplied with, by vector."""
+        code, plan = self.code, self.plan
+        at = code.times(k, plan.packed if term.halves else plan.units)
+
+        def load(vector: int) -> Value:
+            return code.load(code.at(term.weights, code.plus(at, vector * plan.lanes)))
+
+        if not term.halves:
+            return [load(v) for v in some]
+        assert len(some) == plan.vectors
+        return [half for pair in range(plan.vectors // 2) for half in code.halves(load(pair))]
 
     @staticmethod
     def by_sum(tile: Tile, width: int) -> list[list[list[Value]]]:
@@ -737,10 +747,11 @@ class Kernel:
             return Term(None, arg["recurrent"], numbers, arg["H"], first)
         place = code.plus(code.times(block, len(packed)), packed.index(wire))
         weights = self.work(
-            "at_recurrent", code.times(code.times(place, arg["H"]), self.plan.units)
+            "at_recurrent", code.times(code.times(place, arg["H"]), self.plan.packed)
         )
-        size = code.times(code.times(arg["H"], self.plan.units), len(packed))
-        return Term(product.pattern, weights, numbers, arg["H"], next=size)
+        size = code.times(code.times(arg["H"], self.plan.packed), len(packed))
+        halves = self.plan.halves
+        return Term(product.pattern, weights, numbers, arg["H"], next=size, halves=halves)
 
     def _add_slots(self, tile: Tile, term: Term, vector: Value) -> None:
         """To the sums of a tile of one vector of units the products with a sparse matrix."""

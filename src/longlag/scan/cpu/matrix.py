@@ -25,6 +25,9 @@ MATRIX = (
 )  # fmt: skip
 """The functions of :func:`emit`."""
 
+PACKING = MATRIX[:2]
+"""Those of :func:`packing`."""
+
 SEND = "send_input"
 """The function of :func:`emit_send`."""
 
@@ -43,6 +46,8 @@ class Matrix:
         registers: of the processor.
         rests: whether there are units whose errors count in some rows alone.
         networks: see :class:`~longlag.scan.cpu.builder.Code`.
+        bfloat16: whether weights are rounded when they are packed; see :func:`packing`.
+        halves: whether two of them are then in a word.
     """
 
     double: bool
@@ -51,11 +56,18 @@ class Matrix:
     registers: int
     rests: bool = False
     networks: int = 1
+    bfloat16: bool = False
+    halves: bool = False
 
     @property
     def units(self) -> int:
         """Units of a block of packed weights."""
         return self.lanes * self.vectors
+
+    @property
+    def packed(self) -> int:
+        """Words of such a block, for each number that is multiplied."""
+        return self.units // 2 if self.halves else self.units
 
     @property
     def outer_tile(self) -> tuple[int, int]:
@@ -77,6 +89,13 @@ class Matrix:
 def matrix(facts: Matrix) -> dict[str, int]:
     """Addresses of the compiled functions."""
     return addresses_of(emit(facts), MATRIX)
+
+
+@functools.lru_cache(maxsize=64)
+def packing(facts: Matrix) -> dict[str, int]:
+    """Addresses of the functions that pack weights rounded to bfloat16: as numbers of float32, or
+    two in a word, of the vectors v and v + 1 of a block, v even."""
+    return addresses_of(emit(facts, PACKING), PACKING)
 
 
 @functools.lru_cache(maxsize=64)
@@ -118,11 +137,13 @@ class _Function(Code):
         return self.b.sdiv(self.plus(self.arg["H"], self.lanes - 1), self.i64(self.lanes))
 
 
-def emit(facts: Matrix) -> str:
-    """All functions as LLVM IR."""
+def emit(facts: Matrix, names: Sequence[str] = MATRIX) -> str:
+    """Functions of :data:`MATRIX` as LLVM IR."""
     module = ir.Module("longlag_matrix")
-    for write in (_pack, _pack_back, _drive, _outer, _outer_input, _unpack, _unpack_input):
-        write(module, facts)
+    every = (_pack, _pack_back, _drive, _outer, _outer_input, _unpack, _unpack_input)
+    for name, write in zip(MATRIX, every, strict=True):
+        if name in names:
+            write(module, facts)
     return str(module)
 
 
@@ -138,55 +159,75 @@ def _pack(module: ir.Module, facts: Matrix) -> None:
     _each_block(code, facts, lambda *place: _pack_rows(code, facts, *place))
 
 
-def _pack_rows(code: _Function, facts: Matrix, wire: Value, start: Value, to: Value) -> None:
+def _pack_rows(
+    code: _Function, facts: Matrix, wire: Value, starts: Sequence[Value], to: Value
+) -> None:
     arg, b = code.arg, code.b
     source, target = code.address("source"), code.address("target")
-    first = code.times(code.plus(code.times(wire, arg["H"]), start), arg["K"])
+    by_wire = code.times(wire, arg["H"])
+    firsts = [code.times(code.plus(by_wire, start), arg["K"]) for start in starts]
     lanes = facts.lanes
     whole = b.sub(arg["K"], b.srem(arg["K"], code.i64(lanes)))
     with code.loop(code.i64(0), whole, lanes) as k:
-        rows = [
-            code.load(code.at(source, first, k, code.times(arg["K"], lane)))
-            for lane in range(lanes)
+        columns = [
+            code.turned(
+                [
+                    code.load(code.at(source, first, k, code.times(arg["K"], lane)))
+                    for lane in range(lanes)
+                ]
+            )
+            for first in firsts
         ]
-        for number, column in enumerate(code.turned(rows)):
-            at = code.times(code.plus(k, number), facts.units)
-            code.store(column, code.at(target, to, at))
+        for number, parts in enumerate(zip(*columns, strict=True)):
+            at = code.times(code.plus(k, number), facts.packed)
+            code.store(_packed(code, facts, parts), code.at(target, to, at))
     with code.loop(whole, arg["K"]) as k:
-        there, here = code.plus(first, k), code.plus(to, code.times(k, facts.units))
+        here = code.plus(to, code.times(k, facts.packed))
         for lane in range(lanes):
-            value = b.load(code.at(source, there, code.times(arg["K"], lane)))
-            b.store(value, code.at(target, here, code.i64(lane)))
+            parts = [
+                b.load(code.at(source, first, k, code.times(arg["K"], lane))) for first in firsts
+            ]
+            b.store(_packed(code, facts, parts), code.at(target, here, code.i64(lane)))
+
+
+def _packed(code: _Function, facts: Matrix, parts: Sequence[Value]) -> Value:
+    """What is stored of one weight, or of two that share a word."""
+    if facts.bfloat16:
+        parts = [code.as_bfloat16(part) for part in parts]
+    return parts[0] if len(parts) == 1 else code.joined(*parts)
 
 
 def _pack_back(module: ir.Module, facts: Matrix) -> None:
     """As ``pack``, from wanted blocks (H, H), for the product with their transposes."""
     code = _function(module, facts, "pack_back", "source target H K count numbers first stop")
 
-    def rows(wire: Value, start: Value, to: Value) -> None:
+    def rows(wire: Value, starts: Sequence[Value], to: Value) -> None:
         arg = code.arg
         source, target = code.address("source"), code.address("target")
-        first = code.plus(code.times(code.times(wire, arg["H"]), arg["K"]), start)
+        first = code.times(code.times(wire, arg["H"]), arg["K"])
         with code.loop(code.i64(0), arg["K"]) as k:
-            row = code.load(code.at(source, first, code.times(k, arg["K"])))
-            code.store(row, code.at(target, to, code.times(k, facts.units)))
+            row = code.plus(first, code.times(k, arg["K"]))
+            parts = [code.load(code.at(source, row, start)) for start in starts]
+            at = code.times(k, facts.packed)
+            code.store(_packed(code, facts, parts), code.at(target, to, at))
 
     _each_block(code, facts, rows)
 
 
 def _each_block(
-    code: _Function, facts: Matrix, write: Callable[[Value, Value, Value], None]
+    code: _Function, facts: Matrix, write: Callable[[Value, Sequence[Value], Value], None]
 ) -> None:
     """The loops over blocks of units first .. stop - 1, wanted numbers and vectors of ``pack``."""
-    arg, zero = code.arg, code.i64(0)
+    arg, zero, shared = code.arg, code.i64(0), 2 if facts.halves else 1
     numbers, blocks = code.numbers("numbers"), (arg["first"], arg["stop"])
     with code.loop(*blocks) as block, code.loop(zero, arg["count"]) as number:
         wire = code.read(numbers, number)
         place = code.times(code.plus(code.times(block, arg["count"]), number), arg["K"])
-        with code.loop(zero, code.i64(facts.vectors)) as v:
-            start = code.start(code.plus(code.times(block, facts.vectors), v))
-            to = code.plus(code.times(place, facts.units), code.times(v, facts.lanes))
-            write(wire, start, to)
+        with code.loop(zero, code.i64(facts.packed // facts.lanes)) as v:
+            first = code.plus(code.times(block, facts.vectors), code.times(v, shared))
+            starts = [code.start(code.plus(first, n)) for n in range(shared)]
+            to = code.plus(code.times(place, facts.packed), code.times(v, facts.lanes))
+            write(wire, starts, to)
     code.b.ret_void()
 
 
@@ -216,7 +257,8 @@ def _drive(module: ir.Module, facts: Matrix) -> None:
             def step(k: Value, chain: int) -> None:
                 at = code.times(k, facts.units)
                 vectors = [
-                    code.at(packed, code.plus(at, v * facts.lanes)) for v in range(facts.vectors)
+                    code.load(code.at(packed, code.plus(at, v * facts.lanes)))
+                    for v in range(facts.vectors)
                 ]
                 tile.add(vectors, [code.at(base, k) for base in bases], chain)
 
@@ -319,7 +361,8 @@ def _outer_tile(
         at = code.times(p, lanes)
         numbers = [code.at(left, row, code.times(code.i64(r), apart)) for r in range(rows)]
         rights = [
-            code.at(right, at, code.times(code.arg["right_vector"], v)) for v in range(vectors)
+            code.load(code.at(right, at, code.times(code.arg["right_vector"], v)))
+            for v in range(vectors)
         ]
         tile.add(rights, numbers, chain)
 
@@ -523,7 +566,8 @@ def emit_send(double: bool, lanes: int, wide: int, registers: int, networks: int
                 def step(lane: Value, chain: int, base=base, unit=unit) -> None:
                     row = code.times(code.plus(unit, lane), arg["C"])
                     numbers = [code.at(base, code.plus(lane, r * lanes)) for r in range(size)]
-                    tile.add([code.at(matrix_, row, s) for s in starts], numbers, chain)
+                    vectors = [code.load(code.at(matrix_, row, s)) for s in starts]
+                    tile.add(vectors, numbers, chain)
 
                 tile.stretch(b.sub(wanted, start), code.i64(lanes), step)
             for r, values in enumerate(tile.totals()):

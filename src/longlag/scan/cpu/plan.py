@@ -74,6 +74,8 @@ class Plan:
         networks: whose numbers lie side by side (:class:`~longlag.scan.cpu.builder.Code`).
         ahead: whether the tiles of a block of units ask for the weights of the next one, as all
             weights of a step do not stay in the second cache.
+        halves: whether W, rounded to bfloat16, is kept so: two numbers in a word, of units of two
+            vectors; else as it is.
     """
 
     double: bool
@@ -100,11 +102,17 @@ class Plan:
     hidden: int = 0
     networks: int = 1
     ahead: bool = False
+    halves: bool = False
 
     @property
     def units(self) -> int:
         """Units in a tile."""
         return self.lanes * self.vectors
+
+    @property
+    def packed(self) -> int:
+        """Words that a number of the state is multiplied with in a tile of a dense W."""
+        return self.units // 2 if self.halves else self.units
 
     @property
     def indirect(self) -> bool:
@@ -135,6 +143,7 @@ def choose(
     products: int = 1,
     drives: int = 1,
     together: int = 1,
+    kept: int = 0,
     has_input: bool = False,
     ordered: bool = False,
     keep: bool = False,
@@ -145,6 +154,7 @@ def choose(
     turns: bool = True,
     periods: tuple[int, ...] = (),
     networks: int = 1,
+    bfloat16: bool = False,
 ) -> Plan:
     """Choose the register tile: accumulators for as many rows and units as registers hold.
 
@@ -161,6 +171,7 @@ def choose(
         products: how many matrices (H, H) a step reads.
         drives: how many sums of products a stage has.
         together: to how many of them a number is added at the same time.
+        kept: how many sums of a tile are there already while its last one is added up.
         has_input: whether there is an input matrix U.
         ordered, keep, mask, dilated: see :class:`Plan`.
         ragged: whether the last step has fewer rows than the others.
@@ -169,18 +180,26 @@ def choose(
         periods: of equal groups of units that rest between the multiples of them. A tile is then of
             one group, where a vector is; and inputs are multiplied in the steps that take them.
         networks: see :class:`Plan`.
+        bfloat16: whether W is rounded to that type. It is kept so for few rows, where reading it is
+            what takes the time, and no unit rests.
     """
     item = (8 if double else 4) * networks
     lanes = lanes_of(host, hidden, double, networks)
     needed = -(-hidden // lanes)
     size = hidden * hidden * item * max(1, products)
-    fused = drives > 1 and not sparse and batch >= FEW * threads
+    few = batch < FEW * threads
+    fused = drives > 1 and not sparse and not few
+    halves = bfloat16 and few and needed > 1 and not periods
     sums, at_once = (drives, together) if fused else (1, 1)
+    size = size // 2 if halves else size
     far = 0.0 if size <= L1 else 0.7 if size <= L2 else 2.0
 
     def fits(accumulators: int, rows: int, vectors: int) -> bool:
         # Beside the accumulators, a vector of weights each and a number; weights that are used
         # once are read from memory by the multiply-add itself.
+        if halves:  # those of two vectors come of one word, and LLVM keeps the sums before
+            needs = accumulators + kept * rows * vectors + vectors + 2
+            return accumulators == 2 or needs <= host.registers
         operands = 1 + (vectors * at_once if rows > 1 else 0)
         return accumulators * sums + operands <= host.registers
 
@@ -215,11 +234,12 @@ def choose(
         for rows in range(1, min(SPARSE_ROWS if sparse else MOST_ROWS, max(1, batch)) + 1)
         for vectors in range(1, min(1 if sparse or fused else MOST_VECTORS, needed) + 1)
         if fits(rows * vectors, rows, vectors) and within(vectors) and abreast(rows)
+        if not halves or vectors % 2 == 0
     ]
 
     # Of equals the squarest; but of several matrices few weights stay in the first cache from one
     # tile of rows to the next.
-    several = products > 1 and not (fused or sparse) and batch >= FEW * threads
+    several = products > 1 and not (fused or sparse) and not few
 
     def shape(rows: int, vectors: int) -> int:
         return vectors if several else abs(rows - vectors)
@@ -228,8 +248,8 @@ def choose(
     source: Input = "drive"
     moving = sum(1 / period for period in periods) / len(periods) if periods else 1.0
     if has_input:
-        few = networks == 1 and not (ordered or ragged) and batch < FEW * threads
-        source = "apart" if few and moving > 0.5 else "folded"
+        apart = networks == 1 and not (ordered or ragged) and few
+        source = "apart" if apart and moving > 0.5 else "folded"
     chains = chains_of(rows, vectors)
     if sparse:
         vectors = min(needed, max(1, SPARSE_VECTORS // rows))
@@ -248,5 +268,6 @@ def choose(
         hidden=hidden if small or networks > 1 else 0,
         networks=networks,
         ahead=size > L2 and not sparse and batch >= 4 * rows * threads,
+        halves=halves,
     )  # fmt: skip
     return replace(plan, rests=True, rows_first=moving * size <= L2) if periods else plan

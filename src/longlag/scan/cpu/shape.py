@@ -19,7 +19,7 @@ from longlag.recurrence.lowered import lower
 from longlag.scan.cpu import backward, forward, resting
 from longlag.scan.cpu.kernel import WORD, Arguments, lowered_of
 from longlag.scan.cpu.matrix import ROWS as AT_ONCE
-from longlag.scan.cpu.matrix import Matrix, matrix, send
+from longlag.scan.cpu.matrix import Matrix, matrix, packing, send
 from longlag.scan.cpu.plan import Form, Plan, choose, lanes_of
 from longlag.scan.cpu.target import compile_functions, host
 from longlag.scan.cpu.team import offer
@@ -68,6 +68,7 @@ class Key(NamedTuple):
         rests: whether units rest, by the clocks that the cell declares.
         whole: steps of the sequences of which these are a piece.
         networks: see :class:`~longlag.scan.cpu.plan.Plan`.
+        bfloat16: whether W is rounded to that type.
         small, meeting, collected, least_rows, stretch: the constants of this module.
     """
 
@@ -89,6 +90,7 @@ class Key(NamedTuple):
     rests: bool
     whole: int
     networks: int
+    bfloat16: bool
     small: int
     meeting: int
     collected: int
@@ -288,6 +290,7 @@ class Shape:
         self._check(key)
         self.fed = key.fed
         self.has_input, self.networks = key.input is not None, key.networks
+        self.bfloat16 = key.bfloat16
         self.collected = key.collected // key.networks, key.least_rows
         self.stretch = key.stretch // key.networks
         self.empty = self.steps == 0 or self.size == 0
@@ -312,15 +315,17 @@ class Shape:
             ragged=self.fold > 1,
             periods=self.periods,
             networks=key.networks,
+            bfloat16=key.bfloat16,
         )
         turns, by_rows = not lowered.inner, max(1, threads // self.replicas)
         drives = max(len(stage.drives) for stage in lowered.stages)
         together = max([self.gates, *(len(product.gates) for product in lowered.products)])
-        plan = plans(by_rows, turns=turns, drives=drives, together=min(drives, together))
+        forward = functools.partial(plans, turns=turns, kept=drives - 1)
+        plan = forward(by_rows, drives=drives, together=min(drives, together))
         self.plan_back = replace(plans(by_rows, turns=False), abreast=1)
         tiles = -(-batch // plan.rows)
         self.parts = min(threads, tiles if self.replicas == 1 else self.replicas)
-        self.team, alone = 1, plans(1, turns=turns)
+        self.team, alone = 1, forward(1)
         if self.replicas == 1 and not self.periods and not (lowered.inner and key.mask):
             blocks = alone.blocks(hidden) - (alone.sparse is not None)  # the last two are one
             team = min(threads, blocks, work // self.whole // key.meeting)
@@ -351,6 +356,11 @@ class Shape:
         ):
             if tensors is not None and len(tensors) != count:
                 raise ValueError(f"{name}: got {len(tensors)}, expected {count}")
+        if key.bfloat16 and (self.dtype is not torch.float32 or key.sparse or key.networks > 1):
+            raise ValueError(
+                f"recurrent matrix: got {key.recurrent} to be rounded to bfloat16, expected "
+                "a dense one of float32"
+            )
         wanted: list[tuple[str, Facts | None, tuple[int, ...]]] = []
         if key.input is not None:
             wanted.append(("input matrix", key.input, expected["input matrix"]))
@@ -410,6 +420,13 @@ class Shape:
         facts = plan.double, plan.lanes, plan.vectors, host().registers, rests
         return matrix(Matrix(*facts, plan.networks))
 
+    def _packing(self, plan: Plan) -> dict[str, int]:
+        """The addresses of what packs W."""
+        if not self.bfloat16:
+            return self._functions(plan)
+        facts = plan.double, plan.lanes, plan.vectors, host().registers
+        return packing(Matrix(*facts, bfloat16=True, halves=plan.halves))
+
     def _add_words(self, work: _Work, name: str, words: int) -> None:
         """A part for words that tell which groups of units take a step, where any rest."""
         work.add(name, words * 8 // self.item if self.periods else 0)
@@ -430,9 +447,9 @@ class Shape:
 
     def _forward(self, plan: Plan) -> "FixedArguments":
         hidden, work = self.hidden, _Work()
-        packed = plan.blocks(hidden) * plan.units
-        work.add("at_recurrent", 0 if plan.sparse else packed * hidden * self.wires)
-        work.add("at_input", packed * self.width * self.gates if self.has_input else 0)
+        blocks = plan.blocks(hidden)
+        work.add("at_recurrent", 0 if plan.sparse else blocks * plan.packed * hidden * self.wires)
+        work.add("at_input", blocks * plan.units * self.width * self.gates if self.has_input else 0)
         stretch = 0
         if plan.input == "apart":
             stretch = min(self.steps, max(8, self.stretch // (self.batch * self.rows)))
@@ -458,6 +475,7 @@ class Shape:
             "yield": offer() if plan.team else 0,
             "read_size": read * rows * hidden,
             **{name: self._functions(plan)[name] for name in ("pack", "drive")},
+            "pack_recurrent": self._packing(plan)["pack"],
         }
         names, parts = forward.arguments(self.recurrence, plan), 1 if plan.team else self.parts
         return FixedArguments(names, self.replicas, self.tables, numbers, parts * work.size)
@@ -475,7 +493,7 @@ class Shape:
         steps = max(steps, -(-self.collected[1] // by_step))
         rows = by_step * min(steps, self.whole)
         work.add("at_count", 16)
-        packed = 0 if plan.sparse else plan.blocks(hidden) * plan.units * hidden
+        packed = 0 if plan.sparse else plan.blocks(hidden) * plan.packed * hidden
         work.add("at_recurrent", packed * len(self.sending))
         work.add("at_errors", drives * rows * wide)
         work.add("at_read", 0 if plan.gathers else reading * rows * wide)
@@ -492,7 +510,7 @@ class Shape:
             groups = len(self.periods)
             self._add_words(work, "at_filled", groups)
             work.add("at_flows", self.wires * by_step * (groups + 1) * hidden)
-        functions = ("pack_back", "outer", "outer_input", "unpack", "unpack_input")
+        functions = ("outer", "outer_input", "unpack", "unpack_input")
         dense = len(self.recurrence.dense_gates)
         numbers = {
             **self._sizes(work),
@@ -507,6 +525,7 @@ class Shape:
                 for number in range(len(self.patterns))
             },
             **{name: self._functions(plan)[name] for name in functions},
+            "pack_back": self._packing(plan)["pack_back"],
             "outer_all": self._functions(plan, all_rows=True)["outer"] if plan.gathers else 0,
         }
         # Each thread has sums of its own; of replicas, each.

@@ -324,7 +324,8 @@ def add_turned(
         def step(entry: Value, chain: int) -> None:
             column = code.b.sext(code.b.load(code.at(columns, entry)), I64)
             read = code.at(base, code.times(column, rows))
-            vectors = [code.at(read, code.i64(part * lanes)) for part in range(parts)]
+            places = [code.at(read, code.i64(part * lanes)) for part in range(parts)]
+            vectors = [code.load(place) for place in places]
             line_sums.add(vectors, [code.at(weights, entry)], chain)
 
         line_sums.stretch(*_range(code, heads, code.plus(line, unit)), step)

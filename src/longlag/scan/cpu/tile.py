@@ -40,17 +40,16 @@ class Tile:
         """Add every number times every vector.
 
         Args:
-            vectors: their addresses.
+            vectors: the vectors.
             numbers: their addresses, by row.
             chain: the one that is added to.
             places: to which of a row's sums each vector belongs; None for all in order.
         """
         code = self.code
-        loaded = [code.load(address) for address in vectors]
         for by_vector, address in zip(self.places, numbers, strict=True):
             number = code.splat(code.b.load(address))
             wanted = by_vector if places is None else [by_vector[place] for place in places]
-            for chains, vector in zip(wanted, loaded, strict=True):
+            for chains, vector in zip(wanted, vectors, strict=True):
                 place = chains[chain]
                 code.b.store(code.fma(vector, number, code.b.load(place)), place)
 

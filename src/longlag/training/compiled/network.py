@@ -191,6 +191,8 @@ def _why_not(layer: Recurrent) -> str | None:
         return f"{name} reads no input"
     if layer.dilation > 1 and recurrence.delayed:
         return f"{name} is dilated, and its cell has delays"
+    if layer.weights is not None:
+        return f"{name} reads its W rounded to {layer.weights}"
     if layer.entries is not None or recurrence.patterned or recurrence.timed or layer.computed:
         return f"the recurrent matrix of {name} is not a plain one"
     for unit, declared in recurrence.unit_parameters.items():
