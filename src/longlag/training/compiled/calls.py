@@ -137,6 +137,9 @@ class Calls(Outputs):
             rows = torch.zeros_like(self._rows) if apart else None
             return rows, [None] * len(level)
         if len(level) == 1:
+            if reduce is None:
+                every = torch.zeros_like(level[0].path[1:])
+                return every[self._before :], [every]
             rows = torch.zeros_like(self._rows)
             return rows, [rows.expand_as(level[0].path[1:])]
         paths = [passes.path[1:] for passes in level]

@@ -48,13 +48,14 @@ def rank() -> Compiled:
 
 @functools.cache
 def unreset() -> Compiled:
-    """target[t, n] = not source[order[n], t], of T steps and N sequences, a byte each."""
-    code = Piece("longlag_unreset", "clock source target order N T", False, 1)
+    """target[t, n] = not source[order[n], t], of T steps and N sequences, a byte each; the rows of
+    the source begin after ``stride`` bytes each."""
+    code = Piece("longlag_unreset", "clock source stride target order N T", False, 1)
     b, arg, byte = code.b, code.arg, ir.IntType(8)
     source, target = code.numbers("source", byte), code.numbers("target", byte)
     order = code.at(code.numbers("order", I64), code.times(code.clock(), arg["N"]))
     with code.loop(code.i64(0), arg["N"]) as n:
-        row = code.times(code.read(order, n), arg["T"])
+        row = code.times(code.read(order, n), arg["stride"])
         with code.loop(code.i64(0), arg["T"]) as t:
             flag = b.xor(code.read(source, row, t), ir.Constant(byte, 1))
             b.store(flag, code.at(target, code.times(t, arg["N"]), n))
@@ -63,12 +64,13 @@ def unreset() -> Compiled:
 
 @functools.cache
 def take_ends(double: bool) -> Compiled:
-    """target[n] = path[ends[n], n], of H numbers each, from a path (T + 1, N, H)."""
-    code = Piece("longlag_ends", "path target ends N H", double, full_lanes(double))
+    """target[n] = path[min(ends[n], most), n], of H numbers each, from a path (T + 1, N, H)."""
+    code = Piece("longlag_ends", "path target ends most N H", double, full_lanes(double))
     path, target, ends = code.numbers("path"), code.numbers("target"), code.numbers("ends", I64)
 
     def take(n: Value, index: Value, wide: bool) -> None:
-        row = code.plus(code.times(code.read(ends, n), code.arg["N"]), n)
+        step = code.smaller(code.read(ends, n), code.arg["most"])
+        row = code.plus(code.times(step, code.arg["N"]), n)
         there, here = (
             code.at(base, code.times(k, code.arg["H"]), index)
             for base, k in ((path, row), (target, n))

@@ -43,6 +43,7 @@ class Network(NamedTuple):
         weights: of classes, or None.
         level: of a quantile.
         window: steps of an update, from the state after those before; None: whole sequences.
+        before: steps before a window that its errors go back to.
     """
 
     levels: list[list[Recurrent]]
@@ -53,6 +54,7 @@ class Network(NamedTuple):
     weights: tuple[float, ...] | None = None
     level: float = 0.0
     window: int | None = None
+    before: int = 0
 
     @property
     def layers(self) -> list[Recurrent]:
@@ -84,12 +86,11 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
     Raises:
         Unfit: it cannot be compiled.
     """
-    if type(method) is TruncatedBPTT and method.k2 in (None, method.k1):
-        window = method.k1
-    elif type(method) is BPTT:
-        window = None
-    else:
-        raise Unfit(f"the method is {method!r}; expected BPTT(), or TruncatedBPTT(k1)")
+    window, before = None, 0
+    if type(method) is TruncatedBPTT and (method.k2 is None or method.k2 >= method.k1):
+        window, before = method.k1, method.before
+    elif type(method) is not BPTT:
+        raise Unfit(f"the method is {method!r}; expected BPTT(), or TruncatedBPTT(k1, k2 >= k1)")
     if type(model) is not SequenceModel:
         raise Unfit(f"the model is a {type(model).__name__}; expected a longlag.SequenceModel")
     name, settings = _compiled_loss(loss)
@@ -99,11 +100,15 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
     hooked += [name for name, p in model.named_parameters() if has_hooks(p)]
     if hooked:
         raise Unfit(f"{hooked[0]} has hooks")
-    network = network_with(model, name)._replace(window=window, **settings)
+    network = network_with(model, name)._replace(window=window, before=before, **settings)
     if window is not None and (network.reduce is not None or not model.layer.causal):
         raise Unfit("windows want an output at each step of a model that reads forward")
     if window is not None and network.looks_back:
         raise Unfit("a layer is dilated or has delays, and windows go on from the state before")
+    if before and network.draws:
+        raise Unfit(
+            "dropout is drawn anew for the steps before a window, of which k2 > k1 has some"
+        )
     return network
 
 

@@ -131,6 +131,8 @@ class Outputs:
         self._network, self._data, self._cells, self._size = network, data, cells, size
         x = data.x
         self._double, self._steps = x.dtype == torch.float64, x.shape[1]
+        # Steps that are run through, and not read out.
+        self._before = network.before if self.backward else 0
         self._lanes, self._kind = lanes, (self._double, lanes.networks)
         self._masks: list[tuple[Tensor, float, bool]] = []
         self._between: dict[int, Tensor] = {}  # by layer, those of what it is given
@@ -144,7 +146,7 @@ class Outputs:
         self._calls: list[Noted] = [
             gather(*self._kind).noted(
                 clock=cells.clock, source=x, target=self._read, order=self.order, N=size,
-                width=x.shape[1] * x.shape[2],
+                width=x.shape[1] * x.shape[2], stride=x.stride(0),
             )
         ]  # fmt: skip
         self._levels: list[list[Passes]] = []
@@ -154,7 +156,7 @@ class Outputs:
         self._forward()
         self._rows = self._read_out()
         readout = network.readout
-        self._count = size * (self._steps if network.reduce is None else 1)
+        self._count = size * (self._steps - self._before if network.reduce is None else 1)
         self.y = self._room(readout.output_size)
         self._no_bias = x.new_zeros(readout.output_size)
         self._bias = self._no_bias if readout.bias is None else readout.bias
@@ -194,13 +196,14 @@ class Outputs:
         if self._network.readout.direct_size is None:
             return None
         size, (steps, width) = self._size, self._read.shape[1:]
-        rows = self._read.new_zeros((self._count, width))
-        kind = by_step if self._network.reduce is None else last_input
+        each = self._network.reduce is None
+        rows = self._read.new_zeros(((steps if each else 1) * size, width))
+        kind = by_step if each else last_input
         noted = kind(*self._kind).noted(
             source=self._read, target=rows, ends=self._ends, N=size, C=width, T=steps
         )
         self._calls.append(noted)
-        return rows
+        return rows[self._before * size :]
 
     def _head(self, kind: str | RowLoss | None, **more: int | Tensor) -> Noted:
         """The head with a kind of loss, and what it needs for errors; or the outputs alone."""
@@ -248,7 +251,8 @@ class Outputs:
         self._calls += [*self._units(layer, passes), *passes.forward, *after]
 
     def _carried_on(self, passes: Passes) -> list[Noted]:
-        """Begin with the states after the window before; what keeps those after this one."""
+        """Begin with the states that the window before kept; what keeps those for the next one,
+        which begins a window's steps after this one."""
         after = list[Noted]()
         for path in passes.paths:
             kept = torch.zeros_like(path[0])
@@ -258,10 +262,12 @@ class Outputs:
                 count=kept.numel(),
             )  # fmt: skip
             self._calls.append(noted)
-            take = take_ends(self._double)
             after.append(
-                take.noted(path=path, target=kept, ends=self._ends, N=len(kept), H=kept.shape[1])
-            )
+                take_ends(self._double).noted(
+                    path=path, target=kept, ends=self._ends, most=self._network.window or 0,
+                    N=len(kept), H=kept.shape[1],
+                )
+            )  # fmt: skip
         return after
 
     def _flipped(self, x: Tensor) -> Tensor:
@@ -385,8 +391,9 @@ class Outputs:
             return None
         keep = torch.ones((steps, size, 1), dtype=torch.bool)
         noted = unreset().noted(
-            clock=self._cells.clock, source=resets, target=keep, order=self.order, N=size, T=steps
-        )
+            clock=self._cells.clock, source=resets, stride=resets.stride(0), target=keep,
+            order=self.order, N=size, T=steps,
+        )  # fmt: skip
         self._calls.append(noted)
         self._held.append(keep)
         return keep
@@ -421,7 +428,7 @@ class Outputs:
         """What is read out: every step, or one row a sequence."""
         level, reduce = self._levels[-1], self._network.reduce
         if reduce is None:
-            return self._output
+            return self._output[self._before :]
         rows = [self._row_of_each(passes, reduce) for passes in level]
         if len(rows) == 1:
             return rows[0]
@@ -440,7 +447,7 @@ class Outputs:
         self._calls.append(
             take.noted(
                 path=passes.path, target=rows, ends=self._ends, N=self._size, H=rows.shape[1],
-                T=self._steps,
+                T=self._steps, most=self._steps,
             )
         )  # fmt: skip
         return rows
