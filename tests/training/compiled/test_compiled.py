@@ -101,6 +101,19 @@ def both_stacked(inputs, hidden, **options):
     return ll.Stack(below, ll.Stack(middle, above, dropout=0.2), dropout=0.3)
 
 
+def both_of_stacks(inputs, hidden, **options):
+    """Both directions of a Stack, with dropout of all kinds, on both directions of one."""
+    options |= {"recurrent_dropout": 0.3}
+    ahead = ll.Stack(
+        ll.LSTM(inputs, hidden, input_dropout=0.2, **options), ll.Elman(hidden, 4, **options),
+        dropout=0.4,
+    )  # fmt: skip
+    back = ll.GRU(inputs, 3, input_dropout=0.2, **options)
+    below, inner = ll.Bidirectional(ahead, back), ll.Stack(ll.Elman(7, 5, **options))
+    above = ll.Stack(inner, ll.GRU(5, 4, dilation=2, **options), dropout=0.2)
+    return ll.Stack(below, ll.Bidirectional(above, seed=3), dropout=0.3)
+
+
 def dilated_stack(inputs, hidden, **options):
     """Dilations of which the sequences are no multiple, one longer than they are."""
     layers = [ll.LSTM(inputs, hidden, dilation=2, **options)]
@@ -186,6 +199,13 @@ CASES = {
     "delays": (skipping, lambda p: Adam(p, 1e-2), {}),
     "delays, ragged": (skipping, lambda p: Adam(p, 1e-2), {"ragged": True, "each_step": True}),
     "both stacked, last": (both_stacked, lambda p: SGD(p, 1e-2), {"ragged": True}),
+    "both of stacks": (both_of_stacks, lambda p: Adam(p, 1e-2), {"each_step": True}),
+    "both of stacks, ragged": (both_of_stacks, lambda p: Adam(p, 1e-2), {"ragged": True}),
+    "both of stacks, mean": (
+        both_of_stacks,
+        lambda p: SGD(p, 0.1),
+        {"ragged": True, "reduce": "mean"},
+    ),
     "direct": (ll.GRU, lambda p: Adam(p, 1e-2), {"direct": True}),
     "direct, ragged": (
         ll.LSTM1997,
@@ -501,6 +521,10 @@ REASONS = {
     "are tied": (tied, {}),
     "batch is one sequence": (of(ll.GRU, dilation=2), {"batch_size": 1}),
     "is dilated, and its cell has delays": (of(ll.Skip, delays=(1, 2), dilation=2), {}),
+    "is a Bidirectional": (
+        lambda: model(ll.Bidirectional(ll.Bidirectional(ll.GRU(INPUTS, 2, dtype=torch.float64)))),
+        {},
+    ),
     "sees squares": (lambda: ll.SequenceModel(of(ll.GRU)().layer, 3, squares=True), {}),
 }
 

@@ -30,12 +30,25 @@ class Unfit(Exception):
     """Something of a training cannot be compiled; the message says what."""
 
 
+class Chain(NamedTuple):
+    """Layers one on another, in one direction.
+
+    Attributes:
+        layers: the lowest first.
+        between: the dropout of what each is given from the one below; of the first 0.
+    """
+
+    layers: list[Recurrent]
+    between: list[float]
+
+
 class Network(NamedTuple):
     """A model as a compiled step sees it.
 
     Attributes:
-        levels: the recurrent layers, those that read x first; of two in a level, the second reads
-            each sequence from its last step to its first, and their outputs stand side by side.
+        levels: the recurrent layers, those that read x first; of two chains in a level, the second
+            reads each sequence from its last step to its first, and their outputs stand side by
+            side.
         between: the dropout of what each level is given from the one below.
         readout: of the top one.
         reduce: what is read out: "last", "mean", or None for every step.
@@ -46,7 +59,7 @@ class Network(NamedTuple):
         before: steps before a window that its errors go back to.
     """
 
-    levels: list[list[Recurrent]]
+    levels: list[list[Chain]]
     between: list[float]
     readout: Readout
     reduce: str | None
@@ -59,7 +72,7 @@ class Network(NamedTuple):
     @property
     def layers(self) -> list[Recurrent]:
         """All layers."""
-        return [layer for level in self.levels for layer in level]
+        return [layer for level in self.levels for chain in level for layer in chain.layers]
 
     @property
     def looks_back(self) -> bool:
@@ -72,7 +85,8 @@ class Network(NamedTuple):
     def draws(self) -> bool:
         """Whether an update draws random numbers."""
         own = [p for layer in self.layers for p in (layer.input_dropout, layer.recurrent_dropout)]
-        return any((*own, *self.between))
+        between = [share for level in self.levels for chain in level for share in chain.between]
+        return any((*own, *self.between, *between))
 
 
 def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
@@ -126,14 +140,15 @@ def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
             f"the readout has the activation {readout.activation!r}, and the loss is of logits"
         )
     levels, between = _levels(model.layer)
-    for number, level in enumerate(levels):
-        for layer in level:
-            if number and layer.input_dropout:
-                raise Unfit("a layer above the first has input_dropout")
-            why = _why_not(layer)
-            if why is not None:
-                raise Unfit(why)
-    return Network(levels, between, readout, model.reduce, loss)
+    network = Network(levels, between, readout, model.reduce, loss)
+    lowest = [chain.layers[0] for chain in levels[0]]
+    for layer in network.layers:
+        if layer.input_dropout and layer not in lowest:
+            raise Unfit("a layer above the first has input_dropout")
+        why = _why_not(layer)
+        if why is not None:
+            raise Unfit(why)
+    return network
 
 
 _FUNCTIONS = {"cross_entropy": cross_entropy, "logistic": logistic, "mse": mse, "mae": mae}
@@ -160,18 +175,30 @@ def _linear(readout: nn.Module, reduce: str | None) -> Readout:
     return readout
 
 
-def _levels(module: nn.Module) -> tuple[list[list[Recurrent]], list[float]]:
+def _levels(module: nn.Module) -> tuple[list[list[Chain]], list[float]]:
     """The layers by level, and the dropout of what each level is given from the one below."""
     if type(module) is Stack:
-        levels, dropout = list[list[Recurrent]](), list[float]()
+        levels, dropout = list[list[Chain]](), list[float]()
         for number, part in enumerate(module.layers):
             inner, between = _levels(part)
             levels += inner
             dropout += [module.dropout if number else 0.0, *between[1:]]
         return levels, dropout
     if type(module) is Bidirectional:
-        return [[_layer(part) for part in module.directions.values()]], [0.0]
-    return [[_layer(module)]], [0.0]
+        return [[_chain(part) for part in module.directions.values()]], [0.0]
+    return [[_chain(module)]], [0.0]
+
+
+def _chain(module: nn.Module) -> Chain:
+    """The layers of one direction."""
+    if type(module) is not Stack:
+        return Chain([_layer(module)], [0.0])
+    whole = Chain([], [])
+    for number, part in enumerate(module.layers):
+        layers, between = _chain(part)
+        whole.layers.extend(layers)
+        whole.between.extend([module.dropout if number else 0.0, *between[1:]])
+    return whole
 
 
 def _layer(module: nn.Module) -> Recurrent:
@@ -179,8 +206,8 @@ def _layer(module: nn.Module) -> Recurrent:
         raise Unfit("the vectors of categories are learned by PyTorch's operations")
     if not isinstance(module, Recurrent) or type(module).forward is not Recurrent.forward:
         raise Unfit(
-            f"a recurrent module is a {type(module).__name__}; expected a layer, both directions "
-            "of one, or a Stack of these"
+            f"a recurrent module is a {type(module).__name__}; expected layers, a Stack of them, "
+            "both directions of either, or a Stack of these"
         )
     return module
 

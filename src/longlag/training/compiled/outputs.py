@@ -1,5 +1,6 @@
 """The calls of a forward pass and of the readout, for batches of one size, and their memory."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,9 @@ class Outputs:
         self._before = network.before if self.backward else 0
         self._lanes, self._kind = lanes, (self._double, lanes.networks)
         self._masks: list[tuple[Tensor, float, bool]] = []
-        self._between: dict[int, Tensor] = {}  # by layer, those of what it is given
+        # Those of what a layer is given, by level, direction and place; of both directions (level,
+        # 0, 0).
+        self._between: dict[tuple[int, int, int], Tensor] = {}
         self.most = self._room_for_masks()
         self.order = torch.zeros((MOST, size), dtype=torch.int64)
         lanes.own(self.order, cells.stopped)
@@ -149,7 +152,7 @@ class Outputs:
                 width=x.shape[1] * x.shape[2], stride=x.stride(0),
             )
         ]  # fmt: skip
-        self._levels: list[list[Passes]] = []
+        self._levels: list[list[list[Passes]]] = []
         self._keep = self._unreset()
         self.begins = torch.zeros(MOST, dtype=torch.int64)
         self.carried: list[Tensor] = []
@@ -227,15 +230,23 @@ class Outputs:
         below, levels = self._read, self._network.levels
         for number, level in enumerate(levels):
             if number:
-                below = self._passed(number, below)
+                share, several = self._network.between[number], len(levels[number - 1]) > 1
+                below = self._passed((number, 0, 0), share, below, by_row=several)
             self._levels.append([])
-            for layer, backward in zip(level, (False, True), strict=False):
-                x = below if number else self._dropped(layer.input_dropout).transpose(0, 1)
-                self._run(layer, self._flipped(x) if backward else x)
+            for way, chain in enumerate(level):
+                lowest = chain.layers[0]
+                x = below if number else self._dropped(lowest.input_dropout).transpose(0, 1)
+                x, passes = self._flipped(x) if way else x, list[Passes]()
+                for place, (layer, share) in enumerate(zip(*chain, strict=True)):
+                    if place:
+                        below_it = passes[-1].path[1:]
+                        x = self._passed((number, way, place), share, below_it, by_row=False)
+                    passes.append(self._run(layer, x))
+                self._levels[-1].append(passes)
             if self._network.reduce is None or number + 1 < len(levels):
-                below = self._output = self._side_by_side(self._levels[number])
+                below = self._output = self._side_by_side(tops(self._levels[number]))
 
-    def _run(self, layer: Recurrent, x: Tensor) -> None:
+    def _run(self, layer: Recurrent, x: Tensor) -> Passes:
         """The forward pass of a layer."""
         lengths = self._data.lengths
         schedule = Schedule.of(self._read, None if lengths is None else self._ends, None)
@@ -245,10 +256,10 @@ class Outputs:
             layer.undilated, x, weights, own, dilation=layer.dilation, backward=self.backward,
             networks=self._kind[1],
         )  # fmt: skip
-        self._levels[-1].append(passes)
         self._calls += self._ranked(passes)
         after = self._carried_on(passes) if self.backward and self._network.window else []
         self._calls += [*self._units(layer, passes), *passes.forward, *after]
+        return passes
 
     def _carried_on(self, passes: Passes) -> list[Noted]:
         """Begin with the states that the window before kept; what keeps those for the next one,
@@ -277,7 +288,7 @@ class Outputs:
         self._calls.append(moved(x, target, self._ends, flips=True))
         return target
 
-    def _side_by_side(self, level: list[Passes]) -> Tensor:
+    def _side_by_side(self, level: Sequence[Passes]) -> Tensor:
         """The output of a level, (T, N, H), each step where it is in x."""
         paths = [passes.path[1:] for passes in level]
         if len(paths) == 1:
@@ -295,8 +306,12 @@ class Outputs:
         layers = self._network.layers if self.backward else []
         numbers = sum(layer.hidden_size for layer in layers if layer.recurrent_dropout)
         numbers += sum(layer.input_size for layer in layers if layer.input_dropout)
-        pairs = zip(self._network.levels if layers else [], self._network.between, strict=False)
-        numbers += sum(self._steps * level[0].input_size for level, share in pairs if share)
+        levels = self._network.levels if layers else []
+        given = [
+            *zip((level[0].layers[0] for level in levels), self._network.between, strict=False)
+        ]
+        given += [pair for level in levels for chain in level for pair in zip(*chain, strict=True)]
+        numbers += sum(self._steps * layer.input_size for layer, share in given if share)
         return max(1, min(MOST, MASKS // max(1, self._size * numbers)))
 
     def _drawn(self, shape: tuple[int, ...], probability: float, *, by_row: bool = False) -> Tensor:
@@ -319,17 +334,17 @@ class Outputs:
         self._calls.append(noted)
         return target
 
-    def _passed(self, number: int, below: Tensor) -> Tensor:
+    def _passed(
+        self, place: tuple[int, int, int], probability: float, below: Tensor, *, by_row: bool
+    ) -> Tensor:
         """What a layer is given from the one below, (T, N, C), some numbers left out while the
         network learns."""
-        probability = self._network.between[number]
         if not (self.backward and probability):
             return below
         # PyTorch draws as numbers lie: outputs that it has put side by side, by sequence.
-        several = len(self._levels[number - 1]) > 1
-        masks = self._drawn(tuple(below.shape), probability, by_row=several)
+        masks = self._drawn(tuple(below.shape), probability, by_row=by_row)
         target = torch.zeros_like(below)
-        self._between[number] = masks
+        self._between[place] = masks
         self._calls.append(self._leave_out(below, target, masks))
         return target
 
@@ -426,7 +441,7 @@ class Outputs:
 
     def _read_out(self) -> Tensor:
         """What is read out: every step, or one row a sequence."""
-        level, reduce = self._levels[-1], self._network.reduce
+        level, reduce = tops(self._levels[-1]), self._network.reduce
         if reduce is None:
             return self._output[self._before :]
         rows = [self._row_of_each(passes, reduce) for passes in level]
@@ -453,6 +468,11 @@ class Outputs:
         return rows
 
 
-def parts_of(tensor: Tensor, level: list[Passes]) -> "tuple[Tensor, ...]":
+def tops(level: Sequence[Sequence[Passes]]) -> list[Passes]:
+    """The uppermost layer of each direction."""
+    return [chain[-1] for chain in level]
+
+
+def parts_of(tensor: Tensor, level: Sequence[Passes]) -> "tuple[Tensor, ...]":
     """What of each row of a tensor is a layer's."""
     return tensor.split([passes.path.shape[-1] for passes in level], -1)
