@@ -114,6 +114,15 @@ def both_of_stacks(inputs, hidden, **options):
     return ll.Stack(below, ll.Bidirectional(above, seed=3), dropout=0.3)
 
 
+def frozen(kind):
+    """A layer that is not trained."""
+
+    def made(inputs, hidden, **options):
+        return kind(inputs, hidden, **options).requires_grad_(requires_grad=False)
+
+    return made
+
+
 def dilated_stack(inputs, hidden, **options):
     """Dilations of which the sequences are no multiple, one longer than they are."""
     layers = [ll.LSTM(inputs, hidden, dilation=2, **options)]
@@ -206,6 +215,16 @@ CASES = {
         lambda p: SGD(p, 0.1),
         {"ragged": True, "reduce": "mean"},
     ),
+    "frozen": (frozen(both_of_stacks), lambda p: Adam(p, 1e-2), {"ragged": True, "direct": True}),
+    "share": (frozen(ll.GRU), lambda p: SGD(p, 0.1), {"reduce": "share", "ragged": True}),
+    **{
+        f"share_max, {name}": (
+            frozen(lambda *_, **own: ll.Bidirectional(ll.Elman(INPUTS, 19, **own), seed=2)),
+            lambda p: Adam(p, 1e-2),
+            {"reduce": "share_max", **options},
+        )
+        for name, options in {"whole": {}, "ragged": {"ragged": True, "loss": "mse"}}.items()
+    },
     "direct": (ll.GRU, lambda p: Adam(p, 1e-2), {"direct": True}),
     "direct, ragged": (
         ll.LSTM1997,
@@ -525,6 +544,8 @@ REASONS = {
         lambda: model(ll.Bidirectional(ll.Bidirectional(ll.GRU(INPUTS, 2, dtype=torch.float64)))),
         {},
     ),
+    "sends no error to the layer": (lambda: model(reduce="share"), {}),
+    "whose weights are PyTorch's": (lambda: model(reduce="attention"), {}),
     "sees squares": (lambda: ll.SequenceModel(of(ll.GRU)().layer, 3, squares=True), {}),
 }
 

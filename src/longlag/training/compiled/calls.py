@@ -47,6 +47,9 @@ class Calls(Outputs):
         self._gradients: dict[int, Tensor] = {}
         self._known: Any = None
         self._counters: list[np.ndarray[Any, Any]] = []
+        if network.frozen:
+            self._calls.append(self._readout(0))
+            return
         d_rows, errors = self._top_errors()
         later = self._note_backward(errors)
         for passes in itertools.chain(*itertools.chain(*self._levels)):
@@ -167,10 +170,9 @@ class Calls(Outputs):
             error.expand_as(path) for error, path in zip(own, paths, strict=True)
         ]
 
-    def _send_back(self, d_rows: Tensor | None, errors: Sequence[Tensor | None]) -> None:
-        """The head with its errors, and where they go."""
+    def _readout(self, d_h: Tensor | int) -> Noted:
+        """The head with its errors, those of what it reads (rows, H) where there is memory."""
         network, data, cells = self._network, self._data, self._cells
-        level = tops(self._levels[-1])
         readout, y, count = network.readout, self.y, self._count
         inputs = readout.input_size
         facts = self._facts(network.loss)
@@ -183,16 +185,21 @@ class Calls(Outputs):
             further["d_direct"] = torch.zeros_like(readout.weight_direct)
             further["sums_direct"] = y.new_zeros((facts.direct + 1, facts.wide))
             self._gradients[id(readout.weight_direct)] = further["d_direct"]
-        # The error of the state after the last step, which the kernels expect where they begin.
-        finals = [passes.deltas[passes.output] for passes in level]
-        d_h = finals[0][0] if d_rows is None else d_rows
-        call = self._head(
+        return self._head(
             network.loss, clock=cells.clock, N=self._size, steps=count // self._size,
             panels=y.new_zeros((count, facts.wide)), sums=y.new_zeros((inputs + 1, facts.wide)),
             d_weight=d_weight, d_bias=d_bias, target=data.target, order=self.order, d_h=d_h,
             where=torch.arange(0, count * inputs, inputs), loss=cells.loss, **further,
         )  # fmt: skip
-        self._calls.append(call)
+
+    def _send_back(self, d_rows: Tensor | None, errors: Sequence[Tensor | None]) -> None:
+        """The head with its errors, and where they go."""
+        network, level = self._network, tops(self._levels[-1])
+        inputs = network.readout.input_size
+        # The error of the state after the last step, which the kernels expect where they begin.
+        finals = [passes.deltas[passes.output] for passes in level]
+        d_h = finals[0][0] if d_rows is None else d_rows
+        self._calls.append(self._readout(d_h))
         if network.reduce == "mean":
             self._calls.append(
                 spread(*self._kind).noted(rows=d_h, ends=self._ends, N=self._size, H=inputs)

@@ -19,6 +19,7 @@ from longlag.gradients.losses import (
 )
 from longlag.layers import Bidirectional, Embedded, Recurrent, SequenceModel, Stack
 from longlag.layers.readout import Readout
+from longlag.layers.sequence_model import SHARES
 from longlag.recurrence.lowered import lower
 from longlag.scan.cpu.backend import Cpu
 from longlag.torch_private import dispatching, has_hooks
@@ -51,7 +52,7 @@ class Network(NamedTuple):
             side.
         between: the dropout of what each level is given from the one below.
         readout: of the top one.
-        reduce: what is read out: "last", "mean", or None for every step.
+        reduce: what is read out: "last", "mean", "share", "share_max", or None for every step.
         loss: its name, or one's own.
         weights: of classes, or None.
         level: of a quantile.
@@ -73,6 +74,11 @@ class Network(NamedTuple):
     def layers(self) -> list[Recurrent]:
         """All layers."""
         return [layer for level in self.levels for chain in level for layer in chain.layers]
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no layer is trained, and no error has to go back."""
+        return not any(p.requires_grad for layer in self.layers for p in layer.parameters())
 
     @property
     def looks_back(self) -> bool:
@@ -132,8 +138,8 @@ def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
     Raises:
         Unfit: they cannot be compiled.
     """
-    if model.reduce not in (None, "last", "mean"):
-        raise Unfit(f"reduce={model.reduce!r}; expected 'last', 'mean' or None")
+    if model.reduce == "attention":
+        raise Unfit("reduce='attention', whose weights are PyTorch's")
     readout = _linear(model.readout, model.reduce)
     if readout.activation != "identity" and (isinstance(loss, RowLoss) or loss in LOGITS):
         raise Unfit(
@@ -141,6 +147,11 @@ def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
         )
     levels, between = _levels(model.layer)
     network = Network(levels, between, readout, model.reduce, loss)
+    if model.reduce in SHARES and not network.frozen:
+        raise Unfit(
+            f"reduce={model.reduce!r} sends no error to the layer; freeze it by "
+            "model.layer.requires_grad_(False)"
+        )
     lowest = [chain.layers[0] for chain in levels[0]]
     for layer in network.layers:
         if layer.input_dropout and layer not in lowest:
@@ -170,7 +181,8 @@ def _compiled_loss(loss: Loss | str) -> tuple[str, dict[str, Any]]:
 def _linear(readout: nn.Module, reduce: str | None) -> Readout:
     if type(readout) is not Readout:
         raise Unfit(f"the readout is a {type(readout).__name__}; expected a linear Readout")
-    if readout.weight_squares is not None or (readout.direct_size is not None and reduce == "mean"):
+    means = reduce in ("mean", *SHARES)
+    if readout.weight_squares is not None or (readout.direct_size is not None and means):
         raise Unfit("the readout sees squares, or means of x")
     return readout
 

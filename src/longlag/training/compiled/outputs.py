@@ -21,6 +21,7 @@ from longlag.training.compiled.lengths import (
     rank,
     take_ends,
     take_mean,
+    take_share,
     unreset,
 )
 from longlag.training.compiled.memory import (
@@ -253,8 +254,8 @@ class Outputs:
         weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
         own = schedule._replace(mask=self._mask(layer), keep=self._keep)
         passes = Passes(
-            layer.undilated, x, weights, own, dilation=layer.dilation, backward=self.backward,
-            networks=self._kind[1],
+            layer.undilated, x, weights, own, dilation=layer.dilation,
+            backward=self.backward and not self._network.frozen, networks=self._kind[1],
         )  # fmt: skip
         self._calls += self._ranked(passes)
         after = self._carried_on(passes) if self.backward and self._network.window else []
@@ -444,7 +445,8 @@ class Outputs:
         level, reduce = tops(self._levels[-1]), self._network.reduce
         if reduce is None:
             return self._output[self._before :]
-        rows = [self._row_of_each(passes, reduce) for passes in level]
+        before = (0, level[0].path.shape[-1])
+        rows = [self._row_of_each(one, reduce, n) for one, n in zip(level, before, strict=False)]
         if len(rows) == 1:
             return rows[0]
         target = torch.cat(rows, -1)
@@ -453,16 +455,21 @@ class Outputs:
         self._held.append(rows)
         return target
 
-    def _row_of_each(self, passes: Passes, reduce: str) -> Tensor:
-        """(N, H), the state after the last step that a layer reads, or the mean over steps."""
+    def _row_of_each(self, passes: Passes, reduce: str, before: int) -> Tensor:
+        """(N, H), the state after the last step that a layer reads, or what is found over its
+        steps, of units that ``before`` others stand before."""
         if reduce == "last" and passes.order is None:
             return passes.path[-1]
         rows = torch.zeros_like(passes.path[0])
-        take = take_ends(self._double) if reduce == "last" else take_mean(*self._kind)
+        kinds = {
+            "last": lambda: take_ends(self._double), "mean": lambda: take_mean(*self._kind),
+            "share": lambda: take_share(*self._kind),
+            "share_max": lambda: take_share(*self._kind, peaks=True),
+        }  # fmt: skip
         self._calls.append(
-            take.noted(
+            kinds[reduce]().noted(
                 path=passes.path, target=rows, ends=self._ends, N=self._size, H=rows.shape[1],
-                T=self._steps, most=self._steps,
+                T=self._steps, most=self._steps, before=before,
             )
         )  # fmt: skip
         return rows
