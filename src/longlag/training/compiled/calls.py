@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from longlag.batch import Batch
 from longlag.layers import Recurrent
 from longlag.scan.cpu.passes import Noted, Passes
+from longlag.training.compiled.cells import Cells
 from longlag.training.compiled.directions import in_phase, moved
 from longlag.training.compiled.lanes import Lanes
 from longlag.training.compiled.lengths import spread
@@ -24,7 +25,7 @@ from longlag.training.compiled.optimizers import (
     Rule,
     compiled_rule,
 )
-from longlag.training.compiled.outputs import Cells, Outputs, parts_of, tops
+from longlag.training.compiled.outputs import Outputs, parts_of, tops
 from longlag.training.compiled.program import Program
 from longlag.training.compiled.update import ENTRY, update
 

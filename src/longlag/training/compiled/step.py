@@ -17,6 +17,7 @@ from longlag.gradients.losses import weights_due
 from longlag.layers import Recurrent, SequenceModel, Stack
 from longlag.layers.state_tree import tensors_of
 from longlag.training.compiled.calls import Calls
+from longlag.training.compiled.cells import MOST, Cells, Places
 from longlag.training.compiled.evaluation import CompiledOutputs
 from longlag.training.compiled.meeting import Meeting
 from longlag.training.compiled.network import (
@@ -27,7 +28,6 @@ from longlag.training.compiled.network import (
     states_are_there,
 )
 from longlag.training.compiled.optimizers import Rule, coefficients, rule_of, step_of
-from longlag.training.compiled.outputs import MOST, Cells, Places
 from longlag.training.compiled.windows import Following, Windows
 from longlag.training.ranks import Ranks
 
