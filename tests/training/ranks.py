@@ -58,7 +58,7 @@ def windows(folder):
 def streams(folder, **options):
     recordings = ll.Streams([part.numpy() for part in X], [part.numpy() for part in EACH])
     return model(ll.GRU), recordings, {
-        "validation": recordings, "epochs": 3, "batch_size": 4, "method": ll.TruncatedBPTT(4, 4),
+        "validation": recordings, "epochs": 3, "batch_size": 4, "method": ll.TruncatedBPTT(4, 6),
         **options,
     }  # fmt: skip
 

@@ -227,6 +227,9 @@ def test_what_cannot_be_compiled_is_trained_by_fit():
     model = dropped(2)
     fit(model, data(), seed=2, epochs=2, batch_size=5, progress=False)
     assert all(map(torch.equal, model.parameters(), models[1].parameters()))
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data()), batch_size=5)
+    _, histories = fit_replicas(network, loader, seeds=[1], epochs=2)
+    assert (histories[0].step, histories[0].reason) == ("compiled", "")
 
 
 @pytest.mark.parametrize(

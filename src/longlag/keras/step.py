@@ -19,8 +19,8 @@ from longlag.keras.metrics import Metrics
 from longlag.keras.optimizers import CompiledOptimizer
 from longlag.scan.cpu.passes import Noted
 from longlag.training.compiled.calls import Calls
+from longlag.training.compiled.cells import Cells
 from longlag.training.compiled.network import Unfit
-from longlag.training.compiled.outputs import Cells
 from longlag.training.compiled.piece import Compiled, Piece
 from longlag.training.compiled.program import Program
 

@@ -29,6 +29,9 @@ _ADDED = {"beside", "ranks"}  # since version 0.1
 class CheckpointFile:
     """The newest save of a run and the one before it.
 
+    Attributes:
+        is_own: whether this run has read or written the newest one.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = CheckpointFile(Path(folder) / "checkpoint.longlag")
@@ -41,6 +44,7 @@ class CheckpointFile:
     def __init__(self, path: Path):
         self.path = path
         self._loaded = path
+        self.is_own = False
         # Keeping the file at `path` as the previous one is right only if that file is good and
         # belongs to this run. Until this run has read or written it, neither is known.
         self._path_is_good = False
@@ -109,6 +113,7 @@ class CheckpointFile:
             )
         else:
             self._path_is_good = True
+        self.is_own = True
         return state
 
     def _read(self, path: Path) -> dict[str, Any]:
@@ -140,6 +145,8 @@ class CheckpointFile:
     def save(self, state: dict[str, Any]) -> None:
         """Write a save; the save before it is kept, unless it was damaged or of another run.
 
+        With the first save of a run goes what is left of another one.
+
         Raises:
             TypeError: something in the state is not data; the message names it.
             OSError: the disk is full or the folder cannot be written; the newest save stays.
@@ -147,10 +154,9 @@ class CheckpointFile:
         document, tensors = to_document(state)
         write_archive(self.path, _KIND, document, tensors, keep_previous=self._path_is_good)
         self._path_is_good = True
-
-    def forget_previous(self) -> None:
-        """Delete the save before the newest: it belongs to another run."""
-        previous_path(self.path).unlink(missing_ok=True)
+        if not self.is_own:
+            previous_path(self.path).unlink(missing_ok=True)
+        self.is_own = True
 
 
 def check_keys(saved: dict[str, Any], present: dict[str, Any]) -> None:

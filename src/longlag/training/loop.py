@@ -129,7 +129,6 @@ class Loop:
         self._orders: dict[int, np.ndarray[Any, Any]] = {}  # of this epoch and the next ones
         self.history = History()
         self.file = CheckpointFile(self.checkpoint.path) if self.checkpoint else None
-        self._has_saved = False
         self._skipped = 0  # updates in a row
         self._agreed: int | None = None  # the signal that ends all processes
         self._time_to_save = False  # as the clock of the first process says
@@ -182,7 +181,7 @@ class Loop:
             check_keys(state, self._state())
             check_fingerprint(self.file.path, state["fingerprint"], self.fingerprint)
             self._take(state)
-        self._has_saved = True
+        self.file.is_own = True  # in all processes
 
     def _take(self, state: dict[str, Any]) -> None:
         """Take in what `_state` gave; the model last, when all else has been seen to fit."""
@@ -666,13 +665,8 @@ class Loop:
         self.ranks.share(self.model.buffers())
         state, file = self._state(), self.file
 
-        def save() -> None:
-            file.save(state)
-            if not self._has_saved:
-                file.forget_previous()
-
-        self.ranks.by_first(save)
-        self._has_saved = True
+        self.ranks.by_first(lambda: file.save(state))
+        file.is_own = True
         self._saved_at = time.perf_counter()
 
     def _require_finite_weights(self) -> None:
@@ -707,7 +701,7 @@ class Loop:
         """What an error says of the run as a whole."""
         return {
             "seed": self.seed,
-            "checkpoint": self.file.path if self.file and self._has_saved else None,
+            "checkpoint": self.file.path if self.file and self.file.is_own else None,
             "clip_norm": self.limits.clip_norm,
         }
 

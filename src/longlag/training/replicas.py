@@ -160,7 +160,7 @@ def fit_replicas(
             raise Unfit("the networks have different buffers")
         states = [dict(network.named_parameters()) for network in models]
         runs = Runs(models[0], states, data, seeds, wanted, **options)
-    except Unfit as unfit:
+    except Unfit:
         histories = []
         for number, network in enumerate(models):
             own = {**wanted.of(number), "progress": progress, "resume": resume}
@@ -169,7 +169,6 @@ def fit_replicas(
                 own["checkpoint"] = dataclasses.replace(checkpoint, folder=folder)
             told = [partial(callback, number) for callback in callbacks]
             history = fit(network, data, seed=seeds[number], callbacks=told, **own, **options)
-            history.reason = history.reason or str(unfit)
             histories.append(history)
         return Trained(models, histories)
     reporter, least = make_reporter(progress, epochs), list[Record]()

@@ -28,7 +28,7 @@ class Saves:
 
     def __init__(self, runs: Runs, checkpoint: Checkpoint, resume: str, signals: Signals) -> None:
         self.runs, self.checkpoint, self._signals = runs, checkpoint, signals
-        self.file, self._has_saved = CheckpointFile(checkpoint.path), False
+        self.file = CheckpointFile(checkpoint.path)
         self._fingerprint = runs.describe()
         goes_on = self.file.goes_on(resume, self.file.exists())
         self.file.prepare()
@@ -37,7 +37,6 @@ class Saves:
             with self.file.taking():
                 check_fingerprint(self.file.path, state["fingerprint"], self._fingerprint)
                 runs.load_state(state["runs"])
-            self._has_saved = True
         self._note()
 
     def after_epoch(self, last: bool) -> None:
@@ -59,9 +58,6 @@ class Saves:
             return
         state: dict[str, Any] = {"fingerprint": self._fingerprint, "runs": self.runs.state()}
         self.file.save(state)
-        if not self._has_saved:
-            self.file.forget_previous()
-        self._has_saved = True
         self._note()
 
     def _note(self) -> None:

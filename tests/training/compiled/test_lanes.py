@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tests.training.compiled.test_compiled import CASES as KNOWN
-from tests.training.compiled.test_compiled import HIDDEN, INPUTS, data, model, stacked
+from tests.training.compiled.test_compiled import HIDDEN, INPUTS, data, frozen, model, stacked
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim import SGD, Adam
 
@@ -33,6 +33,11 @@ class Own(Cell):
 
 
 CASES = KNOWN | {
+    "share, whole": (
+        frozen(ll.Elman),
+        lambda p: SGD(p, 0.1),
+        {"reduce": "share_max"},
+    ),
     "own": (
         lambda *sizes, **options: ll.Recurrent(Own(), *sizes, **options),
         lambda p: SGD(p, 1e-2, momentum=0.9, weight_decay=0.1),
@@ -41,6 +46,7 @@ CASES = KNOWN | {
 }
 FEW = ["elman", "weights"]
 FURTHER = [
+    "share, whole",
     "gru", "lstm", "leaky", "stack", "reset before", "logistic of many", "lion", "quantile",
     "indrnn", "1997", "mean", "direct", "own",
 ]  # fmt: skip

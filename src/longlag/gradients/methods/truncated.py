@@ -100,8 +100,8 @@ class TruncatedBPTT(PiecewiseMethod):
         return self.k1 if self.k2 is None else self.k2
 
     @property
-    def _history(self) -> int:
-        """Steps before a window that its errors are sent back to."""
+    def before(self) -> int:
+        """Steps before a window that its errors are sent back to: k2 - k1, or none."""
         return max(0, self._back - self.k1)
 
     def _find(self, model: nn.Module, inputs: Inputs, target: Tensor, loss: Loss) -> Found | None:
@@ -166,7 +166,7 @@ class TruncatedBPTT(PiecewiseMethod):
             before, inputs = earlier.steps, inputs.after(earlier)
         run = PiecewiseRun.of(model, inputs, "TruncatedBPTT")
         count, outputs, state = run.steps, [], inputs.state
-        next_start = max(0, count - self._history)
+        next_start = max(0, count - self.before)
         free = max(before, count - self._back) if self._back < self.k1 else 0
         kept = state
         for first, stop in itertools.pairwise(sorted({0, free, next_start, count})):

@@ -1,6 +1,7 @@
 """All calls of an update, for batches of one size, and the memory that they read and write."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from longlag.batch import Batch
 from longlag.layers import Recurrent
 from longlag.scan.cpu.passes import Noted, Passes
+from longlag.training.compiled.cells import Cells
 from longlag.training.compiled.directions import in_phase, moved
 from longlag.training.compiled.lanes import Lanes
 from longlag.training.compiled.lengths import spread
@@ -23,7 +25,7 @@ from longlag.training.compiled.optimizers import (
     Rule,
     compiled_rule,
 )
-from longlag.training.compiled.outputs import Cells, Outputs, parts_of
+from longlag.training.compiled.outputs import Outputs, parts_of, tops
 from longlag.training.compiled.program import Program
 from longlag.training.compiled.update import ENTRY, update
 
@@ -46,11 +48,13 @@ class Calls(Outputs):
         self._gradients: dict[int, Tensor] = {}
         self._known: Any = None
         self._counters: list[np.ndarray[Any, Any]] = []
+        if network.frozen:
+            self._calls.append(self._readout(0))
+            return
         d_rows, errors = self._top_errors()
         later = self._note_backward(errors)
-        for level in self._levels:
-            for passes in level:
-                self._calls += self._cleared(passes)
+        for passes in itertools.chain(*itertools.chain(*self._levels)):
+            self._calls += self._cleared(passes)
         self._send_back(d_rows, errors)
         self._calls += later
 
@@ -62,29 +66,48 @@ class Calls(Outputs):
         """
         calls = list[Noted]()
         levels = [*zip(self._network.levels, self._levels, strict=True)]
-        for number, (layers, level) in reversed([*enumerate(levels)]):
-            for layer, passes, error in zip(layers, level, errors, strict=True):
-                trained = any(tensor.requires_grad for tensor, _ in layer.unit_places())
-                passes.send_back(error, want_x=number > 0, want_units=trained)
-                if passes.ring is not None and passes.pieces > 1:
-                    raise Unfit("sequences are too long to keep what a cell with delays needs")
-                calls += passes.backward
-                weights = layer.weight_ih, layer.bias, layer.weight_hh
-                for parameter, gradient in zip(weights, passes.gradients, strict=True):
-                    if parameter is not None:
-                        assert gradient is not None
-                        calls += self._sum(parameter, gradient)
-                calls += self._sum_units(layer, passes)
+        for number, (level, noted) in reversed([*enumerate(levels)]):
+            below = list[Tensor | None]()
+            for way, (chain, error) in enumerate(zip(level, errors, strict=True)):
+                several = [*enumerate(zip(chain.layers, noted[way], strict=True))]
+                for place, (layer, passes) in reversed(several):
+                    calls += self._through(layer, passes, error, want_x=number + place > 0)
+                    error = passes.d_x
+                    if place:
+                        calls += self._left_out((number, way, place), error)
+                below.append(error)
             if number:
-                error = self._error_below(level, calls)
-                if number in self._between:
-                    calls.append(self._leave_out(error, error, self._between[number]))
-                errors = self._shared_out(error, levels[number - 1][1], calls)
+                error = self._error_below(below, calls)
+                calls += self._left_out((number, 0, 0), error)
+                errors = self._shared_out(error, tops(levels[number - 1][1]), calls)
         return calls
 
-    def _error_below(self, level: list[Passes], calls: list[Noted]) -> Tensor:
-        """The error of what a level reads, (T, N, C)."""
-        ahead, *back = [passes.d_x for passes in level]
+    def _through(
+        self, layer: Recurrent, passes: Passes, error: Tensor | None, *, want_x: bool
+    ) -> list[Noted]:
+        """The backward pass of a layer, and the sums of its gradients."""
+        trained = any(tensor.requires_grad for tensor, _ in layer.unit_places())
+        passes.send_back(error, want_x=want_x, want_units=trained)
+        if passes.ring is not None and passes.pieces > 1:
+            raise Unfit("sequences are too long to keep what a cell with delays needs")
+        calls = [*passes.backward]
+        weights = layer.weight_ih, layer.bias, layer.weight_hh
+        for parameter, gradient in zip(weights, passes.gradients, strict=True):
+            if parameter is not None:
+                assert gradient is not None
+                calls += self._sum(parameter, gradient)
+        return calls + self._sum_units(layer, passes)
+
+    def _left_out(self, place: tuple[int, int, int], error: Tensor | None) -> list[Noted]:
+        """No error goes to what was left out of what a layer is given."""
+        masks = self._between.get(place)
+        if masks is None or error is None:
+            return []
+        return [self._leave_out(error, error, masks)]
+
+    def _error_below(self, errors: Sequence[Tensor | None], calls: list[Noted]) -> Tensor:
+        """The error of what a level reads, (T, N, C), from that of each direction."""
+        ahead, *back = errors
         assert ahead is not None
         for error in back:
             assert error is not None
@@ -131,12 +154,15 @@ class Calls(Outputs):
         """Where the head writes the error of what is read out, and of the output of each layer of
         the top level, (T, N, H); None where the last state has it, whose place the backward pass
         makes."""
-        level, reduce = self._levels[-1], self._network.reduce
+        level, reduce = tops(self._levels[-1]), self._network.reduce
         if reduce == "last":
             apart = len(level) > 1 or level[0].dilation > 1
             rows = torch.zeros_like(self._rows) if apart else None
             return rows, [None] * len(level)
         if len(level) == 1:
+            if reduce is None:
+                every = torch.zeros_like(level[0].path[1:])
+                return every[self._before :], [every]
             rows = torch.zeros_like(self._rows)
             return rows, [rows.expand_as(level[0].path[1:])]
         paths = [passes.path[1:] for passes in level]
@@ -145,9 +171,9 @@ class Calls(Outputs):
             error.expand_as(path) for error, path in zip(own, paths, strict=True)
         ]
 
-    def _send_back(self, d_rows: Tensor | None, errors: Sequence[Tensor | None]) -> None:
-        """The head with its errors, and where they go."""
-        network, data, cells, level = self._network, self._data, self._cells, self._levels[-1]
+    def _readout(self, d_h: Tensor | int) -> Noted:
+        """The head with its errors, those of what it reads (rows, H) where there is memory."""
+        network, data, cells = self._network, self._data, self._cells
         readout, y, count = network.readout, self.y, self._count
         inputs = readout.input_size
         facts = self._facts(network.loss)
@@ -160,16 +186,21 @@ class Calls(Outputs):
             further["d_direct"] = torch.zeros_like(readout.weight_direct)
             further["sums_direct"] = y.new_zeros((facts.direct + 1, facts.wide))
             self._gradients[id(readout.weight_direct)] = further["d_direct"]
-        # The error of the state after the last step, which the kernels expect where they begin.
-        finals = [passes.deltas[passes.output] for passes in level]
-        d_h = finals[0][0] if d_rows is None else d_rows
-        call = self._head(
+        return self._head(
             network.loss, clock=cells.clock, N=self._size, steps=count // self._size,
             panels=y.new_zeros((count, facts.wide)), sums=y.new_zeros((inputs + 1, facts.wide)),
             d_weight=d_weight, d_bias=d_bias, target=data.target, order=self.order, d_h=d_h,
             where=torch.arange(0, count * inputs, inputs), loss=cells.loss, **further,
         )  # fmt: skip
-        self._calls.append(call)
+
+    def _send_back(self, d_rows: Tensor | None, errors: Sequence[Tensor | None]) -> None:
+        """The head with its errors, and where they go."""
+        network, level = self._network, tops(self._levels[-1])
+        inputs = network.readout.input_size
+        # The error of the state after the last step, which the kernels expect where they begin.
+        finals = [passes.deltas[passes.output] for passes in level]
+        d_h = finals[0][0] if d_rows is None else d_rows
+        self._calls.append(self._readout(d_h))
         if network.reduce == "mean":
             self._calls.append(
                 spread(*self._kind).noted(rows=d_h, ends=self._ends, N=self._size, H=inputs)
@@ -187,7 +218,7 @@ class Calls(Outputs):
 
     def _to_the_last(self, d_h: Tensor, finals: Sequence[Tensor]) -> None:
         """The error of last states, to where each layer's backward pass begins."""
-        level = self._levels[-1]
+        level = tops(self._levels[-1])
         for part, final, passes in zip(parts_of(d_h, level), finals, level, strict=True):
             if passes.final is not None:
                 self._calls.append(in_phase(part, passes.final, self._ends))

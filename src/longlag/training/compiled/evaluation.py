@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from longlag.batch import Batch
+from longlag.training.compiled.cells import Cells, Places
 from longlag.training.compiled.network import Network
-from longlag.training.compiled.outputs import Cells, Outputs, Places
+from longlag.training.compiled.outputs import Outputs
 from longlag.training.compiled.program import Program
 from longlag.training.ranks import Ranks
 

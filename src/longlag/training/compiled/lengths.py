@@ -1,6 +1,7 @@
 """Batches whose sequences end at steps of their own."""
 
 import functools
+import math
 from collections.abc import Callable
 
 from llvmlite import ir
@@ -48,13 +49,14 @@ def rank() -> Compiled:
 
 @functools.cache
 def unreset() -> Compiled:
-    """target[t, n] = not source[order[n], t], of T steps and N sequences, a byte each."""
-    code = Piece("longlag_unreset", "clock source target order N T", False, 1)
+    """target[t, n] = not source[order[n], t], of T steps and N sequences, a byte each; the rows of
+    the source begin after ``stride`` bytes each."""
+    code = Piece("longlag_unreset", "clock source stride target order N T", False, 1)
     b, arg, byte = code.b, code.arg, ir.IntType(8)
     source, target = code.numbers("source", byte), code.numbers("target", byte)
     order = code.at(code.numbers("order", I64), code.times(code.clock(), arg["N"]))
     with code.loop(code.i64(0), arg["N"]) as n:
-        row = code.times(code.read(order, n), arg["T"])
+        row = code.times(code.read(order, n), arg["stride"])
         with code.loop(code.i64(0), arg["T"]) as t:
             flag = b.xor(code.read(source, row, t), ir.Constant(byte, 1))
             b.store(flag, code.at(target, code.times(t, arg["N"]), n))
@@ -63,12 +65,13 @@ def unreset() -> Compiled:
 
 @functools.cache
 def take_ends(double: bool) -> Compiled:
-    """target[n] = path[ends[n], n], of H numbers each, from a path (T + 1, N, H)."""
-    code = Piece("longlag_ends", "path target ends N H", double, full_lanes(double))
+    """target[n] = path[min(ends[n], most), n], of H numbers each, from a path (T + 1, N, H)."""
+    code = Piece("longlag_ends", "path target ends most N H", double, full_lanes(double))
     path, target, ends = code.numbers("path"), code.numbers("target"), code.numbers("ends", I64)
 
     def take(n: Value, index: Value, wide: bool) -> None:
-        row = code.plus(code.times(code.read(ends, n), code.arg["N"]), n)
+        step = code.smaller(code.read(ends, n), code.arg["most"])
+        row = code.plus(code.times(step, code.arg["N"]), n)
         there, here = (
             code.at(base, code.times(k, code.arg["H"]), index)
             for base, k in ((path, row), (target, n))
@@ -110,6 +113,51 @@ def take_mean(double: bool, networks: int = 1) -> Compiled:
             code.b.store(value, code.at(target, at))
 
     _each(code, mean)
+    return code.finish()
+
+
+@functools.cache
+def take_share(double: bool, networks: int = 1, *, peaks: bool = False) -> Compiled:
+    """target[n] = the share of the steps t < ends[n] at which path[1 + t, n] is above 0, of a path
+    (T + 1, N, H); with ``peaks`` that of units of even number, counted from ``before`` on, and of
+    those of odd number the greatest value; zero for no steps."""
+    names = "path target ends before N H"
+    code = Piece("longlag_share", names, double, full_lanes(double, networks), networks)
+    arg, b = code.arg, code.b
+    step = code.times(arg["N"], arg["H"])
+    path, target = code.at(code.numbers("path"), step), code.numbers("target")
+    rooms = [[code.variable(kind) for _ in range(2)] for kind in (code.scalar, code.vector)]
+    ends = code.numbers("ends", I64)
+
+    def share(n: Value, index: Value, wide: bool) -> None:
+        kind, load = (code.vector, code.load) if wide else (code.scalar, b.load)
+        (count, most), zero, one = rooms[wide], constant(kind, 0.0), constant(kind, 1.0)
+        b.store(zero, count)
+        b.store(constant(kind, -math.inf), most)
+        at, end = code.plus(code.times(n, arg["H"]), index), code.read(ends, n)
+        with code.loop(code.i64(0), end) as t:
+            value = load(code.at(path, code.times(t, step), at))
+            above = b.select(b.fcmp_ordered(">", value, zero), one, zero)
+            b.store(b.fadd(b.load(count), above), count)
+            if peaks:
+                known = b.load(most)
+                b.store(b.select(b.fcmp_ordered(">", value, known), value, known), most)
+        found = b.fdiv(b.load(count), _length(code, n, wide))
+        if peaks:
+            number, bit = code.plus(index, arg["before"]), ir.IntType(1)
+            if wide:
+                number = b.add(code.splat(number), code.lane_numbers())
+                bit = ir.VectorType(bit, code.lanes * networks)
+            odd = b.trunc(number, bit)
+            some = b.icmp_signed(">", end, code.i64(0))
+            found = b.select(odd, b.select(some, b.load(most), zero), found)
+        place = code.at(target, at)
+        if wide:
+            code.store(found, place)
+        else:
+            b.store(found, place)
+
+    _each(code, share)
     return code.finish()
 
 

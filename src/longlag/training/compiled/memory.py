@@ -10,13 +10,13 @@ from longlag.training.compiled.piece import Compiled, Piece, full_lanes
 @functools.cache
 def gather(double: bool, networks: int = 1) -> Compiled:
     """Rows of ``width`` numbers: target[n] = source[order[update, n]] for n < N, of one source for
-    all networks.
+    all networks, whose rows begin after ``stride`` numbers each.
 
     Of whole numbers of 64 bits take float64: the bits are kept.
     """
     code = Piece(
         "longlag_gather",
-        "clock source target order N width",
+        "clock source target order N width stride",
         double,
         full_lanes(double, networks),
         networks,
@@ -27,7 +27,7 @@ def gather(double: bool, networks: int = 1) -> Compiled:
     size = code.lanes * networks  # numbers of a vector, of one network
     whole = b.and_(arg["width"], code.i64(-size))
     with code.loop(code.i64(0), arg["N"]) as n:
-        there = b.mul(code.read(order, n), code.same(arg["width"]))
+        there = b.mul(code.read(order, n), code.same(arg["stride"]))
         here = code.at(target, code.times(n, arg["width"]))
         with code.loop(code.i64(0), whole, size) as k:
             rows = [code.load(code.at(source, first, k)) for first in code.each(there)]

@@ -19,6 +19,7 @@ from longlag.gradients.losses import (
 )
 from longlag.layers import Bidirectional, Embedded, Recurrent, SequenceModel, Stack
 from longlag.layers.readout import Readout
+from longlag.layers.sequence_model import SHARES
 from longlag.recurrence.lowered import lower
 from longlag.scan.cpu.backend import Cpu
 from longlag.torch_private import dispatching, has_hooks
@@ -30,22 +31,36 @@ class Unfit(Exception):
     """Something of a training cannot be compiled; the message says what."""
 
 
+class Chain(NamedTuple):
+    """Layers one on another, in one direction.
+
+    Attributes:
+        layers: the lowest first.
+        between: the dropout of what each is given from the one below; of the first 0.
+    """
+
+    layers: list[Recurrent]
+    between: list[float]
+
+
 class Network(NamedTuple):
     """A model as a compiled step sees it.
 
     Attributes:
-        levels: the recurrent layers, those that read x first; of two in a level, the second reads
-            each sequence from its last step to its first, and their outputs stand side by side.
+        levels: the recurrent layers, those that read x first; of two chains in a level, the second
+            reads each sequence from its last step to its first, and their outputs stand side by
+            side.
         between: the dropout of what each level is given from the one below.
         readout: of the top one.
-        reduce: what is read out: "last", "mean", or None for every step.
+        reduce: what is read out: "last", "mean", "share", "share_max", or None for every step.
         loss: its name, or one's own.
         weights: of classes, or None.
         level: of a quantile.
         window: steps of an update, from the state after those before; None: whole sequences.
+        before: steps before a window that its errors go back to.
     """
 
-    levels: list[list[Recurrent]]
+    levels: list[list[Chain]]
     between: list[float]
     readout: Readout
     reduce: str | None
@@ -53,11 +68,17 @@ class Network(NamedTuple):
     weights: tuple[float, ...] | None = None
     level: float = 0.0
     window: int | None = None
+    before: int = 0
 
     @property
     def layers(self) -> list[Recurrent]:
         """All layers."""
-        return [layer for level in self.levels for layer in level]
+        return [layer for level in self.levels for chain in level for layer in chain.layers]
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no layer is trained, and no error has to go back."""
+        return not any(p.requires_grad for layer in self.layers for p in layer.parameters())
 
     @property
     def looks_back(self) -> bool:
@@ -70,7 +91,8 @@ class Network(NamedTuple):
     def draws(self) -> bool:
         """Whether an update draws random numbers."""
         own = [p for layer in self.layers for p in (layer.input_dropout, layer.recurrent_dropout)]
-        return any((*own, *self.between))
+        between = [share for level in self.levels for chain in level for share in chain.between]
+        return any((*own, *self.between, *between))
 
 
 def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
@@ -84,12 +106,11 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
     Raises:
         Unfit: it cannot be compiled.
     """
-    if type(method) is TruncatedBPTT and method.k2 in (None, method.k1):
-        window = method.k1
-    elif type(method) is BPTT:
-        window = None
-    else:
-        raise Unfit(f"the method is {method!r}; expected BPTT(), or TruncatedBPTT(k1)")
+    window, before = None, 0
+    if type(method) is TruncatedBPTT and (method.k2 is None or method.k2 >= method.k1):
+        window, before = method.k1, method.before
+    elif type(method) is not BPTT:
+        raise Unfit(f"the method is {method!r}; expected BPTT(), or TruncatedBPTT(k1, k2 >= k1)")
     if type(model) is not SequenceModel:
         raise Unfit(f"the model is a {type(model).__name__}; expected a longlag.SequenceModel")
     name, settings = _compiled_loss(loss)
@@ -99,11 +120,15 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
     hooked += [name for name, p in model.named_parameters() if has_hooks(p)]
     if hooked:
         raise Unfit(f"{hooked[0]} has hooks")
-    network = network_with(model, name)._replace(window=window, **settings)
+    network = network_with(model, name)._replace(window=window, before=before, **settings)
     if window is not None and (network.reduce is not None or not model.layer.causal):
         raise Unfit("windows want an output at each step of a model that reads forward")
     if window is not None and network.looks_back:
         raise Unfit("a layer is dilated or has delays, and windows go on from the state before")
+    if before and network.draws:
+        raise Unfit(
+            "dropout is drawn anew for the steps before a window, of which k2 > k1 has some"
+        )
     return network
 
 
@@ -113,22 +138,28 @@ def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
     Raises:
         Unfit: they cannot be compiled.
     """
-    if model.reduce not in (None, "last", "mean"):
-        raise Unfit(f"reduce={model.reduce!r}; expected 'last', 'mean' or None")
+    if model.reduce == "attention":
+        raise Unfit("reduce='attention', whose weights are PyTorch's")
     readout = _linear(model.readout, model.reduce)
     if readout.activation != "identity" and (isinstance(loss, RowLoss) or loss in LOGITS):
         raise Unfit(
             f"the readout has the activation {readout.activation!r}, and the loss is of logits"
         )
     levels, between = _levels(model.layer)
-    for number, level in enumerate(levels):
-        for layer in level:
-            if number and layer.input_dropout:
-                raise Unfit("a layer above the first has input_dropout")
-            why = _why_not(layer)
-            if why is not None:
-                raise Unfit(why)
-    return Network(levels, between, readout, model.reduce, loss)
+    network = Network(levels, between, readout, model.reduce, loss)
+    if model.reduce in SHARES and not network.frozen:
+        raise Unfit(
+            f"reduce={model.reduce!r} sends no error to the layer; freeze it by "
+            "model.layer.requires_grad_(False)"
+        )
+    lowest = [chain.layers[0] for chain in levels[0]]
+    for layer in network.layers:
+        if layer.input_dropout and layer not in lowest:
+            raise Unfit("a layer above the first has input_dropout")
+        why = _why_not(layer)
+        if why is not None:
+            raise Unfit(why)
+    return network
 
 
 _FUNCTIONS = {"cross_entropy": cross_entropy, "logistic": logistic, "mse": mse, "mae": mae}
@@ -150,23 +181,36 @@ def _compiled_loss(loss: Loss | str) -> tuple[str, dict[str, Any]]:
 def _linear(readout: nn.Module, reduce: str | None) -> Readout:
     if type(readout) is not Readout:
         raise Unfit(f"the readout is a {type(readout).__name__}; expected a linear Readout")
-    if readout.weight_squares is not None or (readout.direct_size is not None and reduce == "mean"):
+    means = reduce in ("mean", *SHARES)
+    if readout.weight_squares is not None or (readout.direct_size is not None and means):
         raise Unfit("the readout sees squares, or means of x")
     return readout
 
 
-def _levels(module: nn.Module) -> tuple[list[list[Recurrent]], list[float]]:
+def _levels(module: nn.Module) -> tuple[list[list[Chain]], list[float]]:
     """The layers by level, and the dropout of what each level is given from the one below."""
     if type(module) is Stack:
-        levels, dropout = list[list[Recurrent]](), list[float]()
+        levels, dropout = list[list[Chain]](), list[float]()
         for number, part in enumerate(module.layers):
             inner, between = _levels(part)
             levels += inner
             dropout += [module.dropout if number else 0.0, *between[1:]]
         return levels, dropout
     if type(module) is Bidirectional:
-        return [[_layer(part) for part in module.directions.values()]], [0.0]
-    return [[_layer(module)]], [0.0]
+        return [[_chain(part) for part in module.directions.values()]], [0.0]
+    return [[_chain(module)]], [0.0]
+
+
+def _chain(module: nn.Module) -> Chain:
+    """The layers of one direction."""
+    if type(module) is not Stack:
+        return Chain([_layer(module)], [0.0])
+    whole = Chain([], [])
+    for number, part in enumerate(module.layers):
+        layers, between = _chain(part)
+        whole.layers.extend(layers)
+        whole.between.extend([module.dropout if number else 0.0, *between[1:]])
+    return whole
 
 
 def _layer(module: nn.Module) -> Recurrent:
@@ -174,8 +218,8 @@ def _layer(module: nn.Module) -> Recurrent:
         raise Unfit("the vectors of categories are learned by PyTorch's operations")
     if not isinstance(module, Recurrent) or type(module).forward is not Recurrent.forward:
         raise Unfit(
-            f"a recurrent module is a {type(module).__name__}; expected a layer, both directions "
-            "of one, or a Stack of these"
+            f"a recurrent module is a {type(module).__name__}; expected layers, a Stack of them, "
+            "both directions of either, or a Stack of these"
         )
     return module
 

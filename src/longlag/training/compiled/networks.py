@@ -21,6 +21,7 @@ from longlag.batch import Batch
 from longlag.gradients import BPTT, Loss
 from longlag.scan.cpu.threads import POOL
 from longlag.training.compiled.calls import Calls
+from longlag.training.compiled.cells import MOST, Cells
 from longlag.training.compiled.lanes import Lanes, networks_at_once
 from longlag.training.compiled.network import (
     Network,
@@ -30,7 +31,7 @@ from longlag.training.compiled.network import (
     network_of,
 )
 from longlag.training.compiled.optimizers import Rule, coefficients, rule_of
-from longlag.training.compiled.outputs import MOST, Cells, Outputs
+from longlag.training.compiled.outputs import Outputs
 from longlag.training.compiled.turns import Turns
 
 _LINE = 16

@@ -1,5 +1,6 @@
 """The calls of a forward pass and of the readout, for batches of one size, and their memory."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from longlag.batch import Batch
 from longlag.layers import Recurrent
 from longlag.scan.cpu.passes import Noted, Passes
 from longlag.scan.inputs import Schedule, Weights
-from longlag.torch_private import slots, version
+from longlag.training.compiled.cells import MOST, Cells, Places
 from longlag.training.compiled.directions import moved
 from longlag.training.compiled.head import Head, RowLoss, head
 from longlag.training.compiled.lanes import Lanes
@@ -20,6 +21,7 @@ from longlag.training.compiled.lengths import (
     rank,
     take_ends,
     take_mean,
+    take_share,
     unreset,
 )
 from longlag.training.compiled.memory import (
@@ -32,66 +34,10 @@ from longlag.training.compiled.memory import (
     mask,
 )
 from longlag.training.compiled.network import Network
-from longlag.training.compiled.optimizers import (
-    COEFFICIENTS,
-)
 from longlag.training.compiled.program import Program
-
-MOST = 1024
-"""Updates of a block, at most."""
 
 MASKS = 1 << 22
 """Numbers of dropout masks that are drawn for a block, at most."""
-
-
-class Cells:
-    """Memory that all pieces share: the number of the update, and its numbers.
-
-    Args:
-        clip_norm: the largest norm of a gradient, or None.
-        groups: how many parameter groups the optimizer has.
-    """
-
-    def __init__(self, clip_norm: float | None, groups: int) -> None:
-        cells = (torch.zeros(1, dtype=torch.int64) for _ in range(3))
-        self.clock, self.stop, self.stopped = cells
-        self.loss = torch.zeros(1, dtype=torch.float64)
-        self.losses, self.norms = (torch.zeros(MOST, dtype=torch.float64) for _ in range(2))
-        self.seen = self.losses.numpy(), self.norms.numpy()  # the same memory
-        most = float("inf") if clip_norm is None else clip_norm
-        self.clip = torch.tensor([most, 1.0], dtype=torch.float64)
-        self.row = COEFFICIENTS * groups
-        self.coefficients = torch.zeros((MOST, self.row), dtype=torch.float64)
-
-    def begin(self) -> None:
-        """Nothing has stopped."""
-        self.stop.zero_()
-        self.stopped.zero_()
-
-
-class Places:
-    """Where the numbers of a model lie: they are what was compiled for as long as these hold.
-
-    Args:
-        model: whose modules stay, until another of these is made.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        # PyTorch's own walk through a model takes as long as an update of a small one.
-        self._parameters, self._buffers = slots(model)
-
-    def now(self) -> list[int]:
-        """The places, as numbers to compare."""
-        places = list[int]()
-        for own, name in self._parameters:
-            parameter = own.get(name)
-            if parameter is not None:
-                places += (parameter.data_ptr(), parameter.requires_grad)
-        for own, name in self._buffers:
-            buffer = own.get(name)
-            if buffer is not None:
-                places += (buffer.data_ptr(), version(buffer))
-        return places
 
 
 class Outputs:
@@ -131,9 +77,13 @@ class Outputs:
         self._network, self._data, self._cells, self._size = network, data, cells, size
         x = data.x
         self._double, self._steps = x.dtype == torch.float64, x.shape[1]
+        # Steps that are run through, and not read out.
+        self._before = network.before if self.backward else 0
         self._lanes, self._kind = lanes, (self._double, lanes.networks)
         self._masks: list[tuple[Tensor, float, bool]] = []
-        self._between: dict[int, Tensor] = {}  # by layer, those of what it is given
+        # Those of what a layer is given, by level, direction and place; of both directions (level,
+        # 0, 0).
+        self._between: dict[tuple[int, int, int], Tensor] = {}
         self.most = self._room_for_masks()
         self.order = torch.zeros((MOST, size), dtype=torch.int64)
         lanes.own(self.order, cells.stopped)
@@ -144,17 +94,17 @@ class Outputs:
         self._calls: list[Noted] = [
             gather(*self._kind).noted(
                 clock=cells.clock, source=x, target=self._read, order=self.order, N=size,
-                width=x.shape[1] * x.shape[2],
+                width=x.shape[1] * x.shape[2], stride=x.stride(0),
             )
         ]  # fmt: skip
-        self._levels: list[list[Passes]] = []
+        self._levels: list[list[list[Passes]]] = []
         self._keep = self._unreset()
         self.begins = torch.zeros(MOST, dtype=torch.int64)
         self.carried: list[Tensor] = []
         self._forward()
         self._rows = self._read_out()
         readout = network.readout
-        self._count = size * (self._steps if network.reduce is None else 1)
+        self._count = size * (self._steps - self._before if network.reduce is None else 1)
         self.y = self._room(readout.output_size)
         self._no_bias = x.new_zeros(readout.output_size)
         self._bias = self._no_bias if readout.bias is None else readout.bias
@@ -194,13 +144,14 @@ class Outputs:
         if self._network.readout.direct_size is None:
             return None
         size, (steps, width) = self._size, self._read.shape[1:]
-        rows = self._read.new_zeros((self._count, width))
-        kind = by_step if self._network.reduce is None else last_input
+        each = self._network.reduce is None
+        rows = self._read.new_zeros(((steps if each else 1) * size, width))
+        kind = by_step if each else last_input
         noted = kind(*self._kind).noted(
             source=self._read, target=rows, ends=self._ends, N=size, C=width, T=steps
         )
         self._calls.append(noted)
-        return rows
+        return rows[self._before * size :]
 
     def _head(self, kind: str | RowLoss | None, **more: int | Tensor) -> Noted:
         """The head with a kind of loss, and what it needs for errors; or the outputs alone."""
@@ -224,31 +175,40 @@ class Outputs:
         below, levels = self._read, self._network.levels
         for number, level in enumerate(levels):
             if number:
-                below = self._passed(number, below)
+                share, several = self._network.between[number], len(levels[number - 1]) > 1
+                below = self._passed((number, 0, 0), share, below, by_row=several)
             self._levels.append([])
-            for layer, backward in zip(level, (False, True), strict=False):
-                x = below if number else self._dropped(layer.input_dropout).transpose(0, 1)
-                self._run(layer, self._flipped(x) if backward else x)
+            for way, chain in enumerate(level):
+                lowest = chain.layers[0]
+                x = below if number else self._dropped(lowest.input_dropout).transpose(0, 1)
+                x, passes = self._flipped(x) if way else x, list[Passes]()
+                for place, (layer, share) in enumerate(zip(*chain, strict=True)):
+                    if place:
+                        below_it = passes[-1].path[1:]
+                        x = self._passed((number, way, place), share, below_it, by_row=False)
+                    passes.append(self._run(layer, x))
+                self._levels[-1].append(passes)
             if self._network.reduce is None or number + 1 < len(levels):
-                below = self._output = self._side_by_side(self._levels[number])
+                below = self._output = self._side_by_side(tops(self._levels[number]))
 
-    def _run(self, layer: Recurrent, x: Tensor) -> None:
+    def _run(self, layer: Recurrent, x: Tensor) -> Passes:
         """The forward pass of a layer."""
         lengths = self._data.lengths
         schedule = Schedule.of(self._read, None if lengths is None else self._ends, None)
         weights = Weights(layer.weight_hh, layer.unit_rows(), layer.weight_ih, layer.bias)
         own = schedule._replace(mask=self._mask(layer), keep=self._keep)
         passes = Passes(
-            layer.undilated, x, weights, own, dilation=layer.dilation, backward=self.backward,
-            networks=self._kind[1],
+            layer.undilated, x, weights, own, dilation=layer.dilation,
+            backward=self.backward and not self._network.frozen, networks=self._kind[1],
         )  # fmt: skip
-        self._levels[-1].append(passes)
         self._calls += self._ranked(passes)
         after = self._carried_on(passes) if self.backward and self._network.window else []
         self._calls += [*self._units(layer, passes), *passes.forward, *after]
+        return passes
 
     def _carried_on(self, passes: Passes) -> list[Noted]:
-        """Begin with the states after the window before; what keeps those after this one."""
+        """Begin with the states that the window before kept; what keeps those for the next one,
+        which begins a window's steps after this one."""
         after = list[Noted]()
         for path in passes.paths:
             kept = torch.zeros_like(path[0])
@@ -258,10 +218,12 @@ class Outputs:
                 count=kept.numel(),
             )  # fmt: skip
             self._calls.append(noted)
-            take = take_ends(self._double)
             after.append(
-                take.noted(path=path, target=kept, ends=self._ends, N=len(kept), H=kept.shape[1])
-            )
+                take_ends(self._double).noted(
+                    path=path, target=kept, ends=self._ends, most=self._network.window or 0,
+                    N=len(kept), H=kept.shape[1],
+                )
+            )  # fmt: skip
         return after
 
     def _flipped(self, x: Tensor) -> Tensor:
@@ -271,7 +233,7 @@ class Outputs:
         self._calls.append(moved(x, target, self._ends, flips=True))
         return target
 
-    def _side_by_side(self, level: list[Passes]) -> Tensor:
+    def _side_by_side(self, level: Sequence[Passes]) -> Tensor:
         """The output of a level, (T, N, H), each step where it is in x."""
         paths = [passes.path[1:] for passes in level]
         if len(paths) == 1:
@@ -289,8 +251,12 @@ class Outputs:
         layers = self._network.layers if self.backward else []
         numbers = sum(layer.hidden_size for layer in layers if layer.recurrent_dropout)
         numbers += sum(layer.input_size for layer in layers if layer.input_dropout)
-        pairs = zip(self._network.levels if layers else [], self._network.between, strict=False)
-        numbers += sum(self._steps * level[0].input_size for level, share in pairs if share)
+        levels = self._network.levels if layers else []
+        given = [
+            *zip((level[0].layers[0] for level in levels), self._network.between, strict=False)
+        ]
+        given += [pair for level in levels for chain in level for pair in zip(*chain, strict=True)]
+        numbers += sum(self._steps * layer.input_size for layer, share in given if share)
         return max(1, min(MOST, MASKS // max(1, self._size * numbers)))
 
     def _drawn(self, shape: tuple[int, ...], probability: float, *, by_row: bool = False) -> Tensor:
@@ -313,17 +279,17 @@ class Outputs:
         self._calls.append(noted)
         return target
 
-    def _passed(self, number: int, below: Tensor) -> Tensor:
+    def _passed(
+        self, place: tuple[int, int, int], probability: float, below: Tensor, *, by_row: bool
+    ) -> Tensor:
         """What a layer is given from the one below, (T, N, C), some numbers left out while the
         network learns."""
-        probability = self._network.between[number]
         if not (self.backward and probability):
             return below
         # PyTorch draws as numbers lie: outputs that it has put side by side, by sequence.
-        several = len(self._levels[number - 1]) > 1
-        masks = self._drawn(tuple(below.shape), probability, by_row=several)
+        masks = self._drawn(tuple(below.shape), probability, by_row=by_row)
         target = torch.zeros_like(below)
-        self._between[number] = masks
+        self._between[place] = masks
         self._calls.append(self._leave_out(below, target, masks))
         return target
 
@@ -385,8 +351,9 @@ class Outputs:
             return None
         keep = torch.ones((steps, size, 1), dtype=torch.bool)
         noted = unreset().noted(
-            clock=self._cells.clock, source=resets, target=keep, order=self.order, N=size, T=steps
-        )
+            clock=self._cells.clock, source=resets, stride=resets.stride(0), target=keep,
+            order=self.order, N=size, T=steps,
+        )  # fmt: skip
         self._calls.append(noted)
         self._held.append(keep)
         return keep
@@ -419,10 +386,11 @@ class Outputs:
 
     def _read_out(self) -> Tensor:
         """What is read out: every step, or one row a sequence."""
-        level, reduce = self._levels[-1], self._network.reduce
+        level, reduce = tops(self._levels[-1]), self._network.reduce
         if reduce is None:
-            return self._output
-        rows = [self._row_of_each(passes, reduce) for passes in level]
+            return self._output[self._before :]
+        before = (0, level[0].path.shape[-1])
+        rows = [self._row_of_each(one, reduce, n) for one, n in zip(level, before, strict=False)]
         if len(rows) == 1:
             return rows[0]
         target = torch.cat(rows, -1)
@@ -431,21 +399,31 @@ class Outputs:
         self._held.append(rows)
         return target
 
-    def _row_of_each(self, passes: Passes, reduce: str) -> Tensor:
-        """(N, H), the state after the last step that a layer reads, or the mean over steps."""
+    def _row_of_each(self, passes: Passes, reduce: str, before: int) -> Tensor:
+        """(N, H), the state after the last step that a layer reads, or what is found over its
+        steps, of units that ``before`` others stand before."""
         if reduce == "last" and passes.order is None:
             return passes.path[-1]
         rows = torch.zeros_like(passes.path[0])
-        take = take_ends(self._double) if reduce == "last" else take_mean(*self._kind)
+        kinds = {
+            "last": lambda: take_ends(self._double), "mean": lambda: take_mean(*self._kind),
+            "share": lambda: take_share(*self._kind),
+            "share_max": lambda: take_share(*self._kind, peaks=True),
+        }  # fmt: skip
         self._calls.append(
-            take.noted(
+            kinds[reduce]().noted(
                 path=passes.path, target=rows, ends=self._ends, N=self._size, H=rows.shape[1],
-                T=self._steps,
+                T=self._steps, most=self._steps, before=before,
             )
         )  # fmt: skip
         return rows
 
 
-def parts_of(tensor: Tensor, level: list[Passes]) -> "tuple[Tensor, ...]":
+def tops(level: Sequence[Sequence[Passes]]) -> list[Passes]:
+    """The uppermost layer of each direction."""
+    return [chain[-1] for chain in level]
+
+
+def parts_of(tensor: Tensor, level: Sequence[Passes]) -> "tuple[Tensor, ...]":
     """What of each row of a tensor is a layer's."""
     return tensor.split([passes.path.shape[-1] for passes in level], -1)

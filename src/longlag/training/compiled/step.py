@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from longlag.gradients.losses import weights_due
 from longlag.layers import Recurrent, SequenceModel, Stack
 from longlag.layers.state_tree import tensors_of
 from longlag.training.compiled.calls import Calls
+from longlag.training.compiled.cells import MOST, Cells, Places
 from longlag.training.compiled.evaluation import CompiledOutputs
 from longlag.training.compiled.meeting import Meeting
 from longlag.training.compiled.network import (
@@ -27,7 +28,6 @@ from longlag.training.compiled.network import (
     states_are_there,
 )
 from longlag.training.compiled.optimizers import Rule, coefficients, rule_of, step_of
-from longlag.training.compiled.outputs import MOST, Cells, Places
 from longlag.training.compiled.windows import Following, Windows
 from longlag.training.ranks import Ranks
 
@@ -92,11 +92,18 @@ class CompiledSteps:
             if data.lengths is not None or data.x.shape[1] != self.network.window:
                 raise Unfit("recordings are shorter than a window for each row")
         check_data(self.network, data)
-        self._windows: Windows | Following | None = Following() if continues else None
-        if self.network.window is not None and not continues:
-            if batch_size is None:
+        self._forms = [_form(part) for part in data]
+        self._windows: Windows | Following | None = None
+        if self.network.window is not None:
+            cut = self.network.window, self.network.before
+            if continues:
+                self._windows = Following(*cut)
+                data = next(self._windows.rows_of([data], None, slice(None)))
+            elif batch_size is None:
                 raise Unfit("batches that come one by one are not cut into windows")
-            self._windows = Windows(data, self.network.window)
+            else:
+                self._windows = Windows(data, *cut)
+        self._last: np.ndarray[Any, Any] | None = None  # the windows that were used last
         count = len(data.x)
         size = count if batch_size is None else min(batch_size, count)
         if size == 1 and any(layer.dilation > 1 for layer in self.network.layers):
@@ -109,8 +116,8 @@ class CompiledSteps:
             rows = size * max(1, min(MOST, STAGED // numbers))
             self.data = data.map(lambda part: part.new_zeros((rows, *part.shape[1:])))
         else:
-            rows = self._windows.rows if isinstance(self._windows, Windows) else data
-            self.data = rows.map(Tensor.contiguous)
+            windows = self.windows
+            self.data = data.map(Tensor.contiguous) if windows is None else windows.rows
         self.cells = Cells(clip_norm, len(optimizer.param_groups))
         self._calls: dict[int, Calls] = {}
         self._places, self._has_states = Places(model), False
@@ -176,11 +183,10 @@ class CompiledSteps:
         """Whether a batch is as the first was, but perhaps smaller; `reason` says if not."""
         if self._continues:
             batch = _with_resets(batch)
-            if batch.lengths is not None or batch.x.shape[1] < self.data.x.shape[1]:
+            if batch.lengths is not None or batch.x.shape[1] != self.network.window:
                 return False  # the last of the recordings
-        same = len(batch.x) <= len(self.data.x) and all(
-            _form(part) == _form(room) for part, room in zip(batch, self.data, strict=True)
-        )
+        forms = [_form(part) for part in batch]
+        same = len(batch.x) <= len(self.data.x) and forms == self._forms
         try:
             if not same or not batch.x.is_cpu:
                 raise Unfit("batches have other shapes than the first")
@@ -200,17 +206,19 @@ class CompiledSteps:
         """As `run`, of batches of one size that fit; of windows ``carry`` is what the first goes on
         from, None where recordings begin."""
         size, windows = len(batches[0].x), self._windows
-        for number, batch in enumerate(batches):
-            whole = batch if windows is None else _with_resets(batch)
+        rows: Iterable[Batch[Tensor]] = batches
+        if isinstance(windows, Following):
+            own = self._ranks.rows(size)
+            rows = windows.rows_of([_with_resets(batch) for batch in batches], carry, own)
+        for number, whole in enumerate(rows):
             for part, room in zip(whole, self.data, strict=True):
                 if part is not None and room is not None:
                     room[number * size : (number + 1) * size] = part
         if self._meeting is not None or windows is not None:
             self._due = self._places_due()
         order = np.arange(len(batches) * size).reshape(len(batches), size)
-        if not isinstance(windows, Following):
+        if windows is None:
             return self.run(order, after_each)
-        windows.first = carry is None
         return self.run_windows(order, after_each, carry)
 
     @property
@@ -228,7 +236,7 @@ class CompiledSteps:
         """
         windows = self._windows
         assert windows is not None
-        if carry is not None:
+        if carry is not None and carry["state"] is not None:
             kept = self._batch_for(order.shape[1]).carried
             for own, tensor in zip(kept, tensors_of(carry["state"]), strict=True):
                 own.copy_(tensor)
@@ -239,9 +247,11 @@ class CompiledSteps:
             part = order[first:stop]
             if not counts[first]:
                 self._pass_over(part)
+                self._last = part[-1]
                 passed += len(part)
                 continue
             made = self.run(part, after_each)
+            self._last = part[len(made.losses) - 1]
             losses += made.losses
             norms += made.norms
             if not made.finite:
@@ -254,16 +264,21 @@ class CompiledSteps:
         Args:
             size: sequences in a batch.
         """
+        windows, last = self._windows, self._last
         assert isinstance(self.model, SequenceModel)
+        assert windows is not None
+        assert last is not None
+        count, begins = windows.carried(last)
+        rows = self.data.map(lambda part: part[last[self._ranks.rows(size)]])
+        first, lengths, resets = rows.x.shape[1] - count, None, None
+        if windows.ragged and rows.lengths is not None:
+            lengths = (rows.lengths - first).clamp(0, count)
+        if windows.has_resets and rows.resets is not None:
+            resets = rows.resets[:, first:].clone()
         states = iter([kept.clone() for kept in self._batch_for(size).carried])
-        x, lengths = self.data.x, None
-        own = len(range(size)[self._ranks.rows(size)])
-        if self._windows is not None and self._windows.ragged:
-            lengths = torch.zeros(own, dtype=torch.int64)
         return {
-            "x": x.new_zeros((own, 0, x.shape[2])), "lengths": lengths,
-            "resets": None if self.data.resets is None else self.data.resets[:own, :0].clone(),
-            "state": _by_layer(self.model.layer, states),
+            "x": rows.x[:, first:].clone(), "lengths": lengths, "resets": resets,
+            "state": None if begins else _by_layer(self.model.layer, states),
         }  # fmt: skip
 
     def _pass_over(self, order: "np.ndarray[Any, Any]") -> None:

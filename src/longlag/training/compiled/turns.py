@@ -16,8 +16,8 @@ from torch import Tensor
 
 from longlag.scan.cpu.builder import I64, Code, Value
 from longlag.scan.cpu.target import compile_functions
+from longlag.training.compiled.cells import Cells
 from longlag.training.compiled.lanes import Lanes
-from longlag.training.compiled.outputs import Cells
 from longlag.training.compiled.piece import DOUBLE
 from longlag.training.compiled.program import Program, driver_address
 
