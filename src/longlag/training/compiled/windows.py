@@ -44,7 +44,8 @@ class Windows:
             begins = torch.arange(self.count) * steps
             lengths = (ends.unsqueeze(1) - begins).clamp(0, steps).reshape(-1)
         resets = None if data.resets is None else cut(data.resets, False)
-        self.rows = Batch(cut(data.x, 0.0), cut(data.target, nothing), lengths, resets)
+        weights = None if data.weights is None else data.weights.repeat_interleave(self.count)
+        self.rows = Batch(cut(data.x, 0.0), cut(data.target, nothing), lengths, resets, weights)
 
     def of(self, sequences: "np.ndarray[Any, Any]") -> int:
         """How many windows a batch of sequences has: none beyond the longest."""
