@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+
+from longlag.cli import train
 
 pytestmark = pytest.mark.filterwarnings("always::longlag.data.DataWarning")  # they are printed
 
@@ -258,6 +262,13 @@ def test_several_labels_of_a_series(longlag, folder, table, rows_of, form):
     for row in rows:
         for name in ("high", "wild"):
             assert row[name] == str(int(float(row[f"probability_{name}"]) >= 0.5))
+
+
+def test_a_network_is_chosen_for_labels_too():
+    for columns in (train.ColumnNames(target="a,b"), train.ColumnNames(label_separator=";")):
+        options = train.Options(task="classification", columns=columns)
+        assert train._settings(options).cell == "auto"
+        assert train._settings(replace(options, hidden=8)).cell == "gru"
 
 
 @pytest.mark.parametrize(

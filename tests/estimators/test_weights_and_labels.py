@@ -1,6 +1,7 @@
 """Weights of series and of classes, and labels of which several may hold."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from longlag.data import DataError
@@ -65,15 +66,18 @@ def test_weights_that_cannot_be_are_refused(weights, message):
             kind(**QUICK).fit(X, MANY[:, 0], sample_weight=weights)
 
 
-@pytest.mark.parametrize("form", ["array", "lists", "sets"])
+@pytest.mark.parametrize("form", ["array", "lists", "frame", "sets", "column of sets"])
 def test_several_labels_may_hold(form, tmp_path):
-    y = {"array": MANY, "lists": MANY.tolist(), "sets": SETS}[form]
+    y = {
+        "array": MANY, "lists": MANY.tolist(), "frame": pd.DataFrame(MANY, columns=NAMES),
+        "sets": SETS, "column of sets": pd.Series(SETS),
+    }[form]  # fmt: skip
     model = RecurrentClassifier(**QUICK).fit(X, y)
-    assert model.classes_.tolist() == (["calm", "hot"] if form == "sets" else [0, 1])
+    assert model.classes_.tolist() == (["calm", "hot"] if "sets" in form else [0, 1])
     said, shares = model.predict(X), model.predict_proba(X)
     assert shares.shape == (40, 2)
     holds = shares >= 0.5
-    if form == "sets":
+    if "sets" in form:
         assert said == [set(NAMES[row].tolist()) for row in holds]
     else:
         np.testing.assert_array_equal(said, holds.astype(int))

@@ -29,10 +29,10 @@ def form_of(y: Any, *, per_step: bool) -> str:
     >>> form_of([[0, 1], [1, 1]], per_step=False), form_of([[0, 1], [1, 1]], per_step=True)
     ('many', 'one')
     """
-    listed = isinstance(y, list | tuple) or (isinstance(y, np.ndarray) and y.dtype == object)
-    if not listed:
-        shape = np.asarray(y).shape
-        return MANY if len(shape) == 2 + per_step and (per_step or shape[1] > 1) else ONE
+    if not isinstance(y, list | tuple):
+        y = np.asarray(y)
+        if y.dtype != object or y.ndim != 1:
+            return MANY if y.ndim == 2 + per_step and (per_step or y.shape[1] > 1) else ONE
     if not len(y):
         return ONE
     first = y[0]
