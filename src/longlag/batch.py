@@ -27,6 +27,8 @@ class Batch(NamedTuple, Generic[Array]):
             step; None where nothing is known.
         lengths: (N,) integers, the steps of each sequence, or None if each has T.
         resets: (N, T) bool, where the state starts anew, or None if nowhere.
+        weights: (N,) floats >= 0, what the errors of each sequence count for; their scale does not
+            matter; None: the same.
 
     >>> import numpy as np
     >>> batch = Batch(np.zeros((2, 5, 1)), np.zeros((2, 5)), np.array([5, 3]))
@@ -38,6 +40,7 @@ class Batch(NamedTuple, Generic[Array]):
     target: Any = None
     lengths: Array | None = None
     resets: Array | None = None
+    weights: Array | None = None
 
     @property
     def has_steps(self) -> bool:
@@ -51,9 +54,9 @@ class Batch(NamedTuple, Generic[Array]):
 
     def steps(self, first: int, stop: int) -> "Batch[Array]":
         """The steps first .. stop - 1 of a batch with one target a step."""
-        x, target, lengths, resets = cast("tuple[Any, ...]", self)
+        x, target, lengths, resets, weights = cast("tuple[Any, ...]", self)
         if lengths is not None:
             lengths = (lengths - first).clip(0, stop - first)
         if resets is not None:
             resets = resets[:, first:stop]
-        return Batch(x[:, first:stop], target[:, first:stop], lengths, resets)
+        return Batch(x[:, first:stop], target[:, first:stop], lengths, resets, weights)

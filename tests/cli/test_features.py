@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+
+from longlag.cli import train
 
 pytestmark = pytest.mark.filterwarnings("always::longlag.data.DataWarning")  # they are printed
 
@@ -211,6 +215,7 @@ def test_weights_by_class_and_the_measure_that_chooses(folder, table, longlag):
     assert found() == 0
     weights = ("--class_weights", "balanced", "--metric", "balanced_accuracy")
     assert found(*weights) >= 0.5
+    assert found("--class_weights", "rare=9", *weights[2:]) >= 0.5
     refused = longlag("train", path, "--task", "regression", "--columns.target", "f", *weights[:2])
     assert "--class_weights: got balanced, but regression has no classes" in refused.err
     refused = longlag(
@@ -244,6 +249,7 @@ def test_several_labels_of_a_series(longlag, folder, table, rows_of, form):
     write("train.csv", 0)
     write("new.csv", 1)
     words = ("--task", "classification", "--hidden", 4, "--epochs", 2, "--logger", "none")
+    words = (*words, "--metric", "macro_f1", "--class_weights", "high=2")
     done = longlag("train", "train.csv", *words, *options)
     assert done.status == 0, done.err
     assert "  labels      2, of which each may hold (high " in done.out
@@ -258,13 +264,23 @@ def test_several_labels_of_a_series(longlag, folder, table, rows_of, form):
             assert row[name] == str(int(float(row[f"probability_{name}"]) >= 0.5))
 
 
+def test_a_network_is_chosen_for_labels_too():
+    for columns in (train.ColumnNames(target="a,b"), train.ColumnNames(label_separator=";")):
+        options = train.Options(task="classification", columns=columns)
+        assert train._settings(options).cell == "auto"
+        assert train._settings(replace(options, hidden=8)).cell == "gru"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (("--columns.target", "a,b"), "column 'a': 'x', expected 0 or 1"),
         (("--columns.target", "a,b"), "or give --columns.label_separator for cells that list"),
         (("--columns.target", "a,b", "--columns.label_separator", ";"), "is for one target column"),
-        (("--columns.target", "c,d", "--cell", "auto"), "--cell: got 'auto', which is for one"),
+        (("--columns.target", "c,d", "--class_weights", "e=2"), "--class_weights: 'e' is none of"),
+        (("--columns.target", "c,d", "--class_weights", "c=x"), "such as fault=10,ok=1"),
+        (("--columns.target", "c,d", "--class_weights", "c=1,c=2"), "'c' comes twice"),
+        (("--columns.target", "c,d", "--class_weights", "c=0"), "got 0.0 for 'c', expected a fin"),
     ],
 )
 def test_labels_that_cannot_be_are_refused(longlag, folder, table, options, said):

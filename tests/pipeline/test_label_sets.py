@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, log_loss, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 
 from longlag.data import SequenceData
+from longlag.data.labels import expit
+from longlag.gradients.losses import WeightedLogistic
 from longlag.messages import GuidedError
 from longlag.pipeline.choosing import choose
 from longlag.pipeline.dataset import hold_out
 from longlag.pipeline.fitted import Fitted
 from longlag.pipeline.fitting import Pipeline
+from longlag.pipeline.network import run_model
 from longlag.pipeline.settings import Settings
 
 
@@ -69,9 +74,60 @@ def test_labels_are_learnt_saved_and_judged(tmp_path, each_step, cell):
     assert score.is_better
 
 
-def test_what_is_for_classes_is_refused():
+def test_a_rare_label_is_answered_where_it_weighs_more():
+    rare = data(count=200)
+    target = rare.target.copy()
+    target[:, 0] = rare.x[:, :, 0].mean(1) > 1.2
+    parts = hold_out(replace(rare, target=target), "classification", share=0.25, seed=0)
+    shares = []
+    for weights in ("none", "balanced", {"high": 50.0}):
+        settings = Settings("classification", hidden=4, epochs=3, class_weights=weights)
+        pipeline = Pipeline.of(parts, settings)
+        fitted = pipeline.fit(progress=False)
+        shares.append(fitted.predict(rare).predictions.holds[:, 0].mean())
+        assert fitted.history.step == "compiled"
+    holds = parts.train.target[:, 0]
+    assert isinstance(pipeline.loss, WeightedLogistic)
+    assert pipeline.loss.weights == (50.0, 1.0)
+    balanced = Pipeline.of(parts, replace(settings, class_weights="balanced")).loss
+    assert balanced.weights[0] == pytest.approx((1 - holds).sum() / holds.sum())
+    assert shares[0] <= shares[1] <= shares[2]
+    assert shares[0] < shares[2]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "auc"])
+def test_the_best_weights_are_chosen_by_what_is_asked_for(metric):
     parts = hold_out(data(), "classification", share=0.25, seed=0)
-    with pytest.raises(GuidedError, match="class_weights: got balanced, but the target is labels"):
-        Pipeline.of(parts, Settings("classification", class_weights="balanced"))
-    with pytest.raises(GuidedError, match="cell: got 'auto', which is for one class a series"):
-        choose(parts, Settings("classification", cell="auto"))
+    settings = Settings("classification", hidden=4, epochs=8, learning_rate=0.02, metric=metric)
+    pipeline = Pipeline.of(parts, settings)
+    history = pipeline.fit(progress=False).history
+    best = max(history.records, key=lambda record: record.metrics[metric])
+    assert history.best_step == best.step
+    truth = pipeline.held_out.target
+    shares = expit(run_model(pipeline.model, pipeline.held_out, 64))
+    functions = {
+        "accuracy": lambda t, p: (t == (p >= 0.5)).all(1).mean(),
+        "balanced_accuracy": lambda t, p: np.mean(
+            [balanced_accuracy_score(a, b >= 0.5) for a, b in zip(t.T, p.T, strict=True)]
+        ),
+        "macro_f1": lambda t, p: f1_score(t, p >= 0.5, average="macro"),
+        "auc": lambda t, p: roc_auc_score(t, p),
+    }
+    assert best.metrics[metric] == pytest.approx(functions[metric](truth, shares))
+
+
+def test_a_network_is_chosen_for_labels():
+    parts = hold_out(data(count=60), "classification", share=0.25, seed=0)
+    settings, tried = choose(parts, Settings("classification", cell="auto"))
+    assert settings.cell == "echo"
+    best = next(one for one in tried if one.settings == settings)
+    assert best.accuracy > 0.6
+    assert best.error < 0.5  # that of 1/2 for both labels
+
+
+def test_what_labels_cannot_have_is_refused():
+    parts = hold_out(data(), "classification", share=0.25, seed=0)
+    with pytest.raises(GuidedError, match="none of them can have weights of its own; leave it out"):
+        Pipeline.of(parts, Settings("classification", cell="echo", class_weights="balanced"))
+    with pytest.raises(GuidedError, match=r"'hgh' is none of the labels .*; did you mean 'high'"):
+        Pipeline.of(parts, Settings("classification", class_weights={"hgh": 2.0}))

@@ -47,7 +47,8 @@ def test_a_number_out_of_range_is_no_default():
 def test_words_and_least_numbers_are_those_of_the_command_line():
     options = {option.key: option for option in declared(train.Trained)}
     for name, words in settings._WORDS.items():
-        assert options[name].choices == words
+        if name != "class_weights":  # which may also be weights by name
+            assert options[name].choices == words
     for name, least in settings._LEAST.items():
         bounds = options[name].range
         assert bounds is not None

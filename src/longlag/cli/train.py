@@ -270,11 +270,13 @@ class Trained:
     metric: Literal["loss", "accuracy", "balanced_accuracy", "macro_f1", "auc"] = option(
         Settings.metric, group="training",
         help="what the best weights are chosen by, on the validation part; all but the loss for "
-        "classes only",
+        "classes, and labels of which each may hold, only",
     )  # fmt: skip
-    class_weights: Literal["none", "balanced"] = option(
-        Settings.class_weights, group="training",
-        help="balanced: errors of a class weigh the more the rarer it is; classes only",
+    class_weights: str = option(
+        "none", group="training", metavar="WEIGHTS",
+        help="balanced: errors of a class weigh the more the rarer it is; or the weights of some "
+        "by their names, the others 1: fault=10,ok=1; of labels of which each may hold, those of "
+        "errors where they hold; classes only",
     )  # fmt: skip
     epochs: int | None = option(
         group="training", range=at_least(1), metavar="COUNT",
@@ -403,7 +405,29 @@ def settings_of(options: Trained) -> Settings:
                 f"--quantiles: got {options.quantiles!r}, expected numbers between 0 and 1 with "
                 "commas between them, such as 0.1,0.5,0.9"
             ) from None
+    if "=" in options.class_weights:
+        values["class_weights"] = _weights_in(options.class_weights)
     return Settings(**values)
+
+
+def _weights_in(text: str) -> dict[str, float]:
+    """The weights of classes, by name."""
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = part.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = None
+        name = name.strip()
+        if not name or weight is None or name in weights:
+            twice = f"; {name!r} comes twice" if name in weights else ""
+            raise UsageError(
+                f"--class_weights: got {text!r}, expected names of classes with numbers, with "
+                f"commas between them, such as fault=10,ok=1{twice}"
+            )
+        weights[name] = weight
+    return weights
 
 
 def _settings(options: Options) -> Settings:
@@ -411,9 +435,7 @@ def _settings(options: Options) -> Settings:
     settings = settings_of(options)
     # Curves and checkpoints are of a training by updates.
     by_updates = options.checkpoint is not None or options.history is not None
-    names = options.columns
-    several = len(names_in(names.target) or ()) > 1 or names.label_separator is not None
-    if options.cell is None and settings.is_open and not by_updates and not several:
+    if options.cell is None and settings.is_open and not by_updates:
         settings = replace(settings, cell=AUTO)
     for flag, value in (("--checkpoint", options.checkpoint), ("--history", options.history)):
         if settings.cell in (ECHO, AUTO) and value is not None:

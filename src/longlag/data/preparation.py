@@ -362,7 +362,8 @@ class Preparation:
         raw, absent = self.encoding.take(data, order, self.feature_names)
         values = self._standardise(data, raw)
         x = self.encoding.expand(values, absent, data.valid)
-        return Batch(x, self._target(data, values, absent), data.lengths)
+        target = self._target(data, values, absent)
+        return Batch(x, target, data.lengths, weights=data.weights)
 
     @property
     def known(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from numpy.typing import NDArray
 
 from longlag.data.covariates import Future
@@ -44,6 +44,8 @@ class SequenceData:
         label_sets: whether the target says of each of D labels, 1 or 0, if it holds: (N, D) floats
             for classification, (N, T, D) for tagging, NaN where it is not known.
         future: the rows after the last known targets, where some features are known ahead.
+        weights: (N,), >= 0, what the answers of each sequence count for, in training and in scores;
+            None: all the same.
 
     Raises:
         DataError: the parts disagree in size, or a length is out of range.
@@ -68,9 +70,10 @@ class SequenceData:
     dates: tuple[str, ...] = ()
     label_sets: bool = False
     future: Future | None = None
+    weights: Float64[Array, " N"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("x", "lengths", "target", "times", "gaps"):
+        for name in ("x", "lengths", "target", "times", "gaps", "weights"):
             part = getattr(self, name)
             if not isinstance(part, np.ndarray) and (name in ("x", "lengths") or part is not None):
                 raise DataError(f"{name}: expected an array of NumPy, got {part!r:.80}")
@@ -103,6 +106,8 @@ class SequenceData:
         for name, part in (("times", self.times), ("gaps", self.gaps)):
             if part is not None and part.shape != (n, t):
                 raise DataError(f"{name}: expected {(n, t)}, got {part.shape}")
+        if self.weights is not None:
+            _check_weights(self.weights, n)
         for role, names in (("categories", self.categories), ("dates", self.dates)):
             for name in names:
                 if name not in (self.feature_names or ()):
@@ -139,7 +144,8 @@ class SequenceData:
         index = np.asarray(indices)
         rows = np.arange(len(self))[index if index.size else index.astype(np.int64)]
         names = tuple(self.names[row] for row in rows)
-        chosen = self._cut(lambda part: part[rows], self.lengths[rows], names)
+        weights = None if self.weights is None else self.weights[rows]
+        chosen = self._cut(lambda part: part[rows], self.lengths[rows], names, weights)
         if self.future is None:
             return chosen
         return replace(chosen, future=Future(*(part[rows] for part in self.future)))
@@ -268,23 +274,37 @@ class SequenceData:
             piece[~inside] = blank(array.dtype)
             return piece
 
-        return self._cut(cut, lengths, self.names)
+        return self._cut(cut, lengths, self.names, self.weights)
 
     def _cut(
         self,
         cut: Callable[[NDArray[Any]], NDArray[Any]],
         lengths: Int64[Array, " N"],
         names: tuple[str, ...],
+        weights: Float64[Array, " M"] | None,
     ) -> SequenceData:
         """What `cut` leaves of x, target, times and gaps; no future."""
         parts = {name: getattr(self, name) for name in ("x", "target", "times", "gaps")}
         left = {name: None if part is None else cut(part) for name, part in parts.items()}
-        return replace(self, lengths=lengths, names=names, future=None, **left)
+        return replace(self, lengths=lengths, names=names, weights=weights, future=None, **left)
 
 
 def blank(dtype: np.dtype[Any]) -> Any:
     """What stands beyond the end of a sequence: zero, or empty text."""
     return "" if dtype.kind == "O" else np.zeros((), dtype)
+
+
+def _check_weights(weights: NDArray[Any], count: int) -> None:
+    if weights.shape != (count,) or weights.dtype.kind != "f":
+        raise DataError(
+            f"weights: expected ({count},) of floats, one for each series, got {weights.shape} of "
+            f"{weights.dtype}"
+        )
+    wrong = np.flatnonzero(~((weights >= 0) & (weights < np.inf)))
+    if len(wrong):
+        raise DataError(
+            f"weights[{wrong[0]}] is {weights[wrong[0]]}, expected a finite number, 0 or more"
+        )
 
 
 def _check_fraction(fraction: float) -> None:

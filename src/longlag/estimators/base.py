@@ -134,6 +134,10 @@ class Recurrent(BaseEstimator):
     def _tags(self) -> Tags:
         return "auto"
 
+    def _columns_of(self, data: SequenceData) -> Columns:
+        """Those that travel with the network."""
+        return self.columns or Columns()
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
@@ -152,6 +156,9 @@ class Recurrent(BaseEstimator):
         """
         check_is_fitted(self, "fitted_")
         params = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
+        weights = params.get("class_weight")
+        if isinstance(weights, Mapping):  # JSON has no keys but text
+            params["class_weight"] = [[_plain(k), _plain(v)] for k, v in weights.items()]
         if params["columns"] is not None:
             params["columns"] = params["columns"].to_dict()
         if not isinstance(params["random_state"], int):
@@ -172,7 +179,8 @@ class Recurrent(BaseEstimator):
         preparation = fitted.preparation
         task = preparation.task
         if task == "tagging":
-            task += " of classes" if preparation.classes is not None else " of numbers"
+            classes = preparation.classes is not None or preparation.label_sets
+            task += " of classes" if classes else " of numbers"
         if task not in cls._TASKS:
             raise ValueError(
                 f"{path}: it holds a network for {task}; expected one for {' or '.join(cls._TASKS)}"
@@ -188,6 +196,8 @@ class Recurrent(BaseEstimator):
                     raise ValueError(f"unknown parameter {name!r}{near_match(name, known)}")
             if isinstance(given.get("columns"), Mapping):
                 given["columns"] = Columns.from_dict(given["columns"])
+            if isinstance(given.get("class_weight"), list):
+                given["class_weight"] = dict(given["class_weight"])
             own = cls(**given)
             own._keep(fitted)
             own._recall(record)
@@ -222,7 +232,7 @@ class Recurrent(BaseEstimator):
             if own.name not in values and name in self.__dict__:
                 values[own.name] = _plain(getattr(self, name))
         if "class_weights" in values:
-            values["class_weights"] = values["class_weights"] or "none"
+            values["class_weights"] = self._class_weights(values["class_weights"])
         embed = values["embed"]
         if embed is not None:
             values["embed"] = (embed,) if isinstance(embed, str) else tuple(embed)
@@ -231,6 +241,10 @@ class Recurrent(BaseEstimator):
         if self.cell is None and settings.is_open and not by_updates:
             settings = replace(settings, cell=AUTO)
         return settings
+
+    def _class_weights(self, given: Any) -> Any:
+        """Those of the classes as the pipeline has them."""
+        return given or "none"
 
     def _seed(self) -> int:
         state = self.random_state
@@ -274,7 +288,7 @@ class Recurrent(BaseEstimator):
             )  # fmt: skip
             refit = settings.fits_anew if self.refit is None else self.refit
             settings, tried = choose(parts, settings)
-            pipeline = Pipeline.of(parts, settings, self.columns or Columns())
+            pipeline = Pipeline.of(parts, settings, self._columns_of(data))
             fitted = pipeline.fit(progress=self.verbose, refit=refit)
         self._keep(fitted)
         self.settings_, self.tried_ = settings, tried
@@ -286,8 +300,8 @@ class Recurrent(BaseEstimator):
             if "fitted_" not in self.__dict__:
                 settings = self._settings(self._seed(), by_updates=True)
                 self._check_goes_on(settings)
-                columns = self.columns or Columns()
-                pipeline = Pipeline.of(Parts(data, data, classes=classes), settings, columns)
+                parts = Parts(data, data, classes=classes)
+                pipeline = Pipeline.of(parts, settings, self._columns_of(data))
                 self._keep(pipeline.as_it_is())
                 self.settings_, self.tried_ = settings, []
             settings = getattr(self, "settings_", None)

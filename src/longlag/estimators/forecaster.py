@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from typing_extensions import Self
 
 from longlag.arguments import check_whole
 from longlag.data import Columns, DataError, SequenceData, ValuePredictions, from_arrays
+from longlag.data.covariates import Future
+from longlag.estimators.ahead import check_asked, named, nothing_new, places_of, rows_ahead
 from longlag.estimators.base import Recurrent, worded
 from longlag.estimators.inputs import Frame, arrays, is_ragged
 from longlag.pipeline.backtest import Backtest, backtest
@@ -41,7 +43,9 @@ class RecurrentForecaster(Recurrent):
     series, of which ``columns=Columns(target=...)`` says which columns to forecast (all, where it
     does not). X are further features that are known up to the last step, of as many series and
     steps: (T, C) for one series, (N, T, C) or a list for several; those of a frame are its other
-    columns.
+    columns. Those of X that ``known`` names are known ahead too, such as a price or a holiday: at
+    prediction ``X_future`` has them for the steps to forecast. A frame says so with
+    ``columns=Columns(known=...)``, and has them in rows after the last target.
 
     There is no partial_fit: season, intervals and scales are found on all data, with a part held
     out. To go on as values come, give `predict` the longer past; the weights stay.
@@ -54,6 +58,7 @@ class RecurrentForecaster(Recurrent):
         quantiles: two or more levels in (0, 1), in order, of the quantiles that the network puts
             out for each value; None: none.
         gaussian: whether it puts out a mean and a standard deviation of each value.
+        known: which features of X are known ahead, by their places, or "all"; None: none.
         window: the network is trained on stretches of so many steps; None: 100.
         validation_fraction: the share of the steps of each series that is held out, its last.
         refit: whether the network is then trained anew on all data; None: no.
@@ -73,6 +78,14 @@ class RecurrentForecaster(Recurrent):
         >>> model = RecurrentForecaster(horizon=6, hidden=8, epochs=10, random_state=0).fit(y)
         >>> model.season_, model.predict().shape, model.predict(y[:90]).shape
         (12, (6,), (6,))
+
+        What is known ahead, here whether a day is a holiday:
+
+        >>> holiday = (np.random.default_rng(0).random(126) < 0.2).astype(float)
+        >>> model.set_params(known="all").fit(y - holiday[:120], holiday[:120])
+        RecurrentForecaster(...)
+        >>> model.predict(X_future=holiday[120:]).shape
+        (6,)
     """
 
     horizon: int = 1
@@ -80,6 +93,7 @@ class RecurrentForecaster(Recurrent):
     relative: bool = Settings.relative
     quantiles: tuple[float, ...] | None = Settings.quantiles
     gaussian: bool = Settings.gaussian
+    known: Sequence[int] | Literal["all"] | None = None
 
     _TASKS: ClassVar[tuple[str, ...]] = ("forecasting",)
 
@@ -95,6 +109,11 @@ class RecurrentForecaster(Recurrent):
             y: the series, as the class says.
             X: further features; None: none.
         """
+        if self.known is not None and X is None:
+            raise DataError(
+                f"X: got None, but known={self.known!r} names features of it that are known ahead; "
+                "give them, or of a frame say columns=Columns(known=...)"
+            )
         data, form = self._past_of(y, X, new=True)
         self._train(data)
         self._past = data, form
@@ -102,12 +121,22 @@ class RecurrentForecaster(Recurrent):
         return self
 
     @worded()
-    def predict(self, y: Any = None, X: Any = None, *, horizon: int | None = None) -> Any:
+    def predict(
+        self,
+        y: Any = None,
+        X: Any = None,
+        *,
+        X_future: Any = None,
+        horizon: int | None = None,
+    ) -> Any:
         """The steps that follow.
 
         Args:
             y: the past of series, as in `fit`, which may be others; None: those of `fit`.
             X: their further features.
+            X_future: the features that are known ahead, in their order, for the steps that follow,
+                as many as the estimator's horizon or more: (horizon, K) for one series, (N,
+                horizon, K) or a list for several; a frame has them in its rows.
             horizon: steps, at most those of the estimator; None: these.
 
         Returns:
@@ -115,15 +144,21 @@ class RecurrentForecaster(Recurrent):
             (N, horizon, D). The series of a frame are in the order of their first rows.
 
         Raises:
-            ValueError: the horizon is longer than the network was trained for; or y is None, and
-                the estimator is from a file, which holds no data.
+            ValueError: the horizon is longer than the network was trained for; y is None, and the
+                estimator is from a file, which holds no data; X_future is missing, has fewer steps,
+                or other features.
         """
-        answers, form = self._ask(y, X)
+        answers, form = self._ask(y, X, X_future)
         return self._formed(answers.values, form, horizon)
 
     @worded()
     def predict_interval(
-        self, y: Any = None, X: Any = None, *, horizon: int | None = None
+        self,
+        y: Any = None,
+        X: Any = None,
+        *,
+        X_future: Any = None,
+        horizon: int | None = None,
     ) -> tuple[Any, Any]:
         """The lower and the upper end of intervals that are to hold 80 % of the values.
 
@@ -131,7 +166,7 @@ class RecurrentForecaster(Recurrent):
         `longlag.pipeline.intervals.Intervals`.
 
         Args:
-            y, X, horizon: as of `predict`.
+            y, X, X_future, horizon: as of `predict`.
 
         Returns:
             two arrays as `predict` gives one.
@@ -139,7 +174,7 @@ class RecurrentForecaster(Recurrent):
         Raises:
             ValueError: there are none: ``relative=False``, or too few steps held out.
         """
-        answers, form = self._ask(y, X)
+        answers, form = self._ask(y, X, X_future)
         if answers.low is None or answers.high is None:
             raise SettingsError(
                 "predict_interval: this network has no intervals; they need relative=True and a "
@@ -149,12 +184,17 @@ class RecurrentForecaster(Recurrent):
 
     @worded()
     def predict_spread(
-        self, y: Any = None, X: Any = None, *, horizon: int | None = None
+        self,
+        y: Any = None,
+        X: Any = None,
+        *,
+        X_future: Any = None,
+        horizon: int | None = None,
     ) -> dict[str, Any]:
         """What the network says of the spread of each value.
 
         Args:
-            y, X, horizon: as of `predict`.
+            y, X, X_future, horizon: as of `predict`.
 
         Returns:
             Arrays as `predict` gives one: with ``quantiles=(0.1, 0.9)`` those of "q0.1" and "q0.9";
@@ -171,7 +211,7 @@ class RecurrentForecaster(Recurrent):
             >>> sorted(spread), bool(spread["q0.1"][0] <= spread["q0.9"][0])
             (['q0.1', 'q0.9'], True)
         """
-        answers, form = self._ask(y, X)
+        answers, form = self._ask(y, X, X_future)
         if not answers.beside:
             raise SettingsError(
                 "predict_spread: this network puts out values alone; make the estimator with "
@@ -196,6 +236,9 @@ class RecurrentForecaster(Recurrent):
         """
         check_is_fitted(self, "fitted_")
         data, _ = self._past_of(y, X, new=False)
+        if self.fitted_.preparation.known and data.future is None:
+            horizon = self.fitted_.preparation.horizon or 1
+            data = replace(data, future=nothing_new(data, horizon))  # no value there is compared
         reached = self._answers(data).score
         if reached is None:
             raise DataError(
@@ -235,10 +278,10 @@ class RecurrentForecaster(Recurrent):
         with threads(self.threads):
             return backtest(
                 data, self._settings(self._seed()), origins, share=self.validation_fraction,
-                every=every, columns=self.columns or Columns(),
+                every=every, columns=self._columns_of(data),
             )  # fmt: skip
 
-    def _ask(self, y: Any, X: Any) -> tuple[ValuePredictions, _Form]:
+    def _ask(self, y: Any, X: Any, X_future: Any) -> tuple[ValuePredictions, _Form]:
         check_is_fitted(self, "fitted_")
         if y is not None:
             data, form = self._past_of(y, X, new=False)
@@ -251,6 +294,8 @@ class RecurrentForecaster(Recurrent):
             )
         else:
             data, form = self._past
+        if self.known is not None or X_future is not None:
+            data = replace(data, future=self._future_of(X_future, data, form))
         answers = self._answers(data).predictions
         assert isinstance(answers, ValuePredictions)
         return answers, form
@@ -290,17 +335,33 @@ class RecurrentForecaster(Recurrent):
         if X is not None:
             values = np.concatenate([values, self._beside(X, values, lengths, alone)], axis=2)
         data = from_arrays(values, None, lengths, task=self._task, missing=self.missing != "error")
-        return replace(data, target_names=data.target_names[:count]), _Form(alone, flat)
+        names, features = data.target_names, None
+        if self.known is not None:  # what is known ahead is known by its name
+            targets = ["y"] if count == 1 else [f"y{d}" for d in range(count)]
+            names = features = (*targets, *named(range(values.shape[2] - count)))
+        return replace(data, feature_names=features, target_names=names[:count]), _Form(alone, flat)
+
+    def _columns_of(self, data: SequenceData) -> Columns:
+        columns = super()._columns_of(data)
+        if self.known is None:
+            return columns
+        count = data.x.shape[2] - len(data.target_names)
+        return replace(columns, known=named(places_of(self.known, count)))
+
+    def _future_of(self, X_future: Any, data: SequenceData, form: _Form) -> Future:
+        """What is known ahead, as rows after the last step of each series."""
+        targets = len(data.target_names)
+        places = places_of(self.known, data.x.shape[2] - targets)
+        horizon = self.fitted_.preparation.horizon or 1
+        check_asked(X_future, places, (() if form.alone else (len(data),)) + (horizon, len(places)))
+        features, steps = self._features_of(X_future, "X_future", form.alone)
+        return rows_ahead(data, features, steps, [targets + place for place in places], horizon)
 
     def _beside(
         self, X: Any, values: NDArray[Any], lengths: NDArray[Any] | None, alone: bool
     ) -> NDArray[Any]:
         """Further features (N, T, C) of series with these values."""
-        if alone and not is_ragged(X):
-            X = np.asarray(X)
-            X = X[None] if X.ndim < 3 else X
-        features, steps = arrays(X, self.layout, "X", self)
-        features = features[:, :, None] if features.ndim == 2 else features
+        features, steps = self._features_of(X, "X", alone)
         ends = [
             np.full(len(values), values.shape[1]) if one is None else one
             for one in (lengths, steps)
@@ -311,6 +372,16 @@ class RecurrentForecaster(Recurrent):
                 f"those of y, {len(values)} of at most {values.shape[1]}, each as long"
             )
         return features
+
+    def _features_of(
+        self, X: Any, name: str, alone: bool
+    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Features (N, T, C), and the steps of each series; None: T."""
+        if alone and not is_ragged(X):
+            X = np.asarray(X)
+            X = X[None] if X.ndim < 3 else X
+        features, steps = arrays(X, self.layout, name, self)
+        return (features[:, :, None] if features.ndim == 2 else features), steps
 
     def _take_season(self) -> None:
         relative = self.fitted_.relative

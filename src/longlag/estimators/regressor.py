@@ -17,7 +17,7 @@ from longlag.data import SequenceData, ValuePredictions
 from longlag.data.arrays import with_target
 from longlag.estimators.base import worded
 from longlag.estimators.inputs import at_steps
-from longlag.estimators.series import OfSeries, check_count
+from longlag.estimators.series import OfSeries, check_count, weighted
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -66,24 +66,25 @@ class RecurrentRegressor(RegressorMixin, OfSeries):
         return tags
 
     @worded()
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Train on series and their numbers.
 
         Args:
             X: series, as the class says.
             y: their numbers; None: they are in the frame X.
+            sample_weight: as of `RecurrentClassifier.fit`.
         """
         data, flat = self._with_numbers(X, y)
-        self._train(data)
+        self._train(weighted(data, sample_weight))
         self._flat = flat
         return self
 
     @worded()
-    def partial_fit(self, X: Any, y: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Train further: one pass over some series; see `RecurrentClassifier.partial_fit`."""
         first = "fitted_" not in self.__dict__
         data, flat = self._with_numbers(X, y, new=first)
-        self._train_further(data)
+        self._train_further(weighted(data, sample_weight))
         if first:
             self._flat = flat
         return self
@@ -121,7 +122,7 @@ class RecurrentRegressor(RegressorMixin, OfSeries):
             target, values = target[data.valid], values[data.valid]
         target, values = target.reshape(-1, count), values.reshape(-1, count)
         known = ~np.isnan(target).any(axis=1)
-        weights = None if weights is None else np.asarray(weights)[known]
+        weights = None if weights is None else weights[known]
         return float(r2_score(target[known], values[known], sample_weight=weights))
 
     def _ask(self, data: SequenceData) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,11 +48,42 @@ class OfSeries(Recurrent):
             return one_by_one(values, lengths)
         return values
 
-    def _weights(self, sample_weight: Any, data: SequenceData) -> Any:
+    def _weights(self, sample_weight: Any, data: SequenceData) -> NDArray[np.float64] | None:
         """Those of the answers, from those of the series."""
-        if sample_weight is None or not self.per_step:
-            return sample_weight
-        return np.repeat(np.asarray(sample_weight), data.lengths)
+        weights = weighted(data, sample_weight).weights
+        if weights is None or not self.per_step:
+            return weights
+        return np.repeat(weights, data.lengths)
+
+
+def weighted(data: SequenceData, sample_weight: Any) -> SequenceData:
+    """The series with what each of them counts for.
+
+    Args:
+        data: the series.
+        sample_weight: (N,) numbers >= 0; None: they count the same.
+
+    Raises:
+        DataError: it is not that, or all are 0.
+    """
+    if sample_weight is None:
+        return data
+    weights = np.asarray(sample_weight)
+    if weights.shape != (len(data),) or weights.dtype.kind not in "biuf":
+        raise DataError(
+            f"sample_weight: got shape {weights.shape} of {weights.dtype}, expected ({len(data)},) "
+            "numbers, one for each series of X"
+        )
+    weights = weights.astype(np.float64)
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise DataError(
+            f"sample_weight: got {weights.min()} to {weights.max()}, expected finite numbers >= 0"
+        )
+    if not weights.any():
+        raise DataError(
+            "sample_weight: all weights are zero, so no series counts; expected some > 0"
+        )
+    return replace(data, weights=weights)
 
 
 def check_count(y: NDArray[Any], data: SequenceData) -> None:

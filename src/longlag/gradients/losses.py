@@ -126,11 +126,17 @@ def logistic(output: Tensor, target: Tensor) -> Tensor:
     >>> logistic(torch.zeros(2), torch.tensor([1.0, float("nan")]))
     tensor(0.6931)
     """
-    _, count = _difference("logistic", output, target)
+    losses = _logistic_losses("logistic", output, target)
+    return losses.sum() / due(target).sum().clamp(min=1)
+
+
+def _logistic_losses(name: str, output: Tensor, target: Tensor) -> Tensor:
+    """-t log p - (1 - t) log(1 - p) of each place; 0 where no error is due."""
+    _difference(name, output, target)
     ignored = target.isnan()
     logits, answers = output.masked_fill(ignored, 0.0), target.masked_fill(ignored, 0.0)
     losses = functional.binary_cross_entropy_with_logits(logits, answers, reduction="none")
-    return losses.masked_fill(ignored, 0.0).sum() / count
+    return losses.masked_fill(ignored, 0.0)
 
 
 @dataclass(frozen=True)
@@ -214,15 +220,51 @@ class WeightedCrossEntropy:
         return weights[classes].masked_fill(~due(target), 0.0)
 
 
-def weights_due(loss: Loss, target: Tensor) -> Tensor:
-    """What each place counts for in a loss, a mean of such places; 0 where no error is due.
+@dataclass(frozen=True)
+class WeightedLogistic:
+    r"""The logistic loss in which labels that hold have a weight, as where they seldom do.
 
-    >>> weights_due(WeightedCrossEntropy((1, 3)), torch.tensor([0, 1, -100])).tolist()
-    [1.0, 3.0, 0.0]
+    .. math:: E = \sum w \, e \,/\, \sum w, \qquad w = 1 + (w_k - 1) t
+
+    over the places where an error is due, e the error of :func:`logistic` there, k the label and t
+    whether it holds.
+
+    Args:
+        weights: w_k of each label, K finite numbers > 0.
+
+    Called with output (..., K) and target (..., K) as "logistic" is.
+
+    Raises:
+        ValueError: a weight is out of range; when called: the shapes do not fit.
+
+    >>> loss = WeightedLogistic((3.0,))
+    >>> loss(torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [1.0]]))
+    tensor(0.4082)
     """
-    if isinstance(loss, WeightedCrossEntropy):
-        return loss.of(target, torch.tensor(loss.weights, device=target.device))
-    return due(target)
+
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        weights = tuple(float(weight) for weight in self.weights)
+        if not weights or not all(0 < weight < math.inf for weight in weights):
+            raise ValueError(f"weights are {weights}; expected a finite number > 0 for each label")
+        object.__setattr__(self, "weights", weights)
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """The mean over the places where an error is due."""
+        if output.shape[-1:] != (len(self.weights),):
+            raise ValueError(
+                f"WeightedLogistic: has {len(self.weights)} weights, and the model's output has "
+                f"shape {tuple(output.shape)}; expected one weight for each of its labels"
+            )
+        weights = self.of(target)
+        losses = _logistic_losses("WeightedLogistic", output, target)
+        return (weights * losses).sum() / weights.sum().clamp(min=torch.finfo(losses.dtype).tiny)
+
+    def of(self, target: Tensor) -> Tensor:
+        """What each place counts for; 0 where no error is due."""
+        weights = 1.0 + (target.new_tensor(self.weights) - 1.0) * target
+        return torch.where(due(target), weights, 0.0)
 
 
 _LOSSES: dict[str, Loss] = {
@@ -263,7 +305,9 @@ def resolve_loss(loss: str | Loss | None, target: Tensor) -> tuple[str, Loss]:
 
 def is_built_in(loss: Loss) -> bool:
     """Whether it is one of those that have a name."""
-    return loss in _LOSSES.values() or isinstance(loss, Quantile | WeightedCrossEntropy)
+    return loss in _LOSSES.values() or isinstance(
+        loss, Quantile | WeightedCrossEntropy | WeightedLogistic
+    )
 
 
 def name_of(function: Callable[..., object]) -> str:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from longlag.data import SequenceData
-from longlag.data.predictions import ClassPredictions
-from longlag.messages import Setting
+from longlag.data.predictions import ClassPredictions, LabelPredictions
 from longlag.pipeline.dataset import Parts
 from longlag.pipeline.fitting import Pipeline
-from longlag.pipeline.settings import AUTO, ECHO, Settings, SettingsError
+from longlag.pipeline.settings import AUTO, ECHO, Settings
 from longlag.training import NonFiniteLossError
 
 FOLDS = 5
@@ -38,10 +37,10 @@ class Tried:
     Attributes:
         name: in words.
         settings: all of them.
-        accuracy: the share of the series of all folds that were told right by networks that had
-            not seen them; None where it was not tried.
-        error: the Brier score of their answers, the mean of sum_k (p_k - y_k)^2 over the series, in
-            0..2; less is better.
+        accuracy: the share of the series of all folds that were told right, in all their labels
+            where several may hold, by networks that had not seen them; None where it was not tried.
+        error: the Brier score of their answers, the mean of sum_k (p_k - y_k)^2 over the series, k
+            the classes or labels; less is better.
         seconds: that it took.
         why_not: why it was not tried.
     """
@@ -74,14 +73,15 @@ def candidates(settings: Settings) -> Iterator[tuple[str, Settings]]:
 def choose(parts: Parts, settings: Settings) -> tuple[Settings, list[Tried]]:
     """The settings of the network whose probabilities are best on folds of the training part.
 
-    Each candidate is trained five times, each time without a fifth of the series of each class,
-    on which it is then judged; the part held out is not looked at, and no fold says when a
-    training ends. What is fitted in one step comes first. Others are tried where none before is
-    always right and, of what needs updates, where none is nearly always right, there are `FEW`
-    series or more, and they take less than about 10 s a fold. The Brier score decides: of some tens
-    of series one more that is right by a hair says little. A candidate is given up on the fold on
-    which its errors add up to `CLOSE` times those of the best one over all folds. Of few series the
-    reservoirs that are that close are judged on `DRAWS` draws of the folds.
+    Each candidate is trained five times, each time without a fifth of the series of each class, or
+    of each set of labels that hold, on which it is then judged; the part held out is not looked at,
+    and no fold says when a training ends. What is fitted in one step comes first. Others are tried
+    where none before is always right and, of what needs updates, where none is nearly always right,
+    there are `FEW` series or more, and they take less than about 10 s a fold. The Brier score
+    decides: of some tens of series one more that is right by a hair says little. A candidate is
+    given up on the fold on which its errors add up to `CLOSE` times those of the best one over all
+    folds. Of few series the reservoirs that are that close are judged on `DRAWS` draws of the
+    folds.
 
     Args:
         parts: the data.
@@ -95,11 +95,6 @@ def choose(parts: Parts, settings: Settings) -> tuple[Settings, list[Tried]]:
     """
     if settings.cell != AUTO:
         return settings, []
-    if parts.train.label_sets:
-        raise SettingsError(
-            Setting("cell"), ": got 'auto', which is for one class a series, and here are several "
-            "labels; use ", Setting("cell", "gru"), " or another",
-        )  # fmt: skip
     folds = _folds(parts.train, settings.seed)
     tried: list[Tried] = []
     for name, candidate in candidates(settings):
@@ -139,7 +134,7 @@ def _try(
             return Tried(
                 name, settings, None, why_not="it would take minutes; ask for it by --cell"
             )
-    if folds.max() < 0:
+    if folds.max() < 0 or (train.weights is not None and not train.weights[folds >= 0].any()):
         return Tried(name, settings, None, why_not="each class has a single series")
     began = time.perf_counter()
     try:
@@ -170,29 +165,47 @@ def _validated(
     train: SequenceData, folds: np.ndarray, settings: Settings, most: float = np.inf
 ) -> tuple[float | None, float]:
     """Accuracy and error; without the former where the error cannot but be above the most."""
-    most *= np.count_nonzero(folds >= 0)
-    right, errors = [], []
+    weights = np.ones(len(train)) if train.weights is None else train.weights
+    judged = weights[folds >= 0].sum()
+    right = errors = 0.0
     for fold in range(int(folds.max()) + 1):
         parts = Parts(train.select(folds != fold), train.select(folds == fold))
         told = Pipeline.of(parts, settings).fit_blind().predict(parts.held_out).predictions
-        assert isinstance(told, ClassPredictions)
-        assert parts.held_out.target is not None
         labels = parts.held_out.target
-        right.append(told.labels == labels)
-        truth = np.array(told.classes) == labels[:, None]
-        errors.append(np.square(told.probabilities - truth).sum(1))
-        if sum(float(error.sum()) for error in errors) > most:
+        assert labels is not None
+        if isinstance(told, LabelPredictions):
+            hits = (np.isnan(labels) | (told.holds == (labels > 0.5))).all(axis=1)
+            truth = np.where(np.isnan(labels), told.probabilities, labels)
+        else:
+            assert isinstance(told, ClassPredictions)
+            hits = told.labels == labels
+            truth = np.array(told.classes) == labels[:, None]
+        own = weights[folds == fold]
+        right += float(own @ hits)
+        errors += float(own @ np.square(told.probabilities - truth).sum(1))
+        if errors > most * judged:
             return None, np.inf
-    return float(np.concatenate(right).mean()), float(np.concatenate(errors).mean())
+    return right / judged, errors / judged
 
 
 def _folds(train: SequenceData, seed: int) -> np.ndarray:
-    """The fold of each series: those of a class in turn; -1 for a class with one series."""
+    """The fold of each series: those of a class in turn; -1 for a class with one series.
+
+    Sets of labels are spread as classes are. Those that occur once are together one, and a series
+    is in no fold that alone holds a label, or alone does not.
+    """
     assert train.target is not None
     random = np.random.default_rng(seed)
     folds, next_one = np.full(len(train), -1), 0
-    for label in np.unique(train.target):
-        places = random.permutation(np.flatnonzero(train.target == label))
+    classes, alone = train.target, np.zeros(len(train), bool)
+    if train.label_sets:
+        holds = np.nan_to_num(train.target) > 0.5
+        for side in (holds, ~holds):
+            alone |= side[:, side.sum(0) == 1].any(axis=1)
+        _, classes, counts = np.unique(holds, axis=0, return_inverse=True, return_counts=True)
+        classes = np.where(counts[classes.reshape(-1)] > 1, classes.reshape(-1), -1)
+    for label in np.unique(classes):
+        places = random.permutation(np.flatnonzero((classes == label) & ~alone))
         if len(places) > 1:
             folds[places] = (next_one + np.arange(len(places))) % FOLDS
             next_one += len(places)

@@ -396,7 +396,9 @@ def _cut(
     for row, (n, start, length) in enumerate(places):
         x[row, :length] = prepared.x[n, start : start + length]
         due[row, :length] = target[n, start : start + length]
-    return Batch(x, due, np.array([length for _, _, length in places], np.int64))
+    lengths = np.array([length for _, _, length in places], np.int64)
+    weights = None if prepared.weights is None else prepared.weights[[n for n, *_ in places]]
+    return Batch(x, due, lengths, weights=weights)
 
 
 def stretches(prepared: Batch[NDArray[Any]], steps: int) -> Batch[NDArray[Any]]:

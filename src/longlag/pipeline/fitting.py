@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,13 +14,13 @@ from torch.optim import Optimizer
 
 from longlag.batch import Batch
 from longlag.data import Columns, Preparation, SequenceData
-from longlag.data.labels import softmax
+from longlag.data.labels import expit, softmax
 from longlag.gradients import BPTT, Loss, TruncatedBPTT
-from longlag.gradients.losses import WeightedCrossEntropy
+from longlag.gradients.losses import WeightedCrossEntropy, WeightedLogistic
 from longlag.layers import ModelCard, SequenceModel
 from longlag.messages import Setting
 from longlag.pipeline.changes import Changes
-from longlag.pipeline.classes import METRICS
+from longlag.pipeline.classes import METRICS, of_labels
 from longlag.pipeline.dataset import (
     Parts,
     earlier,
@@ -37,8 +38,18 @@ from longlag.pipeline.outputs import POINT, Outputs, outputs_of
 from longlag.pipeline.relative import Relative
 from longlag.pipeline.scores import Score, find_baseline, score
 from longlag.pipeline.seen import Seen
-from longlag.pipeline.settings import BATCH, CARRIED, LONG, SHARES, WINDOW, Settings, SettingsError
+from longlag.pipeline.settings import (
+    BATCH,
+    CARRIED,
+    LONG,
+    SHARES,
+    WINDOW,
+    Settings,
+    SettingsError,
+    shown,
+)
 from longlag.pipeline.updates import optimizer, schedule
+from longlag.pipeline.weights import class_weights, judged_places, weights_of
 from longlag.reservoirs import Ridge
 from longlag.training import Checkpoint, EarlyStopping, History, fit
 from longlag.training.optimizers import OptimizerLike
@@ -143,15 +154,20 @@ class Pipeline:
             time_delta=settings.time_delta,
             embed=settings.embed or (),
         )
-        if preparation.classes is None:
+        if preparation.classes is None and not preparation.label_sets:
             for name, none in (("metric", "loss"), ("class_weights", "none")):
                 value = getattr(settings, name)
                 if value != none:
                     raise SettingsError(
-                        Setting(name), f": got {value}, but the target is "
-                        f"{'labels' if preparation.label_sets else 'numbers'}, not classes; leave "
-                        "it out",
+                        Setting(name), f": got {shown(value)}, but the target is numbers, not "
+                        "classes; leave it out",
                     )  # fmt: skip
+        if preparation.label_sets and settings.echo and settings.class_weights != "none":
+            raise SettingsError(
+                Setting("class_weights"), ": an echo state network has the readouts of all labels "
+                "fitted at once, so that none of them can have weights of its own; leave it out, "
+                "or use another ", Setting("cell"),
+            )  # fmt: skip
         if preparation.known and not (settings.forecasting and settings.relative):
             raise SettingsError(
                 Setting("relative"), f": got false, but {', '.join(preparation.known)} are known "
@@ -160,6 +176,7 @@ class Pipeline:
         values = prepare(preparation, parts.held_out, parts.held_out_path)
         held_out = values = judged(values, parts.known, ahead=settings.forecasting)
         train = prepare(preparation, parts.train, parts.train_path)
+        class_weights(settings, preparation, train)  # an unknown class is told before training
         if settings.forecasting and settings.relative:
             horizon = settings.steps_ahead or 1
             places = preparation.repeated_inputs()[: len(preparation.target_names)]
@@ -406,16 +423,26 @@ class Pipeline:
 
     def _metrics(self) -> dict[str, Any] | None:
         """What is measured after each epoch: of classes the accuracy, and what is asked for."""
-        if self.preparation.classes is None:
+        preparation, held_out = self.preparation, self.held_out
+        shares_of_sets = preparation.label_sets and self.settings.echo
+        if shares_of_sets or not (preparation.label_sets or preparation.classes):
             return None
+        due = judged_places(held_out.target)
+        weights = weights_of(held_out, due)
+
+        def measure(metric: str) -> Callable[[torch.Tensor, torch.Tensor], float]:
+            def of(output: torch.Tensor, target: torch.Tensor) -> float:
+                if preparation.label_sets:
+                    return of_labels(metric, expit(output.numpy()), target.numpy(), weights)
+                return METRICS[metric](softmax(output.numpy()), target.numpy(), weights)
+
+            return of
+
         metrics: dict[str, Any] = {"accuracy": "accuracy"}
+        if weights is not None or preparation.label_sets:
+            metrics = {"accuracy": measure("accuracy")}
         if self.settings.metric not in ("loss", "accuracy"):
-            function = METRICS[self.settings.metric]
-
-            def measure(output: torch.Tensor, target: torch.Tensor) -> float:
-                return function(softmax(output.numpy()), target.numpy())
-
-            metrics[self.settings.metric] = measure
+            metrics[self.settings.metric] = measure(self.settings.metric)
         return metrics
 
     @property
@@ -443,7 +470,8 @@ class Pipeline:
                 state_noise=settings.state_noise or 0.0,
             ),
             batch_size=settings.batch_size or EVALUATED,
-            metrics=None if self.preparation.classes is None else "accuracy",
+            loss=self.loss if isinstance(self.loss, WeightedCrossEntropy) else None,
+            metrics=self._metrics(),
             checkpoint=checkpoint,
             seed=settings.seed,
         )
@@ -500,14 +528,10 @@ def _loss_of(
 ) -> str | Loss | None:
     if settings.forecasting and settings.relative:
         return outputs_of(settings.quantiles, settings.gaussian).loss
-    target = train.target
+    weights = class_weights(settings, preparation, train)
     if preparation.label_sets:
-        return "logistic"
-    if settings.class_weights == "none" or preparation.classes is None:
-        return None
-    counts = np.bincount(target[target >= 0], minlength=len(preparation.classes))
-    weights = 1.0 / np.maximum(counts, 1)
-    return WeightedCrossEntropy(tuple((weights / weights.mean()).tolist()))
+        return "logistic" if weights is None else WeightedLogistic(weights)
+    return None if weights is None else WeightedCrossEntropy(weights)
 
 
 def options_of(settings: Settings, each: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from longlag.data.labels import expit, softmax
 from longlag.pipeline import classes
 from longlag.pipeline.outputs import LEVEL
 from longlag.pipeline.relative import Relative
+from longlag.pipeline.weights import weights_of
 
 LEAST_SHARE = 1e-6
 """Of a class, as a reservoir's readout is fitted to put it out; less is taken for it."""
@@ -82,10 +83,22 @@ def find_baseline(preparation: Preparation, train: SequenceData) -> Any:
         return None
     if preparation.classes is None:
         steps = train.target[train.valid] if train.tagged else train.target.reshape(len(train), -1)
-        return np.nanmean(steps, axis=0).tolist()
+        own = _weights_of_answers(train)
+        if own is None:
+            return np.nanmean(steps, axis=0).tolist()
+        weights = np.where(np.isnan(steps), 0.0, own[:, None])
+        return (np.nansum(steps * weights, axis=0) / weights.sum(axis=0)).tolist()
     labels = train.target[train.valid] if train.tagged else train.target
-    classes, counts = np.unique(labels, return_counts=True)
+    classes, places = np.unique(labels, return_inverse=True)
+    counts = np.bincount(places.reshape(-1), _weights_of_answers(train))
     return classes[counts.argmax()].item()
+
+
+def _weights_of_answers(train: SequenceData) -> NDArray[np.float64] | None:
+    """What each series counts for, or each of its steps."""
+    if train.weights is None or not train.tagged:
+        return train.weights
+    return np.repeat(train.weights, train.lengths)
 
 
 def fits_baseline(preparation: Preparation, baseline: Any) -> bool:
@@ -114,6 +127,7 @@ def score(
 ) -> Score | None:
     """Compare outputs with targets, in the units of the user; None if no target is known.
 
+    Where the series have weights, means are weighted; `confusion` counts answers.
     The baseline of the logarithmic loss is that of the shares of the classes that there are.
     Of a relative forecaster the errors are also given in units of the seasonal naive forecast: MASE
     is the mean of |error| / mean |y_t - y_{t-m}|, RMSSE the root of the mean of error² / mean
@@ -140,10 +154,13 @@ def score(
             return None
         outputs = logits_of(outputs) if shares else outputs
         guess = preparation.classes.index(baseline)
-        return _of_classes(softmax(outputs[labelled]), target[labelled], guess, baseline)
+        weights = weights_of(prepared, labelled)
+        return _of_classes(softmax(outputs[labelled]), target[labelled], guess, baseline, weights)
     if preparation.label_sets:
         outputs = logits_of(outputs, sets=True) if shares else outputs
-        return _of_label_sets(preparation, expit(outputs), target, np.array(baseline))
+        every = np.ones(target.shape[:-1], bool)
+        weights = weights_of(prepared, every)
+        return _of_label_sets(preparation, expit(outputs), target, np.array(baseline), weights)
     assert preparation.targets is not None
     if relative is not None:
         return _of_forecasts(preparation, prepared, outputs, relative, known)
@@ -160,9 +177,11 @@ def score(
     others = scale * (guesses.astype(np.float64) - target).reshape(shape)
     if not np.isfinite(errors).any():
         return None
-    measures = []
+    measures, weights = [], weights_of(prepared, np.ones(target.shape[:-1], bool))
+    if weights is not None:
+        weights = np.repeat(weights[:, None], horizon, axis=1)
     for d, target_name in enumerate(names):
-        measures += _errors(target_name, errors[..., d], others[..., d])
+        measures += _errors(target_name, errors[..., d], others[..., d], weights=weights)
     return Score(tuple(measures), name, int(np.isfinite(errors).sum()))
 
 
@@ -179,7 +198,11 @@ def logits_of(shares: np.ndarray, *, sets: bool = False) -> np.ndarray:
 
 
 def _of_label_sets(
-    preparation: Preparation, probabilities: np.ndarray, target: np.ndarray, often: np.ndarray
+    preparation: Preparation,
+    probabilities: np.ndarray,
+    target: np.ndarray,
+    often: np.ndarray,
+    weights: np.ndarray | None,
 ) -> Score | None:
     """The score of labels of which each may hold; `often` is how often each does in training."""
     count = len(preparation.target_names)
@@ -187,35 +210,41 @@ def _of_label_sets(
     known = ~np.isnan(truth)
     if not known.any():
         return None
+    each_counts = np.ones(len(truth)) if weights is None else weights
+    counts = np.broadcast_to(each_counts[:, None], truth.shape)
     always = np.broadcast_to((often >= 0.5).astype(float), shown.shape)
     constant = np.broadcast_to(often, shown.shape)
     both = np.stack([1 - shown, shown], -1), np.stack([1 - always, always], -1)
 
     def each(function: Callable[..., float], d: int) -> tuple[float, float]:
         rows = known[:, d]
-        model, other = (function(one[rows, d], truth[rows, d].astype(int)) for one in both)
+        held, own = truth[rows, d].astype(int), None if weights is None else weights[rows]
+        model, other = (function(one[rows, d], held, own) for one in both)
         return model, other
 
+    def mean(values: np.ndarray, places: np.ndarray, of: np.ndarray = counts) -> float:
+        return float(np.average(values[places], weights=of[places]))
+
     right = [(guess >= 0.5) == (truth > 0.5) for guess in (shown, always)]
-    whole = known.all(axis=1)
+    whole = np.logical_and.reduce(known, axis=1)
     measures = [
         Measure(
-            "labels right", float(right[0][known].mean()), float(right[1][known].mean()),
-            share=True, more_is_better=True,
+            "labels right", *(mean(one, known) for one in right), share=True, more_is_better=True,
         )
     ]  # fmt: skip
     if whole.any():
         measures.append(
             Measure(
-                "all labels right", float(right[0][whole].all(axis=1).mean()),
-                float(right[1][whole].all(axis=1).mean()), share=True, more_is_better=True,
+                "all labels right",
+                *(mean(one.all(axis=1), whole, each_counts) for one in right),
+                share=True, more_is_better=True,
             )
         )  # fmt: skip
     there = [d for d in range(count) if known[:, d].any()]
-    f1 = {d: each(_f1_of_label, d) for d in there}
-    mean, others = np.array(list(f1.values())).mean(axis=0).tolist()
-    measures.append(Measure("macro F1", mean, others, more_is_better=True, decides=False))
-    model, other = (_log_loss(one[known], truth[known]) for one in (shown, constant))
+    f1 = {d: each(classes.f1_of_label, d) for d in there}
+    macro = np.array(list(f1.values())).mean(axis=0).tolist()
+    measures.append(Measure("macro F1", *macro, more_is_better=True, decides=False))
+    model, other = (mean(_log_losses(one, truth), known) for one in (shown, constant))
     measures.append(Measure("logarithmic loss of a label", model, other, decides=False))
     for d in there:
         name = preparation.target_names[d]
@@ -226,28 +255,26 @@ def _of_label_sets(
     return Score(tuple(measures), "of each label what holds more often", int(known.sum()))
 
 
-def _f1_of_label(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """2 hits / (2 hits + misses + false ones); 0 where there is none of them."""
-    said = probabilities[:, 1] >= 0.5
-    hits = int((said & (truth == 1)).sum())
-    return 2 * hits / max(1, int(said.sum()) + int((truth == 1).sum()))
-
-
-def _log_loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
+def _log_losses(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
     held = np.clip(probabilities, 1e-15, 1 - 1e-15)
-    return float(-np.where(truth > 0.5, np.log(held), np.log(1 - held)).mean())
+    return -np.where(truth > 0.5, np.log(held), np.log(1 - held))
 
 
 def _of_classes(
-    probabilities: np.ndarray, truth: np.ndarray, guess: int, baseline: object
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    guess: int,
+    baseline: object,
+    weights: np.ndarray | None,
 ) -> Score:
     count = probabilities.shape[1]
     always = np.broadcast_to(np.eye(count)[guess], probabilities.shape)
-    shares = np.bincount(truth, minlength=count) / len(truth)
+    shares = np.bincount(truth, weights, minlength=count)
+    shares = shares / shares.sum()
     constant = np.broadcast_to(shares, probabilities.shape)
 
     def both(function: Callable[..., float], other: np.ndarray = always) -> tuple[float, float]:
-        return function(probabilities, truth), function(other, truth)
+        return function(probabilities, truth, weights), function(other, truth, weights)
 
     measures = (
         Measure("accuracy", *both(classes.accuracy), share=True, more_is_better=True),
@@ -307,10 +334,12 @@ def guesses(relative: Relative, prepared: Batch[np.ndarray]) -> dict[str, np.nda
     return ways | {"drift": relative.drift(prepared), "simple": relative.base(prepared)}
 
 
-def _errors(name: str, *errors: np.ndarray) -> list[Measure]:
+def _errors(name: str, *errors: np.ndarray, weights: np.ndarray | None = None) -> list[Measure]:
     """Two measures of errors: of the network, of the baseline, of further guesses."""
-    known = [_known(one) for one in errors]
-    rms, mean = ([of(one) for one in known] for of in (_rms, _mean))
+    rms, mean = (
+        [of(_known(one), None if weights is None else weights[np.isfinite(one)]) for one in errors]
+        for of in (_rms, _mean)
+    )
     return [
         _measure(f"root mean square error of {name}", rms),
         _measure(f"mean absolute error of {name}", mean),
@@ -326,9 +355,9 @@ def _known(errors: np.ndarray) -> np.ndarray:
     return errors[np.isfinite(errors)]
 
 
-def _rms(errors: np.ndarray) -> float:
-    return float(np.sqrt(np.square(errors).mean()))
+def _rms(errors: np.ndarray, weights: np.ndarray | None = None) -> float:
+    return float(np.sqrt(np.average(np.square(errors), weights=weights)))
 
 
-def _mean(errors: np.ndarray) -> float:
-    return float(np.abs(errors).mean())
+def _mean(errors: np.ndarray, weights: np.ndarray | None = None) -> float:
+    return float(np.average(np.abs(errors), weights=weights))

@@ -1,7 +1,7 @@
 """How a network is made and trained, as data; what loads PyTorch is elsewhere."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from longlag import cells
@@ -59,7 +59,6 @@ _NOT_OF_ECHO = {
     **dict.fromkeys(
         (
             "metric",
-            "class_weights",
             "quantiles",
             "gaussian",
             "epochs",
@@ -161,9 +160,13 @@ class Settings:
         state_noise: noise on what drives its units while the readout is fitted, as of
             `longlag.Ridge`; None: none.
         metric: what the best weights are chosen by: "loss", of the validation part; of classes also
-            "accuracy", "balanced_accuracy", "macro_f1" or "auc".
-        class_weights: "none", or "balanced": errors of a class weigh as 1 / (how many there are of
-            it in the training part). Classes only.
+            "accuracy", "balanced_accuracy", "macro_f1" or "auc"; where several labels may hold,
+            the mean of these over the labels, the accuracy that of all labels of an answer.
+        class_weights: "none"; "balanced": errors of a class weigh as 1 / (how many there are of it
+            in the training part); or the weight, > 0, of some classes by their names, the others 1.
+            Where several labels may hold, the weight of a label is that of its errors where it
+            holds, beside 1 where it does not: balanced, how often it does not by how often it does.
+            Classes only; with the cell "echo" not where several may hold.
         epochs: passes over the training part at most, >= 1; None: `EPOCHS`, and at least `ENOUGH`
             updates.
         patience: epochs without a better validation loss, >= 1, after `ENOUGH` updates where the
@@ -215,7 +218,7 @@ class Settings:
     washout: int | None = None
     state_noise: float | None = None
     metric: str = "loss"
-    class_weights: str = "none"
+    class_weights: str | Mapping[str, float] = "none"
     epochs: int | None = None
     patience: int | None = 20
     batch_size: int | None = None
@@ -300,7 +303,8 @@ class Settings:
         ):  # fmt: skip
             if value != none and self.task not in ("classification", "tagging"):
                 raise SettingsError(
-                    Setting(name), f": got {value}, but {self.task} has no classes; leave it out"
+                    Setting(name),
+                    f": got {shown(value)}, but {self.task} has no classes; leave it out",
                 )
         if self.embed and self.forecasting and not self.relative:
             raise SettingsError(
@@ -343,10 +347,26 @@ class Settings:
         check_number("learning_rate", self.learning_rate, above=0.0)
         for name, known in _WORDS.items():
             value = getattr(self, name)
-            if value not in known:
+            if name == "class_weights" and isinstance(value, Mapping):
+                self._check_class_weights(value)
+            elif value not in known:
+                or_weights = ", or the weights of classes" * (name == "class_weights")
                 raise SettingsError(
                     Setting(name), f": got {value!r}, expected one of {', '.join(known)}"
-                    f"{near_match(value, known)}",
+                    f"{or_weights}{near_match(value, known)}",
+                )  # fmt: skip
+
+    def _check_class_weights(self, weights: Mapping[str, float]) -> None:
+        if not weights:
+            raise SettingsError(
+                Setting("class_weights"), ": got no class, expected the weight of one or more"
+            )
+        for label, weight in weights.items():
+            number = isinstance(weight, int | float) and not isinstance(weight, bool)
+            if not number or not 0 < weight < math.inf:
+                raise SettingsError(
+                    Setting("class_weights"), f": got {weight!r} for {label!r}, expected a finite "
+                    "number above 0",
                 )  # fmt: skip
 
     def _check_auto(self) -> None:
@@ -359,7 +379,7 @@ class Settings:
             value = getattr(self, own.name)
             if own.name not in _OF_DATA and value != own.default:
                 raise SettingsError(
-                    Setting(own.name), f": got {_shown(value)}, but 'auto' chooses network and "
+                    Setting(own.name), f": got {shown(value)}, but 'auto' chooses network and "
                     "training; "
                     "leave it out, or use ", Setting("cell", "gru"), " or another",
                 )  # fmt: skip
@@ -376,7 +396,7 @@ class Settings:
             value = getattr(self, name)
             if value != defaults[name]:
                 raise SettingsError(
-                    Setting(name), f": got {_shown(value)}, but an echo state network {reason}; "
+                    Setting(name), f": got {shown(value)}, but an echo state network {reason}; "
                     "leave it out, or use another ", Setting("cell"),
                 )  # fmt: skip
 
@@ -472,5 +492,12 @@ class Settings:
         return max(self.patience, -(-ENOUGH // each))
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A setting as one would give it.
+
+    >>> shown(("a", "b")), shown({"ok": 1.0, "hot": 10.0})
+    ('a, b', 'ok=1, hot=10')
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{label}={weight:g}" for label, weight in value.items())
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -95,7 +95,7 @@ class RecursiveLeastSquares:
                 f"{rows.model.input_size}; expected that the last features of x are all of its "
                 "outputs, or feedback='teacher'"
             )
-        for features, target, together, _ in rows.samples(fitted.output if own else None):
+        for features, target, together, *_ in rows.samples(fitted.output if own else None):
             for f, y in zip(features.split(together), target.split(together), strict=True):
                 fitted.update(f, y)
         return LinearReadout(fitted.weight, fitted.bias)

@@ -30,7 +30,9 @@ class Ridge:
     ``squares`` and ``direct`` its squares and x). A method of :func:`longlag.fit` for
     ``SequenceModel``: nothing but the readout is changed, in one pass over the data, whatever the
     layer; the layer is usually an :class:`~longlag.EchoState`. Classes are fitted as numbers, 1 for
-    the class and 0 for the others.
+    the class and 0 for the others. Where sequences have weights, or ``loss`` is a
+    ``WeightedCrossEntropy``, the squares of each row are multiplied by its weight; the mean weight
+    of those above 0 is taken for 1.
 
     Args:
         alpha: the penalty, >= 0; of several, the one with the least generalised cross-validation
@@ -117,13 +119,15 @@ class _Sums:
 
     Attributes:
         bias: whether there is one.
-        count: n, rows so far.
+        count: n, rows so far that count.
+        weight: the sum of what they count for.
         origin_f, origin_y: what is subtracted from every row before it is squared.
         sum_f, sum_y, gram, moments: sums of f, y, f f^T and f y^T.
     """
 
     bias: bool
     count: int
+    weight: float
     origin_f: Tensor
     origin_y: Tensor
     sum_f: Tensor
@@ -135,14 +139,14 @@ class _Sums:
     def over(cls, rows: Rows) -> "_Sums":
         """Of all rows."""
         sums: _Sums | None = None
-        for features, target, *_ in rows.samples():
+        for features, target, *_, weights in rows.samples():
             if not len(features):
                 continue
             if sums is None:
                 sums = cls._begun(features, target, rows.readout.bias is not None)
-            sums._add(features - sums.origin_f, target - sums.origin_y)
+            sums._add(features - sums.origin_f, target - sums.origin_y, weights)
         assert sums is not None
-        return sums
+        return sums.of_mean_weight_1()
 
     @classmethod
     def _begun(cls, features: Tensor, target: Tensor, bias: bool) -> "_Sums":
@@ -150,16 +154,41 @@ class _Sums:
         zeros = features.new_zeros
         mean = features.mean(0) if bias else zeros(size)
         return cls(
-            bias, 0, mean, target.mean(0) if bias else zeros(outputs), zeros(size), zeros(outputs),
-            zeros(size, size), zeros(size, outputs),
+            bias, 0, 0.0, mean, target.mean(0) if bias else zeros(outputs), zeros(size),
+            zeros(outputs), zeros(size, size), zeros(size, outputs),
         )  # fmt: skip
 
-    def _add(self, features: Tensor, target: Tensor) -> None:
-        self.count += len(features)
-        self.sum_f += features.sum(0)
-        self.sum_y += target.sum(0)
-        self.gram.addmm_(features.mT, features)
-        self.moments.addmm_(features.mT, target)
+    def _add(self, features: Tensor, target: Tensor, weights: Tensor | None) -> None:
+        weighted = features
+        if weights is None:
+            self.count += len(features)
+            self.weight += len(features)
+            self.sum_y += target.sum(0)
+        else:
+            self.count += int((weights > 0).sum())
+            self.weight += float(weights.sum())
+            weighted = features * weights.unsqueeze(-1)
+            self.sum_y += weights @ target
+        self.sum_f += weighted.sum(0)
+        self.gram.addmm_(weighted.mT, features)
+        self.moments.addmm_(weighted.mT, target)
+
+    @property
+    def unit(self) -> float:
+        """The mean weight of the rows that count."""
+        return self.weight / self.count if self.count else 1.0
+
+    def of_mean_weight_1(self) -> "_Sums":
+        """The same with weights in units of their mean.
+
+        Raises:
+            ValueError: no row counts.
+        """
+        if not self.weight > 0:
+            raise ValueError("weights: all rows that have a target have weight 0; expected some")
+        for part in (self.sum_f, self.sum_y, self.gram, self.moments):
+            part /= self.unit
+        return self
 
     @property
     def means(self) -> tuple[Tensor, Tensor]:
@@ -240,8 +269,10 @@ class _Factor:
         """Of all rows, in another pass over them."""
         mean_f, mean_y = sums.means
         r = mean_f.new_zeros((0, len(mean_f) + len(mean_y)))
-        for features, target, *_ in rows.samples():
+        for features, target, *_, weights in rows.samples():
             row = torch.cat([features - mean_f, target - mean_y], -1)
+            if weights is not None:
+                row *= (weights / sums.unit).sqrt().unsqueeze(-1)
             for part in row.split(max(1024, row.shape[1])):
                 r = torch.linalg.qr(torch.cat([r, part]), mode="r").R
         return cls(sums, r, len(mean_f))

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from longlag.batch import Batch
-from longlag.gradients.losses import due
+from longlag.gradients.losses import WeightedCrossEntropy, due
+from longlag.gradients.method import Loss
 from longlag.gradients.runs.piecewise_run import PiecewiseReadout, PiecewiseRun
+from longlag.gradients.weighted import loss_of, weights_due
 from longlag.layers.composition import reduction_of
 from longlag.layers.inputs import Inputs
 from longlag.layers.readout import Readout
@@ -28,6 +30,7 @@ class Piece(NamedTuple):
         together: how many rows each step has, of the sequences of a batch, the first step first;
             None where each row is a step.
         classes: whether the targets are classes.
+        weights: (n,), in float64, what each row counts for; None: all the same.
     """
 
     h: Tensor
@@ -35,6 +38,7 @@ class Piece(NamedTuple):
     target: Tensor
     together: list[int] | None = None
     classes: bool = False
+    weights: Tensor | None = None
 
 
 class Sample(NamedTuple):
@@ -42,13 +46,14 @@ class Sample(NamedTuple):
 
     Attributes:
         features: (n, D), what the weights of the readout are multiplied by.
-        target, together, classes: as of :class:`Piece`.
+        target, together, classes, weights: as of :class:`Piece`.
     """
 
     features: Tensor
     target: Tensor
     together: list[int]
     classes: bool
+    weights: Tensor | None = None
 
 
 class Rows:
@@ -63,6 +68,7 @@ class Rows:
         state_noise: the standard deviation of normal noise on what drives the units, in
             :meth:`samples`; rows themselves are without it.
         seed: of the noise, which is the same each time.
+        loss: whose weights of places the rows have, where it, or the sequences, have some.
 
     Raises:
         TypeError, ValueError: the model has no linear readout, or cannot be run piece by piece; it
@@ -78,8 +84,9 @@ class Rows:
         method: str,
         state_noise: float = 0.0,
         seed: int = 0,
+        loss: Loss | None = None,
     ) -> None:
-        self.model, self.batches, self.method = model, batches, method
+        self.model, self.batches, self.method, self.loss = model, batches, method, loss
         self.continues, self.washout = continues, washout
         readout = getattr(model, "readout", None)
         if not isinstance(readout, Readout):
@@ -139,7 +146,7 @@ class Rows:
                     "states grow"
                 )
             together = [1] * len(features) if piece.together is None else piece.together
-            yield Sample(features, piece.target, together, piece.classes)
+            yield Sample(features, piece.target, together, piece.classes, piece.weights)
         if not any_row:
             raise ValueError(
                 f"data: {self.method} found no step with a target behind the washout of "
@@ -246,16 +253,26 @@ class Rows:
                 f"target: got {tuple(target.shape)}, expected {tuple(h.shape[:-1])}, a class each"
             )
         chosen = counts & wanted
-        x, together = batch.x, None
+        x, together, weights = batch.x, None, self._weights(batch)
         if chosen.dim() == 2:  # (N, T): one step after the other
             chosen, h, x, target = (part.transpose(0, 1) for part in (chosen, h, x, target))
+            weights = None if weights is None else weights.transpose(0, 1)
             together = chosen.sum(1).tolist()
         target = target[chosen]
         classes = not target.is_floating_point()
         if classes:
             target = nn.functional.one_hot(target, outputs)
         x = None if self.readout.direct_size is None else x[chosen]
-        return Piece(h[chosen], x, target.double(), together, classes)
+        weights = None if weights is None else weights[chosen].double()
+        return Piece(h[chosen], x, target.double(), together, classes, weights)
+
+    def _weights(self, batch: Batch[Any]) -> Tensor | None:
+        """What each row counts for, (N,) or (N, T); None: all the same."""
+        weighted = isinstance(self.loss, WeightedCrossEntropy)
+        if self.loss is None or (batch.weights is None and not weighted):
+            return None
+        weights = weights_due(loss_of(self.loss, batch), batch.target)
+        return weights.mean(-1) if batch.target.is_floating_point() else weights
 
 
 def _ages(batch: Batch[Tensor], before: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from longlag.batch import IGNORED_CLASS, Batch
 from longlag.gradients.losses import (
     Quantile,
     WeightedCrossEntropy,
+    WeightedLogistic,
     cross_entropy,
     logistic,
     mae,
@@ -50,6 +51,7 @@ __all__ = [
     "Trained",
     "TrainingInterrupted",
     "WeightedCrossEntropy",
+    "WeightedLogistic",
     "cross_entropy",
     "fit",
     "fit_replicas",

@@ -16,7 +16,7 @@ _PAD = (
 
 @runtime_checkable
 class Sequences(Protocol):
-    """Arrays held together: has `x` and `target`, and perhaps `lengths` and `resets`."""
+    """Arrays held together: has `x` and `target`, and perhaps `lengths`, `resets`, `weights`."""
 
     @property
     def x(self) -> Any:
@@ -30,20 +30,23 @@ class Sequences(Protocol):
 
 
 def as_batch(data: Any, name: str, dtype: torch.dtype) -> Batch[Tensor]:
-    """Check and convert x, target, lengths and resets.
+    """Check and convert x, target, lengths, resets and weights.
 
     >>> as_batch((np.zeros((2, 5, 1)), np.array([1, 0])), "data", torch.float32).x.dtype
     torch.float32
     """
     if isinstance(data, Sequences):  # before tuples: a named tuple is both
         raw_x, raw_target = data.x, data.target
-        raw_lengths, raw_resets = getattr(data, "lengths", None), getattr(data, "resets", None)
+        raw_lengths, raw_resets, raw_weights = (
+            getattr(data, part, None) for part in ("lengths", "resets", "weights")
+        )
     elif isinstance(data, tuple | list):
         if len(data) not in (2, 3):
             raise ValueError(
                 f"{name} has {len(data)} entries; expected (x, target) or (x, target, lengths)"
             )
-        raw_x, raw_target, raw_lengths, raw_resets = (*data, None, None)[:4]
+        raw_x, raw_target, raw_lengths, *_ = (*data, None)
+        raw_resets = raw_weights = None
     else:
         raise TypeError(
             f"{name} is a {type(data).__name__}; expected (x, target), (x, target, lengths) or an "
@@ -67,7 +70,7 @@ def as_batch(data: Any, name: str, dtype: torch.dtype) -> Batch[Tensor]:
         )
     if count == 0:
         raise ValueError(f"x of {name} has shape {tuple(x.shape)}; expected at least one sequence")
-    lengths = resets = None
+    lengths = resets = weights = None
     if raw_lengths is not None:
         lengths = _lengths(raw_lengths, name, count, steps)
         target = _without_padding(target, lengths, steps)
@@ -78,7 +81,9 @@ def as_batch(data: Any, name: str, dtype: torch.dtype) -> Batch[Tensor]:
                 f"resets of {name} has shape {tuple(resets.shape)} and dtype {resets.dtype}; "
                 f"expected ({count}, {steps}) and bool"
             )
-    return Batch(x, target, lengths, resets)
+    if raw_weights is not None:
+        weights = _weights(_tensor(raw_weights, f"weights of {name}", dtype).to(dtype), name, count)
+    return Batch(x, target, lengths, resets, weights)
 
 
 def _tensor(value: Any, name: str, dtype: torch.dtype) -> Tensor:
@@ -115,6 +120,16 @@ def _lengths(value: Any, name: str, count: int, steps: int) -> Tensor:
             f"0..{steps}, the number of steps of x"
         )
     return lengths
+
+
+def _weights(weights: Tensor, name: str, count: int) -> Tensor:
+    in_range = bool((weights.isfinite() & (weights >= 0)).all())
+    if weights.shape != (count,) or not in_range or not weights.any():
+        raise ValueError(
+            f"weights of {name}: got {str(weights.tolist())[:80]}, expected {count} finite numbers "
+            ">= 0, one for each sequence, not all 0"
+        )
+    return weights
 
 
 def _without_padding(target: Tensor, lengths: Tensor, steps: int) -> Tensor:

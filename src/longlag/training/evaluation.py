@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from longlag import randomness
 from longlag.batch import Batch
 from longlag.gradients import Loss, forward
-from longlag.gradients.losses import weights_due
 from longlag.gradients.runs.piecewise_run import PiecewiseRun
+from longlag.gradients.weighted import loss_of, weights_due
 from longlag.layers.inputs import Inputs
 from longlag.training.metrics import Meter
 from longlag.training.ranks import Ranks
@@ -59,9 +59,10 @@ class Evaluator:
                 for batch, output in self._outputs(self.source):
                     if interrupted():
                         return None
-                    count = float(weights_due(self.loss, batch.target).sum())
+                    loss = loss_of(self.loss, batch)
+                    count = float(weights_due(loss, batch.target).sum())
                     if count:
-                        total += float(self.loss(output, batch.target)) * count
+                        total += float(loss(output, batch.target)) * count
                         places += count
                     for meter in self.meters.values():
                         meter.update(output, batch.target)

@@ -90,7 +90,8 @@ def fit(
             them. Of a tuple that it returns the first is the output. It trains where it lies.
         data: one of
             (x, target) or (x, target, lengths), tensors or arrays, x (N, T, C), lengths (N,);
-            an object with `x`, `target` and perhaps `lengths` and `resets`;
+            an object with `x`, `target` and perhaps `lengths`, `resets`, and `weights` (N,) >= 0:
+            errors of a sequence count so much more or less, here, in validation and in `Ridge`;
             `ll.Streams(x, target)`: recordings that may be longer than memory;
             a stream: `stream.batch(index)` gives such an object, for index = 0, 1, ... without end;
             a torch DataLoader of such tuples or objects.

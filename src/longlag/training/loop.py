@@ -18,8 +18,9 @@ from torch.optim import Optimizer
 from longlag import randomness
 from longlag.batch import Batch
 from longlag.gradients import Accumulated, Backward, GradientMethod, Loss, Omega, WindowedMethod
-from longlag.gradients.losses import due, is_built_in, name_of
+from longlag.gradients.losses import is_built_in, name_of
 from longlag.gradients.norm import gradient_norm
+from longlag.gradients.weighted import loss_of, weights_due
 from longlag.layers.composition import reduction_of
 from longlag.layers.state_tree import map_tensors
 from longlag.training.checkpoints import ANEW, CheckpointFile, check_fingerprint, check_keys
@@ -362,7 +363,7 @@ class Loop:
         part, weight = self.ranks.part(batch, self.loss)
         accumulated = self._accumulate(window._replace(batch=part), whole)
         self._advance(window)
-        if not whole and not due(batch.target).any():
+        if not whole and not weights_due(loss_of(self.loss, batch), batch.target).any():
             return False
         # The one wait for the device in a step: both numbers must be seen before the update.
         total = accumulated.loss if self.ranks.alone else self._add_up(accumulated.loss, weight)
@@ -556,7 +557,8 @@ class Loop:
     def _accumulate(self, window: Window, whole: bool) -> Accumulated:
         batch, method = window.batch, self.method
         options: dict[str, Any] = {"lengths": batch.lengths, "resets": batch.resets}
-        arguments = (self.network, batch.x, batch.target, self.loss, self.backward)
+        loss = loss_of(self.loss, batch)
+        arguments = (self.network, batch.x, batch.target, loss, self.backward)
         if isinstance(method, Omega):
             options["update"] = self.position.step + 1
         if whole or not isinstance(method, WindowedMethod):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from longlag.batch import Batch
 from longlag.gradients import Loss
-from longlag.gradients.losses import weights_due
+from longlag.gradients.weighted import loss_of, weights_due
 from longlag.training.sources import Source
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Ranks:
             return batch, 1 / self.count
         rows = self.rows(len(batch.x))
         part = batch.map(lambda whole: whole[rows])
-        own, total = (float(weights_due(loss, b.target).sum()) for b in (part, batch))
+        own, total = (float(weights_due(loss_of(loss, b), b.target).sum()) for b in (part, batch))
         return part, own / total if total else 1 / self.count
 
     def whole(self, output: Tensor, count: int) -> Tensor:

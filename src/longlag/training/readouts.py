@@ -11,7 +11,7 @@ from torch import nn
 from longlag import randomness
 from longlag.gradients import Loss
 from longlag.gradients.losses import resolve_loss
-from longlag.reservoirs import ReadoutMethod, Rows
+from longlag.reservoirs import ReadoutMethod, Ridge, Rows
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History
 from longlag.training.metrics import Metrics, make_meters
@@ -63,13 +63,17 @@ def fit_readout(
     if first is None:
         raise ValueError("data gave no batch in a whole epoch; expected at least one")
     _, measure = resolve_loss(loss, first.target)
+    if first.weights is not None and not isinstance(method, Ridge):
+        raise ValueError(
+            f"weights of data: {method!r} has none for sequences; use ll.Ridge(), or leave them out"
+        )
     was_training = model.training
     model.eval()
     try:
         with randomness.isolated(like.device):
             rows = Rows(
                 model, lambda: source.batches(0, 0), source.continues, method.washout,
-                repr(method), method.state_noise, seed,
+                repr(method), method.state_noise, seed, measure,
             )  # fmt: skip
             fitted = method.solve(rows)
             rows.readout.take(fitted.weight, fitted.bias)
@@ -89,10 +93,12 @@ def fit_readout(
 
 def _mean_square_error(rows: Rows) -> float:
     """Of the readout as the model has it now, over all rows."""
-    total, count = 0.0, 0
+    total, count = 0.0, 0.0
     with torch.no_grad():
         for piece in rows:
             difference = rows.readout(piece.h, piece.x).double() - piece.target
-            total += float(difference.square().sum())
-            count += difference.numel()
+            squares = difference.square().mean(-1)
+            weights = torch.ones_like(squares) if piece.weights is None else piece.weights
+            total += float(weights @ squares)
+            count += float(weights.sum())
     return total / count

@@ -342,6 +342,8 @@ class Runs:
 def _arrays(source: Source) -> Any:
     if source.whole is None:
         raise Unfit("the data are no arrays in memory")
+    if source.whole.weights is not None:
+        raise Unfit("the sequences have weights")
     data = source.whole.map(Tensor.contiguous)
     if data.lengths is not None and bool((data.lengths == data.x.shape[1]).all()):
         return data._replace(lengths=None)  # all are read to their ends

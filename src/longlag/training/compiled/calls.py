@@ -182,6 +182,8 @@ class Calls(Outputs):
         further: dict[str, Tensor] = {}
         if network.weights is not None:
             further["weights"] = y.new_tensor(network.weights)
+        if data.weights is not None:
+            further["shares"] = data.weights
         if readout.weight_direct is not None:
             further["d_direct"] = torch.zeros_like(readout.weight_direct)
             further["sums_direct"] = y.new_zeros((facts.direct + 1, facts.wide))

@@ -81,7 +81,8 @@ class Head:
         outputs: K.
         direct: C; 0 where there is no D.
         activation: phi.
-        weighted: whether classes have weights.
+        weighted: whether classes have weights, or labels that hold.
+        shared: whether sequences have weights.
         level: alpha, of "quantile".
         networks: whose numbers lie side by side.
     """
@@ -93,6 +94,7 @@ class Head:
     direct: int = 0
     activation: str = "identity"
     weighted: bool = False
+    shared: bool = False
     level: float = 0.0
     networks: int = 1
 
@@ -144,7 +146,7 @@ def head(facts: Head) -> Compiled:
     ``order`` has N numbers of sequences for each update, ``target`` for each sequence as many
     targets as there are ``steps``; row t N + n of h is step t of sequence n. ``where`` has the
     places of the rows in ``d_h``, ``zero`` is the list (0,). ``loss`` gets E, a double. ``weights``
-    has a number for each class.
+    has a number for each class, or for each label that holds; ``shares`` one for each sequence.
     """
     code = Writing(facts)
     code.outputs()
@@ -160,15 +162,17 @@ class Writing(Piece):
     Attributes:
         y, panels: where the outputs lie, and where dE/dy goes.
         total, due: doubles that are added up over the rows: of the losses, of how many they are.
+        share: what the sequence of the present row counts for, where sequences have weights.
     """
 
     def __init__(self, facts: Head) -> None:
         names = _NAMES + _NAMES_OF_INPUT * bool(facts.direct)
         if facts.loss is not None:
             names += _NAMES_OF_ERRORS + _NAMES_OF_INPUT_ERRORS * bool(facts.direct)
-            names += " weights" * facts.weighted
+            names += " weights" * facts.weighted + " shares" * facts.shared
         super().__init__("longlag_head", names, facts.double, facts.lanes, facts.networks)
         self.facts = facts
+        self.share: Value | None = None
         if facts.loss is None:
             return
         self.total, self.due = self.variable(self.wide), self.variable(self.wide)
@@ -224,14 +228,17 @@ class Writing(Piece):
             self.loop(self.i64(0), arg["steps"]) as t,
             self.loop(self.i64(0), arg["N"]) as n,
         ):
-            target = self.further(self.read(order, n), arg["steps"], t)
+            sequence = self.read(order, n)
+            if self.facts.shared:
+                self.share = self.look_up(self.table("shares"), sequence)
+            target = self.further(sequence, arg["steps"], t)
             write(self.plus(self.times(t, arg["N"]), n), target)
         total = b.fadd(b.load(self.total), self.total_of(self.wide_total))
         due = b.fadd(b.load(self.due), self.total_of(self.wide_due))
         least = constant(self.wide, 1.0)
         if loss in SUMS:
             due = self.same(b.sitofp(arg["N"], DOUBLE))
-        elif self.facts.weighted:
+        elif self.facts.weighted or self.facts.shared:
             least = constant(self.wide, float(np.finfo("f8" if self.facts.double else "f4").tiny))
         due = b.select(b.fcmp_ordered("<", due, least), least, due)
         if loss == "half_squares":
@@ -346,9 +353,10 @@ class Writing(Piece):
         total = self.total_over(b.load(sums))
         inverse = self.splat(b.fdiv(constant(self.scalar, 1.0), total))
         kept = self.splat(due)
-        known, weight = b.select(due, wanted, self.same(self.i64(0))), None
+        known, weight = b.select(due, wanted, self.same(self.i64(0))), self.share
         if self.facts.weighted:
-            weight = self.pick(self.numbers("weights"), known)
+            own = self.pick(self.numbers("weights"), known)
+            weight = own if weight is None else b.fmul(own, weight)
 
         def error(v: Value, start: Value) -> None:
             place = self.place(v, p)
@@ -389,6 +397,9 @@ class Writing(Piece):
             y = self.load(self.at(row, start))
             difference = b.select(due, b.fsub(y, value), self.zero())
             error, loss = self._of_output(difference, y, value, due)
+            weight = self._weight_of(start, value, due)
+            if weight is not None:
+                error, loss = b.fmul(error, weight), b.fmul(loss, weight)
             if self.facts.activation != "identity":  # phi' by its value
                 ones = constant(self.vector, 1.0)
                 one_less = b.fsub(y if self.facts.activation == "sigmoid" else ones, b.fmul(y, y))
@@ -397,11 +408,22 @@ class Writing(Piece):
             counted = b.and_(due, self.fresh(v, start))
             loss = self.widened(b.select(counted, loss, self.zero()))
             b.store(b.fadd(b.load(self.wide_total), loss), self.wide_total)
-            ones = constant(self.vector, 1.0)
-            one = self.widened(b.select(counted, ones, self.zero()))
-            b.store(b.fadd(b.load(self.wide_due), one), self.wide_due)
+            each = constant(self.vector, 1.0) if weight is None else weight
+            each = self.widened(b.select(counted, each, self.zero()))
+            b.store(b.fadd(b.load(self.wide_due), each), self.wide_due)
 
         self.each_vector(one)
+
+    def _weight_of(self, start: Value, t: Value, due: Value) -> Value | None:
+        """What outputs of a row count for, of which t is wanted; None: all the same."""
+        share = None if self.share is None else self.splat(self.share)
+        if not self.facts.weighted:
+            return share
+        v = Arithmetic(self.b, self.vector)
+        own = self.load(self.at(self.numbers("weights"), start))
+        beyond = v.mul(v.sub(own, v.value(1.0)), self.b.select(due, t, self.zero()))
+        weight = v.add(v.value(1.0), beyond)
+        return weight if share is None else v.mul(weight, share)
 
     def _of_output(self, difference: Value, y: Value, t: Value, due: Value) -> tuple[Value, Value]:
         """The error and the loss of outputs y, of which t is wanted."""

@@ -11,6 +11,7 @@ from longlag.gradients import BPTT, Loss, TruncatedBPTT
 from longlag.gradients.losses import (
     Quantile,
     WeightedCrossEntropy,
+    WeightedLogistic,
     cross_entropy,
     logistic,
     mae,
@@ -54,7 +55,7 @@ class Network(NamedTuple):
         readout: of the top one.
         reduce: what is read out: "last", "mean", "share", "share_max", or None for every step.
         loss: its name, or one's own.
-        weights: of classes, or None.
+        weights: of classes, or of labels that hold; or None.
         level: of a quantile.
         window: steps of an update, from the state after those before; None: whole sequences.
         before: steps before a window that its errors go back to.
@@ -169,6 +170,8 @@ def _compiled_loss(loss: Loss | str) -> tuple[str, dict[str, Any]]:
     """The name of a loss, and what is set of it."""
     if isinstance(loss, WeightedCrossEntropy):
         return "cross_entropy", {"weights": loss.weights}
+    if isinstance(loss, WeightedLogistic):
+        return "logistic", {"weights": loss.weights}
     if isinstance(loss, Quantile):
         return "quantile", {"level": loss.level}
     for name in (*LOSSES, *SUMS):
@@ -276,7 +279,7 @@ def check_data(network: Network, data: Batch[Tensor]) -> None:
     Raises:
         Unfit: not so.
     """
-    x, target, _, resets = data
+    x, target, _, resets, weights = data
     if resets is not None and any(len(level) > 1 for level in network.levels):
         raise Unfit("the data have resets, and the model reads in both directions")
     if resets is not None and network.looks_back:
@@ -294,6 +297,8 @@ def check_data(network: Network, data: Batch[Tensor]) -> None:
         raise Unfit(f"x of data has shape {tuple(x.shape)} and dtype {x.dtype}")
     if network.weights is not None and len(network.weights) != outputs:
         raise Unfit(f"there are {len(network.weights)} weights of classes, and {outputs} outputs")
+    if weights is not None and (weights.shape != (count,) or weights.dtype != weight.dtype):
+        raise Unfit(f"weights of data have shape {tuple(weights.shape)} and {weights.dtype}")
     if target.shape != wanted or target.dtype != (torch.int64 if classes else weight.dtype):
         raise Unfit(
             f"target of data has shape {tuple(target.shape)} and dtype {target.dtype}; expected "

@@ -136,6 +136,7 @@ class Outputs:
         return Head(
             self._double, kind, readout.input_size, readout.output_size, readout.direct_size or 0,
             readout.activation, weighted=network.weights is not None and kind is not None,
+            shared=self._data.weights is not None and kind is not None,
             level=network.level, networks=self._kind[1],
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from longlag.batch import Batch
 from longlag.gradients import Loss
-from longlag.gradients.losses import weights_due
+from longlag.gradients.weighted import loss_of, weights_due
 from longlag.layers import Recurrent, SequenceModel, Stack
 from longlag.layers.state_tree import tensors_of
 from longlag.training.compiled.calls import Calls
@@ -357,7 +357,7 @@ class CompiledSteps:
         """Of each sequence, what the places where an error is due count for."""
         loss, _ = self._how
         return (
-            weights_due(loss, self.data.target)
+            weights_due(loss_of(loss, self.data), self.data.target)
             .view(len(self.data.x), -1)
             .sum(1, dtype=torch.float64)
             .numpy()

@@ -104,7 +104,10 @@ class Windows(Cut):
             resets[:, 0] = True
         if resets is not None:
             resets = cut(resets, False, before)
-        self.rows = Batch(cut(data.x, 0.0, before), cut(data.target, nothing), lengths, resets)
+        weights = None if data.weights is None else data.weights.repeat_interleave(self.count)
+        self.rows = Batch(
+            cut(data.x, 0.0, before), cut(data.target, nothing), lengths, resets, weights
+        )
 
     def of(self, sequences: "np.ndarray[Any, Any]") -> int:
         """How many windows a batch of sequences has: none beyond the longest."""

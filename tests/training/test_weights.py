@@ -1,0 +1,176 @@
+"""Sequences that count more or less than others: in updates, in validation, in readouts."""
+
+import numpy as np
+import pytest
+import torch
+
+import longlag as ll
+from longlag.batch import Batch
+from longlag.gradients.losses import cross_entropy, mae, mse
+from longlag.gradients.weighted import OfWeightedSequences
+from longlag.training import (
+    Quantile,
+    WeightedCrossEntropy,
+    WeightedLogistic,
+    fit,
+    fit_replicas,
+)
+
+COUNT, STEPS = 24, 6
+
+
+def drawn(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+X = torch.randn(COUNT, STEPS, 2, generator=drawn())
+WEIGHTS = 3 * torch.rand(COUNT, generator=drawn(1))
+WEIGHTS[3] = 0
+LENGTHS = torch.randint(1, STEPS + 1, (COUNT,), generator=drawn(2))
+
+
+def numbers(*shape):
+    return torch.randn(shape, generator=drawn(3))
+
+
+def whole(most, *shape):
+    return torch.randint(0, most, shape, generator=drawn(3))
+
+
+CASES = {
+    "classes": (whole(3, COUNT), None, "last", 3, None),
+    "weighted classes": (whole(3, COUNT), WeightedCrossEntropy((1, 2, 5)), "mean", 3, None),
+    "tags": (whole(3, COUNT, STEPS), None, None, 3, LENGTHS),
+    "numbers": (numbers(COUNT, 2), "mse", "last", 2, None),
+    "numbers at steps": (numbers(COUNT, STEPS, 2), "mae", None, 2, LENGTHS),
+    "a quantile": (numbers(COUNT, 1), Quantile(0.8), "last", 1, None),
+    "labels": (whole(2, COUNT, 5).float(), "logistic", "last", 5, None),
+    "weighted labels": (
+        whole(2, COUNT, STEPS, 17).float(), WeightedLogistic(tuple(np.linspace(0.5, 4, 17))), None,
+        17, LENGTHS,
+    ),
+}  # fmt: skip
+
+
+def trained(data, loss, reduce, outputs, **options):
+    model = ll.SequenceModel(ll.GRU(2, 6, seed=0), outputs, reduce=reduce, seed=1)
+    options = {"epochs": 3, "batch_size": 8, "progress": False, **options}
+    return model, fit(model, data, validation=data, loss=loss, **options)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_compiled_updates_are_those_of_pytorch(case):
+    target, loss, reduce, outputs, lengths = CASES[case]
+    data = Batch(X, target, lengths, weights=WEIGHTS)
+    methods = [ll.BPTT(), ll.TruncatedBPTT(4)] if reduce is None else [ll.BPTT()]
+    for method in methods:
+        (one, compiled), (other, eager) = (
+            trained(data, loss, reduce, outputs, method=method, step=step)
+            for step in ("compiled", "eager")
+        )
+        assert compiled.step == "compiled"
+        np.testing.assert_allclose(compiled.losses, eager.losses, rtol=1e-5)
+        validation = [history.records[-1].validation_loss for history in (compiled, eager)]
+        assert validation[0] == pytest.approx(validation[1], rel=1e-5)
+        for p, q in zip(one.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_whole_weight_is_a_sequence_so_many_times(case):
+    target, loss, reduce, outputs, lengths = CASES[case]
+    often = torch.arange(COUNT) % 4
+    again = torch.arange(COUNT).repeat_interleave(often)
+    data = Batch(X, target, lengths, weights=0.3 * often)
+    repeated = Batch(X, target, lengths).map(lambda part: part[again])
+    whole = {"batch_size": 1000, "epochs": 2}
+    (one, weighted), (other, plain) = (
+        trained(some, loss, reduce, outputs, **whole) for some in (data, repeated)
+    )
+    np.testing.assert_allclose(weighted.losses, plain.losses, rtol=1e-5)
+    assert weighted.records[-1].validation_loss == pytest.approx(
+        plain.records[-1].validation_loss, rel=1e-5
+    )
+    for p, q in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_of_ones_own_may_have_weights():
+    def huber(output, target):
+        return torch.nn.functional.huber_loss(output, target)
+
+    target = numbers(COUNT, 2)
+    model, history = trained(Batch(X, target, weights=WEIGHTS), huber, "last", 2)
+    assert history.step == "eager"
+    each = torch.stack([huber(y, t) for y, t in zip(model(X), target, strict=True)])
+    expected = (WEIGHTS * each).sum() / WEIGHTS.sum()
+    assert history.records[-1].validation_loss == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, None])
+@pytest.mark.parametrize("solver", ["auto", "svd"])
+def test_ridge_regression_with_weights_is_that_of_repeated_rows(alpha, solver):
+    """For cross-validation a row that is there twice is a new one: there it is left out."""
+    often = torch.arange(COUNT) % (3 if alpha else 2)
+    again = torch.arange(COUNT).repeat_interleave(often)
+    target, readouts = X[:, -2] + 0.1 * numbers(COUNT, 2), []
+    for data in (Batch(X, target, weights=7.0 * often), Batch(X[again], target[again])):
+        model = ll.SequenceModel(ll.EchoState(2, 10, seed=0), 2, reduce="last").double()
+        penalty = alpha
+        if alpha and data.weights is None:  # weights are in units of their mean
+            penalty = alpha * len(again) / int((often > 0).sum())
+        method = ll.Ridge(penalty, solver=solver)
+        history = fit(model, data.map(torch.Tensor.double), method=method, batch_size=5)
+        readouts.append((model.readout.weight, model.readout.bias, history.losses[-1]))
+    for one, other in zip(*readouts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
+
+
+def test_ridge_regression_weighs_classes():
+    target = (torch.arange(COUNT) % 8 == 0).long()
+    weights = torch.where(target == 1, 5.0, 1.0)
+    models = []
+    for loss, some in ((WeightedCrossEntropy((1, 5)), None), (None, weights)):
+        model = ll.SequenceModel(ll.EchoState(2, 10, seed=0), 2, reduce="last")
+        fit(model, Batch(X, target, weights=some), loss=loss, method=ll.Ridge(0.1))
+        models.append(model.readout.weight)
+    torch.testing.assert_close(*models)
+
+
+def test_the_mean_over_sequences_of_unequal_length():
+    output, target = torch.zeros(2, 3, 1), torch.tensor([[1.0, 1, 1], [4.0, 4, 4]]).unsqueeze(-1)
+    target[1, 1:] = float("nan")
+    loss = OfWeightedSequences(mse, torch.tensor([1.0, 2.0]))
+    assert float(loss(output, target)) == pytest.approx((3 * 1 + 2 * 16) / 5)
+    empty = torch.full((2, 1), float("nan"))
+    assert float(OfWeightedSequences(mae, torch.ones(2))(empty, empty)) == 0
+    with pytest.raises(ValueError, match=r"weights: there are 2, and the model's output has shape"):
+        OfWeightedSequences(cross_entropy, torch.ones(2))(torch.zeros(3, 2), torch.zeros(3).long())
+
+
+@pytest.mark.parametrize(
+    "weights", [torch.ones(3), -torch.ones(COUNT), torch.zeros(COUNT), WEIGHTS / 0]
+)
+def test_weights_out_of_range_are_refused(weights):
+    with pytest.raises(ValueError, match=f"weights of data: .* expected {COUNT} finite numbers"):
+        trained(Batch(X, numbers(COUNT, 2), weights=weights), None, "last", 2)
+
+
+def test_what_has_no_weights_says_so():
+    data = Batch(X, numbers(COUNT, 2), weights=WEIGHTS)
+    model = ll.SequenceModel(ll.EchoState(2, 5, seed=0), 2, reduce="last")
+    with pytest.raises(ValueError, match=r"weights of data: .* has none .* use ll.Ridge\(\)"):
+        fit(model, data, method=ll.RecursiveLeastSquares())
+    with pytest.raises(ValueError, match="WeightedLogistic: has 3 weights"):
+        WeightedLogistic((1, 2, 3))(torch.zeros(2, 2), torch.zeros(2, 2))
+    with pytest.raises(ValueError, match="a finite number > 0 for each label"):
+        WeightedLogistic((1, 0))
+
+
+def test_several_networks_have_the_weights_too():
+    data = Batch(X, numbers(COUNT, 2), weights=WEIGHTS)
+    network = ll.SequenceModel(ll.GRU(2, 4, seed=0), 2, reduce="last", seed=0)
+    options = {"epochs": 2, "batch_size": 8, "progress": False}
+    (model, *_), _ = fit_replicas(network, data, seeds=[0, 1], **options)
+    (other, *_), _ = fit_replicas(network, Batch(X, data.target), seeds=[0, 1], **options)
+    assert not torch.equal(model.readout.weight, other.readout.weight)
