@@ -53,7 +53,7 @@ suite: $(STAMP)
 	$(PYTEST) -m "not long" --hurried $(addprefix --ignore=,$(KERNELS))
 
 test-long: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray,wandb,mlflow]"
 	$(PYTEST) -m long
 	$(BIN)/python tools/extras.py
 

@@ -11,7 +11,6 @@ CheckpointedBPTT must give the bits of BPTT; torch.nn's gradient must agree with
 import argparse
 import hashlib
 import json
-import platform
 import resource
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import torch
 from torch import nn
 
 import longlag as ll
+from longlag.lab.bench.machine import describe
 
 CONTENDERS = ("nn.LSTM", "BPTT", "CheckpointedBPTT")
 
@@ -102,7 +102,7 @@ def main() -> None:
         sys.exit("the gradients differ: the figures mean nothing")
     result = {
         "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe()["processor"],
         **{
             key: getattr(arguments, key)
             for key in ("steps", "batch", "hidden", "budget", "threads")

@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -77,6 +76,8 @@ def main() -> None:
     if arguments.kind:
         run(arguments.kind, arguments.path)
         return
+    from longlag.lab.bench.machine import describe
+
     load = os.getloadavg()[0]
     runs: dict[str, list[dict]] = {"arrow": [], "python": []}
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +101,7 @@ def main() -> None:
     }
     result = {
         "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe()["processor"],
         "processors": os.cpu_count(),
         "load_at_the_start": load,
         "rows": arguments.rows, "series": SERIES, "features": FEATURES, "file_megabytes": size,

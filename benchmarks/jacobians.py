@@ -23,7 +23,6 @@ Beside that, how long a whole `memory_report` takes, all lags, without its page.
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -35,6 +34,7 @@ from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
 import longlag as ll
+from longlag.lab.bench.machine import describe
 from longlag.memory import JacobianNorms, error_flow, jacobian_norms
 
 mse = nn.functional.mse_loss
@@ -196,7 +196,7 @@ def main() -> None:
     )
     result = {
         "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe()["processor"],
         "torch": torch.__version__,
         "sizes": {"N": arguments.batch, "T": arguments.steps, "H": arguments.hidden},
         "threads": arguments.threads,

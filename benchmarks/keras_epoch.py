@@ -14,7 +14,6 @@ an epoch from the same weights with the same weights.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -116,6 +115,8 @@ def main() -> None:
     if arguments.contender:
         run(arguments.contender, arguments.epochs)
         return
+    from longlag.lab.bench.machine import describe
+
     turns: dict[str, list[dict]] = {name: [] for name in CONTENDERS}
     for _ in range(arguments.turns):
         for name, results in turns.items():
@@ -145,7 +146,7 @@ def main() -> None:
     }
     result = {
         "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe()["processor"],
         "load_average": os.getloadavg()[0],
         "epoch_of": {"samples": SAMPLES, "steps": STEPS, "inputs": INPUTS, "units": UNITS},
         "weights_apart": apart,

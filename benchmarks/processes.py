@@ -12,7 +12,6 @@ each other. Both must end with the same loss. A file keeps its rows of other lay
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 import torch
 
 import longlag as ll
+from longlag.lab.bench.machine import describe
 
 SEQUENCES, STEPS, INPUTS, BATCH = 256, 200, 16, 64
 
@@ -102,7 +102,7 @@ def main() -> None:
         rows += [row for row in before if (row["cell"], row["hidden"]) not in made]
     result = {
         "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe()["processor"],
         "cores": os.cpu_count(),
         "load_average": os.getloadavg()[0],
         "rows": rows,

@@ -13,7 +13,6 @@ must end with the same bits; the ratio is the median over turns of recorded over
 import argparse
 import hashlib
 import json
-import platform
 import statistics
 import sys
 import time
@@ -25,6 +24,7 @@ import torch
 from torch import nn
 
 import longlag as ll
+from longlag.lab.bench.machine import describe
 
 BATCH, STEPS, INPUTS, HIDDEN, CLASSES = 32, 100, 8, 64, 4
 
@@ -138,7 +138,7 @@ def main() -> None:
     result = {
         "date": date.today().isoformat(),
         "command": " ".join(["python", "benchmarks/recorder.py", *sys.argv[1:]]),
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe()["processor"],
         "threads": arguments.threads,
         "batch": BATCH, "steps": STEPS, "inputs": INPUTS, "hidden": HIDDEN,
         "trainings": found,

@@ -14,7 +14,6 @@ alone, again and again: its code and numbers then wait in the first cache.
 import argparse
 import json
 import os
-import platform
 import time
 from contextlib import nullcontext
 from datetime import date
@@ -28,6 +27,7 @@ from torch.optim import Adam
 
 import longlag as ll
 from longlag.batch import Batch
+from longlag.lab.bench.machine import describe
 from longlag.training.compiled import networks
 
 FORMS = [
@@ -52,7 +52,7 @@ def main():
     for form in FORMS:
         results += [measure(form, options.networks, count) for count in threads]
     if options.json is not None:
-        run = {"date": str(date.today()), "machine": platform.processor() or platform.machine()}
+        run = {"date": str(date.today()), "machine": describe()["processor"]}
         run |= {"cores": os.cpu_count(), "torch": torch.__version__, "results": results}
         options.json.write_text(json.dumps(run, indent=1) + "\n")
 

@@ -12,7 +12,6 @@ timed.
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
 from datetime import date
@@ -24,6 +23,7 @@ import torch
 from torch import nn
 
 import longlag as ll
+from longlag.lab.bench.machine import describe
 
 CHANNELS, HIDDEN, STEPS, BLOCK = 8, 64, 256, 128
 
@@ -148,7 +148,7 @@ def main() -> None:
         print(name, found[name], flush=True)
     result = {
         "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe()["processor"],
         "channels": CHANNELS, "hidden": HIDDEN, "block": BLOCK,
         "microseconds_a_step": found,
     }  # fmt: skip

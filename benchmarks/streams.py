@@ -12,7 +12,6 @@ interpreter and its libraries take. Both runs must end with the same bits.
 import argparse
 import hashlib
 import json
-import platform
 import resource
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 
 import longlag as ll
+from longlag.lab.bench.machine import describe
 
 CHANNELS, HIDDEN, ROWS, K1 = 8, 64, 32, 100
 
@@ -106,7 +106,7 @@ def main() -> None:
     disk, memory = (min(each["seconds"] for each in found[kind]) for kind in ("disk", "memory"))
     result = {
         "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe()["processor"],
         "steps": arguments.steps, "channels": CHANNELS, "hidden": HIDDEN, "rows": ROWS, "k1": K1,
         "disk_seconds": disk,
         "memory_seconds": memory,

@@ -14,7 +14,6 @@ each network, each takes that.
 import argparse
 import json
 import os
-import platform
 import time
 from datetime import date
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 
 from longlag.data import SequenceData
+from longlag.lab.bench.machine import describe
 from longlag.lab.sweep import runners
 from longlag.pipeline.dataset import hold_out
 from longlag.pipeline.settings import Settings
@@ -48,7 +48,7 @@ def main():
     rates = 10 ** rng.uniform(-3.5, -1.5, options.replicas)
     results = [measure(options, parts, rates, int(size)) for size in options.hidden.split(",")]
     if options.json is not None:
-        run = {"date": str(date.today()), "machine": platform.processor() or platform.machine()}
+        run = {"date": str(date.today()), "machine": describe()["processor"]}
         run |= {"cores": os.cpu_count(), "torch": torch.__version__, "results": results}
         options.json.write_text(json.dumps(run, indent=1) + "\n")
 

@@ -14,7 +14,6 @@ times of those runs, which says more where the machine is not alone.
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from datetime import date
@@ -25,6 +24,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import longlag as ll
+from longlag.lab.bench.machine import describe
 
 
 def one_pass(module: nn.Module, packed: PackedSequence, error: torch.Tensor) -> tuple[list, list]:
@@ -95,7 +95,7 @@ def main() -> None:
                 print(json.dumps(rows[-1]), flush=True)
     result = {
         "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe()["processor"],
         "load": round(os.getloadavg()[0], 1),
         "torch": torch.__version__,
         "batch": arguments.batch, "steps": arguments.steps, "hidden": arguments.hidden,

@@ -46,6 +46,7 @@ import torch
 from torch import nn
 
 import longlag as ll
+from longlag.lab.bench.machine import describe
 
 CLASSES, RATE, ALPHA, EPS = 8, 1e-3, 0.99, 1e-8
 SIZES = ("32x64x15x16", "32x100x64x64", "32x256x64x256")
@@ -333,7 +334,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     facts = {
-        "date": date.today().isoformat(), "machine": platform.processor() or platform.machine(),
+        "date": date.today().isoformat(), "machine": describe()["processor"],
         "python": platform.python_version(),
         "torch": torch.__version__, "jax": jax.__version__, "threads": 1,
     }  # fmt: skip

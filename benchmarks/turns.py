@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from longlag.lab.bench.machine import describe
 from longlag.lab.bench.memory import peak_bytes
 
 TURN = 0.01
@@ -55,7 +55,7 @@ def main(description: str | None, rows: Callable[[int], list[dict[str, Any]]]) -
     torch.set_num_threads(arguments.threads)
     result = {
         "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe()["processor"],
         "torch": torch.__version__,
         "threads": arguments.threads,
         "turns": arguments.turns,

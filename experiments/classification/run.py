@@ -30,6 +30,7 @@ from sets import CHOSEN_ON, SETS, Set
 
 import longlag
 from longlag.lab.bench.document import write_tables
+from longlag.lab.bench.machine import describe
 from longlag.pipeline.choosing import choose
 from longlag.pipeline.dataset import hold_out
 from longlag.pipeline.fitting import Pipeline
@@ -131,7 +132,7 @@ def main() -> None:
     results |= {
         "date": date.today().isoformat(), "longlag": longlag.__version__,
         "torch": torch.__version__, "python": platform.python_version(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": describe()["processor"],
     }  # fmt: skip
 
     def keep(of: list[Any], done: Any) -> None:

@@ -25,6 +25,7 @@ from sets import SETS, Set
 
 import longlag
 from longlag.lab.bench.document import write_tables
+from longlag.lab.bench.machine import describe
 from longlag.pipeline.dataset import hold_out, judged, prepare
 from longlag.pipeline.fitted import EVALUATED
 from longlag.pipeline.fitting import Pipeline
@@ -88,7 +89,7 @@ def main() -> None:
     results |= {
         "date": date.today().isoformat(), "longlag": longlag.__version__,
         "torch": torch.__version__, "python": platform.python_version(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": describe()["processor"],
     }  # fmt: skip
     asked = sys.argv[1:]
     for name in LOCAL if asked == ["--local"] else ():

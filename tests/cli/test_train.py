@@ -181,6 +181,17 @@ def test_the_model_is_the_one_that_was_asked_for(longlag, folder, walks_csv, sma
     json.dumps(metadata, allow_nan=False)
 
 
+def test_an_orthogonal_matrix_stays_so_in_training_and_in_the_file(longlag, walks_csv, small):
+    done = longlag("train", walks_csv, *small, "--cell", "elman", "--orthogonal")
+    assert done.status == 0, done.err
+    model, _ = load_with_metadata("model.longlag")
+    matrix = model.layer.weight_hh
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(4), atol=1e-5, rtol=0.0)
+    for command in ("predict", "report"):
+        done = longlag(command, "model.longlag", walks_csv)
+        assert done.status == 0, done.err
+
+
 def test_dilated_layers_are_trained_saved_and_used(longlag, folder, walks_csv, small):
     done = longlag("train", walks_csv, *small, "--layers", "3", "--dilated")
     assert done.status == 0, done.err

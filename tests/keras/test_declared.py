@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import torch
+from keras.activations import relu, selu
 from tests.keras.beside import MASKS, N, T
 
 import longlag as ll
@@ -120,6 +121,12 @@ def test_a_reservoir_is_that_of_longlag_and_stays_as_drawn():
     assert sum(trained.losses).item() > 0.0
 
 
+def test_an_activation_may_be_a_function_of_keras():
+    for kind in (ours.Leaky, ours.EchoState):
+        for function, name in ((relu, "relu"), (keras.activations.linear, "identity")):
+            assert kind(4, activation=function).get_config()["activation"] == name
+
+
 def test_a_cell_of_ones_own_is_loaded_by_its_class(tmp_path):
     saved = keras.Sequential([keras.Input((T, C)), ours.RNN(Faded(0.25), H)])
     saved.save(tmp_path / "own.keras")
@@ -159,6 +166,7 @@ def test_arguments_out_of_range_are_named():
             lambda: ours.RNN(cells.MinGRU(), 4, recurrent_dropout=0.1),
         ),
         (ValueError, "leak: got 2", lambda: ours.Leaky(4, leak=2.0)),
+        (ValueError, "activation: got 'selu'", lambda: ours.Leaky(4, activation=selu)),
         (ValueError, "density: got 0", lambda: ours.EchoState(4, density=0.0)),
         (
             TypeError,

@@ -79,6 +79,7 @@ def layers():
         ours.GRU(4, go_backwards=True, dropout=0.1, return_sequences=True),
         ours.Leaky(4, leak=(0.5, 0.2, 0.1, 0.05), train_leak=True, return_sequences=True),
         ours.Leaky(4, time_scales=(2, 50), activation=None, return_sequences=True),
+        ours.Leaky(4, activation=keras.activations.relu, return_sequences=True),
         ours.RNN(ll.cells.Elman(constraint="orthogonal"), 4, return_sequences=True),
         ours.RNN(ll.cells.Antisymmetric(), 4, kernel_initializer="ones", return_sequences=True),
         ours.EchoState(30, topology="small-world", bias_scaling=0.1, return_sequences=True),

@@ -147,3 +147,29 @@ def test_torch_jit_takes_torchs_own_pass():
         longer = torch.cat([X, X])
         torch.testing.assert_close(program(X)[0], wanted)
         torch.testing.assert_close(program(longer)[0], compiled(longer)[0])
+
+
+def test_a_graph_of_torch_fx_has_the_module_as_a_whole():
+    torch.manual_seed(0)
+    model = Taken()
+    ll.accelerate(model)
+    traced = torch.fx.symbolic_trace(model)
+    modules = [node.target for node in traced.graph.nodes if node.op == "call_module"]
+    assert modules == ["first", "second.0", "head"]
+    for x in (X, torch.cat([X, X])):
+        torch.testing.assert_close(traced(x), model(x))
+    assert traced.get_submodule("second.0").backend_used == "cpu"
+
+
+class Taken(nn.Module):
+    """A module, and one within another that gets the state of the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.LSTM(6, 3, **OPTIONS)
+        self.second = nn.ModuleList([nn.LSTM(3, 3, **OPTIONS)])
+        self.head = nn.Linear(3, 1, **OPTIONS)
+
+    def forward(self, x):
+        output, state = self.first(x)
+        return self.head(self.second[0](output, state)[0])

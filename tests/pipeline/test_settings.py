@@ -22,6 +22,7 @@ from longlag.pipeline.settings import Settings, SettingsError
         ({"dilated": True, "layers": 15}, "layers: got 15.* can 10000; give layers=14"),
         ({"dilated": True, "layers": 12, "cell": "skip"}, "skip can 1000; give layers=10"),
         ({"cell": "indrnn", "recurrent_dropout": 0.1}, "to drop from; use input_dropout"),
+        ({"orthogonal": True}, "orthogonal: gru has no matrix .* use cell='elman', or leave"),
         ({"optimizer": "adan"}, "optimizer: got 'adan', expected one of adam, .*mean 'adam'"),
     ],
 )  # fmt: skip

@@ -192,6 +192,10 @@ class Trained:
         help="each layer reads its past twice as many steps back as the one below: 1, 2, 4, ...; "
         "needs 2 layers",
     )  # fmt: skip
+    orthogonal: bool = option(
+        Settings.orthogonal, group="network",
+        help="training keeps the recurrent matrix of elman orthogonal",
+    )  # fmt: skip
     bidirectional: bool = option(
         Settings.bidirectional, group="network",
         help="read each series in both directions; not for forecasting",

@@ -89,6 +89,7 @@ class Recurrent(BaseEstimator):
     hidden: int | None = None
     layers: int = Settings.layers
     dilated: bool = Settings.dilated
+    orthogonal: bool = Settings.orthogonal
     dropout: float = Settings.dropout
     input_dropout: float = Settings.input_dropout
     recurrent_dropout: float = Settings.recurrent_dropout

@@ -339,8 +339,8 @@ class Leaky(RNN):
     Args:
         units: H.
         leak, train_leak, shared_leak, recurrent, activation, time_scales: as for
-            :class:`longlag.cells.Leaky`; an ``activation`` of ``"linear"`` or None is
-            ``"identity"``.
+            :class:`longlag.cells.Leaky`; an ``activation`` may be a function of Keras with such a
+            name, and one of ``"linear"`` or None is ``"identity"``.
         options: as for :class:`RNN`.
 
     Attributes:
@@ -367,7 +367,7 @@ class Leaky(RNN):
         train_leak: bool = False,
         shared_leak: bool = False,
         recurrent: bool = True,
-        activation: str | None = "tanh",
+        activation: str | Callable[..., Any] | None = "tanh",
         time_scales: tuple[float, float] | None = None,
         **options: Any,
     ) -> None:
@@ -386,8 +386,11 @@ class Leaky(RNN):
         return cls(**config)
 
 
-def _activation(name: str | None) -> str:
-    return "identity" if name in (None, "linear") else name  # type: ignore[return-value]
+def _activation(given: Any) -> Any:
+    """longlag's name of what Keras takes for an activation: a name, a function, None."""
+    if callable(given):
+        given = getattr(given, "__name__", repr(given))
+    return "identity" if given in (None, "linear") else given
 
 
 @keras.saving.register_keras_serializable("longlag")
@@ -399,7 +402,7 @@ class EchoState(RNN):
     Args:
         units: H.
         spectral_radius, leak, density, input_scaling, bias_scaling, topology, activation: as for
-            :class:`longlag.EchoState`.
+            :class:`longlag.EchoState`; ``activation`` also as for :class:`Leaky`.
         trained: whether the weights are trained.
         seed: of the weights and of the dropout; None for one that Keras draws.
         options: as for :class:`RNN`, but for ``use_bias`` and the initializers, in whose place
@@ -431,7 +434,7 @@ class EchoState(RNN):
         input_scaling: float | Sequence[float] = 1.0,
         bias_scaling: float = 0.0,
         topology: str | Topology = "random",
-        activation: str | None = "tanh",
+        activation: str | Callable[..., Any] | None = "tanh",
         trained: bool = False,
         seed: int | None = None,
         **options: Any,

@@ -102,6 +102,8 @@ class _OnKernels(nn.RNNBase):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Read sequences: arguments, results and errors are those of the module of torch.nn."""
+        if isinstance(input, torch.fx.Proxy):
+            return _as_a_leaf(self, input, hx)
         weights, states = flat_weights(self), self._states(hx)
         if not self._fits(input, states, weights):
             object.__setattr__(self, "backend_used", "torch.nn")
@@ -217,6 +219,13 @@ class _OnKernels(nn.RNNBase):
         copied = shallow_copy(self, lambda *_: None)
         copied.__class__ = plain[type(self)]
         return copied
+
+
+def _as_a_leaf(module: nn.Module, input: torch.fx.Proxy, hx: Any) -> torch.fx.Proxy:
+    """One node of a graph that torch.fx traces, which takes those of torch.nn alone as a whole."""
+    tracer: Any = input.tracer
+    given = (input,) if hx is None else (input, hx)
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), given, {})
 
 
 def _permuted(states: Sequence[Tensor], order: Tensor | None) -> Sequence[Tensor]:

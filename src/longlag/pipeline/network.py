@@ -62,6 +62,7 @@ def build_model(
                 recurrent_dropout=settings.recurrent_dropout,
                 dilation=2**number if settings.dilated else 1,
                 seed=generator,
+                **({"constraint": "orthogonal"} if settings.orthogonal else {}),
                 **_lasting(settings),
             )
 

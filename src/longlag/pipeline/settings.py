@@ -49,6 +49,7 @@ _OF_ECHO = (
 _NOT_OF_ECHO = {
     "layers": "is one layer",
     "dilated": "is one layer",
+    "orthogonal": "is not trained",
     "bidirectional": "reads forward",
     "dropout": "is not trained",
     "input_dropout": "is not trained",
@@ -135,6 +136,8 @@ class Settings:
         layers: recurrent layers on one another, >= 1.
         dilated: whether each layer reads its past twice as many steps back as the one below: 1, 2,
             4, ...; of two layers or more.
+        orthogonal: whether training keeps the recurrent matrix orthogonal; with the cell "elman"
+            only.
         bidirectional: whether each layer reads both ways; not for forecasting.
         dropout: share in [0, 1) of the numbers between layers dropped in training.
         input_dropout: share in [0, 1) of the features dropped for a whole series.
@@ -202,6 +205,7 @@ class Settings:
     hidden: int | None = None
     layers: int = 1
     dilated: bool = False
+    orthogonal: bool = False
     bidirectional: bool = False
     dropout: float = 0.0
     input_dropout: float = 0.0
@@ -411,6 +415,11 @@ class Settings:
             raise SettingsError(
                 Setting("chrono"), f": {self.cell} has no gate, leak or weight that it could set; "
                 "use ", Setting("cell", "gru"), " or lstm",
+            )  # fmt: skip
+        if self.orthogonal and not isinstance(cell, cells.Elman):
+            raise SettingsError(
+                Setting("orthogonal"), f": {self.cell} has no matrix that is kept so; use ",
+                Setting("cell", "elman"), ", or leave it out",
             )  # fmt: skip
         if self.recurrent_dropout and not cell.recurrence.dense_gates:
             raise SettingsError(
