@@ -297,7 +297,7 @@ def _factorise(column: pa.ChunkedArray) -> tuple[Int64[Array, " R"], list[str]]:
     pieces = (chunk.indices for chunk in column.iterchunks())
     if column.null_count:
         pieces = (piece.cast(pa.int64()).fill_null(len(values)) for piece in pieces)
-    at = np.concatenate([np.from_dlpack(piece) for piece in pieces])
+    at: NDArray[Any] = np.concatenate([np.from_dlpack(piece) for piece in pieces])
     first = np.full(len(values) + 1, len(at))
     first[at[::-1]] = np.arange(len(at))[::-1]  # the last that is written is the first row
     used = np.flatnonzero(first < len(at))
