@@ -82,6 +82,7 @@ experiments: $(STAMP)
 		$(BIN)/longlag reproduce $$name --folder experiments/reproduce/$$name --overwrite || exit 1; \
 	done
 	$(BIN)/python experiments/real_sequences/run.py
+	$(BIN)/python experiments/readouts/run.py
 	$(BIN)/python experiments/reservoirs/run.py
 	$(BIN)/python experiments/sequential_digits/run.py
 	$(BIN)/python experiments/turing/run.py

@@ -14,12 +14,10 @@ What is done is kept in results.json: started again, it goes on.
 """
 
 import json
-import platform
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -28,9 +26,7 @@ import numpy as np
 import torch
 from sets import CHOSEN_ON, SETS, Set
 
-import longlag
-from longlag.lab.bench.document import write_tables
-from longlag.lab.bench.machine import describe
+from longlag.lab.bench.document import resumed, write_tables
 from longlag.pipeline.choosing import choose
 from longlag.pipeline.dataset import hold_out
 from longlag.pipeline.fitting import Pipeline
@@ -128,12 +124,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     names = sys.argv[1:] or list(SETS)
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"sets": {}}
-    results |= {
-        "date": date.today().isoformat(), "longlag": longlag.__version__,
-        "torch": torch.__version__, "python": platform.python_version(),
-        "processor": describe()["processor"],
-    }  # fmt: skip
+    results = resumed(RESULTS)
 
     def keep(of: list[Any], done: Any) -> None:
         of.append(done)

@@ -12,10 +12,8 @@ for each seed; started again, it goes on.
 """
 
 import json
-import platform
 import sys
 import warnings
-from datetime import date
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -23,9 +21,7 @@ from typing import Any
 import torch
 from sets import SETS, Set
 
-import longlag
-from longlag.lab.bench.document import write_tables
-from longlag.lab.bench.machine import describe
+from longlag.lab.bench.document import resumed, write_tables
 from longlag.pipeline.dataset import hold_out, judged, prepare
 from longlag.pipeline.fitted import EVALUATED
 from longlag.pipeline.fitting import Pipeline
@@ -85,12 +81,7 @@ def main() -> None:
     """Run what is asked for and not done yet; keep each result, and write the page."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"sets": {}}
-    results |= {
-        "date": date.today().isoformat(), "longlag": longlag.__version__,
-        "torch": torch.__version__, "python": platform.python_version(),
-        "processor": describe()["processor"],
-    }  # fmt: skip
+    results = resumed(RESULTS)
     asked = sys.argv[1:]
     for name in LOCAL if asked == ["--local"] else ():
         if name not in results.setdefault("local", {}):

@@ -271,6 +271,34 @@ def test_a_network_is_chosen_for_labels_too():
         assert train._settings(replace(options, hidden=8)).cell == "gru"
 
 
+@pytest.mark.parametrize("at_steps", [False, True])
+def test_several_labels_of_an_archive(longlag, folder, rows_of, at_steps):
+    def write(name, seed):
+        rng = np.random.default_rng(seed)
+        y = rng.random((30, 2)) < 0.5
+        x = 2.0 * y[:, :1] + rng.normal(size=(30, 6)) * np.where(y[:, 1:], 3.0, 1.0)
+        y = np.repeat(y[:, None], 6, axis=1) if at_steps else y
+        np.savez(folder / name, x=x.astype(np.float32), y=y, labels=["high", "wild"])
+
+    write("train.npz", 0)
+    write("new.npz", 1)
+    task = ("tagging", "--tags", "labels") if at_steps else ("classification",)
+    few = ("--hidden", 4, "--epochs", 2, "--logger", "none")
+    done = longlag("train", "train.npz", "--task", *task, *few)
+    assert done.status == 0, done.err
+    assert "  labels      2, of which each may hold (high " in done.out
+    assert "F1 of wild" in done.out
+    done = longlag("predict", "model.longlag", "new.npz")
+    assert done.status == 0, done.err
+    assert f"Score of {360 if at_steps else 60} answers in new.npz" in done.out
+    rows = rows_of(folder / "predictions.csv")
+    when = ["step"] if at_steps else []
+    shares = ["probability_high", "probability_wild"]
+    assert list(rows[0]) == ["series", *when, "high", "wild", *shares]
+    done = longlag("report", "model.longlag", "new.npz", "--steps", 3)
+    assert done.status == 0, done.err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -268,6 +269,34 @@ def test_categories_of_several_chunks_are_taken_by_first_appearance():
     assert part.x.ravel().tolist() == [1, 0]
 
 
+def test_categories_that_no_row_has_or_that_are_null_or_alike_without_spaces():
+    ids = pyarrow.DictionaryArray.from_arrays([2, 4, 2, 0, 3], ["c", "unused", "a", "a ", "b"])
+    chunks = pyarrow.chunked_array([ids.slice(0, 2), ids.slice(2, 0), ids.slice(2)])
+    frame = pyarrow.table({"series": chunks, "f": [0, 1, 2, 3, 4]})
+    data = from_frame(frame, task="forecasting", columns=Columns(time=None))
+    assert data.names == ("a", "b", "c")
+    assert data.lengths.tolist() == [3, 1, 1]
+    assert data.x[0].ravel().tolist() == [0, 2, 4]
+    labels = pyarrow.DictionaryArray.from_arrays([None, None, 1], ["unused", "up"])
+    assert answer(column(labels, column="target")) == ["up"]
+    labels = pyarrow.DictionaryArray.from_arrays([0, 0, 1], pyarrow.array([None, "up"]))
+    assert answer(column(labels, column="target")) == ["up"]
+    parts = pyarrow.chunked_array([["a", None], ["a"]])
+    with pytest.raises(DataError, match="row 1, column 'series': an empty cell"):
+        from_frame(pyarrow.table({"series": parts, "f": [0, 1, 2]}), task="forecasting",
+                   columns=Columns(time=None))  # fmt: skip
+
+
+def test_numbers_of_several_chunks_and_missing_ones_among_them():
+    chunks = [[1.0, None], [], [float("nan"), 4.0]]
+    frame = pyarrow.table({"f": pyarrow.chunked_array(chunks, pyarrow.float64())})
+    columns = Columns(series=None, time=None)
+    data = from_frame(frame, task="forecasting", columns=columns, missing=True)
+    np.testing.assert_array_equal(data.x.ravel(), np.float32([1, np.nan, np.nan, 4]))
+    with pytest.raises(DataError, match=r"row 1, column 'f': .*empty cell.* \(and 1 more problem"):
+        from_frame(frame, task="forecasting", columns=columns)
+
+
 def test_what_is_no_frame_or_holds_nothing_is_refused():
     with pytest.raises(DataError, match="frame: LazyFrame cannot be read as a table"):
         from_frame(polars.LazyFrame(WALKS), task="classification")
@@ -367,6 +396,23 @@ def test_the_fast_reader_refuses_what_python_refuses_or_may_read_otherwise(tmp_p
     assert quickly(path, "classification", Columns()) is None
 
 
+@pytest.mark.parametrize("note", ['"x, y"', '"x\ny"', 'x"y', '"x"y', '"x\ny,0', "x\0y"])
+def test_a_quote_far_from_the_beginning_is_read_or_refused_as_by_python(tmp_path, note):
+    rows = [f"a,{t},{t}.5,{note if t == 30_000 else 'none'}\n" for t in range(30_010)]
+    path = tmp_path / "late.csv"
+    path.write_text("series,time,f,note\n" + "".join(rows))
+    assert path.stat().st_size > arrow.LOOKED_AT
+    columns = Columns(features=("f",))  # the note has no role
+    try:
+        expected = read_csv(path, "forecasting", columns, True, quick=False)
+    except DataError as error:
+        with pytest.raises(DataError, match="^" + re.escape(str(error)) + "$"):
+            read_csv(path, "forecasting", columns, True)
+        assert quickly(path, "forecasting", columns) is None
+        return
+    assert_same(read_csv(path, "forecasting", columns, True), expected)
+
+
 def test_numbers_have_the_bits_of_python(tmp_path):
     generator = random.Random(0)
     cells = []
@@ -460,15 +506,16 @@ def outcome(path: Path, task: str, quick: bool) -> SequenceData | str:
 @given(
     csv_texts(),
     st.sampled_from(["classification", "regression", "tagging", "forecasting"]),
-    st.sampled_from([4, arrow.PIECE]),  # of 4 bytes the first has no quote, and others may
+    st.sampled_from([4, arrow.LOOKED_AT]),  # in 4 bytes there is no quote, and later may be
+    st.sampled_from([64, arrow.BLOCK]),  # of 64 bytes, with texts in each, there are several
 )
 def test_the_fast_reader_equals_the_other_on_any_text(
-    tmp_path: Path, text: str, task: str, piece: int
+    tmp_path: Path, text: str, task: str, looked_at: int, block: int
 ):
     path = tmp_path / "any.csv"
     path.write_bytes(text.encode())
     expected = outcome(path, task, quick=False)
-    with patch.object(arrow, "PIECE", piece):
+    with patch.multiple(arrow, LOOKED_AT=looked_at, BLOCK=block):
         data = outcome(path, task, quick=True)
     if isinstance(expected, str) or isinstance(data, str):
         assert data == expected

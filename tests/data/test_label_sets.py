@@ -12,6 +12,7 @@ from longlag.data import (
     DataError,
     LabelPredictions,
     Preparation,
+    from_arrays,
     from_frame,
     read,
     write_predictions,
@@ -182,3 +183,72 @@ def test_answers_at_each_step(write, tmp_path):
     lines = (tmp_path / "p.csv").read_text().splitlines()
     assert lines[0] == "series,time,far,up,probability_far,probability_up"
     assert lines[1:] == ["a,5,1,1,0.5,0.5", "a,6,1,1,0.5,0.5", "b,5,1,1,0.5,0.5"]
+
+
+X = np.arange(12.0).reshape(2, 3, 2)
+STEPS = [[[1, 0], [NAN, 1], [7, 7]], [[0, 0], [1, 1], [0, 1]]]
+
+
+def archive(tmp_path, **arrays):
+    np.savez(tmp_path / "sets.npz", x=X, **arrays)
+    return tmp_path / "sets.npz"
+
+
+def test_arrays_of_zeros_and_ones(tmp_path):
+    y, names = np.array([[1, 0, 1], [False, True, True]]), np.array(["a", "b", "c"])
+    data = read(archive(tmp_path, y=y, labels=names), task="classification")
+    assert data.label_sets
+    assert data.target.tolist() == [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]
+    assert data.target_names == ("a", "b", "c")
+    assert from_arrays(X, y, task="classification").target_names == ("y0", "y1", "y2")
+    one = from_arrays(X, [[[1.0]] * 3] * 2, task="tagging", tags="labels", labels=["on"])
+    assert (one.target.shape, one.target_names, one.label_sets) == ((2, 3, 1), ("on",), True)
+
+
+def test_arrays_of_zeros_and_ones_at_each_step(tmp_path):
+    path = archive(tmp_path, y=np.array(STEPS), lengths=np.array([2, 3]), labels=["u", "v"])
+    data = read(path, task="tagging", tags="labels")
+    assert data.label_sets
+    np.testing.assert_array_equal(data.target[0], [[1, 0], [NAN, 1], [0, 0]])  # 7 is beyond its end
+    assert data.target_names == ("u", "v")
+    with pytest.raises(DataError, match=r"labels: names of labels .* y of shape \(2, 3, 2\) has"):
+        read(path, task="tagging")
+
+
+def test_names_of_arrays_say_which_label_is_which(tmp_path):
+    y = np.array([[1, 0], [0, 1]])
+    train = read(archive(tmp_path, y=y, labels=["u", "v"]), task="classification")
+    preparation = Preparation.fit(train, task="classification")
+    other = preparation.read(archive(tmp_path, y=y[:, ::-1], labels=["v", "u"]))
+    np.testing.assert_array_equal(preparation.apply(other).target, y)
+    assert preparation.read(archive(tmp_path, labels=["u", "v"])).target is None
+    assert preparation.read(archive(tmp_path, y=y, labels=["u", "v"]), scored=False).target is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"y": [[1, 0], [0, 2]]}, r"y\[1, 1\] is 2, expected 0 or 1.*give y of shape \(2,\)"),
+        ({"y": [[1, NAN], [NAN, 0]]}, r"y\[0, 1\] is nan.* \(and 1 more problem\)"),
+        ({"y": [["a", "b"], ["a", "b"]]}, r"y has shape \(2, 2\) of <U1, .* expects \(2, L\)"),
+        ({"y": [[1, 0]] * 3}, r"y has shape \(3, 2\) of int64, .* expects \(2, L\) of 0 and 1"),
+        ({"y": ["a", "b"], "labels": ["u", "v"]}, r"names of labels .* y of shape \(2,\) has none"),
+        ({"y": [[1], [0]]}, r"y has shape \(2, 1\), classification expects \(2,\)"),
+        ({"y": [[1, 0]] * 2, "labels": ["u"]}, r"labels has shape \(1,\) of <U1, expected \(2,\)"),
+        ({"y": [[1, 0]] * 2, "labels": ["u", "u"]}, r"labels\[1\]: 'u' is there twice"),
+        ({"y": [[1, 0]] * 2, "labels": ["u", ""]}, r"labels\[1\]: is empty text"),
+        ({"y": [[1, 0]] * 2, "labels": ["nan", "u"]}, r"labels\[0\]: 'nan' stands for a missing"),
+    ],
+)
+def test_arrays_that_are_no_label_sets_are_refused(tmp_path, arrays, message):
+    with pytest.raises(DataError, match=message):
+        read(archive(tmp_path, **arrays), task="classification")
+
+
+def test_steps_that_are_no_label_sets_are_refused():
+    for y, message in (
+        (np.array(STEPS), r"y\[0, 2, 0\] is 7.0, .*of each step give y of shape \(2, 3\)"),
+        (np.zeros((2, 3)), r"y has shape \(2, 3\) of float64, tagging .* expects \(2, 3, L\)"),
+    ):
+        with pytest.raises(DataError, match=message):
+            from_arrays(X, y, task="tagging", tags="labels")

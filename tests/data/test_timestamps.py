@@ -36,6 +36,13 @@ def test_timestamps_sort_with_microseconds():
     assert np.argsort(values).tolist() == [2, 1, 0]
 
 
+def test_a_fraction_among_whole_seconds():
+    whole = ("2024-03-01T12:30:01", "2024-03-01 12:30", "2024-03-01")
+    assert parse(*whole).dtype == parse(*whole, "2024-03-01T12:30:00.5").dtype == "datetime64[us]"
+    assert np.argsort(parse(*whole, "2024-03-01T12:30:00.5")).tolist() == [2, 1, 3, 0]
+    assert parse(*whole).tolist() == parse(*whole, "2024-03-01T12:30:00.5").tolist()[:3]
+
+
 def test_time_zones_are_compared_as_instants():
     values = parse("2024-03-01T12:00:00Z", "2024-03-01T12:30:00+01:00", "2024-03-01T12:00:00-01:00")
     assert np.argsort(values).tolist() == [1, 0, 2]
@@ -47,6 +54,7 @@ def test_time_zones_are_compared_as_instants():
     [
         (("2024-01-01", "2024-01-02T00:00:00Z"), 3, "without a time zone"),
         (("2024-01-01T00:00:00Z", "2024-01-02"), 3, "with a time zone"),
+        (("2024-01-01", "2024-01-02T00:00:00-01:00"), 3, "without a time zone"),
         (("2024-01-01", "7"), 3, "ISO 8601"),
         (("2024-13-01",), 2, "a number or an ISO 8601 timestamp"),
         (("2024-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00"), 3, "with a time zone"),

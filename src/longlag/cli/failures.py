@@ -26,6 +26,8 @@ _FIXES = {
         "--columns.features",
         "missing": "give --missing previous, mean or indicator",
         "label tags": "give --tags labels",
+        "label arrays": "give y (N, L), L from 2, for classification, and (N, T, L) with --tags "
+        "labels for tagging",
         "label cells": "give --columns.label_separator for cells that list labels",
         "labels": "use --task classification for labels, or name another column with "
         "--columns.target",

@@ -17,6 +17,10 @@ from longlag.data.task import Tags, check_tags, check_task
 from longlag.messages import Fix
 
 _CUT = Fix("cut short", "cut the series short with lengths")
+_SETS = Fix(
+    "label arrays",
+    "give y (N, L), L from 2, for classification, and (N, T, L) with tags='labels' for tagging",
+)
 
 
 def from_arrays(
@@ -27,6 +31,7 @@ def from_arrays(
     task: str,
     missing: bool = False,
     tags: Tags = "auto",
+    labels: ArrayLike | None = None,
 ) -> SequenceData:
     """Take N sequences, and what is to be predicted of them, from arrays.
 
@@ -34,9 +39,12 @@ def from_arrays(
         x: numbers (N, T, C), or (N, T) of one feature; beyond a length it is not looked at.
         y: labels (N,), whole numbers or text, for classification; numbers (N,) or (N, D) for
             regression; for tagging labels (N, T), or floats (N, T) or (N, T, D), NaN where none is
-            known; None for forecasting, and for data to predict.
+            known; None for forecasting, and for data to predict. Where L labels may hold at once,
+            1 or 0 for each: (N, L) for classification, L from 2; (N, T, L) for tagging with
+            tags="labels", NaN where it is not known.
         lengths: steps of each series (N,), 1 to T; None: T.
         task, missing, tags: see `longlag.data.read`.
+        labels: the names of labels that may hold at once (L,); None: y0, y1, ...
 
     Raises:
         DataError: the arrays are not as above; the message names the index, and counts further
@@ -47,17 +55,26 @@ def from_arrays(
         >>> data = from_arrays(walks, ["up", "down"], [2, 1], task="classification")
         >>> data.x.shape, data.names, data.target.tolist()
         ((2, 2, 1), ('0', '1'), ['up', 'down'])
+        >>> both = [[1, 1], [0, 1]]
+        >>> data = from_arrays(walks, both, task="classification", labels=["red", "round"])
+        >>> data.label_sets, data.target_names, data.target.tolist()
+        (True, ('red', 'round'), [[1.0, 1.0], [0.0, 1.0]])
     """
     check_task(task)
     check_tags(tags)
     values, steps = _inputs(np.asarray(x), lengths, missing)
     names = tuple(f"x{c}" for c in range(values.shape[2])) if task == "forecasting" else ()
     data = SequenceData(values, steps, None, tuple(map(str, range(len(values)))), None, names)
-    return data if y is None else with_target(data, y, task=task, tags=tags)
+    return data if y is None else with_target(data, y, task=task, tags=tags, labels=labels)
 
 
 def with_target(
-    data: SequenceData, y: ArrayLike, *, task: str, tags: Tags = "auto"
+    data: SequenceData,
+    y: ArrayLike,
+    *,
+    task: str,
+    tags: Tags = "auto",
+    labels: ArrayLike | None = None,
 ) -> SequenceData:
     """The same sequences with what is to be predicted of them; see `from_arrays`.
 
@@ -70,13 +87,25 @@ def with_target(
             "there is an array 'y', but forecasting predicts the next values of x; leave y out, or "
             "put its columns into x"
         )
-    if task == "tagging" and tags != "classes" and (y.dtype.kind == "f" or tags == "numbers"):
+    columns = y.ndim == 2 and y.shape[1] > 1
+    sets = tags == "labels" if task == "tagging" else task == "classification" and columns
+    if labels is not None and not sets:
+        raise DataError(
+            f"labels: names of labels that may hold at once, but y of shape {y.shape} has none for "
+            f"{task}; leave labels out, or ",
+            _SETS,
+        )
+    if sets:
+        target = _label_sets(y, task, data.valid)
+    elif task == "tagging" and tags != "classes" and (y.dtype.kind == "f" or tags == "numbers"):
         target = _numbers_at_steps(y, data.valid)
     else:
         target = _target(y, task, data.valid)
     count = target.shape[-1] if target.dtype.kind == "f" else 1
     names = ("y",) if count == 1 else tuple(f"y{d}" for d in range(count))
-    return replace(data, target=target, target_names=names)
+    if labels is not None:
+        names = _names(np.asarray(labels), count)
+    return replace(data, target=target, target_names=names, label_sets=sets)
 
 
 def _inputs(
@@ -180,6 +209,43 @@ def _numbers_at_steps(y: NDArray[Any], valid: Bool[Array, "N T"]) -> NDArray[Any
     y = np.where(valid[:, :, None], y.reshape(n, t, -1), 0.0)
     _check_finite("y", y, ~np.isinf(y))
     return y
+
+
+def _label_sets(y: NDArray[Any], task: str, valid: Bool[Array, "N T"]) -> NDArray[Any]:
+    """1 or 0 for each of L labels, (N, L), or (N, T, L) for tagging: NaN where it is not known."""
+    n, t = valid.shape
+    at_steps = task == "tagging"
+    shape, inside = ((n, t), valid[:, :, None]) if at_steps else ((n,), np.ones((n, 1), bool))
+    if y.dtype.kind not in "biuf" or y.shape[:-1] != shape or not y.size:
+        letters = f"({', '.join(map(str, shape))}, L)"
+        raise DataError(
+            f"y has shape {y.shape} of {y.dtype}, {task} with labels that may hold at once expects "
+            f"{letters} of 0 and 1, for x has {n} series of {t} steps"
+        )
+    known = (y == 0) | (y == 1)
+    wrong = np.argwhere(~(known | (np.isnan(y) if at_steps else False)) & inside)
+    if len(wrong):
+        raise DataError(
+            f"y{wrong[0].tolist()} is {y[tuple(wrong[0])]}, expected 0 or 1, whether the label "
+            f"holds, for y of shape {y.shape} has a column for each label; for one class of each "
+            f"{'step' if at_steps else 'series'} give y of shape {shape}{and_others(len(wrong))}"
+        )
+    return np.where(inside, y, 0.0).astype(np.float64)
+
+
+def _names(labels: NDArray[Any], count: int) -> tuple[str, ...]:
+    """The names of so many labels."""
+    if labels.shape != (count,) or labels.dtype.kind not in "Uiu":
+        raise DataError(
+            f"labels has shape {labels.shape} of {labels.dtype}, expected ({count},) of text, a "
+            "name for each column of y"
+        )
+    names = tuple(map(str, labels.tolist()))
+    for at, name in enumerate(names):
+        fault = "is empty text, expected a name" if not name else label_fault(name)
+        if fault or name in names[:at]:
+            raise DataError(f"labels[{at}]: {fault or f'{name!r} is there twice; rename one'}")
+    return names
 
 
 def _check_finite(key: str, array: NDArray[Any], usable: NDArray[np.bool_]) -> None:

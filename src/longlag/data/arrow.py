@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import math
-import mmap
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,14 +17,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from longlag.data.cells import FLOAT32_MAX
 from longlag.data.columns import Columns
 from longlag.data.errors import DataError, Problems
-from longlag.data.features import Feature, feature_of, is_text, joined
+from longlag.data.features import Feature, Pieces, feature_of, is_text, joined
 from longlag.data.long_form import (
     Answers,
     Rows,
@@ -42,9 +41,13 @@ from longlag.data.sequences import Array, SequenceData
 from longlag.data.timestamps import Times, parse_times
 from longlag.messages import on_one_line
 
-PIECE = 1 << 18
-"""Bytes of a text that are looked through at a time."""
+LOOKED_AT = 1 << 18
+"""Bytes of a text that are looked through for a quote before it is parsed."""
 
+BLOCK = 1 << 22
+"""Bytes of a text that are parsed at a time."""
+
+_TEXTS = pa.dictionary(pa.int32(), pa.string())  # each text once, and which one a row has
 _UNNAMED = "__index_level_"  # what pandas calls a part of an index that has no name
 
 
@@ -120,61 +123,63 @@ def read_csv_quickly(
     """
     if numeric is None:
         numeric = {*roles.features, *(roles.answers if roles.task == "regression" else ())}
-    types = {name: pa.float64() if name in numeric else pa.string() for name in names}
+    texts = {name: _TEXTS if name in roles.used else pa.string() for name in names}
+    types = texts | dict.fromkeys(numeric, pa.float64())
 
-    def parsed(newlines: bool) -> pa.Table:
+    def parsed(quotes: bool) -> pa.Table:
         return csv.read_csv(
             path,
-            csv.ReadOptions(column_names=list(names), skip_rows=header_lines),
-            csv.ParseOptions(newlines_in_values=newlines),
+            csv.ReadOptions(column_names=list(names), skip_rows=header_lines, block_size=BLOCK),
+            csv.ParseOptions(quote_char='"' if quotes else False, newlines_in_values=quotes),
             csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False),
         )
 
     table = None
     try:
-        with ThreadPoolExecutor(1) as beside:
-            quotes = beside.submit(_quoted, path)
-            with open(path, "rb") as file:
-                known = b'"' in file.read(PIECE)
-            if not known:  # then rarely later: it is parsed so while that is looked for
-                with suppress(pa.ArrowException):
-                    table = parsed(newlines=False)
-            quoted = quotes.result()
-        if quoted is None:
-            return None
-        if quoted or table is None:
-            table = parsed(newlines=quoted)
+        with open(path, "rb") as file:
+            quotes = b'"' in file.read(LOOKED_AT)
+        if not quotes:  # then rarely later: such a cell is no number, or a text that has it
+            with suppress(pa.ArrowException):
+                table = parsed(quotes=False)
+        if table is None or any(_has_marks(table[n]) for n in names if n not in numeric):
+            if not _well_quoted(path):
+                return None
+            table = parsed(quotes=True)
         return _sequences(table, path, path.stem, roles, path.stat().st_size)
     except (DataError, pa.ArrowException):
         return None
 
 
-def _quoted(path: Path) -> bool | None:
-    """Whether cells are quoted; None where a quote does not open, close or double as it must.
+def _has_marks(column: pa.ChunkedArray) -> bool:
+    """Whether a column of texts has a quote or a NUL in it."""
+    for chunk in column.iterchunks():
+        texts = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
+        data = texts.buffers()[2]
+        content = b"" if data is None else data.to_pybytes()
+        if b'"' in content or b"\0" in content:
+            return True
+    return False
 
-    Arrow passes over such quotes, and over NUL, which Python refuses.
+
+def _well_quoted(path: Path) -> bool:
+    """Whether cells are quoted, and each quote opens, closes or doubles as it must.
+
+    Arrow passes over such quotes as do not, and over NUL, which Python refuses.
     """
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        some = False
-        for start in range(0, len(text), PIECE):  # which the second look finds in a cache
-            if text.find(b"\0", start, start + PIECE) >= 0:
-                return None
-            some = some or text.find(b'"', start, start + PIECE) >= 0
-        if not some:
-            return False
-        at = np.flatnonzero(np.frombuffer(text, np.uint8) == ord('"'))
-        opening, closing = at[::2], at[1::2]
-        if len(opening) != len(closing):
-            return None
-        doubled = closing[:-1] + 1 == opening[1:]
-        mark = codecs.BOM_UTF8
-        first = opening[0] == (len(mark) if text[: len(mark)] == mark else 0)
-        last = closing[-1] + 1 == len(text)
-        around = np.frombuffer(text, np.uint8)[np.stack([opening - 1, (closing + 1) % len(text)])]
+    text = np.memmap(path, np.uint8, "r")
+    at = np.flatnonzero(text == ord('"'))
+    opening, closing = at[::2], at[1::2]
+    if text.min() == 0 or len(at) == 0 or len(opening) != len(closing):
+        return False
+    doubled = closing[:-1] + 1 == opening[1:]
+    mark = codecs.BOM_UTF8
+    first = opening[0] == (len(mark) if text[: len(mark)].tobytes() == mark else 0)
+    last = closing[-1] + 1 == len(text)
+    around = text[np.stack([opening - 1, (closing + 1) % len(text)])]
     opens, closes = np.isin(around, np.frombuffer(b",\r\n", np.uint8))
     opens |= np.append(first, doubled)
     closes |= np.append(doubled, last)
-    return True if opens.all() and closes.all() else None
+    return bool(opens.all() and closes.all())
 
 
 def _sequences(
@@ -191,9 +196,9 @@ def _sequences(
         found = threads.map(lambda name: _feature_numbers(table[name], name, roles), roles.features)
     features = [
         feature_of(*_factorise(_without_booleans(table[name])), lines, name, roles, problems)
-        if values is None
-        else Feature(values)
-        for name, values in zip(roles.features, found, strict=True)
+        if pieces is None
+        else Feature(pieces)
+        for name, pieces in zip(roles.features, found, strict=True)
     ]
     series, times = (np.zeros(len(lines), np.int64), [alone]), None
     if roles.series is not None:
@@ -206,9 +211,7 @@ def _sequences(
     return assemble(rows, roles, problems)
 
 
-def _feature_numbers(
-    column: pa.ChunkedArray, name: str, roles: Roles
-) -> Float64[Array, " R"] | None:
+def _feature_numbers(column: pa.ChunkedArray, name: str, roles: Roles) -> Pieces | None:
     if is_text(name, roles):
         return None
     column = _without_booleans(column)
@@ -221,32 +224,37 @@ def _without_booleans(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _numbers(
     column: pa.ChunkedArray, limit: float = math.inf, empty: bool = False, nan: bool = False
-) -> Float64[Array, " R"] | None:
-    """The column as finite numbers up to `limit` in size; or None.
+) -> Pieces | None:
+    """The column as finite numbers up to `limit` in size, in the pieces that it has; or None.
 
     There may be null, which becomes NaN, where `empty`, and NaN where `nan`.
     """
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         return None
-    missing = None
-    if column.null_count:
-        missing = _array(column.is_null().cast(pa.uint8())) == 1
-        column = column.cast(pa.float64(), safe=False).fill_null(math.nan)
-    values = _array(column).astype(np.float64, copy=False)
     largest = min(limit, np.finfo(np.float64).max)
-    if len(values) and values.min() >= -largest and values.max() <= largest:  # so none is NaN
-        return values
-    usable = np.isfinite(values) & (np.abs(values) <= limit)
-    if empty and missing is not None:
-        usable |= missing
-    if nan:
-        usable |= np.isnan(values)
-    return values if usable.all() else None
+    pieces = []
+    for chunk in column.iterchunks():
+        missing = None
+        if chunk.null_count:
+            missing = np.from_dlpack(chunk.is_null().cast(pa.uint8())) == 1
+            chunk = chunk.cast(pa.float64(), safe=False).fill_null(math.nan)
+        values = np.from_dlpack(chunk).astype(np.float64, copy=False)
+        pieces.append(values)
+        if not len(values) or (values.min() >= -largest and values.max() <= largest):
+            continue  # none is NaN
+        usable = np.abs(values) <= largest
+        if empty and missing is not None:
+            usable |= missing
+        if nan:
+            usable |= np.isnan(values)
+        if not usable.all():
+            return None
+    return pieces
 
 
 def _array(column: pa.ChunkedArray) -> NDArray[Any]:
     """A column of numbers without null, in NumPy; `to_numpy` would import pandas for it."""
-    return np.concatenate([np.from_dlpack(chunk) for chunk in column.chunks])
+    return np.concatenate([np.from_dlpack(chunk) for chunk in column.iterchunks()])
 
 
 def _cells(column: pa.ChunkedArray) -> list[str]:
@@ -274,30 +282,31 @@ def _instants(column: pa.ChunkedArray) -> NDArray[np.datetime64]:
 
 def _factorise(column: pa.ChunkedArray) -> tuple[Int64[Array, " R"], list[str]]:
     """A number for each distinct text, by first appearance: (codes, texts)."""
-    if pa.types.is_dictionary(column.type):
-        if column.type.value_type in (pa.string(), pa.large_string()):
-            return _factorise_categories(column.unify_dictionaries())
-        column = column.cast(column.type.value_type)
-    if pa.types.is_nested(column.type):
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        nulls = any(chunk.dictionary.null_count for chunk in column.iterchunks())
+        if nulls or kind not in (pa.string(), pa.large_string()):
+            column = column.cast(kind)
+    if pa.types.is_nested(kind):
         return factorise(_cells(column))
-    encoded = column.dictionary_encode(null_encoding="encode").unify_dictionaries()
-    distinct = pa.chunked_array([encoded.chunk(0).dictionary])
-    codes, texts = factorise(_cells(distinct))
-    return codes[_array(pa.chunked_array([chunk.indices for chunk in encoded.chunks]))], texts
-
-
-def _factorise_categories(column: pa.ChunkedArray) -> tuple[Int64[Array, " R"], list[str]]:
-    """As `_factorise`, of texts that are in the memory once."""
-    categories = column.chunk(0).dictionary
-    indices = pa.chunked_array([chunk.indices for chunk in column.chunks]).cast(pa.int64())
-    at = _array(indices.fill_null(len(categories)) if indices.null_count else indices)
-    used, first, codes = np.unique(at, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    cells = [*_cells(pa.chunked_array([categories])), ""]
-    distinct, texts = factorise([cells[place] for place in used[order]])
-    code = np.empty(len(order), np.int64)
-    code[order] = distinct
-    return code[codes.reshape(-1)], texts
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    column = column.unify_dictionaries()
+    values = column.chunk(0).dictionary
+    pieces = (chunk.indices for chunk in column.iterchunks())
+    if column.null_count:
+        pieces = (piece.cast(pa.int64()).fill_null(len(values)) for piece in pieces)
+    at: NDArray[Any] = np.concatenate([np.from_dlpack(piece) for piece in pieces])
+    first = np.full(len(values) + 1, len(at))
+    first[at[::-1]] = np.arange(len(at))[::-1]  # the last that is written is the first row
+    used = np.flatnonzero(first < len(at))
+    used = used[np.argsort(first[used])]
+    cells = [*_cells(pa.chunked_array([values])), ""]
+    distinct, texts = factorise([cells[place] for place in used])
+    codes = np.empty(len(cells), np.int64)
+    codes[used] = distinct
+    return codes[at], texts
 
 
 def _times(
@@ -319,9 +328,10 @@ def _times(
 def _answers(
     column: pa.ChunkedArray, roles: Roles, lines: Int64[Array, " R"], name: str, problems: Problems
 ) -> Answers:
-    values = None
+    pieces = None
     if roles.task != "classification":
-        values = _numbers(_without_booleans(column), empty=True)
+        pieces = _numbers(_without_booleans(column), empty=True)
+    values = None if pieces is None else np.concatenate(pieces)
     if roles.task == "regression":
         if values is None:
             return read_answers(_cells(_without_booleans(column)), roles, lines, name, problems)

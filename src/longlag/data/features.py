@@ -30,6 +30,10 @@ _CUT = re.compile(r"^([+-]?[0-9]+)\.0+$")
 """Whole numbers that a frame has made floats of, because others are missing."""
 
 
+Pieces = Sequence[Float[Array, " P"]]
+"""A column of numbers, piece after piece."""
+
+
 @dataclass(frozen=True, eq=False)
 class Feature:
     """A column of features: a value a row, NaN where it is missing.
@@ -38,7 +42,7 @@ class Feature:
     values are days.
     """
 
-    values: Float[Array, " R"]
+    values: Pieces
     categories: tuple[str, ...] | None = None
     is_date: bool = False
 
@@ -48,10 +52,11 @@ def joined(
 ) -> tuple[Float32[Array, "R C"], dict[str, tuple[str, ...]], tuple[str, ...]]:
     """The values of all columns side by side, the names of categories, and which are dates."""
     named = dict(zip(roles.features, features, strict=True))
-    values = np.empty((len(features[0].values), len(features)), np.float32)
+    rows = sum(map(len, features[0].values))
+    values = np.empty((rows, len(features)), np.float32)
 
     def fill(c: int) -> None:
-        values[:, c] = features[c].values
+        np.concatenate(features[c].values, out=values[:, c], casting="same_kind")
 
     with ThreadPoolExecutor() as threads:
         list(threads.map(fill, range(len(features))))
@@ -102,7 +107,7 @@ def feature_of(
         values = numbers_of(texts, np.arange(len(texts)), name, roles, trial)
         if trial:
             numbers_of([texts[int(code)] for code in codes], lines, name, roles, problems)
-        return Feature(values[codes])
+        return Feature([values[codes]])
     categories = None
     if kind == "truth":
         values = np.array([_TRUTH.get(text.lower(), np.nan) for text in texts])
@@ -120,7 +125,7 @@ def feature_of(
             for row in np.flatnonzero(codes == code):
                 problems.add(int(lines[row]), f"column {name!r}: expected {_NOUNS[kind]}, got ",
                              *wrong)  # fmt: skip
-    return Feature(values[codes], categories, kind == "date")
+    return Feature([values[codes]], categories, kind == "date")
 
 
 def _kind(codes: Int64[Array, " R"], texts: Sequence[str], name: str, roles: Roles) -> str:

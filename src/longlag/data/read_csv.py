@@ -220,7 +220,7 @@ class _Table:
                 if isinstance(block, list):
                     block = numbers_of(block, at, name, self._roles, self._problems)
                 values.append(block.astype(np.float32))
-            return Feature(np.concatenate(values))
+            return Feature(values)
         cells: list[str] = []
         for block in blocks:
             cells += block if isinstance(block, list) else [""] * len(block)

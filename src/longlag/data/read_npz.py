@@ -1,4 +1,4 @@
-"""Arrays in a NumPy archive: x, y and, for sequences of unequal length, lengths."""
+"""Arrays in a NumPy archive: x, y, lengths of unequal sequences, names of labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from longlag.data.sequences import SequenceData
 from longlag.data.task import Tags
 from longlag.messages import near_match, on_one_line
 
-_KEYS = ("x", "y", "lengths")
+_KEYS = ("x", "y", "lengths", "labels")
 _UNPACKED = "save it with numpy.savez, which packs nothing, or split it"
 
 
@@ -35,8 +35,9 @@ def read_npz(
     check_room(path, f"x of shape {x.shape}", needed, path.stat().st_size, _UNPACKED)
     if require_target is None and task != "forecasting":
         y = None
+    lengths, labels = arrays.get("lengths"), arrays.get("labels")
     try:
-        return from_arrays(x, y, arrays.get("lengths"), task=task, missing=missing, tags=tags)
+        return from_arrays(x, y, lengths, task=task, missing=missing, tags=tags, labels=labels)
     except DataError as error:
         raise error.within(f"{path}: ") from error
 

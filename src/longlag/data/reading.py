@@ -32,12 +32,13 @@ def read(
       The rows of a series may lie apart and are sorted by time; a repeated time is an error. A
       target of a series stands in each of its rows or in its last only. UTF-8, commas; blanks
       around a cell do not count. In tagging and forecasting a table without the columns "series" or
-      "time" is one series, or in order. The extra `longlag[tables]` makes it twice as fast.
+      "time" is one series, or in order. The extra `longlag[tables]` makes it ten times as fast.
     - `.parquet`: a table as in `.csv`, with the types of `from_frame`:
       `pip install "longlag[tables]"`.
     - `.npz`: x (N, T, C) or (N, T); y (N,) labels, (N,) or (N, D) numbers, (N, T) labels, or
-      (N, T) or (N, T, D) floats for tagging; optionally lengths (N,). Nothing is unpickled. What
-      lies beyond a length is not looked at.
+      (N, T) or (N, T, D) floats for tagging, or 0 and 1 of labels that may hold at once, as of
+      `from_arrays`; optionally lengths (N,) and the names of such labels, labels (L,). Nothing is
+      unpickled. What lies beyond a length is not looked at.
     - `.ts` of the UEA archive, read by aeon: `pip install "longlag[ts]"`.
 
     Features of a table are numbers; `true` and `false`, as 1 and 0; categories, which are names;

@@ -61,6 +61,8 @@ def _parse_times(
     except (ValueError, OverflowError):
         pass
     parse, expected = _kind(cells[0])
+    if parse is _plain and (stamps := _whole_stamps(cells)):
+        return np.array(stamps, "datetime64[us]"), None
     values: list[Any] = []
     for at, cell in enumerate(cells):
         value = parse(cell)
@@ -151,6 +153,18 @@ def _stamp(cell: str) -> _Stamp | None:
         return datetime.fromisoformat(cell[:-1] + "+00:00" if cell.endswith("Z") else cell), beyond
     except ValueError:
         return None
+
+
+def _whole_stamps(cells: Sequence[str]) -> list[datetime] | None:
+    """Timestamps without fraction or time zone, as most are; None where one is another."""
+    text = "".join(cells)
+    if any(mark in text for mark in ".,Z"):
+        return None
+    try:
+        stamps = list(map(datetime.fromisoformat, cells))
+    except ValueError:
+        return None
+    return None if any(stamp.tzinfo for stamp in stamps) else stamps
 
 
 def _plain(cell: str) -> _Stamp | None:

@@ -85,8 +85,9 @@ def gradient_by_lag(
             sequence's own end; sequences without such a step add nothing. ``"all"`` sums over
             all t the terms of equal lag: the whole gradient. By default the end of each sequence,
             -1. A model with one output a sequence: with ``reduce="last"`` the error arises at the
-            end, and there is nothing to choose; with ``reduce="mean"`` some arises at every step,
-            and the default is ``"all"``.
+            end, and there is nothing to choose; with ``"mean"`` and ``"attention"`` some arises at
+            every step, and the default is ``"all"``. ``"share"`` and ``"share_max"`` send no error
+            back: with them all terms are zero.
         max_lag: the last lag with a term of its own, >= 0; what is further back is in ``rest``. By
             default all lags from 0 to that of the first step.
         options: `lengths` (N,), steps that count; `resets` (N, T), True where the state is set to

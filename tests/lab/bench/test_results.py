@@ -1,8 +1,11 @@
 """Results as JSON, as tables and as a figure."""
 
+import datetime
 import io
 import json
 import math
+import platform
+from importlib.metadata import version
 
 import pytest
 from matplotlib.colors import to_hex
@@ -15,6 +18,7 @@ from longlag.lab.bench.document import (
     as_json,
     document,
     markdown,
+    resumed,
     write_tables,
 )
 from longlag.lab.bench.figure import draw, write_figure
@@ -113,6 +117,17 @@ def test_tables_go_between_the_marked_lines(tmp_path):
     for tables in ("new\n", "newer\n"):
         write_tables(other, tables)
         assert other.read_text() == tables
+
+
+def test_what_an_experiment_kept_goes_on_with_the_versions_of_today(tmp_path):
+    path = tmp_path / "results.json"
+    assert resumed(path)["sets"] == {}
+    path.write_text(json.dumps({"sets": {"walks": [0.5]}, "local": 1, "date": "2020-01-01"}))
+    kept = resumed(path)
+    assert (kept["sets"], kept["local"]) == ({"walks": [0.5]}, 1)
+    assert kept["date"] == datetime.date.today().isoformat()
+    assert kept["torch"] == version("torch")
+    assert kept["python"] == platform.python_version()
 
 
 def test_the_figure_has_a_bar_for_each_row_with_the_fastest_peer(tmp_path):

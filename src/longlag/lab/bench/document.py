@@ -125,6 +125,22 @@ def write_tables(path: Path, tables: str) -> None:
     atomic_write_text(path, marked)
 
 
+def resumed(path: Path) -> dict[str, Any]:
+    """What an experiment that goes on where it was stopped has kept, of today and these versions.
+
+    Args:
+        path: its JSON document, whose "sets" has what is done; it need not be there.
+    """
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"sets": {}}
+    machine = describe()
+    return {
+        **kept,
+        "date": datetime.date.today().isoformat(),
+        **versions(("longlag", "torch")),
+        **{name: machine[name] for name in ("python", "processor")},
+    }
+
+
 def as_json(run: dict[str, Any]) -> str:
     """The document as text."""
     return json.dumps(run, indent=1) + "\n"
