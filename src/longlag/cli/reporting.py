@@ -153,7 +153,7 @@ def backtested(console: Console, found: Backtest) -> None:
     heads = [f"MASE {name}" for name in found.names]
     heads += [f"RMSSE {name}" for name in found.names[:2]]
     heads.append(f"{100 * found.level:.0f} % held")
-    table = Table("step", *(Column(name, justify="right") for name in heads))
+    table = Table("step", *(Column(name, justify="right", overflow="fold") for name in heads))
     for step, (*errors, held) in by_step(found):
         table.add_row(step, *(f"{error:.3f}" for error in errors), f"{100 * held:.0f} %")
     console.print(table)
@@ -162,7 +162,7 @@ def backtested(console: Console, found: Backtest) -> None:
 def _by_class(matrix: np.ndarray, names: tuple[object, ...]) -> Table:
     """Each class with what it was taken for, and how well it is found."""
     heads = [*(f"as {name}" for name in names), "recall", "precision", "F1"]
-    right = [Column(name, justify="right") for name in heads]
+    right = [Column(name, justify="right", overflow="fold") for name in heads]  # none is cut off
     table = Table("class", *right, collapse_padding=True, pad_edge=False)
     columns = (classes.recall(matrix), classes.precision(matrix), classes.f1(matrix))
     for k, name in enumerate(names):
