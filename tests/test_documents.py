@@ -15,6 +15,7 @@ from longlag.lab.compare import FAMILIES
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\(([^)#]+)\)")
 PAGES = [  # chunker.md is in tests/chunker/test_document.py
+    "cells.md",
     "choosing.md",
     "coming_from.md",
     "data.md",
@@ -22,13 +23,17 @@ PAGES = [  # chunker.md is in tests/chunker/test_document.py
     "gradients.md",
     "keras.md",
     "kernels.md",
+    "layers.md",
     "many.md",
     "memory.md",
     "onnx.md",
     "pytorch.md",
     "reservoirs.md",
+    "streaming.md",
+    "training.md",
     "turing.md",
     "vanishing.md",
+    "which-memory.md",
 ]
 LONG = (
     "choosing.md", "coming_from.md", "estimators.md", "gradients.md", "many.md", "memory.md",

@@ -77,6 +77,15 @@ def on_one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def count(number: int, noun: str) -> str:
+    """So many of them, in words.
+
+    >>> count(1, "step"), count(1200, "step"), count(2, "series")
+    ('1 step', '1,200 steps', '2 series')
+    """
+    return f"{number:,} {noun}{'' if number == 1 or noun.endswith('s') else 's'}"
+
+
 def near_match(name: object, known: Iterable[str], shown: Callable[[str], str] = repr) -> str:
     """A near match to a name as a question, or nothing.
 

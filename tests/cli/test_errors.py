@@ -98,8 +98,14 @@ my.csv TASK --horizon 3              => --horizon: got 3 | classification has no
 my.csv TASK --window 3               => --window: got 3 | classification has none
 my.csv --task forecasting --bidirectional       => --bidirectional | would see the future
 my.csv --task forecasting --columns.features step --horizon 2 => my.csv: the training part
+my.csv --task forecasting --backtest 9 => series 'w0' has 3 steps, and 9 origins | --backtest or
 my.csv --task forecasting --columns.target nois => my.csv, row 1 | no column 'nois' | 'noise'?
 my.csv TASK --cell indrnn --recurrent_dropout 0.1 => --recurrent_dropout | --input_dropout
+one.csv TASK                         => at least 2 series | got 1 ('w0') | --columns.series
+same.csv TASK                        => the single class 'up' | --columns.target
+alone.csv TASK                       => only 0 can go | --validation_data FILE, or --task regression
+. TASK                               => .: the suffix
+folder.csv TASK                      => folder.csv: it is a folder; expected a file, '.csv'
 my.csv TASK --columns.series serie   => my.csv, row 1 | no column 'serie' | 'series'?
 my.csv TASK --columns.target step --columns.features step => 'step' | would be an input
 my.csv TASK --validation_data nope.csv         => nope.csv: there is no such file
@@ -135,6 +141,14 @@ my.csv TASK --threads 100000000000000000000    => --threads: got | from 1 to 102
 def test_an_impossible_wish_is_refused_before_training(refused, csv_with, folder, case):
     csv_with()
     (folder / "my.txt").write_text("x")
+    (folder / "folder.csv").mkdir()
+    rows = [line.split(",") for line in CSV]
+    for name, others in (
+        ("one", [["w0", str(t), "0", "0", "up"] for t in range(3)]),
+        ("same", [[*row[:-1], "up"] for row in rows[1:]]),
+        ("alone", [[*row[:-1], row[0]] for row in rows[1:]]),
+    ):
+        (folder / f"{name}.csv").write_text("\n".join(map(",".join, [rows[0], *others])))
     for name in ("there.longlag", "there.png"):
         (folder / name).write_text("mine")
     (folder / "typo.yaml").write_text("task: classification\nhiden: 3\n")
@@ -189,6 +203,29 @@ def test_a_class_that_was_not_in_training_is_named_by_row(refused, model, folder
     message = refused("predict", model, "new.csv")
     for part in ("new.csv, row 8, column 'target'", "'sideways'", "'down', 'up'"):
         assert part in message
+
+
+def test_a_target_that_is_not_needed_can_be_left_aside(refused, longlag, model, folder):
+    for name, target in (("other", "sideways"), ("missing", "nan")):
+        rows = [line.replace("down", target) for line in CSV]
+        (folder / f"{name}.csv").write_text("\n".join(rows))
+        assert "--no_score" in refused("predict", model, f"{name}.csv")
+        done = longlag("predict", model, f"{name}.csv", "--no_score", "--output", f"{name}_out.csv")
+        assert done.status == 0, done.err
+    (folder / "feature.csv").write_text("\n".join(CSV).replace("w3,0,-0.5", "w3,0,high"))
+    assert "--no_score" not in refused("predict", model, "feature.csv")
+
+
+def test_a_file_of_its_own_for_validation_may_have_further_columns(longlag, csv_with, folder):
+    rows = [f"{line},{'a note' if n else 'note'}" for n, line in enumerate(CSV)]
+    (folder / "held.csv").write_text("\n".join(rows))
+    words = ("--validation_data", "held.csv", "--hidden", "2", "--epochs", "1")
+    done = longlag("train", csv_with(), *TASK, *words)
+    assert done.status == 0, done.err
+
+
+def test_a_sweep_speaks_of_options_too(refused, csv_with):
+    assert "give --missing" in refused("sweep", csv_with(5, "w1,0,,0.1,up"), *TASK)
 
 
 def test_a_class_that_was_not_in_training_is_named_in_other_formats(refused, longlag, folder):

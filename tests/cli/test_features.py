@@ -45,9 +45,9 @@ def test_one_command_trains_and_one_predicts(machines, longlag, rows_of):
     done = longlag(*train, "--missing", "indicator")
     assert done.status == 0, done.err
     assert "kind: 2 categories (lathe, mill), an input each" in done.out
-    assert "told by 1 more inputs" in done.out
+    assert "told by 1 more input\n" in done.out
     assert "the steps are not evenly spaced in time" in done.err
-    assert "with time_delta the gap is an input too" in done.err
+    assert "with time_delta (--time_delta) the gap is an input too" in done.err
 
     new = machines("new.csv", kinds=("lathe", "mill", "saw"), count=30)
     done = longlag("predict", "model.longlag", new)
@@ -130,8 +130,8 @@ def test_a_stream_without_series_is_tagged_with_numbers(folder, table, longlag, 
     )  # fmt: skip
     assert done.status == 0, done.err
     assert "targets     level, numbers at each step" in done.out
-    assert "training    1 series of 4000 steps, in 3 pieces" in done.out
-    assert "validation  1 series of 1000 steps, the last ones in time, held out" in done.out
+    assert "training    1 series of 4,000 steps, in 3 pieces" in done.out
+    assert "validation  1 series of 1,000 steps, the last ones in time, held out" in done.out
     new = write("new.csv", 400)
     done = longlag("predict", "model.longlag", new)
     assert done.status == 0, done.err

@@ -207,6 +207,7 @@ IMPOSSIBLE = """
                                             => MODEL is missing
 M                                           => DATA is missing
 nope.longlag D                              => nope.longlag: there is no such file
+. D                                         => MODEL .: it is a folder; expected a file that longlag
 M nope.csv                                  => nope.csv: there is no such file
 M D --beside nope.longlag                   => nope.longlag: there is no such file
 M D --beside M                              => --beside M: it is MODEL itself

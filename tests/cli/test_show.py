@@ -46,6 +46,8 @@ def test_what_is_no_network_is_refused(longlag, folder):
     damaged = longlag("show", "text.longlag")
     assert damaged.status == 2
     assert "text.longlag: it ends after 4 bytes" in damaged.err
+    assert "or no file that longlag saved" in damaged.err
+    assert "MODEL .: it is a folder" in longlag("show", ".").err
 
 
 def test_a_logger_that_is_not_installed_names_its_extra(longlag, walks_csv, small, monkeypatch):

@@ -25,7 +25,7 @@ def test_a_missing_file_is_explained(write):
 
 def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "walks.csv").mkdir()
-    with pytest.raises(DataError, match=r"walks\.csv: not a file"):
+    with pytest.raises(DataError, match=r"walks\.csv: it is a folder; expected a file"):
         read(tmp_path / "walks.csv", task="forecasting")
 
 

@@ -11,7 +11,7 @@ seen to run it like the network.
 from dataclasses import dataclass
 from pathlib import Path
 
-from longlag.cli.files import check_outputs
+from longlag.cli.files import check_model, check_outputs
 from longlag.cli.options import UsageError, option
 
 USAGE = "MODEL OUT [options]"
@@ -47,10 +47,7 @@ def run(options: Options) -> None:
     """
     assert options.model is not None
     output = check_outputs(options, {"output": (".onnx",)}, (options.model,))["output"]
-    path = Path(options.model)
-    if not path.is_file():
-        raise UsageError(f"MODEL {path}: there is no such file")
-    _export(options, path, output)
+    _export(options, check_model("MODEL", options.model), output)
 
 
 def _export(options: Options, path: Path, output: Path) -> None:

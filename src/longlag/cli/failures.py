@@ -16,26 +16,32 @@ _TRAINED = {
     "text feature": "drop the row",
     "missing": "train with --missing previous, mean or indicator",
 }
+_FITTED = {
+    "roles": "or say which column is what with --columns.series, --columns.time, "
+    "--columns.features and --columns.target",
+    "no time": "use --columns.time null",
+    "no date": "leave the column out of --columns.dates",
+    "text feature": "name the column in --columns.categories, or leave it out with "
+    "--columns.features",
+    "missing": "give --missing previous, mean or indicator",
+    "label tags": "give --tags labels",
+    "label arrays": "give y (N, L), L from 2, for classification, and (N, T, L) with --tags "
+    "labels for tagging",
+    "label cells": "give --columns.label_separator for cells that list labels",
+    "labels": "use --task classification for labels, or name another column with --columns.target",
+    "stratified split": "--validation: it",
+    "smaller split": "Use a smaller --validation",
+    "no split": "Give more series of a class, or --validation_data FILE, or --task regression "
+    "where the target is a number",
+    "series column": "name the column that tells series apart with --columns.series",
+    "another target": "another column with --columns.target",
+    "no score": "empty the column to train without it",
+    "start anew": "or delete this one to start anew",
+}
 _FIXES = {
-    "train": {
-        "roles": "or say which column is what with --columns.series, --columns.time, "
-        "--columns.features and --columns.target",
-        "no time": "use --columns.time null",
-        "no date": "leave the column out of --columns.dates",
-        "text feature": "name the column in --columns.categories, or leave it out with "
-        "--columns.features",
-        "missing": "give --missing previous, mean or indicator",
-        "label tags": "give --tags labels",
-        "label arrays": "give y (N, L), L from 2, for classification, and (N, T, L) with --tags "
-        "labels for tagging",
-        "label cells": "give --columns.label_separator for cells that list labels",
-        "labels": "use --task classification for labels, or name another column with "
-        "--columns.target",
-        "stratified split": "--validation: it",
-        "smaller split": "Use a smaller --validation",
-        "start anew": "or delete this one to start anew",
-    },
-    "predict": _TRAINED,
+    "train": _FITTED,
+    "sweep": _FITTED,
+    "predict": {**_TRAINED, "no score": "give --no_score to leave the target aside"},
     "report": {**_TRAINED, "roles": "for the model knows its columns by their names in training"},
     "turing": {"exact": "give --exact"},
 }

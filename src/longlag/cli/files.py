@@ -70,6 +70,19 @@ def _check_output(
     return target
 
 
+def check_model(flag: str, path: str) -> Path:
+    """The path of a file with a saved network.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if Path(path).is_dir():
+        raise UsageError(f"{flag} {path}: it is a folder; expected a file that longlag saved")
+    if not Path(path).is_file():
+        raise UsageError(f"{flag} {path}: there is no such file")
+    return Path(path)
+
+
 def check_folder(flag: str, path: str) -> Path:
     """The path of a folder that is to be made or used.
 

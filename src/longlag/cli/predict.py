@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longlag.cli.files import check_outputs
+from longlag.cli.files import check_model, check_outputs
 from longlag.cli.options import THREADS, UsageError, at_least, names_in, option
 from longlag.pipeline.threads import threads
 
 if TYPE_CHECKING:
-    from longlag.data import Columns, Predictions, SequenceData
+    from longlag.data import Columns, Predictions, Preparation, SequenceData
 
 USAGE = "MODEL [DATA] [options]"
 
@@ -88,8 +88,7 @@ def run(options: Options) -> None:
         UsageError, DataError, ArchiveError: the options or a file do not fit; nothing was written.
     """
     assert options.model is not None
-    if not Path(options.model).is_file():
-        raise UsageError(f"MODEL {options.model}: there is no such file")
+    check_model("MODEL", options.model)
     if options.stream:
         _check_stream(options)
         with threads(options.threads):
@@ -145,7 +144,7 @@ def _predict(options: Options, model_path: Path, path: Path, output: Path | None
     fitted = Fitted.load(model_path)
     preparation = fitted.preparation
     columns = _columns(options, preparation.columns)
-    data = preparation.read(path, columns=columns, scored=options.score)
+    data = _read(preparation, path, columns, scored=options.score)
     predictions, score = fitted.predict(data, path, options.batch_size)
 
     console = Console(stderr=output is None)  # standard output is for the table then
@@ -169,6 +168,25 @@ def _predict(options: Options, model_path: Path, path: Path, output: Path | None
             f"{known} of the {len(data)} series are among those that the model was trained on: "
             "on these it does better than on new data.",
         )
+
+
+def _read(
+    preparation: "Preparation", path: Path, columns: "Columns | None", *, scored: bool
+) -> "SequenceData":
+    """The data; where only their target is at fault, the error says how to do without it."""
+    from longlag.data import DataError
+
+    try:
+        return preparation.read(path, columns=columns, scored=scored)
+    except DataError as error:
+        if not scored:
+            raise
+        try:
+            preparation.read(path, columns=columns, scored=False)
+        except DataError:
+            raise error from None
+        aside = ". With --no_score the target is left aside"
+        raise DataError(*error.parts, aside) from None
 
 
 def _columns(options: Options, trained: "Columns | None") -> "Columns | None":

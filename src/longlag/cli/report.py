@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longlag.cli.files import PAGES, check_outputs
+from longlag.cli.files import PAGES, check_model, check_outputs
 from longlag.cli.options import THREADS, UsageError, at_least, option
 from longlag.pipeline.settings import LOOKED_AT
 from longlag.pipeline.threads import threads
@@ -77,10 +77,8 @@ def run(options: Options) -> None:
     assert options.data is not None
     inputs = (options.model, options.beside, options.data)
     files = check_outputs(options, {"output": PAGES, "json": (".json",)}, inputs)
-    paths = [Path(file) for file in (options.model, options.beside) if file is not None]
-    for flag, path in zip(("MODEL", "--beside"), paths, strict=False):
-        if not path.is_file():
-            raise UsageError(f"{flag} {path}: there is no such file")
+    models = (("MODEL", options.model), ("--beside", options.beside))
+    paths = [check_model(flag, file) for flag, file in models if file is not None]
     if len(paths) == 2 and paths[0].resolve() == paths[1].resolve():
         raise UsageError(f"--beside {paths[1]}: it is MODEL itself; give another file")
 

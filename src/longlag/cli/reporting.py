@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from longlag.data import Preparation, SequenceData
 from longlag.layers import EchoState
 from longlag.layers.embedded import embedding_size
+from longlag.messages import count
 from longlag.pipeline import classes
 from longlag.pipeline.backtest import Backtest, by_step
 from longlag.pipeline.choosing import Tried
@@ -40,7 +41,7 @@ def understood(console: Console, pipeline: Pipeline) -> None:
     if preparation.classes is not None:
         line(console, f"  classes     {_classes(preparation, parts.train)}")
     elif preparation.task == "forecasting":
-        steps = _count(preparation.horizon or 1, "step")
+        steps = count(preparation.horizon or 1, "step")
         line(console, f"  to forecast {_listed(preparation.target_names)}, {steps} ahead")
         if pipeline.relative is not None:
             season, asked = pipeline.relative.season, pipeline.settings.season is not None
@@ -101,11 +102,11 @@ def _trained(console: Console, history: History) -> None:
     }.get(history.stopped, history.stopped)
     kept = "" if best is None else f"; kept are the weights of epoch {best.epoch}"
     last = history.records[-1].epoch
-    line(console, f"{_count(last, 'epoch')}, {_count(len(history), 'update')}: {why}{kept}")
+    line(console, f"{count(last, 'epoch')}, {count(len(history), 'update')}: {why}{kept}")
     if history.skipped:
         line(
             console,
-            f"{_count(history.skipped, 'update')} left out, because loss or gradient were infinite "
+            f"{count(history.skipped, 'update')} left out, because loss or gradient were infinite "
             "or NaN; a smaller --learning_rate or --clip_norm may do better.",
         )
     if history.step == "eager":
@@ -148,11 +149,11 @@ def show(
 def backtested(console: Console, found: Backtest) -> None:
     """Print how good forecasts from several origins were, by step ahead."""
     console.print()
-    line(console, f"Backtest: forecasts from {_count(found.origins, 'origin')}, a horizon apart")
+    line(console, f"Backtest: forecasts from {count(found.origins, 'origin')}, a horizon apart")
     heads = [f"MASE {name}" for name in found.names]
     heads += [f"RMSSE {name}" for name in found.names[:2]]
     heads.append(f"{100 * found.level:.0f} % held")
-    table = Table("step", *(Column(name, justify="right") for name in heads))
+    table = Table("step", *(Column(name, justify="right", overflow="fold") for name in heads))
     for step, (*errors, held) in by_step(found):
         table.add_row(step, *(f"{error:.3f}" for error in errors), f"{100 * held:.0f} %")
     console.print(table)
@@ -161,7 +162,7 @@ def backtested(console: Console, found: Backtest) -> None:
 def _by_class(matrix: np.ndarray, names: tuple[object, ...]) -> Table:
     """Each class with what it was taken for, and how well it is found."""
     heads = [*(f"as {name}" for name in names), "recall", "precision", "F1"]
-    right = [Column(name, justify="right") for name in heads]
+    right = [Column(name, justify="right", overflow="fold") for name in heads]  # none is cut off
     table = Table("class", *right, collapse_padding=True, pad_edge=False)
     columns = (classes.recall(matrix), classes.precision(matrix), classes.f1(matrix))
     for k, name in enumerate(names):
@@ -188,8 +189,8 @@ def draw(history: History, path: Path) -> None:
 def _described(data: SequenceData, lengths: NDArray[np.int64] | None = None) -> str:
     lengths = data.lengths if lengths is None else lengths
     short, long = int(lengths.min()), int(lengths.max())
-    steps = _count(long, "step") if short == long else f"{short} to {long} steps"
-    return f"{_count(len(data), 'series')} of {steps}"
+    steps = count(long, "step") if short == long else f"{short} to {long} steps"
+    return f"{count(len(data), 'series')} of {steps}"
 
 
 def _encoded(preparation: Preparation, train: SequenceData) -> Iterator[str]:
@@ -198,14 +199,15 @@ def _encoded(preparation: Preparation, train: SequenceData) -> Iterator[str]:
     for at, categories in encoding.categories:
         read = "an input each"
         if at in encoding.embedded:
-            read = f"each a learned vector of {_count(embedding_size(len(categories)), 'number')}"
+            read = f"each a learned vector of {count(embedding_size(len(categories)), 'number')}"
         yield f"{names[at]}: {len(categories)} categories ({_listed(categories)}), {read}"
     for name in train.dates:
         yield f"{name}: dates, as days since 1970"
     missing = np.isnan(train.x[train.valid]).mean()
     if encoding.missing != "error":
         share = f"{100 * missing:.1f} % of the values are missing"
-        told = f", told by {len(encoding.indicated)} more inputs" if encoding.indicated else ""
+        indicators = len(encoding.indicated)
+        told = f", told by {count(indicators, 'more input')}" if indicators else ""
         way = "the mean" if encoding.missing == "indicator" else f"the {encoding.missing}"
         yield f"{share}; {way} is filled in{told}"
     if encoding.time_delta:
@@ -235,10 +237,6 @@ def _label_sets(preparation: Preparation, train: SequenceData) -> str:
 def _listed(names: tuple[object, ...]) -> str:
     shown = ", ".join(map(str, names[:_LISTED]))
     return shown if len(names) <= _LISTED else f"{shown}, ... {names[-1]}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 or noun.endswith("s") else f"{number} {noun}s"
 
 
 def _cell(value: float, share: bool) -> str:

@@ -5,9 +5,9 @@ so a network with cells of one's own is shown too.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from longlag.cli.options import UsageError, option
+from longlag.cli.files import check_model
+from longlag.cli.options import option
 
 USAGE = "MODEL [options]"
 
@@ -29,8 +29,7 @@ def run(options: Options) -> None:
         UsageError, ArchiveError: there is no such file, or it is no network.
     """
     assert options.model is not None
-    if not Path(options.model).is_file():
-        raise UsageError(f"MODEL {options.model}: there is no such file")
+    check_model("MODEL", options.model)
 
     from longlag.layers import show
 

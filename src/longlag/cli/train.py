@@ -523,7 +523,7 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
     from rich.console import Console
 
     from longlag.cli import report, reporting
-    from longlag.pipeline.backtest import backtest
+    from longlag.pipeline.backtest import backtest, known_first
     from longlag.pipeline.choosing import choose
     from longlag.pipeline.fitting import Pipeline, TrainingFailed
     from longlag.pipeline.memory import measure
@@ -545,6 +545,8 @@ def _train(options: Options, settings: Settings, files: dict[str, Path]) -> None
         logger = make_logger(options.logger, Path(options.logs), output.stem)
     columns = columns_of(options)
     parts = read_parts(options, settings, columns)
+    if options.backtest is not None and parts.whole is not None:
+        known_first(parts.whole, settings, options.backtest, parts.train_path)
     refit = settings.fits_anew if options.refit is None else options.refit
     settings, tried = choose(parts, settings)
     pipeline = Pipeline.of(parts, settings, columns)

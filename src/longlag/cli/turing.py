@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from longlag.cli.files import FIGURES, check_outputs
 from longlag.cli.options import UsageError, at_least, option
+from longlag.messages import count
 
 if TYPE_CHECKING:
     from longlag.turing import Configuration, Run, Trace, TuringMachine, TuringNetwork
@@ -97,9 +98,9 @@ def run(options: Options) -> None:
     net = compile(machine, None if options.form == "auto" else options.form)
     updates = net.construction.updates
     print(
-        f"{_count(len(machine.states), 'state')}, {len(machine.symbols)} symbols, "
-        f"{_count(machine.tapes, 'tape')}; network ({net.form}): {len(net.units)} units, "
-        f"{_count(updates, 'update')} a step",
+        f"{count(len(machine.states), 'state')}, {len(machine.symbols)} symbols, "
+        f"{count(machine.tapes, 'tape')}; network ({net.form}): {len(net.units)} units, "
+        f"{count(updates, 'update')} a step",
         flush=True,
     )
 
@@ -198,9 +199,5 @@ def _progress() -> Iterator[Callable[[int], None]]:
         yield lambda steps: bar.update(task, completed=steps)
 
 
-def _steps(count: int) -> str:
-    return _count(count, "step")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def _steps(number: int) -> str:
+    return count(number, "step")

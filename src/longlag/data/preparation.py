@@ -32,7 +32,7 @@ from longlag.data.room import check_room
 from longlag.data.scaling import Scaling
 from longlag.data.sequences import Array, SequenceData
 from longlag.data.task import check_horizon, check_task
-from longlag.messages import Setting
+from longlag.messages import Fix, Setting
 
 _KEYS = (
     "task", "horizon", "feature_names", "target_names", "inputs", "targets", "classes", "columns",
@@ -214,8 +214,9 @@ class Preparation:
                 known = find_classes(labels)
                 if len(known) < 2:
                     raise DataError(
-                        f"fit: the target of the training data has the single class "
-                        f"{listing(known)}; expected at least two"
+                        f"the target of the training data has the single class {listing(known)}; "
+                        "expected at least two, or ",
+                        Fix("another target", "another column as the target"),
                     )
         if standardise:
             check_resolution(steps, inputs, feature_names)

@@ -90,7 +90,8 @@ def read(
         )
     if not path.is_file():
         if path.exists():
-            raise DataError(f"{path}: not a file; expected one of {listing(SUFFIXES)}")
+            what = "a folder" if path.is_dir() else "not a file"
+            raise DataError(f"{path}: it is {what}; expected a file, {listing(SUFFIXES)}")
         folder = path.parent
         present = [other.name for other in folder.iterdir()] if folder.is_dir() else []
         raise DataError(f"{path}: there is no such file{near_match(path.name, present)}")

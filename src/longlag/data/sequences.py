@@ -18,6 +18,9 @@ Array = np.ndarray
 
 _STRATIFIED = Fix("stratified split", "split: stratify=True")
 _SMALLER = Fix("smaller split", "Use a smaller fraction, or stratify=False")
+_NO_ROOM = Fix(
+    "no split", "Use stratify=False, or the task regression where the target is a number"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +179,11 @@ class SequenceData:
         _check_fraction(fraction)
         n = len(self)
         if n < 2:
-            raise DataError(f"split: needs at least 2 series to hold one out, got {n}")
+            only = f"{n}{f' ({self.names[0]!r})' if n else ''}"
+            raise DataError(
+                f"split: needs at least 2 series to hold one out, got {only}; give more, or ",
+                Fix("series column", "name the column that tells series apart"),
+            )
         count = min(max(1, round(fraction * n)), n - 1)
         rng = np.random.default_rng(seed)
         if stratify:
@@ -323,7 +330,7 @@ def _draw_by_class(labels: NDArray[Any], count: int, rng: np.random.Generator) -
             f" would hold out {count} of {len(labels)} series, but only "
             f"{room.sum()} can go if every class keeps one; classes with a single series: "
             f"{listing(alone)}. ",
-            _SMALLER,
+            _SMALLER if room.any() else _NO_ROOM,
         )
     ideal = sizes * (count / len(labels))
     share = np.minimum(np.floor(ideal).astype(np.int64), room)

@@ -96,8 +96,8 @@ class EchoState(Recurrent):
 
     Attributes:
         input_size: C + F.
-        spectral_radius, proximity, density, input_scaling, bias_scaling, topology, feedback_size,
-            feedback_scaling: how the weights were drawn.
+        spectral_radius, proximity, density, topology: how W was drawn.
+        input_scaling, bias_scaling, feedback_size, feedback_scaling: how U and b were drawn.
 
     Parameters, further attributes and cost are those of :class:`~longlag.Recurrent`.
 

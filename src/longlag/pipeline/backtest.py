@@ -65,6 +65,37 @@ def _steps(ahead: int | None) -> slice:
     return slice(None) if ahead is None else slice(ahead - 1, ahead)
 
 
+def known_first(
+    data: SequenceData, settings: Settings, origins: int, path: Path | None = None
+) -> NDArray[np.int64]:
+    """How many steps of each series are known at the first of several origins, (N,).
+
+    Args:
+        data, settings, origins, path: see `backtest`.
+
+    Raises:
+        DataError: a series is too short.
+        SettingsError: of settings that are not those of a relative forecaster.
+    """
+    horizon = settings.steps_ahead or 1
+    if not settings.forecasting or not settings.relative:
+        raise SettingsError(
+            Setting("backtest"), ": it is for forecasts relative to simple ones; use the task "
+            "forecasting, and leave out ", Setting("relative"), " false",
+        )  # fmt: skip
+    known = data.lengths - origins * horizon
+    short = np.flatnonzero(known < 2 * horizon + 2)
+    if len(short):
+        at = int(short[0])
+        raise DataError(
+            f"{'' if path is None else f'{path}: '}series {data.names[at]!r} has "
+            f"{data.lengths[at]} steps, and {origins} origins with a horizon of {horizon} leave "
+            f"{max(int(known[at]), 0)} before the first; expected at least {2 * horizon + 2}. Use ",
+            "a smaller ", Setting("backtest"), " or ", Setting("horizon"), ", or longer series",
+        )  # fmt: skip
+    return known
+
+
 def backtest(
     data: SequenceData,
     settings: Settings,
@@ -107,22 +138,8 @@ def backtest(
         >>> found.names, found.absolute.shape
         (('model', 'seasonal naive', 'last value', 'drift', 'simple'), (5, 2, 3))
     """
+    known = known_first(data, settings, origins, path)
     horizon = settings.steps_ahead or 1
-    if not settings.forecasting or not settings.relative:
-        raise SettingsError(
-            Setting("backtest"), ": it is for forecasts relative to simple ones; use the task "
-            "forecasting, and leave out ", Setting("relative"), " false",
-        )  # fmt: skip
-    known = data.lengths - origins * horizon
-    short = np.flatnonzero(known < 2 * horizon + 2)
-    if len(short):
-        at = int(short[0])
-        raise DataError(
-            f"{'' if path is None else f'{path}: '}series {data.names[at]!r} has "
-            f"{data.lengths[at]} steps, and {origins} origins with a horizon of {horizon} leave "
-            f"{max(int(known[at]), 0)} before the first; expected at least {2 * horizon + 2}. Use ",
-            "a smaller ", Setting("backtest"), " or ", Setting("horizon"), ", or longer series",
-        )  # fmt: skip
     made = []
     fitted: Fitted | None = None
     for number in range(origins):

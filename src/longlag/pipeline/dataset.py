@@ -17,7 +17,7 @@ from longlag.data.encoding import Missing, uneven
 from longlag.data.errors import listing
 from longlag.data.labels import Label
 from longlag.data.task import Tags
-from longlag.messages import Setting
+from longlag.messages import Fix, Setting, count
 
 WARM = 1000
 """Steps before the part held out of a single series that a network reads first, or as many as are
@@ -86,10 +86,11 @@ def read_parts(
     """
     data = read(path, task=task, columns=columns, missing=missing, tags=tags)
     if other is not None:
-        if data.feature_names is not None:  # what each column was found to hold
+        if data.feature_names is not None:  # the same columns, and what each was found to hold
             columns = replace(
-                columns or Columns(), categories=tuple(data.categories), dates=data.dates
-            )
+                columns or Columns(), features=data.feature_names,
+                categories=tuple(data.categories), dates=data.dates,
+            )  # fmt: skip
         if task == "tagging" and data.target is not None and not data.label_sets:
             tags = "numbers" if data.target.dtype.kind == "f" else "classes"
         held_out = read(other, task=task, columns=columns, missing=missing, tags=tags)
@@ -192,8 +193,8 @@ def _check_horizon(parts: Parts, horizon: int | None) -> None:
         if longest < least:
             with _naming(path):
                 raise DataError(
-                    f"the {name} part of the longest series has {longest} steps, too few to "
-                    f"forecast {horizon} ahead; expected at least {least}. Use a smaller ",
+                    f"the {name} part of the longest series has {count(longest, 'step')}, too few "
+                    f"to forecast {horizon} ahead; expected at least {least}. Use a smaller ",
                     Setting("horizon"), ", another ", Setting("validation"), ", or longer series",
                 )  # fmt: skip
 
@@ -228,7 +229,7 @@ def fit_preparation(
         where = "" if parts.train_path is None else f"{parts.train_path}: "
         warnings.warn(
             f"{where}the steps are not evenly spaced in time, their gaps go {gaps}; the network "
-            "sees their order alone; with time_delta the gap is an input too",
+            "sees their order alone; with time_delta (--time_delta) the gap is an input too",
             DataWarning,
             stacklevel=3,
         )
@@ -300,9 +301,10 @@ def check_classes(preparation: Preparation, data: SequenceData, path: Path | Non
     known = ", ".join(map(repr, preparation.classes[:20]))
     others = "" if len(unknown) == 1 else f" ({len(unknown)} such classes)"
     raise DataError(
-        f"{where}: the class {first!r} was not in the training data, "
-        f"which had {known}{others}. Mend the cell, empty the column to predict without a score, "
-        "or train on such data too"
+        f"{where}: the class {first!r} was not in the training data, which had {known}{others}. "
+        "Mend the cell, ",
+        Fix("no score", "leave the target out to predict without a score"),
+        ", or train on such data too",
     )
 
 

@@ -184,14 +184,15 @@ def _header(path: Path, data: bytes) -> dict[str, Any]:
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > len(data) - 8:
         raise ArchiveError(
-            path, f"it ends after {len(data)} bytes: the file is cut short or no archive"
+            path,
+            f"it ends after {len(data)} bytes: it is cut short, or no file that longlag saved",
         )
     try:
         header = json.loads(data[8 : 8 + size])
         entry = json.loads(header["__metadata__"][_ENTRY])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArchiveError(
-            path, "its header cannot be read: it is damaged or no archive"
+            path, "its header cannot be read: it is damaged, or no file that longlag saved"
         ) from error
     if not isinstance(entry, dict):
         raise ArchiveError(path, "its header is no longlag header: it is damaged or no archive")

@@ -564,12 +564,18 @@ def test_reports_of_other_draws_agree_within_their_intervals():
     assert (report.horizon, report.horizon_interval) == (medians[0], pairs[0])
 
 
-def test_a_lag_beyond_the_steps_seen_cannot_be_remembered():
+def test_a_lag_beyond_the_steps_seen_cannot_be_remembered(tmp_path):
     layer = ll.Elman(2, 6, bias=False, weight_hh_init=ll.init.Identity(), activation="identity")
     x = random(2, 20, 2).float()
-    for lag, kind in ((None, "remembers"), (20, "remembers"), (21, "too short")):
+    for lag, kind in (
+        (None, "remembers"),
+        (20, "remembers"),
+        (900, "too short"),
+        (21, "too short"),
+    ):
         report = memory_report(layer, x, lag=lag, exponents=0)
         assert report.verdict.kind == kind
+        report.to_html(tmp_path / "page.html")  # pytest makes errors of the warnings of figures
     headline = report.verdict.headline
     for part in ("beyond the 20 steps seen", "lag is 21", "cannot be told", "shorter than the lag"):
         assert part in headline

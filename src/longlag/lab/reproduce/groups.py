@@ -128,15 +128,16 @@ class Replicas(Group):
         recipe, count = self.recipe, len(self.trials)
         if recipe.alone and number == recipe.alone + 1:
             self.model.linear_readout.weight.detach().copy_(self.added_weight)
-        x, target, lengths, _ = self.draw(number).map(
+        batch = self.draw(number).map(
             lambda part: torch.from_numpy(part).view(count, recipe.batch_size, *part.shape[1:])
         )
         self.optimizer.zero_grad()
         method: Any = recipe.omega or BPTT()
         extra = {} if recipe.omega is None else {"update": number}
         method.accumulate(
-            self.model, x, target, error_of, torch.Tensor.backward, lengths=lengths, **extra
-        )
+            self.model, batch.x, batch.target, error_of, torch.Tensor.backward,
+            lengths=batch.lengths, **extra,
+        )  # fmt: skip
         if number <= recipe.alone:
             for weight in (*self.model.layer.parameters(), self.model.linear_readout.weight):
                 weight.grad = None

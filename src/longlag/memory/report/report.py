@@ -29,6 +29,7 @@ from longlag.memory.report.sections import (
     pasts_exchanged,
 )
 from longlag.memory.report.verdict import judge
+from longlag.messages import count
 from longlag.storage.atomic import atomic_write_text
 
 if TYPE_CHECKING:
@@ -244,9 +245,20 @@ def _behind_vectors(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
     return layer.inner, x
 
 
+_OUTPUTS = {
+    None: "at every step",
+    "last": "at the last step",
+    "mean": "from the mean over the steps",
+    "attention": "from a weighted mean over the steps",
+    "share": "from the share of the steps at which each unit is above 0",
+    "share_max": "from each unit's share of steps above 0, or its greatest value",
+}
+"""Where a model's outputs come from, by how it reduces the steps."""
+
+
 def _describe(model: nn.Module) -> str:
     layer = recurrent_of(model)
-    count = sum(parameter.numel() for parameter in model.parameters())
+    weights = sum(parameter.numel() for parameter in model.parameters())
     inner = [
         f"{type(part).__name__}({part.extra_repr()})"
         for part in layer.modules()
@@ -255,6 +267,5 @@ def _describe(model: nn.Module) -> str:
     within = "" if isinstance(layer, Recurrent) else f"{type(layer).__name__} of "
     parts = [within + ", ".join(inner)]
     if isinstance(model, SequenceModel):
-        at = {None: "every step", "last": "the last step"}.get(model.reduce, f"the {model.reduce}")
-        parts.append(f"{model.output_size} outputs at {at}")
-    return f"{', '.join(parts)}; {count:,} weights"
+        parts.append(f"{count(model.output_size, 'output')} {_OUTPUTS[model.reduce]}")
+    return f"{', '.join(parts)}; {weights:,} weights"

@@ -45,8 +45,11 @@ def mark_level(axes: "Axes", fraction: float, *, logarithmic: bool = False) -> N
 
 
 def mark_lag(axes: "Axes", lag: int | None, *, found: bool = False) -> None:
-    """A line at the lag of the task, where it is known: given, or found."""
-    if lag is None:
+    """A line at the lag of the task, where it is known: given, or found.
+
+    There is none where the axis has a fixed end before the lag.
+    """
+    if lag is None or (not axes.get_autoscalex_on() and lag > axes.get_xlim()[1]):
         return
     axes.axvline(lag, color=INK, linewidth=0.9, linestyle="--")
     axes.annotate(

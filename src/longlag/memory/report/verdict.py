@@ -10,6 +10,16 @@ from longlag.memory.measures.spectra import SpectralFacts
 from longlag.memory.measures.task_lag import TaskLag
 from longlag.memory.report.advice import Advice, advise, grown
 from longlag.memory.report.numbers import Kind, Numbers
+from longlag.messages import count
+
+_READ = {
+    "last": "the last step",
+    "mean": "the mean over all steps",
+    "attention": "a weighted mean over all steps",
+    "share": "the shares of all steps at which units are above 0",
+    "share_max": "shares and greatest values over all steps",
+}
+"""What a readout reads of a sequence."""
 
 EXPLODES = math.log(100.0)
 """The error is said to explode where at some lag it is so much larger than at lag 0."""
@@ -85,9 +95,9 @@ def _headline(kind: Kind, n: Numbers) -> str:
     if kind == "not finite":
         return "Weights or states are not finite: nothing can be measured."
     if n.horizon is None:
-        horizon = f"Memory horizon: beyond the {_count(n.steps, 'step')} seen"
+        horizon = f"Memory horizon: beyond the {count(n.steps, 'step')} seen"
     else:
-        horizon = f"Memory horizon: {_count(n.horizon, 'step')}{_between(n)}"
+        horizon = f"Memory horizon: {count(n.horizon, 'step')}{_between(n)}"
     directly = kind == "remembers" and n.lag is None and n.reads_all and n.horizon is not None
     task = ""
     if n.lag is not None:
@@ -98,7 +108,8 @@ def _headline(kind: Kind, n: Numbers) -> str:
     end = {
         "remembers": "The error reaches back far enough."
         if lag_is_known
-        else f"The answer is the {n.reads} over all steps, and the error comes to each directly."
+        else f"The answer is read from {_READ[n.reads or 'last']}, "
+        "and the error comes to each directly."
         if directly
         else "The error reaches back to the beginning.",
         "holds": "Gradients vanish, and what was read is held all the same, in stable states.",
@@ -138,17 +149,17 @@ def _evidence(n: Numbers) -> Sequence[str]:
     if n.half is not None:
         lines.append(
             f"half of the gradient of the recurrent weights comes from the last "
-            f"{_count(n.half + 1, 'step')}"
+            f"{count(n.half + 1, 'step')}"
         )
     far = _far(n)
     if n.carriers:
         lines.append(
             f"half of the squared error that is left at lag {far} lies in {n.carriers} of "
-            f"{_count(n.units, 'unit')}"
+            f"{count(n.units, 'unit')}"
         )
     if n.held is not None:
         lines.append(
-            f"exchanging the state with that of another sequence {_count(n.held, 'step')} before "
+            f"exchanging the state with that of another sequence {count(n.held, 'step')} before "
             "the end still changes the output by a tenth or more of the distance between two "
             "outputs"
         )
@@ -212,12 +223,13 @@ def _loss_beyond(found: TaskLag) -> float:
 def _decay(n: Numbers) -> str:
     what = "the error of the last step" if n.of_loss else "a random error at the last step"
     if n.reads_all:
-        what += f" (of the {n.reads} over all)"
+        what += f" (of {_READ[n.reads or 'last']})"
     if math.isnan(n.rate):
-        return f"{what} does not fall below {_percent(n)} of itself within {n.steps} steps back"
+        seen = count(n.steps, "step")
+        return f"{what} does not fall below {_percent(n)} of itself within {seen} back"
     lag = n.horizon if n.horizon is not None else n.steps
     return (
-        f"{what} falls to {_percent(n)} within {_count(lag, 'step')}, by a factor of "
+        f"{what} falls to {_percent(n)} within {count(lag, 'step')}, by a factor of "
         f"{math.exp(n.rate):.2f} a step"
     )
 
@@ -255,7 +267,3 @@ def _theory(name: str, facts: SpectralFacts, n: Numbers) -> list[str]:
 
 def _horizon(lag: int | None, steps: int) -> str:
     return f"over {steps}" if lag is None else str(lag)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' if number != 1 else ''}"
