@@ -125,7 +125,7 @@ def test_compiled_trials_are_those_of_replicas_and_of_networks_alone(case):
             if recipe.alone and number == recipe.alone + 1:
                 model.readout.weight.detach().copy_(group.added_weight[k])
             rows = slice(k * recipe.batch_size, (k + 1) * recipe.batch_size)
-            x, target, lengths, _ = batch.map(
+            x, target, lengths, *_ = batch.map(
                 lambda part, rows=rows: torch.from_numpy(part[rows].copy())
             )
             optimizer.zero_grad()
