@@ -107,6 +107,25 @@ def test_a_loss_of_ones_own_may_have_weights():
     assert history.records[-1].validation_loss == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
+def test_a_loss_of_ones_own_may_select_and_branch():
+    """One that picks the known places, as many do, is NaN of a sequence that has none."""
+
+    def of_the_known(output, target):
+        known = ~target.isnan()
+        error = (output[known] - target[known]).square().mean()
+        return error if not error.item() > 1e9 else 0 * error
+
+    target = numbers(COUNT, STEPS, 1)
+    target[::2, 2:] = target[4] = float("nan")
+    data = Batch(X, target, weights=WEIGHTS)
+    (one, own), (other, known) = (
+        trained(data, loss, None, 1, step="eager") for loss in (of_the_known, "mse")
+    )
+    np.testing.assert_allclose(own.losses, known.losses, rtol=1e-5)
+    for p, q in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("alpha", [1e-3, None])
 @pytest.mark.parametrize("solver", ["auto", "svd"])
 def test_ridge_regression_with_weights_is_that_of_repeated_rows(alpha, solver):
