@@ -50,13 +50,31 @@ def test_series_without_weight_are_not_learnt(cell):
         assert online.score(X, up) > 0.8
 
 
+@pytest.mark.parametrize("cell", ["gru", "echo", "auto"])
+def test_series_without_weight_are_not_held_out(cell):
+    """Whatever is drawn, what judges has a weight: five series of each class are enough."""
+    given = {**QUICK, "epochs": 2} if cell == "gru" else {"cell": cell}
+    up = MANY[:, 0]
+    weights = np.zeros(40)
+    for label in (0, 1):
+        weights[np.flatnonzero(up == label)[:5]] = 1.0
+    for seed in range(3):
+        model = RecurrentClassifier(**{**given, "random_state": seed})
+        model.fit(X, up, sample_weight=weights)
+        assert np.isfinite([measure.model for measure in model.fitted_.score.measures]).all()
+    if cell != "auto":
+        RecurrentRegressor(**given).fit(X, X.sum(axis=(1, 2)), sample_weight=weights)
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
         (np.ones(3), r"sample_weight: got shape \(3,\) of float64, expected \(40,\) numbers"),
         (np.ones((40, 1)), r"got shape \(40, 1\)"),
         (["heavy"] * 40, "expected .40,. numbers, one for each series of X"),
-        (np.full(40, -1.0), "expected finite numbers >= 0"),
+        (np.full(40, -1.0), r"sample_weight\[0\] is -1.0, expected a finite number >= 0.*39"),
+        (np.r_[np.ones(39), np.nan], r"sample_weight\[39\] is nan, expected a finite number >= 0"),
+        (np.eye(40)[3], "needs at least 2 series of a weight above 0 to hold one out, got 1"),
         (np.zeros(40), "all weights are zero"),
     ],
 )

@@ -9,12 +9,15 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 
 import longlag as ll
+from longlag.batch import Batch
 from longlag.training.ranks import Ranks, RanksError, launched, rank
 
 G = torch.Generator().manual_seed(0)
 X = torch.randn(21, 12, 3, generator=G, dtype=torch.float64)
 LENGTHS = torch.randint(1, 13, (21,), generator=G)
 EACH = X.cumsum(1)[..., :1].tanh()
+COUNTS = torch.rand(21, generator=G, dtype=torch.float64)
+COUNTS[:2] = COUNTS[5] = COUNTS[9:12] = 0
 
 
 def model(layer, output_size=1, reduce=None):
@@ -65,7 +68,18 @@ def streams(folder, **options):
 
 def rtrl(folder):
     options = {"epochs": 2, "batch_size": 8, "method": ll.RTRL()}
-    return model(ll.Elman), (X, EACH, LENGTHS), options
+    return model(ll.Elman), Batch(X, EACH, LENGTHS, weights=COUNTS), options
+
+
+def weighted(folder):
+    """Parts of which nothing counts, in the second process and in batches of both."""
+    data = Batch(X, EACH, LENGTHS, weights=COUNTS)
+    return model(ll.GRU), data, {"validation": data, "epochs": 3, "batch_size": 3, "shuffle": False}
+
+
+def weighted_windows(folder):
+    network, data, options = weighted(folder)
+    return network, data, {**options, "method": ll.TruncatedBPTT(4, 6)}
 
 
 def loader(folder):
@@ -92,8 +106,12 @@ def within(folder):
 
 
 CASES = {
-    c.__name__: c for c in (arrays, stacked, few, windows, streams, rtrl, loader, begun, within)
-}
+    c.__name__: c
+    for c in (
+        arrays, stacked, few, windows, streams, rtrl, loader, weighted, weighted_windows, begun,
+        within,
+    )
+}  # fmt: skip
 
 
 def run(case, folder):

@@ -107,6 +107,25 @@ def test_a_loss_of_ones_own_may_have_weights():
     assert history.records[-1].validation_loss == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
+def test_a_loss_of_ones_own_may_select_and_branch():
+    """One that picks the known places, as many do, is NaN of a sequence that has none."""
+
+    def of_the_known(output, target):
+        known = ~target.isnan()
+        error = (output[known] - target[known]).square().mean()
+        return error if not error.item() > 1e9 else 0 * error
+
+    target = numbers(COUNT, STEPS, 1)
+    target[::2, 2:] = target[4] = float("nan")
+    data = Batch(X, target, weights=WEIGHTS)
+    (one, own), (other, known) = (
+        trained(data, loss, None, 1, step="eager") for loss in (of_the_known, "mse")
+    )
+    np.testing.assert_allclose(own.losses, known.losses, rtol=1e-5)
+    for p, q in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("alpha", [1e-3, None])
 @pytest.mark.parametrize("solver", ["auto", "svd"])
 def test_ridge_regression_with_weights_is_that_of_repeated_rows(alpha, solver):
@@ -148,11 +167,34 @@ def test_the_mean_over_sequences_of_unequal_length():
         OfWeightedSequences(cross_entropy, torch.ones(2))(torch.zeros(3, 2), torch.zeros(3).long())
 
 
+class Endless:
+    """Batches without end, of which every other one counts for nothing."""
+
+    def batch(self, index):
+        target = X.sum((1, 2)).unsqueeze(-1)
+        return Batch(X, target, weights=(WEIGHTS if index % 2 == 0 else torch.zeros(COUNT)))
+
+
+def test_a_batch_may_count_for_nothing():
+    model = ll.SequenceModel(ll.GRU(2, 6, seed=0), 1, reduce="last", seed=1)
+    history = fit(model, Endless(), steps=4, progress=False)
+    assert history.losses[1] == history.losses[3] == 0
+    assert history.losses[0] > 0
+
+
 @pytest.mark.parametrize(
-    "weights", [torch.ones(3), -torch.ones(COUNT), torch.zeros(COUNT), WEIGHTS / 0]
+    ("weights", "told"),
+    [
+        (torch.ones(3), r"got shape \(3,\)"),
+        (-torch.ones(COUNT), "that of 0 is -1.0"),
+        (torch.zeros(COUNT), "all are 0"),
+        (WEIGHTS / 0, "that of 0 is inf"),
+        (torch.where(torch.arange(COUNT) == 5, torch.nan, WEIGHTS), "that of 5 is nan"),
+    ],
 )
-def test_weights_out_of_range_are_refused(weights):
-    with pytest.raises(ValueError, match=f"weights of data: .* expected {COUNT} finite numbers"):
+def test_weights_out_of_range_are_refused(weights, told):
+    message = f"weights of data: {told}, expected {COUNT} finite numbers"
+    with pytest.raises(ValueError, match=message):
         trained(Batch(X, numbers(COUNT, 2), weights=weights), None, "last", 2)
 
 

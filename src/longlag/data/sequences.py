@@ -158,6 +158,8 @@ class SequenceData:
     ) -> tuple[SequenceData, SequenceData]:
         """Whole series drawn at random into (train, held out), the same for the same seed.
 
+        Series of weight 0 would judge nothing: none of them is held out or counted here.
+
         Args:
             fraction: share of the series to hold out, in (0, 1); at least one is held out and
                 one is kept. Both parts keep the order of the file.
@@ -165,8 +167,8 @@ class SequenceData:
             stratify: hold out this share of every class; each class keeps a series to train on.
 
         Raises:
-            DataError: the fraction is not in (0, 1), there are fewer than two series, or
-                stratify without one label per series.
+            DataError: the fraction is not in (0, 1), fewer than two series count, or stratify
+                without one label per series.
 
         Example:
             >>> import numpy as np
@@ -177,11 +179,14 @@ class SequenceData:
             (['a', 'a', 'a', 'b', 'b', 'b'], ['a', 'b'])
         """
         _check_fraction(fraction)
-        n = len(self)
+        drawn = np.arange(len(self)) if self.weights is None else np.flatnonzero(self.weights)
+        n = len(drawn)
         if n < 2:
-            only = f"{n}{f' ({self.names[0]!r})' if n else ''}"
+            only = f"{n}{f' ({self.names[drawn[0]]!r})' if n else ''}"
+            counting = "" if self.weights is None else " of a weight above 0"
             raise DataError(
-                f"split: needs at least 2 series to hold one out, got {only}; give more, or ",
+                f"split: needs at least 2 series{counting} to hold one out, got {only}; give more, "
+                "or ",
                 Fix("series column", "name the column that tells series apart"),
             )
         count = min(max(1, round(fraction * n)), n - 1)
@@ -191,11 +196,11 @@ class SequenceData:
                 raise DataError(
                     "split: stratify=True needs one class label per series; use stratify=False"
                 )
-            held = _draw_by_class(self.target, count, rng)
+            held = _draw_by_class(self.target[drawn], count, rng)
         else:
             held = rng.permutation(n)[:count]
-        out = np.zeros(n, bool)
-        out[held] = True
+        out = np.zeros(len(self), bool)
+        out[drawn[held]] = True
         return self.select(~out), self.select(out)
 
     def split_time(self, fraction: float) -> tuple[SequenceData, SequenceData]:

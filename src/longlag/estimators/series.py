@@ -10,6 +10,7 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 
 from longlag.data import DataError, SequenceData
+from longlag.data.errors import and_others
 from longlag.estimators.base import Recurrent
 from longlag.estimators.inputs import Array, Frame, is_ragged, one_by_one
 from longlag.pipeline.settings import Settings
@@ -75,9 +76,11 @@ def weighted(data: SequenceData, sample_weight: Any) -> SequenceData:
             "numbers, one for each series of X"
         )
     weights = weights.astype(np.float64)
-    if not (np.isfinite(weights) & (weights >= 0)).all():
+    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(wrong):
         raise DataError(
-            f"sample_weight: got {weights.min()} to {weights.max()}, expected finite numbers >= 0"
+            f"sample_weight[{wrong[0]}] is {weights[wrong[0]]}, expected a finite number >= 0"
+            f"{and_others(len(wrong))}"
         )
     if not weights.any():
         raise DataError(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from longlag.batch import Batch
-from longlag.gradients.losses import WeightedCrossEntropy, WeightedLogistic, due
+from longlag.gradients.losses import WeightedCrossEntropy, WeightedLogistic, due, is_built_in
 from longlag.gradients.method import Loss
 
 
@@ -20,7 +20,8 @@ class OfWeightedSequences:
     where an error is due. So each error counts as if its sequence were there w_n times.
 
     Args:
-        loss: a mean over such places, of tensors without their first axis too (`torch.vmap`).
+        loss: a mean over such places, of tensors without their first axis too. One's own is called
+            for each sequence, so that it may branch and select as it likes.
         weights: (N,), >= 0.
 
     Raises:
@@ -43,8 +44,12 @@ class OfWeightedSequences:
                 f"weights: there are {count}, and the model's output has shape "
                 f"{tuple(output.shape)}; expected one for each of its sequences, the first axis"
             )
-        each = torch.vmap(self.loss)(output, target)
-        places = self.of(target).view(count, -1).sum(1).to(each.dtype)
+        if is_built_in(self.loss):
+            each = torch.vmap(self.loss)(output, target)
+        else:
+            each = torch.stack([self.loss(y, t) for y, t in zip(output, target, strict=True)])
+        places = self.of(target).reshape(count, -1).sum(1).to(each.dtype)
+        each = torch.where(places > 0, each, 0.0)  # a mean over no place may be NaN
         return (each * places).sum() / places.sum().clamp(min=torch.finfo(each.dtype).tiny)
 
     def of(self, target: Tensor) -> Tensor:
@@ -64,9 +69,7 @@ def weights_due(loss: Loss, target: Tensor) -> Tensor:
     >>> weights_due(WeightedCrossEntropy((1, 3)), torch.tensor([0, 1, -100])).tolist()
     [1.0, 3.0, 0.0]
     """
-    if isinstance(loss, OfWeightedSequences):
-        return loss.of(target)
-    if isinstance(loss, WeightedLogistic):
+    if isinstance(loss, OfWeightedSequences | WeightedLogistic):
         return loss.of(target)
     if isinstance(loss, WeightedCrossEntropy):
         return loss.of(target, torch.tensor(loss.weights, device=target.device))

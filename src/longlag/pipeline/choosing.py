@@ -134,7 +134,7 @@ def _try(
             return Tried(
                 name, settings, None, why_not="it would take minutes; ask for it by --cell"
             )
-    if folds.max() < 0 or (train.weights is not None and not train.weights[folds >= 0].any()):
+    if folds.max() < 0:
         return Tried(name, settings, None, why_not="each class has a single series")
     began = time.perf_counter()
     try:
@@ -192,12 +192,14 @@ def _folds(train: SequenceData, seed: int) -> np.ndarray:
     """The fold of each series: those of a class in turn; -1 for a class with one series.
 
     Sets of labels are spread as classes are. Those that occur once are together one, and a series
-    is in no fold that alone holds a label, or alone does not.
+    is in no fold that alone holds a label, or alone does not. Nor is one of weight 0, which would
+    judge nothing.
     """
     assert train.target is not None
     random = np.random.default_rng(seed)
     folds, next_one = np.full(len(train), -1), 0
-    classes, alone = train.target, np.zeros(len(train), bool)
+    classes = train.target
+    alone = np.zeros(len(train), bool) if train.weights is None else train.weights == 0
     if train.label_sets:
         holds = np.nan_to_num(train.target) > 0.5
         for side in (holds, ~holds):

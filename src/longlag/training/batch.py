@@ -123,12 +123,13 @@ def _lengths(value: Any, name: str, count: int, steps: int) -> Tensor:
 
 
 def _weights(weights: Tensor, name: str, count: int) -> Tensor:
-    in_range = bool((weights.isfinite() & (weights >= 0)).all())
-    if weights.shape != (count,) or not in_range or not weights.any():
-        raise ValueError(
-            f"weights of {name}: got {str(weights.tolist())[:80]}, expected {count} finite numbers "
-            ">= 0, one for each sequence, not all 0"
-        )
+    expected = f"expected {count} finite numbers >= 0, one for each sequence"
+    if weights.shape != (count,):
+        raise ValueError(f"weights of {name}: got shape {tuple(weights.shape)}, {expected}")
+    wrong = (~(weights.isfinite() & (weights >= 0))).nonzero()
+    if len(wrong):
+        at = int(wrong[0])
+        raise ValueError(f"weights of {name}: that of {at} is {float(weights[at])}, {expected}")
     return weights
 
 

@@ -165,6 +165,12 @@ class _ArraySource(Source):
         super().__init__(name, reading)
         self.whole = self._whole = as_batch(data, name, reading.dtype)
         self.count = len(self._whole.x)
+        weights = self._whole.weights
+        if weights is not None and not weights.any():  # those of a single batch may be
+            raise ValueError(
+                f"weights of {name}: all are 0, expected {self.count} finite numbers >= 0, some of "
+                "them above 0"
+            )
         self.batches_per_epoch = -(-self.count // reading.batch_size)
 
     def describe(self) -> dict[str, Any]:
