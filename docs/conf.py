@@ -41,7 +41,6 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
 }
 """Pages made of programs: what they print and draw is made when the pages are built."""
-smartquotes_action = "qe"  # no dashes: --task in a sentence stays what is typed
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 
