@@ -24,6 +24,7 @@ extensions = [
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "lecture/*.ipynb"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
+myst_heading_anchors = 2  # a link may lead to a heading of another page
 html_theme = "furo"
 html_title = "longlag"
 html_static_path = ["static"]

@@ -56,7 +56,7 @@ figure, (left, right) = plt.subplots(
 )
 left.imshow(cells, cmap="Greys", vmax=1.5, aspect="auto")
 left.plot(trace.heads - first, range(len(cells)), "r.-")
-left.set(xlabel="cell of the tape", ylabel="step of the machine")
+left.set(xlabel="cell of the tape", ylabel="step of the machine", yticks=range(0, 22, 3))
 right.imshow(trace.activity, aspect="auto")
 right.set(xlabel="unit", ylabel="update of the network, two for a step")
 plt.show()

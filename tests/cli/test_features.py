@@ -61,6 +61,13 @@ def test_one_command_trains_and_one_predicts(machines, longlag, rows_of):
     assert hits > 0.8  # neither heat nor kind alone says it
 
 
+def test_a_feature_with_one_value_is_told(machines, longlag):
+    done = longlag("train", machines("old.csv", ("mill",)), "--task", "classification",
+                   "--missing", "mean", *SMALL)  # fmt: skip
+    assert done.status == 0, done.err
+    assert "one value in the whole training part: 'kind'; leave them out" in done.err
+
+
 def test_categories_become_learned_vectors(machines, longlag, rows_of):
     train = ("train", machines("old.csv"), "--task", "classification", "--missing", "mean", *SMALL)
     done = longlag(*train, "--embed", "kind")

@@ -10,7 +10,7 @@ import polars
 import pytest
 
 from longlag.data import Columns, DataError, Preparation, SequenceData, from_frame, read
-from longlag.data.encoding import Encoding, uneven
+from longlag.data.encoding import Encoding, constant, uneven
 from longlag.data.read_csv import read_csv
 
 MACHINES = """series,time,kind,heat,on,built,target
@@ -245,6 +245,19 @@ def test_uneven_steps_are_told_and_months_are_even(write):
     assert gaps(list(range(0, 50, 5))) == ""
     assert gaps([f"{2000 + m // 12}-{m % 12 + 1:02d}-01" for m in range(40)]) == ""
     assert gaps([0, 1, 2, 5, 9, 30]) == "from 1 to 21, the median 3"
+    days = [f"2024-01-{day:02d}" for day in (1, 2, 9, 16, 30)]
+    assert gaps(days) == "from 1 day to 14 days, the median 7 days"
+    assert gaps(["2024-01-01T00:00Z", "2024-01-01T00:30Z", "2024-01-01T05:00Z"]) == (
+        "from 30 minutes to 4.5 hours, the median 2.5 hours"
+    )
+
+
+def test_a_feature_with_one_value_is_told_and_one_with_gaps_is_not(write):
+    rows = "a,0,1,5,2,u\na,1,2,5,,u\nb,0,1,5,2,v\n"
+    data = read(
+        write("series,time,f,same,gap,target\n" + rows), task="classification", missing=True
+    )
+    assert constant(data) == ["same"]
 
 
 @pytest.mark.parametrize("suffix", ["npz", "ts"])

@@ -185,7 +185,7 @@ HEADERS = [
     ("series,time,target\na,1,u\n", ["row 1", "no column is left for the features"]),
     (",series,time,f0,target\n0,a,1,1,u\n", ["row 1", "column 1 has no name", "index=False"]),
     ("series,time,f0,f0,target\na,1,1,1,u\n", ["row 1", "columns 3 and 4", "'f0'"]),
-    ("series;time;f0;target\na;1;1;u\n", ["row 1", "separated by ';'", "expected commas"]),
+    ("series;time;f0;target\na;1;1;u\n", ["separated by ';', expected commas", "sep=';'"]),
     ("", ["row 1", "got nothing"]),
     (HEAD, ["no rows below the header"]),
     ('series,"time\n', ["row 1", "not a valid csv"]),

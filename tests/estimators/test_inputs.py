@@ -246,7 +246,7 @@ WAVE = np.sin(2 * np.pi * STEPS / 6) + 0.05 * STEPS
         (WAVE, (3,), None),
         (pd.Series(WAVE), (3,), None),
         (WAVE.tolist(), (3,), None),
-        (WAVE, (3,), np.ones((60, 2))),
+        (WAVE, (3,), np.stack([STEPS, STEPS % 5], axis=1)),
         (np.stack([WAVE, 100 * WAVE]), (2, 3), None),
         (np.stack([WAVE, WAVE], axis=1)[None], (1, 3, 2), None),
         ([WAVE, WAVE[:40]], (2, 3), [STEPS, STEPS[:40]]),

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from longlag.batch import Batch
-from longlag.data import Columns, DataError, SequenceData, ValuePredictions, write_predictions
+from longlag.data import (
+    Columns,
+    DataError,
+    DataWarning,
+    SequenceData,
+    ValuePredictions,
+    write_predictions,
+)
 from longlag.data.scaling import Scaling
 from longlag.layers import Embedded
 from longlag.onnx import export_onnx
@@ -50,6 +57,16 @@ def raw(horizon=3):
 def test_a_season_is_found_and_not_its_double(season):
     data = series(steps=130, season=season)
     assert find_season(data.x[:, :, :1], data.lengths) == season
+
+
+def test_a_season_that_no_series_is_longer_than_is_told():
+    _, parts, pipeline = raw()
+    train = prepare(pipeline.preparation, parts.train)
+    longest = int(parts.train.lengths.max())
+    said = rf"season \(--season\) {longest}: .* series of at most {longest} steps"
+    with pytest.warns(DataWarning, match=said):
+        Relative.fit(train, [0], 3, longest)
+    assert Relative.fit(train, [0], 3, longest - 1).season == longest - 1
 
 
 def test_the_simple_forecasts_are_those_of_the_equations():

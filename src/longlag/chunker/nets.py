@@ -24,8 +24,9 @@ class Chunker(nn.Module):
     next, and A also predicts the state of C:
 
     .. math:: h_A &\leftarrow f_A(i(t-1), h_A), \quad
-        (p_A, d_A) = \phi(V_A h_A + D_A i(t-1) + b_A), \quad
-        q_A = \phi(V_q h_A + D_q i(t-1) + b_q)
+        (p_A, d_A) = \phi(V_A h_A + D_A i(t-1) + b_A)
+
+        & \phantom{{}\leftarrow{}} q_A = \phi(V_q h_A + D_q i(t-1) + b_q)
 
         h_C &\leftarrow f_C(i(u), h_C), \quad
         (p_C, d_C) = \phi(V_C h_C + D_C i(u) + b_C), \quad u \text{ the last surprise}

@@ -15,6 +15,7 @@ from longlag.data.labels import find_classes
 from longlag.data.records import closed, numbers, plain, texts
 from longlag.data.room import check_room
 from longlag.data.sequences import Array, SequenceData
+from longlag.data.timestamps import duration, is_date
 from longlag.messages import Setting
 
 Missing = Literal["error", "previous", "mean", "indicator"]
@@ -304,6 +305,14 @@ def check_missing(missing: object) -> None:
         raise DataError(f"missing={missing!r}: expected one of {listing(MISSING_WAYS)}")
 
 
+def constant(data: SequenceData) -> list[str]:
+    """The features that have the same value at each step, none of them missing."""
+    names = data.feature_names or [f"x{c}" for c in range(data.x.shape[2])]
+    first, valid = data.x[0, 0], data.valid[:, :, None]
+    same = ((data.x == first) | ~valid).all(axis=(0, 1))
+    return [name for name, alike in zip(names, same.tolist(), strict=True) if alike]
+
+
 def uneven(data: SequenceData) -> str:
     """What to say of steps that do not follow each other evenly, or nothing.
 
@@ -320,7 +329,11 @@ def uneven(data: SequenceData) -> str:
     median = float(np.median(gaps))
     if np.mean(np.abs(gaps - median) > 0.25 * median) <= 0.05:
         return ""
-    return f"from {gaps.min():.4g} to {gaps.max():.4g}, the median {median:.4g}"
+    dated = data.times is not None and is_date(str(data.times[0, 0]))
+    least, most, middle = (
+        duration(gap) if dated else f"{gap:.4g}" for gap in (gaps.min(), gaps.max(), median)
+    )
+    return f"from {least} to {most}, the median {middle}"
 
 
 def _gaps(data: SequenceData) -> Float32[Array, "N T"]:

@@ -168,7 +168,9 @@ def _check_names(header: str, names: Sequence[str]) -> None:
             if separator in names[0]:
                 raise DataError(
                     f"{header}: one column named {names[0]!r}; the cells seem to be "
-                    f"separated by {separator!r}, expected commas"
+                    f"separated by {separator!r}, expected commas. Save the table with commas; "
+                    f"pandas.read_csv(..., sep={separator!r}).to_csv(..., index=False) does it, "
+                    "with decimal=',' in the first where numbers have one"
                 )
     first: dict[str, int] = {}
     for at, name in enumerate(names, start=1):

@@ -110,6 +110,27 @@ def days_since_1970(cells: Sequence[str]) -> list[float]:
     return days
 
 
+def is_date(cell: str) -> bool:
+    """Whether a time is read as a date or timestamp, and not as a number.
+
+    >>> is_date("2024-03-01"), is_date("20240301")
+    (True, False)
+    """
+    return _kind(cell)[0] is not _number
+
+
+def duration(seconds: float) -> str:
+    """So many seconds in the largest unit of which there is one, a day at most.
+
+    >>> duration(604800), duration(5400), duration(60), duration(0.25)
+    ('7 days', '1.5 hours', '1 minute', '0.25 seconds')
+    """
+    units = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
+    unit = next((unit for unit, size in units.items() if seconds >= size), "second")
+    amount = f"{seconds / units[unit]:.4g}"
+    return f"{amount} {unit}{'' if amount == '1' else 's'}"
+
+
 def _ranks(values: Sequence[Any]) -> Int64[Array, " R"]:
     """The position of each value among the distinct ones in order."""
     rank: dict[Hashable, int] = {value: at for at, value in enumerate(sorted(set(values)))}

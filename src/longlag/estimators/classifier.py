@@ -43,7 +43,7 @@ from longlag.pipeline.settings import Settings
 class RecurrentClassifier(ClassifierMixin, OfSeries):
     """Tells the class of series by a recurrent network, or that of each of their steps.
 
-    It does what `longlag train --task classification` does (with ``per_step`` tagging), by the same
+    Does what ``longlag train --task classification`` does (with ``per_step`` tagging), by the same
     code: the same data and seed give the same network. With no parameter said, a few networks are
     tried on folds of the data, and the best one is fitted anew on all of them (``cell="auto"``).
 

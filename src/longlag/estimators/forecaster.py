@@ -34,7 +34,7 @@ class _Form:
 class RecurrentForecaster(Recurrent):
     """Forecasts the next steps of one series or of many by one recurrent network.
 
-    It does what `longlag train --task forecasting` does, by the same code: the network learns what
+    Does what ``longlag train --task forecasting`` does, by the same code: the network learns what
     goes beyond the season before, each series in units of its own; the last steps are held out to
     keep the best weights by, and for the intervals.
 

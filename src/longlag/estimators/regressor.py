@@ -24,7 +24,7 @@ from longlag.estimators.series import OfSeries, check_count, weighted
 class RecurrentRegressor(RegressorMixin, OfSeries):
     """Finds a number of series by a recurrent network, several, or some at each step.
 
-    It does what `longlag train --task regression` does (with ``per_step`` tagging with numbers), by
+    Does what ``longlag train --task regression`` does (with ``per_step`` tagging with numbers), by
     the same code: the same data and seed give the same network.
 
     X is as of `RecurrentClassifier`. y has a number for each series (N,), or several (N, D); with

@@ -61,7 +61,7 @@ def export_onnx(
 
     Args:
         model: a SequenceModel, a layer, or what is made of layers; or what ``longlag train`` made,
-            as ``longlag.pipeline.fitted.Fitted.load(path)`` reads it: then x is in the units of the
+            as ``Fitted.load(path)`` of ``longlag.pipeline.fitted`` reads it: x is in units of the
             data, and the output is ``probabilities`` of the classes, or ``values`` in their units.
         path: the file, ``.onnx`` by custom. It is written whole or not at all.
         resets: whether there is an input for resets.

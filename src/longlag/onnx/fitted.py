@@ -29,8 +29,7 @@ def encode(graph: Graph, x: str, fitted: Fitted) -> str:
     if encoding.missing == "previous":
         raise TypeError(
             "model: its preparation fills missing values in with the previous ones, for which the "
-            "graph has no operator; train with missing='mean' or 'indicator', or export the "
-            "network alone, Fitted.model"
+            "graph has no operator; train it with missing (--missing) mean or indicator"
         )
     absent, wide = graph.add("IsNaN", x), graph.cast(x, np.float64)
     if encoding.missing != "error":

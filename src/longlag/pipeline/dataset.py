@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from longlag.batch import IGNORED_CLASS, Batch
 from longlag.data import Columns, DataError, DataWarning, Preparation, SequenceData, read
-from longlag.data.encoding import Missing, uneven
+from longlag.data.encoding import Missing, constant, uneven
 from longlag.data.errors import listing
 from longlag.data.labels import Label
 from longlag.data.task import Tags
@@ -213,7 +213,8 @@ def fit_preparation(
     """The preparation of the training part; the arguments are those of `Preparation.fit`.
 
     Warns:
-        DataWarning: the steps are not evenly spaced, and the time between them is not used.
+        DataWarning: the steps are not evenly spaced, and the time between them is not used; or a
+            feature has one value throughout.
 
     Raises:
         DataError: see `Preparation.fit`; or a label occurs in the part held out alone.
@@ -224,9 +225,16 @@ def fit_preparation(
             missing=cast("Missing", missing), time_delta=time_delta, classes=parts.classes,
             embed=embed,
         )  # fmt: skip
+    where = "" if parts.train_path is None else f"{parts.train_path}: "
+    if alike := constant(parts.train):
+        warnings.warn(
+            f"{where}no network can learn from features that have one value in the whole training "
+            f"part: {listing(alike)}; leave them out with columns (--columns.features)",
+            DataWarning,
+            stacklevel=3,
+        )
     gaps = "" if time_delta else uneven(parts.train)
     if gaps:
-        where = "" if parts.train_path is None else f"{parts.train_path}: "
         warnings.warn(
             f"{where}the steps are not evenly spaced in time, their gaps go {gaps}; the network "
             "sees their order alone; with time_delta (--time_delta) the gap is an input too",

@@ -1,5 +1,6 @@
 """Forecasts as what goes beyond simple ones, each series in units of its own."""
 
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 
 from longlag.arguments import is_whole
 from longlag.batch import Batch
-from longlag.data import DataError, Preparation
+from longlag.data import DataError, DataWarning, Preparation
 from longlag.data.records import closed, numbers
 from longlag.data.scaling import Scaling
+from longlag.messages import count
 from longlag.pipeline import simple
 from longlag.pipeline.dataset import lengths_of
 from longlag.pipeline.season import find_season
@@ -101,8 +103,20 @@ class Relative:
             like: one whose season and units are taken over.
             ahead: where those features are that are known ahead.
             coded: where those are that hold the number of a category, and stay as they are.
+
+        Warns:
+            DataWarning: no series is longer than the season that is given.
         """
         lengths = lengths_of(train)
+        longest = int(lengths.max())
+        if season is not None and season > 1 and season >= longest:
+            warnings.warn(
+                f"nothing can be learned of season (--season) {season}: the training part has "
+                f"series of at most {count(longest, 'step')}, in which none comes round; give a "
+                "shorter one, or leave it out to have it looked for",
+                DataWarning,
+                stacklevel=2,
+            )
         others = [c for c in range(train.x.shape[2]) if c not in targets]
         inside = np.arange(train.x.shape[1]) < lengths[:, None]
         scaling = Scaling.identity(len(others))
