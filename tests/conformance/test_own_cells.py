@@ -106,6 +106,36 @@ def test_a_cell_of_ones_own_is_its_loop(cell, step, dropout, backend):
         torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-10)
 
 
+class Many(Cell):
+    """More gates than a processor has registers."""
+
+    state = ("h",)
+    gates = tuple(f"gate_{number}" for number in range(40))
+
+    def update(self, pre, state, unit):
+        first, *rest = (tanh(getattr(pre, name)) for name in self.gates)
+        return {"h": sum(rest, first) / 20}
+
+
+@pytest.mark.parametrize("batch", [3, 8])
+def test_a_cell_may_have_any_number_of_gates(batch):
+    layer = cases.layer_of(Many(), INPUTS, HIDDEN, backend="cpu")
+    x = cases.random(batch, STEPS, INPUTS)
+    state, parameters = x.new_zeros(batch, HIDDEN), [*layer.parameters()]
+    outputs = []
+    for step in x.unbind(1):
+        sums = step @ layer.weight_ih.T + state @ layer.weight_hh.T + layer.bias
+        state = torch.tanh(sums).view(batch, 40, HIDDEN).sum(1) / 20
+        outputs.append(state)
+    output, expected = layer(x)[0], torch.stack(outputs, 1)
+    torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-13)
+    ours, theirs = (
+        torch.autograd.grad(out.square().sum(), parameters) for out in (output, expected)
+    )
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-10)
+
+
 def test_a_cell_is_enough_for_a_whole_model(tmp_path):
     """Declared here, trained, saved and loaded, with no further word on how to run it."""
     model = ll.SequenceModel(ll.Recurrent(Clipped(), 2, 4, seed=0), 1, seed=0)

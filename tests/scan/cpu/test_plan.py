@@ -81,6 +81,14 @@ def test_the_sums_of_all_drives_stay_in_the_registers(name, drives, together):
     assert not plan.choose(host, 7, 64, 2, **given).fused
 
 
+@pytest.mark.parametrize("name", HOSTS)
+def test_more_drives_than_registers_are_summed_one_after_the_other(name):
+    host = HOSTS[name][1]
+    for drives in (host.registers - 1, host.registers, 200):
+        chosen = plan.choose(host, 8, 32, 1, double=False, drives=drives, together=drives)
+        assert chosen.fused == (drives < host.registers)
+
+
 def test_units_are_known_where_they_fill_up_to_four_vectors():
     host, sizes = HOSTS["AVX2"][1], (4, 8, 12, 16, 24, 32, 40, 64)
     known = [plan.choose(host, 32, hidden, 1, double=False).hidden for hidden in sizes]

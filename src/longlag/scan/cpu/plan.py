@@ -188,7 +188,7 @@ def choose(
     needed = -(-hidden // lanes)
     size = hidden * hidden * item * max(1, products)
     few = batch < FEW * threads
-    fused = drives > 1 and not sparse and not few
+    fused = 1 < drives < host.registers and not sparse and not few
     halves = bfloat16 and few and needed > 1 and not periods
     sums, at_once = (drives, together) if fused else (1, 1)
     size = size // 2 if halves else size
