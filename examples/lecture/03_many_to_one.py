@@ -61,6 +61,6 @@ plt.show()
 
 # %%
 # **What to take from it.** The network is the same, the task is the same, only the distance
-# between question and answer grows; and what is learned within some epochs at p = 4 is not learned
-# at all at p = 32. More training is not what is missing: :doc:`the table of 1997 <06_long_lags>`
-# gave it five million sequences.
+# between question and answer grows; and what is learned within some epochs at p = 4 is learned in
+# part at p = 32, and not at all at p = 64. More training is not what is missing:
+# :doc:`the table of 1997 <06_long_lags>` gave it five million sequences.
