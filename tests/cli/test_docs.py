@@ -49,7 +49,7 @@ def test_the_commands_of_a_sweep_were_run(longlag, folder):
 def test_the_formats_shown_can_be_read(folder):
     from longlag.data import read
 
-    table, series = re.findall(r"```text\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+    table, series, *_ = re.findall(r"```text\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
     assert len(table.splitlines()) == len(series.splitlines()) == 6
     Path("pumps.csv").write_text(table)
     data = read("pumps.csv", task="classification")

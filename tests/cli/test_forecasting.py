@@ -64,6 +64,7 @@ def test_a_file_without_what_is_known_ahead_is_refused(longlag, folder, shops, t
     assert not (folder / "predictions.csv").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*one value in the whole training part")
 def test_what_is_static_may_stand_once_and_only_once(longlag, folder, shops, table):
     header, *rows = (line.split(",") for line in shops.read_text().splitlines())
     size = [["large" if row[1] == "5" else ""] for row in rows]

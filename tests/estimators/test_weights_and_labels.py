@@ -50,6 +50,7 @@ def test_series_without_weight_are_not_learnt(cell):
         assert online.score(X, up) > 0.8
 
 
+@pytest.mark.filterwarnings("ignore:alpha. the best")
 @pytest.mark.parametrize("cell", ["gru", "echo", "auto"])
 def test_series_without_weight_are_not_held_out(cell):
     """Whatever is drawn, what judges has a weight: five series of each class are enough."""

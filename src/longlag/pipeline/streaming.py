@@ -169,7 +169,7 @@ def predict_rows(fitted: Fitted, lines: Iterable[str]) -> Iterator[list[list[obj
         >>> from longlag.pipeline.fitting import Pipeline
         >>> from longlag.pipeline.dataset import Parts
         >>> from longlag.pipeline.settings import Settings
-        >>> x = np.ones((2, 3, 1), np.float32)
+        >>> x = np.arange(6, dtype=np.float32).reshape(2, 3, 1)
         >>> target, names = np.array([[0.5], [2.0]]), ("a", "b")
         >>> data = SequenceData(x, np.array([3, 3]), target, names, ("heat",), ("life",))
         >>> columns = Columns(series="series", time=None)
