@@ -336,13 +336,10 @@ class Backward(Kernel):
             slot = self._slot(here)
             at = code.plus(code.times(self.t, arg["d_x_t"]), code.times(here.number, arg["d_x_n"]))
             code.b.store(at, code.b.gep(where, [slot]))
-            source = code.at(
-                arg["x"], code.times(self.t, arg["x_t"]), code.times(here.number, arg["x_n"])
-            )
+            source = self.input_of(self.t, here)
             target = self.work("at_inputs", code.times(slot, code.plus(arg["C"], 1)))
             if self.plan.dilated:
-                ahead = code.times(self.step_after, arg["x_t"])
-                code.prefetch(code.at(arg["x"], ahead, code.times(here.number, arg["x_n"])))
+                code.prefetch(self.input_of(self.step_after, here))
             self._copy(source, target, arg["C"])
             one = constant(code.scalar, 1.0)
             code.b.store(one, code.at(target, arg["C"]))
@@ -847,6 +844,12 @@ class Backward(Kernel):
             ahead = code.times(back, self.arg["state_t"])
         for k in stage.states if units.opens_line or not self.rests else ():
             code.prefetch(code.at(self.arg[f"state_{k}"], ahead, row.place, units.start))
+        if len(self.residuals.values) and not self.plan.dilated and units.opens_line:
+            past = code.times(code.plus(self.t, -1), self.arg["residuals_t"])
+            place = code.times(row.place, len(self.residuals.values))
+            for number in range(len(self.residuals.values)):
+                offset = code.times(self.arg["H"], number)
+                code.prefetch(code.at(self.arg["residuals"], past, place, offset, units.start), 2)
         before = [self.held(k, row, units) for k in self.states]
         after = [self.load(f"state_{k}", units, self.new, row.place) for k in self.states]
         return before, after

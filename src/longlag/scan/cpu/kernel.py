@@ -58,10 +58,11 @@ def lowered_of(recurrence: Recurrence, rests: bool) -> Lowered:
 
 
 def schedule_arguments(recurrence: Recurrence, plan: Plan) -> tuple[list[str], list[str]]:
-    """Names of the pointers, and of the constants, that tell which steps count."""
+    """Names of the pointers, and of the constants, that tell which steps count, and where x is."""
     pointers = ["order", "counts"] if plan.ordered else []
     pointers += [name for name in ("keep", "mask") if getattr(plan, name)]
     pointers += ["clock"] if recurrence.timed else []
+    pointers += ["places"] if plan.placed else []
     delayed = plan.keep and len(lower(recurrence).delays) > 1
     return pointers, ["keep_plane"] if delayed else []
 
@@ -148,7 +149,7 @@ class Term(NamedTuple):
 
 _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64,
              "ticks": I64, "reads": I64, "levels": I64, "heads": I64, "columns": I32,
-             "meetings": I64}  # fmt: skip
+             "meetings": I64, "places": I64}  # fmt: skip
 
 WORD = 32
 """Bits of a word that tells which groups of units take a step: group g has bit g modulo these."""
@@ -307,6 +308,25 @@ class Kernel:
         if self.plan.ordered:
             place = self.code.b.load(self.code.b.gep(self.arg["order"], [number]))
         return Row(slot, self.code.times(place, self.arg["H"]), place, again)
+
+    def input_of(self, t: Value, row: Row) -> Value:
+        """The address of x of a row in step t."""
+        if self.plan.placed:
+            place = self.code.b.load(self.code.b.gep(self.arg["places"], [row.number]))
+        else:
+            place = self.code.times(row.number, self.arg["x_n"])
+        return self.code.at(self.arg["x"], self.code.times(t, self.arg["x_t"]), place)
+
+    def ask_for_input(self, t: Value, count: Value) -> None:
+        """Ask for x of step t, of all rows, where they lie in too many places for the processor to
+        guess the next ones."""
+        code = self.code
+        if not self.plan.placed:
+            return
+        with self.tiles(count) as row, code.loop(code.i64(0), code.i64(self.plan.rows)) as r:
+            place = self.input_of(t, row(r))
+            with code.loop(code.i64(0), self.arg["C"], 64 // code.bytes) as k:
+                code.prefetch(code.at(place, k))
 
     def mine(self, count: Value) -> Value:
         """How many of the rows 0 .. count - 1 are this thread's."""

@@ -69,6 +69,7 @@ class Key(NamedTuple):
         whole: steps of the sequences of which these are a piece.
         networks: see :class:`~longlag.scan.cpu.plan.Plan`.
         bfloat16: whether W is rounded to that type.
+        placed: whether a table says where the rows of x lie.
         small, meeting, collected, least_rows, stretch: the constants of this module.
     """
 
@@ -91,6 +92,7 @@ class Key(NamedTuple):
     whole: int
     networks: int
     bfloat16: bool
+    placed: bool
     small: int
     meeting: int
     collected: int
@@ -316,6 +318,7 @@ class Shape:
             periods=self.periods,
             networks=key.networks,
             bfloat16=key.bfloat16,
+            placed=key.placed,
         )
         turns, by_rows = not lowered.inner, max(1, threads // self.replicas)
         drives = max(len(stage.drives) for stage in lowered.stages)
@@ -561,7 +564,12 @@ class Shape:
             "list": range(most),
             "list_sending": self.sending,
             "list_slots": self.slots,
-            "panels": [n for v in range(self.vectors) for n in (v, 0, self.vectors)],
+            "panels": [
+                n
+                for first in range(0, self.vectors, 2)
+                for v in range(self.vectors)
+                for n in (v, first, min(first + 2, self.vectors))
+            ],
         }
         for number, pattern in enumerate(self.patterns):
             tables[f"ranges_{number}"] = self._ranges(pattern, self.plan, back=False)

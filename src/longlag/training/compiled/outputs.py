@@ -28,6 +28,7 @@ from longlag.training.compiled.memory import (
     begin,
     copy,
     fetch,
+    find,
     gather,
     keep,
     leave_out,
@@ -90,13 +91,8 @@ class Outputs:
         # How long each row is.
         self._ends = torch.full((size,), self._steps, dtype=torch.int64)
         self._held: list[Any] = []
-        self._read = x.new_zeros((size, *x.shape[1:]))
-        self._calls: list[Noted] = [
-            gather(*self._kind).noted(
-                clock=cells.clock, source=x, target=self._read, order=self.order, N=size,
-                width=x.shape[1] * x.shape[2], stride=x.stride(0),
-            )
-        ]  # fmt: skip
+        self._calls: list[Noted] = []
+        self._read, self._starts = self._batch()
         self._levels: list[list[list[Passes]]] = []
         self._keep = self._unreset()
         self.begins = torch.zeros(MOST, dtype=torch.int64)
@@ -110,6 +106,25 @@ class Outputs:
         self._bias = self._no_bias if readout.bias is None else readout.bias
         self._seen = self._read_directly()
         self._zero = torch.zeros(1, dtype=torch.int64)
+
+    def _batch(self) -> tuple[Tensor, Tensor | None]:
+        """x of a batch, (N, T, C). Where nothing but a layer reads it, it stays where it lies, and
+        what follows says where its sequences begin."""
+        x, size, lowest = self._data.x, self._size, self._network.levels[0]
+        known: dict[str, Any] = {
+            "clock": self._cells.clock, "order": self.order, "N": size, "stride": x.stride(0)
+        }  # fmt: skip
+        dropped = self.backward and lowest[0].layers[0].input_dropout
+        readout = self._network.readout
+        if len(lowest) > 1 or dropped or readout.direct_size is not None or self._kind[1] > 1:
+            read = x.new_zeros((size, *x.shape[1:]))
+            width = x.shape[1] * x.shape[2]
+            noted = gather(*self._kind).noted(source=x, target=read, width=width, **known)
+            self._calls.append(noted)
+            return read, None
+        places = torch.zeros(size, dtype=torch.int64)
+        self._calls.append(find().noted(target=places, **known))
+        return x[:size], places
 
     def program(self, kept: Tensor | None = None) -> Program:
         """All calls.
@@ -187,12 +202,12 @@ class Outputs:
                     if place:
                         below_it = passes[-1].path[1:]
                         x = self._passed((number, way, place), share, below_it, by_row=False)
-                    passes.append(self._run(layer, x))
+                    passes.append(self._run(layer, x, None if number + place else self._starts))
                 self._levels[-1].append(passes)
             if self._network.reduce is None or number + 1 < len(levels):
                 below = self._output = self._side_by_side(tops(self._levels[number]))
 
-    def _run(self, layer: Recurrent, x: Tensor) -> Passes:
+    def _run(self, layer: Recurrent, x: Tensor, places: Tensor | None) -> Passes:
         """The forward pass of a layer."""
         lengths = self._data.lengths
         schedule = Schedule.of(self._read, None if lengths is None else self._ends, None)
@@ -200,7 +215,7 @@ class Outputs:
         own = schedule._replace(mask=self._mask(layer), keep=self._keep)
         passes = Passes(
             layer.undilated, x, weights, own, dilation=layer.dilation,
-            backward=self.backward and not self._network.frozen, networks=self._kind[1],
+            backward=self.backward and not self._network.frozen, networks=self._kind[1], places=places,
         )  # fmt: skip
         self._calls += self._ranked(passes)
         after = self._carried_on(passes) if self.backward and self._network.window else []
