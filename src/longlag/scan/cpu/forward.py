@@ -276,7 +276,9 @@ class _Forward(Kernel):
         if plan.input == "folded":
             inputs = [self.input_of(self.t, row) for row in rows]
             if plan.placed:  # each block of units asks for a line of what comes
-                ahead = code.plus(code.times(arg["x_t"], AHEAD), code.times(block, 64 // code.bytes))
+                ahead = code.plus(
+                    code.times(arg["x_t"], AHEAD), code.times(block, 64 // code.bytes)
+                )
                 for place in inputs:
                     code.prefetch(code.at(place, ahead))
             for number, gate in ((n, drive.gate) for n, drive in drives.items()):
