@@ -190,8 +190,8 @@ def test_kernels_for_other_processors(name, cell, double, schedule, kind, monkey
     schedule = {**schedule, "mask": schedule["mask"] and dense > 0}
     drives = max(len(stage.drives) for stage in lower(recurrence).stages)
     chosen = plan.choose(
-        host_of(name, monkeypatch), 5, 21, 1, double=double, products=dense, drives=drives, together=drives,
-        **schedule,
+        host_of(name, monkeypatch), 5, 21, 1, double=double, products=dense, drives=drives,
+        together=drives, **schedule,
     )  # fmt: skip
     assert chosen.fused == (drives > 1)
     for source in INPUTS:

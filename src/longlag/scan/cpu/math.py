@@ -2,7 +2,8 @@
 
 :func:`emit` writes straight-line code for float, double and vectors of them: no branch, no call, no
 table in memory. A condition is a select, and 2^n is made from the bits of its exponent. The same
-instructions become AVX2, AVX-512 or NEON, but for divisions (:meth:`Arithmetic.inverse`). Corners and NaN are PyTorch's.
+instructions become AVX2, AVX-512 or NEON, but for divisions (:meth:`Arithmetic.inverse`). Corners
+and NaN are PyTorch's.
 
 Errors are in units in the last place (ulp) of the exact result; 0.5 cannot be avoided. Those of
 float32 were measured over every argument for which the function is neither constant nor the

@@ -137,8 +137,8 @@ class Passes:
             run_forward(self._call, self._given, self._residuals, 0, shape.steps, kind)
         call = self._call
         self._memory = [
-            call.x, places, *weights[:1], *weights.units, *weights[2:4], call.joined_units, *call.held,
-            *self._given, self._residuals, *memory.values(),
+            call.x, places, *weights[:1], *weights.units, *weights[2:4], call.joined_units,
+            *call.held, *self._given, self._residuals, *memory.values(),
         ]  # fmt: skip
         self.forward = self._taken()
         self.path = self.paths[self.output]

@@ -215,7 +215,8 @@ class Outputs:
         own = schedule._replace(mask=self._mask(layer), keep=self._keep)
         passes = Passes(
             layer.undilated, x, weights, own, dilation=layer.dilation,
-            backward=self.backward and not self._network.frozen, networks=self._kind[1], places=places,
+            backward=self.backward and not self._network.frozen, networks=self._kind[1],
+            places=places,
         )  # fmt: skip
         self._calls += self._ranked(passes)
         after = self._carried_on(passes) if self.backward and self._network.window else []
