@@ -9,6 +9,7 @@ from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import Product, Stage, lower
 from longlag.scan.cpu.builder import I64, Value
 from longlag.scan.cpu.kernel import (
+    AHEAD,
     BY_ALL,
     BY_ANY,
     Arguments,
@@ -24,9 +25,6 @@ from longlag.scan.cpu.plan import Plan
 from longlag.scan.cpu.tile import Tile
 
 NAME = "longlag_forward"
-
-AHEAD = 2
-"""Steps by which input is asked for before it is read."""
 
 
 def arguments(recurrence: Recurrence, plan: Plan) -> Arguments:

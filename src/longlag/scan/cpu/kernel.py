@@ -151,6 +151,9 @@ _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64
              "ticks": I64, "reads": I64, "levels": I64, "heads": I64, "columns": I32,
              "meetings": I64, "places": I64}  # fmt: skip
 
+AHEAD = 2
+"""Steps by which input is asked for before it is read."""
+
 WORD = 32
 """Bits of a word that tells which groups of units take a step: group g has bit g modulo these."""
 
@@ -316,17 +319,6 @@ class Kernel:
         else:
             place = self.code.times(row.number, self.arg["x_n"])
         return self.code.at(self.arg["x"], self.code.times(t, self.arg["x_t"]), place)
-
-    def ask_for_input(self, t: Value, count: Value) -> None:
-        """Ask for x of step t, of all rows, where they lie in too many places for the processor to
-        guess the next ones."""
-        code = self.code
-        if not self.plan.placed:
-            return
-        with self.tiles(count) as row, code.loop(code.i64(0), code.i64(self.plan.rows)) as r:
-            place = self.input_of(t, row(r))
-            with code.loop(code.i64(0), self.arg["C"], 64 // code.bytes) as k:
-                code.prefetch(code.at(place, k))
 
     def mine(self, count: Value) -> Value:
         """How many of the rows 0 .. count - 1 are this thread's."""

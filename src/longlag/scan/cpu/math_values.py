@@ -140,7 +140,7 @@ class Arithmetic:
         return self.mul(x, self.inverse(y))
 
     def _estimate(self, x: Value) -> Value:
-        """The number 1 / x within 2^-14, of float32 by AVX-512: for vectors of four and more."""
+        """The number 1 / x within 2^-14, by AVX-512's instruction for vectors of four and more."""
         b, count = self.builder, getattr(self.type, "count", 1)
         lanes = max(4, count)
         kind, mask = ir.VectorType(ir.FloatType(), lanes), ir.IntType(max(8, lanes))
