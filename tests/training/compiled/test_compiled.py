@@ -225,6 +225,17 @@ CASES = {
         )
         for name, options in {"whole": {}, "ragged": {"ragged": True, "loss": "mse"}}.items()
     },
+    **{
+        f"attention, {name}": (kind, lambda p: Adam(p, 1e-2), {"reduce": "attention", **options})
+        for name, kind, options in (
+            ("whole", ll.LSTM, {"clip_norm": 0.2}),
+            ("ragged", lambda _, width, **own: ll.Elman(INPUTS, 19, **own), {"ragged": True}),
+            ("stack", None, {"ragged": True, "loss": "mse"}),
+            ("both directions", both_of_stacks, {"ragged": True}),
+            ("dilated", dilated_stack, {}),
+            ("frozen", frozen(ll.GRU), {"ragged": True}),
+        )
+    },
     "direct": (ll.GRU, lambda p: Adam(p, 1e-2), {"direct": True}),
     "direct, ragged": (
         ll.LSTM1997,
@@ -333,7 +344,7 @@ def test_the_numbers_of_many_updates_are_those_of_one_after_the_other(kind):
 def test_a_function_that_is_called_with_other_arguments_is_named():
     piece = Piece("longlag_test", "drive", False, 1)
     piece.call("drive", piece.i64(0), piece.i64(1))
-    functions = Head(False, None, 4, 4).functions()
+    functions = Head(False, None, 4, 4).sizes.functions()
     with pytest.raises(TypeError, match="drive: is called with 2 arguments, and has 12"):
         piece.finish().noted(drive=functions["drive"])
 
@@ -546,7 +557,6 @@ REASONS = {
         {},
     ),
     "sends no error to the layer": (lambda: model(reduce="share"), {}),
-    "whose weights are PyTorch's": (lambda: model(reduce="attention"), {}),
     "sees squares": (lambda: ll.SequenceModel(of(ll.GRU)().layer, 3, squares=True), {}),
 }
 

@@ -18,7 +18,14 @@ from longlag.gradients.losses import (
     mse,
     name_of,
 )
-from longlag.layers import Bidirectional, Embedded, Recurrent, SequenceModel, Stack
+from longlag.layers import (
+    Attention,
+    Bidirectional,
+    Embedded,
+    Recurrent,
+    SequenceModel,
+    Stack,
+)
 from longlag.layers.readout import Readout
 from longlag.layers.sequence_model import SHARES
 from longlag.recurrence.lowered import lower
@@ -53,12 +60,14 @@ class Network(NamedTuple):
             side.
         between: the dropout of what each level is given from the one below.
         readout: of the top one.
-        reduce: what is read out: "last", "mean", "share", "share_max", or None for every step.
+        reduce: what is read out: "last", "mean", "attention", "share", "share_max", or None for
+            every step.
         loss: its name, or one's own.
         weights: of classes, or of labels that hold; or None.
         level: of a quantile.
         window: steps of an update, from the state after those before; None: whole sequences.
         before: steps before a window that its errors go back to.
+        attention: what weighs the steps, with "attention".
     """
 
     levels: list[list[Chain]]
@@ -70,6 +79,7 @@ class Network(NamedTuple):
     level: float = 0.0
     window: int | None = None
     before: int = 0
+    attention: Attention | None = None
 
     @property
     def layers(self) -> list[Recurrent]:
@@ -80,6 +90,11 @@ class Network(NamedTuple):
     def frozen(self) -> bool:
         """Whether no layer is trained, and no error has to go back."""
         return not any(p.requires_grad for layer in self.layers for p in layer.parameters())
+
+    @property
+    def sees_steps(self) -> bool:
+        """Whether what reads the top level reads each of its steps, where they are in x."""
+        return self.reduce is None or self.attention is not None
 
     @property
     def looks_back(self) -> bool:
@@ -139,15 +154,16 @@ def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
     Raises:
         Unfit: they cannot be compiled.
     """
-    if model.reduce == "attention":
-        raise Unfit("reduce='attention', whose weights are PyTorch's")
+    attention = model.attention
+    if attention is not None and type(attention) is not Attention:
+        raise Unfit(f"the attention is a {type(attention).__name__}; expected an Attention")
     readout = _linear(model.readout, model.reduce)
     if readout.activation != "identity" and (isinstance(loss, RowLoss) or loss in LOGITS):
         raise Unfit(
             f"the readout has the activation {readout.activation!r}, and the loss is of logits"
         )
     levels, between = _levels(model.layer)
-    network = Network(levels, between, readout, model.reduce, loss)
+    network = Network(levels, between, readout, model.reduce, loss, attention=attention)
     if model.reduce in SHARES and not network.frozen:
         raise Unfit(
             f"reduce={model.reduce!r} sends no error to the layer; freeze it by "
@@ -184,7 +200,7 @@ def _compiled_loss(loss: Loss | str) -> tuple[str, dict[str, Any]]:
 def _linear(readout: nn.Module, reduce: str | None) -> Readout:
     if type(readout) is not Readout:
         raise Unfit(f"the readout is a {type(readout).__name__}; expected a linear Readout")
-    means = reduce in ("mean", *SHARES)
+    means = reduce in ("mean", "attention", *SHARES)
     if readout.weight_squares is not None or (readout.direct_size is not None and means):
         raise Unfit("the readout sees squares, or means of x")
     return readout
