@@ -557,7 +557,6 @@ def of(layer, **options):
 
 REASONS = {
     "RTRL": (model, {"method": ll.RTRL()}),
-    "k1=3, k2=2": (model, {"method": ll.TruncatedBPTT(3, 2)}),
     "windows want an output": (model, {"method": ll.TruncatedBPTT(2)}),
     "is a Net": (lambda: Net(INPUTS, outputs=3).double(), {}),
     "the loss is": (model, {"loss": lambda y, t: nn.functional.cross_entropy(y, t)}),
@@ -603,6 +602,10 @@ def test_other_data_are_said_too():
     network = ll.SequenceModel(network.layer, 3, reduce=None)
     each = run(network, data(each_step=True), "auto", method=ll.TruncatedBPTT(2))
     assert "windows go on from the state before" in each.reason
+    plain = model(ll.GRU(INPUTS, 4, dtype=torch.float64), each_step=True)
+    for whole, steps in ((data(each_step=True), 4), (data(each_step=True, ragged=True), 3)):
+        each = run(plain, whole, "auto", method=ll.TruncatedBPTT(steps, 1))
+        assert each.reason == "k2 < k1, and some windows are shorter than others"
     network = model(ll.GRU(INPUTS, 4, recurrent_dropout=0.5, dtype=torch.float64), each_step=True)
     each = run(network, data(each_step=True), "auto", method=ll.TruncatedBPTT(2, 3))
     assert "drawn anew for the steps before" in each.reason
@@ -686,8 +689,13 @@ def test_resets_begin_anew_as_in_eager_updates(each_step, ragged, method):
 WINDOWED = ["plain", "ragged", "little is due", "classes", "short"]
 
 
-@pytest.mark.parametrize("kind", WINDOWED)
-@pytest.mark.parametrize("steps", [(5,), (6,), (5, 7), (4, 8), (3, 11)])
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [
+        *itertools.product(WINDOWED, [(5,), (6,), (5, 7), (4, 8), (3, 11)]),
+        *itertools.product(["plain", "little is due", "short"], [(5, 2)]),
+    ],
+)
 def test_windows_go_on_from_the_state_before_as_eager_ones_do(kind, steps):
     results = []
     for step in ("eager", "compiled"):
@@ -758,7 +766,7 @@ def run_recordings(step, kind, back=4, **options):
 
 
 @pytest.mark.parametrize("kind", ["full", "ragged", "little is due"])
-@pytest.mark.parametrize("back", [4, 6, 8, 13])
+@pytest.mark.parametrize("back", [1, 4, 6, 8, 13])
 def test_recordings_go_on_from_window_to_window_as_in_eager_updates(kind, back):
     (eager, before), (compiled, after) = (
         run_recordings(step, kind, back) for step in ("eager", "compiled")
@@ -774,7 +782,7 @@ def test_recordings_go_on_from_window_to_window_as_in_eager_updates(kind, back):
 
 @pytest.mark.parametrize("first", ["eager", "compiled"])
 @pytest.mark.parametrize("stop", [2, 7])
-@pytest.mark.parametrize("back", [4, 8, 9])
+@pytest.mark.parametrize("back", [1, 4, 8, 9])
 def test_a_run_goes_on_within_recordings(tmp_path, first, stop, back):
     limits = {"epochs": None, "validate_every": None, "back": back}
     whole = run_recordings("compiled", "ragged", steps=13, **limits)

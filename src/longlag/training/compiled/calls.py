@@ -87,7 +87,8 @@ class Calls(Outputs):
     ) -> list[Noted]:
         """The backward pass of a layer, and the sums of its gradients."""
         trained = any(tensor.requires_grad for tensor, _ in layer.unit_places())
-        passes.send_back(error, want_x=want_x, want_units=trained)
+        since = self._network.since
+        passes.send_back(error, want_x=want_x, want_units=trained, since=since)
         if passes.ring is not None and passes.pieces > 1:
             raise Unfit("sequences are too long to keep what a cell with delays needs")
         calls = [*passes.backward]
@@ -203,8 +204,8 @@ class Calls(Outputs):
             self._gradients[id(readout.weight_direct)] = further["d_direct"]
         return self._head(
             network.loss, clock=cells.clock, N=self._size, steps=count // self._size,
-            panels=y.new_zeros((count, wide)), sums=y.new_zeros((inputs + 1, wide)),
-            d_weight=d_weight, d_bias=d_bias, target=data.target, order=self.order, d_h=d_h,
+            since=network.since, panels=y.new_zeros((count, wide)),
+            sums=y.new_zeros((inputs + 1, wide)), d_weight=d_weight, d_bias=d_bias, target=data.target, order=self.order, d_h=d_h,
             where=torch.arange(0, count * inputs, inputs), loss=cells.loss, **further,
         )  # fmt: skip
 

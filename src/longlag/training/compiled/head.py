@@ -44,7 +44,7 @@ _NAMES = "H K P h weight bias packed y zero pack drive"
 _NAMES_OF_INPUT = " C x direct no_bias packed_direct y_direct"
 _NAMES_OF_INPUT_ERRORS = " d_direct sums_direct"
 _NAMES_OF_ERRORS = (
-    " clock N steps panels sums d_weight d_bias target order d_h where loss outer_input "
+    " clock N steps since panels sums d_weight d_bias target order d_h where loss outer_input "
     "unpack_input send"
 )
 
@@ -103,8 +103,9 @@ def head(facts: Head) -> Compiled:
 
     ``order`` has N numbers of sequences for each update, ``target`` for each sequence as many
     targets as there are ``steps``; row t N + n of h is step t of sequence n. ``where`` has the
-    places of the rows in ``d_h``, ``zero`` is the list (0,). ``loss`` gets E, a double. ``weights``
-    has a number for each class, or for each label that holds; ``shares`` one for each sequence.
+    places of the rows in ``d_h``, ``zero`` is the list (0,). ``loss`` gets E, a double; of steps
+    before ``since`` no error goes back. ``weights`` has a number for each class, or for each label
+    that holds; ``shares`` one for each sequence.
     """
     code = Writing(facts)
     code.outputs()
@@ -199,7 +200,10 @@ class Writing(Products):
         def scaled(v: Value, start: Value) -> None:
             row_sum = self.variable(self.vector)
             b.store(self.zero(), row_sum)
-            with self.loop(self.i64(0), arg["P"]) as p:
+            first = self.times(arg["since"], arg["N"])
+            with self.loop(self.i64(0), first) as p:
+                self.store(self.zero(), self.place(v, p))
+            with self.loop(first, arg["P"]) as p:
                 place = self.place(v, p)
                 error = b.fmul(self.load(place), scale)
                 self.store(error, place)

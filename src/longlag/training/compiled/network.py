@@ -67,6 +67,7 @@ class Network(NamedTuple):
         level: of a quantile.
         window: steps of an update, from the state after those before; None: whole sequences.
         before: steps before a window that its errors go back to.
+        since: the step of a window to which its errors go back, where they do not reach its first.
         attention: what weighs the steps, with "attention".
     """
 
@@ -79,6 +80,7 @@ class Network(NamedTuple):
     level: float = 0.0
     window: int | None = None
     before: int = 0
+    since: int = 0
     attention: Attention | None = None
 
     @property
@@ -122,11 +124,11 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
     Raises:
         Unfit: it cannot be compiled.
     """
-    window, before = None, 0
-    if type(method) is TruncatedBPTT and (method.k2 is None or method.k2 >= method.k1):
-        window, before = method.k1, method.before
+    window, before, since = None, 0, 0
+    if type(method) is TruncatedBPTT:
+        window, before, since = method.k1, method.before, method.since
     elif type(method) is not BPTT:
-        raise Unfit(f"the method is {method!r}; expected BPTT(), or TruncatedBPTT(k1, k2 >= k1)")
+        raise Unfit(f"the method is {method!r}; expected BPTT(), or TruncatedBPTT(k1, k2)")
     if type(model) is not SequenceModel:
         raise Unfit(f"the model is a {type(model).__name__}; expected a longlag.SequenceModel")
     name, settings = _compiled_loss(loss)
@@ -136,14 +138,16 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
     hooked += [name for name, p in model.named_parameters() if has_hooks(p)]
     if hooked:
         raise Unfit(f"{hooked[0]} has hooks")
-    network = network_with(model, name)._replace(window=window, before=before, **settings)
+    network = network_with(model, name)
+    network = network._replace(window=window, before=before, since=since, **settings)
     if window is not None and (network.reduce is not None or not model.layer.causal):
         raise Unfit("windows want an output at each step of a model that reads forward")
     if window is not None and network.looks_back:
         raise Unfit("a layer is dilated or has delays, and windows go on from the state before")
-    if before and network.draws:
+    if network.draws and (before or since):
         raise Unfit(
-            "dropout is drawn anew for the steps before a window, of which k2 > k1 has some"
+            "dropout is drawn anew for the steps before a window, of which k2 > k1 has some, or "
+            "those of it that k2 < k1 does not go back to"
         )
     return network
 
