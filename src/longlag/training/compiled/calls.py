@@ -205,7 +205,8 @@ class Calls(Outputs):
         return self._head(
             network.loss, clock=cells.clock, N=self._size, steps=count // self._size,
             since=network.since, panels=y.new_zeros((count, wide)),
-            sums=y.new_zeros((inputs + 1, wide)), d_weight=d_weight, d_bias=d_bias, target=data.target, order=self.order, d_h=d_h,
+            sums=y.new_zeros((inputs + 1, wide)), d_weight=d_weight, d_bias=d_bias,
+            target=data.target, order=self.order, d_h=d_h,
             where=torch.arange(0, count * inputs, inputs), loss=cells.loss, **further,
         )  # fmt: skip
 
