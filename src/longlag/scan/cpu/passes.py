@@ -143,13 +143,17 @@ class Passes:
         self.forward = self._taken()
         self.path = self.paths[self.output]
 
-    def send_back(self, d_output: Tensor | None, *, want_x: bool, want_units: bool) -> None:
+    def send_back(
+        self, d_output: Tensor | None, *, want_x: bool, want_units: bool, since: int = 0
+    ) -> None:
         """Note the backward pass.
 
         Args:
             d_output: (T, N, H), the memory of the errors of the output; None for zeros.
             want_x: whether x has an error.
             want_units: whether the unit parameters have.
+            since: the step to which errors go back, of a recurrence that is not dilated; those of
+                x before it are not written.
         """
         wanted = Wanted(x=want_x, initial=False, units=want_units)
         shape = self._call.shape
@@ -159,7 +163,7 @@ class Passes:
             final[shape.lowered.stored[self.output]] = deep
         with scratch.apart() as memory:
             passing = BackwardPass(
-                self._call, self._given, self._residuals, [d_output, *final], wanted
+                self._call, self._given, self._residuals, [d_output, *final], wanted, since=since
             )
             self.final = passing.final[self.output] if shape.dilated else None
             totals = passing.sums()

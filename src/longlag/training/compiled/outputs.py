@@ -11,6 +11,7 @@ from longlag.batch import Batch
 from longlag.layers import Recurrent
 from longlag.scan.cpu.passes import Noted, Passes
 from longlag.scan.inputs import Schedule, Weights
+from longlag.training.compiled.attention import Attended
 from longlag.training.compiled.cells import MOST, Cells, Places
 from longlag.training.compiled.directions import moved
 from longlag.training.compiled.head import Head, RowLoss, head
@@ -97,6 +98,7 @@ class Outputs:
         self._keep = self._unreset()
         self.begins = torch.zeros(MOST, dtype=torch.int64)
         self.carried: list[Tensor] = []
+        self._attended: Attended | None = None
         self._forward()
         self._rows = self._read_out()
         readout = network.readout
@@ -172,18 +174,19 @@ class Outputs:
     def _head(self, kind: str | RowLoss | None, **more: int | Tensor) -> Noted:
         """The head with a kind of loss, and what it needs for errors; or the outputs alone."""
         readout, facts = self._network.readout, self._facts(kind)
-        packed = self.y.new_zeros(facts.packed * facts.inputs)
+        packed = self.y.new_zeros(facts.sizes.packed * facts.inputs)
         if self._seen is not None:
             assert readout.weight_direct is not None
             more |= {
                 "C": facts.direct, "x": self._seen, "direct": readout.weight_direct,
                 "no_bias": self._no_bias, "y_direct": self._room(facts.outputs),
-                "packed_direct": self.y.new_zeros(facts.packed * facts.direct),
+                "packed_direct": self.y.new_zeros(facts.sizes.packed * facts.direct),
             }  # fmt: skip
         self._held += [packed, *more.values()]
         return head(facts).noted(
             H=facts.inputs, K=facts.outputs, P=self._count, h=self._rows, weight=readout.weight,
-            bias=self._bias, packed=packed, y=self.y, zero=self._zero, **facts.functions(), **more,
+            bias=self._bias, packed=packed, y=self.y, zero=self._zero, **facts.sizes.functions(),
+            **more,
         )  # fmt: skip
 
     def _forward(self) -> None:
@@ -204,7 +207,7 @@ class Outputs:
                         x = self._passed((number, way, place), share, below_it, by_row=False)
                     passes.append(self._run(layer, x, None if number + place else self._starts))
                 self._levels[-1].append(passes)
-            if self._network.reduce is None or number + 1 < len(levels):
+            if self._network.sees_steps or number + 1 < len(levels):
                 below = self._output = self._side_by_side(tops(self._levels[number]))
 
     def _run(self, layer: Recurrent, x: Tensor, places: Tensor | None) -> Passes:
@@ -406,6 +409,12 @@ class Outputs:
         level, reduce = tops(self._levels[-1]), self._network.reduce
         if reduce is None:
             return self._output[self._before :]
+        if self._network.attention is not None:
+            networks = self._kind[1]
+            attended = Attended(self._network.attention, self._output, self._ends, networks)
+            self._attended = attended
+            self._calls.append(attended.forward)
+            return attended.rows
         before = (0, level[0].path.shape[-1])
         rows = [self._row_of_each(one, reduce, n) for one, n in zip(level, before, strict=False)]
         if len(rows) == 1:
