@@ -98,12 +98,11 @@ def test_it_gives_the_same_by_pieces(method):
     assert all(value.any() for value in found.values())
 
 
-def test_it_is_trained_step_by_step_of_pytorch_and_saved(tmp_path):
+def test_it_is_trained_by_the_compiled_step_and_saved(tmp_path):
     x = random(4, 7, 2).float()
     net = ll.SequenceModel(ll.GRU(2, 4, seed=0), 3, reduce="attention", seed=1)
     history = ll.fit(net, (x, torch.tensor([0, 1, 2, 0])), epochs=3, progress=False)
-    assert history.step == "eager"
-    assert history.reason == "reduce='attention', whose weights are PyTorch's"
+    assert history.step == "compiled"
     assert net.attention.vector.all()
     assert net.attention.bias.any()
     ll.save(net, tmp_path / "net.longlag")

@@ -11,7 +11,7 @@ import torch
 from llvmlite import binding, ir
 
 from longlag.recurrence.program import ARITY, Operation, Program
-from longlag.scan.cpu import math
+from longlag.scan.cpu import math, math_values, target
 from longlag.scan.cpu.math_circular import CIRCULARS
 from longlag.scan.cpu.math_exponential import EXPONENTIALS
 from longlag.scan.cpu.math_logarithm import LOGARITHMS
@@ -121,7 +121,7 @@ def sigmoid64(x):
 
 # name: (function in float64, largest argument, largest distance from the correctly rounded value)
 SINGLE = {
-    "tanh": (np.tanh, 12, 2),
+    "tanh": (np.tanh, 12, 3),
     "sigmoid": (sigmoid64, 110, 2),
     "exp": (np.exp, 95, 1),
     "log": (np.log, 3e38, 1),
@@ -271,14 +271,15 @@ def test_results_stay_in_their_range_and_rise(dtype):
 @pytest.mark.parametrize(
     ("triple", "cpu"), [("x86_64-unknown-linux-gnu", "haswell"), ("aarch64-linux-gnu", "generic")]
 )
-def test_no_function_is_called_and_nothing_branches(triple, cpu):
+def test_no_function_is_called_and_nothing_branches(triple, cpu, monkeypatch):
+    monkeypatch.setattr(math_values, "host", lambda: target.Host(cpu, "", 32, 16, True, False))
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     try:
-        target = binding.Target.from_triple(triple)
+        known = binding.Target.from_triple(triple)
     except RuntimeError:
         pytest.skip(f"this LLVM does not know {triple}")
-    machine = target.create_target_machine(cpu=cpu, opt=3)
+    machine = known.create_target_machine(cpu=cpu, opt=3)
     for dtype in ELEMENTS:
         module = ir.Module()
         module.triple = triple
@@ -296,7 +297,7 @@ def polynomial(coefficients, x):
 
 @pytest.mark.parametrize(
     ("bits", "bounds"),
-    [(32, (2.3e-9, 8.2e-10, 4.0e-9, 1.1e-10)), (64, (2.0e-17, 1.3e-18, 3.8e-18, 5.2e-20))],
+    [(32, (1.4e-8, 8.2e-10, 4.0e-9, 1.1e-10)), (64, (2.0e-17, 1.3e-18, 3.8e-18, 5.2e-20))],
 )
 def test_polynomials_have_the_stated_errors(bits, bounds):
     q, series = EXPONENTIALS[bits].q, LOGARITHMS[bits].series

@@ -10,7 +10,7 @@ import pytest
 from tests.scan import cases
 
 from longlag.recurrence.lowered import lower
-from longlag.scan.cpu import backward, forward, matrix, plan, target
+from longlag.scan.cpu import backward, forward, math_values, matrix, plan, target
 
 HOSTS = {
     "AVX2": ("x86_64-unknown-linux-gnu", target.Host("haswell", "", 32, 16, True, False)),
@@ -132,6 +132,12 @@ def test_the_input_of_few_sequences_is_a_product_of_its_own(batch, threads, orde
     assert plan.choose(host, batch, 64, threads, **given).input == "drive"
 
 
+def host_of(name, monkeypatch):
+    """Another processor, for which the functions of equations are emitted from now on."""
+    monkeypatch.setattr(math_values, "host", lambda: HOSTS[name][1])
+    return HOSTS[name][1]
+
+
 def assembly_of(text, name, monkeypatch):
     """What the compiler of the backend makes of a kernel on another processor."""
     triple, host = HOSTS[name]
@@ -184,8 +190,8 @@ def test_kernels_for_other_processors(name, cell, double, schedule, kind, monkey
     schedule = {**schedule, "mask": schedule["mask"] and dense > 0}
     drives = max(len(stage.drives) for stage in lower(recurrence).stages)
     chosen = plan.choose(
-        HOSTS[name][1], 5, 21, 1, double=double, products=dense, drives=drives, together=drives,
-        **schedule,
+        host_of(name, monkeypatch), 5, 21, 1, double=double, products=dense, drives=drives,
+        together=drives, **schedule,
     )  # fmt: skip
     assert chosen.fused == (drives > 1)
     for source in INPUTS:
@@ -233,7 +239,15 @@ def test_kernels_of_halves_for_other_processors(name, kind, monkeypatch):
     """Words become numbers by a shift and a mask, which are vectors' too."""
     recurrence = cases.CELLS["GRU"].recurrence
     chosen = plan.choose(
-        HOSTS[name][1], 1, 200, 1, double=False, products=3, kept=3, has_input=True, bfloat16=True
+        host_of(name, monkeypatch),
+        1,
+        200,
+        1,
+        double=False,
+        products=3,
+        kept=3,
+        has_input=True,
+        bfloat16=True,
     )
     text = assembly_of(emitted(kind, recurrence, chosen), name, monkeypatch)
     assert re.findall(r"^\s+(?:vpslld|shl)\s.*(?:[xyz]mm|\.4s)", text, re.MULTILINE)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.scan import cases
-from tests.scan.cpu.test_plan import HOSTS, MULTIPLY_ADD, PLAIN, assembly_of
+from tests.scan.cpu.test_plan import HOSTS, MULTIPLY_ADD, PLAIN, assembly_of, host_of
 
 import longlag as ll
 from longlag.scan.connections import Entries
@@ -159,7 +159,9 @@ def test_bits_are_the_same_again_and_on_two_threads():
 @pytest.mark.parametrize("name", ["AVX2", "AVX-512", "NEON"])
 def test_the_forms_for_other_processors(name, monkeypatch):
     recurrence = cases.CELLS["Elman"].recurrence
-    chosen = plan.choose(HOSTS[name][1], 20, 64, 1, double=False, sparse="slots", **PLAIN)
+    chosen = plan.choose(
+        host_of(name, monkeypatch), 20, 64, 1, double=False, sparse="slots", **PLAIN
+    )
     text = assembly_of(forward.emit(recurrence, chosen, store=False), name, monkeypatch)
     assert chosen.sparse == "turned"
     assert len(re.findall(MULTIPLY_ADD[name], text)) >= chosen.rows // chosen.lanes

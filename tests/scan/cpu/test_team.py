@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.scan import cases
-from tests.scan.cpu.test_plan import HOSTS, MULTIPLY_ADD, PLAIN, assembly_of
+from tests.scan.cpu.test_plan import MULTIPLY_ADD, PLAIN, assembly_of, host_of
 
 import longlag as ll
 from longlag.scan.cpu import call, forward, plan, shape, team, threads
@@ -229,7 +229,9 @@ def test_an_interrupt_leaves_nobody_waiting(monkeypatch):
 def test_the_kernel_for_other_processors(name, monkeypatch):
     for cell in ("LSTM", "Mixed"):
         recurrence = cases.CELLS[cell].recurrence
-        chosen = plan.choose(HOSTS[name][1], 1, 128, 1, double=False, has_input=True, **PLAIN)
+        chosen = plan.choose(
+            host_of(name, monkeypatch), 1, 128, 1, double=False, has_input=True, **PLAIN
+        )
         emitted = forward.emit(recurrence, replace(chosen, team=True), store=False)
         text = assembly_of(emitted, name, monkeypatch)
         calls = re.findall(r"^\s+(?:callq?|bl|blr)\s+(.*)$", text, re.MULTILINE)

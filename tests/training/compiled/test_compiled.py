@@ -225,6 +225,15 @@ CASES = {
         )
         for name, options in {"whole": {}, "ragged": {"ragged": True, "loss": "mse"}}.items()
     },
+    **{
+        f"attention, {name}": (kind, lambda p: Adam(p, 1e-2), {"reduce": "attention", **options})
+        for name, kind, options in (
+            ("whole", ll.LSTM, {"clip_norm": 0.2}),
+            ("ragged", lambda _, width, **own: ll.Elman(INPUTS, 37, **own), {"ragged": True}),
+            ("both directions", both, {"ragged": True}),
+            ("frozen", frozen(ll.GRU), {"ragged": True}),
+        )
+    },
     "direct": (ll.GRU, lambda p: Adam(p, 1e-2), {"direct": True}),
     "direct, ragged": (
         ll.LSTM1997,
@@ -333,16 +342,20 @@ def test_the_numbers_of_many_updates_are_those_of_one_after_the_other(kind):
 def test_a_function_that_is_called_with_other_arguments_is_named():
     piece = Piece("longlag_test", "drive", False, 1)
     piece.call("drive", piece.i64(0), piece.i64(1))
-    functions = Head(False, None, 4, 4).functions()
+    functions = Head(False, None, 4, 4).sizes.functions()
     with pytest.raises(TypeError, match="drive: is called with 2 arguments, and has 12"):
         piece.finish().noted(drive=functions["drive"])
 
 
-@pytest.mark.parametrize("steps", [1, 2, 7, 10])
-def test_a_run_that_stops_and_goes_on_has_the_bits_of_one_that_never_did(tmp_path, steps):
+@pytest.mark.parametrize(
+    ("steps", "reduce"), [(1, "last"), (2, "last"), (7, "last"), (7, "attention"), (10, "last")]
+)
+def test_a_run_that_stops_and_goes_on_has_the_bits_of_one_that_never_did(tmp_path, steps, reduce):
     options = {"epochs": None, "optimizer": lambda p: Adam(p, 0.01), "validate_every": 4}
     whole, parts = (
-        model(ll.GRU(INPUTS, HIDDEN, input_dropout=0.2, recurrent_dropout=0.2, seed=1))
+        model(
+            ll.GRU(INPUTS, HIDDEN, input_dropout=0.2, recurrent_dropout=0.2, seed=1), reduce=reduce
+        )
         for _ in range(2)
     )
     given = data(torch.float32)
@@ -384,11 +397,28 @@ def test_schedules_early_stopping_and_records_are_those_of_eager_updates():
         close(before[name], after[name], 1e-9)
 
 
-@pytest.mark.parametrize(("each_step", "ragged"), [(True, True), (False, True), (True, False)])
-def test_validation_is_compiled_too(monkeypatch, each_step, ragged):
-    given, records = data(each_step=each_step, ragged=ragged), []
+def test_weights_of_steps_may_lie_far_apart():
+    given, results = data(ragged=True), []
     for step in ("eager", "compiled"):
-        network = model(stacked(torch.float64), each_step=each_step)
+        network = model(reduce="attention")
+        assert network.attention is not None
+        with torch.no_grad():
+            network.attention.vector.copy_(torch.linspace(-9e4, 3e4, HIDDEN))
+        history = run(network, given, step, batch_size=21, optimizer=lambda p: SGD(p, 0.1))
+        results.append((history.losses, weights(network)))
+    (eager, before), (compiled, after) = results
+    close(eager, compiled, 1e-10)
+    for name in before:
+        close(before[name], after[name], 1e-10)
+
+
+@pytest.mark.parametrize(
+    ("reduce", "ragged"), [(None, True), ("last", True), (None, False), ("attention", True)]
+)
+def test_validation_is_compiled_too(monkeypatch, reduce, ragged):
+    given, records = data(each_step=reduce is None, ragged=ragged), []
+    for step in ("eager", "compiled"):
+        network = model(stacked(torch.float64), each_step=reduce is None, reduce=reduce)
         with monkeypatch.context() as patch:
             if step == "compiled":  # the one eager update
                 patch.setattr("longlag.training.evaluation.forward", None)
@@ -527,7 +557,6 @@ def of(layer, **options):
 
 REASONS = {
     "RTRL": (model, {"method": ll.RTRL()}),
-    "k1=3, k2=2": (model, {"method": ll.TruncatedBPTT(3, 2)}),
     "windows want an output": (model, {"method": ll.TruncatedBPTT(2)}),
     "is a Net": (lambda: Net(INPUTS, outputs=3).double(), {}),
     "the loss is": (model, {"loss": lambda y, t: nn.functional.cross_entropy(y, t)}),
@@ -546,7 +575,7 @@ REASONS = {
         {},
     ),
     "sends no error to the layer": (lambda: model(reduce="share"), {}),
-    "whose weights are PyTorch's": (lambda: model(reduce="attention"), {}),
+    "means of x": (lambda: model(reduce="attention", direct=True), {}),
     "sees squares": (lambda: ll.SequenceModel(of(ll.GRU)().layer, 3, squares=True), {}),
 }
 
@@ -573,6 +602,10 @@ def test_other_data_are_said_too():
     network = ll.SequenceModel(network.layer, 3, reduce=None)
     each = run(network, data(each_step=True), "auto", method=ll.TruncatedBPTT(2))
     assert "windows go on from the state before" in each.reason
+    plain = model(ll.GRU(INPUTS, 4, dtype=torch.float64), each_step=True)
+    for whole, steps in ((data(each_step=True), 4), (data(each_step=True, ragged=True), 3)):
+        each = run(plain, whole, "auto", method=ll.TruncatedBPTT(steps, 1))
+        assert each.reason == "k2 < k1, and some windows are shorter than others"
     network = model(ll.GRU(INPUTS, 4, recurrent_dropout=0.5, dtype=torch.float64), each_step=True)
     each = run(network, data(each_step=True), "auto", method=ll.TruncatedBPTT(2, 3))
     assert "drawn anew for the steps before" in each.reason
@@ -656,8 +689,13 @@ def test_resets_begin_anew_as_in_eager_updates(each_step, ragged, method):
 WINDOWED = ["plain", "ragged", "little is due", "classes", "short"]
 
 
-@pytest.mark.parametrize("kind", WINDOWED)
-@pytest.mark.parametrize("steps", [(5,), (6,), (5, 7), (4, 8), (3, 11)])
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [
+        *itertools.product(WINDOWED, [(5,), (6,), (5, 7), (4, 8), (3, 11)]),
+        *itertools.product(["plain", "little is due", "short"], [(5, 2)]),
+    ],
+)
 def test_windows_go_on_from_the_state_before_as_eager_ones_do(kind, steps):
     results = []
     for step in ("eager", "compiled"):
@@ -728,7 +766,7 @@ def run_recordings(step, kind, back=4, **options):
 
 
 @pytest.mark.parametrize("kind", ["full", "ragged", "little is due"])
-@pytest.mark.parametrize("back", [4, 6, 8, 13])
+@pytest.mark.parametrize("back", [1, 4, 6, 8, 13])
 def test_recordings_go_on_from_window_to_window_as_in_eager_updates(kind, back):
     (eager, before), (compiled, after) = (
         run_recordings(step, kind, back) for step in ("eager", "compiled")
@@ -744,7 +782,7 @@ def test_recordings_go_on_from_window_to_window_as_in_eager_updates(kind, back):
 
 @pytest.mark.parametrize("first", ["eager", "compiled"])
 @pytest.mark.parametrize("stop", [2, 7])
-@pytest.mark.parametrize("back", [4, 8, 9])
+@pytest.mark.parametrize("back", [1, 4, 8, 9])
 def test_a_run_goes_on_within_recordings(tmp_path, first, stop, back):
     limits = {"epochs": None, "validate_every": None, "back": back}
     whole = run_recordings("compiled", "ragged", steps=13, **limits)

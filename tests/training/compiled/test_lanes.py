@@ -48,7 +48,7 @@ FEW = ["elman", "weights"]
 FURTHER = [
     "share, whole",
     "gru", "lstm", "leaky", "stack", "reset before", "logistic of many", "lion", "quantile",
-    "indrnn", "1997", "mean", "direct", "own",
+    "indrnn", "1997", "mean", "attention, whole", "direct", "own",
 ]  # fmt: skip
 
 
@@ -189,11 +189,15 @@ def test_frozen_parameters_stay_and_go_on_later(monkeypatch):
         (ll.Elman, {"hidden_size": 16}, 4, False),
         (ll.LSTM, {"hidden_size": 10}, 8, True),
         (ll.LSTM, {"hidden_size": 16}, 1, False),
+        (ll.Elman, {"hidden_size": 22}, 1, True),
+        (ll.Elman, {"hidden_size": 22, "reduce": "attention"}, 1, False),
     ],
 )
 def test_which_go_side_by_side_is_a_matter_of_their_form(layer, options, size, expected):
     options = {"input_size": 2, "hidden_size": 12, "seed": 0, **options}
-    network = network_of(ll.SequenceModel(layer(**options), 3), "cross_entropy", BPTT())
+    reduce = options.pop("reduce", "last")
+    whole = ll.SequenceModel(layer(**options), 3, reduce=reduce)
+    network = network_of(whole, "cross_entropy", BPTT())
     x, target = torch.zeros(8, 100, 2), torch.zeros(8, dtype=torch.int64)
     assert (networks_at_once(network, Batch(x, target), size) > 1) == expected
     ragged = Batch(x, target, torch.full((8,), 100))

@@ -104,6 +104,11 @@ class TruncatedBPTT(PiecewiseMethod):
         """Steps before a window that its errors are sent back to: k2 - k1, or none."""
         return max(0, self._back - self.k1)
 
+    @property
+    def since(self) -> int:
+        """The step of a whole window to which its errors are sent back: k1 - k2, or the first."""
+        return max(0, self.k1 - self._back)
+
     def _find(self, model: nn.Module, inputs: Inputs, target: Tensor, loss: Loss) -> Found | None:
         run = PiecewiseRun.of(model, inputs, "TruncatedBPTT")
         windows = list(self._windows(run.steps))

@@ -302,7 +302,10 @@ class _Past(NamedTuple):
 
 
 class BackwardPass:
-    """One backward pass over at least one step of one sequence."""
+    """One backward pass over at least one step of one sequence.
+
+    ``since`` is the step to which errors go back, and no further.
+    """
 
     def __init__(
         self,
@@ -312,7 +315,9 @@ class BackwardPass:
         gradients: Sequence[Tensor | None],
         wanted: Wanted,
         initial: Sequence[Tensor] | None = None,
+        since: int = 0,
     ) -> None:
+        self._since = since
         self.call, self.shape, self.states, self.residuals = call, call.shape, states, residuals
         self.wanted, self.initial = wanted, initial
         x, shape = call.x, call.shape
@@ -422,7 +427,7 @@ class BackwardPass:
         opens, closes = self.goes_on is None or self.goes_on.opens, self.closes
         total = self.total
         for first, stop in reversed(self.blocks):
-            begins, ends = opens and stop == self.shape.steps, closes and first == 0
+            begins, ends = opens and stop == self.shape.steps, closes and first == self._since
             total = self.total = self._block(first, stop, begins, ends)
         return total
 
@@ -457,13 +462,13 @@ class BackwardPass:
 
     def _blocks(self) -> list[tuple[int, int]]:
         """The steps that a kernel takes at once: all, where the residuals are there."""
-        steps, shape = self.shape.steps, self.shape
+        steps, shape, since = self.shape.steps, self.shape, self._since
         if self.residuals is not None or not shape.stored:
-            return [(0, steps)]
+            return [(since, steps)]
         size = max(1, RESIDUALS // PIECES // shape.stored_bytes)
         if shape.dilated:
             size = max(1, size // shape.dilation) * shape.dilation
-        return [(first, min(first + size, steps)) for first in range(0, steps, size)]
+        return [(first, min(first + size, steps)) for first in range(since, steps, size)]
 
     def _totals(self) -> _Totals:
         x, shape, wanted = self.call.x, self.shape, self.wanted
@@ -478,8 +483,9 @@ class BackwardPass:
 
     def _block(self, first: int, stop: int, opens: bool, closes: bool) -> _Totals:
         call, shape, x, d_x = self.call, self.shape, self.call.x, self.d_x
-        residuals = self.residuals
+        residuals, kept_from = self.residuals, first
         if residuals is None and shape.stored:
+            kept_from = 0
             steps = (stop - first) * shape.fold
             residuals = scratch.take("residuals", x, steps, *shape.stored_state)
             run_forward(call, self.states, residuals, first, stop, "recompute", self.initial)
@@ -493,7 +499,7 @@ class BackwardPass:
             self.ring = errors.zero_()
         arguments = [
             *call.by_step(x, first), *call.input, *call.recurrent_back, *call.units,
-            *call.by_step(residuals, 0), self.work.data_ptr(), self.by_replica,
+            *call.by_step(residuals, kept_from), self.work.data_ptr(), self.by_replica,
             *call.by_step(self.d_output, first), errors.data_ptr(), shape.by_replica * dense,
             *call.by_step(d_x, first),
         ]  # fmt: skip
@@ -539,8 +545,8 @@ class BackwardPass:
         arguments += (
             stop - first, *call.strides(x), *call.strides(self.d_output),
             *((0, 0) if d_x is None else call.strides(d_x)), delta_half,
-            opens, closes, first > 0 or wanted.initial, d_units is not None, d_x is not None,
-            shape.has_input and (wanted.input or wanted.bias),
+            opens, closes, first > self._since or wanted.initial, d_units is not None,
+            d_x is not None, shape.has_input and (wanted.input or wanted.bias),
             bool(wanted.recurrent and shape.wires),
             shape.send_input() if d_x is not None and shape.has_input else 0,
             *([further_step // item] if ring > 2 else []), *dilated,

@@ -20,6 +20,7 @@ from longlag.recurrence import Program, Recurrence
 from longlag.recurrence.lowered import Product, Stage
 from longlag.scan.cpu.builder import I64, Value
 from longlag.scan.cpu.kernel import (
+    AHEAD,
     BY_ALL,
     BY_ANY,
     BY_ROW,
@@ -336,13 +337,14 @@ class Backward(Kernel):
             slot = self._slot(here)
             at = code.plus(code.times(self.t, arg["d_x_t"]), code.times(here.number, arg["d_x_n"]))
             code.b.store(at, code.b.gep(where, [slot]))
-            source = code.at(
-                arg["x"], code.times(self.t, arg["x_t"]), code.times(here.number, arg["x_n"])
-            )
+            source = self.input_of(self.t, here)
             target = self.work("at_inputs", code.times(slot, code.plus(arg["C"], 1)))
             if self.plan.dilated:
-                ahead = code.times(self.step_after, arg["x_t"])
-                code.prefetch(code.at(arg["x"], ahead, code.times(here.number, arg["x_n"])))
+                code.prefetch(self.input_of(self.step_after, here))
+            if self.plan.placed:
+                back = code.times(arg["x_t"], -AHEAD)
+                with code.loop(code.i64(0), arg["C"], 64 // code.bytes) as k:
+                    code.prefetch(code.at(source, back, k), level=2)
             self._copy(source, target, arg["C"])
             one = constant(code.scalar, 1.0)
             code.b.store(one, code.at(target, arg["C"]))
@@ -628,7 +630,7 @@ class Backward(Kernel):
         at = code.times(row.number, self.arg["output_n"])
         # Steps of one sequence often lie apart from those of the next: too many places for the
         # processor to guess the next ones.
-        ahead = code.b.sub(self.output_t, code.times(self.arg["output_t"], 2))
+        ahead = code.b.sub(self.output_t, code.times(self.arg["output_t"], AHEAD))
         if self.plan.dilated:
             ahead = code.times(self.step_after, self.arg["output_t"])
         if units.opens_line or not self.rests:
@@ -847,6 +849,14 @@ class Backward(Kernel):
             ahead = code.times(back, self.arg["state_t"])
         for k in stage.states if units.opens_line or not self.rests else ():
             code.prefetch(code.at(self.arg[f"state_{k}"], ahead, row.place, units.start))
+        if not self.plan.dilated and units.opens_line:
+            # Those of a long sequence are further away than the second cache.
+            past = code.times(code.plus(self.t, -1), self.arg["residuals_t"])
+            place = code.times(row.place, len(self.residuals.values))
+            for number in range(len(self.residuals.values)):
+                offset = code.times(self.arg["H"], number)
+                at = code.at(self.arg["residuals"], past, place, offset, units.start)
+                code.prefetch(at, level=2)
         before = [self.held(k, row, units) for k in self.states]
         after = [self.load(f"state_{k}", units, self.new, row.place) for k in self.states]
         return before, after

@@ -75,6 +75,7 @@ def find_shape(
     team: bool = True,
     networks: int = 1,
     folds: bool = True,
+    placed: bool = False,
 ) -> Shape:
     """The shape of a call.
 
@@ -85,6 +86,7 @@ def find_shape(
         team: whether threads may share the units of a row.
         networks: whose numbers will lie side by side (:class:`~longlag.scan.cpu.plan.Plan`).
         folds: whether steps of a dilated recurrence may be rows of one.
+        placed: whether a table says where the rows of x lie.
 
     Raises:
         ValueError: the tensors do not fit together; the message names the one.
@@ -104,7 +106,7 @@ def find_shape(
         active, keep, mask, clock, torch.get_num_threads(), fed, dilation,
         folded(dilation, x.shape[-2]) if dilation > 1 and folds and in_a_row(x) else 1,
         _rests(recurrence, units),
-        x.shape[0] if pieces is None else pieces.steps, networks, bfloat16,
+        x.shape[0] if pieces is None else pieces.steps, networks, bfloat16, placed,
         shape.SMALL, shape.MEETING if team else sys.maxsize, shape.COLLECTED, shape.LEAST_ROWS,
         shape.STRETCH,
     )  # fmt: skip
@@ -120,6 +122,8 @@ class Call:
         weights: of the layer.
         schedule: which steps count.
         shape: of the call.
+        places: (N,), where the rows of x begin, in numbers from the first of its memory; None where
+            they are as far apart as x says.
     """
 
     def __init__(
@@ -129,10 +133,11 @@ class Call:
         weights: Weights,
         schedule: Schedule,
         shape: Shape,
+        places: Tensor | None = None,
     ) -> None:
         self.recurrence, self.weights, self.schedule = recurrence, weights, schedule
         self.shape, self.item, self.replicated = shape, shape.item, shape.replicated
-        self.x = last_contiguous(x)
+        self.x, self.places = last_contiguous(x), places
         self.held: list[Tensor] = []  # what a kernel has the address of
         self.readout: list[int] = []  # where it is, of a call that is fed its output
         self.ordered: _Rows | None = None
@@ -250,10 +255,12 @@ class Call:
         return address, tensor.stride(1) * self.item if self.replicated else 0
 
     def scheduled(self, first: int) -> list[int]:
-        """Where order, counts, flags, mask and clock are, as far as there are, from a step on."""
+        """Where order, counts, flags, mask, clock and places are, as far as there are, from a step
+        on."""
         pointers: list[int] = []
+        places = [] if self.places is None else [self.places.data_ptr(), 0]
         if self.schedule is FULL:
-            return pointers
+            return places
         if self.ordered is not None:
             _, order, counts = self.ordered
             pointers += (order.data_ptr(), order.stride(0) * 8)
@@ -266,7 +273,7 @@ class Call:
             pointers += self.place(mask if fold == 1 else mask.expand(fold, *mask.shape))
         if self.schedule.clock is not None:
             pointers += self.by_step(self.clock, first)
-        return pointers
+        return pointers + places
 
     def run(self, kind: str, parameters: bytes, meetings: Meetings | None = None) -> None:
         """Run a kernel on all threads.

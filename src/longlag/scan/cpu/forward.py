@@ -9,6 +9,7 @@ from longlag.recurrence import Recurrence
 from longlag.recurrence.lowered import Product, Stage, lower
 from longlag.scan.cpu.builder import I64, Value
 from longlag.scan.cpu.kernel import (
+    AHEAD,
     BY_ALL,
     BY_ANY,
     Arguments,
@@ -121,9 +122,8 @@ class _Forward(Kernel):
             code.loop(code.i64(0), code.i64(self.plan.rows)) as r,
         ):
             here = row(r)
-            at = code.plus(code.times(first, arg["x_t"]), code.times(here.number, arg["x_n"]))
             self.call(
-                "drive", code.at(arg["x"], at), arg["x_t"], code.b.sub(stop, first),
+                "drive", self.input_of(first, here), arg["x_t"], code.b.sub(stop, first),
                 self.work("at_input"), arg["C"], arg["bias"],
                 self.work("at_drive", code.times(here.number, width)),
                 code.times(arg["N"], width), arg["H"], code.i64(self.number_of_gates),
@@ -189,10 +189,8 @@ class _Forward(Kernel):
             for lane in range(lanes):
                 part = code.b.extract_element(tile.totals()[0][0], code.i64(lane))
                 value = code.b.fadd(value, part)
-            at = code.times(self.t, arg["x_t"])
             feature = code.plus(code.b.sub(arg["C"], arg["fed"]), k)
-            to = code.at(arg["x"], at, code.times(here.number, arg["x_n"]), feature)
-            code.b.store(value, to)
+            code.b.store(value, code.at(self.input_of(self.t, here), feature))
 
     def _pad(self, rows: Value) -> None:
         """Zeros for the states of the rows that have ended."""
@@ -258,13 +256,11 @@ class _Forward(Kernel):
         code, arg = self.code, self.arg
         offset = code.times(arg["H"], gate)
         if self.plan.input == "drive":
-            by_row = code.times(row.number, arg["x_n"])
-            at = code.b.add(code.times(self.t, arg["x_t"]), by_row)
+            at = self.input_of(self.t, row)
             # Steps of one sequence often lie apart from those of the next: too many places for the
             # processor to guess the next ones.
-            ahead = code.b.add(at, code.times(arg["x_t"], 2))
-            code.prefetch(code.at(arg["x"], ahead, offset, units.start))
-            return self.load("x", units, at, offset)
+            code.prefetch(code.at(at, code.times(arg["x_t"], AHEAD), offset, units.start))
+            return code.load(code.at(at, offset, units.start))
         step = code.times(code.b.sub(self.t, self.first), arg["N"])
         width = code.times(arg["H"], self.number_of_gates)
         at = code.times(code.b.add(step, row.number), width)
@@ -276,8 +272,13 @@ class _Forward(Kernel):
         terms: dict[int, list[Term]] = {number: [] for number in stage.drives}
         drives = {number: self.drives[number] for number in stage.drives}
         if plan.input == "folded":
-            step = code.times(self.t, arg["x_t"])
-            inputs = [code.at(arg["x"], step, code.times(row.number, arg["x_n"])) for row in rows]
+            inputs = [self.input_of(self.t, row) for row in rows]
+            if plan.placed:  # each block of units asks for a line of what comes
+                ahead = code.plus(
+                    code.times(arg["x_t"], AHEAD), code.times(block, 64 // code.bytes)
+                )
+                for place in inputs:
+                    code.prefetch(code.at(place, ahead))
             for number, gate in ((n, drive.gate) for n, drive in drives.items()):
                 if gate is None:
                     continue

@@ -37,7 +37,7 @@ from longlag.scan.cpu.tile import Tile
 UNROLLED = 330
 """Instructions up to which the pointwise programs of a tile stand one after the other."""
 
-_COSTS = {"tanh": 19, "sigmoid": 17, "exp": 19, "log": 25, "sin": 25, "cos": 25, "constant": 0}
+_COSTS = {"tanh": 21, "sigmoid": 19, "exp": 18, "log": 25, "sin": 25, "cos": 25, "constant": 0}
 
 
 def vector_arithmetic(code: Code) -> dict[str, Callable[..., Value]]:
@@ -58,10 +58,11 @@ def lowered_of(recurrence: Recurrence, rests: bool) -> Lowered:
 
 
 def schedule_arguments(recurrence: Recurrence, plan: Plan) -> tuple[list[str], list[str]]:
-    """Names of the pointers, and of the constants, that tell which steps count."""
+    """Names of the pointers, and of the constants, that tell which steps count, and where x is."""
     pointers = ["order", "counts"] if plan.ordered else []
     pointers += [name for name in ("keep", "mask") if getattr(plan, name)]
     pointers += ["clock"] if recurrence.timed else []
+    pointers += ["places"] if plan.placed else []
     delayed = plan.keep and len(lower(recurrence).delays) > 1
     return pointers, ["keep_plane"] if delayed else []
 
@@ -148,7 +149,10 @@ class Term(NamedTuple):
 
 _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64, "panels": I64,
              "ticks": I64, "reads": I64, "levels": I64, "heads": I64, "columns": I32,
-             "meetings": I64}  # fmt: skip
+             "meetings": I64, "places": I64}  # fmt: skip
+
+AHEAD = 2
+"""Steps by which input is asked for before it is read."""
 
 WORD = 32
 """Bits of a word that tells which groups of units take a step: group g has bit g modulo these."""
@@ -307,6 +311,14 @@ class Kernel:
         if self.plan.ordered:
             place = self.code.b.load(self.code.b.gep(self.arg["order"], [number]))
         return Row(slot, self.code.times(place, self.arg["H"]), place, again)
+
+    def input_of(self, t: Value, row: Row) -> Value:
+        """The address of x of a row in step t."""
+        if self.plan.placed:
+            place = self.code.b.load(self.code.b.gep(self.arg["places"], [row.number]))
+        else:
+            place = self.code.times(row.number, self.arg["x_n"])
+        return self.code.at(self.arg["x"], self.code.times(t, self.arg["x_t"]), place)
 
     def mine(self, count: Value) -> Value:
         """How many of the rows 0 .. count - 1 are this thread's."""

@@ -2,7 +2,8 @@
 
 :func:`emit` writes straight-line code for float, double and vectors of them: no branch, no call, no
 table in memory. A condition is a select, and 2^n is made from the bits of its exponent. The same
-instructions become AVX2, AVX-512 or NEON. Corners and NaN are PyTorch's.
+instructions become AVX2, AVX-512 or NEON, but for divisions (:meth:`Arithmetic.inverse`). Corners
+and NaN are PyTorch's.
 
 Errors are in units in the last place (ulp) of the exact result; 0.5 cannot be avoided. Those of
 float32 were measured over every argument for which the function is neither constant nor the
@@ -11,7 +12,7 @@ identity, those of float64 on millions of samples.
 Imperfections: the target must have a fused multiply-add, or LLVM calls a slow ``fma`` of the C
 library in its place. A thread that flushes numbers below the normal ones to zero gets zeros there.
 
-Cost in float32 with AVX-512: tanh 18 instructions a vector, exp 19, sigmoid 17, besides copies of
+Cost in float32 with AVX-512: tanh 21 instructions a vector, exp 18, sigmoid 19, besides copies of
 registers.
 """
 

@@ -9,6 +9,10 @@ from typing import Any, TypeAlias
 
 from llvmlite import ir
 
+from longlag.scan.cpu.target import host
+
+I32 = ir.IntType(32)
+
 Value: TypeAlias = Any
 """A value in the program that is emitted; llvmlite's own annotations are too loose to check."""
 
@@ -117,6 +121,46 @@ class Arithmetic:
     def div(self, x: Number, y: Number) -> Value:
         """The quotient x / y."""
         return self.builder.fdiv(self.value(x), self.value(y))
+
+    def inverse(self, x: Value) -> Value:
+        """The number 1 / x, of x in [1, 2^127].
+
+        With AVX-512 float32 has it from an estimate and one step of Newton's, within 0.57 ulp. Four
+        instructions take two cycles of a processor whose one divider takes ten or more.
+        """
+        if self.bits == 64 or not host().avx512:
+            return self.div(1.0, x)
+        estimate = self._estimate(x)
+        return self.fma(estimate, self.fma(self.neg(x), estimate, 1.0), estimate)
+
+    def ratio(self, x: Value, y: Value) -> Value:
+        """The number x / y, of y in [1, 2^127], from :meth:`inverse` where that is faster."""
+        if self.bits == 64 or not host().avx512:
+            return self.div(x, y)
+        return self.mul(x, self.inverse(y))
+
+    def _estimate(self, x: Value) -> Value:
+        """The number 1 / x within 2^-14, by AVX-512's instruction for vectors of four and more."""
+        b, count = self.builder, getattr(self.type, "count", 1)
+        lanes = max(4, count)
+        kind, mask = ir.VectorType(ir.FloatType(), lanes), ir.IntType(max(8, lanes))
+        name = f"llvm.x86.avx512.rcp14.ps.{32 * lanes}"
+        function = b.module.globals.get(name)
+        if function is None:
+            function = ir.Function(b.module, ir.FunctionType(kind, [kind, kind, mask]), name)
+
+        def take(vector: Value, wanted: int) -> Value:
+            numbers = [min(n, count - 1) for n in range(wanted)]
+            places = ir.Constant(ir.VectorType(I32, wanted), numbers)
+            return b.shuffle_vector(vector, vector, places)
+
+        one = not isinstance(self.type, ir.VectorType)
+        if one:
+            x = b.bitcast(x, ir.VectorType(ir.FloatType(), 1))
+        wide = x if count == lanes else take(x, lanes)
+        found = b.call(function, [wide, ir.Constant(kind, None), ir.Constant(mask, -1)])
+        found = found if count == lanes else take(found, count)
+        return b.bitcast(found, self.type) if one else found
 
     def neg(self, x: Value) -> Value:
         """The opposite -x, by the sign bit."""

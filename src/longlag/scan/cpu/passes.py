@@ -67,6 +67,8 @@ class Passes:
         backward: whether a backward pass follows.
         networks: of how many the numbers lie side by side where the kernels will read and write:
             all memory is to be exchanged for such.
+        places: (N,) whole numbers, where the sequences of x begin, in numbers from the first of its
+            memory, which may be written between passes; None where they are as far apart as x says.
 
     Attributes:
         paths: of each stored state (T + 1, N, H), s_0 first: zeros, unless the caller writes others
@@ -110,13 +112,14 @@ class Passes:
         dilation: int = 1,
         backward: bool = True,
         networks: int = 1,
+        places: Tensor | None = None,
     ) -> None:
         shape = find_shape(
             recurrence, x, weights, None, schedule, dilation=dilation, team=False, folds=False,
-            networks=networks,
+            networks=networks, placed=places is not None,
         )  # fmt: skip
         self.output = shape.lowered.output
-        self._call = Noting(recurrence, x, weights, schedule, shape)
+        self._call = Noting(recurrence, x, weights, schedule, shape, places)
         self.units = self._call.joined_units
         if shape.dilated:  # a step of zeros before the first, as others have
             whole = [x.new_zeros((1 + size[0], *size[1:])) for size in shape.paths]
@@ -134,19 +137,23 @@ class Passes:
             run_forward(self._call, self._given, self._residuals, 0, shape.steps, kind)
         call = self._call
         self._memory = [
-            call.x, *weights[:1], *weights.units, *weights[2:4], call.joined_units, *call.held,
-            *self._given, self._residuals, *memory.values(),
+            call.x, places, *weights[:1], *weights.units, *weights[2:4], call.joined_units,
+            *call.held, *self._given, self._residuals, *memory.values(),
         ]  # fmt: skip
         self.forward = self._taken()
         self.path = self.paths[self.output]
 
-    def send_back(self, d_output: Tensor | None, *, want_x: bool, want_units: bool) -> None:
+    def send_back(
+        self, d_output: Tensor | None, *, want_x: bool, want_units: bool, since: int = 0
+    ) -> None:
         """Note the backward pass.
 
         Args:
             d_output: (T, N, H), the memory of the errors of the output; None for zeros.
             want_x: whether x has an error.
             want_units: whether the unit parameters have.
+            since: the step to which errors go back, of a recurrence that is not dilated; those of
+                x before it are not written.
         """
         wanted = Wanted(x=want_x, initial=False, units=want_units)
         shape = self._call.shape
@@ -156,7 +163,7 @@ class Passes:
             final[shape.lowered.stored[self.output]] = deep
         with scratch.apart() as memory:
             passing = BackwardPass(
-                self._call, self._given, self._residuals, [d_output, *final], wanted
+                self._call, self._given, self._residuals, [d_output, *final], wanted, since=since
             )
             self.final = passing.final[self.output] if shape.dilated else None
             totals = passing.sums()

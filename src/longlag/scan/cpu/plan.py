@@ -76,6 +76,7 @@ class Plan:
             weights of a step do not stay in the second cache.
         halves: whether W, rounded to bfloat16, is kept so: two numbers in a word, of units of two
             vectors; else as it is.
+        placed: whether a table says where the rows of x lie; else they are equally far apart.
     """
 
     double: bool
@@ -103,6 +104,7 @@ class Plan:
     networks: int = 1
     ahead: bool = False
     halves: bool = False
+    placed: bool = False
 
     @property
     def units(self) -> int:
@@ -155,6 +157,7 @@ def choose(
     periods: tuple[int, ...] = (),
     networks: int = 1,
     bfloat16: bool = False,
+    placed: bool = False,
 ) -> Plan:
     """Choose the register tile: accumulators for as many rows and units as registers hold.
 
@@ -173,7 +176,7 @@ def choose(
         together: to how many of them a number is added at the same time.
         kept: how many sums of a tile are there already while its last one is added up.
         has_input: whether there is an input matrix U.
-        ordered, keep, mask, dilated: see :class:`Plan`.
+        ordered, keep, mask, dilated, placed: see :class:`Plan`.
         ragged: whether the last step has fewer rows than the others.
         sparse: the form for few rows of a sparse W; for more it is "turned".
         turns: whether it may be.
@@ -269,5 +272,6 @@ def choose(
         networks=networks,
         ahead=size > L2 and not sparse and batch >= 4 * rows * threads,
         halves=halves,
+        placed=placed,
     )  # fmt: skip
     return replace(plan, rests=True, rows_first=moving * size <= L2) if periods else plan

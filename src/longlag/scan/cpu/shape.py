@@ -69,6 +69,7 @@ class Key(NamedTuple):
         whole: steps of the sequences of which these are a piece.
         networks: see :class:`~longlag.scan.cpu.plan.Plan`.
         bfloat16: whether W is rounded to that type.
+        placed: whether a table says where the rows of x lie.
         small, meeting, collected, least_rows, stretch: the constants of this module.
     """
 
@@ -91,6 +92,7 @@ class Key(NamedTuple):
     whole: int
     networks: int
     bfloat16: bool
+    placed: bool
     small: int
     meeting: int
     collected: int
@@ -316,6 +318,7 @@ class Shape:
             periods=self.periods,
             networks=key.networks,
             bfloat16=key.bfloat16,
+            placed=key.placed,
         )
         turns, by_rows = not lowered.inner, max(1, threads // self.replicas)
         drives = max(len(stage.drives) for stage in lowered.stages)
@@ -561,7 +564,7 @@ class Shape:
             "list": range(most),
             "list_sending": self.sending,
             "list_slots": self.slots,
-            "panels": [n for v in range(self.vectors) for n in (v, 0, self.vectors)],
+            "panels": self._all_panels(),
         }
         for number, pattern in enumerate(self.patterns):
             tables[f"ranges_{number}"] = self._ranges(pattern, self.plan, back=False)
@@ -667,6 +670,19 @@ class Shape:
     def _rows_of_step(self, plan: Plan) -> int:
         """Rows that a thread has in a step."""
         return math.ceil(math.ceil(self.batch / plan.rows) / self.single_parts) * plan.rows
+
+    def _all_panels(self) -> list[int]:
+        """The same without a pattern. The states of a tile meet all errors before the next ones, so
+        that they stay in the first cache."""
+        plan = self.plan_back
+        facts = plan.double, plan.lanes, plan.vectors, host().registers
+        _, size = Matrix(*facts, networks=plan.networks).outer_tile
+        return [
+            number
+            for first in range(0, self.vectors, size)
+            for errors in range(self.vectors)
+            for number in (errors, first, min(first + size, self.vectors))
+        ]
 
     def _panels(self, pattern: Pattern) -> list[int]:
         """Which vectors of states meet each vector of errors in dW: triples."""

@@ -53,6 +53,11 @@ class Host:
     fma: bool
     arm: bool
 
+    @property
+    def avx512(self) -> bool:
+        """Whether it is an x86 with AVX-512."""
+        return self.vector_bytes == 64 and not self.arm
+
     def lanes(self, item_bytes: int) -> int:
         """Numbers of that size in one vector."""
         return self.vector_bytes // item_bytes

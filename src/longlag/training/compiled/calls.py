@@ -49,7 +49,7 @@ class Calls(Outputs):
         self._known: Any = None
         self._counters: list[np.ndarray[Any, Any]] = []
         if network.frozen:
-            self._calls.append(self._readout(0))
+            self._calls += self._read_back(None)
             return
         d_rows, errors = self._top_errors()
         later = self._note_backward(errors)
@@ -87,7 +87,8 @@ class Calls(Outputs):
     ) -> list[Noted]:
         """The backward pass of a layer, and the sums of its gradients."""
         trained = any(tensor.requires_grad for tensor, _ in layer.unit_places())
-        passes.send_back(error, want_x=want_x, want_units=trained)
+        since = self._network.since
+        passes.send_back(error, want_x=want_x, want_units=trained, since=since)
         if passes.ring is not None and passes.pieces > 1:
             raise Unfit("sequences are too long to keep what a cell with delays needs")
         calls = [*passes.backward]
@@ -151,25 +152,37 @@ class Calls(Outputs):
         return calls
 
     def _top_errors(self) -> tuple[Tensor | None, list[Tensor | None]]:
-        """Where the head writes the error of what is read out, and of the output of each layer of
-        the top level, (T, N, H); None where the last state has it, whose place the backward pass
-        makes."""
+        """Where the error of what the head reads is written, or attention, and of the output of
+        each layer of the top level, (T, N, H); None where the last state has it, whose place the
+        backward pass makes."""
         level, reduce = tops(self._levels[-1]), self._network.reduce
+        each_step = self._network.sees_steps
         if reduce == "last":
             apart = len(level) > 1 or level[0].dilation > 1
             rows = torch.zeros_like(self._rows) if apart else None
             return rows, [None] * len(level)
         if len(level) == 1:
-            if reduce is None:
+            if each_step:
                 every = torch.zeros_like(level[0].path[1:])
                 return every[self._before :], [every]
             rows = torch.zeros_like(self._rows)
             return rows, [rows.expand_as(level[0].path[1:])]
         paths = [passes.path[1:] for passes in level]
-        own = [torch.zeros_like(path if reduce is None else path[0]) for path in paths]
-        return torch.zeros_like(self._rows), [
+        own = [torch.zeros_like(path if each_step else path[0]) for path in paths]
+        return torch.zeros_like(self._output if each_step else self._rows), [
             error.expand_as(path) for error, path in zip(own, paths, strict=True)
         ]
+
+    def _read_back(self, d_h: Tensor | None) -> list[Noted]:
+        """The head with its errors, and attention, if any; those of the states where there is
+        memory."""
+        attended, attention = self._attended, self._network.attention
+        if attended is None or attention is None:
+            return [self._readout(0 if d_h is None else d_h)]
+        places = map(id, attention.parameters())
+        self._gradients |= zip(places, attended.gradients, strict=True)
+        d_rows = torch.zeros_like(self._rows)
+        return [self._readout(d_rows), attended.send_back(d_rows, d_h)]
 
     def _readout(self, d_h: Tensor | int) -> Noted:
         """The head with its errors, those of what it reads (rows, H) where there is memory."""
@@ -177,6 +190,7 @@ class Calls(Outputs):
         readout, y, count = network.readout, self.y, self._count
         inputs = readout.input_size
         facts = self._facts(network.loss)
+        wide = facts.sizes.wide
         d_weight, d_bias = torch.zeros_like(readout.weight), torch.zeros_like(self._bias)
         self._gradients |= {id(readout.weight): d_weight, id(readout.bias): d_bias}
         further: dict[str, Tensor] = {}
@@ -186,12 +200,13 @@ class Calls(Outputs):
             further["shares"] = data.weights
         if readout.weight_direct is not None:
             further["d_direct"] = torch.zeros_like(readout.weight_direct)
-            further["sums_direct"] = y.new_zeros((facts.direct + 1, facts.wide))
+            further["sums_direct"] = y.new_zeros((facts.direct + 1, wide))
             self._gradients[id(readout.weight_direct)] = further["d_direct"]
         return self._head(
             network.loss, clock=cells.clock, N=self._size, steps=count // self._size,
-            panels=y.new_zeros((count, facts.wide)), sums=y.new_zeros((inputs + 1, facts.wide)),
-            d_weight=d_weight, d_bias=d_bias, target=data.target, order=self.order, d_h=d_h,
+            since=network.since, panels=y.new_zeros((count, wide)),
+            sums=y.new_zeros((inputs + 1, wide)), d_weight=d_weight, d_bias=d_bias,
+            target=data.target, order=self.order, d_h=d_h,
             where=torch.arange(0, count * inputs, inputs), loss=cells.loss, **further,
         )  # fmt: skip
 
@@ -202,7 +217,7 @@ class Calls(Outputs):
         # The error of the state after the last step, which the kernels expect where they begin.
         finals = [passes.deltas[passes.output] for passes in level]
         d_h = finals[0][0] if d_rows is None else d_rows
-        self._calls.append(self._readout(d_h))
+        self._calls += self._read_back(d_h)
         if network.reduce == "mean":
             self._calls.append(
                 spread(*self._kind).noted(rows=d_h, ends=self._ends, N=self._size, H=inputs)
@@ -210,7 +225,7 @@ class Calls(Outputs):
         if network.reduce == "last":
             self._to_the_last(d_h, finals)
         elif len(level) > 1:
-            each_step = network.reduce is None
+            each_step = network.sees_steps
             for number, (part, error) in enumerate(zip(parts_of(d_h, level), errors, strict=True)):
                 assert error is not None
                 whole = part if each_step else part.unsqueeze(0)

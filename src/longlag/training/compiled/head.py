@@ -6,13 +6,11 @@ inputs, and K outputs:
     y = phi(V h + D x + b),   E = (sum of losses where an error is due) / (how many such places)
     dE/da with a = V h + D x + b,   dV = da^T h,   dD = da^T x,   db = sum of da,   dh = V^T da
 
-The products are those of the kernels, which see the readout as an input matrix: its outputs are the
-units, h the input. Errors lie in panels, as there.
+The products are those of `product`; errors lie in panels.
 """
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +21,8 @@ from longlag.batch import IGNORED_CLASS
 from longlag.scan.cpu import math
 from longlag.scan.cpu.builder import I64, Value
 from longlag.scan.cpu.math_values import Arithmetic, constant
-from longlag.scan.cpu.matrix import Matrix, matrix, send
-from longlag.scan.cpu.plan import lanes_of
-from longlag.scan.cpu.target import host
-from longlag.training.compiled.piece import DOUBLE, Compiled, Piece
+from longlag.training.compiled.piece import DOUBLE, Compiled
+from longlag.training.compiled.product import Products, Sizes
 
 LOSSES = ("cross_entropy", "logistic", "mse", "mae", "quantile")
 """The losses of `fit` that there are here."""
@@ -44,14 +40,11 @@ LOGITS = (*CLASSES, "logistic")
 ACTIVATIONS = ("identity", "sigmoid", "tanh")
 """What phi may be; of classes the identity alone."""
 
-_UNROLLED = 4
-"""Vectors of outputs up to which the loops over them are unrolled."""
-
 _NAMES = "H K P h weight bias packed y zero pack drive"
 _NAMES_OF_INPUT = " C x direct no_bias packed_direct y_direct"
 _NAMES_OF_INPUT_ERRORS = " d_direct sums_direct"
 _NAMES_OF_ERRORS = (
-    " clock N steps panels sums d_weight d_bias target order d_h where loss outer_input "
+    " clock N steps since panels sums d_weight d_bias target order d_h where loss outer_input "
     "unpack_input send"
 )
 
@@ -99,44 +92,9 @@ class Head:
     networks: int = 1
 
     @property
-    def lanes(self) -> int:
-        """Outputs in a vector."""
-        return lanes_of(host(), self.outputs, self.double, self.networks)
-
-    @property
-    def vectors(self) -> int:
-        """Vectors that cover the outputs."""
-        return -(-self.outputs // self.lanes)
-
-    @property
-    def wide(self) -> int:
-        """Numbers of a row of sums, and of an output's row of panels."""
-        return self.vectors * self.lanes
-
-    @property
-    def packed(self) -> int:
-        """Numbers of the packed weights, for each input."""
-        return self.vectors * self._matrix.units
-
-    @property
-    def blocks(self) -> int:
-        """Blocks of outputs, of the packed weights."""
-        return -(-self.outputs // self._matrix.units)
-
-    @property
-    def _matrix(self) -> Matrix:
-        vectors, registers = min(2, self.vectors), host().registers
-        return Matrix(self.double, self.lanes, vectors, registers, networks=self.networks)
-
-    def functions(self) -> dict[str, int]:
-        """The addresses of the products."""
-        names = ("pack", "drive", "outer_input", "unpack_input")
-        wide = lanes_of(host(), self.inputs, self.double, self.networks)
-        compiled = matrix(self._matrix)
-        return {
-            **{name: compiled[name] for name in names},
-            "send": send(self.double, self.lanes, wide, self.networks),
-        }
+    def sizes(self) -> Sizes:
+        """Those of the product with V."""
+        return Sizes(self.double, self.inputs, self.outputs, self.networks)
 
 
 @functools.cache
@@ -145,8 +103,9 @@ def head(facts: Head) -> Compiled:
 
     ``order`` has N numbers of sequences for each update, ``target`` for each sequence as many
     targets as there are ``steps``; row t N + n of h is step t of sequence n. ``where`` has the
-    places of the rows in ``d_h``, ``zero`` is the list (0,). ``loss`` gets E, a double. ``weights``
-    has a number for each class, or for each label that holds; ``shares`` one for each sequence.
+    places of the rows in ``d_h``, ``zero`` is the list (0,). ``loss`` gets E, a double; of steps
+    before ``since`` no error goes back. ``weights`` has a number for each class, or for each label
+    that holds; ``shares`` one for each sequence.
     """
     code = Writing(facts)
     code.outputs()
@@ -156,11 +115,11 @@ def head(facts: Head) -> Compiled:
     return code.finish()
 
 
-class Writing(Piece):
+class Writing(Products):
     """A head under construction.
 
     Attributes:
-        y, panels: where the outputs lie, and where dE/dy goes.
+        y: where the outputs lie; dE/dy goes to the panels.
         total, due: doubles that are added up over the rows: of the losses, of how many they are.
         share: what the sequence of the present row counts for, where sequences have weights.
     """
@@ -170,7 +129,7 @@ class Writing(Piece):
         if facts.loss is not None:
             names += _NAMES_OF_ERRORS + _NAMES_OF_INPUT_ERRORS * bool(facts.direct)
             names += " weights" * facts.weighted + " shares" * facts.shared
-        super().__init__("longlag_head", names, facts.double, facts.lanes, facts.networks)
+        super().__init__("longlag_head", names, facts.sizes)
         self.facts = facts
         self.share: Value | None = None
         if facts.loss is None:
@@ -178,14 +137,13 @@ class Writing(Piece):
         self.total, self.due = self.variable(self.wide), self.variable(self.wide)
         self.wide_total = self.variable(self.wide_vector)
         self.wide_due = self.variable(self.wide_vector)
-        self.y, self.panels = self.numbers("y"), self.numbers("panels")
-        self.panel = self.times(self.arg["P"], facts.lanes)
+        self.y = self.numbers("y")
 
     def outputs(self) -> None:
         """y = phi(V h + D x + b)."""
-        self._product("weight", "packed", "h", "H", "bias", "y")
+        self.product("weight", "packed", "h", "H", "bias", "y")
         if self.facts.direct:
-            self._product("direct", "packed_direct", "x", "C", "no_bias", "y_direct")
+            self.product("direct", "packed_direct", "x", "C", "no_bias", "y_direct")
         if not self.facts.direct and self.facts.activation == "identity":
             return
         y, other = self.numbers("y"), self.facts.direct and self.numbers("y_direct")
@@ -197,19 +155,6 @@ class Writing(Piece):
             if self.facts.activation != "identity":
                 value = math.emit(self.b, self.facts.activation, value)
             self.store(value, self.at(y, k))
-
-    def _product(
-        self, weight: str, packed: str, rows: str, width: str, bias: str, target: str
-    ) -> None:
-        """The product of rows with a matrix, and the bias."""
-        arg, one, blocks = self.arg, self.i64(1), (self.i64(0), self.i64(self.facts.blocks))
-        self.call(
-            "pack", arg[weight], arg[packed], arg["K"], arg[width], one, arg["zero"], *blocks
-        )  # fmt: skip
-        self.call(
-            "drive", arg[rows], arg[width], arg["P"], arg[packed], arg[width], arg[bias],
-            arg[target], arg["K"], arg["K"], one, *blocks,
-        )  # fmt: skip
 
     def errors(self) -> None:
         """The loss, and dE/dy in panels; its sum over the rows is the last row of the sums."""
@@ -247,15 +192,18 @@ class Writing(Piece):
         b.store(mean, self.numbers("loss", self.wide))
         factor = constant(self.wide, 2.0 if loss == "mse" else 1.0)
         scale = self.splat(self.narrowed(b.fdiv(factor, due)))
-        lasts = [self.at(self.numbers("sums"), self.times(arg["H"], self.facts.wide))]
+        lasts = [self.at(self.numbers("sums"), self.times(arg["H"], self.sizes.wide))]
         if self.facts.direct:
-            place = self.times(arg["C"], self.facts.wide)
+            place = self.times(arg["C"], self.sizes.wide)
             lasts.append(self.at(self.numbers("sums_direct"), place))
 
         def scaled(v: Value, start: Value) -> None:
             row_sum = self.variable(self.vector)
             b.store(self.zero(), row_sum)
-            with self.loop(self.i64(0), arg["P"]) as p:
+            first = self.times(arg["since"], arg["N"])
+            with self.loop(self.i64(0), first) as p:
+                self.store(self.zero(), self.place(v, p))
+            with self.loop(first, arg["P"]) as p:
                 place = self.place(v, p)
                 error = b.fmul(self.load(place), scale)
                 self.store(error, place)
@@ -275,54 +223,13 @@ class Writing(Piece):
 
     def gradients(self) -> None:
         """dV, db and dh."""
-        arg, b = self.arg, self.b
-        self._outer("sums", "h", "H", "d_weight")
+        self.outer("sums", "h", "H", "d_weight")
         if self.facts.direct:
-            self._outer("sums_direct", "x", "C", "d_direct")
-        wanted = b.icmp_signed("!=", arg["d_h"], self.i64(0))
-        with b.if_then(wanted):
-            self.call(
-                "send", arg["panels"], self.panel, arg["P"], arg["where"], arg["d_h"],
-                arg["weight"], arg["K"], arg["H"], self.i64(1), arg["zero"],
-            )  # fmt: skip
-
-    def _outer(self, sums: str, rows: str, width: str, target: str) -> None:
-        """The gradient of a matrix, and of the bias."""
-        arg, wide, place = self.arg, self.i64(self.facts.wide), self.numbers(sums)
-        with self.loop(self.i64(0), self.times(arg[width], wide), self.lanes) as index:
-            self.store(self.zero(), self.at(place, index))
-        self.call(
-            "outer_input", arg[sums], wide, arg[rows], arg[width], arg[width], arg["panels"],
-            self.panel, arg["P"], arg["K"],
-        )  # fmt: skip
-        self.call(
-            "unpack_input", arg[sums], wide, arg[target], arg["d_bias"], arg["K"], arg[width]
-        )  # fmt: skip
+            self.outer("sums_direct", "x", "C", "d_direct")
+        with self.wanted():
+            self.send()
 
     # Rows
-
-    def each_vector(self, body: Callable[[Value, Value], None]) -> None:
-        """The loop over vectors of outputs: body(number, first output)."""
-
-        def one(v: Value) -> None:
-            last = self.plus(self.arg["K"], -self.lanes)
-            body(v, self.smaller(self.times(v, self.lanes), last))
-
-        if self.facts.vectors <= _UNROLLED:
-            for v in range(self.facts.vectors):
-                one(self.i64(v))
-            return
-        with self.loop(self.i64(0), self.i64(self.facts.vectors)) as v:
-            one(v)
-
-    def place(self, v: Value, p: Value) -> Value:
-        """Where in the panels a vector of the outputs of row p lies."""
-        return self.at(self.panels, self.times(v, self.panel), self.times(p, self.lanes))
-
-    def fresh(self, v: Value, start: Value) -> Value:
-        """Which outputs of a vector no vector before it has."""
-        passed = self.b.sub(self.times(v, self.lanes), start)
-        return self.b.icmp_signed(">=", self.lane_numbers(), self.splat(passed))
 
     def _class_row(self, p: Value, target: Value) -> None:
         """-log softmax(y)[c]: softmax(y) - (1 at c) is left in the panels."""
@@ -337,7 +244,7 @@ class Writing(Piece):
             value, known = self.load(self.at(row, start)), b.load(most)
             b.store(b.select(b.fcmp_ordered(">", value, known), value, known), most)
 
-        if self.facts.vectors > 1:
+        if self.sizes.vectors > 1:
             self.each_vector(compare)
         largest = self.largest(b.load(most))
         b.store(self.zero(), sums)

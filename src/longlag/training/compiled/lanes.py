@@ -20,13 +20,13 @@ from longlag.training.compiled.network import Network
 from longlag.training.compiled.piece import full_lanes
 
 WEIGHTS = 1 << 10
-"""Parameters of the layers up to which networks go side by side: as many vectors stay in the first
-cache or near it, from where each step reads them all. Where units fill vectors by themselves,
-sequences times parameters: what networks gain there is that they wait less."""
+"""Parameters of layers and attention up to which networks go side by side: as many vectors stay in
+the first cache or near it, from where each step reads them all. Where units fill vectors by
+themselves, sequences times parameters: what networks gain there is that they wait less."""
 
 KEPT = 1 << 17
-"""Numbers that the layers keep for a backward pass, of all steps of a batch, up to which they do:
-those of a vector of networks are then some megabytes."""
+"""Numbers that layers and attention keep for a backward pass, of all steps of a batch, up to which
+they do: those of a vector of networks are then some megabytes."""
 
 _ALIGNED = 128
 """Bytes: a vector of doubles for each number of a vector of floats."""
@@ -43,6 +43,9 @@ def networks_at_once(network: Network, data: Batch[Tensor], size: int) -> int:
         lowered = lower(layer.recurrence)
         kept += layer.hidden_size * (len(lowered.stored) + len(lowered.residuals.values))
         weights += sum(parameter.numel() for parameter in layer.parameters())
+    if network.attention is not None:
+        kept += 2 * network.attention.size
+        weights += sum(parameter.numel() for parameter in network.attention.parameters())
     lanes = full_lanes(x.dtype == torch.float64)
     full = all(layer.hidden_size % lanes == 0 for layer in layers)
     small = weights * (size if full else 1) <= WEIGHTS and kept * size * x.shape[1] <= KEPT

@@ -39,6 +39,18 @@ def gather(double: bool, networks: int = 1) -> Compiled:
 
 
 @functools.cache
+def find() -> Compiled:
+    """target[n] = stride order[update, n] for n < N: where the rows of a batch begin."""
+    code = Piece("longlag_find", "clock target order N stride", True, 1)
+    arg = code.arg
+    order = code.at(code.order(), code.times(code.clock(), arg["N"]))
+    with code.loop(code.i64(0), arg["N"]) as n:
+        place = code.b.mul(code.read(order, n), arg["stride"])
+        code.b.store(place, code.at(code.numbers("target", I64), n))
+    return code.finish()
+
+
+@functools.cache
 def fetch(double: bool) -> Compiled:
     """target = source[update], rows of ``count`` numbers."""
     code = Piece("longlag_fetch", "clock source target count", double, 1)

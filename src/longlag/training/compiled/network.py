@@ -18,7 +18,14 @@ from longlag.gradients.losses import (
     mse,
     name_of,
 )
-from longlag.layers import Bidirectional, Embedded, Recurrent, SequenceModel, Stack
+from longlag.layers import (
+    Attention,
+    Bidirectional,
+    Embedded,
+    Recurrent,
+    SequenceModel,
+    Stack,
+)
 from longlag.layers.readout import Readout
 from longlag.layers.sequence_model import SHARES
 from longlag.recurrence.lowered import lower
@@ -53,12 +60,15 @@ class Network(NamedTuple):
             side.
         between: the dropout of what each level is given from the one below.
         readout: of the top one.
-        reduce: what is read out: "last", "mean", "share", "share_max", or None for every step.
+        reduce: what is read out: "last", "mean", "attention", "share", "share_max", or None for
+            every step.
         loss: its name, or one's own.
         weights: of classes, or of labels that hold; or None.
         level: of a quantile.
         window: steps of an update, from the state after those before; None: whole sequences.
         before: steps before a window that its errors go back to.
+        since: the step of a window to which its errors go back, where they do not reach its first.
+        attention: what weighs the steps, with "attention".
     """
 
     levels: list[list[Chain]]
@@ -70,6 +80,8 @@ class Network(NamedTuple):
     level: float = 0.0
     window: int | None = None
     before: int = 0
+    since: int = 0
+    attention: Attention | None = None
 
     @property
     def layers(self) -> list[Recurrent]:
@@ -80,6 +92,11 @@ class Network(NamedTuple):
     def frozen(self) -> bool:
         """Whether no layer is trained, and no error has to go back."""
         return not any(p.requires_grad for layer in self.layers for p in layer.parameters())
+
+    @property
+    def sees_steps(self) -> bool:
+        """Whether what reads the top level reads each of its steps, where they are in x."""
+        return self.reduce is None or self.attention is not None
 
     @property
     def looks_back(self) -> bool:
@@ -107,11 +124,11 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
     Raises:
         Unfit: it cannot be compiled.
     """
-    window, before = None, 0
-    if type(method) is TruncatedBPTT and (method.k2 is None or method.k2 >= method.k1):
-        window, before = method.k1, method.before
+    window, before, since = None, 0, 0
+    if type(method) is TruncatedBPTT:
+        window, before, since = method.k1, method.before, method.since
     elif type(method) is not BPTT:
-        raise Unfit(f"the method is {method!r}; expected BPTT(), or TruncatedBPTT(k1, k2 >= k1)")
+        raise Unfit(f"the method is {method!r}; expected BPTT(), or TruncatedBPTT(k1, k2)")
     if type(model) is not SequenceModel:
         raise Unfit(f"the model is a {type(model).__name__}; expected a longlag.SequenceModel")
     name, settings = _compiled_loss(loss)
@@ -121,14 +138,16 @@ def network_of(model: nn.Module, loss: Loss | str, method: object) -> Network:
     hooked += [name for name, p in model.named_parameters() if has_hooks(p)]
     if hooked:
         raise Unfit(f"{hooked[0]} has hooks")
-    network = network_with(model, name)._replace(window=window, before=before, **settings)
+    network = network_with(model, name)
+    network = network._replace(window=window, before=before, since=since, **settings)
     if window is not None and (network.reduce is not None or not model.layer.causal):
         raise Unfit("windows want an output at each step of a model that reads forward")
     if window is not None and network.looks_back:
         raise Unfit("a layer is dilated or has delays, and windows go on from the state before")
-    if before and network.draws:
+    if network.draws and (before or since):
         raise Unfit(
-            "dropout is drawn anew for the steps before a window, of which k2 > k1 has some"
+            "dropout is drawn anew for the steps before a window, of which k2 > k1 has some, or "
+            "those of it that k2 < k1 does not go back to"
         )
     return network
 
@@ -139,15 +158,16 @@ def network_with(model: SequenceModel, loss: str | RowLoss) -> Network:
     Raises:
         Unfit: they cannot be compiled.
     """
-    if model.reduce == "attention":
-        raise Unfit("reduce='attention', whose weights are PyTorch's")
+    attention = model.attention
+    if attention is not None and type(attention) is not Attention:
+        raise Unfit(f"the attention is a {type(attention).__name__}; expected an Attention")
     readout = _linear(model.readout, model.reduce)
     if readout.activation != "identity" and (isinstance(loss, RowLoss) or loss in LOGITS):
         raise Unfit(
             f"the readout has the activation {readout.activation!r}, and the loss is of logits"
         )
     levels, between = _levels(model.layer)
-    network = Network(levels, between, readout, model.reduce, loss)
+    network = Network(levels, between, readout, model.reduce, loss, attention=attention)
     if model.reduce in SHARES and not network.frozen:
         raise Unfit(
             f"reduce={model.reduce!r} sends no error to the layer; freeze it by "
@@ -184,7 +204,7 @@ def _compiled_loss(loss: Loss | str) -> tuple[str, dict[str, Any]]:
 def _linear(readout: nn.Module, reduce: str | None) -> Readout:
     if type(readout) is not Readout:
         raise Unfit(f"the readout is a {type(readout).__name__}; expected a linear Readout")
-    means = reduce in ("mean", *SHARES)
+    means = reduce in ("mean", "attention", *SHARES)
     if readout.weight_squares is not None or (readout.direct_size is not None and means):
         raise Unfit("the readout sees squares, or means of x")
     return readout

@@ -11,6 +11,7 @@ from longlag.batch import Batch
 from longlag.layers import Recurrent
 from longlag.scan.cpu.passes import Noted, Passes
 from longlag.scan.inputs import Schedule, Weights
+from longlag.training.compiled.attention import Attended
 from longlag.training.compiled.cells import MOST, Cells, Places
 from longlag.training.compiled.directions import moved
 from longlag.training.compiled.head import Head, RowLoss, head
@@ -28,6 +29,7 @@ from longlag.training.compiled.memory import (
     begin,
     copy,
     fetch,
+    find,
     gather,
     keep,
     leave_out,
@@ -90,17 +92,13 @@ class Outputs:
         # How long each row is.
         self._ends = torch.full((size,), self._steps, dtype=torch.int64)
         self._held: list[Any] = []
-        self._read = x.new_zeros((size, *x.shape[1:]))
-        self._calls: list[Noted] = [
-            gather(*self._kind).noted(
-                clock=cells.clock, source=x, target=self._read, order=self.order, N=size,
-                width=x.shape[1] * x.shape[2], stride=x.stride(0),
-            )
-        ]  # fmt: skip
+        self._calls: list[Noted] = []
+        self._read, self._starts = self._batch()
         self._levels: list[list[list[Passes]]] = []
         self._keep = self._unreset()
         self.begins = torch.zeros(MOST, dtype=torch.int64)
         self.carried: list[Tensor] = []
+        self._attended: Attended | None = None
         self._forward()
         self._rows = self._read_out()
         readout = network.readout
@@ -110,6 +108,25 @@ class Outputs:
         self._bias = self._no_bias if readout.bias is None else readout.bias
         self._seen = self._read_directly()
         self._zero = torch.zeros(1, dtype=torch.int64)
+
+    def _batch(self) -> tuple[Tensor, Tensor | None]:
+        """x of a batch, (N, T, C). Where nothing but a layer reads it, it stays where it lies, and
+        what follows says where its sequences begin."""
+        x, size, lowest = self._data.x, self._size, self._network.levels[0]
+        known: dict[str, Any] = {
+            "clock": self._cells.clock, "order": self.order, "N": size, "stride": x.stride(0)
+        }  # fmt: skip
+        dropped = self.backward and lowest[0].layers[0].input_dropout
+        readout = self._network.readout
+        if len(lowest) > 1 or dropped or readout.direct_size is not None or self._kind[1] > 1:
+            read = x.new_zeros((size, *x.shape[1:]))
+            width = x.shape[1] * x.shape[2]
+            noted = gather(*self._kind).noted(source=x, target=read, width=width, **known)
+            self._calls.append(noted)
+            return read, None
+        places = torch.zeros(size, dtype=torch.int64)
+        self._calls.append(find().noted(target=places, **known))
+        return x[:size], places
 
     def program(self, kept: Tensor | None = None) -> Program:
         """All calls.
@@ -157,18 +174,19 @@ class Outputs:
     def _head(self, kind: str | RowLoss | None, **more: int | Tensor) -> Noted:
         """The head with a kind of loss, and what it needs for errors; or the outputs alone."""
         readout, facts = self._network.readout, self._facts(kind)
-        packed = self.y.new_zeros(facts.packed * facts.inputs)
+        packed = self.y.new_zeros(facts.sizes.packed * facts.inputs)
         if self._seen is not None:
             assert readout.weight_direct is not None
             more |= {
                 "C": facts.direct, "x": self._seen, "direct": readout.weight_direct,
                 "no_bias": self._no_bias, "y_direct": self._room(facts.outputs),
-                "packed_direct": self.y.new_zeros(facts.packed * facts.direct),
+                "packed_direct": self.y.new_zeros(facts.sizes.packed * facts.direct),
             }  # fmt: skip
         self._held += [packed, *more.values()]
         return head(facts).noted(
             H=facts.inputs, K=facts.outputs, P=self._count, h=self._rows, weight=readout.weight,
-            bias=self._bias, packed=packed, y=self.y, zero=self._zero, **facts.functions(), **more,
+            bias=self._bias, packed=packed, y=self.y, zero=self._zero, **facts.sizes.functions(),
+            **more,
         )  # fmt: skip
 
     def _forward(self) -> None:
@@ -187,12 +205,12 @@ class Outputs:
                     if place:
                         below_it = passes[-1].path[1:]
                         x = self._passed((number, way, place), share, below_it, by_row=False)
-                    passes.append(self._run(layer, x))
+                    passes.append(self._run(layer, x, None if number + place else self._starts))
                 self._levels[-1].append(passes)
-            if self._network.reduce is None or number + 1 < len(levels):
+            if self._network.sees_steps or number + 1 < len(levels):
                 below = self._output = self._side_by_side(tops(self._levels[number]))
 
-    def _run(self, layer: Recurrent, x: Tensor) -> Passes:
+    def _run(self, layer: Recurrent, x: Tensor, places: Tensor | None) -> Passes:
         """The forward pass of a layer."""
         lengths = self._data.lengths
         schedule = Schedule.of(self._read, None if lengths is None else self._ends, None)
@@ -201,6 +219,7 @@ class Outputs:
         passes = Passes(
             layer.undilated, x, weights, own, dilation=layer.dilation,
             backward=self.backward and not self._network.frozen, networks=self._kind[1],
+            places=places,
         )  # fmt: skip
         self._calls += self._ranked(passes)
         after = self._carried_on(passes) if self.backward and self._network.window else []
@@ -390,6 +409,12 @@ class Outputs:
         level, reduce = tops(self._levels[-1]), self._network.reduce
         if reduce is None:
             return self._output[self._before :]
+        if self._network.attention is not None:
+            networks = self._kind[1]
+            attended = Attended(self._network.attention, self._output, self._ends, networks)
+            self._attended = attended
+            self._calls.append(attended.forward)
+            return attended.rows
         before = (0, level[0].path.shape[-1])
         rows = [self._row_of_each(one, reduce, n) for one, n in zip(level, before, strict=False)]
         if len(rows) == 1:

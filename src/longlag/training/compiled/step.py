@@ -103,6 +103,8 @@ class CompiledSteps:
                 raise Unfit("batches that come one by one are not cut into windows")
             else:
                 self._windows = Windows(data, *cut)
+                if self.network.since and self._windows.rows.lengths is not None:
+                    raise Unfit("k2 < k1, and some windows are shorter than others")
         self._last: np.ndarray[Any, Any] | None = None  # the windows that were used last
         count = len(data.x)
         size = count if batch_size is None else min(batch_size, count)
