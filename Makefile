@@ -46,7 +46,7 @@ test: $(STAMP)
 	@$(MAKE) --no-print-directory -j 2 lint imports types suite
 
 # The tests of the kernels run what users run; the others, kernels that are compiled in a hurry.
-KERNELS := tests/conformance tests/scan tests/lab
+KERNELS := tests/conformance tests/scan
 
 suite: $(STAMP)
 	$(PYTEST) -m "not long" $(KERNELS)

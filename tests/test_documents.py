@@ -3,11 +3,15 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import longlag as ll
 from longlag.lab.compare import FAMILIES
@@ -58,6 +62,26 @@ def run(code: list[str], folder: Path) -> str:
     return done.stdout
 
 
+@pytest.fixture
+def run_here(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    one_thread: None,
+) -> Callable[[Path], str]:
+    """Runs a script in an empty folder, and not in a process of its own: that takes seconds to
+    start."""
+
+    def run_it(script: Path) -> str:
+        monkeypatch.chdir(tmp_path)
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            runpy.run_path(str(script), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run_it
+
+
 def code_of(document: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
 
@@ -73,12 +97,14 @@ def without_numbers(text: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_readme_runs_in_order(tmp_path):
+def test_the_readme_runs_in_order(tmp_path, run_here):
     first, *others = code_of("README.md")
     assert len([line for line in first.splitlines() if line]) == 6
     assert len(others) >= 2
     seeded = "import torch\ntorch.manual_seed(0)\n"
-    shown = run(["-c", seeded + "\n".join([first, *others])], tmp_path)
+    script = tmp_path / "readme.py"
+    script.write_text(seeded + "\n".join([first, *others]))
+    shown = run_here(script)
     assert "512" not in shown  # that is Elman's; this is an LSTM with 4 gates
     assert "2,048 + 136 = 2,184 parameters" in shown
     assert r"\begin{align*}" in shown
@@ -214,10 +240,10 @@ def test_the_tables_of_families_are_those_of_the_comparison():
 
 
 @pytest.mark.slow
-def test_the_cell_of_ones_own_learns(tmp_path):
+def test_the_cell_of_ones_own_learns(run_here):
     example = ROOT / "examples" / "own_cell.py"
     assert len(example.read_text().splitlines()) < 40
-    shown = run([str(example)], tmp_path)
+    shown = run_here(example)
     assert "backend: cpu" in shown  # as fast as a built-in cell
     assert "leaks after training" in shown
 
@@ -226,12 +252,12 @@ def test_the_cell_of_ones_own_learns(tmp_path):
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in PAGES]
 )
-def test_the_code_of_a_page_runs(tmp_path, name):
+def test_the_code_of_a_page_runs(tmp_path, name, run_here):
     blocks = code_of(f"docs/{name}")
     assert blocks
     script = tmp_path / "page.py"
     script.write_text("\n".join(blocks))
-    run([str(script)], tmp_path)
+    run_here(script)
 
 
 def test_the_derivation_is_what_the_cells_print():

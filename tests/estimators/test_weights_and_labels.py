@@ -59,7 +59,7 @@ def test_series_without_weight_are_not_held_out(cell):
     weights = np.zeros(40)
     for label in (0, 1):
         weights[np.flatnonzero(up == label)[:5]] = 1.0
-    for seed in range(3):
+    for seed in range(1 if cell == "auto" else 3):  # "auto" draws folds of its own
         model = RecurrentClassifier(**{**given, "random_state": seed})
         model.fit(X, up, sample_weight=weights)
         assert np.isfinite([measure.model for measure in model.fitted_.score.measures]).all()

@@ -13,7 +13,6 @@ import time
 import warnings
 from pathlib import Path
 
-import lightning_fabric  # noqa: F401 - imported once, before the forks
 import numpy as np
 import torch
 from torch import nn

@@ -83,6 +83,7 @@ def test_one_tensor_given_as_both_states(create_graph):
         torch.testing.assert_close(mine, gradients[0], rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.every_cell
 @pytest.mark.slow
 @CELLS
 def test_only_the_gradients_that_are_wanted_are_given(cell):

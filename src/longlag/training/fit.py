@@ -33,7 +33,7 @@ from longlag.training.optimizers import (
 )
 from longlag.training.options import Checkpoint, EarlyStopping, Limits, Schedule
 from longlag.training.progress import make_reporter
-from longlag.training.ranks import Ranks, fabric_for
+from longlag.training.ranks import Alone, Ranks, processes_for
 from longlag.training.readouts import check_unused, fit_readout
 from longlag.training.signals import Signals
 from longlag.training.sources import Data, Reading, Source, make_source
@@ -211,20 +211,20 @@ def fit(
         raise ValueError(f"nonfinite is {nonfinite!r}; expected 'error' or 'skip'")
     _check_callbacks(callbacks)
     parameters = trainable(model)
-    fabric = fabric if fabric is not None else fabric_for(parameters[0].device)
-    precision = _check_fabric(fabric)
+    run = fabric if fabric is not None else processes_for(parameters[0].device)
+    precision = "32-true" if isinstance(run, Alone) else _check_fabric(run)
     looks_inside = not isinstance(method, BPTT)
     if looks_inside and not precision.endswith("-true"):
         raise ValueError(
             f"fabric has precision {precision!r}, and {method!r} looks inside the model; expected "
             "'32-true', '64-true' or 'bf16-true', or BPTT()"
         )
-    device = fabric.device
-    ranks = Ranks(fabric.global_rank, fabric.world_size)
+    device = run.device
+    ranks = Ranks(run.global_rank, run.world_size)
     was_training = model.training
     with randomness.isolated(device), Signals(one=not ranks.alone) as signals:
         randomness.seed_everything(ranks.seed(seed))
-        wrapped = fabric.setup_module(model, _reapply_compile=False)
+        wrapped = run.setup_module(model, _reapply_compile=False)
         parameters = trainable(model)  # the precision of Fabric may have replaced some
         # Plain float32 needs no wrapper, and methods that look inside the model get it as it is.
         network = model if precision == "32-true" or looks_inside else wrapped
@@ -300,9 +300,9 @@ def fit(
             source=source,
             loss=loss_function,
             method=method,
-            backward=fabric.backward,
+            backward=run.backward,
             optimizer=optimizer,
-            stepper=fabric.setup_optimizers(optimizer),  # pyright: ignore[reportArgumentType]
+            stepper=run.setup_optimizers(optimizer),  # pyright: ignore[reportArgumentType]
             beside=beside,
             scheduling=scheduling,
             evaluator=evaluator,
@@ -331,9 +331,9 @@ def fit(
                 "seed": seed,
             },
             reporter=reporter,
-            log=(lambda record: fabric.log_dict(record.numbers(), record.step))
-            if fabric.loggers
-            else None,
+            log=None
+            if fabric is None or not fabric.loggers
+            else (lambda record: fabric.log_dict(record.numbers(), record.step)),
             callbacks=callbacks,
             signals=signals,
             compiled=compiled,
@@ -346,7 +346,11 @@ def fit(
                 loop.resume()
         model.train()
         # The gradients are added up here, whatever the method, not by what Fabric wraps around.
-        sync = nullcontext() if ranks.alone else fabric.no_backward_sync(wrapped)
+        sync = (
+            nullcontext()
+            if isinstance(run, Alone) or ranks.alone
+            else run.no_backward_sync(wrapped)
+        )
         try:
             with sync:
                 history = loop.run()

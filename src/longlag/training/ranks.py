@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from longlag.batch import Batch
 from longlag.gradients import Loss
@@ -41,6 +42,34 @@ def launched() -> int:
 def rank() -> int:
     """The number of this process among those of torchrun, from 0."""
     return int(os.environ["RANK"]) if launched() > 1 else 0
+
+
+class Alone:
+    """What a run on the CPU takes of Fabric, in one process that logs nothing.
+
+    Fabric takes seconds to import, more than many a training.
+    """
+
+    device = torch.device("cpu")
+    global_rank, world_size = 0, 1
+    backward = staticmethod(Tensor.backward)
+
+    def setup_module(self, module: nn.Module, **_: Any) -> Any:
+        """The module, all of it on the CPU."""
+        return module.to(self.device)
+
+    def setup_optimizers(self, optimizer: Optimizer) -> Optimizer:
+        """The optimizer as it is."""
+        return optimizer
+
+
+def processes_for(device: torch.device) -> "Alone | Fabric":
+    """This process alone, or Fabric where there is more to it.
+
+    Args:
+        device: of the model.
+    """
+    return Alone() if device.type == "cpu" and launched() == 1 else fabric_for(device)
 
 
 def fabric_for(device: torch.device, loggers: Any = None) -> "Fabric":

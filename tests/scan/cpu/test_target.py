@@ -423,7 +423,7 @@ def gradients(backend):
 expected = gradients("reference")
 start = time.time() + 0.3
 children = []
-for _ in range(5):
+for _ in range(3):
     child = os.fork()
     if child == 0:
         status = 1
@@ -450,7 +450,7 @@ def test_processes_that_compile_the_same_at_once_are_all_right(tmp_path):
         timeout=120,
         check=False,
     )
-    assert run.stdout.strip() == "[0, 0, 0, 0, 0]", run.stderr
+    assert run.stdout.strip() == "[0, 0, 0]", run.stderr
     # The forward and the backward kernel, and the matrix functions that they share.
     assert [entry.suffix for entry in entries(tmp_path)] == [".o", ".o", ".o"]
 

@@ -261,11 +261,29 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+COMPOSED = [
+    case for case in CASES
+    if case.startswith(("both", "dilated")) and case != "both of stacks, ragged"
+]  # fmt: skip
+"""Made of what others have alone, or the one that is left out here has together."""
+
+
 @pytest.mark.parametrize(
-    "dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow)]
+    ("dtype", "case"),
+    [
+        *((torch.float64, case) for case in CASES),
+        *(
+            pytest.param(
+                torch.float32,
+                case,
+                marks=pytest.mark.long if case in COMPOSED else pytest.mark.slow,
+            )
+            for case in CASES
+        ),
+    ],
+    ids=str,
 )
-def test_after_1_10_and_100_updates_all_is_as_after_eager_ones(case, dtype):
+def test_after_1_10_and_100_updates_all_is_as_after_eager_ones(dtype, case):
     kind, optimizer, options = CASES[case]
     of_data = {"outputs", "each_step", "loss", "ragged"} & set(options)
     of_model = set(options) - {"clip_norm", "loss", "ragged"}

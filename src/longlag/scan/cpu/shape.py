@@ -110,7 +110,7 @@ def shape_of(recurrence: Recurrence, key: Key) -> "Shape":
     return Shape(recurrence, key)
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=4096)  # the machine code stays in any case
 def _kernel(recurrence: Recurrence, plan: Plan, kind: str) -> Callable[..., None]:
     with _no_collection():
         if kind == "backward":
