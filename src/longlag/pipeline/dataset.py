@@ -171,6 +171,15 @@ def earlier(
 
 
 @contextmanager
+def told_once() -> Iterator[None]:
+    """Of further networks on parts of the same data: what the data are warned of is said for the
+    network that is kept, and not for each of the others."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        yield
+
+
+@contextmanager
 def _naming(path: Path | None) -> Iterator[None]:
     """Errors of the data name their file, where there is one."""
     try:
