@@ -124,6 +124,8 @@ def hold_out(
         DataError: the data cannot be split, or hold too few steps to forecast.
     """
     known = None
+    if not 0 < share < 1:
+        raise DataError(Setting("validation"), f": got {share!r}, expected a share in (0, 1)")
     with _naming(path):
         if task == "forecasting":
             train, held_out = data.split_time(share)[0], data
