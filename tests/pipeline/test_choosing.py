@@ -165,8 +165,9 @@ def candidates(settings):
 
 def test_what_the_data_are_warned_of_is_said_once(monkeypatch):
     """Not for each network on each fold as well, nor for the one that is fitted anew."""
-    monkeypatch.setattr(choosing, "candidates", candidates)
-    data = waves()
+    few = replace(AUTO, cell="echo", hidden=8, alpha=0.1)
+    monkeypatch.setattr(choosing, "candidates", lambda _: iter([("echo", few)]))
+    data = waves(10)
     data = replace(data, x=np.concatenate([data.x, np.ones_like(data.x)], axis=2))
     parts = hold_out(data, "classification", share=0.2, seed=0)
     with warnings.catch_warnings(record=True) as told:
