@@ -163,6 +163,7 @@ def candidates(settings):
     yield "gru", replace(settings, cell="gru", hidden=4, epochs=1, batch_size=40)
 
 
+@pytest.mark.slow
 def test_what_the_data_are_warned_of_is_said_once(monkeypatch):
     """Not for each network on each fold as well, nor for the one that is fitted anew."""
     few = replace(AUTO, cell="echo", hidden=8, alpha=0.1)
