@@ -10,7 +10,7 @@ import polars
 import pytest
 
 from longlag.data import Columns, DataError, Preparation, SequenceData, from_frame, read
-from longlag.data.encoding import Encoding, constant, uneven
+from longlag.data.encoding import Encoding, constant, left_out, uneven
 from longlag.data.read_csv import read_csv
 
 MACHINES = """series,time,kind,heat,on,built,target
@@ -250,6 +250,20 @@ def test_uneven_steps_are_told_and_months_are_even(write):
     assert gaps(["2024-01-01T00:00Z", "2024-01-01T00:30Z", "2024-01-01T05:00Z"]) == (
         "from 30 minutes to 4.5 hours, the median 2.5 hours"
     )
+
+
+def test_steps_that_even_series_lack_are_counted(write):
+    def lacking(times: list[object]) -> tuple[int, str]:
+        rows = "".join(f"a,{when},{at}\n" for at, when in enumerate(times))
+        return left_out(read(write("series,time,f\n" + rows), task="forecasting"))
+
+    hours = [f"2024-01-{1 + h // 24:02d}T{h % 24:02d}:00" for h in range(96)]
+    assert lacking(hours) == (0, "1 hour")
+    assert lacking([hour for h, hour in enumerate(hours) if h not in (7, 30, 31)]) == (3, "1 hour")
+    assert lacking([t for t in range(0, 500, 5) if t != 250]) == (1, "5")
+    assert lacking([f"{2000 + m // 12}-{m % 12 + 1:02d}-01" for m in range(40)])[0] == 0
+    assert lacking([0, 1, 2, 5, 9, 30]) == (0, "")  # not even at all
+    assert lacking([0]) == (0, "")
 
 
 def test_a_feature_with_one_value_is_told_and_one_with_gaps_is_not(write):

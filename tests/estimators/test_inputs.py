@@ -83,7 +83,7 @@ def test_an_error_says_what_came_and_the_fix(series, labels, message):
         ({"class_weight": "even"}, "class_weight: got 'even', expected one of none, balanced"),
         ({"reduce": "median"}, "reduce: got 'median', expected one of last, mean"),
         ({"random_state": -1}, "random_state: got -1"),
-        ({"validation_fraction": 1.5}, r"expected a share in \(0, 1\), got 1.5"),
+        ({"validation_fraction": 1.5}, "^validation_fraction: got 1.5, expected a share"),
         ({"validation_fraction": 0.95}, "validation_fraction: it would .* smaller validation_frac"),
         ({"learning_rate": -1.0}, "learning_rate: got -1.0, expected a number above 0"),
         ({"threads": 0}, "threads: got 0, expected at least 1"),
@@ -192,6 +192,8 @@ def test_features_are_as_many_as_in_fit():
     model = RecurrentClassifier(**QUICK).fit(X, LABELS)
     with pytest.raises(DataError, match="1 features, expected 2 as in the training data"):
         model.predict(X[:, :, :1])
+    with pytest.raises(DataError, match=r"got shape \(6, 2\), which is 6 series .* X\[None\]"):
+        model.predict(X[0])
     assert model.predict(X[:, :4]).shape == (20,)  # fewer steps are no matter
 
 

@@ -141,6 +141,12 @@ def test_the_dtype_of_the_output_is_kept(dtype):
     [
         (mse, (5, 1), (5,), r"target\.unsqueeze\(-1\)"),
         (mse, (5, 7, 1), (5, 1), "reduce='last'"),
+        (
+            mse,
+            (5, 3),
+            (5,),
+            r"Give classes as whole numbers, target.long\(\); or, of numbers, .* 3",
+        ),
         (mse, (5, 2), (5, 3), "output size"),
         (mae, (5,), (5, 1), "output size"),
         (cross_entropy, (5, 7, 3), (5,), "reduce='last'"),

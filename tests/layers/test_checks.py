@@ -205,3 +205,8 @@ def test_what_is_no_tensor_is_named(argument, value, kind):
     }[kind]
     with pytest.raises((TypeError, ValueError), match=rf"^{argument}: got "):
         model(torch.zeros(2, 3, 1), **{argument: value})
+
+
+def test_a_layer_is_not_to_be_made_one_of_whole_numbers():
+    with pytest.raises(TypeError, match=r"x: got torch.int64, .*; use x.to\(torch.float32\)$"):
+        read(X.long())

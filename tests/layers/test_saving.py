@@ -125,6 +125,9 @@ def test_a_cell_named_as_a_built_in_one_is_not_taken_for_it(tmp_path):
     ll.save(layer, tmp_path / "m")
     with pytest.raises(ArchiveError, match="it uses a cell 'Elman' that is not built in"):
         ll.load(tmp_path / "m")
+    for given in (Elman, {"Elman": Elman}, [Elman()], "Elman"):
+        with pytest.raises(TypeError, match=r"cells: got .*, expected a list of classes of cells"):
+            ll.load(tmp_path / "m", cells=given)
     x = torch.randn(1, 4, 2)
     again = ll.load(tmp_path / "m", cells=[Elman])
     assert torch.equal(again(x)[0], layer(x)[0])

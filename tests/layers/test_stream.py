@@ -1,5 +1,8 @@
 """One step at a time is the model over the whole sequence."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +24,10 @@ def series(*front: int, dtype=torch.float64) -> torch.Tensor:
 
 def stepped(stream: ll.Stream, x: torch.Tensor) -> torch.Tensor:
     return torch.stack([stream(step) for step in x.unbind(-2)], -2)
+
+
+def pickled(stream: ll.Stream) -> ll.Stream:
+    return pickle.loads(pickle.dumps(stream))  # noqa: S301
 
 
 def check(model, x: torch.Tensor, batch: int | None = None, compiled: bool = True) -> ll.Stream:
@@ -273,3 +280,17 @@ def test_other_mistakes_say_what_is_expected():
     with pytest.raises(ValueError, match=r"expected \(2, T, 3\)"):
         two.block(torch.zeros(5, C))
     assert one.steps == 0
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+@pytest.mark.parametrize("make", [lambda: ll.LSTM(C, H, seed=0), lambda: ll.MinGRU(C, H, seed=0)])
+@pytest.mark.parametrize("reduce", ["last", "mean"])
+def test_a_copy_goes_on_by_itself(copied, make, reduce):
+    """To look ahead and come back, or in another process."""
+    model = ll.SequenceModel(make(), 2, reduce=reduce, seed=1)
+    stream, x = ll.Stream(model, batch=2), series(2, dtype=torch.float32)
+    stepped(stream, x[:, :9])
+    other = copied(stream)
+    ahead = stepped(other, x[:, 9:])
+    assert (stream.steps, other.steps) == (9, T)
+    assert torch.equal(stepped(stream, x[:, 9:]), ahead)

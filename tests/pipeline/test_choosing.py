@@ -1,5 +1,6 @@
 """Which network is taken for a classification, the changes of features, and fitting anew."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -160,6 +161,21 @@ def candidates(settings):
     """Those of the module, small and quick; the second has one update and learns nothing."""
     yield "echo", replace(settings, cell="echo", **SMALL)
     yield "gru", replace(settings, cell="gru", hidden=4, epochs=1, batch_size=40)
+
+
+@pytest.mark.slow
+def test_what_the_data_are_warned_of_is_said_once(monkeypatch):
+    """Not for each network on each fold as well, nor for the one that is fitted anew."""
+    few = replace(AUTO, cell="echo", hidden=8, alpha=0.1)
+    monkeypatch.setattr(choosing, "candidates", lambda _: iter([("echo", few)]))
+    data = waves(10)
+    data = replace(data, x=np.concatenate([data.x, np.ones_like(data.x)], axis=2))
+    parts = hold_out(data, "classification", share=0.2, seed=0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        settings, _ = choosing.choose(parts, AUTO)
+        Pipeline.of(parts, settings).fit(progress=False, refit=True)
+    assert [str(one.message).count("one value in the whole") for one in told] == [1]
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """A part held out, and series cut into stretches."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 from longlag.batch import Batch
-from longlag.data import DataError, SequenceData
+from longlag.data import Columns, DataError, SequenceData
 from longlag.pipeline.dataset import check_classes, fit_preparation, hold_out, read_parts, stretches
 
 
@@ -69,3 +71,19 @@ def test_what_python_gives_is_named_in_its_own_words():
     short = SequenceData(np.ones((2, 9, 1), np.float32), np.full(2, 9), None, ("a", "b"))
     with pytest.raises(DataError, match="Use a smaller horizon, another validation, or longer"):
         hold_out(short, "forecasting", share=0.5, seed=0, horizon=7)
+
+
+@pytest.mark.parametrize(("task", "told"), [("forecasting", 1), ("tagging", 0)])
+def test_rows_that_a_forecast_lacks_are_told(tmp_path, task, told):
+    """A season is counted in rows, and 2 in 60 that are not there shift it."""
+    path = tmp_path / "a.csv"
+    rows = [f"{t},{t % 7},{t % 2}" for t in range(60) if t not in (20, 33)]
+    path.write_text("\n".join(["time,f,target", *rows]))
+    columns = Columns(series=None, target="f" if task == "forecasting" else "target")
+    horizon = 2 if task == "forecasting" else None
+    parts = read_parts(path, task, columns, share=0.2, other=None, seed=0, horizon=horizon)
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        fit_preparation(parts, task, horizon=horizon, standardise=True, columns=columns)
+    said = [str(one.message) for one in given]
+    assert sum("2 steps of the training part left out" in one for one in said) == told

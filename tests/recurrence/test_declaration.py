@@ -43,3 +43,12 @@ def test_cells_are_values():
     assert repr(cells.GRU()) == "GRU(recurrent_bias=True, reset_after=True)"
     _ = cells.GRU().recurrence
     assert cells.GRU() == cells.GRU()
+
+
+def test_a_cell_of_ones_own_prints_as_it_is_made():
+    """Without the place in memory: models and reports that show it are the same anywhere."""
+    cell = Plain()
+    assert repr(cell) == "Plain()"
+    cell.rate = 0.5
+    _ = cell.recurrence
+    assert repr(cell) == "Plain(rate=0.5)"

@@ -319,21 +319,40 @@ def uneven(data: SequenceData) -> str:
     They do not where more than one gap in twenty is not within a quarter of the median: months are
     even, days without weekends are not.
     """
-    if data.gaps is None:
-        return ""
-    inside = data.valid.copy()
-    inside[:, 0] = False
-    gaps = data.gaps[inside]
+    gaps = _between(data)
     if not len(gaps):
         return ""
     median = float(np.median(gaps))
     if np.mean(np.abs(gaps - median) > 0.25 * median) <= 0.05:
         return ""
-    dated = data.times is not None and is_date(str(data.times[0, 0]))
-    least, most, middle = (
-        duration(gap) if dated else f"{gap:.4g}" for gap in (gaps.min(), gaps.max(), median)
-    )
+    least, most, middle = (_told(gap, data) for gap in (gaps.min(), gaps.max(), median))
     return f"from {least} to {most}, the median {middle}"
+
+
+def left_out(data: SequenceData) -> tuple[int, str]:
+    """About how many steps even series lack, by gaps of twice the median and more, and the median.
+
+    Where the time is not even they lack none. Later steps of a season come as many places early.
+    """
+    gaps = _between(data)
+    median = np.median(gaps) if len(gaps) else 0.0
+    if not median or uneven(data):
+        return 0, ""
+    return int((np.round(gaps / median) - 1).clip(min=0).sum()), _told(float(median), data)
+
+
+def _between(data: SequenceData) -> Float32[Array, " G"]:
+    """The time between each step and the one before; none where there are no times."""
+    if data.gaps is None:
+        return np.zeros(0, np.float32)
+    inside = data.valid.copy()
+    inside[:, 0] = False
+    return data.gaps[inside]
+
+
+def _told(gap: float, data: SequenceData) -> str:
+    dated = data.times is not None and is_date(str(data.times[0, 0]))
+    return duration(gap) if dated else f"{gap:.4g}"
 
 
 def _gaps(data: SequenceData) -> Float32[Array, "N T"]:

@@ -273,6 +273,12 @@ class Recurrent(BaseEstimator):
                 require_target=True if with_target else None,
             )  # fmt: skip
         x, lengths = arrays(X, self.layout, estimator=self)
+        if x.ndim == 2 and not new and self.n_features_in_ > 1:
+            raise DataError(
+                f"X: got shape {x.shape}, which is {len(x)} series of {x.shape[1]} steps of one "
+                f"feature, expected {self.n_features_in_} features at each step as in the training "
+                "data; for one series of them give X[None]"
+            )
         return from_arrays(x, None, lengths, task=self._task, missing=missing)
 
     def _train(self, data: SequenceData) -> Self:

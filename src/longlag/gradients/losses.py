@@ -335,5 +335,10 @@ def _reduce_hint(output: Tensor, target: Tensor, *, classes: bool) -> str:
     if output.ndim == dimensions + 1 and output.shape[0] == target.shape[0]:
         if not classes and output.shape == (*target.shape, 1):
             return "Give the target a last dimension of 1: target.unsqueeze(-1)."
+        if not classes and output.shape[:-1] == target.shape:
+            return (
+                "Give classes as whole numbers, target.long(); or, of numbers, a last dimension "
+                f"with {output.shape[-1]} of them."
+            )
         return "For one answer a sequence the model must keep one step only (reduce='last')."
     return "Change the model's output size or reshape the target."

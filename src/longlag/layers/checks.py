@@ -140,9 +140,10 @@ def check_input(x: Any, input_size: int, replicas: int | None, weight: Tensor) -
         )
     if x.dtype != weight.dtype:
         if not _autocasts(x, weight.dtype):
+            other = f" or layer.to({x.dtype})" if x.dtype.is_floating_point else ""
             raise TypeError(
                 f"x: got {x.dtype}, expected {weight.dtype}, the dtype of the weights; "
-                f"use x.to({weight.dtype}) or layer.to({x.dtype})"
+                f"use x.to({weight.dtype}){other}"
             )
         x = x.to(weight.dtype)
     if x.device != weight.device:

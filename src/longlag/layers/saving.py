@@ -184,6 +184,12 @@ def load_with_card(
     path: str | Path, *, cells: Sequence[type[Cell]] = ()
 ) -> tuple[Any, dict[str, Any], ModelCard]:
     """As :func:`load_with_metadata`, with the card."""
+    for cell in (cells,) if isinstance(cells, (str, type)) else cells:
+        if cell is cells or not (isinstance(cell, type) and issubclass(cell, Cell)):
+            raise TypeError(
+                f"cells: got {cells!r:.80}, expected a list of classes of cells, as in "
+                "cells=[MyCell]"
+            )
     path = Path(path)
     document, tensors = read_archive(path, "model")
     try:

@@ -306,6 +306,10 @@ class Stream:
         self.state = state._replace(steps=steps) if self._averages else state
         self.steps = steps
 
+    def __reduce__(self) -> Any:
+        """How it is copied and pickled: the compiled steps point into memory, and are made anew."""
+        return _resumed, (type(self), self._model, self.batch, self.state, self.steps)
+
     def _begin(self, state: Any, total: Tensor | None, steps: int) -> None:
         """Go on from these."""
         self._at, self.steps = 0, steps
@@ -498,6 +502,14 @@ class _Fast:
         parts = [part for _, _, part in self._module.parts(state)]
         for steps, part in zip(self._steps, parts, strict=True):
             steps.take((part,) if isinstance(part, Tensor) else part)
+
+
+def _resumed(kind: type[Stream], model: Any, batch: int | None, state: Any, steps: int) -> Stream:
+    """A stream that goes on from a state."""
+    stream = kind(model, batch)
+    stream.state = state
+    stream.steps = steps
+    return stream
 
 
 def _layers(module: Any) -> Iterator[Recurrent]:

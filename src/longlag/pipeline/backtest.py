@@ -1,6 +1,7 @@
 """Rolling origins: how good a forecaster would have been at several times in the past."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from longlag.data import Columns, DataError, SequenceData
 from longlag.messages import Setting
-from longlag.pipeline.dataset import hold_out, judged, prepare
+from longlag.pipeline.dataset import hold_out, judged, prepare, told_once
 from longlag.pipeline.fitted import EVALUATED, Fitted
 from longlag.pipeline.fitting import Pipeline
 from longlag.pipeline.network import run_model
@@ -149,7 +150,8 @@ def backtest(
                 data.first(begin), "forecasting", share=share, seed=settings.seed, horizon=horizon,
                 path=path,
             )  # fmt: skip
-            fitted = Pipeline.of(parts, settings, columns).fit(progress=False, refit=True)
+            with told_once() if number else nullcontext():
+                fitted = Pipeline.of(parts, settings, columns).fit(progress=False, refit=True)
             assert fitted.relative is not None  # one season, so that all errors have one unit
             settings = replace(settings, season=fitted.relative.season)
         made.append(_from(fitted, data.first(begin + horizon), begin, known))

@@ -8,7 +8,7 @@ import numpy as np
 
 from longlag.data import SequenceData
 from longlag.data.predictions import ClassPredictions, LabelPredictions
-from longlag.pipeline.dataset import Parts
+from longlag.pipeline.dataset import Parts, told_once
 from longlag.pipeline.fitting import Pipeline
 from longlag.pipeline.settings import AUTO, ECHO, Settings
 from longlag.training import NonFiniteLossError
@@ -170,7 +170,8 @@ def _validated(
     right = errors = 0.0
     for fold in range(int(folds.max()) + 1):
         parts = Parts(train.select(folds != fold), train.select(folds == fold))
-        told = Pipeline.of(parts, settings).fit_blind().predict(parts.held_out).predictions
+        with told_once():
+            told = Pipeline.of(parts, settings).fit_blind().predict(parts.held_out).predictions
         labels = parts.held_out.target
         assert labels is not None
         if isinstance(told, LabelPredictions):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from longlag.batch import IGNORED_CLASS, Batch
 from longlag.data import Columns, DataError, DataWarning, Preparation, SequenceData, read
-from longlag.data.encoding import Missing, constant, uneven
+from longlag.data.encoding import Missing, constant, left_out, uneven
 from longlag.data.errors import listing
 from longlag.data.labels import Label
 from longlag.data.task import Tags
@@ -124,6 +124,8 @@ def hold_out(
         DataError: the data cannot be split, or hold too few steps to forecast.
     """
     known = None
+    if not 0 < share < 1:
+        raise DataError(Setting("validation"), f": got {share!r}, expected a share in (0, 1)")
     with _naming(path):
         if task == "forecasting":
             train, held_out = data.split_time(share)[0], data
@@ -171,6 +173,15 @@ def earlier(
 
 
 @contextmanager
+def told_once() -> Iterator[None]:
+    """Of further networks on parts of the same data: what the data are warned of is said for the
+    network that is kept, and not for each of the others."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        yield
+
+
+@contextmanager
 def _naming(path: Path | None) -> Iterator[None]:
     """Errors of the data name their file, where there is one."""
     try:
@@ -213,8 +224,8 @@ def fit_preparation(
     """The preparation of the training part; the arguments are those of `Preparation.fit`.
 
     Warns:
-        DataWarning: the steps are not evenly spaced, and the time between them is not used; or a
-            feature has one value throughout.
+        DataWarning: the steps are not evenly spaced, and the time between them is not used; or
+            series to be forecast lack some; or a feature has one value throughout.
 
     Raises:
         DataError: see `Preparation.fit`; or a label occurs in the part held out alone.
@@ -238,6 +249,16 @@ def fit_preparation(
         warnings.warn(
             f"{where}the steps are not evenly spaced in time, their gaps go {gaps}; the network "
             "sees their order alone; with time_delta (--time_delta) the gap is an input too",
+            DataWarning,
+            stacklevel=3,
+        )
+    lacking, usual = left_out(parts.train) if task == "forecasting" else (0, "")
+    if lacking:
+        warnings.warn(
+            f"{where}{count(lacking, 'step')} of the training part left out, it seems: times go on "
+            f"by {usual}, and by more there. A season and the steps ahead are counted in rows, and "
+            "shift with each that is not there: put the rows in with empty cells, and have them "
+            "filled by missing (--missing previous)",
             DataWarning,
             stacklevel=3,
         )

@@ -30,6 +30,7 @@ from longlag.pipeline.dataset import (
     pieces,
     prepare,
     stretches,
+    told_once,
 )
 from longlag.pipeline.fitted import EVALUATED, Fitted
 from longlag.pipeline.intervals import Intervals, blend, coverage
@@ -304,7 +305,8 @@ class Pipeline:
 
     def _anew(self, parts: Parts) -> "Pipeline":
         """That of other parts, whose outputs are in the units of this one."""
-        return Pipeline.of(parts, self.settings, self.preparation.columns, self.relative)
+        with told_once():
+            return Pipeline.of(parts, self.settings, self.preparation.columns, self.relative)
 
     def _earlier(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Targets and outputs from two earlier origins, where the part held out is short.

@@ -103,6 +103,11 @@ class Cell(ABC):
             return trace(self)
         return _traced(self)
 
+    def __repr__(self) -> str:
+        """As it is made, so that what prints it is the same in every process."""
+        fields = [f"{name}={value!r}" for name, value in self.__getstate__().items()]
+        return f"{type(self).__name__}({', '.join(fields)})"
+
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds; who reads it traces the cell again."""
         return {name: value for name, value in vars(self).items() if name != "recurrence"}
