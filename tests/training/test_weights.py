@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Lasso
 
 import longlag as ll
 from longlag.batch import Batch
@@ -201,8 +202,14 @@ def test_weights_out_of_range_are_refused(weights, told):
 def test_what_has_no_weights_says_so():
     data = Batch(X, numbers(COUNT, 2), weights=WEIGHTS)
     model = ll.SequenceModel(ll.EchoState(2, 5, seed=0), 2, reduce="last")
+    lasso, classes = Lasso(), data._replace(target=whole(2, COUNT), weights=None)
     with pytest.raises(ValueError, match=r"weights of data: .* has none .* use ll.Ridge\(\)"):
-        fit(model, data, method=ll.RecursiveLeastSquares())
+        fit(model, data, method=lasso)
+    with pytest.raises(ValueError, match=r"loss: got Weighted.* no weights for classes; use ll.Ri"):
+        fit(model, classes, method=lasso, loss=WeightedCrossEntropy((1, 2)))
+    with pytest.raises(ValueError, match=r"loss: got WeightedLogistic.* all labels at once"):
+        labels = data._replace(target=whole(2, COUNT, 2).float(), weights=None)
+        fit(model, labels, method=ll.Ridge(), loss=WeightedLogistic((1, 2)))
     with pytest.raises(ValueError, match="WeightedLogistic: has 3 weights"):
         WeightedLogistic((1, 2, 3))(torch.zeros(2, 2), torch.zeros(2, 2))
     with pytest.raises(ValueError, match="a finite number > 0 for each label"):
