@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Lasso
+from torchmetrics.classification import MulticlassF1Score
 
 import longlag as ll
 from longlag.batch import Batch
@@ -197,6 +198,50 @@ def test_weights_out_of_range_are_refused(weights, told):
     message = f"weights of data: {told}, expected {COUNT} finite numbers"
     with pytest.raises(ValueError, match=message):
         trained(Batch(X, numbers(COUNT, 2), weights=weights), None, "last", 2)
+
+
+def r_score(output, target, weights):
+    """The share of the spread that is explained, of rows that count by their weights."""
+    mean = (weights @ target) / weights.sum()
+    left = weights @ (output - target).square()
+    return 1 - (left / (weights @ (target - mean).square())).mean()
+
+
+def share_of_1(output, target, weights):
+    return float((weights * (output.argmax(-1) == 1)).sum() / weights.sum())
+
+
+@pytest.mark.parametrize("case", ["classes", "tags", "numbers", "numbers at steps"])
+def test_metrics_follow_the_weights(case):
+    target, loss, reduce, outputs, lengths = CASES[case]
+    often = torch.arange(COUNT) % 3
+    again = torch.arange(COUNT).repeat_interleave(often)
+    data = Batch(X, target, lengths, weights=1.0 * often)
+    repeated = data._replace(weights=torch.ones(COUNT)).map(lambda part: part[again])
+    metrics = {"mse": "mse", "mae": "mae", "own": r_score}
+    if not target.is_floating_point():
+        metrics = {"accuracy": "accuracy", "own": share_of_1}
+    found = []
+    for held_out in (data, repeated, Batch(X, target, lengths)):
+        model = ll.SequenceModel(ll.GRU(2, 6, seed=0), outputs, reduce=reduce, seed=1)
+        some = metrics if held_out.weights is not None else [m for m in metrics if m != "own"]
+        options = {"validation": held_out, "metrics": some, "loss": loss, "batch_size": 7}
+        history = fit(model, data, epochs=1, progress=False, **options)
+        found.append(history.records[-1].metrics)
+    assert found[0] == {name: pytest.approx(value, rel=1e-5) for name, value in found[1].items()}
+    assert all(found[0][name] != pytest.approx(value, rel=1e-3) for name, value in found[2].items())
+
+
+def test_a_metric_without_weights_says_so_before_anything_is_trained():
+    data = Batch(X, whole(2, COUNT), weights=WEIGHTS)
+    for metric in (MulticlassF1Score(2), lambda output, target: 0.0):
+        for method in (ll.BPTT(), ll.Ridge()):
+            model = ll.SequenceModel(ll.GRU(2, 6, seed=0), 2, reduce="last", seed=1)
+            before = model.readout.weight.clone()
+            options = {"validation": data, "metrics": {"own": metric}, "method": method}
+            with pytest.raises(ValueError, match="metric 'own': the sequences .* have weights, wh"):
+                fit(model, data, **options, **({} if method == ll.Ridge() else {"epochs": 1}))
+            assert torch.equal(model.readout.weight, before)
 
 
 def test_what_has_no_weights_says_so():

@@ -65,6 +65,7 @@ def fit_readout(
         raise ValueError("data gave no batch in a whole epoch; expected at least one")
     _, measure = resolve_loss(loss, first.target)
     _check_weights(method, first, measure)
+    evaluator = Evaluator(model, held_out, measure, meters)
     was_training = model.training
     model.eval()
     try:
@@ -78,7 +79,6 @@ def fit_readout(
             history = History()
             mean = _mean_square_error(rows)
             history.append(mean, math.nan)
-            evaluator = Evaluator(model, held_out, measure, meters)
             result = evaluator.run(like.device, lambda: False)
             assert result is not None
             seconds = time.perf_counter() - started
