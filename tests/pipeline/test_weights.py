@@ -118,6 +118,20 @@ def test_series_without_weight_do_not_judge():
     assert other != cross_validate(some, settings)
 
 
+@pytest.mark.parametrize("weights", [None, [1.0, 0.0, 1.0, 0.0]])
+def test_what_has_no_fold_is_refused(weights):
+    alike = ["p", "p", "q", "q"] if weights else ["p", "q", "r", "s"]
+    some = replace(
+        data("classes").select(np.arange(4)),
+        target=np.array(alike), weights=None if weights is None else np.array(weights),
+    )  # fmt: skip
+    settings = Settings("classification", cell="echo", hidden=5)
+    with pytest.raises(DataError, match="train: got 4 series, no two of them of one class and wi"):
+        cross_validate(some, settings)
+    with pytest.raises(GuidedError, match="task: got 'regression', but folds .*'classification'"):
+        cross_validate(some, Settings("regression", cell="echo"))
+
+
 def test_the_area_under_the_curve_with_ties_and_weights():
     rng = np.random.default_rng(0)
     shares, truth = rng.integers(0, 5, 40) / 5, rng.integers(0, 2, 40)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from longlag.data import SequenceData
+from longlag.data import DataError, SequenceData
 from longlag.data.predictions import ClassPredictions, LabelPredictions
+from longlag.messages import Setting, count
 from longlag.pipeline.dataset import Parts
 from longlag.pipeline.fitting import Pipeline
-from longlag.pipeline.settings import AUTO, ECHO, Settings
+from longlag.pipeline.settings import AUTO, ECHO, Settings, SettingsError
 from longlag.training import NonFiniteLossError
 
 FOLDS = 5
@@ -155,8 +156,28 @@ def cross_validate(train: SequenceData, settings: Settings) -> tuple[float, floa
     """Of networks that had not seen the series, on five folds, accuracy and error as of `Tried`.
 
     Each class with several series is spread over the folds; a class with one is in none.
+
+    Args:
+        train: series of classes, or of labels of which several may hold.
+        settings: of a classification.
+
+    Raises:
+        SettingsError: the task is another one.
+        DataError: no class has two series with a weight above 0, so that there is no fold.
     """
-    accuracy, error = _validated(train, _folds(train, settings.seed), settings)
+    if settings.task != "classification":
+        raise SettingsError(
+            Setting("task"), f": got {settings.task!r}, but folds are of the series of each class; "
+            "expected 'classification'",
+        )  # fmt: skip
+    folds = _folds(train, settings.seed)
+    if folds.max(initial=-1) < 0:
+        what = "set of labels" if train.label_sets else "class"
+        raise DataError(
+            f"train: got {count(len(train), 'series')}, no two of them of one {what} and with a "
+            f"weight above 0, so that there is no fold; expected two or more of a {what}"
+        )
+    accuracy, error = _validated(train, folds, settings)
     assert accuracy is not None
     return accuracy, error
 
@@ -216,9 +237,8 @@ def _folds(train: SequenceData, seed: int) -> np.ndarray:
 
 def _work(train: SequenceData, settings: Settings) -> float:
     """Multiplications of the updates on one fold, about."""
-    count, units = len(train), settings.units
-    batch = settings.batch_for(count)
-    each = -(-count // batch)
+    units, batch = settings.units, settings.batch_for(len(train))
+    each = -(-len(train) // batch)
     updates = settings.epochs_for(each) * each
     steps = updates * batch * float(train.lengths.mean())
     directions = 2 if settings.bidirectional else 1
