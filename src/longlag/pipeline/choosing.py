@@ -12,6 +12,7 @@ from longlag.messages import Setting, count
 from longlag.pipeline.dataset import Parts
 from longlag.pipeline.fitting import Pipeline
 from longlag.pipeline.settings import AUTO, ECHO, Settings, SettingsError
+from longlag.pipeline.weights import of_each
 from longlag.training import NonFiniteLossError
 
 FOLDS = 5
@@ -41,7 +42,7 @@ class Tried:
         accuracy: the share of the series of all folds that were told right, in all their labels
             where several may hold, by networks that had not seen them; None where it was not tried.
         error: the Brier score of their answers, the mean of sum_k (p_k - y_k)^2 over the series, k
-            the classes or labels; less is better.
+            the classes or labels, with the weights of series and classes; less is better.
         seconds: that it took.
         why_not: why it was not tried.
     """
@@ -187,7 +188,11 @@ def _validated(
 ) -> tuple[float | None, float]:
     """Accuracy and error; without the former where the error cannot but be above the most."""
     weights = np.ones(len(train)) if train.weights is None else train.weights
-    judged = weights[folds >= 0].sum()
+    costs = weights
+    if settings.class_weights != "none" and not train.label_sets:
+        assert train.target is not None
+        costs = of_each(settings, train.target, train.weights)
+    judged, costing = weights[folds >= 0].sum(), costs[folds >= 0].sum()
     right = errors = 0.0
     for fold in range(int(folds.max()) + 1):
         parts = Parts(train.select(folds != fold), train.select(folds == fold))
@@ -201,12 +206,11 @@ def _validated(
             assert isinstance(told, ClassPredictions)
             hits = told.labels == labels
             truth = np.array(told.classes) == labels[:, None]
-        own = weights[folds == fold]
-        right += float(own @ hits)
-        errors += float(own @ np.square(told.probabilities - truth).sum(1))
-        if errors > most * judged:
+        right += float(weights[folds == fold] @ hits)
+        errors += float(costs[folds == fold] @ np.square(told.probabilities - truth).sum(1))
+        if errors > most * costing:
             return None, np.inf
-    return right / judged, errors / judged
+    return right / judged, errors / costing
 
 
 def _folds(train: SequenceData, seed: int) -> np.ndarray:
