@@ -67,11 +67,11 @@ def test_a_weight_that_cannot_be_is_told(write, first, second, message):
 
 def test_weights_are_of_series_that_are_judged(write):
     path = write("series,time,f,target,w\na,1,1,x,0\nb,1,3,y,0\n")
-    with pytest.raises(DataError, match="column 'w': all weights are 0, so that no series counts"):
+    with pytest.raises(DataError, match="column 'w': all weights are 0, so no series counts"):
         read(path, task="classification", columns=WEIGHED)
     with pytest.raises(DataError, match="there is no column 'v'"):
         read(path, task="classification", columns=Columns(weight="v"))
-    with pytest.raises(DataError, match="weight='w': what a series counts for is for .* forecast"):
+    with pytest.raises(DataError, match=r"weight='w': what a series counts for is .* forecast"):
         read(path, task="forecasting", columns=WEIGHED)
 
 

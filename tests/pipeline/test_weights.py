@@ -123,7 +123,8 @@ def test_folds_judge_by_the_weights_of_classes(asked):
     """As by weights of the series that are as those of their classes."""
     some = data("classes")
     up = some.target == "up"
-    own = np.where(up, 3.0, 1.0) if asked != "balanced" else np.where(up, 1 / up.sum(), 1 / (~up).sum())
+    of_classes = (3.0, 1.0) if asked != "balanced" else (1 / up.sum(), 1 / (~up).sum())
+    own = np.where(up, *of_classes)
     settings = Settings("classification", cell="echo", hidden=20, alpha=0.1, class_weights=asked)
     right, error = cross_validate(some, settings)
     plain = replace(settings, class_weights="none")
@@ -162,7 +163,7 @@ def test_what_has_no_fold_is_refused(weights):
     settings = Settings("classification", cell="echo", hidden=5)
     with pytest.raises(DataError, match="train: got 4 series, no two of them of one class and wi"):
         cross_validate(some, settings)
-    with pytest.raises(GuidedError, match="task: got 'regression', but folds .*'classification'"):
+    with pytest.raises(GuidedError, match=r"task: got 'regression', but folds .*'classif"):
         cross_validate(some, Settings("regression", cell="echo"))
 
 

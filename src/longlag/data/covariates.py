@@ -123,7 +123,7 @@ def weights_of(
     if not one.any():  # NaN is some
         problems.add(
             int(lines[0]),
-            f"column {column!r}: all weights are 0, so that no series counts; expected some above 0",
+            f"column {column!r}: all weights are 0, so no series counts; expected some above 0",
         )
     return one
 
