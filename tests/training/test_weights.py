@@ -232,6 +232,21 @@ def test_metrics_follow_the_weights(case):
     assert all(found[0][name] != pytest.approx(value, rel=1e-3) for name, value in found[2].items())
 
 
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_metric_of_ones_own_is_told_that_there_are_no_weights(weighted):
+    def asks(output, target, weights):
+        return 0.0 if weights is None else float(weights.sum())
+
+    def may(output, target, weights=(1.0, 2.0)):
+        return float(sum(weights))
+
+    data = Batch(X, whole(2, COUNT), weights=WEIGHTS if weighted else None)
+    _, history = trained(data, None, "last", 2, metrics=[asks, may], epochs=1)
+    total = float(WEIGHTS.sum())
+    expected = {"asks": total, "may": total} if weighted else {"asks": 0.0, "may": 3.0}
+    assert history.records[-1].metrics == pytest.approx(expected)
+
+
 def test_a_metric_without_weights_says_so_before_anything_is_trained():
     data = Batch(X, whole(2, COUNT), weights=WEIGHTS)
     for metric in (MulticlassF1Score(2), lambda output, target: 0.0):

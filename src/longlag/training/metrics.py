@@ -63,7 +63,7 @@ def make_meters(metrics: Metrics | None) -> dict[str, Meter]:
             output (M, K) and target (M,) for classes, (M, K) each for float targets, or (M,) each
             if they have one dimension; a row with a NaN is left out. Where sequences have weights,
             names are weighted means, and a callable needs a third argument called weights: (M,),
-            what each row counts for, or None where all count the same.
+            what each row counts for; its default, or None, where all count the same.
 
     Raises:
         ValueError: a name is unknown or comes twice.
@@ -258,7 +258,7 @@ class _Whole:
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
-        self.takes_weights = _takes_weights(function)
+        self.takes_weights, self._asks = _asks_for_weights(function)
         self.seen: list[tuple[Tensor, Tensor, Tensor | None]] = []
 
     def reset(self) -> None:
@@ -274,18 +274,20 @@ class _Whole:
             return float("nan")
         outputs, targets, shares = zip(*self.seen, strict=True)
         self.seen.clear()
-        given = {}
-        if self.takes_weights:
-            given["weights"] = None if shares[0] is None else torch.cat(shares)
+        given: dict[str, Tensor | None] = {"weights": None} if self._asks else {}
+        if shares[0] is not None:
+            given["weights"] = torch.cat(shares)
         value = self.function(torch.cat(outputs), torch.cat(targets), **given)
         return _number(name_of(self.function), value)
 
 
-def _takes_weights(function: Callable[..., Any]) -> bool:
+def _asks_for_weights(function: Callable[..., Any]) -> tuple[bool, bool]:
+    """Whether it has an argument of this name, and whether it must be given."""
     try:
-        return "weights" in inspect.signature(function).parameters
+        weights = inspect.signature(function).parameters.get("weights")
     except ValueError:  # some that are written in C have none
-        return False
+        return False, False
+    return weights is not None, weights is not None and weights.default is weights.empty
 
 
 def _without_weights(name: str) -> ValueError:
