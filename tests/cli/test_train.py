@@ -296,3 +296,35 @@ def test_a_classification_with_no_option_is_tried_out_and_fitted_anew(longlag, f
     )
     assert refused.status == 2
     assert "--hidden: got 3, but 'auto' chooses network and training" in refused.err
+
+
+def test_a_column_of_weights_is_followed_and_not_needed_to_predict(longlag, folder, table, small):
+    """The files differ in the answers of series of weight 0 alone, which say the opposite."""
+    from longlag.pipeline.fitted import Fitted
+
+    rng, names = np.random.default_rng(0), ["series", "time", "step", "target", "trust"]
+    rows, turned = [], []
+    for n in range(24):
+        for t, step in enumerate(rng.normal(size=4)):
+            answer, other = ("up", "down") if n % 2 else ("down", "up")
+            rows.append([f"w{n}", t, step, answer, 0.5 * (n % 3) if t else ""])
+            turned.append([*rows[-1][:3], answer if n % 3 else other, rows[-1][4]])
+    told, bytes_of = [], []
+    for name, own in (("one", rows), ("other", turned)):
+        table(folder / f"{name}.csv", names, own)
+        words = [*small, "--columns.weight", "trust", "--logger", "none"]
+        done = longlag("train", f"{name}.csv", *words, "--output", f"{name}.longlag")
+        assert done.status == 0, done.err
+        assert "weights     of column trust, 0 to 1, 8 series of 0" in done.out
+        told.append(done.out[done.out.index("Validation on") : done.out.index("saved:")])
+        model = Fitted.load(folder / f"{name}.longlag").model
+        bytes_of.append([p.detach().numpy().tobytes() for p in model.parameters()])
+    assert told[0] == told[1]
+    assert bytes_of[0] == bytes_of[1]
+    table(folder / "new.csv", names[:3], [row[:3] for row in rows])
+    answers = []
+    for name in ("new.csv", "one.csv"):
+        done = longlag("predict", "one.longlag", name, "--output", f"said_{name}")
+        assert done.status == 0, done.err
+        answers.append((folder / f"said_{name}").read_text())
+    assert answers[0] == answers[1]

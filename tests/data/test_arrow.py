@@ -75,6 +75,25 @@ def test_a_frame_gives_what_its_csv_gives(frame, write):
     assert expected.x[0].tolist() == [[5, 6], [1, 2]]
 
 
+@pytest.mark.parametrize("kind", [float, str, Decimal, bool, None])
+def test_weights_of_a_frame(kind, tmp_path):
+    weights = [1, 0, 1, 0] if kind is None else [None, kind(0), kind(1), None]
+    walks = pyarrow.table({**WALKS, "w": weights})
+    pyarrow.parquet.write_table(walks, tmp_path / "walks.parquet")
+    if kind is str:
+        walks = walks.set_column(5, "w", pyarrow.array(["", "0", "1", ""]))
+    columns = Columns(weight="w")
+    for data in (
+        from_frame(walks, task="classification", columns=columns),
+        read(tmp_path / "walks.parquet", task="classification", columns=columns),
+    ):
+        assert data.weights.tolist() == [1.0, 0.0]
+        assert data.feature_names == ("f0", "f1")
+    negative = walks.set_column(5, "w", pyarrow.array([1, 1, -1, 1]))
+    with pytest.raises(DataError, match="frame, row 2, column 'w': the weight -1; expected"):
+        from_frame(negative, task="classification", columns=columns)
+
+
 @pytest.mark.parametrize("frame", FRAMES)
 def test_roles_and_tasks_of_a_frame(frame):
     data = from_frame(

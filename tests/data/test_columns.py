@@ -16,6 +16,9 @@ from longlag.data import Columns, DataError
         ({"features": ()}, "features is empty"),
         ({"features": "ab"}, "is text, expected a tuple"),
         ({"series": "t", "time": "t"}, "'t' is both series and time"),
+        ({"weight": "time"}, "'time' is both time and weight"),
+        ({"weight": "a", "features": ("a",)}, "'a' is both weight and among features"),
+        ({"weight": "a", "target": "a"}, "'a' is both weight and among target"),
     ],
 )
 def test_a_column_has_one_role(arguments, message):
@@ -40,7 +43,7 @@ def test_several_targets_are_for_all_tasks():
     "columns",
     [
         Columns(),
-        Columns(target="y"),
+        Columns(target="y", weight="w"),
         Columns(series=None, time=None, features=("a",), target=("u", "v")),
     ],
 )
@@ -53,6 +56,7 @@ def test_json_round_trip(columns):
     [
         ({"tim": "t"}, "unknown key 'tim'; did you mean 'time'"),
         ({"time": 3}, "time must be text or null"),
+        ({"weight": 3}, "weight must be text or null"),
         ({"features": "ab"}, "expected a list of strings"),
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from longlag.data import Columns, DataError, read
 from longlag.data.cells import MISSING
+from longlag.data.read_csv import read_csv
 
 HEAD = "series,time,f0,f1,target\n"
 
@@ -29,6 +30,49 @@ def test_japanese_vowels_come_back_from_shuffled_rows(vowels_csv, vowels):
     for x, case in zip(data.x, series, strict=True):
         np.testing.assert_array_equal(x[: len(case)], case.astype(np.float32))
         assert not x[len(case) :].any()
+
+
+WEIGHED = Columns(weight="w")
+
+
+def test_a_weight_stands_in_all_rows_of_a_series_or_in_some(write):
+    path = write("series,time,f,target,w\nb,2,1,x,0.5\na,1,2,y,\na,2,3,y,3\nb,1,4,x,0.50\n")
+    for quick in (True, False):
+        data = read_csv(path, "classification", WEIGHED, True, quick=quick)
+        assert data.weights.tolist() == [0.5, 3.0]
+        assert data.feature_names == ("f",)
+    data = read_csv(path, "classification", WEIGHED, False)  # to predict
+    assert data.weights is None
+    assert data.feature_names == ("f",)
+    assert read(path, task="classification", missing=True).feature_names == ("f", "w")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("1", "2", "row 3, column 'w': series 'a' has the weight 2 here and 1 in row 2; expected"),
+        ("-1", "-1", r"row 2, column 'w': the weight -1; expected one number, 0 or more.*1 more"),
+        ("", "", "row 2, column 'w': series 'a' has no weight; expected one number, 0 or more"),
+        ("high", "1", r"row 2, column 'w': expected a number, got 'high'; .* Columns\(weight=\)"),
+        ("nan", "1", r"row 2, column 'w': expected a number, got 'nan' \(NaN\)"),
+        ("inf", "1", r"row 2, column 'w': expected a number, got 'inf' \(infinity\)"),
+    ],
+)
+def test_a_weight_that_cannot_be_is_told(write, first, second, message):
+    path = write(f"series,time,f,target,w\na,1,1,x,{first}\na,2,2,x,{second}\nb,1,3,y,1\n")
+    for quick in (True, False):
+        with pytest.raises(DataError, match=message):
+            read_csv(path, "classification", WEIGHED, True, quick=quick)
+
+
+def test_weights_are_of_series_that_are_judged(write):
+    path = write("series,time,f,target,w\na,1,1,x,0\nb,1,3,y,0\n")
+    with pytest.raises(DataError, match="column 'w': all weights are 0, so no series counts"):
+        read(path, task="classification", columns=WEIGHED)
+    with pytest.raises(DataError, match="there is no column 'v'"):
+        read(path, task="classification", columns=Columns(weight="v"))
+    with pytest.raises(DataError, match=r"weight='w': what a series counts for is .* forecast"):
+        read(path, task="forecasting", columns=WEIGHED)
 
 
 def test_rows_are_sorted_by_time_and_series_by_first_appearance(write):

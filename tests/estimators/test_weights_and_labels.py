@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from longlag.data import DataError
+from longlag.data import Columns, DataError
 from longlag.estimators import RecurrentClassifier, RecurrentRegressor
 from longlag.pipeline.settings import SettingsError
 
@@ -83,6 +83,25 @@ def test_weights_that_cannot_be_are_refused(weights, message):
     for kind in (RecurrentClassifier, RecurrentRegressor):
         with pytest.raises(DataError, match=message):
             kind(**QUICK).fit(X, MANY[:, 0], sample_weight=weights)
+
+
+def test_weights_may_be_a_column_of_a_frame():
+    up, weights = MANY[:, 0], np.arange(40) % 3 * 1.0
+    frame = pd.DataFrame(X.reshape(-1, 2), columns=["f", "g"])
+    frame.insert(0, "time", np.tile(np.arange(6), 40))
+    for name, column in (("series", np.arange(40)), ("trust", weights), ("target", up)):
+        frame[name] = column.repeat(6)
+    columns = Columns(weight="trust")
+    model = RecurrentClassifier(**QUICK, columns=columns).fit(frame)
+    other = RecurrentClassifier(**QUICK).fit(X, up.astype(str), sample_weight=weights)
+    np.testing.assert_allclose(model.predict_proba(frame), other.predict_proba(X), atol=1e-5)
+    assert model.score(frame) == other.score(X, up.astype(str), weights)
+    new = frame.drop(columns=["trust", "target"])
+    np.testing.assert_array_equal(model.predict(new), model.predict(frame))
+    with pytest.raises(DataError, match="sample_weight: given, and so is Columns"):
+        model.fit(frame, sample_weight=weights)
+    with pytest.raises(DataError, match="weight='trust' is for targets that are columns of the f"):
+        model.fit(new.assign(trust=1.0), up)
 
 
 @pytest.mark.parametrize("form", ["array", "lists", "frame", "sets", "column of sets"])

@@ -91,7 +91,7 @@ def test_a_file_of_version_0_1_still_predicts(tmp_path):
     assert not encoding["categories"]
     assert encoding["missing"] == "error"
     columns = kept["preparation"]["columns"]
-    for later in ("categories", "dates", "known", "static", "label_separator"):
+    for later in ("categories", "dates", "known", "static", "label_separator", "weight"):
         assert columns.pop(later) is None
     assert kept["preparation"].pop("label_sets") is False
     assert kept == METADATA

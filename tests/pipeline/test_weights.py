@@ -10,7 +10,7 @@ import pytest
 
 from longlag.data import DataError, SequenceData
 from longlag.messages import GuidedError
-from longlag.pipeline import classes
+from longlag.pipeline import choosing, classes
 from longlag.pipeline.choosing import cross_validate
 from longlag.pipeline.dataset import Parts, hold_out
 from longlag.pipeline.fitting import Pipeline
@@ -116,6 +116,55 @@ def test_series_without_weight_do_not_judge():
     assert cross_validate(some, settings) == cross_validate(data("classes"), settings)
     other = cross_validate(replace(some, weights=1.0 + OFTEN), settings)
     assert other != cross_validate(some, settings)
+
+
+@pytest.mark.parametrize("asked", [{"up": 3.0}, "balanced"])
+def test_folds_judge_by_the_weights_of_classes(asked):
+    """As by weights of the series that are as those of their classes."""
+    some = data("classes")
+    up = some.target == "up"
+    of_classes = (3.0, 1.0) if asked != "balanced" else (1 / up.sum(), 1 / (~up).sum())
+    own = np.where(up, *of_classes)
+    settings = Settings("classification", cell="echo", hidden=20, alpha=0.1, class_weights=asked)
+    right, error = cross_validate(some, settings)
+    plain = replace(settings, class_weights="none")
+    _, expected = cross_validate(replace(some, weights=own), plain)
+    # Balanced weights are those of each fold's training part: equal here, as classes are in turn.
+    assert error == pytest.approx(expected, rel=1e-6 if asked != "balanced" else 0.05)
+    assert error != pytest.approx(cross_validate(some, plain)[1], rel=1e-3)
+    assert 0 < right < 1
+
+
+def test_a_network_is_chosen_with_weights_of_classes(monkeypatch):
+    def two(settings):
+        for hidden in (5, 20):
+            yield str(hidden), replace(settings, cell="echo", hidden=hidden, alpha=0.1)
+
+    monkeypatch.setattr(choosing, "candidates", two)
+    some = data("classes")
+    asked = Settings("classification", cell="auto", class_weights={"up": 9.0})
+    settings, tried = choosing.choose(Parts(some, some), asked)
+    assert settings.class_weights == {"up": 9.0}
+    assert [one.settings.class_weights for one in tried] == [{"up": 9.0}] * 2
+    assert next(choosing.candidates(asked))[1].class_weights == {"up": 9.0}
+    labels = data("labels")
+    named = replace(asked, class_weights={"y0": 2.0})
+    with pytest.raises(GuidedError, match="class_weights: an echo state network has the readouts"):
+        choosing.choose(Parts(labels, labels), named)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 0.0, 1.0, 0.0]])
+def test_what_has_no_fold_is_refused(weights):
+    alike = ["p", "p", "q", "q"] if weights else ["p", "q", "r", "s"]
+    some = replace(
+        data("classes").select(np.arange(4)),
+        target=np.array(alike), weights=None if weights is None else np.array(weights),
+    )  # fmt: skip
+    settings = Settings("classification", cell="echo", hidden=5)
+    with pytest.raises(DataError, match="train: got 4 series, no two of them of one class and wi"):
+        cross_validate(some, settings)
+    with pytest.raises(GuidedError, match=r"task: got 'regression', but folds .*'classif"):
+        cross_validate(some, Settings("regression", cell="echo"))
 
 
 def test_the_area_under_the_curve_with_ties_and_weights():

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import longlag as ll
+from longlag.batch import Batch
 from longlag.reservoirs import rows
+from longlag.training import WeightedCrossEntropy
 
 DOUBLE = {"dtype": torch.float64, "seed": 1}
 
@@ -76,6 +78,48 @@ def test_forgetting_goes_by_steps(bias):
     np.testing.assert_allclose(weights_of(model), weight, atol=1e-8)
     if bias:
         np.testing.assert_allclose(model.readout.bias.detach(), b, atol=1e-8)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_rows_count_by_the_weights_of_their_sequences(bias):
+    """In units of the mean weight of the rows that count for anything; one counts for nothing."""
+    model, (x, target) = model_of(bias=bias), data_of(batch=3, steps=40)
+    target[:, 12:15] = math.nan
+    lengths, weights = torch.tensor([40, 31, 35]), torch.tensor([2.0, 6.0, 0.0])
+    method = ll.RecursiveLeastSquares(0.5, forgetting=0.9, washout=2)
+    ll.fit(model, Batch(x, target, lengths, weights=weights), method=method, batch_size=2)
+    h = model.layer(x)[0]
+    there = [
+        (n, t) for n, length in enumerate(lengths) for t in range(2, length) if not 12 <= t < 15
+    ]
+    f, y = (np.array([part[at].numpy() for at in there]) for part in (h, target))
+    own = np.array([weights[n].item() for n, _ in there])
+    # Batches come one after the other, so the steps of the third sequence make the others older.
+    age = np.array([39 - t + 40 * (n < 2) for n, t in there])
+    share = 0.9**age * own / own[own > 0].mean()
+    weight, b = discounted(f, y, share, 0.5 * 0.9**80, bias)
+    np.testing.assert_allclose(weights_of(model), weight, atol=1e-7)
+    if bias:
+        np.testing.assert_allclose(model.readout.bias.detach(), b, atol=1e-7)
+
+
+@pytest.mark.parametrize("reduce", ["last", None])
+def test_classes_and_sequences_with_weights_are_as_of_ridge_regression(reduce):
+    (x, _), draw = data_of(batch=40, steps=9), torch.Generator().manual_seed(0)
+    classes = torch.randint(3, (40,) if reduce else (40, 9), generator=draw)
+    weights = 3 * torch.rand(40, generator=draw)
+    loss, found = WeightedCrossEntropy((1, 2, 7)), []
+    for method in (ll.RecursiveLeastSquares(0.1), ll.Ridge(0.1)):
+        model = model_of(reduce=reduce)
+        history = ll.fit(model, Batch(x, classes, weights=weights), loss=loss, method=method)
+        found.append((weights_of(model), history.losses[-1]))
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-8)
+    assert found[0][1] == pytest.approx(found[1][1])
+    model = model_of(reduce=reduce)
+    ll.fit(model, (x, classes), method=ll.RecursiveLeastSquares(0.1))
+    assert np.abs(weights_of(model) - found[0][0]).max() > 1e-2
+    with pytest.raises(ValueError, match="weights of data: all are 0"):
+        ll.fit(model, Batch(x, classes, weights=0 * weights), method=ll.RecursiveLeastSquares())
 
 
 def test_the_present_counts_where_the_world_has_changed():

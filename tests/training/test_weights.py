@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Lasso
+from torchmetrics.classification import MulticlassF1Score
 
 import longlag as ll
 from longlag.batch import Batch
@@ -198,11 +200,76 @@ def test_weights_out_of_range_are_refused(weights, told):
         trained(Batch(X, numbers(COUNT, 2), weights=weights), None, "last", 2)
 
 
+def r_score(output, target, weights):
+    """The share of the spread that is explained, of rows that count by their weights."""
+    mean = (weights @ target) / weights.sum()
+    left = weights @ (output - target).square()
+    return 1 - (left / (weights @ (target - mean).square())).mean()
+
+
+def share_of_1(output, target, weights):
+    return float((weights * (output.argmax(-1) == 1)).sum() / weights.sum())
+
+
+@pytest.mark.parametrize("case", ["classes", "tags", "numbers", "numbers at steps"])
+def test_metrics_follow_the_weights(case):
+    target, loss, reduce, outputs, lengths = CASES[case]
+    often = torch.arange(COUNT) % 3
+    again = torch.arange(COUNT).repeat_interleave(often)
+    data = Batch(X, target, lengths, weights=1.0 * often)
+    repeated = data._replace(weights=torch.ones(COUNT)).map(lambda part: part[again])
+    metrics = {"mse": "mse", "mae": "mae", "own": r_score}
+    if not target.is_floating_point():
+        metrics = {"accuracy": "accuracy", "own": share_of_1}
+    found = []
+    for held_out in (data, repeated, Batch(X, target, lengths)):
+        model = ll.SequenceModel(ll.GRU(2, 6, seed=0), outputs, reduce=reduce, seed=1)
+        some = metrics if held_out.weights is not None else [m for m in metrics if m != "own"]
+        options = {"validation": held_out, "metrics": some, "loss": loss, "batch_size": 7}
+        history = fit(model, data, epochs=1, progress=False, **options)
+        found.append(history.records[-1].metrics)
+    assert found[0] == {name: pytest.approx(value, rel=1e-5) for name, value in found[1].items()}
+    assert all(found[0][name] != pytest.approx(value, rel=1e-3) for name, value in found[2].items())
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_metric_of_ones_own_is_told_that_there_are_no_weights(weighted):
+    def asks(output, target, weights):
+        return 0.0 if weights is None else float(weights.sum())
+
+    def may(output, target, weights=(1.0, 2.0)):
+        return float(sum(weights))
+
+    data = Batch(X, whole(2, COUNT), weights=WEIGHTS if weighted else None)
+    _, history = trained(data, None, "last", 2, metrics=[asks, may], epochs=1)
+    total = float(WEIGHTS.sum())
+    expected = {"asks": total, "may": total} if weighted else {"asks": 0.0, "may": 3.0}
+    assert history.records[-1].metrics == pytest.approx(expected)
+
+
+def test_a_metric_without_weights_says_so_before_anything_is_trained():
+    data = Batch(X, whole(2, COUNT), weights=WEIGHTS)
+    for metric in (MulticlassF1Score(2), lambda output, target: 0.0):
+        for method in (ll.BPTT(), ll.Ridge()):
+            model = ll.SequenceModel(ll.GRU(2, 6, seed=0), 2, reduce="last", seed=1)
+            before = model.readout.weight.clone()
+            options = {"validation": data, "metrics": {"own": metric}, "method": method}
+            with pytest.raises(ValueError, match=r"metric 'own': the sequences .* have weights,"):
+                fit(model, data, **options, **({} if method == ll.Ridge() else {"epochs": 1}))
+            assert torch.equal(model.readout.weight, before)
+
+
 def test_what_has_no_weights_says_so():
     data = Batch(X, numbers(COUNT, 2), weights=WEIGHTS)
     model = ll.SequenceModel(ll.EchoState(2, 5, seed=0), 2, reduce="last")
+    lasso, classes = Lasso(), data._replace(target=whole(2, COUNT), weights=None)
     with pytest.raises(ValueError, match=r"weights of data: .* has none .* use ll.Ridge\(\)"):
-        fit(model, data, method=ll.RecursiveLeastSquares())
+        fit(model, data, method=lasso)
+    with pytest.raises(ValueError, match=r"loss: got Weighted.* no weights for classes; use ll.Ri"):
+        fit(model, classes, method=lasso, loss=WeightedCrossEntropy((1, 2)))
+    labels = data._replace(target=whole(2, COUNT, 2).float(), weights=None)
+    with pytest.raises(ValueError, match=r"loss: got WeightedLogistic.* all labels at once"):
+        fit(model, labels, method=ll.Ridge(), loss=WeightedLogistic((1, 2)))
     with pytest.raises(ValueError, match="WeightedLogistic: has 3 weights"):
         WeightedLogistic((1, 2, 3))(torch.zeros(2, 2), torch.zeros(2, 2))
     with pytest.raises(ValueError, match="a finite number > 0 for each label"):

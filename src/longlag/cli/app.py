@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from longlag.cli.failures import describe
+from longlag.cli.failures import BUG, describe
 from longlag.cli.parser import parse
 
 
@@ -22,9 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `longlag`; by default those of the process.
 
     Returns:
-        The exit status: 0; 2 for what the user can mend; 3 for a loss that became infinite or NaN;
-        130 and 143 for SIGINT and SIGTERM. Anything else that goes wrong is a fault of longlag and
-        leaves as an exception.
+        The exit status: 0; 1 for a fault of longlag, whose traceback is printed; 2 for what the
+        user can mend; 3 for a loss that became infinite or NaN; 130 and 143 for SIGINT and SIGTERM.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words or os.environ.get("LONGLAG_DEBUG", "") not in ("", "0")
@@ -44,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return error.code if isinstance(error.code, int) else 0
         status, message = describe(error, words)
         if status is None:
-            raise
+            traceback.print_exception(error)
+            print(BUG, file=sys.stderr)
+            return 1
         if debug and not isinstance(error, KeyboardInterrupt | SystemExit):
             traceback.print_exception(error)
         print(message, file=sys.stderr)

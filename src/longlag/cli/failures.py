@@ -1,5 +1,6 @@
 """What to say of an error, and the exit status."""
 
+import dis
 import errno
 import shlex
 import sys
@@ -34,6 +35,7 @@ _FITTED = {
     "no split": "Give more series of a class, or --validation_data FILE, or --task regression "
     "where the target is a number",
     "series column": "name the column that tells series apart with --columns.series",
+    "weight column": "name another column with --columns.weight",
     "another target": "another column with --columns.target",
     "no score": "empty the column to train without it",
     "start anew": "or delete this one to start anew",
@@ -60,6 +62,12 @@ _SMALLER = {
 }
 """What needs less memory."""
 
+_PROCESSES = ("concurrent", "ray")
+"""What brings errors from other processes: where in these they began is not known."""
+
+BUG = "longlag: this is a bug in longlag; please report it, with the lines above and the command"
+"""What follows the traceback of a fault."""
+
 _WITHOUT_FLAG = {"data": "DATA"}
 
 
@@ -81,10 +89,42 @@ def describe(error: BaseException, argv: Sequence[str]) -> tuple[int | None, str
         if not where and error.errno == errno.ENOSPC:  # files are named by what writes them
             where = "standard output: "
         return 2, f"longlag: {where}{error.strerror or error}"
-    if isinstance(error, ValueError | ImportError):
+    if isinstance(error, ImportError) or (isinstance(error, ValueError) and _is_told(error)):
         text = error.told(_words(argv)) if isinstance(error, GuidedError) else str(error)
         return 2, f"longlag: {text}"
     return None, ""
+
+
+def _is_told(error: ValueError) -> bool:
+    """Whether longlag raised it on purpose: a check of what the user gave.
+
+    It did so where the error is of a class of longlag, or was raised by a `raise` in a module of
+    longlag. One that arose in NumPy, PyTorch or Python itself, or where longlag called what is
+    written in C, is a fault that no check foresaw. What a check says of what another part of
+    longlag gave to it cannot be told from the former.
+
+    >>> try:
+    ...     int("many")
+    ... except ValueError as error:
+    ...     print(_is_told(error))
+    False
+    """
+    if _root(type(error).__module__) == "longlag":
+        return True
+    last = error.__traceback__
+    if last is None:
+        return True
+    while last.tb_next is not None:
+        last = last.tb_next
+    module = _root(last.tb_frame.f_globals.get("__name__", ""))
+    if module in _PROCESSES:
+        return True
+    operation = dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]]
+    return module == "longlag" and operation == "RAISE_VARARGS"
+
+
+def _root(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _words(argv: Sequence[str]) -> Callable[[Worded], str]:

@@ -53,6 +53,8 @@ def understood(console: Console, pipeline: Pipeline) -> None:
     else:
         where = ", numbers at each step" if preparation.reduce is None else ""
         line(console, f"  targets     {_listed(preparation.target_names)}{where}")
+    if parts.train.weights is not None and preparation.columns is not None:
+        line(console, f"  weights     {_weights(preparation.columns.weight, parts.train.weights)}")
     kind = "stretches" if preparation.task == "forecasting" else "pieces"
     cut = f", in {stretches} {kind}" if stretches != len(parts.train) else ""
     line(console, f"  training    {_described(parts.train)}{cut}")
@@ -232,6 +234,13 @@ def _label_sets(preparation: Preparation, train: SequenceData) -> str:
     what = "steps" if train.tagged else "series"
     said = tuple(f"{name} {100 * share:.0f} %" for name, share in shares)
     return f"{len(said)}, of which each may hold ({_listed(said)} of the {what})"
+
+
+def _weights(column: str | None, weights: NDArray[np.float64]) -> str:
+    """What the series of the training part count for."""
+    none = int((weights == 0).sum())
+    without = f", {count(none, 'series')} of 0" if none else ""
+    return f"of column {column}, {weights.min():g} to {weights.max():g}{without}"
 
 
 def _listed(names: tuple[object, ...]) -> str:

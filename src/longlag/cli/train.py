@@ -93,6 +93,12 @@ class ColumnNames:
         help="the inputs that are the same in all rows of a series; one of its rows may alone "
         "have them", shown_default="none",
     )  # fmt: skip
+    weight: str | None = option(
+        None, group="columns of a table", metavar="NAME",
+        help="what the answers of a series count for, in training and in scores: a number, 0 or "
+        "more, the same in its rows; no input, and not needed to predict; not for forecasting",
+        shown_default="none: all count the same",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -485,6 +491,7 @@ def columns_of(options: Trained) -> "Columns | None":
         label_separator=names.label_separator,
         known=names_in(names.known),
         static=names_in(names.static),
+        weight=names.weight,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
@@ -34,6 +34,7 @@ from longlag.data.long_form import (
     factorise,
     many_values,
     read_answers,
+    read_weights,
 )
 from longlag.data.roles import Roles, find_roles
 from longlag.data.room import check_room
@@ -207,7 +208,10 @@ def _sequences(
     if roles.time is not None:
         times = _times(table[roles.time], *texts[roles.time], lines, roles.time, problems)
     answers = [_answers(table[name], roles, lines, name, problems) for name in roles.answers]
-    rows = Rows(*joined(features, roles), lines, *series, times, answers, size)
+    weights = None
+    if roles.weight is not None:
+        weights = _weights(table[roles.weight], lines, roles.weight, problems)
+    rows = Rows(*joined(features, roles), lines, *series, times, answers, size, weights)
     return assemble(rows, roles, problems)
 
 
@@ -343,3 +347,13 @@ def _answers(
     if roles.task == "tagging" and are_numbers(texts, roles.tags):
         return read_answers([texts[code] for code in codes], roles, lines, name, problems)
     return Answers.of_labels(name, codes, texts, lines, problems)
+
+
+def _weights(
+    column: pa.ChunkedArray, lines: Int64[Array, " R"], name: str, problems: Problems
+) -> Float64[Array, " R"]:
+    column = _without_booleans(column)
+    pieces = _numbers(column, empty=True)
+    if pieces is None:
+        return read_weights(_cells(column), lines, name, problems)
+    return np.concatenate(pieces)

@@ -32,6 +32,10 @@ class Columns:
         known: of forecasting, the features that are known ahead, such as a holiday or a price. They
             stand in rows after the last target too, whose cells of other features may be empty.
         static: the features that are the same in all rows of a series, and may stand in one alone.
+        weight: the column with what the answers of a series count for, in training and in scores, a
+            number, 0 or more, the same in all rows of a series that have one; only ratios matter.
+            Not for forecasting. It is never a feature, and is not looked at in prediction. None:
+            all count the same.
 
     Raises:
         DataError: one column is given two roles or named twice.
@@ -50,6 +54,7 @@ class Columns:
     label_separator: str | None = None
     known: tuple[str, ...] | None = None
     static: tuple[str, ...] | None = None
+    weight: str | None = None
 
     def __post_init__(self) -> None:
         targets = (self.target,) if isinstance(self.target, str) else self.target
@@ -69,13 +74,16 @@ class Columns:
                 raise DataError(f"columns: {role} is empty; name a column, or None for the default")
             if len(set(names)) != len(names):
                 raise DataError(f"columns: {role}={names!r} names a column twice")
-            for key, name in (("series", self.series), ("time", self.time)):
+            for key in ("series", "time", "weight"):
+                name = getattr(self, key)
                 if name in names:
                     raise DataError(
                         f"columns: {name!r} is both {key} and among {role}; name it once"
                     )
-        if self.series is not None and self.series == self.time:
-            raise DataError(f"columns: {self.series!r} is both series and time; name it once")
+        for role, other in (("series", "time"), ("series", "weight"), ("time", "weight")):
+            name = getattr(self, role)
+            if name is not None and name == getattr(self, other):
+                raise DataError(f"columns: {name!r} is both {role} and {other}; name it once")
         if self.label_separator is not None and not self.label_separator.strip():
             raise DataError(
                 f"columns: label_separator={self.label_separator!r}: expected a text such as ';'"
@@ -144,19 +152,17 @@ class Columns:
         """
         record = closed(
             record, ("series", "time", "features", "target"), "columns",
-            ("categories", "dates", "label_separator", "known", "static"),
+            ("categories", "dates", "label_separator", "known", "static", "weight"),
         )  # fmt: skip
-        for key in ("series", "time"):
-            if not isinstance(record[key], str | None):
+        for key in ("series", "time", "label_separator", "weight"):
+            if not isinstance(record.get(key), str | None):
                 raise DataError(f"columns: {key} must be text or null, got {record[key]!r}")
 
         def names(key: str) -> tuple[str, ...] | None:
             value = record.get(key)
             return None if value is None else texts(value, f"columns: {key}")
 
-        target, separator = record["target"], record.get("label_separator")
-        if not isinstance(separator, str | None):
-            raise DataError(f"columns: label_separator must be text or null, got {separator!r}")
+        target = record["target"]
         return cls(
             series=record["series"],
             time=record["time"],
@@ -164,7 +170,8 @@ class Columns:
             target=target if isinstance(target, str | None) else names("target"),
             categories=names("categories"),
             dates=names("dates"),
-            label_separator=separator,
+            label_separator=record.get("label_separator"),
             known=names("known"),
             static=names("static"),
+            weight=record.get("weight"),
         )

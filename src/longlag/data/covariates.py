@@ -1,12 +1,12 @@
 """Columns that are known ahead, and columns that stay: what stands in rows beyond the last target,
-and what stands in some rows of a series alone."""
+and what stands in some rows of a series alone; its weight does so too."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from longlag.data.errors import Problems
 
@@ -74,9 +74,7 @@ def spread(
         >>> spread(*rows, np.arange(3), ("a", "b"), "size", Problems("file")).tolist()
         [3.0, 3.0, 4.0]
     """
-    given = np.flatnonzero(~np.isnan(values))
-    first = np.full(len(names), -1)
-    first[series[given[::-1]]] = given[::-1]
+    given, first = _given(values, series, len(names))
     one = np.where(first >= 0, values[first], np.nan).astype(np.float32)
     for row in given[values[given] != one[series[given]]]:
         problems.add(
@@ -85,3 +83,56 @@ def spread(
             f"{lines[first[series[row]]]}; expected one, as the column is static",
         )
     return one[series]
+
+
+def weights_of(
+    values: Float64[Array, " R"],
+    series: Int64[Array, " R"],
+    lines: Int64[Array, " R"],
+    names: tuple[str, ...],
+    column: str,
+    problems: Problems,
+) -> Float64[Array, " N"]:
+    """What each series counts for; reported are rows that differ, series without one, and numbers
+    below 0. The arguments are those of `spread`.
+
+    Example:
+        >>> rows = np.array([3.0, np.nan, 0.0]), np.array([0, 0, 1])
+        >>> weights_of(*rows, np.arange(3), ("a", "b"), "trust", Problems("file")).tolist()
+        [3.0, 0.0]
+    """
+    given, first = _given(values, series, len(names))
+    one = np.where(first >= 0, values[first], np.nan)
+    expected = "expected one number, 0 or more, for each series, in all of its rows or in some"
+    for row in given[values[given] < 0]:
+        problems.add(int(lines[row]), f"column {column!r}: the weight {values[row]:g}; {expected}")
+    for row in given[values[given] != one[series[given]]]:
+        own = series[row]
+        problems.add(
+            int(lines[row]),
+            f"column {column!r}: series {names[int(own)]!r} has the weight {values[row]:g} here "
+            f"and {one[own]:g} in row {lines[first[own]]}; {expected}",
+        )
+    starts = np.unique(series, return_index=True)[1]
+    for own in np.flatnonzero(first < 0):
+        row = starts[own]
+        problems.add(
+            int(lines[row]),
+            f"column {column!r}: series {names[int(own)]!r} has no weight; {expected}",
+        )
+    if not one.any():  # NaN is some
+        problems.add(
+            int(lines[0]),
+            f"column {column!r}: all weights are 0, so no series counts; expected some above 0",
+        )
+    return one
+
+
+def _given(
+    values: Array, series: Int64[Array, " R"], count: int
+) -> tuple[Int64[Array, " G"], Int64[Array, " N"]]:
+    """The rows that have a value, and of each series the first such row; -1: none."""
+    given = np.flatnonzero(~np.isnan(values))
+    first = np.full(count, -1)
+    first[series[given[::-1]]] = given[::-1]
+    return given, first

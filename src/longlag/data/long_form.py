@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from numpy.typing import NDArray
 
 from longlag.data.cells import EMPTY, MISSING, numbers, parse
-from longlag.data.covariates import spread
+from longlag.data.covariates import spread, weights_of
 from longlag.data.errors import Problems
 from longlag.data.labels import label_fault
 from longlag.data.roles import Roles
@@ -22,6 +22,7 @@ from longlag.data.task import FEW
 from longlag.data.timestamps import Times
 from longlag.messages import Fix
 
+_FOR_WEIGHTS = Fix("weight column", "name another column with Columns(weight=)")
 _FOR_LABELS = Fix("labels", "use the task classification for labels, or name another target column")
 
 
@@ -38,7 +39,8 @@ class Rows:
 
     `series` are positions in `names`; `lines` says where each row stands, for messages; `times`
     are there with their text, or None where the rows are in order; `size` is that of the file or
-    frame in bytes; `categories` and `dates` are as of `SequenceData`.
+    frame in bytes; `categories` and `dates` are as of `SequenceData`; `weights` are what series
+    count for, NaN where a cell is empty.
     """
 
     features: Float32[Array, "R C"]
@@ -50,6 +52,7 @@ class Rows:
     times: tuple[Times, NDArray[np.object_]] | None
     answers: Sequence[Answers]
     size: int
+    weights: Float64[Array, " R"] | None = None
 
 
 def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
@@ -71,6 +74,10 @@ def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
         features = features.copy() if features is rows.features else features
         at, names = roles.features.index(name), tuple(rows.names)
         features[:, at] = spread(features[:, at], rows.series, rows.lines, names, name, problems)
+    weights = None
+    if rows.weights is not None and roles.weight is not None:
+        of = rows.series, rows.lines, tuple(rows.names), roles.weight, problems
+        weights = weights_of(rows.weights, *of)
     if not roles.require_target and all(not answer.given.any() for answer in answers):
         answers = []
     if answers and roles.has_label_sets:
@@ -96,6 +103,7 @@ def assemble(rows: Rows, roles: Roles, problems: Problems) -> SequenceData:
         categories=rows.categories,
         dates=rows.dates,
         label_sets=bool(answers) and roles.has_label_sets,
+        weights=weights,
     )
     return data.up_to_the_targets(problems.source) if roles.known else data
 
@@ -305,6 +313,15 @@ def read_answers(
         )
         return Answers.of_numbers(column, values)
     return Answers.of_labels(column, *factorise(cells), lines, problems)
+
+
+def read_weights(
+    cells: Sequence[str], lines: Int64[Array, " R"], column: str, problems: Problems
+) -> Float64[Array, " R"]:
+    """The cells of a column of weights, NaN where one is empty."""
+    return numbers(
+        cells, lines, column, problems, absent=EMPTY, for_text=_FOR_WEIGHTS, for_missing=None
+    )
 
 
 def check_answers(

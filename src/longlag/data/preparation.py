@@ -324,6 +324,7 @@ class Preparation:
             time=columns.time,
             features=told(self.feature_names),
             target=told(columns_of_target),
+            weight=None,
             categories=told(trained.categories),
             dates=told(trained.dates),
             known=told(trained.known),

@@ -28,6 +28,7 @@ from longlag.data.long_form import (
     check_ids,
     factorise,
     read_answers,
+    read_weights,
 )
 from longlag.data.roles import Roles, find_roles
 from longlag.data.sequences import Array, SequenceData
@@ -128,6 +129,7 @@ def _numeric(path: Path, names: Sequence[str], roles: Roles) -> set[str]:
             for name, cell in zip(names, row, strict=False):
                 first[name].append(cell.strip())
     numeric -= {name for name in roles.features if not all(map(is_number, first[name]))}
+    numeric |= set() if roles.weight is None else {roles.weight}
     if roles.task == "tagging":
         numeric |= {name for name in roles.answers if are_numbers(first[name], roles.tags)}
     return numeric
@@ -150,7 +152,7 @@ class _Table:
         self._roles = roles
         self._problems = problems
         self._features: dict[str, list[_Block]] = {name: [] for name in roles.features}
-        text = (roles.series, roles.time, *roles.answers)
+        text = (roles.series, roles.time, *roles.answers, roles.weight)
         self._cells: dict[str, list[str]] = {name: [] for name in text if name is not None}
 
     def fill(self, reader: _Reader) -> None:
@@ -207,7 +209,10 @@ class _Table:
         answers = [
             read_answers(self._cells[name], roles, lines, name, problems) for name in roles.answers
         ]
-        return Rows(*joined(features, roles), lines, *series, times, answers, size)
+        weights = None
+        if roles.weight is not None:
+            weights = read_weights(self._cells[roles.weight], lines, roles.weight, problems)
+        return Rows(*joined(features, roles), lines, *series, times, answers, size, weights)
 
     def _feature(self, name: str, lines: Int64[Array, " R"]) -> Feature:
         """The column of a feature: numbers, or text where each block is text or empty."""

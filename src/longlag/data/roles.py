@@ -22,7 +22,8 @@ class Roles:
     `answers` are the target columns to read, none for forecasting; `target_names` is what is
     predicted, whether it is there or not. Where not `require_target`, all answers may be empty.
     `categories`, `dates`, `known` and `static` are as of `Columns`; `missing` says whether cells of
-    features may be, `tags` what the target of tagging is.
+    features may be, `tags` what the target of tagging is. `weight` is there where the target is
+    required, that is in training.
     """
 
     task: str
@@ -39,6 +40,7 @@ class Roles:
     label_separator: str | None = None
     known: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
+    weight: str | None = None
 
     @property
     def has_label_sets(self) -> bool:
@@ -51,7 +53,8 @@ class Roles:
     def used(self) -> list[str]:
         """The columns to read."""
         ids = [name for name in (self.series, self.time) if name is not None]
-        return [*ids, *self.features, *self.answers]
+        weight = [] if self.weight is None else [self.weight]
+        return [*ids, *self.features, *self.answers, *weight]
 
 
 def find_roles(
@@ -81,10 +84,16 @@ def find_roles(
             f"{header}: known={listing(columns.known)}: what is known ahead is for forecasting, "
             f"and the task is {task}; leave it out"
         )
+    if columns.weight is not None and task == "forecasting":
+        raise DataError(
+            f"{header}: weight={columns.weight!r}: what a series counts for is for classification, "
+            "regression and tagging, and the task is forecasting; leave it out"
+        )
     _check_names(header, names)
     there = set(names)
     columns = _as_one_series(columns, task, there)
-    named = [name for name in (columns.series, columns.time) if name is not None]
+    weight = columns.weight if require_target else None
+    named = [name for name in (columns.series, columns.time, weight) if name is not None]
     answers = () if task == "forecasting" or targets is None else targets
     present = [name for name in answers if name in there] if require_target is not None else []
     if require_target or (answers and len(present) == len(answers)):
@@ -93,7 +102,11 @@ def find_roles(
         answers = ()
     features = columns.features
     if features is None:
-        taken = {*named, *(() if targets is None or task == "forecasting" else targets)}
+        taken = {
+            *named,
+            columns.weight,
+            *(() if targets is None or task == "forecasting" else targets),
+        }
         features = tuple(name for name in names if name not in taken)
         if not features:
             raise DataError(
@@ -141,6 +154,7 @@ def find_roles(
         label_separator=columns.label_separator,
         known=columns.known or (),
         static=columns.static or (),
+        weight=weight,
     )
 
 

@@ -268,6 +268,11 @@ class Recurrent(BaseEstimator):
                 raise TypeError(f"columns: got {columns!r:.80}, expected longlag.data.Columns(...)")
             if not new:
                 columns = self.fitted_.preparation.columns or columns
+            if columns is not None and columns.weight is not None and new and not with_target:
+                raise DataError(
+                    f"columns: weight={columns.weight!r} is for targets that are columns of the "
+                    "frame too, and y is given; leave it out, and give sample_weight"
+                )
             return from_frame(
                 X, task=self._task, columns=columns, missing=missing, tags=self._tags,
                 require_target=True if with_target else None,

@@ -69,6 +69,8 @@ def weighted(data: SequenceData, sample_weight: Any) -> SequenceData:
     """
     if sample_weight is None:
         return data
+    if data.weights is not None:
+        raise DataError("sample_weight: given, and so is Columns(weight=); expected one of them")
     weights = np.asarray(sample_weight)
     if weights.shape != (len(data),) or weights.dtype.kind not in "biuf":
         raise DataError(

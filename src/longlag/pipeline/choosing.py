@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from longlag.data import SequenceData
+from longlag.data import DataError, SequenceData
 from longlag.data.predictions import ClassPredictions, LabelPredictions
+from longlag.messages import Setting, count
 from longlag.pipeline.dataset import Parts, told_once
 from longlag.pipeline.fitting import Pipeline
-from longlag.pipeline.settings import AUTO, ECHO, Settings
+from longlag.pipeline.settings import AUTO, ECHO, Settings, SettingsError
+from longlag.pipeline.weights import of_each
 from longlag.training import NonFiniteLossError
 
 FOLDS = 5
@@ -40,7 +42,7 @@ class Tried:
         accuracy: the share of the series of all folds that were told right, in all their labels
             where several may hold, by networks that had not seen them; None where it was not tried.
         error: the Brier score of their answers, the mean of sum_k (p_k - y_k)^2 over the series, k
-            the classes or labels; less is better.
+            the classes or labels, with the weights of series and classes; less is better.
         seconds: that it took.
         why_not: why it was not tried.
     """
@@ -155,8 +157,28 @@ def cross_validate(train: SequenceData, settings: Settings) -> tuple[float, floa
     """Of networks that had not seen the series, on five folds, accuracy and error as of `Tried`.
 
     Each class with several series is spread over the folds; a class with one is in none.
+
+    Args:
+        train: series of classes, or of labels of which several may hold.
+        settings: of a classification.
+
+    Raises:
+        SettingsError: the task is another one.
+        DataError: no class has two series with a weight above 0, so that there is no fold.
     """
-    accuracy, error = _validated(train, _folds(train, settings.seed), settings)
+    if settings.task != "classification":
+        raise SettingsError(
+            Setting("task"), f": got {settings.task!r}, but folds are of the series of each class; "
+            "expected 'classification'",
+        )  # fmt: skip
+    folds = _folds(train, settings.seed)
+    if folds.max(initial=-1) < 0:
+        what = "set of labels" if train.label_sets else "class"
+        raise DataError(
+            f"train: got {count(len(train), 'series')}, no two of them of one {what} and with a "
+            f"weight above 0, so that there is no fold; expected two or more of a {what}"
+        )
+    accuracy, error = _validated(train, folds, settings)
     assert accuracy is not None
     return accuracy, error
 
@@ -166,7 +188,11 @@ def _validated(
 ) -> tuple[float | None, float]:
     """Accuracy and error; without the former where the error cannot but be above the most."""
     weights = np.ones(len(train)) if train.weights is None else train.weights
-    judged = weights[folds >= 0].sum()
+    costs = weights
+    if settings.class_weights != "none" and not train.label_sets:
+        assert train.target is not None
+        costs = of_each(settings, train.target, train.weights)
+    judged, costing = weights[folds >= 0].sum(), costs[folds >= 0].sum()
     right = errors = 0.0
     for fold in range(int(folds.max()) + 1):
         parts = Parts(train.select(folds != fold), train.select(folds == fold))
@@ -181,12 +207,11 @@ def _validated(
             assert isinstance(told, ClassPredictions)
             hits = told.labels == labels
             truth = np.array(told.classes) == labels[:, None]
-        own = weights[folds == fold]
-        right += float(own @ hits)
-        errors += float(own @ np.square(told.probabilities - truth).sum(1))
-        if errors > most * judged:
+        right += float(weights[folds == fold] @ hits)
+        errors += float(costs[folds == fold] @ np.square(told.probabilities - truth).sum(1))
+        if errors > most * costing:
             return None, np.inf
-    return right / judged, errors / judged
+    return right / judged, errors / costing
 
 
 def _folds(train: SequenceData, seed: int) -> np.ndarray:
@@ -217,9 +242,8 @@ def _folds(train: SequenceData, seed: int) -> np.ndarray:
 
 def _work(train: SequenceData, settings: Settings) -> float:
     """Multiplications of the updates on one fold, about."""
-    count, units = len(train), settings.units
-    batch = settings.batch_for(count)
-    each = -(-count // batch)
+    units, batch = settings.units, settings.batch_for(len(train))
+    each = -(-len(train) // batch)
     updates = settings.epochs_for(each) * each
     steps = updates * batch * float(train.lengths.mean())
     directions = 2 if settings.bidirectional else 1

@@ -50,7 +50,7 @@ from longlag.pipeline.settings import (
     shown,
 )
 from longlag.pipeline.updates import optimizer, schedule
-from longlag.pipeline.weights import class_weights, judged_places, weights_of
+from longlag.pipeline.weights import class_weights
 from longlag.reservoirs import Ridge
 from longlag.training import Checkpoint, EarlyStopping, History, fit
 from longlag.training.optimizers import OptimizerLike
@@ -425,24 +425,22 @@ class Pipeline:
 
     def _metrics(self) -> dict[str, Any] | None:
         """What is measured after each epoch: of classes the accuracy, and what is asked for."""
-        preparation, held_out = self.preparation, self.held_out
+        preparation = self.preparation
         shares_of_sets = preparation.label_sets and self.settings.echo
         if shares_of_sets or not (preparation.label_sets or preparation.classes):
             return None
-        due = judged_places(held_out.target)
-        weights = weights_of(held_out, due)
 
-        def measure(metric: str) -> Callable[[torch.Tensor, torch.Tensor], float]:
-            def of(output: torch.Tensor, target: torch.Tensor) -> float:
+        def measure(metric: str) -> Callable[..., float]:
+            def of(output: torch.Tensor, target: torch.Tensor, weights: Any) -> float:
+                each = None if weights is None else weights.double().numpy()
                 if preparation.label_sets:
-                    return of_labels(metric, expit(output.numpy()), target.numpy(), weights)
-                return METRICS[metric](softmax(output.numpy()), target.numpy(), weights)
+                    return of_labels(metric, expit(output.numpy()), target.numpy(), each)
+                return METRICS[metric](softmax(output.numpy()), target.numpy(), each)
 
             return of
 
-        metrics: dict[str, Any] = {"accuracy": "accuracy"}
-        if weights is not None or preparation.label_sets:
-            metrics = {"accuracy": measure("accuracy")}
+        accuracy = measure("accuracy") if preparation.label_sets else "accuracy"
+        metrics: dict[str, Any] = {"accuracy": accuracy}
         if self.settings.metric not in ("loss", "accuracy"):
             metrics[self.settings.metric] = measure(self.settings.metric)
         return metrics

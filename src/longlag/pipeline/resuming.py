@@ -44,7 +44,7 @@ def agree(folder: Path, settings: dict[str, Any], automatic: Container[str] = ()
             f"{name} was {_said(noted.get(name), name in automatic)} and is "
             f"{_said(settings.get(name), name in automatic)}"
             for name in sorted({*noted, *settings})
-            if noted.get(name) != settings.get(name)
+            if _given(noted.get(name)) != _given(settings.get(name))
         ]
         if changed:
             raise SettingsError(
@@ -55,6 +55,17 @@ def agree(folder: Path, settings: dict[str, Any], automatic: Container[str] = ()
         return
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, json.dumps(settings, indent=2) + "\n")
+
+
+def _given(value: object) -> object:
+    """Of a group of settings those that are there: an earlier version had fewer.
+
+    >>> _given({"time": None, "series": "id"}) == _given({"series": "id", "weight": None})
+    True
+    """
+    if not isinstance(value, dict):
+        return value
+    return {name: own for name, own in value.items() if own is not None}
 
 
 def _said(value: object, automatic: bool) -> str:

@@ -76,6 +76,9 @@ _NOT_OF_ECHO = {
 _OF_DATA = ("task", "standardise", "missing", "time_delta", "cell", "seed")
 """What may be said where network and training are left to `AUTO`."""
 
+_OF_AUTO = (*_OF_DATA, "class_weights")
+"""What may be said beside `AUTO`, where it is asked for."""
+
 _LEAST = {
     "horizon": 1, "window": 2, "season": 1, "hidden": 1, "layers": 1, "washout": 0, "epochs": 1,
     "patience": 1, "batch_size": 1, "seed": 0,
@@ -381,7 +384,7 @@ class Settings:
             )  # fmt: skip
         for own in fields(self):
             value = getattr(self, own.name)
-            if own.name not in _OF_DATA and value != own.default:
+            if own.name not in _OF_AUTO and value != own.default:
                 raise SettingsError(
                     Setting(own.name), f": got {shown(value)}, but 'auto' chooses network and "
                     "training; "

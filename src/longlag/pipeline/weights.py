@@ -1,6 +1,6 @@
 """What answers count for: by their series, and by their class or label."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,15 +60,7 @@ def class_weights(
     if asked == "none" or names is None:
         return None
     if isinstance(asked, Mapping):
-        known, given = [str(name) for name in names], {str(k): v for k, v in asked.items()}
-        for name in given:
-            if name not in known:
-                raise SettingsError(
-                    Setting("class_weights"), f": {name!r} is none of the "
-                    f"{'labels' if labels else 'classes'} of the training data, "
-                    f"{listing(names)}{near_match(name, known)}",
-                )  # fmt: skip
-        return tuple(float(given.get(name, 1.0)) for name in known)
+        return _named(asked, names, "labels" if labels else "classes")
     due = judged_places(target)
     each = weights_of(train, due)
     if labels:
@@ -77,6 +69,49 @@ def class_weights(
         fails = (counts[:, None] * np.nan_to_num(1.0 - rows)).sum(0)
         weights = np.where((holds > 0) & (fails > 0), fails / np.where(holds > 0, holds, 1.0), 1.0)
         return tuple(weights.tolist())
-    counts = np.bincount(target[due], each, minlength=len(names))
-    weights = 1.0 / np.where(counts > 0, counts, 1.0)
-    return tuple((weights / weights.mean()).tolist())
+    return _balanced(target[due], len(names), each)
+
+
+def of_each(
+    settings: Settings, labels: NDArray[Any], weights: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """What an error of each series costs, by its weight and by that of its class.
+
+    Args:
+        settings: those with the weights of classes.
+        labels: the class of each series, (N,).
+        weights: what each series counts for, (N,); None: the same.
+
+    >>> of_each(Settings("classification", class_weights={"b": 3}), np.array(["a", "b"]), None)
+    array([1., 3.])
+    """
+    each, asked = np.ones(len(labels)) if weights is None else weights, settings.class_weights
+    if asked == "none":
+        return each
+    names, classes = np.unique(labels, return_inverse=True)
+    if isinstance(asked, Mapping):
+        own = _named(asked, names.tolist(), "classes")
+    else:
+        own = _balanced(classes, len(names), weights)
+    return each * np.array(own)[classes]
+
+
+def _named(asked: Mapping[str, float], names: Sequence[object], what: str) -> tuple[float, ...]:
+    """Those that are asked for, of all names; 1 of the others."""
+    known, given = [str(name) for name in names], {str(k): v for k, v in asked.items()}
+    for name in given:
+        if name not in known:
+            raise SettingsError(
+                Setting("class_weights"), f": {name!r} is none of the {what} of the training data, "
+                f"{listing(names)}{near_match(name, known)}",
+            )  # fmt: skip
+    return tuple(float(given.get(name, 1.0)) for name in known)
+
+
+def _balanced(
+    classes: NDArray[Any], count: int, weights: NDArray[np.float64] | None
+) -> tuple[float, ...]:
+    """Of so many classes 1 / (how much there is of each), of mean 1."""
+    counts = np.bincount(classes, weights, minlength=count)
+    each = 1.0 / np.where(counts > 0, counts, 1.0)
+    return tuple((each / each.mean()).tolist())

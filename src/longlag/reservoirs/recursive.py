@@ -16,8 +16,11 @@ from longlag.reservoirs.rows import Rows
 class RecursiveLeastSquares:
     r"""Recursive least squares: after each step the readout is the best one for all steps so far.
 
-    .. math:: \min_{V, b} \sum_{s \le t} \lambda^{t-s} \lVert y_s - V f_s - b \rVert^2
+    .. math:: \min_{V, b} \sum_{s \le t} \lambda^{t-s} w_s \lVert y_s - V f_s - b \rVert^2
         + \lambda^t \alpha \lVert V \rVert^2
+
+    with w = 1; where sequences have weights, or ``loss`` is a ``WeightedCrossEntropy``, w is the
+    weight of each row, and the mean weight of those above 0 is taken for 1.
 
     A method of :func:`longlag.fit` like :class:`~longlag.Ridge`, which without forgetting it is
     equal to: the bias b is not punished, and an update is exact, in float64. The sequences of a
@@ -95,9 +98,12 @@ class RecursiveLeastSquares:
                 f"{rows.model.input_size}; expected that the last features of x are all of its "
                 "outputs, or feedback='teacher'"
             )
-        for features, target, together, *_ in rows.samples(fitted.output if own else None):
-            for f, y in zip(features.split(together), target.split(together), strict=True):
-                fitted.update(f, y)
+        unit = rows.mean_weight()
+        for features, target, together, _, given in rows.samples(fitted.output if own else None):
+            weights = features.new_ones(len(features)) if given is None else given / unit
+            parts = (part.split(together) for part in (features, target, weights))
+            for f, y, w in zip(*parts, strict=True):
+                fitted.update(f, y, w)
         return LinearReadout(fitted.weight, fitted.bias)
 
 
@@ -131,16 +137,19 @@ class _Recursion:
         """(n, D) to (n, K)."""
         return self.mean_y + (features - self.mean_f) @ self.weight.mT
 
-    def update(self, f: Tensor, y: Tensor) -> None:
-        """Take in the rows of one step: features (n, D) and targets (n, K)."""
+    def update(self, f: Tensor, y: Tensor, w: Tensor) -> None:
+        """Take in the rows of one step: features (n, D), targets (n, K), and weights (n,) >= 0."""
         self.inverse /= self.forgetting
-        before, number = self.forgetting * self.count, len(f)
+        before, number = self.forgetting * self.count, float(w.sum())
         self.count = before + number
         if not number:
             return
         if self.centred:
-            f, self.mean_f = _about_means(f, self.mean_f, before)
-            y, self.mean_y = _about_means(y, self.mean_y, before)
+            f, self.mean_f = _about_means(f, self.mean_f, before, w)
+            y, self.mean_y = _about_means(y, self.mean_y, before, w)
+        else:
+            root = w.sqrt().unsqueeze(-1)
+            f, y = f * root, y * root
         product = f @ self.inverse
         square = product @ f.mT
         square.diagonal().add_(1.0)
@@ -150,20 +159,26 @@ class _Recursion:
         self.inverse = (self.inverse + self.inverse.mT) / 2.0  # else forgetting lets errors grow
 
 
-def _about_means(rows: Tensor, mean: Tensor, before: float) -> tuple[Tensor, Tensor]:
+def _about_means(
+    rows: Tensor, mean: Tensor, before: float, weights: Tensor
+) -> tuple[Tensor, Tensor]:
     """Rows whose squares and products are what new rows add to those about the mean.
 
     Args:
         rows: (n, F), the new ones.
         mean: (F,), of the rows so far.
         before: how much these count.
+        weights: (n,), what the new ones count, of a sum above 0.
 
     Returns:
         Such rows, and the new mean.
     """
-    number, own = len(rows), rows.mean(0)
+    number = float(weights.sum())
+    own = rows[0] if len(rows) == 1 else weights @ rows / number
     share = before / (before + number)
     step = own - mean
     between = step.unsqueeze(0) * (share * number) ** 0.5
-    rows = between if number == 1 else torch.cat([rows - own, between])
-    return rows, mean + step * (1.0 - share)
+    if len(rows) == 1:
+        return between, mean + step * (1.0 - share)
+    about = (rows - own) * weights.sqrt().unsqueeze(-1)
+    return torch.cat([about, between]), mean + step * (1.0 - share)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from longlag.arguments import check_number, check_whole
 from longlag.reservoirs.method import LinearReadout
-from longlag.reservoirs.rows import Rows
+from longlag.reservoirs.rows import NO_WEIGHT, Rows
 
 CONDITION = 1e12
 """Condition of the normal equations up to which they give the weights to some digits."""
@@ -185,7 +185,7 @@ class _Sums:
             ValueError: no row counts.
         """
         if not self.weight > 0:
-            raise ValueError("weights: all rows that have a target have weight 0; expected some")
+            raise ValueError(NO_WEIGHT)
         for part in (self.sum_f, self.sum_y, self.gram, self.moments):
             part /= self.unit
         return self

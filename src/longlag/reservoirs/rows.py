@@ -1,6 +1,6 @@
 """What a readout is fitted on: features and targets of many steps, some at a time."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +18,9 @@ from longlag.layers.state_noise import StateNoise
 
 NUMBERS = 1 << 22
 """Numbers of features that are there at once: 32 MB in float64."""
+
+NO_WEIGHT = "weights: all rows that have a target have weight 0; expected some"
+"""What is said where nothing counts."""
 
 
 class Piece(NamedTuple):
@@ -119,6 +122,35 @@ class Rows:
         if self._whole is None:  # one row a sequence: they fit where the sequences do
             self._whole = list(self._pieces(None, self._noise(0.0)))
         return iter(self._whole)
+
+    def mean_weight(self) -> float:
+        """The mean weight of the rows that count for anything; 1 where rows have no weights.
+
+        The data are read once, and the model is not run.
+
+        Raises:
+            ValueError: there are rows, and all have weight 0.
+        """
+        total, count, rows, ages = 0.0, 0, 0, None
+        for batch in self.batches():
+            weights = self._weights(batch)
+            if weights is None:
+                return 1.0
+            shape = batch.x.shape[:1]
+            if self.model.reduce is not None:
+                chosen = self._chosen(shape, batch._replace(lengths=None))
+            else:
+                if ages is None or not self.continues:
+                    ages = torch.zeros(shape, dtype=torch.long, device=batch.x.device)
+                age, ages = _ages(batch, ages)
+                chosen = self._chosen(age.shape, batch, age >= self.washout)
+            own = weights[chosen].double()
+            rows += len(own)
+            count += int((own > 0).sum())
+            total += float(own.sum())
+        if rows and not count:
+            raise ValueError(NO_WEIGHT)
+        return total / count if count else 1.0
 
     def _noise(self, size: float) -> StateNoise:
         return StateNoise(self.model, size, self.seed)
@@ -231,29 +263,9 @@ class Rows:
 
     def _rows(self, h: Tensor, batch: Batch[Any], counts: Tensor) -> Piece:
         """The rows (..., H) that count and have a target."""
-        target, outputs = batch.target, self.readout.output_size
-        if batch.lengths is not None:
-            steps = torch.arange(h.shape[-2], device=h.device)
-            counts = counts & (steps < batch.lengths.unsqueeze(-1))
-        wanted = due(target)
-        if target.is_floating_point():
-            if target.shape != (*h.shape[:-1], outputs):
-                raise ValueError(
-                    f"target: got {tuple(target.shape)}, expected {(*h.shape[:-1], outputs)}, as "
-                    "of the model's output"
-                )
-            wanted, every = wanted.any(-1), wanted.all(-1)
-            if bool((counts & wanted & ~every).any()):
-                raise ValueError(
-                    f"target: has NaN among the {outputs} outputs of a step, and numbers beside; "
-                    f"{self.method} expects all of them or none"
-                )
-        elif target.shape != h.shape[:-1]:
-            raise ValueError(
-                f"target: got {tuple(target.shape)}, expected {tuple(h.shape[:-1])}, a class each"
-            )
-        chosen = counts & wanted
-        x, together, weights = batch.x, None, self._weights(batch)
+        chosen = self._chosen(h.shape[:-1], batch, counts)
+        x, target, outputs = batch.x, batch.target, self.readout.output_size
+        together, weights = None, self._weights(batch)
         if chosen.dim() == 2:  # (N, T): one step after the other
             chosen, h, x, target = (part.transpose(0, 1) for part in (chosen, h, x, target))
             weights = None if weights is None else weights.transpose(0, 1)
@@ -265,6 +277,36 @@ class Rows:
         x = None if self.readout.direct_size is None else x[chosen]
         weights = None if weights is None else weights[chosen].double()
         return Piece(h[chosen], x, target.double(), together, classes, weights)
+
+    def _chosen(
+        self, shape: Sequence[int], batch: Batch[Any], counts: Tensor | None = None
+    ) -> Tensor:
+        """Which places, (N,) or (N, T) as of the shape, are rows: they count and have a target."""
+        target, outputs = batch.target, self.readout.output_size
+        shape, wanted = tuple(shape), due(target)
+        if target.is_floating_point():
+            if target.shape != (*shape, outputs):
+                raise ValueError(
+                    f"target: got {tuple(target.shape)}, expected {(*shape, outputs)}, as of the "
+                    "model's output"
+                )
+            wanted, every = wanted.any(-1), wanted.all(-1)
+        else:
+            every = wanted
+            if target.shape != shape:
+                raise ValueError(
+                    f"target: got {tuple(target.shape)}, expected {shape}, a class each"
+                )
+        chosen = wanted if counts is None else wanted & counts
+        if batch.lengths is not None:
+            steps = torch.arange(shape[-1], device=chosen.device)
+            chosen = chosen & (steps < batch.lengths.unsqueeze(-1))
+        if bool((chosen & ~every).any()):
+            raise ValueError(
+                f"target: has NaN among the {outputs} outputs of a step, and numbers beside; "
+                f"{self.method} expects all of them or none"
+            )
+        return chosen
 
     def _weights(self, batch: Batch[Any]) -> Tensor | None:
         """What each row counts for, (N,) or (N, T); None: all the same."""

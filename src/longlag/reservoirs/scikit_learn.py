@@ -45,7 +45,8 @@ class ScikitLearn:
     has a single number d for two classes the logits -d / 2 and d / 2, so that softmax gives
     the probabilities of LogisticRegression. A regressor on classes is fitted to 1 for the class and
     0 for the others. The error in the history is the mean square error to these numbers, which of
-    logits says little; ``validation=`` measures what is wanted.
+    logits says little; ``validation=`` measures what is wanted. Weights of sequences, and of a
+    ``WeightedCrossEntropy``, are refused; those of classes are an argument of many estimators.
 
     Args:
         estimator: it is not changed; a copy of it is fitted.

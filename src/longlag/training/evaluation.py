@@ -13,7 +13,7 @@ from longlag.gradients import Loss, forward
 from longlag.gradients.runs.piecewise_run import PiecewiseRun
 from longlag.gradients.weighted import loss_of, weights_due
 from longlag.layers.inputs import Inputs
-from longlag.training.metrics import Meter
+from longlag.training.metrics import Meter, check_weights
 from longlag.training.ranks import Ranks
 from longlag.training.sources import Source
 
@@ -26,9 +26,12 @@ class Evaluator:
         network: what is run: the model, or what Fabric wrapped around it.
         source: the validation set; it must have an end.
         loss: a mean over the places where an error is due, each with its weight.
-        meters: the metrics by name.
+        meters: the metrics by name; they follow the weights of sequences.
         compiled: gives the outputs of this process's part of all batches, where it can; else None.
         ranks: the processes that share the work.
+
+    Raises:
+        ValueError: sequences have weights, which a metric does not follow.
     """
 
     network: nn.Module
@@ -37,6 +40,12 @@ class Evaluator:
     meters: dict[str, Meter]
     ranks: Ranks = field(default_factory=Ranks)
     compiled: Callable[[], Iterator[Tensor] | None] = lambda: None
+
+    def __post_init__(self) -> None:
+        """Refuse, before anything is trained, metrics that do not follow weights that there are."""
+        whole = None if self.source is None else self.source.whole
+        if whole is not None and whole.weights is not None:
+            check_weights(self.meters)
 
     def run(
         self, device: torch.device, interrupted: Callable[[], bool]
@@ -65,7 +74,7 @@ class Evaluator:
                         total += float(loss(output, batch.target)) * count
                         places += count
                     for meter in self.meters.values():
-                        meter.update(output, batch.target)
+                        meter.update(output, batch.target, batch.weights)
         finally:
             self.network.train(was_training)
         mean = total / places if places else math.nan

@@ -91,14 +91,16 @@ def fit(
         data: one of
             (x, target) or (x, target, lengths), tensors or arrays, x (N, T, C), lengths (N,);
             an object with `x`, `target` and perhaps `lengths`, `resets`, and `weights` (N,) >= 0:
-            errors of a sequence count so much more or less, here, in validation and in `Ridge`;
+            errors of a sequence count so much more or less, here, in validation, in `Ridge` and in
+            `RecursiveLeastSquares`;
             `ll.Streams(x, target)`: recordings that may be longer than memory;
             a stream: `stream.batch(index)` gives such an object, for index = 0, 1, ... without end;
             a torch DataLoader of such tuples or objects.
             Float arrays are cast to the dtype of the model. Where no error is due, a float target
             is NaN and a class target -100; steps beyond `lengths` of a target (N, T) of classes or
             (N, T, K) of floats are marked so.
-        validation: the same, but with an end; its loss and metrics are in each record.
+        validation: the same, but with an end; its loss and metrics, which follow the weights of its
+            sequences, are in each record.
         loss: "cross_entropy", "logistic", "mse", "mae", `training.WeightedCrossEntropy`,
             `training.Quantile` or a callable(output, target) -> scalar; by default
             "mse" for float targets and "cross_entropy" for integers.
@@ -121,7 +123,10 @@ def fit(
         clip_norm: scale a gradient with a larger norm down to this one, > 0.
         early_stopping: when to stop, and to end with the best weights.
         metrics: "accuracy", "mse", "mae", metrics of torchmetrics, callables(output, target) over
-            the whole validation set, or a mapping of names to these.
+            the whole validation set, or a mapping of names to these. Where sequences of the
+            validation data have weights, the named ones are means with these weights, and a
+            callable must take them as a third argument `weights`, one for each row of the target
+            (else None).
         validate_every: steps between records; by default one epoch, for a stream 100 steps.
         checkpoint: where and how often to save; a folder is short for `Checkpoint(folder)`.
         resume: "auto": go on from the checkpoint if there is one; "always": it must be there;

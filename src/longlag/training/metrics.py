@@ -1,5 +1,6 @@
 """Metrics over a whole data set, blind to places where no error is due."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
@@ -13,23 +14,37 @@ if TYPE_CHECKING:
 
 
 MetricLike: TypeAlias = str | Callable[..., Any]
-"""A name, a `torchmetrics.Metric` or a callable(output, target) -> number."""
+"""A name, a `torchmetrics.Metric`, or a callable(output, target) or (output, target, weights)."""
 
 Metrics: TypeAlias = MetricLike | Sequence[MetricLike] | Mapping[str, MetricLike]
 
 
 @runtime_checkable
 class Meter(Protocol):
-    """One number over a data set, batch by batch."""
+    """One number over a data set, batch by batch.
+
+    Attributes:
+        higher_is_better: None: it does not say.
+        takes_weights: whether it follows weights of sequences.
+    """
 
     higher_is_better: bool | None
+    takes_weights: bool
 
     def reset(self) -> None:
         """Forget all batches."""
         ...
 
-    def update(self, output: Tensor, target: Tensor) -> None:
-        """Take in one batch."""
+    def update(self, output: Tensor, target: Tensor, weights: Tensor | None = None) -> None:
+        """Take in one batch of N sequences.
+
+        Args:
+            output, target: of the model, and of the data.
+            weights: (N,), what each sequence counts for; None: all the same.
+
+        Raises:
+            ValueError: the metric cannot take them; there are weights, and it takes none.
+        """
         ...
 
     def compute(self) -> float:
@@ -46,7 +61,9 @@ def make_meters(metrics: Metrics | None) -> dict[str, Meter]:
             a `torchmetrics.Metric`; or a callable(output, target) -> number, called once with the
             whole set. Metrics and callables get the places where an error is due only, as rows:
             output (M, K) and target (M,) for classes, (M, K) each for float targets, or (M,) each
-            if they have one dimension; a row with a NaN is left out.
+            if they have one dimension; a row with a NaN is left out. Where sequences have weights,
+            names are weighted means, and a callable needs a third argument called weights: (M,),
+            what each row counts for; its default, or None, where all count the same.
 
     Raises:
         ValueError: a name is unknown or comes twice.
@@ -71,22 +88,25 @@ def make_meters(metrics: Metrics | None) -> dict[str, Meter]:
     return meters
 
 
-def _make(metric: Any) -> tuple[str, Meter]:
-    from torchmetrics import Metric  # here: it takes a second to import
-    from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
+def check_weights(meters: Mapping[str, Meter]) -> None:
+    """Raise `ValueError` where a metric does not follow weights of sequences."""
+    for name, meter in meters.items():
+        if not meter.takes_weights:
+            raise _without_weights(name)
 
+
+def _make(metric: Any) -> tuple[str, Meter]:
     if isinstance(metric, str):
-        if metric == "accuracy":
-            return metric, _Accuracy()
-        if metric in ("mse", "mae"):
-            error = MeanSquaredError() if metric == "mse" else MeanAbsoluteError()
-            return metric, _Wrapped(error, _entries)
+        if metric in _MEANS:
+            return metric, _Mean(*_MEANS[metric])
         raise ValueError(
             f"metric {metric!r} is unknown; expected 'accuracy', 'mse', 'mae', a "
             "torchmetrics.Metric or a callable(output, target)"
         )
+    from torchmetrics import Metric  # here: it takes a second to import
+
     if isinstance(metric, Metric):
-        return type(metric).__name__, _Wrapped(metric, rows)
+        return type(metric).__name__, _Wrapped(metric)
     if callable(metric):
         return name_of(metric), _Whole(metric)
     raise TypeError(
@@ -101,36 +121,43 @@ def rows(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     >>> rows(torch.zeros(2, 3, 4), torch.tensor([[0, 1, -100], [2, -100, -100]]))[0].shape
     torch.Size([3, 4])
     """
-    wanted = due(target)
+    chosen = _are_due(target)
     if not target.is_floating_point():
-        return output.reshape(-1, output.shape[-1])[wanted.reshape(-1)], target[wanted]
+        return output.reshape(-1, output.shape[-1])[chosen], target.reshape(-1)[chosen]
     if target.ndim == 1:
-        return output[wanted], target[wanted]
+        return output[chosen], target[chosen]
     width = target.shape[-1]
-    whole = wanted.reshape(-1, width).all(dim=1)
-    return output.reshape(-1, output.shape[-1])[whole], target.reshape(-1, width)[whole]
+    return output.reshape(-1, output.shape[-1])[chosen], target.reshape(-1, width)[chosen]
 
 
-def _entries(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    if output.shape != target.shape:
-        raise ValueError(
-            f"metric: output has shape {tuple(output.shape)} and target {tuple(target.shape)}; "
-            "expected the same shape"
-        )
+def _are_due(target: Tensor) -> Tensor:
+    """Which rows count, a bool for each place of a class, or of one or several numbers."""
     wanted = due(target)
-    return output[wanted], target[wanted]
+    if target.is_floating_point() and target.ndim > 1:
+        return wanted.reshape(-1, target.shape[-1]).all(dim=1)
+    return wanted.reshape(-1)
+
+
+def _shares(weights: Tensor | None, target: Tensor) -> Tensor | None:
+    """What each of `rows` counts for, as its sequence does; None: all the same.
+
+    >>> _shares(torch.tensor([1.0, 3.0]), torch.tensor([[0, 1], [2, -100]])).tolist()
+    [1.0, 1.0, 3.0]
+    """
+    if weights is None:
+        return None
+    chosen = _are_due(target)
+    each = len(chosen) // max(1, len(weights))
+    return weights.repeat_interleave(each)[chosen]
 
 
 class _Wrapped:
     """A metric of torchmetrics."""
 
-    def __init__(
-        self,
-        metric: "torchmetrics.Metric",
-        select: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-    ):
+    takes_weights = False
+
+    def __init__(self, metric: "torchmetrics.Metric"):
         self.metric = metric
-        self.select = select
         self.higher_is_better = metric.higher_is_better
         # Each process of several has all outputs, and what it measures is that of the whole set.
         metric.distributed_available_fn = lambda: False
@@ -138,8 +165,10 @@ class _Wrapped:
     def reset(self) -> None:
         self.metric.reset()
 
-    def update(self, output: Tensor, target: Tensor) -> None:
-        output, target = self.select(output, target)
+    def update(self, output: Tensor, target: Tensor, weights: Tensor | None = None) -> None:
+        if weights is not None:
+            raise _without_weights(type(self.metric).__name__)
+        output, target = rows(output, target)
         if target.shape[0] == 0:
             return
         try:
@@ -158,33 +187,68 @@ class _Wrapped:
         return _number(type(self.metric).__name__, self.metric.compute())
 
 
-class _Accuracy:
-    """The share of right classes; the number of classes is known at the first batch."""
+class _Mean:
+    """A mean over the places where an error is due, each of which counts as its sequence does.
 
-    higher_is_better: bool | None = True
+    Args:
+        errors: of outputs and targets (N, ...) what there is to average, of the targets' shape.
+        higher_is_better: whether it is.
+    """
 
-    def __init__(self) -> None:
-        self.meter: _Wrapped | None = None
+    takes_weights = True
+
+    def __init__(
+        self, errors: Callable[[Tensor, Tensor], Tensor], higher_is_better: bool | None
+    ) -> None:
+        self.errors = errors
+        self.higher_is_better = higher_is_better
+        self.reset()
 
     def reset(self) -> None:
-        if self.meter is not None:
-            self.meter.reset()
+        self.total, self.count = 0.0, 0.0
 
-    def update(self, output: Tensor, target: Tensor) -> None:
-        from torchmetrics.classification import MulticlassAccuracy
-
-        if target.is_floating_point():
-            raise ValueError(
-                f"metric 'accuracy' needs a target of int64 classes, and target is {target.dtype}; "
-                "cast it, or pass a metric for float values such as 'mse'"
-            )
-        if self.meter is None:
-            metric = MulticlassAccuracy(num_classes=output.shape[-1], average="micro")
-            self.meter = _Wrapped(metric, rows)
-        self.meter.update(output, target)
+    def update(self, output: Tensor, target: Tensor, weights: Tensor | None = None) -> None:
+        wanted = due(target)
+        each = self.errors(output, target)[wanted].double()
+        if weights is None:
+            self.total += float(each.sum())
+            self.count += len(each)
+            return
+        shares = weights.double().view(-1, *[1] * (wanted.ndim - 1)).expand(wanted.shape)[wanted]
+        self.total += float(shares @ each)
+        self.count += float(shares.sum())
 
     def compute(self) -> float:
-        return float("nan") if self.meter is None else self.meter.compute()
+        return self.total / self.count if self.count else float("nan")
+
+
+def _right(output: Tensor, target: Tensor) -> Tensor:
+    if target.is_floating_point():
+        raise ValueError(
+            f"metric 'accuracy' needs a target of int64 classes, and target is {target.dtype}; "
+            "cast it, or pass a metric for float values such as 'mse'"
+        )
+    return output.argmax(-1).reshape(target.shape) == target
+
+
+def _squares(output: Tensor, target: Tensor) -> Tensor:
+    return _differences(output, target).square()
+
+
+def _sizes(output: Tensor, target: Tensor) -> Tensor:
+    return _differences(output, target).abs()
+
+
+def _differences(output: Tensor, target: Tensor) -> Tensor:
+    if output.shape != target.shape:
+        raise ValueError(
+            f"metric: output has shape {tuple(output.shape)} and target {tuple(target.shape)}; "
+            "expected the same shape"
+        )
+    return output - target
+
+
+_MEANS = {"accuracy": (_right, True), "mse": (_squares, False), "mae": (_sizes, False)}
 
 
 class _Whole:
@@ -192,24 +256,45 @@ class _Whole:
 
     higher_is_better: bool | None = None
 
-    def __init__(self, function: Callable[[Tensor, Tensor], Any]):
+    def __init__(self, function: Callable[..., Any]):
         self.function = function
-        self.seen: list[tuple[Tensor, Tensor]] = []
+        self.takes_weights, self._asks = _asks_for_weights(function)
+        self.seen: list[tuple[Tensor, Tensor, Tensor | None]] = []
 
     def reset(self) -> None:
         self.seen.clear()
 
-    def update(self, output: Tensor, target: Tensor) -> None:
-        self.seen.append(rows(output, target))
+    def update(self, output: Tensor, target: Tensor, weights: Tensor | None = None) -> None:
+        if weights is not None and not self.takes_weights:
+            raise _without_weights(name_of(self.function))
+        self.seen.append((*rows(output, target), _shares(weights, target)))
 
     def compute(self) -> float:
-        if not any(len(target) for _, target in self.seen):
+        if not any(len(target) for _, target, _ in self.seen):
             return float("nan")
-        outputs, targets = zip(*self.seen, strict=True)
+        outputs, targets, shares = zip(*self.seen, strict=True)
         self.seen.clear()
-        return _number(
-            name_of(self.function), self.function(torch.cat(outputs), torch.cat(targets))
-        )
+        given: dict[str, Tensor | None] = {"weights": None} if self._asks else {}
+        if shares[0] is not None:
+            given["weights"] = torch.cat(shares)
+        value = self.function(torch.cat(outputs), torch.cat(targets), **given)
+        return _number(name_of(self.function), value)
+
+
+def _asks_for_weights(function: Callable[..., Any]) -> tuple[bool, bool]:
+    """Whether it has an argument of this name, and whether it must be given."""
+    try:
+        weights = inspect.signature(function).parameters.get("weights")
+    except ValueError:  # some that are written in C have none
+        return False, False
+    return weights is not None, weights is not None and weights.default is weights.empty
+
+
+def _without_weights(name: str) -> ValueError:
+    return ValueError(
+        f"metric {name!r}: the sequences of the validation data have weights, which it does not "
+        "take; expected 'accuracy', 'mse', 'mae' or a callable(output, target, weights)"
+    )
 
 
 def _number(name: str, value: Any) -> float:

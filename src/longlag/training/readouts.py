@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from longlag import randomness
+from longlag.batch import Batch
 from longlag.gradients import Loss
-from longlag.gradients.losses import resolve_loss
-from longlag.reservoirs import ReadoutMethod, Ridge, Rows
+from longlag.gradients.losses import WeightedCrossEntropy, WeightedLogistic, resolve_loss
+from longlag.reservoirs import ReadoutMethod, RecursiveLeastSquares, Ridge, Rows
 from longlag.training.evaluation import Evaluator
 from longlag.training.history import History
 from longlag.training.metrics import Metrics, make_meters
@@ -63,10 +64,8 @@ def fit_readout(
     if first is None:
         raise ValueError("data gave no batch in a whole epoch; expected at least one")
     _, measure = resolve_loss(loss, first.target)
-    if first.weights is not None and not isinstance(method, Ridge):
-        raise ValueError(
-            f"weights of data: {method!r} has none for sequences; use ll.Ridge(), or leave them out"
-        )
+    _check_weights(method, first, measure)
+    evaluator = Evaluator(model, held_out, measure, meters)
     was_training = model.training
     model.eval()
     try:
@@ -80,7 +79,6 @@ def fit_readout(
             history = History()
             mean = _mean_square_error(rows)
             history.append(mean, math.nan)
-            evaluator = Evaluator(model, held_out, measure, meters)
             result = evaluator.run(like.device, lambda: False)
             assert result is not None
             seconds = time.perf_counter() - started
@@ -89,6 +87,29 @@ def fit_readout(
             return history
     finally:
         model.train(was_training)
+
+
+def _check_weights(method: ReadoutMethod, first: Batch[Tensor], loss: Loss) -> None:
+    """Refuse weights that the method would not follow.
+
+    Raises:
+        ValueError: the sequences or the loss have such ones.
+    """
+    follows = isinstance(method, Ridge | RecursiveLeastSquares)
+    if first.weights is not None and not follows:
+        raise ValueError(
+            f"weights of data: {method!r} has none for sequences; use ll.Ridge(), or leave them out"
+        )
+    if isinstance(loss, WeightedCrossEntropy) and not follows:
+        raise ValueError(
+            f"loss: got {loss!r}, but {method!r} has no weights for classes; use ll.Ridge(), or "
+            "leave it out"
+        )
+    if isinstance(loss, WeightedLogistic):
+        raise ValueError(
+            f"loss: got {loss!r}, but {method!r} fits the readouts of all labels at once, so that "
+            "none of them can have weights of its own; use 'logistic', or train by updates"
+        )
 
 
 def _mean_square_error(rows: Rows) -> float:
