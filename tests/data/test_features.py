@@ -264,6 +264,9 @@ def test_steps_that_even_series_lack_are_counted(write):
     assert lacking([f"{2000 + m // 12}-{m % 12 + 1:02d}-01" for m in range(40)])[0] == 0
     assert lacking([0, 1, 2, 5, 9, 30]) == (0, "")  # not even at all
     assert lacking([0]) == (0, "")
+    series = "".join(f"a,{t},0\n" for t in range(80)) + "b,0,0\nb,7,0\nb,14,0\nb,28,0\n"
+    data = read(write("series,time,f\n" + series), task="forecasting")
+    assert left_out(data) == (1, "4")  # each by its own steps
 
 
 def test_a_feature_with_one_value_is_told_and_one_with_gaps_is_not(write):

@@ -158,6 +158,13 @@ def test_a_method_is_what_computes_the_gradient():
     assert twice.losses[0] == once.losses[0]
 
 
+def test_the_variables_of_lightning_are_followed(monkeypatch):
+    monkeypatch.setenv("LT_PRECISION", "64-true")
+    model = Net()
+    quiet(model, sums(), epochs=1)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
+
+
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed", "bf16-true"])
 def test_the_precision_of_fabric_is_used(precision):
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)

@@ -1,5 +1,7 @@
 """Sequences that count more or less than others: in updates, in validation, in readouts."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -237,8 +239,8 @@ def test_a_metric_of_ones_own_is_told_that_there_are_no_weights(weighted):
     def asks(output, target, weights):
         return 0.0 if weights is None else float(weights.sum())
 
-    def may(output, target, weights=(1.0, 2.0)):
-        return float(sum(weights))
+    def may(output, target, weights=None):
+        return 3.0 if weights is None else float(weights.sum())
 
     data = Batch(X, whole(2, COUNT), weights=WEIGHTS if weighted else None)
     _, history = trained(data, None, "last", 2, metrics=[asks, may], epochs=1)
@@ -249,7 +251,8 @@ def test_a_metric_of_ones_own_is_told_that_there_are_no_weights(weighted):
 
 def test_a_metric_without_weights_says_so_before_anything_is_trained():
     data = Batch(X, whole(2, COUNT), weights=WEIGHTS)
-    for metric in (MulticlassF1Score(2), lambda output, target: 0.0):
+    own = functools.partial(share_of_1, weights=torch.ones(2))  # of classes, it may be
+    for metric in (MulticlassF1Score(2), lambda output, target: 0.0, own):
         for method in (ll.BPTT(), ll.Ridge()):
             model = ll.SequenceModel(ll.GRU(2, 6, seed=0), 2, reduce="last", seed=1)
             before = model.readout.weight.clone()

@@ -95,8 +95,8 @@ class ColumnNames:
     )  # fmt: skip
     weight: str | None = option(
         None, group="columns of a table", metavar="NAME",
-        help="what the answers of a series count for, in training and in scores: a number, 0 or "
-        "more, the same in its rows; no input, and not needed to predict; not for forecasting",
+        help="what the answers of a series count for, in training and its scores: a number, 0 or "
+        "more, the same in its rows; no input, and nothing to predict; not for forecasting",
         shown_default="none: all count the same",
     )  # fmt: skip
 

@@ -330,15 +330,22 @@ def uneven(data: SequenceData) -> str:
 
 
 def left_out(data: SequenceData) -> tuple[int, str]:
-    """About how many steps even series lack, by gaps of twice the median and more, and the median.
+    """About how many steps even series lack, and the time between two of most series.
 
-    Where the time is not even they lack none. Later steps of a season come as many places early.
+    A gap of n times the median of its series, to the nearest n, lacks n - 1. Where the time is not
+    even they lack none. Later steps of a season come as many places early.
     """
     gaps = _between(data)
-    median = np.median(gaps) if len(gaps) else 0.0
-    if not median or uneven(data):
+    if not len(gaps) or uneven(data):
         return 0, ""
-    return int((np.round(gaps / median) - 1).clip(min=0).sum()), _told(float(median), data)
+    assert data.gaps is not None
+    lacking, usual = 0, list[float]()
+    for row, length in zip(data.gaps, data.lengths, strict=True):
+        median = float(np.median(row[1:length])) if length > 1 else 0.0
+        if median:
+            lacking += int((np.round(row[1:length] / median) - 1).clip(min=0).sum())
+            usual.append(median)
+    return (lacking, _told(float(np.median(usual)), data)) if usual else (0, "")
 
 
 def _between(data: SequenceData) -> Float32[Array, " G"]:

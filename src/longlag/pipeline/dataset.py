@@ -252,10 +252,13 @@ def fit_preparation(
             DataWarning,
             stacklevel=3,
         )
-    lacking, usual = left_out(parts.train) if task == "forecasting" else (0, "")
+    forecasts = task == "forecasting"
+    lacking, usual = (
+        left_out(parts.train if parts.whole is None else parts.whole) if forecasts else (0, "")
+    )
     if lacking:
         warnings.warn(
-            f"{where}{count(lacking, 'step')} of the training part left out, it seems: times go on "
+            f"{where}{count(lacking, 'step')} left out, it seems: times go on "
             f"by {usual}, and by more there. A season and the steps ahead are counted in rows, and "
             "shift with each that is not there: put the rows in with empty cells, and have them "
             "filled by missing (--missing previous)",

@@ -245,7 +245,7 @@ def _differences(output: Tensor, target: Tensor) -> Tensor:
             f"metric: output has shape {tuple(output.shape)} and target {tuple(target.shape)}; "
             "expected the same shape"
         )
-    return output - target
+    return output.double() - target.double()
 
 
 _MEANS = {"accuracy": (_right, True), "mse": (_squares, False), "mae": (_sizes, False)}
@@ -282,12 +282,19 @@ class _Whole:
 
 
 def _asks_for_weights(function: Callable[..., Any]) -> tuple[bool, bool]:
-    """Whether it has an argument of this name, and whether it must be given."""
+    """Whether it has an argument of this name, and whether it must be given.
+
+    One that is bound already, or has a default that is not None, has weights of another kind.
+    """
+    called = function.forward if isinstance(function, torch.nn.Module) else function
     try:
-        weights = inspect.signature(function).parameters.get("weights")
+        weights = inspect.signature(called).parameters.get("weights")
     except ValueError:  # some that are written in C have none
         return False, False
-    return weights is not None, weights is not None and weights.default is weights.empty
+    if weights is None:
+        return False, False
+    asks = weights.default is weights.empty
+    return asks or weights.default is None, asks
 
 
 def _without_weights(name: str) -> ValueError:

@@ -64,12 +64,14 @@ class Alone:
 
 
 def processes_for(device: torch.device) -> "Alone | Fabric":
-    """This process alone, or Fabric where there is more to it.
+    """This process alone, or Fabric where there is more to it, or Lightning's variables say so.
 
     Args:
         device: of the model.
     """
-    return Alone() if device.type == "cpu" and launched() == 1 else fabric_for(device)
+    alone = device.type == "cpu" and launched() == 1
+    asked = any(name.startswith("LT_") for name in os.environ)
+    return Alone() if alone and not asked else fabric_for(device)
 
 
 def fabric_for(device: torch.device, loggers: Any = None) -> "Fabric":

@@ -14,7 +14,10 @@ from longlag.scan.cpu import backward, forward, math_values, matrix, plan, targe
 
 HOSTS = {
     "AVX2": ("x86_64-unknown-linux-gnu", target.Host("haswell", "", 32, 16, True, False)),
-    "AVX-512": ("x86_64-unknown-linux-gnu", target.Host("skylake-avx512", "", 64, 32, True, False)),
+    "AVX-512": (
+        "x86_64-unknown-linux-gnu",
+        target.Host("skylake-avx512", "+avx512vl", 64, 32, True, False),
+    ),
     "NEON": ("aarch64-unknown-linux-gnu", target.Host("cortex-a76", "", 16, 32, True, True)),
     "SSE": ("x86_64-unknown-linux-gnu", target.Host("x86-64", "", 16, 16, False, False)),
 }

@@ -503,7 +503,6 @@ def test_several_threads_give_the_same_to_rounding_and_the_same_bits_again(monke
 
 
 def test_a_block_is_short_whatever_was_asked_for():
-    from longlag.training.compiled import step
 
     x = torch.randn(64, 50, 3)
     network = model(ll.LSTM(3, 32, seed=1), dtype=torch.float32)
@@ -610,7 +609,7 @@ def test_what_cannot_be_compiled_is_said(words):
     assert words in history.reason
 
 
-def test_other_data_are_said_too():
+def test_other_data_are_said_too(monkeypatch):
     x, target = data()
     resets = torch.zeros(COUNT, STEPS, dtype=torch.bool)
     network = model(ll.Bidirectional(ll.Elman(INPUTS, HIDDEN, dtype=torch.float64)))
@@ -628,6 +627,10 @@ def test_other_data_are_said_too():
     each = run(network, data(each_step=True), "auto", method=ll.TruncatedBPTT(2, 3))
     assert "drawn anew for the steps before" in each.reason
     assert run(model(), data(), "eager").reason == "step is 'eager'"
+    monkeypatch.setattr("longlag.training.compiled.step.ATTENDED", 1)
+    for threads, taken in ((1, "compiled"), (2, "eager")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert run(model(reduce="attention"), data(), "auto").step == taken
     streams = ll.Streams([x[0].numpy()], [x[0].numpy()])
     layer = ll.Elman(INPUTS, 4, seed=1, dtype=torch.float64)
     network = ll.SequenceModel(layer, INPUTS, reduce=None)

@@ -12,7 +12,7 @@ identity, those of float64 on millions of samples.
 Imperfections: the target must have a fused multiply-add, or LLVM calls a slow ``fma`` of the C
 library in its place. A thread that flushes numbers below the normal ones to zero gets zeros there.
 
-Cost in float32 with AVX-512: tanh 21 instructions a vector, exp 18, sigmoid 19, besides copies of
+Cost in float32 with AVX-512: tanh 22 instructions a vector, exp 18, sigmoid 19, besides copies of
 registers.
 """
 

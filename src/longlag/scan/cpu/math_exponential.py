@@ -133,7 +133,7 @@ def tanh(v: Arithmetic, x: Value) -> Value:
 
     Largest error: float32 2.94 ulp with AVX-512, else 2.53, and 3 from the correctly rounded value,
     over all arguments; float64 2.7 ulp on samples. It is odd bit for bit, and within [-1, 1].
-    Cost: 21 instructions in float32 with AVX-512; elsewhere 17, one of them a division.
+    Cost: 22 instructions in float32 with AVX-512; elsewhere 17, one of them a division.
     """
     c = EXPONENTIALS[v.bits]
     sign = v.sign(x)

@@ -134,10 +134,13 @@ class Arithmetic:
         return self.fma(estimate, self.fma(self.neg(x), estimate, 1.0), estimate)
 
     def ratio(self, x: Value, y: Value) -> Value:
-        """The number x / y, of y in [1, 2^127], from :meth:`inverse` where that is faster."""
+        """The number x / y, of 0 <= x < y in [1, 2^127], from :meth:`inverse` where that is faster.
+
+        It is at most 1, to which a number next to it is rounded.
+        """
         if self.bits == 64 or not host().avx512:
             return self.div(x, y)
-        return self.mul(x, self.inverse(y))
+        return self.at_most(1.0, self.mul(x, self.inverse(y)))
 
     def _estimate(self, x: Value) -> Value:
         """The number 1 / x within 2^-14, by AVX-512's instruction for vectors of four and more."""

@@ -55,8 +55,8 @@ class Host:
 
     @property
     def avx512(self) -> bool:
-        """Whether it is an x86 with AVX-512."""
-        return self.vector_bytes == 64 and not self.arm
+        """Whether it is an x86 with AVX-512, for vectors of 16 and 32 bytes too."""
+        return self.vector_bytes == 64 and "+avx512vl" in self.features
 
     def lanes(self, item_bytes: int) -> int:
         """Numbers of that size in one vector."""
@@ -183,7 +183,16 @@ def _engine_machine() -> Any:
 def _key(text: str) -> str:
     """The name of an entry: all that the object code depends on."""
     this, versions = host(), (llvmlite.__version__, llvm.llvm_version_info)
-    parts = (_FORMAT, SPEED, *versions, llvm.get_process_triple(), this.cpu, this.features, text)
+    parts = (
+        _FORMAT,
+        SPEED,
+        *_PASSES,
+        *versions,
+        llvm.get_process_triple(),
+        this.cpu,
+        this.features,
+        text,
+    )
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
 
 

@@ -34,6 +34,10 @@ from longlag.training.ranks import Ranks
 SECONDS = 0.05
 """How long a block of updates should take: signals wait for its end."""
 
+ATTENDED = 1 << 27
+"""Multiply-adds of one of the products of an attention, of a batch, from which several threads of
+PyTorch are not slower: that of a compiled step has one."""
+
 STAGED = 1 << 22
 """Numbers of batches that come one by one, which are together in memory for a block."""
 
@@ -102,12 +106,17 @@ class CompiledSteps:
             elif batch_size is None:
                 raise Unfit("batches that come one by one are not cut into windows")
             else:
-                self._windows = Windows(data, *cut)
-                if self.network.since and self._windows.rows.lengths is not None:
+                ragged = data.lengths is not None or data.x.shape[1] % self.network.window
+                if self.network.since and ragged:
                     raise Unfit("k2 < k1, and some windows are shorter than others")
+                self._windows = Windows(data, *cut)
         self._last: np.ndarray[Any, Any] | None = None  # the windows that were used last
         count = len(data.x)
         size = count if batch_size is None else min(batch_size, count)
+        attention = self.network.attention
+        work = 0 if attention is None else size * data.x.shape[1] * attention.size**2
+        if work >= ATTENDED and torch.get_num_threads() > 1:
+            raise Unfit("an attention over so many wide states is left to several threads")
         if size == 1 and any(layer.dilation > 1 for layer in self.network.layers):
             raise Unfit(
                 "a batch is one sequence, of which a dilated layer takes many steps at once"
