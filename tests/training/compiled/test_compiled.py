@@ -503,6 +503,7 @@ def test_several_threads_give_the_same_to_rounding_and_the_same_bits_again(monke
 
 
 def test_a_block_is_short_whatever_was_asked_for():
+    from longlag.training.compiled import step
 
     x = torch.randn(64, 50, 3)
     network = model(ll.LSTM(3, 32, seed=1), dtype=torch.float32)
