@@ -14,9 +14,9 @@ TASKS: tuple[tuple[str, tasks.Task, int, int, int, int], ...] = (
     ("2a, p = 100", tasks.LongLag(100), 1, 20_000, 6_000, 500),
     ("2b, p = 100", tasks.LongLagRandom(100, at_end=True), 8, 40_000, 8_000, 8_000),
     ("2c, q = p = 100", tasks.LongLagTrigger(100, 100), 8, 40_000, 8_000, 3_000),
-    ("adding, T = 100", tasks.Adding1997(100), 16, 320_000, 80_000, 4_000),
+    ("adding, T = 100", tasks.Adding1997(100), 16, 320_000, 40_000, 4_000),
     ("temporal order 6a", tasks.TemporalOrder1997(2), 8, 80_000, 16_000, 2_000),
-    ("Reber grammar", tasks.EmbeddedReber(), 8, 160_000, 48_000, 48_000),
+    ("Reber grammar", tasks.EmbeddedReber(), 8, 160_000, 24_000, 24_000),
 )
 # name, family, rate, rate on task 2a, Omega
 FAMILIES: tuple[tuple[str, str, float, float, Omega | None], ...] = (
