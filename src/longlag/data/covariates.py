@@ -74,9 +74,8 @@ def spread(
         >>> spread(*rows, np.arange(3), ("a", "b"), "size", Problems("file")).tolist()
         [3.0, 3.0, 4.0]
     """
-    given, first = _given(values, series, len(names))
-    one = np.where(first >= 0, values[first], np.nan).astype(np.float32)
-    for row in given[values[given] != one[series[given]]]:
+    one, first, others = _by_series(values, series, len(names))
+    for row in others:
         problems.add(
             int(lines[row]),
             f"column {column!r}: series {names[int(series[row])]!r} has another value in row "
@@ -101,12 +100,11 @@ def weights_of(
         >>> weights_of(*rows, np.arange(3), ("a", "b"), "trust", Problems("file")).tolist()
         [3.0, 0.0]
     """
-    given, first = _given(values, series, len(names))
-    one = np.where(first >= 0, values[first], np.nan)
+    one, first, others = _by_series(values, series, len(names))
     expected = "expected one number, 0 or more, for each series, in all of its rows or in some"
-    for row in given[values[given] < 0]:
+    for row in np.flatnonzero(values < 0):
         problems.add(int(lines[row]), f"column {column!r}: the weight {values[row]:g}; {expected}")
-    for row in given[values[given] != one[series[given]]]:
+    for row in others:
         own = series[row]
         problems.add(
             int(lines[row]),
@@ -128,11 +126,13 @@ def weights_of(
     return one
 
 
-def _given(
+def _by_series(
     values: Array, series: Int64[Array, " R"], count: int
-) -> tuple[Int64[Array, " G"], Int64[Array, " N"]]:
-    """The rows that have a value, and of each series the first such row; -1: none."""
+) -> tuple[Array, Int64[Array, " N"], Int64[Array, " G"]]:
+    """Of each series the first value and its row, NaN and -1 without any; and the rows that have
+    another one."""
     given = np.flatnonzero(~np.isnan(values))
     first = np.full(count, -1)
     first[series[given[::-1]]] = given[::-1]
-    return given, first
+    one = np.where(first >= 0, values[first], np.nan).astype(values.dtype)
+    return one, first, given[values[given] != one[series[given]]]

@@ -174,8 +174,8 @@ def earlier(
 
 @contextmanager
 def told_once() -> Iterator[None]:
-    """Of further networks on parts of the same data: what the data are warned of is said for the
-    network that is kept, and not for each of the others."""
+    """Of further networks on the same data, or on parts: what the data are warned of was said for
+    the first, and is not for each of the others."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         yield

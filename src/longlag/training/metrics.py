@@ -63,7 +63,8 @@ def make_meters(metrics: Metrics | None) -> dict[str, Meter]:
             output (M, K) and target (M,) for classes, (M, K) each for float targets, or (M,) each
             if they have one dimension; a row with a NaN is left out. Where sequences have weights,
             names are weighted means, and a callable needs a third argument called weights: (M,),
-            what each row counts for; its default, or None, where all count the same.
+            what each row counts for; None where all count the same. One that has a default other
+            than None, or is bound, is left to the callable.
 
     Raises:
         ValueError: a name is unknown or comes twice.

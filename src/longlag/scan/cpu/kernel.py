@@ -152,7 +152,7 @@ _ELEMENTS = {"order": I64, "counts": I64, "keep": I8, "ranges": I64, "list": I64
              "meetings": I64, "places": I64}  # fmt: skip
 
 AHEAD = 2
-"""Steps by which input is asked for before it is read."""
+"""Steps by which input, and errors of the output, are asked for before they are read."""
 
 WORD = 32
 """Bits of a word that tells which groups of units take a step: group g has bit g modulo these."""

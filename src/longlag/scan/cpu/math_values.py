@@ -134,7 +134,7 @@ class Arithmetic:
         return self.fma(estimate, self.fma(self.neg(x), estimate, 1.0), estimate)
 
     def ratio(self, x: Value, y: Value) -> Value:
-        """The number x / y, of 0 <= x < y in [1, 2^127], from :meth:`inverse` where that is faster.
+        """The number x / y, of 0 <= x <= y in [1, 2^127], by :meth:`inverse` where that is faster.
 
         It is at most 1, to which a number next to it is rounded.
         """

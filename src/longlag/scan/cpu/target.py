@@ -183,16 +183,8 @@ def _engine_machine() -> Any:
 def _key(text: str) -> str:
     """The name of an entry: all that the object code depends on."""
     this, versions = host(), (llvmlite.__version__, llvm.llvm_version_info)
-    parts = (
-        _FORMAT,
-        SPEED,
-        *_PASSES,
-        *versions,
-        llvm.get_process_triple(),
-        this.cpu,
-        this.features,
-        text,
-    )
+    made = (_FORMAT, SPEED, *_PASSES, *versions)
+    parts = (*made, llvm.get_process_triple(), this.cpu, this.features, text)
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
 
 
